@@ -1,0 +1,29 @@
+"""dsdistill: distil image datasets into a handful of synthetic images, in one file.
+
+    dsdistill.distill("digits.h5", dataset="digits", ipc=10)
+    dsdistill.evaluate("digits.h5", networks=["convnet3"])
+    torch.utils.data.DataLoader(dsdistill.load("digits.h5"), batch_size=256)
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from dsdistill.api import Summary, distill
+from dsdistill.distilled import DistilledSet
+from dsdistill.errors import UserError
+from dsdistill.runs import Interrupted
+from dsdistill.storage import DistilledDataset, load
+
+__version__ = metadata.version("dsdistill")
+
+__all__ = [
+    "DistilledDataset",
+    "DistilledSet",
+    "Interrupted",
+    "Summary",
+    "UserError",
+    "__version__",
+    "distill",
+    "load",
+]

@@ -1,0 +1,176 @@
+"""The public call `distill`: one function from options to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsdistill import assembly, runtime, storage
+from dsdistill import config as configs
+from dsdistill.config import RunConfig
+from dsdistill.data import catalog
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.errors import UserError
+from dsdistill.memory import Estimate, estimate
+from dsdistill.networks import check as check_network
+from dsdistill.runs import RunDirectory, Watch
+
+
+@dataclass(frozen=True)
+class Started:
+    """What is known before the first step, for whoever shows progress."""
+
+    config: RunConfig
+    task: Task
+    real: RealDataset
+    memory: Estimate
+    iteration: int
+    """Steps taken by the run that is being resumed, or 0."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run went."""
+
+    path: Path
+    run_dir: Path
+    images: int
+    iterations: int
+    seconds: float
+    """In the loop, resumed parts and compiling included."""
+    first_loss: float
+    last_loss: float
+    """Means over the first and last twentieth of the iterations of this call; NaN where it took none."""
+    peak_memory_bytes: int
+    """Of the whole process, as the system counts it."""
+    storage_error: float
+    """The largest error that storing caused in a pixel; 0 for float32."""
+
+
+def _silent(_: Any) -> None:
+    return
+
+
+def distill(
+    output: str | Path,
+    *,
+    dataset: str | None = None,
+    method: str | None = None,
+    ipc: int | None = None,
+    network: str | None = None,
+    iterations: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    config: str | Path | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    notify: runtime.Notify = _silent,
+    started: Callable[[Started], None] = _silent,
+    progress: Callable[[dict[str, Any]], None] = _silent,
+) -> Summary:
+    """Distil a data set into one HDF5 file.
+
+    ``dsdistill.distill("digits.h5", dataset="digits", ipc=10)`` is the shortest use; whatever is left out
+    comes from the method's recipe for the data set and IPC.
+
+    Args:
+        output: the file to write.
+        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
+        method: a recipe's name (default ``dm``), or the path of a recipe file.
+        ipc: images per class.
+        network: that features are matched in, such as ``convnet3``.
+        iterations: steps to take.
+        seed: of every draw.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        options: further ones, nested as in a config file, such as ``{"optimiser": {"lr": 0.5}}``.
+        overrides: ``key=value`` texts, as ``--set`` takes them.
+        config: a TOML file; the ``config.toml`` of a run replays it.
+        run_dir: where config, metrics and checkpoints go; default: the output with the suffix ``.run``.
+        resume: continue the run in ``run_dir`` bit-identically; a directory without one starts anew.
+        overwrite: replace an earlier file and run.
+        notify: receives sentences worth reading.
+        started: called once, before the first step.
+        progress: called with every iteration's entry: ``iteration``, ``loss``, its terms, ``seconds``.
+
+    Returns:
+        how it went.
+
+    Raises:
+        UserError: bad input, found before the run where it can be; or a non-finite loss.
+        Interrupted: on SIGINT or SIGTERM, after a checkpoint.
+    """
+    output = Path(output).expanduser().absolute()
+    run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
+    storage.check_writable(output, overwrite=overwrite or resume)
+    going_on = resume and run.config_file.exists()
+    source = run.config_file if going_on else config
+    written = configs.read_toml(Path(source)) if source else {}
+    flags = {"method": method, "ipc": ipc, "network": network, "iterations": iterations, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    given["data"] = {"name": dataset} if dataset else {}
+    given["compute"] = {"device": device} if device else {}
+    told = configs.resolve(configs.merged(given, options or {}), overrides, written)
+
+    if told.compute.threads:
+        torch.set_num_threads(told.compute.threads)
+    where = runtime.resolve_device(told.compute.device)
+    check_network(told.network)
+    task, real = catalog.load(told.data, "train", notify)
+    cfg = assembly.resolved(told, real, where)
+    if going_on:
+        _refuse_changes(written, cfg, run)
+    distiller = assembly.build(cfg, task, real, where, notify)
+    saved = run.restore(notify) if going_on else None
+    if not going_on:
+        run.create(configs.to_toml(cfg), overwrite)
+    if saved:
+        distiller.load_state_dict({name: value.to(where) for name, value in saved[0].items()})
+    run.trim_metrics(distiller.iteration)
+    memory = estimate(distiller, real, half=cfg.compute.precision == "bf16")
+    started(Started(cfg, task, real, memory, distiller.iteration))
+
+    read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
+    facts = saved[1] if saved else {}
+    watch = Watch(distiller, run, cfg.checkpoint.seconds, cfg.checkpoint.iterations, read_every, facts)
+    losses = []
+    for entry in watch:
+        losses.append(entry["loss"])
+        progress(entry)
+    seconds = watch.seconds
+    made = assembly.distilled_set(cfg, distiller, real, seconds, watch.peak_memory)
+    error = storage.write(output, made, cfg.storage)
+    edge = max(1, len(losses) // 20)
+    return Summary(
+        path=output,
+        run_dir=run.path,
+        images=len(made.images),
+        iterations=distiller.iteration,
+        seconds=seconds,
+        first_loss=sum(losses[:edge]) / edge if losses else float("nan"),
+        last_loss=sum(losses[-edge:]) / edge if losses else float("nan"),
+        peak_memory_bytes=watch.peak_memory,
+        storage_error=error,
+    )
+
+
+def _refuse_changes(written: Mapping[str, Any], now: RunConfig, run: RunDirectory) -> None:
+    """Refuse to continue a run as another one.
+
+    Raises:
+        UserError: naming the first option that differs.
+    """
+    before = configs.dotted(written)
+    after = configs.dotted(configs.as_table(now))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            raise UserError(
+                f"cannot resume {run.path.name} with {key} = {after.get(key)!r}: it was started with "
+                f"{before.get(key)!r}; leave the option as it was, or start anew with --overwrite"
+            )

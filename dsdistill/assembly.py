@@ -1,0 +1,108 @@
+"""From a config to a loop ready to run, and from a finished loop to the set it made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+
+import torch
+
+from dsdistill import config as configs
+from dsdistill import runtime
+from dsdistill.config import RunConfig
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.distilled import DistilledSet
+from dsdistill.distiller import Distiller
+from dsdistill.engines.base import Engine
+from dsdistill.networks.embedder import Embedder
+from dsdistill.sources import Sources
+from dsdistill.synthetic import initialise
+
+_WORTH_COMPILING = 1.5e8
+"""Pixels through a network that take an uncompiled run about two minutes on two cores: compiling takes one."""
+
+
+def resolved(config: RunConfig, real: RealDataset, device: torch.device) -> RunConfig:
+    """Decide every ``auto`` from the machine and the work, so that the written config replays the run."""
+    compute = config.compute
+    compile = compute.compile
+    if compile == "auto":
+        pixels = real.images[0].numel() * config.engine.images(real.counts, config.ipc) * config.iterations
+        compile = device.type == "cpu" and pixels > _WORTH_COMPILING and not runtime.compiler_missing(device)
+    decided = dataclasses.replace(
+        compute,
+        device=str(device),
+        precision=runtime.resolve_precision(compute.precision, device),
+        compile=compile,
+        threads=compute.threads or torch.get_num_threads(),
+    )
+    return dataclasses.replace(config, compute=decided)
+
+
+def build(
+    config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: runtime.Notify
+) -> Distiller:
+    """Put a run together.
+
+    Args:
+        config: resolved.
+        task, real: what is distilled; the images stay where they are.
+        device: where it is computed.
+        notify: receives a sentence where something asked for cannot be had.
+
+    Raises:
+        UserError: the network cannot take such images, or the IPC does not fit the data.
+    """
+    engine: Engine = config.engine
+    compute = config.compute
+    synthetic = initialise(task, real, config.ipc, config.init, config.space, config.seed).to(device)
+    engine.prepare(synthetic, task)
+    supply = engine.networks(config.network, task, device)
+    precision = runtime.resolve_precision(compute.precision, device)
+    embedder = Embedder(
+        supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify
+    )
+    augmentation = config.augmentation.build(task.mirror)
+    sources = Sources(task, real, supply, embedder, augmentation, config.seed, device)
+    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, compute.class_chunk)
+
+
+def distilled_set(
+    config: RunConfig, distiller: Distiller, real: RealDataset, seconds: float, peak_memory: int
+) -> DistilledSet:
+    """Return what a finished loop has learned, with its provenance, in unit pixel space.
+
+    Args:
+        config: resolved.
+        distiller: finished.
+        real: the training images; their fingerprint is recorded.
+        seconds: in the loop.
+        peak_memory: bytes.
+    """
+    task = distiller.sources.task
+    options = dataclasses.asdict(config.data)
+    data = {key: value for key, value in options.items() if key not in ("root", "download") and value is not None}
+    return DistilledSet(
+        images=distiller.synthetic.unit_images().float().cpu(),
+        labels=distiller.synthetic.labels.cpu(),
+        classes=task.classes,
+        preprocess=task.preprocess,
+        attributes={
+            "method": config.method,
+            "config": configs.to_toml(config),
+            "dataset": task.name,
+            "data": json.dumps(data),
+            "network": config.network,
+            "protocol": config.protocol,
+            "fingerprint": real.fingerprint,
+            "ipc": config.ipc,
+            "seed": config.seed,
+            "iterations": distiller.iteration,
+            "seconds": seconds,
+            "peak_memory_bytes": peak_memory,
+            "machine": runtime.machine(torch.device(config.compute.device)),
+            "packages": json.dumps(runtime.packages()),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Differentiable augmentation: what is drawn (`dsa.Parameters`) kept apart from how it is applied."""

@@ -1,0 +1,275 @@
+"""What a run is told, from one place: recipe < config file < command line, validated once.
+
+A recipe (``recipes/<method>.toml``) holds a published method's settings and the tables of those that depend on
+the data set and the IPC. A config file holds some or all keys of `RunConfig`; every run writes all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tomli_w
+from annotated_types import Ge
+from pydantic import Discriminator, TypeAdapter, ValidationError
+
+from dsdistill.augment.dsa import Augmentation, Rule
+from dsdistill.data.config import DataConfig
+from dsdistill.distiller import OptimiserConfig
+from dsdistill.engines import ENGINES, DistributionEngine
+from dsdistill.errors import UserError, unknown
+from dsdistill.storage import Dtype
+from dsdistill.synthetic import Init, Space
+
+_FORBID = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """The siamese augmentation of real and synthetic images."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    operators: str = "none"
+    """Names joined by underscores, as the papers write strategies; flip is left out where it changes labels."""
+    rule: Rule = "single"
+    align_corners: bool = False
+
+    def build(self, mirror: bool) -> Augmentation:
+        """Return the augmentation, without flips where a mirror image has another label."""
+        chosen = Augmentation.parse(self.operators, rule=self.rule, align_corners=self.align_corners)
+        return chosen if mirror else chosen.without("flip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """How the work is done. ``auto`` and 0 are decided from the machine and written into the resolved config."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the networks' convolutions; losses and pixels stay float32."""
+    compile: Literal["auto"] | bool = "auto"
+    """Use torch.compile; auto does where the run is long enough to earn back the minute it takes."""
+    chunk: Annotated[int, Ge(0)] = 0
+    """Real images a network embeds at once; 0 chooses by the device's cache or memory."""
+    class_chunk: Annotated[int, Ge(0)] = 0
+    """Classes whose graphs are held at once; 0 holds all. Bounds memory, costs time."""
+    threads: Annotated[int, Ge(0)] = 0
+    """CPU threads; 0 keeps torch's choice. Bit-identical results need the same number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When a run saves its state."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    seconds: Annotated[float, Ge(0)] = 60.0
+    """At least this often."""
+    iterations: Annotated[int, Ge(0)] = 0
+    """And every so many iterations; 0 leaves it to the clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a distillation is told; two runs of one config on one machine write the same pixels."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    method: str
+    data: DataConfig
+    ipc: int
+    network: str
+    iterations: Annotated[int, Ge(1)]
+    seed: int = 0
+    init: Init = "real"
+    space: Space = "network"
+    """Pixel space the optimiser works in; the file always holds unit pixels."""
+    protocol: str = "dm"
+    """The evaluation protocol the method's paper uses."""
+    storage: Dtype = "float32"
+    engine: Annotated[DistributionEngine, Discriminator("kind")] | DistributionEngine
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A published method: what it is, its settings, and tables of those that vary."""
+
+    name: str
+    title: str
+    paper: str
+    follows: Literal["paper", "code"]
+    """Which one the settings follow where the paper and its code differ."""
+    protocol: str
+    defaults: dict[str, Any]
+    settings: tuple[dict[str, Any], ...] = ()
+
+    def options(self, dataset: str, ipc: int) -> dict[str, Any]:
+        """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds."""
+        found: dict[str, Any] = {"method": self.name, "protocol": self.protocol}
+        found = merged(found, self.defaults)
+        for table in self.settings:
+            when = table["when"]
+            if unsupported := when.keys() - {"dataset", "ipc_min", "ipc_max"}:
+                raise UserError(f"recipe {self.name!r}: no such condition: {', '.join(sorted(unsupported))}")
+            fits = dataset in when.get("dataset", [dataset])
+            if fits and when.get("ipc_min", ipc) <= ipc <= when.get("ipc_max", ipc):
+                found = merged(found, table["set"])
+        return found
+
+
+def recipe_names() -> list[str]:
+    """Return the names ``--method`` takes."""
+    files = resources.files("dsdistill") / "recipes"
+    return sorted(file.name.removesuffix(".toml") for file in files.iterdir() if file.name.endswith(".toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe by name, or from the path of a TOML file.
+
+    Raises:
+        UserError: there is no such recipe, or the file is not one.
+    """
+    if name.endswith(".toml"):
+        table = read_toml(Path(name))
+        name = Path(name).stem
+    elif name in recipe_names():
+        table = tomllib.loads((resources.files("dsdistill") / "recipes" / f"{name}.toml").read_text())
+    else:
+        raise unknown("method", name, recipe_names())
+    return _validated(Recipe, {"name": name, **table}, f"recipe {name!r}")
+
+
+def resolve(
+    explicit: Mapping[str, Any], overrides: Iterable[str] = (), file: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Join recipe, config file and command line into one validated config; later ones win.
+
+    Args:
+        explicit: nested options, as in a config file, that were given by name.
+        overrides: ``key=value`` texts, dotted keys, values in TOML (a bare word is a string).
+        file: the content of a config file.
+
+    Raises:
+        UserError: an unknown key, with the nearest one; a value out of range; something required is missing.
+    """
+    given = merged(file or {}, explicit)
+    for text in overrides:
+        given = merged(given, _parse_override(text))
+    dataset, ipc = given.get("data", {}).get("name"), given.get("ipc")
+    if not dataset:
+        raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
+    if not isinstance(ipc, int) or isinstance(ipc, bool):
+        raise UserError("no IPC (images per class) given; pass --ipc N with a whole number")
+    recipe = load_recipe(str(given.get("method", "dm")))
+    return _validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option")
+
+
+def as_table(config: RunConfig) -> dict[str, Any]:
+    """Return a config as nested options that TOML can hold; absent options are left out."""
+    return _plain(dataclasses.asdict(config))
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write a config as TOML that `resolve` reads back to an equal one."""
+    return tomli_w.dumps(as_table(config))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UserError: it is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay nested options over others; tables merge, anything else replaces."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        both_tables = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(below, value) if both_tables else value  # type: ignore[arg-type]
+    return result
+
+
+def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested options to ``{"optimiser.lr": 1.0, …}``."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= dotted(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set takes key=value, not {text!r}; for example --set optimiser.lr=0.5")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def _validated(kind: type[Any], table: Mapping[str, Any], what: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(dict(table))
+    except ValidationError as error:
+        first = error.errors()[0]
+        tags = {*ENGINES, "float", "int", "bool", "str"}
+        key = ".".join(str(part) for part in first["loc"] if part not in tags and not str(part).startswith("literal"))
+        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            raise unknown(what, key, _known(kind)) from None
+        if first["type"] in ("missing", "missing_argument"):
+            raise UserError(f"{what} {key!r} is missing") from None
+        raise UserError(f"{what} {key!r} is {first['input']!r}: {_lowered(first['msg'])}") from None
+
+
+def _known(kind: type[Any], prefix: str = "") -> list[str]:
+    """List the dotted keys of a config dataclass, those of every engine included."""
+    hints = {"data": DataConfig, "optimiser": OptimiserConfig, "augmentation": AugmentationConfig}
+    hints |= {"compute": ComputeConfig, "checkpoint": CheckpointConfig}
+    keys: list[str] = []
+    for each in dataclasses.fields(kind):
+        if each.name == "engine":
+            keys += [key for engine in ENGINES.values() for key in _known(engine, "engine.")]
+        elif each.name in hints and kind is RunConfig:
+            keys += _known(hints[each.name], f"{each.name}.")
+        else:
+            keys.append(prefix + each.name)
+    return keys
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _plain(value: Any) -> Any:
+    """Make options TOML can hold: no None, no paths."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""Real data: names and paths in, :class:`RealDataset` and :class:`Task` out."""

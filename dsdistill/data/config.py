@@ -1,0 +1,62 @@
+"""What a user says about the data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dsdistill.errors import UserError
+
+Split = Literal["train", "test"]
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images to read and how to present them.
+
+    Args:
+        name: a catalogue name (``cifar10``), ``folder:PATH`` or ``npz:PATH``.
+        root: where catalogue data lie or are downloaded to; default ``$DSDISTILL_DATA``, else
+            ``~/.cache/dsdistill/data``.
+        size: side of the square images in pixels; default native, or inferred for a folder.
+        channels: 1 (grey) or 3 (RGB); default native, or inferred for a folder.
+        download: fetch a missing catalogue data set.
+        zca: whiten instead of standardising.
+        test_fraction: share of each class held out as test where a folder or npz file has no test split.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    name: str
+    root: Path | None = None
+    size: int | None = None
+    channels: int | None = None
+    download: bool = False
+    zca: bool = False
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
+        if self.size is not None and self.size < 1:
+            raise UserError(f"size must be at least 1 pixel, not {self.size}")
+        if self.channels not in (None, 1, 3):
+            raise UserError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels}")
+
+    @property
+    def folder(self) -> Path:
+        """The root with its default filled in."""
+        default = os.environ.get("DSDISTILL_DATA") or "~/.cache/dsdistill/data"
+        return Path(self.root or default).expanduser()
+
+    def missing(self, what: str) -> UserError:
+        """Build the error for a catalogue data set that is not on this machine."""
+        return UserError(
+            f"data set {self.name!r}: {what} not found under {self.folder}; "
+            "pass --download to fetch it where that is offered, or --root DIR where it lies"
+        )

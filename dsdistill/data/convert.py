@@ -1,0 +1,84 @@
+"""Arrays of images: made square, of the size and channels asked for, and split."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from dsdistill.data.config import DataConfig, Notify, Split
+from dsdistill.data.real import RealDataset
+from dsdistill.errors import UserError
+from dsdistill.seeding import generator
+
+
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """Repeat grey to RGB, or reduce RGB to ITU-R 601 luma; uint8 [N,C,H,W] in and out."""
+    if images.shape[1] == channels:
+        return images
+    if images.shape[1] == 1:
+        return images.expand(-1, channels, -1, -1)
+    # Pillow's fixed-point luma, so that a folder and an array agree; torchvision's truncates
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32)
+    luma = (images.int() * weights.view(3, 1, 1)).sum(1, keepdim=True)
+    return (luma + (1 << 15)).div(1 << 16, rounding_mode="floor").to(torch.uint8)
+
+
+def fit(images: Tensor, size: int, channels: int, chunk: int = 1024) -> Tensor:
+    """Return uint8 [N,channels,size,size] from uint8 [N,C,H,W]: bilinear, antialiased, aspect not kept."""
+    if images.shape[1:] == (channels, size, size):
+        return images
+
+    def one(part: Tensor) -> Tensor:
+        part = with_channels(part, channels)
+        if part.shape[2:] == (size, size):
+            return part
+        return interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+    return torch.cat([one(part) for part in images.split(chunk)])
+
+
+def present(
+    config: DataConfig,
+    split: Split,
+    images: Tensor,
+    labels: Tensor,
+    classes: tuple[str, ...],
+    notify: Notify,
+) -> RealDataset:
+    """Give uint8 [N,C,H,W] images the size and channels asked for, and say so if that changes them."""
+    native, height, width = images.shape[1:]
+    size, channels = config.size or min(height, width), config.channels or native
+    parts = []
+    if (height, width) != (size, size):
+        parts.append(f"resized from {height}x{width} to {size}x{size} (bilinear, antialiased)")
+    if native != channels:
+        parts.append("greyscale repeated to 3 channels" if native == 1 else "colour reduced to luma")
+    if parts:
+        notify(f"{config.name} ({split}): {len(images)} images, {', '.join(parts)}")
+    return RealDataset(config.name, split, fit(images, size, channels), labels, classes)
+
+
+def stratified(labels: Tensor, fraction: float, classes: tuple[str, ...]) -> dict[Split, Tensor]:
+    """Hold out about ``fraction`` of every class; returns ascending positions of train and test.
+
+    A fixed function of the labels. Unlike scikit-learn's stratified split it never leaves a class without an
+    image on either side.
+
+    Raises:
+        UserError: a class has a single image.
+    """
+    chosen: list[Tensor] = []
+    for label, name in enumerate(classes):
+        members = (labels == label).nonzero().flatten()
+        if len(members) < 2:
+            raise UserError(
+                f"class {name!r} has {len(members)} image; holding out a test split needs 2 or more, "
+                "so add images or give train and test apart"
+            )
+        held_out = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        order = torch.randperm(len(members), generator=generator(0, "test split", label))
+        chosen.append(members[order[:held_out]])
+    is_test = torch.zeros(len(labels), dtype=torch.bool)
+    is_test[torch.cat(chosen)] = True
+    return {"train": (~is_test).nonzero().flatten(), "test": is_test.nonzero().flatten()}

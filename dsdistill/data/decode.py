@@ -1,0 +1,172 @@
+"""Many picture files: surveyed, decoded on every core, and kept as a memory-mapped cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsdistill.data.cache import cache_folder, replacing
+from dsdistill.data.config import Notify, Split
+from dsdistill.data.pictures import GREY, TRANSPARENT, pixels, probe
+from dsdistill.data.real import RealDataset
+from dsdistill.errors import UserError
+
+LADDER = (8, 16, 28, 32, 64, 128, 224)
+BATCH = 256  # files in flight: bounds memory however long the list
+SHOW_PROGRESS_FROM = 200
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The files of one split, before any is opened: paths, labels [N] and class names."""
+
+    name: str
+    split: Split
+    paths: tuple[Path, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the paths with sizes and modification times: an edited file makes a different list."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            try:
+                stat = path.stat()
+            except OSError as error:
+                raise UserError(f"cannot read {path} ({error.strerror}); mend or delete it") from error
+            digest.update(os.fsencode(path.absolute()) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How many files there are of each (width, height, kind)."""
+
+    counts: dict[tuple[int, int, str], int]
+
+    def count(self, wanted: Callable[[int, int, str], bool]) -> int:
+        """Count the files whose width, height and kind satisfy a condition."""
+        return sum(n for key, n in self.counts.items() if wanted(*key))
+
+    @property
+    def channels(self) -> int:
+        """1 if every image is greyscale, else 3."""
+        return 3 if self.count(lambda w, h, kind: kind not in GREY) else 1
+
+    @property
+    def size(self) -> int:
+        """The commonest shorter side, each first rounded down to a step of the ladder (ties: smaller)."""
+        votes: Counter[int] = Counter()
+        for (width, height, _), n in self.counts.items():
+            side = min(width, height)
+            votes[max((step for step in LADDER if step <= side), default=side)] += n
+        return min(votes, key=lambda side: (-votes[side], side))
+
+    def sentence(self, listing: Listing, size: int, channels: int) -> str | None:
+        """Say what decoding to this size and these channels changes; None if nothing."""
+        changes = [
+            (
+                self.count(lambda w, h, kind: (w, h) != (size, size)),
+                f"not {size}x{size} resized (bilinear, antialiased, aspect not kept)",
+            ),
+            (self.count(lambda w, h, kind: kind in TRANSPARENT), "with transparency composited onto white"),
+            (self.count(lambda w, h, kind: kind == "16-bit"), "16-bit scaled to 8 bits"),
+            (
+                self.count(lambda w, h, kind: (kind in GREY) != (channels == 1)),
+                "colour reduced to luma" if channels == 1 else "greyscale repeated to 3 channels",
+            ),
+        ]
+        parts = [f"{n} {what}" for n, what in changes if n]
+        if not parts:
+            return None
+        return f"{listing.name} ({listing.split}): {len(listing.paths)} images, {', '.join(parts)}"
+
+
+def _on_every_core(work: Callable[[Path], T], paths: Sequence[Path], title: str) -> Iterator[list[T]]:
+    """Yield the results of ``work`` in order, batch by batch, with a progress bar on stderr for long lists.
+
+    Threads suffice: Pillow's decoders and resizer release the interpreter lock.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    quiet = len(paths) <= SHOW_PROGRESS_FROM or not console.is_terminal
+    with (
+        ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool,
+        Progress(console=console, disable=quiet, transient=True) as progress,
+    ):
+        bar = progress.add_task(title, total=len(paths))
+        for start in range(0, len(paths), BATCH):
+            done = list(pool.map(work, paths[start : start + BATCH]))
+            progress.advance(bar, len(done))
+            yield done
+
+
+def survey(listing: Listing) -> Survey:
+    """Read every file's header, once: the counts are cached.
+
+    Raises:
+        UserError: a file is not a picture, or the cache folder cannot be written.
+    """
+    cached = cache_folder() / "pictures" / f"{listing.digest}.json"
+    try:
+        rows = json.loads(cached.read_text())
+        return Survey({(int(w), int(h), str(kind)): int(n) for w, h, kind, n in rows})
+    except (OSError, ValueError, TypeError):
+        pass  # absent or damaged: count again
+    counts: Counter[tuple[int, int, str]] = Counter()
+    for found in _on_every_core(probe, listing.paths, f"{listing.name}: reading headers"):
+        counts.update(found)
+    with replacing(cached) as file:
+        file.write(json.dumps([[*key, n] for key, n in sorted(counts.items())]).encode())
+    return Survey(dict(counts))
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """Map a cached array, copy-on-write so that a stray write cannot reach the file; None if unusable."""
+    try:
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None  # absent, truncated or not an array
+    return torch.from_numpy(array) if array.shape == shape and array.dtype == np.uint8 else None
+
+
+def decode(listing: Listing, size: int, channels: int, notify: Notify) -> RealDataset:
+    """Decode a listing to a memory-mapped uint8 [N,channels,size,size], from the cache where it can.
+
+    Raises:
+        UserError: a file is damaged, or the cache folder cannot be written.
+    """
+    sentence = survey(listing).sentence(listing, size, channels)
+    if sentence:
+        notify(sentence)
+    shape = (len(listing.paths), channels, size, size)
+    cached = cache_folder() / "pictures" / f"{listing.digest}-{channels}x{size}.npy"
+    images = _mapped(cached, shape)
+    if images is None:
+        # written front to back rather than through a map: a full disk is then an error, not a bus error
+        with replacing(cached) as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            )
+            title = f"{listing.name}: decoding {listing.split}"
+            for batch in _on_every_core(lambda path: pixels(path, size, channels), listing.paths, title):
+                file.write(np.stack(batch).tobytes())
+        images = _mapped(cached, shape)
+        assert images is not None
+    return RealDataset(listing.name, listing.split, images, listing.labels, listing.classes)

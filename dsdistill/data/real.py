@@ -1,0 +1,92 @@
+"""Real images, and the facts about them that the rest of the program is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dsdistill.data.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task: class names, image shape, and the preprocessing fitted on its train split.
+
+    ``mirror`` says that a horizontal flip keeps the label (false for digits and letters).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    size: int
+    preprocess: Preprocess
+    mirror: bool
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return (self.channels, self.size, self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class RealDataset:
+    """One split of real images: uint8 [N,C,H,W], in memory or memory-mapped, and int64 labels [N].
+
+    The images may be mapped from a cache file: treat them as read-only.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 [N,C,H,W], not {self.images.dtype} {self.images.ndim}-d")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError("labels must be int64 [N], one per image")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of shape, pixels, labels and class order; streamed, so a memory map stays on disk."""
+        digest = hashlib.sha256(json.dumps([list(self.images.shape), self.classes]).encode())
+        for part in self.images.split(4096):
+            digest.update(part.contiguous().cpu().numpy().data)
+        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """Images per class, int64 [K]."""
+        return torch.bincount(self.labels, minlength=len(self.classes))
+
+    @cached_property
+    def _indices(self) -> tuple[Tensor, ...]:
+        return self.labels.argsort(stable=True).split(self.counts.tolist())
+
+    def indices_of(self, label: int) -> Tensor:
+        """Return the positions of a class's images in ascending order, int64 [n]."""
+        return self._indices[label]
+
+    def unit(self, indices: Tensor | slice) -> Tensor:
+        """Return the chosen images in unit pixel space, float32 [n,C,H,W] in [0, 1]."""
+        return self.images[indices].to(torch.float32).div_(255)
+
+    def to(self, device: torch.device | str) -> RealDataset:
+        """Return the data set on a device; a memory map is read into the device's memory."""
+        return RealDataset(
+            self.name, self.split, self.images.to(device), self.labels.to(device), self.classes
+        )

@@ -1,0 +1,118 @@
+"""A distilled set in memory: what an engine hands to storage, and what training code gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dsdistill.data.preprocess import Preprocess
+from dsdistill.errors import UserError
+
+Scalar = str | int | float
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledSet:
+    """A distilled set in memory, checked on construction.
+
+    Attributes:
+        images: float32 [N,C,H,W] in unit pixel space (0 black, 1 white; may exceed), finite.
+        labels: int64 [N] in [0, K), class-major (never decreasing).
+        classes: K names in label order.
+        preprocess: from unit pixel space to what the student must see.
+        soft_labels: float32 [N,K] logits, or None.
+        decode_factor, decode_mode: multi-formation; this version stores plain images only (factor 1).
+        attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
+            peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
+
+    Raises:
+        UserError: on construction, where one of these does not hold.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    soft_labels: Tensor | None = None
+    decode_factor: int = 1
+    decode_mode: str = "none"
+    attributes: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        images, labels, soft, count = self.images, self.labels, self.soft_labels, len(self.classes)
+        if images.dim() != 4 or images.numel() == 0 or images.dtype != torch.float32:
+            raise UserError(f"images must be float32 [N,C,H,W] and not empty, got {_signature(images)}")
+        if not images.isfinite().all():
+            raise UserError("images hold values that are not finite (NaN or infinity)")
+        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+            raise UserError(f"labels must be int64 [{len(images)}], one an image, got {_signature(labels)}")
+        if count == 0 or labels.min() < 0 or labels.max() >= count:
+            raise UserError(f"labels must lie in [0, {count}), there being {count} classes")
+        if (labels.diff() < 0).any():
+            raise UserError("images must be sorted by label (class-major)")
+        if soft is not None and (soft.shape != (len(images), count) or soft.dtype != torch.float32):
+            raise UserError(f"soft labels must be float32 [{len(images)},{count}], got {_signature(soft)}")
+        if soft is not None and not soft.isfinite().all():
+            raise UserError("soft labels hold values that are not finite (NaN or infinity)")
+        if (self.decode_factor, self.decode_mode) != (1, "none"):
+            raise UserError(
+                f"the set is multi-formation (factor {self.decode_factor}, {self.decode_mode!r}), which this "
+                "version of dsdistill cannot decode; upgrade with pip install -U dsdistill"
+            )
+
+
+def _signature(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
+    """A distilled set as a torch data set, all in memory: no open file, safe in DataLoader workers.
+
+    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``.
+
+    Attributes:
+        images: float32 [N,C,H,W]; ``space="network"``: preprocessed, what a student is trained on;
+            ``space="unit"``: pixels, 0 black and 1 white (may exceed).
+        labels: int64 [N], class-major. soft_labels: float32 [N,K] logits, or None.
+        classes: K names in label order.
+        preprocess: what real images must go through before a student trained on this set judges them.
+        lr: the learning rate that was learned with the set, or None.
+        attributes: how the set was made.
+
+    Raises:
+        UserError: soft labels asked of a set without, or an unknown space or kind of label.
+    """
+
+    def __init__(
+        self,
+        distilled: DistilledSet,
+        space: Literal["network", "unit"] = "network",
+        labels: Literal["hard", "soft"] = "hard",
+    ) -> None:
+        if space not in ("network", "unit"):
+            raise UserError(f"unknown space {space!r}; known: network, unit")
+        if labels not in ("hard", "soft"):
+            raise UserError(f"unknown kind of labels {labels!r}; known: hard, soft")
+        if labels == "soft" and distilled.soft_labels is None:
+            raise UserError('the set has no soft labels; load it with labels="hard"')
+        self.images = distilled.preprocess(distilled.images) if space == "network" else distilled.images
+        self.labels = distilled.labels
+        self.soft_labels = distilled.soft_labels
+        self.classes = distilled.classes
+        self.preprocess = distilled.preprocess
+        self.attributes = dict(distilled.attributes)
+        lr = self.attributes.get("learned_lr")
+        self.lr = None if lr is None else float(lr)
+        self._targets = distilled.soft_labels if labels == "soft" else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+        target = int(self.labels[index]) if self._targets is None else self._targets[index]
+        return self.images[index], target

@@ -1,0 +1,122 @@
+"""The loop: iterate a `Distiller` and the synthetic set moves one step per report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from dsdistill.engines.base import Engine
+from dsdistill.sources import Sources
+from dsdistill.synthetic import SyntheticSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How pixels are stepped."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    kind: Literal["sgd"] = "sgd"
+    lr: Annotated[float, Ge(0)] = 1.0
+    """Learning rate of the pixels; the published ones belong to losses summed over features and classes."""
+    momentum: Annotated[float, Ge(0)] = 0.5
+
+
+@dataclass(frozen=True)
+class Report:
+    """One iteration that has been taken.
+
+    Attributes:
+        iteration: how many have been taken in all, this one included.
+        terms: detached scalars, summed over classes, on the device: reading one waits for it.
+    """
+
+    iteration: int
+    terms: dict[str, Tensor]
+
+
+class Distiller:
+    """Owns the optimiser and the step counter. Whoever iterates owns progress, checkpoints and evaluation.
+
+    Attributes:
+        synthetic: what is learned.
+        iteration: steps taken.
+        iterations: steps to take; iterating stops there.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        synthetic: SyntheticSet,
+        sources: Sources,
+        optimiser: OptimiserConfig,
+        iterations: int,
+        class_chunk: int = 0,
+    ) -> None:
+        """Prepare the loop.
+
+        Args:
+            engine: what is minimised.
+            synthetic: on the device it is to be optimised on.
+            sources: what the engine draws from.
+            optimiser: how pixels are stepped.
+            iterations: steps to take in all.
+            class_chunk: classes whose graphs are held at once, 0 for all. Their gradients add up to that of
+                all classes together. Ignored where the loss is no sum over classes.
+        """
+        self.engine = engine
+        self.synthetic = synthetic
+        self.sources = sources
+        self.iteration = 0
+        self.iterations = iterations
+        self._optimiser = torch.optim.SGD(synthetic.parameters(), lr=optimiser.lr, momentum=optimiser.momentum)
+        classes = torch.arange(sources.task.num_classes)
+        whole = not class_chunk or not engine.separable(sources.supply.network)
+        self._passes = [classes] if whole else list(classes.split(class_chunk))
+
+    @property
+    def classes_at_once(self) -> int:
+        """Classes whose graphs are held at once."""
+        return len(self._passes[0])
+
+    def __iter__(self) -> Iterator[Report]:
+        while self.iteration < self.iterations:
+            yield self._step()
+
+    def _step(self) -> Report:
+        self.sources.iteration = self.iteration
+        self._optimiser.zero_grad()
+        totals: dict[str, Tensor] = {}
+        for classes in self._passes:
+            self.sources.classes = classes
+            terms = self.engine.loss(self.synthetic, self.sources)
+            torch.stack(list(terms.values())).sum().backward()
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0) + value.detach()
+        self._optimiser.step()
+        self.iteration += 1
+        return Report(self.iteration, totals)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything a resumed loop needs, as named tensors; every random draw follows from the seed."""
+        state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
+        for index, slots in self._optimiser.state_dict()["state"].items():
+            state |= {f"optimiser.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None}
+        return state | {"iteration": torch.tensor(self.iteration)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state returned by `state_dict` of a loop of the same configuration."""
+        prefix = "synthetic."
+        self.synthetic.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+        slots: dict[int, dict[str, Any]] = {}
+        for name, value in state.items():
+            if name.startswith("optimiser."):
+                _, index, slot = name.split(".")
+                slots.setdefault(int(index), {})[slot] = value
+        self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
+        self.iteration = int(state["iteration"])

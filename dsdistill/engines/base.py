@@ -1,0 +1,54 @@
+"""What an engine is: a frozen dataclass of hyper-parameters with a pure loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dsdistill.data.real import Task
+from dsdistill.networks.base import Network
+from dsdistill.sources import Sources
+from dsdistill.supply import Supply
+from dsdistill.synthetic import SyntheticSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(ABC):
+    """A matching objective and the hyper-parameters it reads.
+
+    An engine keeps no state and knows no device, file, rank or clock: what it learns lives in the
+    `SyntheticSet`, what it draws comes from `Sources`, and the loop does the stepping.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def prepare(self, synthetic: SyntheticSet, task: Task) -> None:  # noqa: B027 - most engines learn pixels alone
+        """Register whatever is learned besides the images. Called once, before the first iteration."""
+
+    def separable(self, network: Network) -> bool:
+        """Whether the loss is a sum over classes, so that they may be taken in turns to save memory."""
+        return not network.couples_samples
+
+    @abstractmethod
+    def images(self, counts: Tensor, ipc: int) -> int:
+        """Return roughly how many images an iteration passes through a network, for estimates.
+
+        Args:
+            counts: int64 [K], real images of each class.
+            ipc: synthetic images per class.
+        """
+
+    @abstractmethod
+    def networks(self, name: str, task: Task, device: torch.device) -> Supply:
+        """Return the supply of networks this engine matches with."""
+
+    @abstractmethod
+    def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
+        """Return the weighted terms whose sum is minimised, for the classes ``sources.classes``.
+
+        Every value is a scalar with a graph to whatever ``synthetic`` learns; nothing is read to the host.
+        """

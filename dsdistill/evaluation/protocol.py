@@ -1,0 +1,131 @@
+"""How a set is judged: everything about training a student that can move its accuracy, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from dsdistill.augment.dsa import Augmentation, Rule
+from dsdistill.errors import UserError, unknown
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One way to train and count students. Results are comparable only under the same one.
+
+    A student sees ``epochs + 1`` epochs (0 … epochs) of shuffled batches, the last short one included, by
+    SGD on the cross-entropy. Once epoch ``drop_epoch`` is done the learning rate is multiplied by
+    ``drop_factor`` and the momentum starts from zero. It is tested once, at the end.
+
+    Attributes:
+        name: what results carry.
+        title, source: for people: what it is and where it comes from.
+        student: the network judged with where none is asked for.
+        lr: learning rate, or "learned": the one stored with the set.
+        drop_at: share of the epochs before the drop.
+        augmentation: operators joined by ``_``, or "none"; one draw per batch, its scalars per image.
+        augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
+        repeats: fresh students per set.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    title: str
+    source: str
+    student: str = "convnet"
+    lr: Positive | Literal["learned"] = 0.01
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    epochs: Count
+    drop_at: Fraction = 0.5
+    drop_factor: Positive = 0.1
+    batch_size: Count = 256
+    augmentation: str = "none"
+    augmentation_rule: Rule = "single"
+    align_corners: bool = False
+    repeats: Count = 5
+
+    def __post_init__(self) -> None:
+        self.augmentation_for(mirror=True)  # an unknown operator is found now, not after the first student
+
+    @property
+    def drop_epoch(self) -> int:
+        """The last epoch at the full learning rate: ⌊E/2⌋ + 1 in the papers' code."""
+        return int(self.epochs * self.drop_at) + 1
+
+    def augmentation_for(self, mirror: bool) -> Augmentation:
+        """Return the augmentation of the students, without flip where a mirrored image changes its label."""
+        augmentation = Augmentation.parse(
+            self.augmentation, rule=self.augmentation_rule, align_corners=self.align_corners
+        )
+        return augmentation if mirror else augmentation.without("flip")
+
+    def learning_rate(self, learned: float | None) -> float:
+        """Return the rate students start at, given the one stored with the set.
+
+        Raises:
+            UserError: the protocol asks for a learned rate and the set has none.
+        """
+        if self.lr != "learned":
+            return self.lr
+        if learned is None:
+            raise UserError(f"protocol {self.name!r} takes the learned lr, but the set stores none; set lr")
+        return learned
+
+
+_FOLDER = resources.files("dsdistill") / "protocols"
+
+
+def protocol_names() -> list[str]:
+    """Return the names of the protocols that ship with the package."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:
+    """Read a protocol by name ("dm") or from a TOML file ("mine.toml"), whose stem becomes its name.
+
+    Args:
+        overrides: fields to replace, for example ``epochs=100``; None leaves a field as it is.
+
+    Raises:
+        UserError: no such protocol or file, or a key or value that a protocol cannot have.
+    """
+    text, name = str(name_or_path), Path(name_or_path).stem
+    if not text.endswith(".toml") and text not in protocol_names():
+        raise unknown("protocol", text, protocol_names())
+    file = Path(text) if text.endswith(".toml") else _FOLDER / f"{text}.toml"
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read protocol {text}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"protocol {text} is not TOML: {error}") from error
+    values = {"name": name, **table, **{key: value for key, value in overrides.items() if value is not None}}
+    try:
+        return TypeAdapter(Protocol).validate_python(values)
+    except ValidationError as error:
+        raise _sentence(text, error) from error
+
+
+def _sentence(protocol: str, error: ValidationError) -> UserError:
+    """Say the first thing wrong with a protocol in one line."""
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return unknown(f"key in protocol {protocol}:", key, [f.name for f in dataclasses.fields(Protocol)])
+    if first["type"] in ("missing", "missing_argument"):
+        return UserError(f"protocol {protocol} lacks {key!r}")
+    return UserError(f"protocol {protocol}: {key} = {first['input']!r}: {first['msg'].lower()}")

@@ -1,0 +1,99 @@
+"""What an evaluation found, for a screen, for a JSON file and for the set's own file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsdistill import files, storage
+from dsdistill.evaluation.judge import Row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Rows and all that is needed to read them a year later.
+
+    Attributes:
+        rows: see ``Row``; accuracies in percent.
+        file: the distilled set's file. dataset: what it was judged on.
+        protocol, epochs, repeats, lr, seed, precision, device: how.
+        cost: what the distilled set cost where its file says so: file_bytes, image_bytes, label_bytes,
+            distil_seconds, distil_peak_bytes.
+        machine, date (ISO 8601, UTC), packages: where, when and with what.
+    """
+
+    rows: list[Row]
+    file: str
+    dataset: str
+    protocol: str
+    epochs: int
+    repeats: int
+    lr: float
+    seed: int
+    precision: str
+    device: str
+    machine: str
+    date: str
+    packages: Mapping[str, str]
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-able values, rows first."""
+        return dataclasses.asdict(self)
+
+    def write_json(self, path: str | Path) -> None:
+        """Write the report, at once or not at all.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        files.replace(path, (json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+
+    def append_to(self, path: str | Path) -> None:
+        """Add each row, with how it came about, to the results in a distilled set's file.
+
+        Raises:
+            UserError: the file is not a distilled set or cannot be written.
+        """
+        about = {key: value for key, value in self.to_dict().items() if key not in ("rows", "file", "cost")}
+        for row in self.rows:
+            storage.append_result(path, {**dataclasses.asdict(row), **about})
+
+    def table(self) -> Table:
+        """Return a table for ``rich.print``: a line per network and training set."""
+        from rich.table import Table
+
+        table = Table(
+            title=f"Test accuracy on {self.dataset}, protocol {self.protocol}, {self.epochs} epochs, "
+            f"{self.repeats} student{'s' if self.repeats > 1 else ''}",
+            caption=self._caption(),
+        )
+        for name, justify in (("network", "left"), ("trained on", "left"), ("images", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column("accuracy %", justify="right")
+        table.add_column("seconds", justify="right")
+        previous = None
+        for row in self.rows:
+            if previous not in (None, row.network):
+                table.add_section()
+            accuracy = f"{row.mean:.2f} ± {row.std:.2f}"
+            table.add_row(row.network, row.set, str(row.images), accuracy, f"{row.seconds:.1f}")
+            previous = row.network
+        return table
+
+    def _caption(self) -> str | None:
+        words = {
+            "image_bytes": ("images {:,.1f} kB", 1e3),
+            "label_bytes": ("labels {:,.1f} kB", 1e3),
+            "distil_seconds": ("distilled in {:,.0f} s", 1),
+            "distil_peak_bytes": ("peak memory {:,.2f} GB", 1e9),
+        }
+        said = [text.format(self.cost[key] / unit) for key, (text, unit) in words.items() if key in self.cost]
+        return ", ".join(said) or None

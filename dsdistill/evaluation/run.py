@@ -1,0 +1,140 @@
+"""Judging a file: from its name to a report, with everything in between found or defaulted."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+
+from dsdistill import files, runtime, storage
+from dsdistill.data import catalog
+from dsdistill.data.catalog import DataConfig
+from dsdistill.errors import UserError
+from dsdistill.evaluation.judge import Auto, Progress, check_fit, judge
+from dsdistill.evaluation.protocol import load_protocol
+from dsdistill.evaluation.report import Report
+from dsdistill.runtime import Notify
+from dsdistill.storage import DistilledDataset
+
+
+def evaluate(
+    file: str | Path,
+    *,
+    dataset: str | None = None,
+    root: str | Path | None = None,
+    protocol: str | Path = "dm",
+    networks: str | Sequence[str] = (),
+    repeats: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool | Auto = "auto",
+    stack: bool | Auto = "auto",
+    baselines: str | Sequence[str] = ("random",),
+    json: str | Path | None = None,
+    save: bool = True,
+    download: bool = False,
+    notify: Notify = lambda message: None,
+    progress: Progress = lambda what, done, total: None,
+) -> Report:
+    """Train fresh students on a distilled set and on its baselines, test them, and report.
+
+    Args:
+        file: a distilled set.
+        dataset: what to judge on; default the one the file names, read with the options the file names.
+        root: where data sets lie.
+        protocol: a protocol's name or TOML file.
+        networks: names, or one string with commas; default the network the set was distilled with, else the
+            protocol's student.
+        repeats, epochs: in place of the protocol's.
+        compile, stack: see ``dsdistill.evaluation.judge.judge``.
+        baselines: names, or one string with commas; "" for none.
+        json: also write the report here.
+        save: also add the results to the file.
+        download: fetch a missing data set.
+
+    Raises:
+        UserError: anything that does not exist, cannot be read or written, or does not fit.
+    """
+    distilled = storage.load(file)
+    chosen = load_protocol(protocol, repeats=repeats, epochs=epochs)
+    where = runtime.resolve_device(device)
+    exact = runtime.resolve_precision(precision, where)
+    for target in (json, file if save else None):
+        if target is not None:
+            files.check_folder(target)  # before hours of training, not after
+
+    config = _data(distilled, dataset, root, download)
+    task, train = catalog.load(config, "train", notify)
+    check_fit(distilled, task)
+    _, test = catalog.load(config, "test", notify)
+    if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
+        notify(f"{config.name} on this machine is not the data the set was distilled from")
+
+    rows = judge(
+        distilled,
+        task,
+        train,
+        test,
+        chosen,
+        _listed(networks) or _listed(str(distilled.attributes.get("network", ""))),
+        seed=seed,
+        device=where,
+        precision=exact,
+        compile=compile,
+        stack=stack,
+        baselines=_listed(baselines),
+        notify=notify,
+        progress=progress,
+    )
+    report = Report(
+        rows=rows,
+        file=str(file),
+        dataset=config.name,
+        protocol=chosen.name,
+        epochs=chosen.epochs,
+        repeats=chosen.repeats,
+        lr=chosen.learning_rate(distilled.lr),
+        seed=seed,
+        precision=exact,
+        device=str(where),
+        machine=runtime.machine(where),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        packages=runtime.packages(),
+        cost=_cost(file),
+    )
+    if save:
+        report.append_to(file)
+    if json is not None:
+        report.write_json(json)
+    return report
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    parts = names.split(",") if isinstance(names, str) else names
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _data(
+    distilled: DistilledDataset, dataset: str | None, root: str | Path | None, download: bool
+) -> DataConfig:
+    """Say how to read the data a set was made from. The set brings its own whitening: none is fitted."""
+    about = distilled.attributes
+    options = json_format.loads(str(about.get("data", "{}")))
+    known = {field.name for field in dataclasses.fields(DataConfig)} - {"name", "root", "download", "zca"}
+    name = dataset or about.get("dataset") or options.get("name")
+    if not name:
+        raise UserError("the file does not say what it was distilled from; name the data set")
+    options = {key: value for key, value in options.items() if key in known}
+    return DataConfig(name=str(name), root=None if root is None else Path(root), download=download, **options)
+
+
+def _cost(file: str | Path) -> dict[str, float]:
+    about = storage.describe(file)
+    known = {"seconds": "distil_seconds", "peak_memory_bytes": "distil_peak_bytes"}
+    said = {name: float(about.attributes[key]) for key, name in known.items() if key in about.attributes}
+    sizes = {"file": about.file_bytes, "image": about.image_bytes, "label": about.label_bytes}
+    return {f"{name}_bytes": float(size) for name, size in sizes.items()} | said

@@ -1,0 +1,128 @@
+"""A distilled set in the formats that other programs read: a folder of PNG files, a .pt file."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dsdistill.errors import UserError
+from dsdistill.files import beside, check_folder, reason, replace
+from dsdistill.storage import DistilledDataset, read, to_uint8
+
+
+def export_png(path: str | Path, folder: str | Path) -> str:
+    """Write a set as ``folder/<class>/<index>.png``, 8 bits a channel, in unit pixel space.
+
+    ``folder/labels.csv`` lists (file, label, class), as folders sorted by name need not be in label order.
+
+    Args:
+        path: the set.
+        folder: made here, whole or not at all; it must not exist or be empty.
+
+    Returns:
+        a sentence that says what clipping and rounding to 8 bits cost.
+
+    Raises:
+        UserError: as `storage.read`; images of neither 1 nor 3 channels; the folder holds something or
+            cannot be written.
+    """
+    distilled = read(path)
+    channels = distilled.images.shape[1]
+    if channels not in (1, 3):
+        raise UserError(f"PNG holds 1 or 3 channels, {path} has {channels}; export it as .pt instead")
+    target = Path(folder).absolute()
+    check_folder(target)
+    if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
+        raise UserError(f"{folder} exists and is not an empty folder; choose another name")
+
+    pixels = to_uint8(distilled.images)
+    part = beside(target)
+    try:
+        _write_folder(part, pixels, distilled.labels, distilled.classes)
+        with contextlib.suppress(FileNotFoundError):
+            target.rmdir()
+        os.rename(part, target)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {reason(error)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return _cost(distilled.images, pixels)
+
+
+def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> None:
+    """Write a set as one .pt file, a plain dict that ``torch.load(out, weights_only=True)`` reads.
+
+    Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
+    (only where the set has them), ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the
+    preprocessing's tensors by name: ``mean`` and ``std`` where it standardises.
+
+    Raises:
+        UserError: as `storage.read`; unknown space; or ``out`` cannot be written.
+    """
+    dataset = DistilledDataset(read(path), space)
+    content: dict[str, Tensor | list[str] | str] = {
+        "images": dataset.images,
+        "labels": dataset.labels,
+        "classes": list(dataset.classes),
+        "space": space,
+        "preprocess": dataset.preprocess.kind,
+        **dataset.preprocess.state(),
+    }
+    if dataset.soft_labels is not None:
+        content["soft_labels"] = dataset.soft_labels
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    check_folder(out)
+    replace(out, buffer.getbuffer())
+
+
+def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+    from PIL import Image
+
+    names = _folder_names(classes)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    width = len(str(int(labels.bincount().max()) - 1))
+    index = dict.fromkeys(range(len(classes)), 0)
+    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "label", "class"])
+        for image, label in zip(pixels, labels.tolist(), strict=True):
+            name = f"{names[label]}/{index[label]:0{width}d}.png"
+            index[label] += 1
+            array = image.permute(1, 2, 0).contiguous().numpy()
+            Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(folder / name)
+            table.writerow([name, label, classes[label]])
+
+
+def _folder_names(classes: Sequence[str]) -> list[str]:
+    """Turn class names into folder names safe on any system, all different even where case is ignored."""
+    safe = [re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "class" for name in classes]
+    reserved = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
+    seen: set[str] = {"labels.csv"}
+    for label, name in enumerate(safe):
+        while name.lower() in seen or reserved.fullmatch(name):
+            name = f"{name}_{label}".replace(".", "_")
+        seen.add(name.lower())
+        safe[label] = name
+    return safe
+
+
+def _cost(images: Tensor, pixels: Tensor) -> str:
+    error = (images - pixels.float() / 255).double().abs()
+    clipped = float(((images < 0) | (images > 1)).double().mean())
+    return (
+        f"8-bit PNG: {clipped:.2%} of the pixel values lay outside [0, 1] and were clipped; "
+        f"the largest error is {float(error.max()):.4f}, rms {float(error.square().mean().sqrt()):.4f}, "
+        "where white is 1"
+    )

@@ -1,0 +1,98 @@
+"""Putting files on disk so that a reader meets the old content or the new, never half of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from dsdistill.errors import UserError
+
+
+def replace(path: str | Path, data: bytes | memoryview) -> None:
+    """Write ``data`` at ``path``, durably and all at once: temporary file beside it, fsync, rename.
+
+    A link is followed, so that it still is one afterwards.
+
+    Raises:
+        UserError: the file cannot be written (no such folder, no permission, disk full).
+    """
+    target = Path(os.path.realpath(path))
+    part = beside(target)
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """Name a temporary neighbour of ``path``: same folder, so that it can be renamed onto it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def check_folder(path: str | Path) -> None:
+    """Check that a new file or folder can be made at ``path``, by making one and removing it.
+
+    Raises:
+        UserError: the parent is missing, is not a folder or cannot be written to.
+    """
+    folder = Path(path).absolute().parent
+    if not folder.exists():
+        raise UserError(f"the folder {folder} does not exist; make it first: mkdir -p {folder}")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file, so nothing can be written inside it; choose another place")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {reason(error)}; choose another place") from error
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line why an operation failed, without error numbers where the system has words for it."""
+    words = error.strerror if isinstance(error, OSError) else None
+    if isinstance(error, KeyError) and error.args:  # whose str() puts quotes around its words
+        words = str(error.args[0])
+    return (words or str(error) or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes that also ask out of ``folder`` meanwhile (advisory; POSIX only).
+
+    For read-change-replace, where two writers at once would lose one change. The lock is on the folder, as
+    replacing a file would leave a lock on the old one.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(
+            OSError
+        ):  # no such folder is for others to say; some file systems cannot lock
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable: the folder's entry has to reach the disk too."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,71 @@
+"""What a run will need, before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsdistill.data.real import RealDataset
+from dsdistill.distiller import Distiller
+from dsdistill.networks.base import Network
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes a run is expected to add to the process, by cause."""
+
+    real: int
+    """The training images, as bytes, and one prepared batch of them."""
+    synthetic: int
+    """The learned images with gradient and momentum."""
+    graph: int
+    """Activations kept for the gradient of the synthetic images."""
+    frozen: int
+    """Maps alive in one pass over real images."""
+
+    @property
+    def total(self) -> int:
+        return self.real + self.synthetic + self.graph + self.frozen
+
+
+def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
+    """Estimate from the size of every map the network makes of one image.
+
+    Args:
+        distiller: ready to run; its network sees two blank images, without gradient.
+        real: the training images.
+        half: whether maps are bf16 rather than fp32.
+    """
+    synthetic, sources = distiller.synthetic, distiller.sources
+    kept, largest = maps(sources.supply.network, synthetic.images[:1].detach())
+    size = 2 if half else 4
+    at_once = len(synthetic.images) * distiller.classes_at_once // sources.task.num_classes
+    pixels = synthetic.images.numel() * synthetic.images.element_size()
+    return Estimate(
+        real=real.images.numel() + 2 * sources.part_bytes,
+        synthetic=3 * pixels,
+        graph=at_once * kept * size,
+        frozen=sources.embedder.chunk * 3 * largest * size,
+    )
+
+
+def maps(network: Network, image: Tensor) -> tuple[int, int]:
+    """Count the elements of all layer outputs for one image [1, C, H, W], and of the largest one."""
+    sizes: list[int] = []
+
+    def count(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel() // 2)
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
+    try:
+        with torch.no_grad():
+            network.embed(torch.zeros_like(image).expand(2, *image.shape[1:]).contiguous())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(sizes), max(sizes)

@@ -1,0 +1,8 @@
+"""Student and expert networks, built by name."""
+
+from __future__ import annotations
+
+from dsdistill.networks.base import Network
+from dsdistill.networks.registry import build, check, names
+
+__all__ = ["Network", "build", "check", "names"]

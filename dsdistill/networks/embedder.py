@@ -1,0 +1,101 @@
+"""Embedding images with a network whose weights are replaced between calls, as fast as the device allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsdistill import runtime
+from dsdistill.networks import fused
+from dsdistill.networks.base import Network
+from dsdistill.networks.convnet import ConvNet
+
+_CHUNK_BYTES = {"cpu": 1 << 24, "cuda": 1 << 30}  # of the largest map of a ConvNet: the CPU's fits its cache
+
+
+class Embedder:
+    """``network.embed`` for one frozen module, compiled once, in one precision.
+
+    Attributes:
+        network: the module; its weights may change in place between calls, its requires_grad may not.
+        chunk: images per pass where no gradient is asked for.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        size: int,
+        device: torch.device,
+        precision: runtime.Precision = "fp32",
+        compile: bool = False,
+        chunk: int = 0,
+        notify: runtime.Notify = print,
+    ) -> None:
+        """Prepare the functions; compiling itself happens at their first call.
+
+        Args:
+            network: on ``device``, with frozen parameters.
+            size: height and width of the images.
+            precision: of convolutions and of the maps between them; embeddings come back as float32.
+            compile: whether to use ``torch.compile``.
+            chunk: images per pass without gradients; 0 chooses by the device. A network that couples the
+                samples of a batch is never split.
+            notify: receives a sentence where something asked for cannot be had.
+        """
+        self.network = network
+        self.chunk = chunk or max(1, _CHUNK_BYTES[device.type] // (128 * 4 * (size + 4) ** 2))
+        self._device = device
+        self._precision = precision
+        self._embed: Callable[[Tensor], Tensor] = network.embed
+        self._frozen: Callable[[Tensor], Tensor] = self._cast_embed
+        if compile and runtime.compiler_missing(device):
+            notify(f"running without torch.compile: {runtime.compiler_missing(device)}")
+        elif compile:
+            self._embed = runtime.compiled(network.embed, device, notify)
+            # Measured on the CPU only; on CUDA the library's kernels are left to do it.
+            if device.type == "cpu" and isinstance(network, ConvNet) and fused.supports(network):
+                self._frozen = self._fused(network, notify)
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        """Embed [B, C, H, W] with a graph to the images -> [B, D], at least float32."""
+        return self._cast_embed(images)
+
+    def frozen(self, images: Tensor) -> Tensor:
+        """Embed [B, C, H, W] without a graph, in passes of ``chunk`` images -> [B, D], at least float32."""
+        with torch.inference_mode():
+            if self.network.couples_samples:
+                return self._frozen(images)
+            parts = [self._frozen(self._filled(part))[: len(part)] for part in images.split(self.chunk)]
+            return torch.cat(parts)
+
+    def _filled(self, part: Tensor) -> Tensor:
+        """Repeat the last image of a short pass: compiled code serves one batch size."""
+        missing = self.chunk - len(part)
+        return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
+
+    def _cast_embed(self, images: Tensor) -> Tensor:
+        with runtime.autocast(self._device, self._precision):
+            features = self._embed(images)
+        return features if features.dtype == torch.float64 else features.float()
+
+    def _fused(self, network: ConvNet, notify: runtime.Notify) -> Callable[[Tensor], Tensor]:
+        dtype = torch.bfloat16 if self._precision == "bf16" else torch.float32
+        first = network.blocks[0]
+        padding = (int(first.conv.padding[0]),) * 4  # type: ignore[union-attr, index, arg-type]
+
+        def head_loop(x: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+            return fused.head(x, weights, offsets).to(dtype)
+
+        head = runtime.compiled(head_loop, self._device, notify)
+        tail = runtime.compiled(lambda x: fused.tail(network, x), self._device, notify)
+
+        def embed(images: Tensor) -> Tensor:
+            padded = F.pad(images, padding)
+            # Kept out of the compiled loops, which would inline it and compute it at every pixel.
+            weights, offsets = fused.moments(first, padded)  # type: ignore[arg-type]
+            return tail(head(padded, weights, offsets)).float()
+
+        return embed

@@ -1,0 +1,100 @@
+"""Pieces the networks share: normalisation, activation, pooling, and the block of all three."""
+
+from __future__ import annotations
+
+from typing import Literal, assert_never
+
+from torch import Tensor, nn
+
+from dsdistill.errors import UserError
+from dsdistill.networks.base import Block
+
+Norm = Literal["instance", "batch", "group", "layer", "none"]
+Activation = Literal["relu", "leakyrelu", "sigmoid", "swish"]
+Pool = Literal["avgpool", "maxpool", "nopool"]
+
+
+def normalisation(kind: Norm, channels: int, size: int) -> nn.Module:
+    """Make the normalisation of a [B, channels, size, size] map, affine, eps 1e-5.
+
+    "instance" is GroupNorm with one channel per group: no running statistics, the same in training and
+    evaluation. "group" has 4 groups; "layer" has one weight per channel and position.
+
+    Raises:
+        UserError: if "group" cannot split the channels evenly.
+    """
+    match kind:
+        case "instance":
+            return nn.GroupNorm(channels, channels)
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "group":
+            if channels % 4:
+                raise UserError(f"group normalisation needs a width divisible by 4, not {channels}")
+            return nn.GroupNorm(4, channels)
+        case "layer":
+            return nn.LayerNorm([channels, size, size])
+        case "none":
+            return nn.Identity()
+        case _:
+            assert_never(kind)
+
+
+def activation(kind: Activation) -> nn.Module:
+    """Make an element-wise activation, never in place."""
+    match kind:
+        case "relu":
+            return nn.ReLU()
+        case "leakyrelu":
+            return nn.LeakyReLU(0.01)
+        case "sigmoid":
+            return nn.Sigmoid()
+        case "swish":
+            return nn.SiLU()
+        case _:
+            assert_never(kind)
+
+
+def pooling(kind: Pool) -> nn.Module:
+    """Make a pooling that halves a map (rounding down), or keeps it."""
+    match kind:
+        case "avgpool":
+            return nn.AvgPool2d(2)
+        case "maxpool":
+            return nn.MaxPool2d(2)
+        case "nopool":
+            return nn.Identity()
+        case _:
+            assert_never(kind)
+
+
+class ConvBlock(Block):
+    """conv → norm → activation → pool."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.activation = activation
+        self.pool = pool
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the map after activation and before pooling."""
+        return self.activation(self.norm(self.conv(x)))
+
+
+def widening(channels: int, size: int) -> int:
+    """Return the pixels a first convolution pads on each side beyond its usual padding.
+
+    Two for grey 28-pixel images, which makes them 32 wide, and none otherwise. The papers pad every grey
+    input so, but the only ones they have (MNIST, Fashion-MNIST) are 28 pixels wide.
+    """
+    return 2 if channels == 1 and size == 28 else 0
+
+
+def too_small(network: str, size: int, least: int) -> UserError:
+    """Build the error for images that pooling would reduce to nothing."""
+    return UserError(
+        f"{network} cannot take {size}x{size} images: its feature map would vanish; "
+        f"it needs at least {least}x{least}, or choose a shallower network"
+    )

@@ -1,0 +1,165 @@
+"""Residual networks of basic blocks (He et al. 2016) for small images, strided or with average pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dsdistill.errors import UserError
+from dsdistill.networks.base import Block, Chain
+from dsdistill.networks.layers import ConvBlock, normalisation, too_small
+
+ResNetNorm = Literal["instance", "batch", "group"]
+Shrink = Literal["strided", "ap"]
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut; ``halve`` halves the map by stride, or by average pooling."""
+
+    def __init__(self, before: int, after: int, *, halve: bool, norm: ResNetNorm, shrink: Shrink) -> None:
+        super().__init__()
+        stride = 2 if halve and shrink == "strided" else 1
+        pooled = halve and shrink == "ap"
+        self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = _norm(norm, after)
+        self.pool = nn.AvgPool2d(2) if pooled else nn.Identity()
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = _norm(norm, after)
+        self.activation = nn.ReLU()
+        # The papers pool after the 1×1 convolution; the two commute, and this order is four times cheaper.
+        self.shortcut = (
+            nn.Sequential(
+                nn.AvgPool2d(2) if pooled else nn.Identity(),
+                nn.Conv2d(before, after, 1, stride=stride, bias=False),
+                _norm(norm, after),
+            )
+            if halve or before != after
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, after, h, w]."""
+        y = self.pool(self.activation(self.norm1(self.conv1(x))))
+        return self.activation(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+class Stage(Block):
+    """The residual blocks of one resolution."""
+
+    def __init__(self, *layers: BasicBlock) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.pool = nn.Identity()
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the last residual block's output."""
+        return self.layers(x)
+
+
+class ResNet(Chain):
+    """A stem and four stages of widths w, 2w, 4w, 8w, then a global average pool unless ``flat``."""
+
+    def __init__(
+        self,
+        name: str,
+        channels: int,
+        size: int,
+        num_classes: int,
+        *,
+        depths: Sequence[int],
+        width: int,
+        norm: ResNetNorm,
+        shrink: Shrink,
+        flat: bool = False,
+        stem_kernel: int = 3,
+        stem_pool: int = 1,
+    ) -> None:
+        side = size // stem_pool
+        for _ in range(3):
+            # a 3×3 convolution of stride 2 rounds up, a pooling rounds down
+            side = (side + 1) // 2 if shrink == "strided" else side // 2
+        if side < 1:
+            raise too_small(name, size, 8)
+        if side == 1 and norm == "instance":
+            raise UserError(
+                f"{name} cannot take {size}x{size} images: its last map is 1x1, which instance normalisation "
+                f"sets to a constant; use {name}-batch or a network with fewer poolings"
+            )
+        conv = nn.Conv2d(channels, width, stem_kernel, padding=stem_kernel // 2, bias=False)
+        pool = nn.AvgPool2d(stem_pool) if stem_pool > 1 else nn.Identity()
+        blocks: list[Block] = [ConvBlock(conv, _norm(norm, width), nn.ReLU(), pool)]
+        before = width
+        for level, depth in enumerate(depths):
+            after = width << level
+            first = BasicBlock(before, after, halve=level > 0, norm=norm, shrink=shrink)
+            rest = [BasicBlock(after, after, halve=False, norm=norm, shrink=shrink) for _ in range(depth - 1)]
+            blocks.append(Stage(first, *rest))
+            before = after
+        # A global pool is the papers' 4×4 one at 32 pixels, and keeps the feature size at any other.
+        neck = nn.Flatten() if flat else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(blocks, neck, before * side**2 if flat else before, num_classes)
+
+
+def resnet(
+    layers: int,
+    channels: int,
+    size: int,
+    num_classes: int,
+    *,
+    width: int = 64,
+    norm: ResNetNorm = "instance",
+    shrink: Shrink = "strided",
+) -> ResNet:
+    """Make a ResNet of 10 or 18 ``layers`` with a 3×3 stem and no max pool.
+
+    ``shrink="ap"`` replaces every stride by a 2×2 average pool and drops the global one, so the classifier
+    reads the whole last map (DSA's ResNet18_AP).
+    """
+    return ResNet(
+        f"resnet{layers}" if shrink == "strided" else f"resnet{layers}-ap",
+        channels,
+        size,
+        num_classes,
+        depths={10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}[layers],
+        width=width,
+        norm=norm,
+        shrink=shrink,
+        flat=shrink == "ap",
+    )
+
+
+def resnetap10(
+    channels: int,
+    size: int,
+    num_classes: int,
+    *,
+    width: int = 64,
+    norm: ResNetNorm = "instance",
+) -> ResNet:
+    """Make IDC's ResNetAP-10 (Kim et al. 2022): average pools for strides, a stem that follows the size.
+
+    Convolutions start from N(0, 2/(k²·out)) as in that paper, not from torch's default.
+    """
+    kernel, pool = (7, 4) if size > 128 else (3, 2) if size > 64 else (3, 1)
+    network = ResNet(
+        "resnetap10",
+        channels,
+        size,
+        num_classes,
+        depths=(1, 1, 1, 1),
+        width=width,
+        norm=norm,
+        shrink="ap",
+        stem_kernel=kernel,
+        stem_pool=pool,
+    )
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def _norm(kind: ResNetNorm, channels: int) -> nn.Module:
+    return normalisation(kind, channels, 0)  # none of these kinds depends on the size of the map

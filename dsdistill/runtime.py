@@ -1,0 +1,158 @@
+"""The machine under a run: device, precision, compiler and memory allocator. Each is decided here, once."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import platform
+import resource
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, Literal
+
+import torch
+
+from dsdistill.errors import UserError
+
+Precision = Literal["fp32", "bf16"]
+Notify = Callable[[str], None]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that exists.
+
+    Raises:
+        UserError: the device is unknown or absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:0") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UserError(f"device {name!r} asked for, but torch finds {count} CUDA devices; use --device cpu")
+    elif device.type != "cpu":
+        raise UserError(f"device {name!r} is not supported; use auto, cpu or cuda")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """Turn ``auto`` into bf16 where the hardware multiplies it natively, else fp32."""
+    if name == "auto":
+        return "bf16" if _multiplies_bf16(device) else "fp32"
+    if name not in ("fp32", "bf16"):
+        raise UserError(f"unknown precision {name!r}; use auto, fp32 or bf16")
+    return name  # type: ignore[return-value]
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public question for it
+    return bool(capable and capable())
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Run matrix products in ``precision`` inside this context; fp32 leaves everything as it is."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def compiler_missing(device: torch.device) -> str | None:
+    """Say why ``torch.compile`` cannot work for this device, or None where it can."""
+    if device.type == "cpu":
+        names = (os.environ.get("CXX", ""), "g++", "clang++")
+        return None if any(shutil.which(n) for n in names if n) else "no C++ compiler (g++ or clang++) is on PATH"
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return "triton is not installed"
+    return None
+
+
+def compiled(function: Callable[..., Any], device: torch.device, notify: Notify) -> Callable[..., Any]:
+    """``torch.compile`` a function for fixed shapes, or keep it eager with one notice where that cannot be.
+
+    Compiling happens at the first call. A failure there is reported once and the eager function serves from
+    then on, with the same results up to rounding.
+    """
+    reason = compiler_missing(device)
+    if reason:
+        notify(f"running without torch.compile: {reason}")
+        return function
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of an absent CUDA
+    fast = torch.compile(function, dynamic=False)
+    serving: list[Callable[..., Any]] = []
+
+    def call(*args: Any) -> Any:
+        if serving:
+            return serving[0](*args)
+        try:
+            result = fast(*args)
+            serving.append(fast)
+        except Exception as error:  # the compiler raises its own many types; anything real recurs in eager
+            result = function(*args)
+            serving.append(function)
+            notify(f"running without torch.compile: {str(error).strip().splitlines()[0]}")
+        return result
+
+    return call
+
+
+def quiet_allocator() -> bool:
+    """Ask glibc to keep freed memory instead of returning it to the kernel; True where that was done.
+
+    Large tensors otherwise are mapped and unmapped at every operation, and each page is faulted in anew. Call
+    from a program's entry point, not on import: it changes the whole process. Elsewhere than glibc: nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
+    settings = ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 1 << 28))
+    return all([libc.mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1 for key, value in settings])
+
+
+def peak_memory() -> int:
+    """Bytes of the process's peak resident memory so far (CUDA: plus the peak allocated on the device)."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return peak + (torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes free on the device, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def machine(device: torch.device) -> str:
+    """One line that names the hardware, for provenance."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def packages() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("dsdistill", "torch", "torchvision", "kornia", "numpy", "h5py", "scikit-learn")
+    found = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -1,0 +1,55 @@
+"""A student trained the plain way: the loop that the released code of the matching papers shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def train(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    order: Callable[[int], Tensor],
+    augment: Callable[[Tensor, int, int], Tensor] = lambda x, epoch, batch: x,
+    soft: bool = False,
+) -> list[float]:
+    """Train in place. Returns the learning rate of each epoch.
+
+    ``order(epoch)`` is the shuffle; ``augment(batch, epoch, number)`` what a batch goes through.
+    """
+    rates = []
+    optimiser = sgd(network, lr)
+    network.train()
+    for epoch in range(epochs + 1):
+        rates.append(lr)
+        shuffled = order(epoch).tolist()
+        batch = 0
+        while shuffled:
+            chosen, shuffled = shuffled[:batch_size], shuffled[batch_size:]
+            x = augment(torch.stack([images[i] for i in chosen]), epoch, batch)
+            y = torch.stack([labels[i] for i in chosen])
+            log_probabilities = F.log_softmax(network(x), dim=1)
+            if soft:
+                losses = -(y.softmax(1) * log_probabilities).sum(1)
+            else:
+                losses = -log_probabilities[range(len(y)), y]
+            optimiser.zero_grad()
+            losses.mean().backward()
+            optimiser.step()
+            batch += 1
+        if epoch == epochs // 2 + 1:
+            lr *= 0.1
+            optimiser = sgd(network, lr)
+    return rates
+
+
+def sgd(network: nn.Module, lr: float) -> torch.optim.SGD:
+    return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, foreach=False)

@@ -1,0 +1,560 @@
+"""The HDF5 file: round trips, what a stock reader sees, refusals, damage, results, the torch data set."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dsdistill import storage
+from dsdistill.container import checksum, contents, fixed_text, set_attributes
+from dsdistill.data.preprocess import Preprocess, Standardise, from_state
+from dsdistill.errors import UserError
+from dsdistill.storage import DistilledSet
+
+GOLDEN = Path(__file__).parent / "golden" / "version-1.h5"
+
+
+def standardise(channels: int = 3) -> Preprocess:
+    return Standardise(torch.linspace(0.4, 0.5, channels), torch.linspace(0.2, 0.3, channels))
+
+
+def zca(pixels: int) -> Preprocess:
+    matrix = torch.randn(pixels, pixels, generator=torch.Generator().manual_seed(1))
+    return from_state("zca", {"mean": matrix[0], "matrix": matrix, "eps": torch.tensor(0.1)})
+
+
+def make(count: int = 4, kinds: int = 3, channels: int = 3, size: int = 8, **fields: object) -> DistilledSet:
+    generator = torch.Generator().manual_seed(0)
+    values: dict = {
+        "images": torch.randn(count * kinds, channels, size, size, generator=generator) * 0.5 + 0.5,
+        "labels": torch.arange(kinds).repeat_interleave(count),
+        "classes": tuple(f"class {label}" for label in range(kinds)),
+        "preprocess": standardise(channels),
+        "attributes": {"method": "dm", "seed": 3, "seconds": 1.5},
+    }
+    return DistilledSet(**(values | fields))
+
+
+def golden_set() -> DistilledSet:
+    """What `GOLDEN` holds; it was made by ``storage.write(GOLDEN, golden_set())`` and one `append_result`."""
+    return DistilledSet(
+        images=(torch.arange(4 * 3 * 4 * 4).reshape(4, 3, 4, 4) - 30) / 128,
+        labels=torch.tensor([0, 0, 1, 1]),
+        classes=("naïve", "second"),
+        preprocess=Standardise(torch.tensor([0.25, 0.5, 0.75]), torch.tensor([0.5, 0.25, 0.125])),
+        soft_labels=torch.tensor([[2.0, -1.0], [1.5, 0.0], [-0.5, 3.0], [0.25, 0.75]]),
+        attributes={"method": "golden", "seed": 7, "learned_lr": 0.015625, "config": "iterations = 10\n"},
+    )
+
+
+def same(a: DistilledSet, b: DistilledSet) -> bool:
+    states = a.preprocess.state(), b.preprocess.state()
+    tensors: list[tuple[Tensor, Tensor]] = [(a.images, b.images), (a.labels, b.labels)]
+    tensors += [(states[0][name], states[1][name]) for name in states[0]]
+    if a.soft_labels is not None and b.soft_labels is not None:
+        tensors.append((a.soft_labels, b.soft_labels))
+    return (
+        all(x.dtype == y.dtype and torch.equal(x, y) for x, y in tensors)
+        and (a.classes, a.preprocess.kind) == (b.classes, b.preprocess.kind)
+        and (a.soft_labels is None) == (b.soft_labels is None)
+        and states[0].keys() == states[1].keys()
+        and json.dumps(dict(a.attributes), sort_keys=True) == json.dumps(dict(b.attributes), sort_keys=True)
+    )
+
+
+# Round trips ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 5), (4, 3)])
+def test_float32_round_trip_is_exact(tmp_path: Path, channels: int, size: int) -> None:
+    soft = torch.randn(12, 3, generator=torch.Generator().manual_seed(2))
+    attributes = {
+        "config": "x = 1\n" * 20_000,
+        "node": "μ→Ω 猫",
+        "empty": "",
+        "big": 2**63 - 1,
+        "nan": np.nan,
+    }
+    for fields in (
+        {"attributes": {}},
+        {"soft_labels": soft, "attributes": attributes, "classes": ("", "猫", "a b")},
+        {"preprocess": zca(channels * size * size)},
+    ):
+        distilled = make(channels=channels, size=size, **fields)
+        assert storage.write(tmp_path / "set.h5", distilled) == 0.0
+        assert same(storage.read(tmp_path / "set.h5"), distilled)
+
+
+def test_types_of_attributes_survive(tmp_path: Path) -> None:
+    storage.write(tmp_path / "set.h5", make(attributes={"i": 1, "f": 1.0, "s": "1"}))
+    assert {k: type(v) for k, v in storage.read(tmp_path / "set.h5").attributes.items()} == {
+        "i": int,
+        "f": float,
+        "s": str,
+    }
+
+
+def test_smaller_types_cost_what_write_says(tmp_path: Path) -> None:
+    distilled = make()
+    half = storage.write(tmp_path / "half.h5", distilled, "float16")
+    assert torch.equal(storage.read(tmp_path / "half.h5").images, distilled.images.half().float())
+    assert half == (distilled.images.half().double() - distilled.images.double()).abs().max()
+
+    byte = storage.write(tmp_path / "byte.h5", distilled, "uint8")
+    back = storage.read(tmp_path / "byte.h5")
+    assert byte == pytest.approx(max(float(distilled.images.max()) - 1, -float(distilled.images.min())))
+    assert (back.images - distilled.images.clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
+    assert back.images.max() == 1
+    assert back.images.min() == 0
+    assert storage.write(tmp_path / "again.h5", back, "uint8") == 0.0  # bytes survive any number of trips
+
+
+def test_one_class_and_absent_classes(tmp_path: Path) -> None:
+    for distilled in (
+        make(count=1, kinds=1),
+        make(labels=torch.tensor([0] * 6 + [2] * 6)),
+    ):
+        storage.write(tmp_path / "set.h5", distilled)
+        assert same(storage.read(tmp_path / "set.h5"), distilled)
+
+
+def test_same_set_same_bytes(tmp_path: Path) -> None:
+    storage.write(tmp_path / "a.h5", make())
+    storage.write(tmp_path / "b.h5", make())
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+# What others see --------------------------------------------------------------------------------------------
+
+
+def test_stock_h5py_reads_it(tmp_path: Path) -> None:
+    distilled = make(soft_labels=torch.zeros(12, 3), classes=("a", "bb", "猫"))
+    storage.write(tmp_path / "set.h5", distilled, "uint8")
+    with h5py.File(tmp_path / "set.h5") as file:
+        images = file["images"]
+        assert (images.compression, images.compression_opts, images.shuffle) == ("gzip", 4, True)
+        assert images.fletcher32
+        unit = images[:] * images.attrs["scale"]
+        np.testing.assert_allclose(unit, distilled.images.clamp(0, 1).numpy(), atol=0.5001 / 255)
+        assert list(file["classes"].asstr()) == ["a", "bb", "猫"]
+        assert file["labels"].dtype == np.int64
+        assert (file.attrs["format"], file.attrs["version"]) == (b"dsdistill", 1)
+        assert file.attrs["method"].decode() == "dm"
+        assert (file["decode"].attrs["factor"], file["decode"].attrs["mode"]) == (1, b"none")
+        assert file["preprocess"].attrs["kind"] == b"standardise"
+
+
+def test_chunks_are_an_image_or_256_kilobytes(tmp_path: Path) -> None:
+    for size, rows in ((8, 12), (64, 5), (160, 1)):
+        storage.write(tmp_path / "set.h5", make(size=size))
+        with h5py.File(tmp_path / "set.h5") as file:
+            assert file["images"].chunks == (rows, 3, size, size)
+
+
+def test_checksum_is_as_documented(tmp_path: Path) -> None:
+    storage.write(tmp_path / "set.h5", make(soft_labels=torch.ones(12, 3)), "float16")
+    digest = hashlib.sha256()
+    with h5py.File(tmp_path / "set.h5") as file:
+        for path in sorted(
+            ["images", "labels", "soft_labels", "classes", *(f"preprocess/{n}" for n in file["preprocess"])]
+        ):
+            array = file[path][()]
+            digest.update(
+                json.dumps([path, list(array.shape), array.dtype.str]).encode() + b"\n" + array.tobytes()
+            )
+        attributes = {
+            "@format": "dsdistill",
+            "@version": 1,
+            "@method": "dm",
+            "@seed": 3,
+            "@seconds": 1.5,
+            "decode@factor": 1,
+            "decode@mode": "none",
+            "images@scale": 1.0,
+            "preprocess@kind": "standardise",
+        }
+        for key in sorted(attributes):
+            digest.update(json.dumps([key, attributes[key]]).encode() + b"\n")
+        assert file.attrs["sha256"].decode() == digest.hexdigest()
+
+
+def test_golden_file_of_version_1() -> None:
+    """Version 1 stays readable for ever. Do not regenerate the file; a change of format is a new version."""
+    assert same(storage.read(GOLDEN), golden_set())
+    assert storage.load(GOLDEN).lr == 0.015625
+    assert storage.results(GOLDEN) == [{"protocol": "golden", "mean": 0.5, "values": [0.25, 0.75]}]
+
+
+# Refusals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"images": torch.zeros(12, 3, 8)}, "float32 \\[N,C,H,W\\]"),
+        ({"images": torch.zeros(12, 3, 8, 8).double()}, "got float64"),
+        ({"images": torch.full((12, 3, 8, 8), torch.nan)}, "not finite"),
+        ({"labels": torch.zeros(11, dtype=torch.int64)}, "one an image"),
+        ({"labels": torch.arange(12)}, r"\[0, 3\)"),
+        ({"labels": torch.tensor([0, 1] * 6)}, "class-major"),
+        ({"classes": ()}, "0 classes"),
+        ({"soft_labels": torch.zeros(12, 4)}, r"float32 \[12,3\]"),
+        ({"soft_labels": torch.full((12, 3), torch.inf)}, "not finite"),
+        ({"decode_factor": 2, "decode_mode": "up"}, "multi-formation"),
+    ],
+)
+def test_a_set_that_makes_no_sense_is_refused(fields: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"attributes": {"sha256": "x"}}, "the format's own"),
+        ({"attributes": {"": "x"}}, "the format's own"),
+        ({"attributes": {"flag": True}}, "got bool"),
+        ({"attributes": {"seed": 2**63}}, "64 bits"),
+        ({"attributes": {"config": "a\0b"}}, "cannot store"),
+        ({"attributes": {"config": "\udcff"}}, "cannot store"),
+        ({"classes": ("a", "b\0", "c")}, "cannot store"),
+        ({"preprocess": standardise(1), "images": torch.zeros(12, 3, 8, 8)}, None),
+        ({"preprocess": standardise(2)}, "another shape"),
+        ({"preprocess": zca(12)}, "another shape"),
+    ],
+)
+def test_what_the_file_cannot_hold_is_refused(tmp_path: Path, fields: dict, message: str | None) -> None:
+    if message is None:  # one mean for all channels is sound
+        storage.write(tmp_path / "set.h5", make(**fields))
+        return
+    with pytest.raises(UserError, match=message):
+        storage.write(tmp_path / "set.h5", make(**fields))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_float16_overflow_and_unknown_type_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="float16 cannot hold"):
+        storage.write(tmp_path / "set.h5", make(images=torch.full((12, 3, 8, 8), -7e4)), "float16")
+    with pytest.raises(UserError, match="unknown storage dtype"):
+        storage.write(tmp_path / "set.h5", make(), "int8")  # type: ignore[arg-type]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        storage.read(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    assert "no file at" in refusal(tmp_path / "absent.h5")
+    assert "no file at" in refusal(tmp_path / "no" / "folder.h5")
+    assert "Is a directory" in refusal(tmp_path)
+    (tmp_path / "empty.h5").write_bytes(b"")
+    assert "not an HDF5 file" in refusal(tmp_path / "empty.h5")
+    (tmp_path / "text.h5").write_text("hello" * 1000)
+    assert "not an HDF5 file" in refusal(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w", userblock_size=512) as file:
+        file["images"] = np.zeros(3)
+    assert "an HDF5 file, but not a dsdistill one" in refusal(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "other.h5", "r+") as file:
+        file.attrs["format"] = fixed_text("something else")
+    assert "an HDF5 file, but not a dsdistill one" in refusal(tmp_path / "other.h5")
+
+
+def changed(path: Path, **attributes: str | int | float) -> None:
+    """Change attributes of a file and make its checksum right again."""
+    with h5py.File(path, "r+") as file:
+        for name, value in attributes.items():
+            node, _, key = name.rpartition("__")
+            set_attributes(file[node or "/"], **{key: value})
+        set_attributes(file, sha256=checksum(*contents(file)))
+
+
+def test_a_newer_version_says_how_to_upgrade(tmp_path: Path) -> None:
+    storage.write(tmp_path / "set.h5", make())
+    changed(tmp_path / "set.h5", version=7)
+    message = refusal(tmp_path / "set.h5")
+    assert "written by a newer dsdistill (format version 7, this one reads 1)" in message
+    assert "pip install -U dsdistill" in message
+
+
+def test_a_sound_file_with_unsound_content_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    for change, message in (
+        ({"decode__factor": 2}, "cannot decode"),
+        ({"preprocess__kind": "magic"}, ""),
+        ({"images__scale": "x"}, "damaged"),
+        ({"version": "one"}, "damaged"),
+    ):
+        storage.write(path, make())
+        changed(path, **change)
+        assert message in refusal(path)
+    for name in ("images", "labels", "classes", "preprocess", "decode"):
+        storage.write(path, make())
+        with h5py.File(path, "r+") as file:
+            del file[name]
+        changed(path)
+        assert "damaged" in refusal(path)
+    for name, array in (
+        ("images", np.zeros((12, 3, 8, 8), np.int32)),
+        ("labels", np.zeros(12, np.int32)),
+        ("labels", np.full(12, 3)),
+        ("soft_labels", np.zeros((12, 2), np.float32)),
+    ):
+        storage.write(path, make(soft_labels=torch.zeros(12, 3)))
+        with h5py.File(path, "r+") as file:
+            scale = dict(file[name].attrs)
+            del file[name]
+            file.create_dataset(name, data=array).attrs.update(scale)
+        changed(path)
+        refusal(path)
+
+
+def test_links_out_of_the_file_are_not_followed(tmp_path: Path) -> None:
+    storage.write(tmp_path / "a.h5", make())
+    storage.write(tmp_path / "b.h5", make())
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        del file["images"]
+        file["images"] = h5py.ExternalLink(str(tmp_path / "a.h5"), "/images")
+    assert "damaged" in refusal(tmp_path / "b.h5")
+
+
+def test_any_change_to_the_content_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    for change in (
+        lambda file: file["images"].write_direct(np.full((12, 3, 8, 8), 0.5, np.float32)),
+        lambda file: file["labels"].__setitem__(0, 1),
+        lambda file: file["classes"].__setitem__(0, b"other"),
+        lambda file: file.attrs.__setitem__("seconds", 1.4),
+        lambda file: file.attrs.__setitem__("extra", 1),
+        lambda file: file.attrs.__delitem__("method"),
+        lambda file: file["preprocess"].create_dataset("extra", data=1.0),
+    ):
+        storage.write(path, make())
+        with h5py.File(path, "r+") as file:
+            change(file)
+        assert "does not match its checksum" in refusal(path)
+
+
+# Damage -----------------------------------------------------------------------------------------------------
+
+
+def outcome(path: Path, data: bytes, original: DistilledSet) -> str:
+    """Read damaged bytes: refused, or equal to the last bit; anything else fails the test."""
+    path.write_bytes(data)
+    try:
+        found = storage.read(path)
+    except UserError as error:
+        return "refused" if "\n" not in str(error) else f"refused in several lines: {error}"
+    assert same(found, original)
+    return "equal"
+
+
+def test_flipped_bits_never_go_unnoticed(tmp_path: Path) -> None:
+    distilled = make(
+        count=2, size=16, soft_labels=torch.ones(6, 3), attributes={"method": "dm", "config": "x" * 99}
+    )
+    storage.write(tmp_path / "set.h5", distilled)
+    storage.append_result(tmp_path / "set.h5", {"mean": 0.5})
+    data = (tmp_path / "set.h5").read_bytes()
+    found = []
+    for i, place in enumerate(np.linspace(0, len(data) - 1, 400).astype(int)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << (i % 8)
+        found.append(outcome(tmp_path / "damaged.h5", bytes(damaged), distilled))
+        with contextlib.suppress(UserError):
+            assert storage.results(tmp_path / "damaged.h5") == [{"mean": 0.5}]
+    assert set(found) <= {"refused", "equal"}
+    assert found.count("refused") > 200  # most of the file is content
+
+
+def test_truncated_files_are_refused(tmp_path: Path) -> None:
+    distilled = make(count=2, size=16)
+    storage.write(tmp_path / "set.h5", distilled)
+    data = (tmp_path / "set.h5").read_bytes()
+    for length in [*np.linspace(0, len(data) - 1, 100).astype(int), *range(0, 96, 5)]:
+        assert outcome(tmp_path / "damaged.h5", data[:length], distilled) == "refused"
+
+
+def test_lost_sectors_never_go_unnoticed(tmp_path: Path) -> None:
+    distilled = make(count=2, size=16)
+    storage.write(tmp_path / "set.h5", distilled)
+    data = (tmp_path / "set.h5").read_bytes()
+    for start in range(0, len(data), 512):
+        outcome(tmp_path / "damaged.h5", data[:start] + bytes(512) + data[start + 512 :], distilled)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write(tmp_path / "set.h5", make())
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (
+        lambda: storage.write(tmp_path / "set.h5", make(classes=("x", "y", "z"))),
+        lambda: storage.append_result(tmp_path / "set.h5", {"mean": 1}),
+    ):
+        with pytest.raises(UserError, match=r"cannot write .*set.h5: No space left on device$"):
+            write()
+    assert same(storage.read(tmp_path / "set.h5"), make())
+    assert [file.name for file in tmp_path.iterdir()] == ["set.h5"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    storage.write(tmp_path / "real" / "set.h5", make())
+    (tmp_path / "link.h5").symlink_to(tmp_path / "real" / "set.h5")
+    storage.write(tmp_path / "link.h5", make(count=1))
+    storage.append_result(tmp_path / "link.h5", {"mean": 1})
+    assert (tmp_path / "link.h5").is_symlink()
+    assert len(storage.load(tmp_path / "real" / "set.h5")) == 3
+    assert storage.results(tmp_path / "real" / "set.h5") == [{"mean": 1}]
+
+
+# Results ----------------------------------------------------------------------------------------------------
+
+
+def test_results_are_kept_in_order_and_leave_the_set_alone(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    storage.write(path, make())
+    assert storage.results(path) == []
+    with h5py.File(path) as file:
+        before = file.attrs["sha256"]
+    added = [{"protocol": f"p{i}", "mean": i / 7, "values": [0.1, i], "student": "μ"} for i in range(12)]
+    for result in added:
+        storage.append_result(path, result)
+    assert storage.results(path) == added
+    assert same(storage.read(path), make())
+    with h5py.File(path) as file:
+        assert file.attrs["sha256"] == before
+
+
+def test_results_added_at_once_are_all_kept(tmp_path: Path) -> None:
+    storage.write(tmp_path / "set.h5", make())
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: storage.append_result(tmp_path / "set.h5", {"n": i}), range(12)))
+    assert sorted(result["n"] for result in storage.results(tmp_path / "set.h5")) == list(range(12))
+
+
+def test_a_changed_result_is_noticed_and_a_bad_one_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    storage.write(path, make())
+    storage.append_result(path, {"mean": 0.5})
+    for bad in ({"mean": float("nan")}, {"mean": torch.ones(1)}):
+        with pytest.raises(UserError, match="JSON"):
+            storage.append_result(path, bad)
+    with h5py.File(path, "r+") as file:
+        assert file["results/0"].asstr()[()] == '{"mean": 0.5}'
+        file["results/0"][()] = b'{"mean": 0.9}'
+    with pytest.raises(UserError, match="/results/0 does not match"):
+        storage.results(path)
+    assert same(storage.read(path), make())
+    for missing in (tmp_path / "absent.h5", tmp_path / "no" / "folder.h5"):
+        with pytest.raises(UserError, match="no file at"):
+            storage.append_result(missing, {})
+
+
+def test_describe(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    storage.write(path, make(soft_labels=make().images[:, :, 0, 0]), "float16")
+    storage.append_result(path, {"mean": 0.5})
+    found = storage.describe(path)
+    assert (found.counts, found.shape, found.dtype) == ((4, 4, 4), (3, 8, 8), "float16")
+    assert found.has_soft_labels
+    assert found.attributes == {"method": "dm", "seed": 3, "seconds": 1.5}
+    assert found.results == [{"mean": 0.5}]
+    assert 0 < found.image_bytes <= 12 * 3 * 8 * 8 * 2 + 64
+    assert found.label_bytes > 12 * 3 * 2  # random logits barely compress
+    assert (
+        found.image_bytes + found.label_bytes + found.preprocess_bytes
+        < found.file_bytes
+        == path.stat().st_size
+    )
+
+
+# Before a run -----------------------------------------------------------------------------------------------
+
+
+def test_check_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.check_writable(tmp_path / "set.h5")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+    storage.check_writable("set.h5")
+
+    for path, message in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "set.h5", "mkdir -p"),
+        ("/proc/set.h5", "cannot write in /proc"),
+    ):
+        with pytest.raises(UserError, match=message):
+            storage.check_writable(path)
+
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="would not be replaced"):
+        storage.check_writable(tmp_path / "thesis.txt", overwrite=True)
+    with pytest.raises(UserError, match="is a file"):
+        storage.check_writable(tmp_path / "thesis.txt" / "set.h5")
+    with pytest.raises(UserError, match="is a file"):
+        storage.write(tmp_path / "thesis.txt" / "set.h5", make())
+
+    storage.write(tmp_path / "set.h5", make())
+    storage.check_writable(tmp_path / "set.h5", overwrite=True)
+    with pytest.raises(UserError, match="exists; choose another name"):
+        storage.check_writable(tmp_path / "set.h5", overwrite=False)
+
+
+# The torch data set -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_stock_dataloader_with_workers(tmp_path: Path) -> None:
+    distilled = make(attributes={"learned_lr": 0.02, "method": "mtt"})
+    storage.write(tmp_path / "set.h5", distilled)
+    dataset = storage.load(tmp_path / "set.h5")
+    (tmp_path / "set.h5").unlink()  # nothing of it is needed any more
+
+    assert len(dataset) == 12
+    assert (dataset.lr, dataset.classes, dataset.attributes["method"]) == (0.02, distilled.classes, "mtt")
+    mean = distilled.preprocess.state()["mean"].view(-1, 1, 1)
+    std = distilled.preprocess.state()["std"].view(-1, 1, 1)
+    torch.testing.assert_close(dataset.images, (distilled.images - mean) / std)
+    torch.testing.assert_close(dataset.preprocess(distilled.images), dataset.images)
+
+    image, label = dataset[11]
+    assert (image.shape, image.dtype, type(label), label) == ((3, 8, 8), torch.float32, int, 2)
+    batches = list(DataLoader(dataset, batch_size=5, num_workers=2))
+    assert torch.equal(torch.cat([images for images, _ in batches]), dataset.images)
+    assert torch.equal(torch.cat([labels for _, labels in batches]), dataset.labels)
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[3][0], dataset[3][0])  # what spawned workers get
+
+
+def test_space_and_soft_labels(tmp_path: Path) -> None:
+    soft = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
+    distilled = make(soft_labels=soft)
+    storage.write(tmp_path / "set.h5", distilled)
+    dataset = storage.load(tmp_path / "set.h5", space="unit", labels="soft")
+    assert torch.equal(dataset.images, distilled.images)
+    assert torch.equal(dataset[7][1], soft[7])
+    assert dataset.lr is None
+    assert storage.load(tmp_path / "set.h5")[7][1] == 1
+
+    storage.write(tmp_path / "set.h5", make())
+    with pytest.raises(UserError, match="no soft labels"):
+        storage.load(tmp_path / "set.h5", labels="soft")
+    with pytest.raises(UserError, match="unknown space"):
+        storage.load(tmp_path / "set.h5", space="pixel")  # type: ignore[arg-type]
