@@ -13,7 +13,7 @@ import torch
 from reference import student as reference
 from torch import Tensor
 
-from dsdistill import storage
+from dsdistill import runtime, storage
 from dsdistill.data import catalog
 from dsdistill.data.catalog import DataConfig
 from dsdistill.data.preprocess import Standardise
@@ -31,6 +31,10 @@ from dsdistill.selection import random_selection
 from dsdistill.storage import DistilledDataset, DistilledSet
 
 SIZE, CLASSES = 8, 3
+NETWORK = (
+    "convnet2-w8"  # a third block would normalise maps of 2×2, then average them: hardly anything is left
+)
+PACKAGE = Path(runtime.__file__).parent
 PREPROCESS = Standardise.of((0.5,), (0.25,))
 
 
@@ -39,7 +43,7 @@ def tiny(**changes: object) -> Protocol:
     return load_protocol("dm", **{**values, **changes})
 
 
-def fresh(repeat: int, name: str = "convnet3-w8") -> Network:
+def fresh(repeat: int, name: str = NETWORK) -> Network:
     with fenced(0, "test", repeat):
         return build(name, 1, SIZE, CLASSES)
 
@@ -126,7 +130,7 @@ def test_own_protocol_file_and_overrides(tmp_path: Path) -> None:
     [
         ("epoch = 3", "did you mean 'epochs'"),
         ("epochs = 0", "epochs = 0: .*greater than or equal to 1"),
-        ('epochs = "3"', "valid integer"),
+        ('epochs = "three"', "valid integer"),
         ("lr = -1.0", "lr = -1.0"),
         ('augmentation = "crop_fl1p"', "did you mean 'flip'"),
         ('augmentation_rule = "singel"', "augmentation_rule"),
@@ -249,7 +253,7 @@ def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float
 @pytest.mark.parametrize("together", [3, 2])
 def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     monkeypatch.setattr("dsdistill.evaluation.students._STACKED_PIXELS", together * 4 * SIZE**2)
-    protocol = tiny(repeats=3)
+    protocol = tiny(repeats=3, epochs=12, augmentation="color_crop_flip")
     augmentation = protocol.augmentation_for(mirror=False)
     common = training_set()
     seen: list[tuple[int, int]] = []
@@ -269,14 +273,14 @@ def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: in
     ]
     assert found[0] == found[1]
     assert len(set(found[0])) > 1
-    assert seen[-1] == (3 * 5 * 3, 3 * 5 * 3)
+    assert seen[-1] == (3 * 13 * 3, 3 * 13 * 3)
 
 
 def test_what_can_be_stacked() -> None:
     assert stackable(fresh(0))
-    assert not stackable(fresh(0, "convnet3-w8-batch"))
+    assert not stackable(fresh(0, "convnet2-w8-batch"))
     with pytest.raises(UserError, match="cannot be stacked"):
-        judge(distilled(), task(), real(9), real(9), tiny(), ["convnet3-w8-batch"], stack=True)
+        judge(distilled(), task(), real(9), real(9), tiny(), ["convnet2-w8-batch"], stack=True)
 
 
 def test_refilled_cohorts_never_recompile() -> None:
@@ -311,7 +315,7 @@ def test_refilled_cohorts_never_recompile() -> None:
 
 def test_judge_rows() -> None:
     seen: list[tuple[str, int, int]] = []
-    names = ["convnet3-w8", "mlp", "convnet3-w8"]
+    names = [NETWORK, "mlp", NETWORK]
     protocol = tiny(repeats=3)
     rows = judge(
         distilled(),
@@ -323,8 +327,8 @@ def test_judge_rows() -> None:
         progress=lambda what, done, total: seen.append((what, done, total)),
     )
     assert [(row.network, row.set) for row in rows] == [
-        ("convnet3-w8", "distilled"),
-        ("convnet3-w8", "random"),
+        (NETWORK, "distilled"),
+        (NETWORK, "random"),
         ("mlp", "distilled"),
         ("mlp", "random"),
     ]
@@ -338,29 +342,33 @@ def test_judge_rows() -> None:
 
 
 def test_judge_is_deterministic_whatever_else_is_judged() -> None:
-    def values(networks: list[str], seed: int = 0) -> list[float]:
-        rows = judge(distilled(), task(), real(30), real(40, 1), tiny(), networks, seed=seed)
-        return [value for row in rows if row.network == "convnet3-w8" for value in row.values]
+    plain = tiny(augmentation="none", epochs=8)
 
-    alone = values(["convnet3-w8"])
-    assert alone == values(["mlp", "convnet3-w8"])
-    assert alone != values(["convnet3-w8"], seed=1)
+    def values(networks: list[str], seed: int = 0) -> list[float]:
+        rows = judge(distilled(), task(), real(30), real(40, 1), plain, networks, seed=seed)
+        return [value for row in rows if row.network == NETWORK for value in row.values]
+
+    alone = values([NETWORK])
+    assert alone == values(["mlp", NETWORK])
+    assert alone != values([NETWORK], seed=1)
 
 
 def test_students_learn() -> None:
-    (row,) = judge(distilled(), task(), real(3), real(40, 1), tiny(epochs=30), ["convnet3-w8"], baselines=())
+    protocol = tiny(epochs=30, augmentation="none")
+    (row,) = judge(distilled(), task(), real(3), real(40, 1), protocol, [NETWORK], baselines=())
     assert row.mean > 80
-    one = judge(distilled(), task(), real(3), real(40, 1), tiny(repeats=1), ["mlp"], baselines=())
-    assert one[0].std == 0
+    (alone,) = judge(distilled(), task(), real(3), real(40, 1), tiny(repeats=1), ["mlp"], baselines=())
+    assert alone.std == 0
 
 
 def test_soft_labels_train_the_student() -> None:
-    rows = judge(
-        distilled(soft=True), task(), real(9), real(40, 1), tiny(epochs=30), ["convnet3-w8"], baselines=()
+    protocol = tiny(epochs=10, augmentation="none")
+    soft, hard = (
+        judge(distilled(soft=soft), task(), real(9), real(40, 1), protocol, [NETWORK], baselines=())[0]
+        for soft in (True, False)
     )
-    assert rows[0].mean > 80
-    hard = judge(distilled(), task(), real(9), real(40, 1), tiny(epochs=30), ["convnet3-w8"], baselines=())
-    assert rows[0].values != hard[0].values or rows[0].mean == 100
+    assert soft.mean > 50
+    assert soft.values != hard.values
 
 
 def test_random_baseline_is_fresh_per_repeat_and_of_the_same_counts() -> None:
@@ -472,19 +480,22 @@ def test_evaluate_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_evaluation_knows_no_engine() -> None:
-    code = """
-import sys
+    """Checked without the package's own ``__init__``, which offers distilling as well."""
+    code = f"""
+import sys, types
+package = types.ModuleType("dsdistill")
+package.__path__ = [{str(PACKAGE)!r}]
+sys.modules["dsdistill"] = package
 import dsdistill.evaluation.run
 makers = ("engines", "sources", "synthetic", "supply", "distiller", "experts", "objectives")
-assert not [m for m in sys.modules if m.startswith(tuple(f"dsdistill.{name}" for name in makers))]
-assert not {"torchvision", "kornia", "matplotlib", "sklearn", "timm"} & set(sys.modules)
+assert not [m for m in sys.modules if m.startswith(tuple("dsdistill." + name for name in makers))]
+assert not {{"torchvision", "kornia", "matplotlib", "sklearn", "timm"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_protocol_files_name_their_deviations() -> None:
-    folder = Path(sys.modules["dsdistill.evaluation.protocol"].__file__ or "").parent.parent / "protocols"
-    for path in folder.glob("*.toml"):
+    for path in (PACKAGE / "protocols").glob("*.toml"):
         text = path.read_text()
-        assert "Published: " in text or "published: " in text
+        assert "published: " in text.lower()
         assert set(tomllib.loads(text)) <= set(Protocol.__dataclass_fields__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -84,14 +83,12 @@ class Protocol:
         return learned
 
 
-_FOLDER = resources.files("dsdistill") / "protocols"
+_FOLDER = Path(__file__).parent.parent / "protocols"
 
 
 def protocol_names() -> list[str]:
     """Return the names of the protocols that ship with the package."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in _FOLDER.iterdir() if entry.name.endswith(".toml")
-    )
+    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
 
 
 def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:

@@ -1,0 +1,100 @@
+"""How much faster than the plain way, measured side by side on this machine.
+
+    python benchmarks/speed.py dm        one DM iteration, Fashion-MNIST, ConvNet-3 width 128, 256 real a class
+    python benchmarks/speed.py student   one epoch of student training on 100 images, as an evaluation does it
+
+Every way runs in a process of its own and they take turns; medians and paired ratios are printed and written
+to artifacts/speed-<what>.json. The plain ways are those of tests/reference: eager, fp32, one class at a time,
+the allocator as it comes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
+
+from benchmarks.alternate import alternate, report  # noqa: E402
+from dsdistill import assembly, config, runtime  # noqa: E402
+from dsdistill.data import catalog  # noqa: E402
+from tests.reference.dm import distribution_matching_loss  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+def plain_dm(ipc: int) -> Callable[[], Any]:
+    """One DM iteration as the papers' code does it."""
+    loop = _loop(ipc, "fp32", compile=False)
+    sources, synthetic = loop.sources, loop.synthetic
+    optimiser = torch.optim.SGD(synthetic.parameters(), lr=1.0, momentum=0.5)
+    network, classes = sources.supply.network, range(10)
+    images = sources.task.preprocess(sources._real.unit(slice(None)))  # the papers' code keeps all as floats
+    members = [sources._real.indices_of(c) for c in classes]
+    step = 0
+
+    def iteration() -> None:
+        nonlocal step
+        sources.supply.draw(0, step)
+        sources.iteration, step = step, step + 1
+        rows = sources.siamese()
+        real = [images[i[torch.randperm(len(i))[:256]]] for i in members]
+        augment = [lambda x, row=rows[c : c + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()]) for c in classes]
+        optimiser.zero_grad()
+        distribution_matching_loss(network.embed, real, list(synthetic.of(torch.arange(10))), augment).backward()
+        optimiser.step()
+
+    return iteration
+
+
+def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One DM iteration of the engine."""
+    runtime.quiet_allocator()
+    loop = iter(_loop(ipc, precision, compile))
+    return lambda: next(loop)
+
+
+def _loop(ipc: int, precision: str, compile: bool) -> Any:
+    told = {"data": {"name": "fashion-mnist"}, "ipc": ipc, "compute": {"precision": precision, "compile": compile}}
+    cfg = config.resolve(told)
+    task, real = catalog.load(cfg.data, "train")
+    return assembly.build(cfg, task, real, CPU, print)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["dm", "student"])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--ipc", type=int, default=10)
+    args = parser.parse_args()
+    ways = {
+        "dm": {
+            "plain: eager fp32, class by class": functools.partial(plain_dm, args.ipc),
+            "ours, fp32, eager": functools.partial(ours_dm, args.ipc, "fp32", False),
+            "ours, fp32, compiled": functools.partial(ours_dm, args.ipc, "fp32", True),
+            "ours, bf16, compiled": functools.partial(ours_dm, args.ipc, "bf16", True),
+        },
+    }[args.what]
+    seconds = alternate(ways, args.rounds)
+    rows = report(seconds, next(iter(ways)), {"dm": "iteration", "student": "epoch"}[args.what])
+    record = {
+        "command": f"python benchmarks/speed.py {' '.join(sys.argv[1:])}",
+        "date": datetime.date.today().isoformat(),
+        "machine": runtime.machine(CPU),
+        "packages": runtime.packages(),
+        "rows": rows,
+    }
+    (ROOT / "artifacts" / f"speed-{args.what}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
