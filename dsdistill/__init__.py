@@ -12,6 +12,7 @@ from importlib import metadata
 from dsdistill.api import Summary, distill
 from dsdistill.distilled import DistilledSet
 from dsdistill.errors import UserError
+from dsdistill.evaluation.run import evaluate
 from dsdistill.runs import Interrupted
 from dsdistill.storage import DistilledDataset, load
 
@@ -25,5 +26,6 @@ __all__ = [
     "UserError",
     "__version__",
     "distill",
+    "evaluate",
     "load",
 ]

@@ -30,6 +30,8 @@ class Started:
     memory: Estimate
     iteration: int
     """Steps taken by the run that is being resumed, or 0."""
+    memory_available: int | None
+    """Bytes free on the device, where the system says."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def distill(
         distiller.load_state_dict({name: value.to(where) for name, value in saved[0].items()})
     run.trim_metrics(distiller.iteration)
     memory = estimate(distiller, real, half=cfg.compute.precision == "bf16")
-    started(Started(cfg, task, real, memory, distiller.iteration))
+    started(Started(cfg, task, real, memory, distiller.iteration, runtime.available_memory(where)))
 
     read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
     facts = saved[1] if saved else {}

@@ -24,7 +24,7 @@ def evaluate(
     *,
     dataset: str | None = None,
     root: str | Path | None = None,
-    protocol: str | Path = "dm",
+    protocol: str | Path | None = None,
     networks: str | Sequence[str] = (),
     repeats: int | None = None,
     epochs: int | None = None,
@@ -46,7 +46,7 @@ def evaluate(
         file: a distilled set.
         dataset: what to judge on; default the one the file names, read with the options the file names.
         root: where data sets lie.
-        protocol: a protocol's name or TOML file.
+        protocol: a protocol's name or TOML file; default the one of the method that made the file, else dm.
         networks: names, or one string with commas; default the network the set was distilled with, else the
             protocol's student.
         repeats, epochs: in place of the protocol's.
@@ -60,7 +60,8 @@ def evaluate(
         UserError: anything that does not exist, cannot be read or written, or does not fit.
     """
     distilled = storage.load(file)
-    chosen = load_protocol(protocol, repeats=repeats, epochs=epochs)
+    named = protocol or str(distilled.attributes.get("protocol", "dm"))
+    chosen = load_protocol(named, repeats=repeats, epochs=epochs)
     where = runtime.resolve_device(device)
     exact = runtime.resolve_precision(precision, where)
     for target in (json, file if save else None):

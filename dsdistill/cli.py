@@ -1,0 +1,277 @@
+"""The ``dsdistill`` command: thin, every subcommand is one call of the API."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from dsdistill import runtime
+from dsdistill.errors import UserError, unknown
+from dsdistill.runs import Interrupted
+
+_EPILOG = "Options missing here are set with --set key=value: see the config.toml any run leaves behind."
+
+app = typer.Typer(
+    name="dsdistill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Distil image datasets: turn thousands of training images into a handful of synthetic ones, "
+    "in one HDF5 file that anyone can train on.\n\n"
+    "`dsdistill distill --dataset digits --ipc 10 -o digits.h5`\n\n`dsdistill evaluate digits.h5`",
+)
+
+File = Annotated[Path, typer.Argument(help="A distilled set (.h5).", show_default=False)]
+Root = Annotated[Path | None, typer.Option(help="Where data sets lie.", show_default="$DSDISTILL_DATA")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is not there.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False) -> None:
+    """Take options that every subcommand shares; `main` reads them itself."""
+
+
+@app.command(epilog=_EPILOG)
+def distill(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)],
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="A name (see `dsdistill datasets`), folder:PATH or npz:PATH.", show_default=False),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="See `dsdistill methods`.", show_default="dm")] = None,
+    ipc: Annotated[int | None, typer.Option(help="Synthetic images per class.", show_default=False)] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Network to match in, such as convnet3.", show_default="recipe")
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps to take.", show_default="recipe")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")] = None,
+    device: Device = None,
+    root: Root = None,
+    size: Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="native")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")] = None,
+    zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
+    download: Download = False,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with any options; a run's config.toml replays it.", show_default=False)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any option, such as optimiser.lr=0.5; repeatable."),
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where log and checkpoints go.", show_default="OUTPUT with suffix .run")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run of this output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier file and run.")] = False,
+) -> None:
+    """Distil a data set into one HDF5 file.
+
+    The method's recipe knows the published settings for the data set and IPC; options given here win over it.
+
+    `dsdistill distill --dataset cifar10 --download --method dm --ipc 10 -o cifar10.h5`
+
+    `dsdistill distill --dataset folder:~/pets --ipc 5 --size 64 -o pets.h5 --set optimiser.lr=0.5`
+
+    Stopped by Ctrl-C or killed, a run goes on with the same `-o` and `--resume`, bit for bit.
+    """
+    from dsdistill import api, screen
+
+    runtime.quiet_allocator()
+    data = {"root": str(root) if root else None, "size": size, "channels": channels, "zca": zca}
+    data |= {"download": download or None}
+    with screen.Distillation() as show:
+        summary = api.distill(
+            output,
+            dataset=dataset,
+            method=method,
+            ipc=ipc,
+            network=network,
+            iterations=iterations,
+            seed=seed,
+            device=device,
+            options={"data": {key: value for key, value in data.items() if value is not None}},
+            overrides=overrides or [],
+            config=config,
+            run_dir=run_dir,
+            resume=resume,
+            overwrite=overwrite,
+            notify=show.notify,
+            started=show.started,
+            progress=show.progress,
+        )
+    screen.print_summary(summary)
+
+
+@app.command()
+def evaluate(
+    file: File,
+    dataset: Annotated[
+        str | None, typer.Option(help="Judge on this data set.", show_default="the one the file names")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="dc, dsa, dm or a TOML file.", show_default="the method's own")
+    ] = None,
+    networks: Annotated[
+        str, typer.Option(help="Students, comma-separated.", show_default="the one it was distilled with")
+    ] = "",
+    repeats: Annotated[int | None, typer.Option(help="Fresh students each.", show_default="protocol")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Training epochs.", show_default="protocol")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    baselines: Annotated[str, typer.Option(help="What to set beside it; '' for nothing.")] = "random",
+    device: Device = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    root: Root = None,
+    download: Download = False,
+    json: Annotated[Path | None, typer.Option(help="Write the results here too.", show_default=False)] = None,
+    save: Annotated[bool, typer.Option(help="Add the results to the file.")] = True,
+) -> None:
+    """Train fresh students on a distilled set, test them, and set random real images beside it.
+
+    Accuracy is that of the last epoch on the test set, mean ± standard deviation over fresh students.
+
+    `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
+    """
+    from dsdistill import screen
+    from dsdistill.evaluation.run import evaluate as judge_file
+
+    runtime.quiet_allocator()
+    with screen.Evaluation() as show:
+        report = judge_file(
+            file,
+            dataset=dataset,
+            root=root,
+            protocol=protocol,
+            networks=networks,
+            repeats=repeats,
+            epochs=epochs,
+            seed=seed,
+            device=device or "auto",
+            precision=precision,
+            baselines=baselines,
+            json=json,
+            save=save,
+            download=download,
+            notify=show.notify,
+            progress=show.progress,
+        )
+    screen.out.print(report.table())
+
+
+@app.command()
+def info(file: File) -> None:
+    """Verify a distilled set and say what is in it: content, origin, cost, results."""
+    from dsdistill import screen, storage
+
+    screen.print_description(file, storage.describe(file))
+
+
+@app.command()
+def show(
+    file: File,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The PNG to write.", show_default="FILE with suffix .png")
+    ] = None,
+) -> None:
+    """Draw the images of a distilled set into one PNG, a row per class."""
+    from dsdistill import picture, screen, storage
+
+    found = storage.read(file)
+    about = found.attributes
+    title = f"{about.get('dataset', file.stem)}, {about.get('method', '')}, {len(found.images)} images"
+    target = output or file.with_suffix(".png")
+    picture.grid(found.images, found.labels, found.classes, target, title=title)
+    screen.out.print(f"wrote {target}", highlight=False)
+
+
+@app.command()
+def export(
+    file: File,
+    output: Annotated[Path, typer.Argument(help="A folder for PNGs, or a .pt file.", show_default=False)],
+    space: Annotated[str, typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).")] = "network",
+) -> None:
+    """Write a distilled set as a folder of PNGs, or as a .pt that torch.load(weights_only=True) reads.
+
+    `dsdistill export digits.h5 digits-png/`
+
+    `dsdistill export digits.h5 digits.pt`
+    """
+    from dsdistill import export as exports
+    from dsdistill import screen
+
+    if space not in ("network", "unit"):
+        raise unknown("space", space, ("network", "unit"))
+    if output.suffix == ".pt":
+        exports.export_pt(file, output, space)  # type: ignore[arg-type]
+    else:
+        screen.notify(exports.export_png(file, output))
+    screen.out.print(f"wrote {output}", highlight=False)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods, what they are and where their settings come from."""
+    from dsdistill import config, screen
+
+    screen.print_pairs(
+        (name, f"{recipe.title}. {recipe.paper} (settings follow the {recipe.follows}; protocol {recipe.protocol})")
+        for name in config.recipe_names()
+        for recipe in [config.load_recipe(name)]
+    )
+
+
+@app.command()
+def datasets() -> None:
+    """List the data sets that --dataset takes."""
+    from dsdistill import screen
+    from dsdistill.data import catalog
+
+    screen.print_pairs(catalog.names().items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 2 for bad input, 128 + signal when stopped."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        app(args=words, standalone_mode=False)
+    except Interrupted as stop:
+        return _stopped(stop, words)
+    except (UserError, click.ClickException) as error:
+        if debug:
+            raise
+        return _refused(error)
+    except (click.Abort, KeyboardInterrupt):
+        return _refused("stopped", code=130)
+    except Exception as error:
+        if debug:
+            raise
+        return _refused(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
+    return 0
+
+
+def _refused(error: Any, code: int = 2) -> int:
+    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    print(f"dsdistill: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _stopped(stop: Interrupted, words: list[str]) -> int:
+    again = words if "--resume" in words else [*words, "--resume"]
+    command = shlex.join(["dsdistill", *(word for word in again if word != "--overwrite")])
+    print(f"\ndsdistill: {stop}; state saved. Continue with:\n  {command}", file=sys.stderr)
+    return 128 + stop.signal
+
+
+def program() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

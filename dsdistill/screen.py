@@ -1,0 +1,176 @@
+"""What the command line shows: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dsdistill.api import Started, Summary
+    from dsdistill.storage import Description
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def notify(sentence: str) -> None:
+    """Show a sentence worth reading."""
+    err.print(sentence, style="yellow", highlight=False, markup=False)
+
+
+class _Bar:
+    """A progress bar with an ETA; where stderr is no terminal, a line now and then instead."""
+
+    LINE_EVERY = 30.0  # seconds
+
+    def __init__(self, *fields: str) -> None:
+        columns = [TextColumn("{task.description}", markup=False), BarColumn()]
+        columns += [TextColumn("{task.completed:.0f}/{task.total:.0f}"), *map(TextColumn, fields)]
+        times = (TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(elapsed_when_finished=False))
+        self._progress = Progress(*columns, *times, console=err, disable=not err.is_terminal)
+        self._task: TaskID | None = None
+        self._line_at = 0.0
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def notify(self, sentence: str) -> None:
+        """Show a sentence above the bar."""
+        notify(sentence)
+
+    def _advance(self, what: str, done: int, total: int, first: int = 0, **fields: str) -> None:
+        if self._task is None:
+            self._begun = time.monotonic()
+            self._task = self._progress.add_task(what, total=total, completed=first, **fields)
+            if first:
+                self._progress.reset(self._task, completed=first, start=True)
+        self._progress.update(self._task, description=what, completed=done, total=total, **fields)
+        now = time.monotonic()
+        if not err.is_terminal and (now - self._line_at >= self.LINE_EVERY or done == total):
+            self._line_at = now
+            left = (now - self._begun) / max(1, done - first) * (total - done)
+            words = " ".join(fields.values())
+            err.print(f"{what} {done}/{total} {words} ETA {_duration(left)}", highlight=False, markup=False)
+
+
+class Distillation(_Bar):
+    """Progress of `distill`."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.fields[loss]}", "{task.fields[rate]}")
+        self._first = self._total = 0
+        self._what = ""
+        self._start = 0.0
+
+    def started(self, run: Started) -> None:
+        """Say what is about to happen, and what it is expected to need."""
+        cfg, memory = run.config, run.memory
+        self._first, self._total, self._start = run.iteration, cfg.iterations, time.monotonic()
+        self._what = f"{cfg.method} {run.task.name} IPC {cfg.ipc}"
+        count = run.task.num_classes * cfg.ipc
+        lines = [
+            f"{run.task.name}: {len(run.real)} images of {'x'.join(map(str, run.task.shape))}, "
+            f"{run.task.num_classes} classes -> {count} synthetic images",
+            f"{cfg.method}, {cfg.network}, {cfg.iterations} iterations on {cfg.compute.device}, "
+            f"{cfg.compute.precision}{', compiled (the first steps take a minute)' * bool(cfg.compute.compile)}",
+            f"memory estimate {_bytes(memory.total)}: real data {_bytes(memory.real)}, graph {_bytes(memory.graph)}, "
+            f"passes {_bytes(memory.frozen)}, synthetic {_bytes(memory.synthetic)}",
+        ]
+        if run.iteration:
+            lines.append(f"resuming after iteration {run.iteration}")
+        if run.memory_available is not None and memory.total > run.memory_available:
+            lines.append(f"only {_bytes(run.memory_available)} is free: lower --set compute.class_chunk=1 or --ipc")
+        for line in lines:
+            err.print(line, highlight=False, markup=False)
+
+    def progress(self, entry: dict[str, Any]) -> None:
+        """Advance to an iteration."""
+        done = entry["iteration"]
+        rate = (done - self._first) / max(1e-9, time.monotonic() - self._start)
+        shown = {"loss": f"loss {entry['loss']:.4g}", "rate": f"{rate:.2f} it/s"}
+        self._advance(self._what, done, self._total, self._first, **shown)
+
+
+class Evaluation(_Bar):
+    """Progress of `evaluate`."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Advance to a training step."""
+        self._advance(what, done, total)
+
+
+def print_summary(summary: Summary) -> None:
+    """Show how a distillation went."""
+    rows = [
+        ("file", f"{summary.path} ({summary.images} images, {_bytes(summary.path.stat().st_size)})"),
+        ("loss", f"{summary.first_loss:.4g} -> {summary.last_loss:.4g} (means of the first and last 5 %)"),
+        ("time", f"{_duration(summary.seconds)}, {summary.iterations} iterations"),
+        ("peak memory", _bytes(summary.peak_memory_bytes)),
+        ("run directory", f"{summary.run_dir} (config.toml, metrics.jsonl, checkpoints)"),
+        ("next", f"dsdistill evaluate {summary.path}"),
+    ]
+    if summary.storage_error:
+        rows.insert(1, ("storage", f"changed pixels by up to {summary.storage_error:.2g}"))
+    print_pairs(rows)
+
+
+def print_description(path: Path, about: Description) -> None:
+    """Show what is in a file."""
+    counts = set(about.counts)
+    each = f"{min(counts)} a class" if len(counts) == 1 else f"{min(counts)} to {max(counts)} a class"
+    said = about.attributes
+    rows = [
+        ("file", f"{path}, verified, {_bytes(about.file_bytes)}"),
+        ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {each}"),
+        ("classes", ", ".join(about.classes[:20]) + (" …" if len(about.classes) > 20 else "")),
+        ("on disk", f"images {_bytes(about.image_bytes)}, labels {_bytes(about.label_bytes)}"),
+        ("preprocess", about.preprocess),
+        *((name.replace("_", " "), _told(name, said[name])) for name in said if name not in ("config", "packages")),
+    ]
+    print_pairs(rows)
+    for result in about.results:
+        out.print(
+            f"[bold]{result['set']}[/bold] {result['network']}, protocol {result['protocol']}: "
+            f"{result['mean']:.2f} ± {result['std']:.2f} % ({len(result['values'])} students, {result['date'][:10]})",
+            highlight=False,
+        )
+
+
+def print_pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and what they mean in two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, meaning in rows:
+        table.add_row(name, meaning)
+    out.print(table, highlight=False, soft_wrap=False)
+
+
+def _told(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        return _bytes(int(value))
+    return _duration(float(value)) if name == "seconds" else str(value)
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.3g} GB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
