@@ -27,6 +27,12 @@ sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
 from benchmarks.alternate import alternate, report  # noqa: E402
 from dsdistill import assembly, config, runtime  # noqa: E402
 from dsdistill.data import catalog  # noqa: E402
+from dsdistill.evaluation import students  # noqa: E402
+from dsdistill.evaluation.cohorts import Execution, Single, Stacked  # noqa: E402
+from dsdistill.evaluation.protocol import load_protocol  # noqa: E402
+from dsdistill.networks import build  # noqa: E402
+from dsdistill.seeding import generator  # noqa: E402
+from tests.reference import student as reference  # noqa: E402
 from tests.reference.dm import distribution_matching_loss  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -70,6 +76,58 @@ def _loop(ipc: int, precision: str, compile: bool) -> Any:
     return assembly.build(cfg, task, real, CPU, print)
 
 
+def plain_student(ipc: int) -> Callable[[], Any]:
+    """One epoch of a student as the papers' code trains it."""
+    task, images, labels, draw = _students(ipc)
+    network = build("convnet3", task.channels, task.size, task.num_classes)
+    epoch = 0
+
+    def one_epoch() -> None:
+        nonlocal epoch
+        epoch += 1
+        reference.train(
+            network,
+            images,
+            labels,
+            epochs=0,
+            batch_size=256,
+            lr=0.01,
+            order=lambda _: torch.randperm(len(images)),
+            augment=lambda x, _, batch: draw(x, epoch),
+        )
+
+    return one_epoch
+
+
+def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> Callable[[], Any]:
+    """One epoch of the evaluator: of one student, or of several stacked."""
+    runtime.quiet_allocator()
+    task, images, labels, _ = _students(ipc)
+    protocol = load_protocol("dm", epochs=1)
+    execution = Execution(CPU, precision, compile, print)  # type: ignore[arg-type]
+    networks = [build("convnet3", task.channels, task.size, task.num_classes) for _ in range(stacked or 1)]
+    cohort = Stacked(networks, execution) if stacked else Single(networks[0], execution)
+    augmentation = protocol.augmentation_for(task.mirror)
+    sets, repeats = [(images, labels)] * len(networks), list(range(len(networks)))
+
+    def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
+        students._fit(cohort, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None)
+
+    return two_epochs
+
+
+def _students(ipc: int) -> tuple[Any, torch.Tensor, torch.Tensor, Callable[[torch.Tensor, int], torch.Tensor]]:
+    loop = _loop(ipc, "fp32", compile=False)
+    task, synthetic = loop.sources.task, loop.synthetic
+    augmentation = load_protocol("dm").augmentation_for(task.mirror)
+
+    def draw(images: torch.Tensor, epoch: int) -> torch.Tensor:
+        rows = augmentation.draw(len(images), task.size, generator(0, "augment", epoch), shared_operator=True)
+        return augmentation(images, rows)
+
+    return task, synthetic.images.detach(), synthetic.labels, draw
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["dm", "student"])
@@ -83,9 +141,19 @@ def main() -> None:
             "ours, fp32, compiled": functools.partial(ours_dm, args.ipc, "fp32", True),
             "ours, bf16, compiled": functools.partial(ours_dm, args.ipc, "bf16", True),
         },
+        "student": {
+            "plain: eager fp32": functools.partial(plain_student, args.ipc),
+            "ours, fp32, eager": functools.partial(ours_student, args.ipc, "fp32", False),
+            "ours, fp32, compiled": functools.partial(ours_student, args.ipc, "fp32", True),
+            "ours, bf16, compiled": functools.partial(ours_student, args.ipc, "bf16", True),
+            "ours, bf16, compiled, 3 students stacked": functools.partial(ours_student, args.ipc, "bf16", True, 3),
+        },
     }[args.what]
+    work = {name: 2 * 3 if "stacked" in name else 2 if "ours" in name else 1 for name in ways}
     seconds = alternate(ways, args.rounds)
-    rows = report(seconds, next(iter(ways)), {"dm": "iteration", "student": "epoch"}[args.what])
+    if args.what == "student":  # ours trains two epochs a call, stacked those of three students
+        seconds = {name: [value / work[name] for value in values] for name, values in seconds.items()}
+    rows = report(seconds, next(iter(ways)), {"dm": "iteration", "student": "student epoch"}[args.what])
     record = {
         "command": f"python benchmarks/speed.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),

@@ -1,0 +1,30 @@
+# make demo   install, distil the handwritten digits, judge the result, draw it
+# make test   install with the test extras, run the test suite
+# make lint   what CI checks besides
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/installed
+	$(BIN)/dsdistill distill --dataset digits --method dm --ipc 10 --output digits.h5 --overwrite
+	$(BIN)/dsdistill evaluate digits.h5 --protocol dm --epochs 300 --repeats 5
+	$(BIN)/dsdistill show digits.h5 --output digits.png
+
+test: .venv/installed-for-tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-for-tests: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@

@@ -1,0 +1,148 @@
+"""Real runs and their tables: each suite distils, evaluates and writes what it found to artifacts/.
+
+    python benchmarks/accuracy.py dm          Fashion-MNIST, DM, IPC 1 and 10, protocol dm, 3 students
+    python benchmarks/accuracy.py precision   does bf16 change what DM reaches? three seeds, bf16 and fp32
+    python benchmarks/accuracy.py evaluator   does the fast evaluator change the verdict? three seeds, both ways
+
+A suite is a list of commands, printed as they run. Stopped, it goes on where it was: runs resume from their
+checkpoints (kept in runs/, outside git) and finished evaluations are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ARTIFACTS, RUNS = ROOT / "artifacts", ROOT / "runs"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One distillation and the evaluations of what it made."""
+
+    name: str
+    distil: str
+    evaluations: dict[str, str]
+    keep: bool = False
+    """Whether the set itself belongs in artifacts/."""
+
+    @property
+    def file(self) -> Path:
+        return (ARTIFACTS if self.keep else RUNS) / f"{self.name}.h5"
+
+    def commands(self) -> list[tuple[str, Path]]:
+        """Return each command with the file that shows it is done."""
+        run = f"{RUNS / self.name}.run"
+        made = [(f"distill -o {self.file} --run-dir {run} --resume {self.distil}", self.file)]
+        for name, options in self.evaluations.items():
+            result = RUNS / f"{self.name}.{name}.json"
+            made.append((f"evaluate {self.file} --json {result} {options}", result))
+        return made
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return one record per evaluated row, with what it was made by."""
+        found = []
+        for name, options in self.evaluations.items():
+            report = json.loads((RUNS / f"{self.name}.{name}.json").read_text())
+            about = {key: report[key] for key in ("dataset", "epochs", "precision", "machine", "date", "cost")}
+            commands = {"distilled_by": self.distil, "evaluated_by": options}
+            found += [{"cell": self.name, "evaluation": name, **row, **about, **commands} for row in report["rows"]]
+        return found
+
+
+def _dm() -> list[Cell]:
+    return [
+        Cell(
+            f"fashion-mnist-dm-ipc{ipc}",
+            f"--dataset fashion-mnist --method dm --ipc {ipc} --iterations {iterations} --seed 0",
+            {"dm": "--protocol dm --repeats 3 --seed 0"},
+            keep=True,
+        )
+        for ipc, iterations in ((10, 2000), (1, 1500))  # about 30 minutes each on two cores
+    ]
+
+
+def _precision() -> list[Cell]:
+    return [
+        Cell(
+            f"precision-{precision}-seed{seed}",
+            f"--dataset fashion-mnist --method dm --ipc 10 --iterations 100 --seed {seed} "
+            f"--set compute.precision={precision} --set compute.compile=true",
+            {"dm": f"--protocol dm --repeats 2 --epochs 300 --baselines '' --seed {seed}"},
+        )
+        for seed in range(3)
+        for precision in ("bf16", "fp32")
+    ]
+
+
+def _evaluator() -> list[Cell]:
+    return [
+        Cell(
+            "evaluator",
+            "--dataset fashion-mnist --method dm --ipc 10 --iterations 100 --seed 0 "
+            "--set compute.precision=bf16 --set compute.compile=true",
+            {
+                f"{precision}-seed{seed}": f"--protocol dm --repeats 1 --epochs 300 --baselines '' "
+                f"--precision {precision} --seed {seed}"
+                for seed in range(3)
+                for precision in ("bf16", "fp32")
+            },
+        )
+    ]
+
+
+SUITES = {"dm": _dm, "precision": _precision, "evaluator": _evaluator}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", choices=SUITES)
+    suite = parser.parse_args().suite
+    RUNS.mkdir(exist_ok=True)
+    cells = SUITES[suite]()
+    for cell in cells:
+        for command, done in cell.commands():
+            if not done.exists():
+                print(f"$ dsdistill {command}", flush=True)
+                subprocess.run([sys.executable, "-m", "dsdistill", *shlex.split(command)], check=True, cwd=ROOT)
+    rows = [row for cell in cells for row in cell.results()]
+    command = f"python benchmarks/accuracy.py {suite}"
+    (ARTIFACTS / f"accuracy-{suite}.json").write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
+    (ARTIFACTS / f"accuracy-{suite}.md").write_text(_table(command, rows))
+    print((ARTIFACTS / f"accuracy-{suite}.md").read_text())
+
+
+def _table(command: str, rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"Written by `{command}`; machine {rows[0]['machine']}; {rows[-1]['date'][:10]}. Accuracy in percent, last",
+        "epoch on the test set, mean ± sample standard deviation over fresh students.",
+        "",
+        "| run | set | student | protocol | epochs | accuracy % | students | distilled in |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        spent = f"{row['cost']['distil_seconds'] / 60:.0f} min" if row["set"] == "distilled" else "-"
+        lines.append(
+            f"| {row['cell']} | {row['set']} | {row['network']} | {row['protocol']} | {row['epochs']} "
+            f"| {row['mean']:.2f} ± {row['std']:.2f} | {len(row['values'])} | {spent} |"
+        )
+    means: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        means.setdefault((row["cell"].split("-seed")[0], row["set"]), []).append(row["mean"])
+    for (cell, kind), values in means.items():
+        if len(values) > 1:
+            spread = statistics.stdev(values)
+            lines.append(f"| {cell}, {len(values)} seeds | {kind} | | | | {statistics.mean(values):.2f} ± {spread:.2f} | | |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()

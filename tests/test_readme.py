@@ -1,0 +1,41 @@
+"""What README shows a newcomer works as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsdistill import storage
+from dsdistill.data.preprocess import Standardise
+from dsdistill.distilled import DistilledSet
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_file_is_read_by_stock_h5py(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    made = DistilledSet(images, torch.tensor([0, 0, 1, 1]), ("cat", "dog"), Standardise.of((0.4,), (0.2,)))
+    storage.write(tmp_path / "digits.h5", made)
+    (script,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "import h5py" in code)
+    assert "dsdistill" not in script
+    assert len(script.strip().splitlines()) <= 12
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, torch.Tensor] = {}
+    exec(script, scope)
+    torch.testing.assert_close(scope["inputs"].float(), storage.load(tmp_path / "digits.h5").images)
+    assert scope["labels"].tolist() == [0, 0, 1, 1]
+    assert "['cat', 'dog']" in capsys.readouterr().out
+
+
+def test_commands_in_readme_exist() -> None:
+    from dsdistill.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    shown = set(re.findall(r"^dsdistill (\w+)|; dsdistill (\w+)", README, re.M))
+    assert shown
+    assert {a or b for a, b in shown} <= known
