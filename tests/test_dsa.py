@@ -273,7 +273,6 @@ def test_mistakes_get_a_sentence() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("rule", ["single", "idc", "fyi"])
 def test_cuda_matches_cpu_without_waiting(rule: str) -> None:
     augmentation = Augmentation(rule=rule)
