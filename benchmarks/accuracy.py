@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py dm          Fashion-MNIST, DM, IPC 1 and 10, protocol dm, 3 students
     python benchmarks/accuracy.py precision   does bf16 change what DM reaches? three seeds, bf16 and fp32
-    python benchmarks/accuracy.py evaluator   does the fast evaluator change the verdict? three seeds, both ways
+    python benchmarks/accuracy.py evaluator   does a bf16 evaluator change the verdict? three seeds
 
 A suite is a list of commands, printed as they run. Stopped, it goes on where it was: runs resume from their
 checkpoints (kept in runs/, outside git) and finished evaluations are not repeated.
@@ -52,9 +52,13 @@ class Cell:
         found = []
         for name, options in self.evaluations.items():
             report = json.loads((RUNS / f"{self.name}.{name}.json").read_text())
-            about = {key: report[key] for key in ("dataset", "epochs", "precision", "machine", "date", "cost")}
+            about = {
+                key: report[key] for key in ("dataset", "epochs", "precision", "machine", "date", "cost")
+            }
             commands = {"distilled_by": self.distil, "evaluated_by": options}
-            found += [{"cell": self.name, "evaluation": name, **row, **about, **commands} for row in report["rows"]]
+            found += [
+                {"cell": self.name, "evaluation": name, **row, **about, **commands} for row in report["rows"]
+            ]
         return found
 
 
@@ -70,40 +74,39 @@ def _dm() -> list[Cell]:
     ]
 
 
+def _at_precision(precision: str, seed: int, evaluations: dict[str, str]) -> Cell:
+    return Cell(
+        f"precision-{precision}-seed{seed}",
+        f"--dataset fashion-mnist --method dm --ipc 10 --iterations 100 --seed {seed} "
+        f"--set compute.precision={precision} --set compute.compile=true",
+        evaluations,
+    )
+
+
 def _precision() -> list[Cell]:
+    judged = "--protocol dm --repeats 2 --epochs 300 --baselines ''"
     return [
-        Cell(
-            f"precision-{precision}-seed{seed}",
-            f"--dataset fashion-mnist --method dm --ipc 10 --iterations 100 --seed {seed} "
-            f"--set compute.precision={precision} --set compute.compile=true",
-            {"dm": f"--protocol dm --repeats 2 --epochs 300 --baselines '' --seed {seed}"},
-        )
+        _at_precision(precision, seed, {"dm": f"{judged} --seed {seed}"})
         for seed in range(3)
         for precision in ("bf16", "fp32")
     ]
 
 
 def _evaluator() -> list[Cell]:
-    return [
-        Cell(
-            "evaluator",
-            "--dataset fashion-mnist --method dm --ipc 10 --iterations 100 --seed 0 "
-            "--set compute.precision=bf16 --set compute.compile=true",
-            {
-                f"{precision}-seed{seed}": f"--protocol dm --repeats 1 --epochs 300 --baselines '' "
-                f"--precision {precision} --seed {seed}"
-                for seed in range(3)
-                for precision in ("bf16", "fp32")
-            },
-        )
-    ]
+    judged = "--protocol dm --repeats 1 --epochs 300 --baselines ''"
+    evaluations = {
+        f"{precision}-seed{seed}": f"{judged} --precision {precision} --seed {seed}"
+        for seed in range(3)
+        for precision in ("bf16", "fp32")
+    }
+    return [_at_precision("bf16", 0, evaluations)]
 
 
 SUITES = {"dm": _dm, "precision": _precision, "evaluator": _evaluator}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
     suite = parser.parse_args().suite
     RUNS.mkdir(exist_ok=True)
@@ -112,35 +115,42 @@ def main() -> None:
         for command, done in cell.commands():
             if not done.exists():
                 print(f"$ dsdistill {command}", flush=True)
-                subprocess.run([sys.executable, "-m", "dsdistill", *shlex.split(command)], check=True, cwd=ROOT)
+                words = [sys.executable, "-m", "dsdistill", *shlex.split(command)]
+                subprocess.run(words, check=True, cwd=ROOT)
     rows = [row for cell in cells for row in cell.results()]
     command = f"python benchmarks/accuracy.py {suite}"
-    (ARTIFACTS / f"accuracy-{suite}.json").write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
-    (ARTIFACTS / f"accuracy-{suite}.md").write_text(_table(command, rows))
-    print((ARTIFACTS / f"accuracy-{suite}.md").read_text())
+    table = _table(command, rows)
+    record = json.dumps({"command": command, "rows": rows}, indent=1)
+    (ARTIFACTS / f"accuracy-{suite}.json").write_text(record + "\n")
+    (ARTIFACTS / f"accuracy-{suite}.md").write_text(table)
+    print(table)
 
 
 def _table(command: str, rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"Written by `{command}`; machine {rows[0]['machine']}; {rows[-1]['date'][:10]}. Accuracy in percent, last",
-        "epoch on the test set, mean ± sample standard deviation over fresh students.",
+        f"Written by `{command}` on {rows[0]['machine']}, {rows[-1]['date'][:10]}. Accuracy in percent,",
+        "last epoch on the test set, mean ± sample standard deviation over fresh students.",
         "",
-        "| run | set | student | protocol | epochs | accuracy % | students | distilled in |",
-        "|---|---|---|---|---|---|---|---|",
+        "| run | evaluation | set | student | protocol | epochs | accuracy % | students | distilled in |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         spent = f"{row['cost']['distil_seconds'] / 60:.0f} min" if row["set"] == "distilled" else "-"
         lines.append(
-            f"| {row['cell']} | {row['set']} | {row['network']} | {row['protocol']} | {row['epochs']} "
-            f"| {row['mean']:.2f} ± {row['std']:.2f} | {len(row['values'])} | {spent} |"
+            f"| {row['cell']} | {row['evaluation']} | {row['set']} | {row['network']} | {row['protocol']} "
+            f"| {row['epochs']} | {row['mean']:.2f} ± {row['std']:.2f} | {len(row['values'])} | {spent} |"
         )
-    means: dict[tuple[str, str], list[float]] = {}
+    seeds: dict[str, list[float]] = {}
     for row in rows:
-        means.setdefault((row["cell"].split("-seed")[0], row["set"]), []).append(row["mean"])
-    for (cell, kind), values in means.items():
-        if len(values) > 1:
-            spread = statistics.stdev(values)
-            lines.append(f"| {cell}, {len(values)} seeds | {kind} | | | | {statistics.mean(values):.2f} ± {spread:.2f} | | |")
+        if "-seed" in row["cell"] + row["evaluation"]:
+            stems = [row[key].split("-seed")[0] for key in ("cell", "evaluation")]
+            seeds.setdefault(f"{stems[0]}, {stems[1]}, {row['set']}", []).append(row["mean"])
+    if seeds:
+        lines += ["", "Over seeds, mean ± sample standard deviation of the means above:", ""]
+    for name, means in seeds.items():
+        lines.append(
+            f"- {name}: {statistics.mean(means):.2f} ± {statistics.stdev(means):.2f} ({len(means)} seeds)"
+        )
     return "\n".join([*lines, ""])
 
 

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+Way = Callable[[], Callable[[], Any]]
 
-def alternate(ways: dict[str, Callable[[], Callable[[], Any]]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+
+def alternate(ways: dict[str, Way], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
     """Time each way once a round.
 
     Args:
@@ -45,7 +47,7 @@ def alternate(ways: dict[str, Callable[[], Callable[[], Any]]], rounds: int, war
 
 
 def report(seconds: dict[str, list[float]], baseline: str, unit: str) -> list[dict[str, Any]]:
-    """Print and return a row per way: median seconds, range, and the median of the paired ratios to a baseline."""
+    """Print and return a row per way: median seconds, range, median of the paired ratios to a baseline."""
     rows = []
     for name, values in seconds.items():
         ratios = [plain / value for plain, value in zip(seconds[baseline], values, strict=True)]

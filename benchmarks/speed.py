@@ -1,6 +1,6 @@
 """How much faster than the plain way, measured side by side on this machine.
 
-    python benchmarks/speed.py dm        one DM iteration, Fashion-MNIST, ConvNet-3 width 128, 256 real a class
+    python benchmarks/speed.py dm        a DM iteration: Fashion-MNIST, ConvNet-3 width 128, 256 real a class
     python benchmarks/speed.py student   one epoch of student training on 100 images, as an evaluation does it
 
 Every way runs in a process of its own and they take turns; medians and paired ratios are printed and written
@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
 
 from benchmarks.alternate import alternate, report  # noqa: E402
 from dsdistill import assembly, config, runtime  # noqa: E402
+from dsdistill.augment.dsa import Augmentation, Parameters  # noqa: E402
 from dsdistill.data import catalog  # noqa: E402
 from dsdistill.evaluation import students  # noqa: E402
 from dsdistill.evaluation.cohorts import Execution, Single, Stacked  # noqa: E402
@@ -54,12 +55,18 @@ def plain_dm(ipc: int) -> Callable[[], Any]:
         sources.iteration, step = step, step + 1
         rows = sources.siamese()
         real = [images[i[torch.randperm(len(i))[:256]]] for i in members]
-        augment = [lambda x, row=rows[c : c + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()]) for c in classes]
+        augment = [functools.partial(_shared, sources.augmentation, rows[c : c + 1]) for c in classes]
         optimiser.zero_grad()
-        distribution_matching_loss(network.embed, real, list(synthetic.of(torch.arange(10))), augment).backward()
+        distribution_matching_loss(
+            network.embed, real, list(synthetic.of(torch.arange(10))), augment
+        ).backward()
         optimiser.step()
 
     return iteration
+
+
+def _shared(augmentation: Augmentation, row: Parameters, images: torch.Tensor) -> torch.Tensor:
+    return augmentation(images, row[torch.zeros(len(images)).long()])
 
 
 def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
@@ -70,7 +77,11 @@ def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
 
 
 def _loop(ipc: int, precision: str, compile: bool) -> Any:
-    told = {"data": {"name": "fashion-mnist"}, "ipc": ipc, "compute": {"precision": precision, "compile": compile}}
+    told = {
+        "data": {"name": "fashion-mnist"},
+        "ipc": ipc,
+        "compute": {"precision": precision, "compile": compile},
+    }
     cfg = config.resolve(told)
     task, real = catalog.load(cfg.data, "train")
     return assembly.build(cfg, task, real, CPU, print)
@@ -111,12 +122,16 @@ def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> C
     sets, repeats = [(images, labels)] * len(networks), list(range(len(networks)))
 
     def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
-        students._fit(cohort, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None)
+        students._fit(
+            cohort, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None
+        )
 
     return two_epochs
 
 
-def _students(ipc: int) -> tuple[Any, torch.Tensor, torch.Tensor, Callable[[torch.Tensor, int], torch.Tensor]]:
+def _students(
+    ipc: int,
+) -> tuple[Any, torch.Tensor, torch.Tensor, Callable[[torch.Tensor, int], torch.Tensor]]:
     loop = _loop(ipc, "fp32", compile=False)
     task, synthetic = loop.sources.task, loop.synthetic
     augmentation = load_protocol("dm").augmentation_for(task.mirror)
@@ -129,7 +144,7 @@ def _students(ipc: int) -> tuple[Any, torch.Tensor, torch.Tensor, Callable[[torc
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["dm", "student"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--ipc", type=int, default=10)
@@ -146,7 +161,7 @@ def main() -> None:
             "ours, fp32, eager": functools.partial(ours_student, args.ipc, "fp32", False),
             "ours, fp32, compiled": functools.partial(ours_student, args.ipc, "fp32", True),
             "ours, bf16, compiled": functools.partial(ours_student, args.ipc, "bf16", True),
-            "ours, bf16, compiled, 3 students stacked": functools.partial(ours_student, args.ipc, "bf16", True, 3),
+            "ours, bf16, compiled, 3 stacked": functools.partial(ours_student, args.ipc, "bf16", True, 3),
         },
     }[args.what]
     work = {name: 2 * 3 if "stacked" in name else 2 if "ours" in name else 1 for name in ways}

@@ -1,8 +1,8 @@
 """dsdistill: distil image datasets into a handful of synthetic images, in one file.
 
-    dsdistill.distill("digits.h5", dataset="digits", ipc=10)
-    dsdistill.evaluate("digits.h5", networks=["convnet3"])
-    torch.utils.data.DataLoader(dsdistill.load("digits.h5"), batch_size=256)
+dsdistill.distill("digits.h5", dataset="digits", ipc=10)
+dsdistill.evaluate("digits.h5", networks=["convnet3"])
+torch.utils.data.DataLoader(dsdistill.load("digits.h5"), batch_size=256)
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from dsdistill.config import RunConfig
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
+from dsdistill.evaluation.protocol import load_protocol
 from dsdistill.memory import Estimate, estimate
 from dsdistill.networks import check as check_network
 from dsdistill.runs import RunDirectory, Watch
@@ -110,24 +111,29 @@ def distill(
     """
     output = Path(output).expanduser().absolute()
     run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
-    storage.check_writable(output, overwrite=overwrite or resume)
+    if output == run.path:
+        raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
     going_on = resume and run.config_file.exists()
-    source = run.config_file if going_on else config
-    written = configs.read_toml(Path(source)) if source else {}
+    storage.check_writable(output, overwrite=overwrite or going_on)
+    before = configs.read_toml(run.config_file) if going_on else {}
+    written = configs.merged(before, configs.read_toml(Path(config)) if config else {})
     flags = {"method": method, "ipc": ipc, "network": network, "iterations": iterations, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    given["data"] = {"name": dataset} if dataset else {}
-    given["compute"] = {"device": device} if device else {}
+    given |= {"data": {"name": dataset}} if dataset else {}
+    given |= {"compute": {"device": device}} if device else {}
     told = configs.resolve(configs.merged(given, options or {}), overrides, written)
 
     if told.compute.threads:
         torch.set_num_threads(told.compute.threads)
     where = runtime.resolve_device(told.compute.device)
     check_network(told.network)
+    load_protocol(told.protocol)  # the file will name it
+    if going_on:
+        _refuse_changes(before, told, run, undecided=("compute.",))  # before data are looked for
     task, real = catalog.load(told.data, "train", notify)
     cfg = assembly.resolved(told, real, where)
     if going_on:
-        _refuse_changes(written, cfg, run)
+        _refuse_changes(before, cfg, run)
     distiller = assembly.build(cfg, task, real, where, notify)
     saved = run.restore(notify) if going_on else None
     if not going_on:
@@ -162,8 +168,10 @@ def distill(
     )
 
 
-def _refuse_changes(written: Mapping[str, Any], now: RunConfig, run: RunDirectory) -> None:
-    """Refuse to continue a run as another one.
+def _refuse_changes(
+    written: Mapping[str, Any], now: RunConfig, run: RunDirectory, undecided: tuple[str, ...] = ()
+) -> None:
+    """Refuse to continue a run as another one, looking at all options but the undecided.
 
     Raises:
         UserError: naming the first option that differs.
@@ -171,7 +179,7 @@ def _refuse_changes(written: Mapping[str, Any], now: RunConfig, run: RunDirector
     before = configs.dotted(written)
     after = configs.dotted(configs.as_table(now))
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
+        if before.get(key) != after.get(key) and not key.startswith(undecided):
             raise UserError(
                 f"cannot resume {run.path.name} with {key} = {after.get(key)!r}: it was started with "
                 f"{before.get(key)!r}; leave the option as it was, or start anew with --overwrite"

@@ -20,7 +20,7 @@ from dsdistill.sources import Sources
 from dsdistill.synthetic import initialise
 
 _WORTH_COMPILING = 1.5e8
-"""Pixels through a network that take an uncompiled run about two minutes on two cores: compiling takes one."""
+"""Pixels through a network that take an uncompiled run some two minutes on two cores; compiling takes one."""
 
 
 def resolved(config: RunConfig, real: RealDataset, device: torch.device) -> RunConfig:
@@ -82,7 +82,9 @@ def distilled_set(
     """
     task = distiller.sources.task
     options = dataclasses.asdict(config.data)
-    data = {key: value for key, value in options.items() if key not in ("root", "download") and value is not None}
+    data = {
+        key: value for key, value in options.items() if key not in ("root", "download") and value is not None
+    }
     return DistilledSet(
         images=distiller.synthetic.unit_images().float().cpu(),
         labels=distiller.synthetic.labels.cpu(),

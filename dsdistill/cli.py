@@ -6,9 +6,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
 
 from dsdistill import runtime
@@ -19,7 +18,6 @@ _EPILOG = "Options missing here are set with --set key=value: see the config.tom
 
 app = typer.Typer(
     name="dsdistill",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -36,13 +34,17 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", s
 
 
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
     """Take options that every subcommand shares; `main` reads them itself."""
 
 
 @app.command(epilog=_EPILOG)
 def distill(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)
+    ],
     dataset: Annotated[
         str | None,
         typer.Option(help="A name (see `dsdistill datasets`), folder:PATH or npz:PATH.", show_default=False),
@@ -56,19 +58,23 @@ def distill(
     seed: Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")] = None,
     device: Device = None,
     root: Root = None,
-    size: Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="native")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images in pixels.", show_default="native")
+    ] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")] = None,
     zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
     download: Download = False,
     config: Annotated[
-        Path | None, typer.Option(help="TOML with any options; a run's config.toml replays it.", show_default=False)
+        Path | None,
+        typer.Option(help="TOML with any options; a run's config.toml replays it.", show_default=False),
     ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any option, such as optimiser.lr=0.5; repeatable."),
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Where log and checkpoints go.", show_default="OUTPUT with suffix .run")
+        Path | None,
+        typer.Option(help="Where log and checkpoints go.", show_default="OUTPUT with suffix .run"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run of this output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier file and run.")] = False,
@@ -86,8 +92,9 @@ def distill(
     from dsdistill import api, screen
 
     runtime.quiet_allocator()
-    data = {"root": str(root) if root else None, "size": size, "channels": channels, "zca": zca}
-    data |= {"download": download or None}
+    said = {"root": str(root) if root else None, "size": size, "channels": channels, "zca": zca}
+    said |= {"download": download or None}
+    data = {key: value for key, value in said.items() if value is not None}
     with screen.Distillation() as show:
         summary = api.distill(
             output,
@@ -98,7 +105,7 @@ def distill(
             iterations=iterations,
             seed=seed,
             device=device,
-            options={"data": {key: value for key, value in data.items() if value is not None}},
+            options={"data": data} if data else {},
             overrides=overrides or [],
             config=config,
             run_dir=run_dir,
@@ -144,6 +151,8 @@ def evaluate(
     from dsdistill.evaluation.run import evaluate as judge_file
 
     runtime.quiet_allocator()
+    if json is not None:
+        _replaceable(json, ".json")
     with screen.Evaluation() as show:
         report = judge_file(
             file,
@@ -178,7 +187,8 @@ def info(file: File) -> None:
 def show(
     file: File,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The PNG to write.", show_default="FILE with suffix .png")
+        Path | None,
+        typer.Option("--output", "-o", help="The PNG to write.", show_default="FILE with suffix .png"),
     ] = None,
 ) -> None:
     """Draw the images of a distilled set into one PNG, a row per class."""
@@ -187,16 +197,18 @@ def show(
     found = storage.read(file)
     about = found.attributes
     title = f"{about.get('dataset', file.stem)}, {about.get('method', '')}, {len(found.images)} images"
-    target = output or file.with_suffix(".png")
+    target = _replaceable(output or file.with_suffix(".png"), ".png")
     picture.grid(found.images, found.labels, found.classes, target, title=title)
-    screen.out.print(f"wrote {target}", highlight=False)
+    screen.out.print(f"wrote {target}", highlight=False, markup=False)
 
 
 @app.command()
 def export(
     file: File,
     output: Annotated[Path, typer.Argument(help="A folder for PNGs, or a .pt file.", show_default=False)],
-    space: Annotated[str, typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).")] = "network",
+    space: Annotated[
+        str, typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).")
+    ] = "network",
 ) -> None:
     """Write a distilled set as a folder of PNGs, or as a .pt that torch.load(weights_only=True) reads.
 
@@ -213,7 +225,7 @@ def export(
         exports.export_pt(file, output, space)  # type: ignore[arg-type]
     else:
         screen.notify(exports.export_png(file, output))
-    screen.out.print(f"wrote {output}", highlight=False)
+    screen.out.print(f"wrote {output}", highlight=False, markup=False)
 
 
 @app.command()
@@ -221,10 +233,10 @@ def methods() -> None:
     """List the methods, what they are and where their settings come from."""
     from dsdistill import config, screen
 
+    recipes = [config.load_recipe(name) for name in config.recipe_names()]
     screen.print_pairs(
-        (name, f"{recipe.title}. {recipe.paper} (settings follow the {recipe.follows}; protocol {recipe.protocol})")
-        for name in config.recipe_names()
-        for recipe in [config.load_recipe(name)]
+        (each.name, f"{each.title}. {each.paper} (settings: the {each.follows}'s; protocol {each.protocol})")
+        for each in recipes
     )
 
 
@@ -243,24 +255,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        app(args=words, standalone_mode=False)
+        _check_command(words)
+        app(args=words or ["--help"], prog_name="dsdistill", standalone_mode=False)
     except Interrupted as stop:
         return _stopped(stop, words)
-    except (UserError, click.ClickException) as error:
-        if debug:
-            raise
-        return _refused(error)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return _refused("stopped", code=130)
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, UserError):
+            return _refused(str(error))
+        if hasattr(error, "format_message"):  # a usage error of click's, or of the copy newer typers bring
+            return _refused(error.format_message())
         return _refused(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
     return 0
 
 
-def _refused(error: Any, code: int = 2) -> int:
-    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+def _replaceable(path: Path, suffix: str) -> Path:
+    """Refuse to replace what an earlier call of the same kind cannot have made, such as a distilled set."""
+    if path.is_dir() or (path.exists() and path.suffix.lower() != suffix):
+        raise UserError(f"{path} exists and is no {suffix} file; choose another name")
+    return path
+
+
+def _check_command(words: Sequence[str]) -> None:
+    known = [
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    ]
+    if words and not words[0].startswith("-") and words[0] not in known:
+        raise unknown("command", words[0], known)
+
+
+def _refused(message: str, code: int = 2) -> int:
     print(f"dsdistill: {' '.join(message.split())}", file=sys.stderr)
     return code
 

@@ -1,7 +1,7 @@
 """What a run is told, from one place: recipe < config file < command line, validated once.
 
-A recipe (``recipes/<method>.toml``) holds a published method's settings and the tables of those that depend on
-the data set and the IPC. A config file holds some or all keys of `RunConfig`; every run writes all of them.
+A recipe (``recipes/<method>.toml``) holds a published method's settings and the tables of those that depend
+on the data set and the IPC. A config file holds some or all keys of `RunConfig`; every run writes them all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
 from dsdistill.augment.dsa import Augmentation, Rule
@@ -36,7 +36,7 @@ class AugmentationConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
     operators: str = "none"
-    """Names joined by underscores, as the papers write strategies; flip is left out where it changes labels."""
+    """Names joined by underscores, as papers write strategies; flip is left out where it changes labels."""
     rule: Rule = "single"
     align_corners: bool = False
 
@@ -48,7 +48,7 @@ class AugmentationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """How the work is done. ``auto`` and 0 are decided from the machine and written into the resolved config."""
+    """How the work is done. ``auto`` and 0 are decided from the machine, and what they become is recorded."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
@@ -89,7 +89,7 @@ class RunConfig:
     ipc: int
     network: str
     iterations: Annotated[int, Ge(1)]
-    seed: int = 0
+    seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
     init: Init = "real"
     space: Space = "network"
     """Pixel space the optimiser works in; the file always holds unit pixels."""
@@ -107,6 +107,8 @@ class RunConfig:
 class Recipe:
     """A published method: what it is, its settings, and tables of those that vary."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
     name: str
     title: str
     paper: str
@@ -121,6 +123,8 @@ class Recipe:
         found: dict[str, Any] = {"method": self.name, "protocol": self.protocol}
         found = merged(found, self.defaults)
         for table in self.settings:
+            if table.keys() - {"source"} != {"when", "set"}:
+                raise UserError(f"recipe {self.name!r}: a table of settings takes when, set and source only")
             when = table["when"]
             if unsupported := when.keys() - {"dataset", "ipc_min", "ipc_max"}:
                 raise UserError(f"recipe {self.name!r}: no such condition: {', '.join(sorted(unsupported))}")
@@ -168,11 +172,16 @@ def resolve(
     given = merged(file or {}, explicit)
     for text in overrides:
         given = merged(given, _parse_override(text))
-    dataset, ipc = given.get("data", {}).get("name"), given.get("ipc")
+    data, ipc = given.get("data", {}), given.get("ipc")
+    if not isinstance(data, Mapping):
+        raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
+    dataset = data.get("name")
     if not dataset:
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
+    if ipc is None:
+        raise UserError("no IPC (images per class) given; pass --ipc N")
     if not isinstance(ipc, int) or isinstance(ipc, bool):
-        raise UserError("no IPC (images per class) given; pass --ipc N with a whole number")
+        raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
     recipe = load_recipe(str(given.get("method", "dm")))
     return _validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option")
 
@@ -239,14 +248,38 @@ def _validated(kind: type[Any], table: Mapping[str, Any], what: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(table))
     except ValidationError as error:
-        first = error.errors()[0]
-        tags = {*ENGINES, "float", "int", "bool", "str"}
-        key = ".".join(str(part) for part in first["loc"] if part not in tags and not str(part).startswith("literal"))
-        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            raise unknown(what, key, _known(kind)) from None
-        if first["type"] in ("missing", "missing_argument"):
-            raise UserError(f"{what} {key!r} is missing") from None
-        raise UserError(f"{what} {key!r} is {first['input']!r}: {_lowered(first['msg'])}") from None
+        raise _sentence(error, kind, table, what) from None
+
+
+def _sentence(error: ValidationError, kind: type[Any], table: Mapping[str, Any], what: str) -> UserError:
+    """Say the first thing wrong in one line."""
+    extra = ("unexpected_keyword_argument", "extra_forbidden")
+    # A misspelt key comes first: it is why the right one is missing.
+    first = min(error.errors(), key=lambda each: each["type"] not in extra)
+    key = _key(first["loc"])
+    if first["type"] in extra:
+        written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
+        return unknown(what, written, _known(kind))
+    if first["type"] in ("missing", "missing_argument"):
+        return UserError(f"{what} {key!r} is missing")
+    if first["type"] == "union_tag_invalid":
+        return unknown(f"{key}.kind", str(first["ctx"]["tag"]), ENGINES)
+    if first["type"] in ("dataclass_type", "model_attributes_type"):
+        inside = next((full for full in _known(kind) if full.startswith(f"{key}.")), key)
+        return UserError(
+            f"{what} {key!r} is a table, not {first['input']!r}; give its keys, such as {inside}"
+        )
+    same = [each for each in error.errors() if _key(each["loc"]) == key]  # one for each branch of a union
+    return UserError(
+        f"{what} {key!r} is {first['input']!r}: {' or '.join(_lowered(each['msg']) for each in same)}"
+    )
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Join where an error is, without the branches of unions that pydantic names in between."""
+    branches = {*ENGINES, *(engine.__name__ for engine in ENGINES.values()), "float", "int", "bool", "str"}
+    parts = [str(part) for part in location]
+    return ".".join(part for part in parts if part not in branches and "[" not in part)
 
 
 def _known(kind: type[Any], prefix: str = "") -> list[str]:

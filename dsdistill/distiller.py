@@ -74,7 +74,9 @@ class Distiller:
         self.sources = sources
         self.iteration = 0
         self.iterations = iterations
-        self._optimiser = torch.optim.SGD(synthetic.parameters(), lr=optimiser.lr, momentum=optimiser.momentum)
+        self._optimiser = torch.optim.SGD(
+            synthetic.parameters(), lr=optimiser.lr, momentum=optimiser.momentum
+        )
         classes = torch.arange(sources.task.num_classes)
         whole = not class_chunk or not engine.separable(sources.supply.network)
         self._passes = [classes] if whole else list(classes.split(class_chunk))
@@ -103,16 +105,20 @@ class Distiller:
         return Report(self.iteration, totals)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return everything a resumed loop needs, as named tensors; every random draw follows from the seed."""
+        """Return all a resumed loop needs, as named tensors; every random draw follows from the seed."""
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         for index, slots in self._optimiser.state_dict()["state"].items():
-            state |= {f"optimiser.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None}
+            state |= {
+                f"optimiser.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None
+            }
         return state | {"iteration": torch.tensor(self.iteration)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""
         prefix = "synthetic."
-        self.synthetic.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+        self.synthetic.load_state_dict(
+            {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        )
         slots: dict[int, dict[str, Any]] = {}
         for name, value in state.items():
             if name.startswith("optimiser."):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import signal
 import threading
 import time
@@ -62,13 +61,17 @@ class RunDirectory:
             UserError: it holds an earlier run and may not be replaced, or cannot be written.
         """
         if self.config_file.exists() and not overwrite:
-            raise UserError(f"{self.path} holds an earlier run; pass --resume to go on with it, or --overwrite")
+            raise UserError(
+                f"{self.path} holds an earlier run; pass --resume to go on with it, or --overwrite"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file, not a run directory; choose another --run-dir")
         if self.path.exists() and not self.config_file.exists() and any(self.path.iterdir()):
             raise UserError(f"{self.path} is not a run directory and not empty; choose another --run-dir")
         files.check_folder(self.path)
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir()
+        for old in self.checkpoints():  # and nothing else that may lie here
+            old.unlink()
+        self.path.mkdir(exist_ok=True)
         files.replace(self.config_file, config.encode())
         files.replace(self.metrics_file, b"")
 
@@ -197,12 +200,17 @@ class Watch:
         for report, terms in zip(reports, values, strict=True):
             named = dict(zip(report.terms, terms, strict=True))
             if bad := [name for name, value in named.items() if not math.isfinite(value)]:
-                last = next((path for path in self._run.checkpoints()), None)
+                last = next((f"last good state: {path}" for path in self._run.checkpoints()), None)
                 raise NonFiniteLoss(
                     f"iteration {report.iteration}: the loss term {bad[0]!r} is {named[bad[0]]}; lower "
-                    f"optimiser.lr ({f'last good state: {last}' if last else 'no checkpoint had been written yet'})"
+                    f"optimiser.lr ({last or 'no checkpoint had been written yet'})"
                 )
-            yield {"iteration": report.iteration, "loss": sum(terms), **named, "seconds": round(self.seconds, 3)}
+            yield {
+                "iteration": report.iteration,
+                "loss": sum(terms),
+                **named,
+                "seconds": round(self.seconds, 3),
+            }
 
     def _save(self) -> None:
         self.peak_memory = max(self.peak_memory, peak_memory())
@@ -217,7 +225,7 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may take signals; others are stopped with their process
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)

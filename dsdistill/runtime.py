@@ -37,7 +37,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise UserError(f"device {name!r} asked for, but torch finds {count} CUDA devices; use --device cpu")
+            raise UserError(
+                f"device {name!r} asked for, but torch finds {count} CUDA devices; use --device cpu"
+            )
     elif device.type != "cpu":
         raise UserError(f"device {name!r} is not supported; use auto, cpu or cuda")
     return device
@@ -70,7 +72,8 @@ def compiler_missing(device: torch.device) -> str | None:
     """Say why ``torch.compile`` cannot work for this device, or None where it can."""
     if device.type == "cpu":
         names = (os.environ.get("CXX", ""), "g++", "clang++")
-        return None if any(shutil.which(n) for n in names if n) else "no C++ compiler (g++ or clang++) is on PATH"
+        found = any(shutil.which(name) for name in names if name)
+        return None if found else "no C++ compiler (g++ or clang++) is on PATH"
     try:
         import triton  # noqa: F401
     except ImportError:
@@ -89,7 +92,11 @@ def compiled(function: Callable[..., Any], device: torch.device, notify: Notify)
         notify(f"running without torch.compile: {reason}")
         return function
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of an absent CUDA
-    fast = torch.compile(function, dynamic=False)
+    return first_working(torch.compile(function, dynamic=False), function, notify)
+
+
+def first_working(fast: Callable[..., Any], safe: Callable[..., Any], notify: Notify) -> Callable[..., Any]:
+    """Serve calls by ``fast`` where its first one succeeds, else by ``safe`` with one notice."""
     serving: list[Callable[..., Any]] = []
 
     def call(*args: Any) -> Any:
@@ -98,10 +105,11 @@ def compiled(function: Callable[..., Any], device: torch.device, notify: Notify)
         try:
             result = fast(*args)
             serving.append(fast)
-        except Exception as error:  # the compiler raises its own many types; anything real recurs in eager
-            result = function(*args)
-            serving.append(function)
-            notify(f"running without torch.compile: {str(error).strip().splitlines()[0]}")
+        except Exception as error:  # the compiler raises its own many types; anything real recurs in safe
+            result = safe(*args)
+            serving.append(safe)
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            notify(f"running without torch.compile: {reason}")
         return result
 
     return call

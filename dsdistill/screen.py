@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from dsdistill.api import Started, Summary
@@ -35,8 +36,9 @@ class _Bar:
         times = (TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(elapsed_when_finished=False))
         self._progress = Progress(*columns, *times, console=err, disable=not err.is_terminal)
         self._task: TaskID | None = None
-        self._line_at = 0.0
-        self._begun = time.monotonic()
+        self._line_at = -self.LINE_EVERY
+        self._begun = 0.0
+        self._before = 0  # what was done when the clock started
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -49,9 +51,9 @@ class _Bar:
         """Show a sentence above the bar."""
         notify(sentence)
 
-    def _advance(self, what: str, done: int, total: int, first: int = 0, **fields: str) -> None:
+    def _advance(self, what: str, done: int, total: int, first: int = 0, **fields: Any) -> None:
         if self._task is None:
-            self._begun = time.monotonic()
+            self._begun, self._before = time.monotonic(), done
             self._task = self._progress.add_task(what, total=total, completed=first, **fields)
             if first:
                 self._progress.reset(self._task, completed=first, start=True)
@@ -59,9 +61,11 @@ class _Bar:
         now = time.monotonic()
         if not err.is_terminal and (now - self._line_at >= self.LINE_EVERY or done == total):
             self._line_at = now
-            left = (now - self._begun) / max(1, done - first) * (total - done)
-            words = " ".join(fields.values())
-            err.print(f"{what} {done}/{total} {words} ETA {_duration(left)}", highlight=False, markup=False)
+            words = [what, f"{done}/{total}", *fields.values()]
+            if self._before < done < total:  # one observation says nothing of the pace
+                left = (now - self._begun) / (done - self._before) * (total - done)
+                words.append(f"ETA {_duration(left)}")
+            err.print(" ".join(words), highlight=False, markup=False)
 
 
 class Distillation(_Bar):
@@ -79,18 +83,22 @@ class Distillation(_Bar):
         self._first, self._total, self._start = run.iteration, cfg.iterations, time.monotonic()
         self._what = f"{cfg.method} {run.task.name} IPC {cfg.ipc}"
         count = run.task.num_classes * cfg.ipc
+        compiled = ", compiled (the first steps take a minute)"
         lines = [
             f"{run.task.name}: {len(run.real)} images of {'x'.join(map(str, run.task.shape))}, "
             f"{run.task.num_classes} classes -> {count} synthetic images",
             f"{cfg.method}, {cfg.network}, {cfg.iterations} iterations on {cfg.compute.device}, "
-            f"{cfg.compute.precision}{', compiled (the first steps take a minute)' * bool(cfg.compute.compile)}",
-            f"memory estimate {_bytes(memory.total)}: real data {_bytes(memory.real)}, graph {_bytes(memory.graph)}, "
-            f"passes {_bytes(memory.frozen)}, synthetic {_bytes(memory.synthetic)}",
+            f"{cfg.compute.precision}{compiled * bool(cfg.compute.compile)}",
+            f"memory estimate {_bytes(memory.total)}: real data {_bytes(memory.real)}, "
+            f"graph {_bytes(memory.graph)}, passes {_bytes(memory.frozen)}, "
+            f"synthetic {_bytes(memory.synthetic)}",
         ]
         if run.iteration:
             lines.append(f"resuming after iteration {run.iteration}")
         if run.memory_available is not None and memory.total > run.memory_available:
-            lines.append(f"only {_bytes(run.memory_available)} is free: lower --set compute.class_chunk=1 or --ipc")
+            lines.append(
+                f"only {_bytes(run.memory_available)} is free: lower --set compute.class_chunk=1 or --ipc"
+            )
         for line in lines:
             err.print(line, highlight=False, markup=False)
 
@@ -114,12 +122,14 @@ def print_summary(summary: Summary) -> None:
     """Show how a distillation went."""
     rows = [
         ("file", f"{summary.path} ({summary.images} images, {_bytes(summary.path.stat().st_size)})"),
-        ("loss", f"{summary.first_loss:.4g} -> {summary.last_loss:.4g} (means of the first and last 5 %)"),
         ("time", f"{_duration(summary.seconds)}, {summary.iterations} iterations"),
         ("peak memory", _bytes(summary.peak_memory_bytes)),
         ("run directory", f"{summary.run_dir} (config.toml, metrics.jsonl, checkpoints)"),
         ("next", f"dsdistill evaluate {summary.path}"),
     ]
+    if not math.isnan(summary.first_loss):  # a run that was finished already takes no step
+        means = f"{summary.first_loss:.4g} -> {summary.last_loss:.4g}"
+        rows.insert(1, ("loss", f"{means} (means of the first and last 5 %)"))
     if summary.storage_error:
         rows.insert(1, ("storage", f"changed pixels by up to {summary.storage_error:.2g}"))
     print_pairs(rows)
@@ -136,25 +146,28 @@ def print_description(path: Path, about: Description) -> None:
         ("classes", ", ".join(about.classes[:20]) + (" …" if len(about.classes) > 20 else "")),
         ("on disk", f"images {_bytes(about.image_bytes)}, labels {_bytes(about.label_bytes)}"),
         ("preprocess", about.preprocess),
-        *((name.replace("_", " "), _told(name, said[name])) for name in said if name not in ("config", "packages")),
+        *(
+            (name.replace("_", " "), _told(name, said[name]))
+            for name in said
+            if name not in ("config", "packages")
+        ),
     ]
     print_pairs(rows)
     for result in about.results:
-        out.print(
-            f"[bold]{result['set']}[/bold] {result['network']}, protocol {result['protocol']}: "
-            f"{result['mean']:.2f} ± {result['std']:.2f} % ({len(result['values'])} students, {result['date'][:10]})",
-            highlight=False,
+        line = Text(result["set"], style="bold").append(
+            f" {result['network']}, protocol {result['protocol']}: {result['mean']:.2f} ± "
+            f"{result['std']:.2f} % ({len(result['values'])} students, {result['date'][:10]})",
+            style="not bold",
         )
+        out.print(line)
 
 
 def print_pairs(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and what they mean in two columns."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, meaning in rows:
-        table.add_row(name, meaning)
-    out.print(table, highlight=False, soft_wrap=False)
+    """Print names and what they mean in two columns; lines are left whole, so that paths can be copied."""
+    listed = list(rows)
+    width = max((len(name) for name, _ in listed), default=0)
+    for name, meaning in listed:
+        out.print(Text(f"{name:<{width}}  ", style="bold").append(meaning, style="not bold"))
 
 
 def _told(name: str, value: Any) -> str:

@@ -63,13 +63,11 @@ class Sources:
     def siamese(self) -> Parameters:
         """Draw this iteration's augmentation: one row for each of ``classes``, on the CPU."""
         stream = seeding.generator(self._seed, "augment", self.iteration)
-        rows = self.augmentation.draw(
-            self.task.num_classes, self.task.size, stream, shared_operator=False
-        )
+        rows = self.augmentation.draw(self.task.num_classes, self.task.size, stream, shared_operator=False)
         return rows[self.classes]
 
     def counts(self, per_class: int) -> Tensor:
-        """Return how many real images `real` gives of each of ``classes``, int64 [k]: small classes have fewer."""
+        """Return how many images `real` gives of each of ``classes``, int64 [k]: small classes have fewer."""
         return self._real.counts[self.classes].clamp(max=per_class)
 
     def real(self, per_class: int, parameters: Parameters) -> Iterator[tuple[Tensor, Tensor]]:
@@ -81,11 +79,13 @@ class Sources:
 
         Yields:
             images [b, C, H, W] and int64 [b], the position in ``classes`` of each; on the device. Parts are
-            bounded in memory and in class order, however many images there are in all.
+            bounded in memory and in class order, however many images there are in all; one part holds them
+            all where the network couples the samples of a batch.
         """
         index = torch.cat([self._batch(int(label), per_class) for label in self.classes])
         owner = torch.arange(len(self.classes)).repeat_interleave(self.counts(per_class))
         part = max(1, self.part_bytes // (4 * self.task.channels * self.task.size**2))
+        part = len(index) if self.supply.network.couples_samples else part
         for chosen, owners in zip(index.split(part), owner.split(part), strict=True):
             images = self._preprocess(self._real.unit(chosen).to(self._device, self._dtype))
             yield self.augmentation(images, parameters[owners]), owners.to(self._device)

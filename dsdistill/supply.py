@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsdistill import seeding
 from dsdistill.data.real import Task
@@ -29,14 +30,18 @@ class Supply(ABC):
 class Fresh(Supply):
     """A randomly initialised network for every iteration, frozen (DM, DataDAM).
 
-    The weights are those the network's own constructor draws.
+    The weights are those the network's own constructor draws; batch normalisation sees the batch at hand.
     """
 
     def __init__(self, name: str, task: Task, device: torch.device) -> None:
         self.name = name
         self.task = task
         with seeding.fenced(0, "networks"):
-            self.network = self._build().to(device).requires_grad_(False).train()
+            self.network = self._build().to(device).requires_grad_(False).eval()
+        # Dropout and its like stay off: they would draw from the global generator.
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
 
     def _build(self) -> Network:
         return build(self.name, self.task.channels, self.task.size, self.task.num_classes)

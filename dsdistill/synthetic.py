@@ -61,7 +61,7 @@ def initialise(task: Task, real: RealDataset, ipc: int, init: Init, space: Space
     Args:
         task: what is distilled.
         real: the training images.
-        ipc: images per class, at least 1 and at most the smallest class for inits that copy real images.
+        ipc: images per class, at least 1 and at most the size of the smallest class.
         init: "real" copies random images of the class; "kmeans" copies the real image nearest to each of
             ``ipc`` k-means centres of the class's pixels; "noise" draws N(0, 1) in network space, or
             N(0.5, 0.25²) clamped to [0, 1] in unit space.

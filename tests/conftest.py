@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+
+import dsdistill
+
+TINY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 3}
+"""A run of under a second; bit-identical ones need one number of threads."""
+
+THREADS = "compute.threads=1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -13,3 +24,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a finished tiny run; its run directory lies beside it. Not to be changed."""
+    output = tmp_path_factory.mktemp("finished") / "set.h5"
+    dsdistill.distill(output, **TINY, overrides=[THREADS])
+    return output
+
+
+@pytest.fixture
+def made(finished: Path, tmp_path: Path) -> Path:
+    """Return a copy of the finished run for one test, ``set.h5`` and ``set.run``."""
+    shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / finished.name

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import student as reference
 from torch import Tensor
 
 from dsdistill import runtime, storage
@@ -29,6 +28,7 @@ from dsdistill.networks import Network, build
 from dsdistill.seeding import fenced, generator
 from dsdistill.selection import random_selection
 from dsdistill.storage import DistilledDataset, DistilledSet
+from tests.reference import student as reference
 
 SIZE, CLASSES = 8, 3
 NETWORK = (

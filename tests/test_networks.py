@@ -152,7 +152,7 @@ def test_convnet_blocks_are_walkable():
         assert [name for name, _ in block.named_children()] == ["conv", "norm", "activation", "pool"]
 
 
-@pytest.mark.parametrize(("size", "depth"), [(8, 3), (28, 3), (32, 3), (64, 4), (128, 5), (224, 6)])
+@pytest.mark.parametrize(("size", "depth"), [(8, 2), (16, 2), (28, 3), (32, 3), (64, 4), (128, 5), (224, 6)])
 def test_convnet_depth_follows_size(size, depth):
     with torch.device("meta"):
         assert len(networks.build("convnet-w4", 3, size, 10).blocks) == depth

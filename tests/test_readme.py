@@ -35,7 +35,9 @@ def test_the_file_is_read_by_stock_h5py(
 def test_commands_in_readme_exist() -> None:
     from dsdistill.cli import app
 
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known = {
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    }
     shown = set(re.findall(r"^dsdistill (\w+)|; dsdistill (\w+)", README, re.M))
     assert shown
     assert {a or b for a, b in shown} <= known

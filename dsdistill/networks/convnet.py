@@ -11,7 +11,7 @@ from dsdistill.networks.base import Chain
 def depth_for(size: int) -> int:
     """Return the depth the papers use: 3 up to 32 pixels, 4 up to 64, 5 up to 128, 6 beyond; 2 below 17.
 
-    No paper has images that small: a third block would normalise maps of 2×2, which leaves them little to say.
+    No paper has images that small: a third block would normalise maps of 2×2, of which little is left.
     """
     return 2 if size <= 16 else 3 if size <= 32 else 4 if size <= 64 else 5 if size <= 128 else 6
 

@@ -51,13 +51,14 @@ class Embedder:
         self._precision = precision
         self._embed: Callable[[Tensor], Tensor] = network.embed
         self._frozen: Callable[[Tensor], Tensor] = self._cast_embed
-        if compile and runtime.compiler_missing(device):
-            notify(f"running without torch.compile: {runtime.compiler_missing(device)}")
+        if compile and (reason := runtime.compiler_missing(device)):
+            notify(f"running without torch.compile: {reason}")
         elif compile:
+            notify = _once(notify)
             self._embed = runtime.compiled(network.embed, device, notify)
             # Measured on the CPU only; on CUDA the library's kernels are left to do it.
             if device.type == "cpu" and isinstance(network, ConvNet) and fused.supports(network):
-                self._frozen = self._fused(network, notify)
+                self._frozen = runtime.first_working(self._fused(network), self._cast_embed, notify)
 
     def differentiable(self, images: Tensor) -> Tensor:
         """Embed [B, C, H, W] with a graph to the images -> [B, D], at least float32."""
@@ -81,16 +82,16 @@ class Embedder:
             features = self._embed(images)
         return features if features.dtype == torch.float64 else features.float()
 
-    def _fused(self, network: ConvNet, notify: runtime.Notify) -> Callable[[Tensor], Tensor]:
+    def _fused(self, network: ConvNet) -> Callable[[Tensor], Tensor]:
         dtype = torch.bfloat16 if self._precision == "bf16" else torch.float32
         first = network.blocks[0]
-        padding = (int(first.conv.padding[0]),) * 4  # type: ignore[union-attr, index, arg-type]
+        padding = (int(first.conv.padding[0]),) * 4  # type: ignore[union-attr, index]
 
         def head_loop(x: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
             return fused.head(x, weights, offsets).to(dtype)
 
-        head = runtime.compiled(head_loop, self._device, notify)
-        tail = runtime.compiled(lambda x: fused.tail(network, x), self._device, notify)
+        head = torch.compile(head_loop, dynamic=False)
+        tail = torch.compile(lambda x: fused.tail(network, x), dynamic=False)
 
         def embed(images: Tensor) -> Tensor:
             padded = F.pad(images, padding)
@@ -99,3 +100,15 @@ class Embedder:
             return tail(head(padded, weights, offsets)).float()
 
         return embed
+
+
+def _once(notify: runtime.Notify) -> runtime.Notify:
+    """Let the first sentence through: several functions are compiled, and one notice says it for all."""
+    told: list[str] = []
+
+    def tell(sentence: str) -> None:
+        if not told:
+            notify(sentence)
+        told.append(sentence)
+
+    return tell

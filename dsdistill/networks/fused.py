@@ -28,7 +28,7 @@ _FEW_CHANNELS = 4  # beyond, recomputing the first convolution costs more than s
 
 
 def supports(network: Network) -> bool:
-    """Whether `head` and `tail` apply: a ConvNet of instance norm, ReLU and average pooling on few channels."""
+    """Whether this applies: a ConvNet of instance norm, ReLU and average pooling on few channels."""
     if not isinstance(network, ConvNet):
         return False
     first = network.blocks[0]
@@ -122,7 +122,7 @@ def tail(network: ConvNet, x: Tensor) -> Tensor:
 
 
 def embed(network: ConvNet, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compose the three parts: ``network.embed(x)`` with maps and convolutions beyond the first in ``dtype``."""
+    """Compose the parts: ``network.embed(x)`` with maps, and convolutions after the first, in ``dtype``."""
     first = network.blocks[0]
     assert isinstance(first, ConvBlock)
     x = F.pad(x, (int(first.conv.padding[0]),) * 4)

@@ -23,7 +23,7 @@ def class_sums(features: Tensor, owner: Tensor, classes: int) -> Tensor:
 
 
 def mean_discrepancy(real: Tensor, synthetic: Tensor) -> Tensor:
-    """Squared distance of class-mean embeddings (Zhao & Bilen, Dataset Condensation with Distribution Matching).
+    """Squared distance of class-mean embeddings (Zhao & Bilen 2023, *Distribution Matching*, eq. 4).
 
     Args:
         real, synthetic: [K, D] mean embedding of each class.

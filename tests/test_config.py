@@ -1,0 +1,126 @@
+"""Configs: precedence, recipes, round trips."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsdistill import config as configs
+from dsdistill.config import RunConfig, load_recipe, resolve
+from dsdistill.errors import UserError
+
+
+def told(name: str = "digits", ipc: int = 10, **options: Any) -> RunConfig:
+    return resolve({"data": {"name": name}, "ipc": ipc, **options})
+
+
+def test_toml_reads_back_to_an_equal_config() -> None:
+    config = resolve(
+        {"data": {"name": "cifar10", "root": "/data", "size": 16}, "ipc": 7, "seed": 3},
+        ["compute.compile=false", "engine.batch_real=32", "checkpoint.seconds=1.5"],
+    )
+    table = tomllib.loads(configs.to_toml(config))
+    assert resolve(table) == config
+    assert resolve({}, file=table) == config
+    assert configs.as_table(config) == table
+
+
+def test_recipe_then_file_then_flags_then_set() -> None:
+    file = {"optimiser": {"lr": 2.0, "momentum": 0.25}, "iterations": 20, "seed": 2}
+    given = {"data": {"name": "digits"}, "ipc": 1, "iterations": 30, "seed": 3}
+    assert told().optimiser.lr == 10  # the recipe
+    config = resolve(given, ["seed=4"], file)
+    assert (config.optimiser.lr, config.optimiser.momentum) == (2.0, 0.25)
+    assert (config.iterations, config.seed) == (30, 4)
+    assert config.engine.batch_real == 256
+    assert resolve(given, ["seed=4", "seed=5"], file).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "ipc", "lr"), [("cifar10", 1, 1), ("cifar10", 7, 1), ("cifar10", 50, 1), ("cifar10", 100, 10)]
+)
+def test_dm_takes_the_published_learning_rates(name: str, ipc: int, lr: float) -> None:
+    config = told(name, ipc)
+    assert config.optimiser.lr == lr
+    assert (config.iterations, config.engine.batch_real, config.optimiser.momentum) == (20000, 256, 0.5)
+    assert config.augmentation.operators == "color_crop_cutout_flip_scale_rotate"
+    assert (config.network, config.init, config.protocol) == ("convnet", "real", "dm")
+
+
+def test_every_recipe_resolves() -> None:
+    for name in configs.recipe_names():
+        for data in ("digits", "cifar10", "folder:pets"):
+            assert told(data, method=name).method == name
+
+
+RECIPE = """
+title = "Mine"
+paper = "none"
+follows = "paper"
+protocol = "dsa"
+[defaults]
+network = "mlp"
+iterations = 5
+engine = { kind = "distribution" }
+[[settings]]
+when = { dataset = ["digits"], %s }
+set = { iterations = 50, optimiser = { momentum = 0.0 } }
+"""
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE % "ipc_max = 10")
+    assert load_recipe(str(path)).name == "mine"
+    config = told(method=str(path))
+    assert (config.network, config.protocol, config.iterations) == ("mlp", "dsa", 50)
+    assert (config.optimiser.lr, config.optimiser.momentum) == (1.0, 0.0)
+    assert told("digits", 11, method=str(path)).iterations == 5
+    assert told("cifar10", 10, method=str(path)).iterations == 5
+    assert told(method=str(path), iterations=7).iterations == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (RECIPE % "ipcmax = 10", "no such condition: ipcmax"),
+        ('title = "Mine"', "'paper' is missing"),
+        (
+            RECIPE.replace("title", "titel") % "ipc_max = 1",
+            "unknown recipe 'mine' 'titel'; did you mean 'title'",
+        ),
+        (RECIPE.replace("when =", "where =") % "ipc_max = 1", "takes when, set and source only"),
+        (RECIPE.replace('"paper"', '"rumour"') % "ipc_max = 1", "'follows' is 'rumour'"),
+        ("=", "not valid TOML"),
+    ],
+)
+def test_recipes_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        told(method=str(path))
+
+
+def test_merged_lays_tables_over_tables() -> None:
+    base = {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
+    assert configs.merged(base, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
+    assert configs.merged(base, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
+    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
+    assert configs.dotted(base) == {"a.x": 1, "a.y.z": 2, "b": 1}
+
+
+def test_values_of_set_are_toml_or_bare_words() -> None:
+    texts = ["optimiser.lr=0.5", "init=noise", 'network="mlp"', "data.zca=true", "compute.compile = false"]
+    config = resolve({"data": {"name": "digits"}, "ipc": 1}, texts)
+    assert (config.optimiser.lr, config.init, config.network) == (0.5, "noise", "mlp")
+    assert config.data.zca is True
+    assert config.compute.compile is False
+
+
+def test_flips_are_left_out_where_they_change_labels() -> None:
+    config = told().augmentation
+    assert "flip" in config.build(mirror=True).operators
+    assert "flip" not in config.build(mirror=False).operators

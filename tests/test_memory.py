@@ -1,0 +1,48 @@
+"""The estimate of memory, against sizes counted by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from dsdistill import assembly, config, runtime
+from dsdistill.data import catalog
+from dsdistill.memory import Estimate, estimate, maps
+from dsdistill.networks import build
+from dsdistill.seeding import fenced
+
+
+def test_maps_of_a_convnet_counted_by_hand() -> None:
+    with fenced(0, "test"):
+        network = build("convnet2-w8", 1, 8, 10)
+    kept, largest = maps(network, torch.ones(1, 1, 8, 8))
+    blocks = (3 * 8 * 64 + 8 * 16) + (3 * 8 * 16 + 8 * 4)  # convolution, norm, ReLU; then the pooled map
+    assert kept - blocks in (0, 32)  # and the flat one where flattening is a module
+    assert largest == 8 * 64
+
+
+def of(*overrides: str, half: bool = False, ipc: int = 2) -> Estimate:
+    told = config.resolve({"data": {"name": "digits"}, "ipc": ipc, "network": "convnet2-w8"}, overrides)
+    where = runtime.resolve_device("cpu")
+    task, real = catalog.load(told.data, "train")
+    return estimate(assembly.build(told, task, real, where, print), real, half)
+
+
+def test_an_estimate_follows_what_it_depends_on() -> None:
+    base = of()
+    assert base.total == sum(dataclasses.astuple(base))
+    assert base.synthetic == 3 * 20 * 64 * 4
+    assert base.real >= 1347 * 64
+    assert of(ipc=4).graph == 2 * base.graph
+    assert of("compute.class_chunk=5").graph == base.graph // 2
+    assert of(half=True).graph == base.graph // 2
+    assert of("compute.chunk=10").frozen * 10 == of("compute.chunk=100").frozen
+
+
+def test_available_memory_is_known_on_linux() -> None:
+    available = runtime.available_memory(torch.device("cpu"))
+    if available is None:
+        pytest.skip("this system does not say")
+    assert available > 2**20
