@@ -19,6 +19,7 @@ from dsdistill.evaluation.protocol import load_protocol
 from dsdistill.memory import Estimate, estimate
 from dsdistill.networks import check as check_network
 from dsdistill.runs import RunDirectory, Watch
+from dsdistill.validation import dotted
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,9 @@ def distill(
     started(Started(cfg, task, real, memory, distiller.iteration, runtime.available_memory(where)))
 
     read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
-    facts = saved[1] if saved else {}
+    facts = {"fingerprint": real.fingerprint} | (saved[1] if saved else {})
+    if facts["fingerprint"] != real.fingerprint:
+        raise UserError(f"{task.name} has changed since {run.path.name} began; start anew with --overwrite")
     watch = Watch(distiller, run, cfg.checkpoint.seconds, cfg.checkpoint.iterations, read_every, facts)
     losses = []
     for entry in watch:
@@ -176,8 +179,8 @@ def _refuse_changes(
     Raises:
         UserError: naming the first option that differs.
     """
-    before = configs.dotted(written)
-    after = configs.dotted(configs.as_table(now))
+    before = dotted(written)
+    after = dotted(configs.as_table(now))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) and not key.startswith(undecided):
             raise UserError(

@@ -151,8 +151,6 @@ def evaluate(
     from dsdistill.evaluation.run import evaluate as judge_file
 
     runtime.quiet_allocator()
-    if json is not None:
-        _replaceable(json, ".json")
     with screen.Evaluation() as show:
         report = judge_file(
             file,
@@ -197,7 +195,7 @@ def show(
     found = storage.read(file)
     about = found.attributes
     title = f"{about.get('dataset', file.stem)}, {about.get('method', '')}, {len(found.images)} images"
-    target = _replaceable(output or file.with_suffix(".png"), ".png")
+    target = output or file.with_suffix(".png")
     picture.grid(found.images, found.labels, found.classes, target, title=title)
     screen.out.print(f"wrote {target}", highlight=False, markup=False)
 
@@ -270,13 +268,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _refused(error.format_message())
         return _refused(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
     return 0
-
-
-def _replaceable(path: Path, suffix: str) -> Path:
-    """Refuse to replace what an earlier call of the same kind cannot have made, such as a distilled set."""
-    if path.is_dir() or (path.exists() and path.suffix.lower() != suffix):
-        raise UserError(f"{path} exists and is no {suffix} file; choose another name")
-    return path
 
 
 def _check_command(words: Sequence[str]) -> None:

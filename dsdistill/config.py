@@ -16,7 +16,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
 from annotated_types import Ge, Lt
-from pydantic import Discriminator, TypeAdapter, ValidationError
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.data.config import DataConfig
@@ -25,15 +24,14 @@ from dsdistill.engines import ENGINES, DistributionEngine
 from dsdistill.errors import UserError, unknown
 from dsdistill.storage import Dtype
 from dsdistill.synthetic import Init, Space
-
-_FORBID = {"extra": "forbid"}
+from dsdistill.validation import FORBID_EXTRA, validated
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
     """The siamese augmentation of real and synthetic images."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     operators: str = "none"
     """Names joined by underscores, as papers write strategies; flip is left out where it changes labels."""
@@ -50,7 +48,7 @@ class AugmentationConfig:
 class ComputeConfig:
     """How the work is done. ``auto`` and 0 are decided from the machine, and what they become is recorded."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
@@ -70,7 +68,7 @@ class ComputeConfig:
 class CheckpointConfig:
     """When a run saves its state."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     seconds: Annotated[float, Ge(0)] = 60.0
     """At least this often."""
@@ -82,7 +80,7 @@ class CheckpointConfig:
 class RunConfig:
     """Everything a distillation is told; two runs of one config on one machine write the same pixels."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     method: str
     data: DataConfig
@@ -96,7 +94,7 @@ class RunConfig:
     protocol: str = "dm"
     """The evaluation protocol the method's paper uses."""
     storage: Dtype = "float32"
-    engine: Annotated[DistributionEngine, Discriminator("kind")] | DistributionEngine
+    engine: DistributionEngine
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -107,7 +105,7 @@ class RunConfig:
 class Recipe:
     """A published method: what it is, its settings, and tables of those that vary."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     name: str
     title: str
@@ -153,7 +151,7 @@ def load_recipe(name: str) -> Recipe:
         table = tomllib.loads((resources.files("dsdistill") / "recipes" / f"{name}.toml").read_text())
     else:
         raise unknown("method", name, recipe_names())
-    return _validated(Recipe, {"name": name, **table}, f"recipe {name!r}")
+    return validated(Recipe, {"name": name, **table}, f"recipe {name!r}: key", _known(Recipe))
 
 
 def resolve(
@@ -183,7 +181,7 @@ def resolve(
     if not isinstance(ipc, int) or isinstance(ipc, bool):
         raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
     recipe = load_recipe(str(given.get("method", "dm")))
-    return _validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option")
+    return validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option", _known(RunConfig))
 
 
 def as_table(config: RunConfig) -> dict[str, Any]:
@@ -220,17 +218,6 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested options to ``{"optimiser.lr": 1.0, …}``."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def _parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
@@ -242,44 +229,6 @@ def _parse_override(text: str) -> dict[str, Any]:
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return parsed
-
-
-def _validated(kind: type[Any], table: Mapping[str, Any], what: str) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(dict(table))
-    except ValidationError as error:
-        raise _sentence(error, kind, table, what) from None
-
-
-def _sentence(error: ValidationError, kind: type[Any], table: Mapping[str, Any], what: str) -> UserError:
-    """Say the first thing wrong in one line."""
-    extra = ("unexpected_keyword_argument", "extra_forbidden")
-    # A misspelt key comes first: it is why the right one is missing.
-    first = min(error.errors(), key=lambda each: each["type"] not in extra)
-    key = _key(first["loc"])
-    if first["type"] in extra:
-        written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
-        return unknown(what, written, _known(kind))
-    if first["type"] in ("missing", "missing_argument"):
-        return UserError(f"{what} {key!r} is missing")
-    if first["type"] == "union_tag_invalid":
-        return unknown(f"{key}.kind", str(first["ctx"]["tag"]), ENGINES)
-    if first["type"] in ("dataclass_type", "model_attributes_type"):
-        inside = next((full for full in _known(kind) if full.startswith(f"{key}.")), key)
-        return UserError(
-            f"{what} {key!r} is a table, not {first['input']!r}; give its keys, such as {inside}"
-        )
-    same = [each for each in error.errors() if _key(each["loc"]) == key]  # one for each branch of a union
-    return UserError(
-        f"{what} {key!r} is {first['input']!r}: {' or '.join(_lowered(each['msg']) for each in same)}"
-    )
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """Join where an error is, without the branches of unions that pydantic names in between."""
-    branches = {*ENGINES, *(engine.__name__ for engine in ENGINES.values()), "float", "int", "bool", "str"}
-    parts = [str(part) for part in location]
-    return ".".join(part for part in parts if part not in branches and "[" not in part)
 
 
 def _known(kind: type[Any], prefix: str = "") -> list[str]:
@@ -295,10 +244,6 @@ def _known(kind: type[Any], prefix: str = "") -> list[str]:
         else:
             keys.append(prefix + each.name)
     return keys
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]
 
 
 def _plain(value: Any) -> Any:

@@ -13,13 +13,14 @@ from torch import Tensor
 from dsdistill.engines.base import Engine
 from dsdistill.sources import Sources
 from dsdistill.synthetic import SyntheticSet
+from dsdistill.validation import FORBID_EXTRA
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
     """How pixels are stepped."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     kind: Literal["sgd"] = "sgd"
     lr: Annotated[float, Ge(0)] = 1.0

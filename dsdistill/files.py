@@ -57,6 +57,17 @@ def check_folder(path: str | Path) -> None:
         raise UserError(f"cannot write in {folder}: {reason(error)}; choose another place") from error
 
 
+def check_replaceable(path: str | Path, suffix: str) -> None:
+    """Check that writing to ``path`` replaces nothing but an earlier file of its own kind.
+
+    Raises:
+        UserError: a folder is there, or a file with another suffix, such as a distilled set.
+    """
+    path = Path(path)
+    if path.is_dir() or (path.exists() and path.suffix.lower() != suffix):
+        raise UserError(f"{path} exists and is no {suffix} file; choose another name")
+
+
 def reason(error: BaseException) -> str:
     """Say in one line why an operation failed, without error numbers where the system has words for it."""
     words = error.strerror if isinstance(error, OSError) else None

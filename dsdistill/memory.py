@@ -43,12 +43,14 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     kept, largest = maps(sources.supply.network, synthetic.images[:1].detach())
     size = 2 if half else 4
     at_once = len(synthetic.images) * distiller.classes_at_once // sources.task.num_classes
+    network = sources.supply.network
+    passed = distiller.engine.images(real.counts, 0) if network.couples_samples else sources.embedder.chunk
     pixels = synthetic.images.numel() * synthetic.images.element_size()
     return Estimate(
         real=real.images.numel() + 2 * sources.part_bytes,
         synthetic=3 * pixels,
         graph=at_once * kept * size,
-        frozen=sources.embedder.chunk * 3 * largest * size,
+        frozen=passed * 3 * largest * size,
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dsdistill.errors import UserError
-from dsdistill.files import check_folder, replace
+from dsdistill.files import check_folder, check_replaceable, replace
 from dsdistill.storage import to_uint8
 
 MAX_ROWS = 50
@@ -45,8 +45,9 @@ def grid(
         classes: K names in label order.
 
     Raises:
-        UserError: there are no images, or the file cannot be written.
+        UserError: there are no images, the file cannot be written, or another kind of file is there.
     """
+    check_replaceable(path, ".png")
     check_folder(path)
     labels = labels.cpu()
     rows = [(labels == label).nonzero()[:, 0] for label in range(len(classes))]

@@ -87,7 +87,7 @@ class RunDirectory:
             facts: what else a resumed run must know, as text.
         """
         tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-        metadata = facts | {"sha256": _digest(tensors)}
+        metadata = facts | {"sha256": _digest(tensors, facts)}
         path = self.path / f"checkpoint-{int(state['iteration']):09d}.safetensors"
         files.replace(path, save_tensors(tensors, metadata))
         for old in self.checkpoints()[2:]:
@@ -104,7 +104,7 @@ class RunDirectory:
                 with safe_open(path, "pt") as file:
                     facts = dict(file.metadata() or {})
                     state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-                if facts.pop("sha256", "") == _digest(state):
+                if facts.pop("sha256", "") == _digest(state, facts):
                     return state, facts
             except (SafetensorError, OSError):
                 pass
@@ -150,7 +150,7 @@ class Watch:
             run: where to write.
             every_seconds, every_iterations: checkpoint cadence; 0 iterations leaves it to the clock.
             read_every: iterations between reads of the losses; reading waits for the device.
-            facts: of the checkpoint that was resumed.
+            facts: what every checkpoint records besides; those of the checkpoint that is resumed.
         """
         self._distiller = distiller
         self._run = run
@@ -158,9 +158,10 @@ class Watch:
         self._every_iterations = every_iterations
         self._read_every = read_every
         self._unread: list[Report] = []
-        self._earlier = float((facts or {}).get("seconds", 0.0))
+        self._facts = facts or {}
+        self._earlier = float(self._facts.get("seconds", 0.0))
         self._started = time.monotonic()
-        self.peak_memory = int((facts or {}).get("peak_memory_bytes", 0))
+        self.peak_memory = int(self._facts.get("peak_memory_bytes", 0))
 
     @property
     def seconds(self) -> float:
@@ -214,8 +215,8 @@ class Watch:
 
     def _save(self) -> None:
         self.peak_memory = max(self.peak_memory, peak_memory())
-        facts = {"seconds": repr(self.seconds), "peak_memory_bytes": str(self.peak_memory)}
-        self._run.save(self._distiller.state_dict(), facts)
+        spent = {"seconds": repr(self.seconds), "peak_memory_bytes": str(self.peak_memory)}
+        self._run.save(self._distiller.state_dict(), self._facts | spent)
 
 
 @contextmanager
@@ -240,8 +241,8 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].numpy().tobytes())

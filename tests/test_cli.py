@@ -166,7 +166,7 @@ def test_debug_shows_where(tmp_path: Path) -> None:
         (["--set", "optimizer.lr=3"], "unknown option 'optimizer.lr'; did you mean 'optimiser.lr'?"),
         (["--set", "optimiser.rl=3"], "unknown option 'optimiser.rl'; did you mean 'optimiser.lr'?"),
         (["--set", "engine.batch_reel=3"], "did you mean 'engine.batch_real'?"),
-        (["--set", "engine.kind=distributions"], "did you mean 'distribution'?"),
+        (["--set", "engine.kind=distributions"], "input should be 'distribution'"),
         (["--set", "optimiser.lr=fast"], "option 'optimiser.lr' is 'fast': input should be a valid number"),
         (["--set", "compute.compile=maybe"], "input should be 'auto' or input should be a valid boolean"),
         (["--set", "ipc=many"], "option 'ipc' is 'many': it takes a whole number"),
@@ -215,9 +215,9 @@ def test_config_files_that_are_wrong(capsys: Captured, tmp_path: Path, text: str
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--repeats", "0"], "repeats = 0"),
-        (["--epochs", "0"], "epochs = 0"),
-        (["--epochs", "-3"], "epochs = -3"),
+        (["--repeats", "0"], "'repeats' is 0"),
+        (["--epochs", "0"], "'epochs' is 0"),
+        (["--epochs", "-3"], "'epochs' is -3"),
         (["--networks", "convnte3"], "did you mean 'convnet3'?"),
         (["--networks", "convnet5"], "cannot take 8x8 images"),
         (["--protocol", "dx"], "unknown protocol 'dx'; did you mean 'dm'?"),

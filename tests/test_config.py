@@ -11,6 +11,7 @@ import pytest
 from dsdistill import config as configs
 from dsdistill.config import RunConfig, load_recipe, resolve
 from dsdistill.errors import UserError
+from dsdistill.validation import dotted
 
 
 def told(name: str = "digits", ipc: int = 10, **options: Any) -> RunConfig:
@@ -90,7 +91,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ('title = "Mine"', "'paper' is missing"),
         (
             RECIPE.replace("title", "titel") % "ipc_max = 1",
-            "unknown recipe 'mine' 'titel'; did you mean 'title'",
+            "unknown recipe 'mine': key 'titel'; did you mean 'title'",
         ),
         (RECIPE.replace("when =", "where =") % "ipc_max = 1", "takes when, set and source only"),
         (RECIPE.replace('"paper"', '"rumour"') % "ipc_max = 1", "'follows' is 'rumour'"),
@@ -109,7 +110,7 @@ def test_merged_lays_tables_over_tables() -> None:
     assert configs.merged(base, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
     assert configs.merged(base, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
     assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
-    assert configs.dotted(base) == {"a.x": 1, "a.y.z": 2, "b": 1}
+    assert dotted(base) == {"a.x": 1, "a.y.z": 2, "b": 1}
 
 
 def test_values_of_set_are_toml_or_bare_words() -> None:

@@ -129,9 +129,9 @@ def test_own_protocol_file_and_overrides(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("epoch = 3", "did you mean 'epochs'"),
-        ("epochs = 0", "epochs = 0: .*greater than or equal to 1"),
+        ("epochs = 0", "'epochs' is 0: .*greater than or equal to 1"),
         ('epochs = "three"', "valid integer"),
-        ("lr = -1.0", "lr = -1.0"),
+        ("lr = -1.0", "'lr' is -1.0"),
         ('augmentation = "crop_fl1p"', "did you mean 'flip'"),
         ('augmentation_rule = "singel"', "augmentation_rule"),
         ("epochs = ", "not TOML"),

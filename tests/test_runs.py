@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -190,6 +191,34 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert steps == [27, 28, 29, 30]
     assert said == ["checkpoint-000000030.safetensors is damaged; trying the one before it"]
     same(output, straight)
+
+
+def test_damage_to_what_a_checkpoint_records_is_found_too(straight: Path, tmp_path: Path) -> None:
+    output = tmp_path / "set.h5"
+    thirty(output)
+    latest = output.with_suffix(".run") / checkpoints(output)[-1]
+    data = bytearray(latest.read_bytes())
+    position = data.index(b'"seconds":"') + len(b'"seconds":"')
+    data[position] = ord("7") if data[position] != ord("7") else ord("8")
+    latest.write_bytes(data)
+    said: list[str] = []
+    thirty(output, resume=True, notify=said.append)
+    assert said == ["checkpoint-000000030.safetensors is damaged; trying the one before it"]
+    same(output, straight)
+
+
+def test_resuming_on_data_that_have_changed_is_refused(tmp_path: Path) -> None:
+    data, output = tmp_path / "data.npz", tmp_path / "set.h5"
+    generator = np.random.default_rng(0)
+    images, labels = generator.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 2
+    np.savez(data, images=images, labels=labels)
+    told = {"dataset": f"npz:{data}", "ipc": 1, "network": "convnet2-w8", "iterations": 2}
+    dsdistill.distill(output, **told)
+    before = output.read_bytes()
+    np.savez(data, images=255 - images, labels=labels)
+    with pytest.raises(UserError, match=r"has changed since set.run began; start anew with --overwrite"):
+        dsdistill.distill(output, **told, resume=True)
+    assert output.read_bytes() == before
 
 
 def test_all_checkpoints_damaged(made: Path) -> None:

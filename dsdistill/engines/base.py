@@ -14,6 +14,7 @@ from dsdistill.networks.base import Network
 from dsdistill.sources import Sources
 from dsdistill.supply import Supply
 from dsdistill.synthetic import SyntheticSet
+from dsdistill.validation import FORBID_EXTRA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Engine(ABC):
     `SyntheticSet`, what it draws comes from `Sources`, and the loop does the stepping.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     def prepare(self, synthetic: SyntheticSet, task: Task) -> None:  # noqa: B027 - most engines learn pixels alone
         """Register whatever is learned besides the images. Called once, before the first iteration."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.errors import UserError, unknown
+from dsdistill.validation import FORBID_EXTRA, validated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -37,7 +38,7 @@ class Protocol:
         repeats: fresh students per set.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     name: str
     title: str
@@ -111,18 +112,5 @@ def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"protocol {text} is not TOML: {error}") from error
     values = {"name": name, **table, **{key: value for key, value in overrides.items() if value is not None}}
-    try:
-        return TypeAdapter(Protocol).validate_python(values)
-    except ValidationError as error:
-        raise _sentence(text, error) from error
-
-
-def _sentence(protocol: str, error: ValidationError) -> UserError:
-    """Say the first thing wrong with a protocol in one line."""
-    first = error.errors()[0]
-    key = str(first["loc"][0])
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return unknown(f"key in protocol {protocol}:", key, [f.name for f in dataclasses.fields(Protocol)])
-    if first["type"] in ("missing", "missing_argument"):
-        return UserError(f"protocol {protocol} lacks {key!r}")
-    return UserError(f"protocol {protocol}: {key} = {first['input']!r}: {first['msg'].lower()}")
+    known = [field.name for field in dataclasses.fields(Protocol)]
+    return validated(Protocol, values, f"protocol {text}: key", known)

@@ -64,6 +64,8 @@ def evaluate(
     chosen = load_protocol(named, repeats=repeats, epochs=epochs)
     where = runtime.resolve_device(device)
     exact = runtime.resolve_precision(precision, where)
+    if json is not None:
+        files.check_replaceable(json, ".json")
     for target in (json, file if save else None):
         if target is not None:
             files.check_folder(target)  # before hours of training, not after
