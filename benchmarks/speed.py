@@ -45,8 +45,8 @@ def plain_dm(ipc: int) -> Callable[[], Any]:
     sources, synthetic = loop.sources, loop.synthetic
     optimiser = torch.optim.SGD(synthetic.parameters(), lr=1.0, momentum=0.5)
     network, classes = sources.supply.network, range(10)
-    images = sources.task.preprocess(sources._real.unit(slice(None)))  # the papers' code keeps all as floats
-    members = [sources._real.indices_of(c) for c in classes]
+    images = sources.task.preprocess(sources.data.unit(slice(None)))  # the papers' code keeps all as floats
+    members = [sources.data.indices_of(c) for c in classes]
     step = 0
 
     def iteration() -> None:
@@ -122,7 +122,7 @@ def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> C
     sets, repeats = [(images, labels)] * len(networks), list(range(len(networks)))
 
     def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
-        students._fit(
+        students.fit(
             cohort, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None
         )
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dsdistill import assembly, runtime, storage
 from dsdistill import config as configs
 from dsdistill.config import RunConfig
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.distiller import Distiller
 from dsdistill.errors import UserError
 from dsdistill.evaluation.protocol import load_protocol
 from dsdistill.memory import Estimate, estimate
@@ -112,10 +111,8 @@ def distill(
     """
     output = Path(output).expanduser().absolute()
     run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
-    if output == run.path:
-        raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
     going_on = resume and run.config_file.exists()
-    storage.check_writable(output, overwrite=overwrite or going_on)
+    _check_output(output, run, going_on, overwrite)
     before = configs.read_toml(run.config_file) if going_on else {}
     written = configs.merged(before, configs.read_toml(Path(config)) if config else {})
     flags = {"method": method, "ipc": ipc, "network": network, "iterations": iterations, "seed": seed}
@@ -124,39 +121,37 @@ def distill(
     given |= {"compute": {"device": device}} if device else {}
     told = configs.resolve(configs.merged(given, options or {}), overrides, written)
 
-    if told.compute.threads:
-        torch.set_num_threads(told.compute.threads)
     where = runtime.resolve_device(told.compute.device)
     check_network(told.network)
     load_protocol(told.protocol)  # the file will name it
     if going_on:
         _refuse_changes(before, told, run, undecided=("compute.",))  # before data are looked for
     task, real = catalog.load(told.data, "train", notify)
-    cfg = assembly.resolved(told, real, where)
-    if going_on:
-        _refuse_changes(before, cfg, run)
-    distiller = assembly.build(cfg, task, real, where, notify)
-    saved = run.restore(notify) if going_on else None
-    if not going_on:
-        run.create(configs.to_toml(cfg), overwrite)
-    if saved:
-        distiller.load_state_dict({name: value.to(where) for name, value in saved[0].items()})
-    run.trim_metrics(distiller.iteration)
-    memory = estimate(distiller, real, half=cfg.compute.precision == "bf16")
-    started(Started(cfg, task, real, memory, distiller.iteration, runtime.available_memory(where)))
+    with runtime.threads(told.compute.threads):
+        cfg = assembly.resolved(told, task, real, where)
+        if going_on:
+            _refuse_changes(before, cfg, run)
+        distiller = assembly.build(cfg, task, real, where, notify)
+        if going_on:
+            facts = _restored(run, distiller, real, notify)
+        else:
+            facts = {"fingerprint": real.fingerprint}
+            run.create(configs.to_toml(cfg), overwrite)
+        memory = estimate(distiller, real, half=cfg.compute.precision == "bf16")
+        started(Started(cfg, task, real, memory, distiller.iteration, runtime.available_memory(where)))
 
-    read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
-    facts = {"fingerprint": real.fingerprint} | (saved[1] if saved else {})
-    if facts["fingerprint"] != real.fingerprint:
-        raise UserError(f"{task.name} has changed since {run.path.name} began; start anew with --overwrite")
-    watch = Watch(distiller, run, cfg.checkpoint.seconds, cfg.checkpoint.iterations, read_every, facts)
-    losses = []
-    for entry in watch:
-        losses.append(entry["loss"])
-        progress(entry)
+        read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
+        watch = Watch(distiller, run, cfg.checkpoint.seconds, cfg.checkpoint.iterations, read_every, facts)
+        losses = []
+        for entry in watch:
+            losses.append(entry["loss"])
+            progress(entry)
     seconds = watch.seconds
     made = assembly.distilled_set(cfg, distiller, real, seconds, watch.peak_memory)
-    error = storage.write(output, made, cfg.storage)
+    if not losses and _made_by(output, run):  # resumed when finished: the file may hold results by now
+        error = float((storage.read(output).images - made.images).abs().max())
+    else:
+        error = storage.write(output, made, cfg.storage)
     edge = max(1, len(losses) // 20)
     return Summary(
         path=output,
@@ -169,6 +164,46 @@ def distill(
         peak_memory_bytes=watch.peak_memory,
         storage_error=error,
     )
+
+
+def _check_output(output: Path, run: RunDirectory, going_on: bool, overwrite: bool) -> None:
+    """Find out before the run that its result could not be written, or would replace something else.
+
+    Raises:
+        UserError: saying which.
+    """
+    if output == run.path:
+        raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
+    storage.check_writable(output, overwrite=overwrite or going_on)
+    if going_on and not overwrite and output.exists() and not _made_by(output, run):
+        raise UserError(
+            f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"
+        )
+
+
+def _made_by(output: Path, run: RunDirectory) -> bool:
+    """Whether a file is there and holds the set of this run."""
+    if not output.exists():
+        return False
+    return storage.read(output).attributes.get("config") == run.config_file.read_text()
+
+
+def _restored(
+    run: RunDirectory, distiller: Distiller, real: RealDataset, notify: runtime.Notify
+) -> dict[str, str]:
+    """Bring a loop to where its run was, and return what the checkpoint records.
+
+    Raises:
+        UserError: every checkpoint is damaged, or the data have changed.
+    """
+    state, facts = run.restore(notify) or ({}, {"fingerprint": real.fingerprint})
+    if facts["fingerprint"] != real.fingerprint:
+        raise UserError(f"{real.name} has changed since {run.path.name} began; start anew with --overwrite")
+    if state:
+        device = distiller.synthetic.images.device
+        distiller.load_state_dict({name: value.to(device) for name, value in state.items()})
+    run.trim_metrics(distiller.iteration)
+    return facts
 
 
 def _refuse_changes(

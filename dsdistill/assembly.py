@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
@@ -23,8 +24,8 @@ _WORTH_COMPILING = 1.5e8
 """Pixels through a network that take an uncompiled run some two minutes on two cores; compiling takes one."""
 
 
-def resolved(config: RunConfig, real: RealDataset, device: torch.device) -> RunConfig:
-    """Decide every ``auto`` from the machine and the work, so that the written config replays the run."""
+def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> RunConfig:
+    """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
     compute = config.compute
     compile = compute.compile
     if compile == "auto":
@@ -37,7 +38,8 @@ def resolved(config: RunConfig, real: RealDataset, device: torch.device) -> RunC
         compile=compile,
         threads=compute.threads or torch.get_num_threads(),
     )
-    return dataclasses.replace(config, compute=decided)
+    seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
+    return dataclasses.replace(config, compute=decided, data=seen)
 
 
 def build(
@@ -47,13 +49,16 @@ def build(
 
     Args:
         config: resolved.
-        task, real: what is distilled; the images stay where they are.
+        task, real: what is distilled; images that leave most of a CUDA device free are moved to it.
         device: where it is computed.
         notify: receives a sentence where something asked for cannot be had.
 
     Raises:
         UserError: the network cannot take such images, or the IPC does not fit the data.
     """
+    free = runtime.available_memory(device)
+    if device.type == "cuda" and free and real.images.numel() < free // 4:
+        real = real.to(device)
     engine: Engine = config.engine
     compute = config.compute
     synthetic = initialise(task, real, config.ipc, config.init, config.space, config.seed).to(device)
@@ -81,17 +86,14 @@ def distilled_set(
         peak_memory: bytes.
     """
     task = distiller.sources.task
-    options = dataclasses.asdict(config.data)
-    data = {
-        key: value for key, value in options.items() if key not in ("root", "download") and value is not None
-    }
+    data = configs.as_table(config)["data"]
     return DistilledSet(
         images=distiller.synthetic.unit_images().float().cpu(),
         labels=distiller.synthetic.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
         attributes={
-            "method": config.method,
+            "method": Path(config.method).stem,  # of a recipe file, or a name as it is
             "config": configs.to_toml(config),
             "dataset": task.name,
             "data": json.dumps(data),

@@ -285,7 +285,7 @@ def _refused(message: str, code: int = 2) -> int:
 
 def _stopped(stop: Interrupted, words: list[str]) -> int:
     again = words if "--resume" in words else [*words, "--resume"]
-    command = shlex.join(["dsdistill", *(word for word in again if word != "--overwrite")])
+    command = shlex.join(["dsdistill", *again])
     print(f"\ndsdistill: {stop}; state saved. Continue with:\n  {command}", file=sys.stderr)
     return 128 + stop.signal
 

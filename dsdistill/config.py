@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import tomli_w
 from annotated_types import Ge, Lt
@@ -145,8 +145,7 @@ def load_recipe(name: str) -> Recipe:
         UserError: there is no such recipe, or the file is not one.
     """
     if name.endswith(".toml"):
-        table = read_toml(Path(name))
-        name = Path(name).stem
+        table, name = read_toml(Path(name)), Path(name).stem
     elif name in recipe_names():
         table = tomllib.loads((resources.files("dsdistill") / "recipes" / f"{name}.toml").read_text())
     else:
@@ -180,6 +179,9 @@ def resolve(
         raise UserError("no IPC (images per class) given; pass --ipc N")
     if not isinstance(ipc, int) or isinstance(ipc, bool):
         raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
+    if ipc < 1:
+        raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
+    given = _absolute(given)
     recipe = load_recipe(str(given.get("method", "dm")))
     return validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option", _known(RunConfig))
 
@@ -218,6 +220,26 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _absolute(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Make paths absolute: a config is replayed, and a set evaluated, from other folders too."""
+
+    def absolute(path: Any) -> str:
+        return str(Path(str(path)).expanduser().absolute())
+
+    result = dict(given)
+    data = dict(given["data"])
+    kind, colon, path = str(data["name"]).partition(":")
+    if colon and path:
+        data["name"] = f"{kind}:{absolute(path)}"
+    if data.get("root"):
+        data["root"] = absolute(data["root"])
+    result["data"] = data
+    for key in ("method", "protocol"):
+        if str(given.get(key, "")).endswith(".toml"):
+            result[key] = absolute(given[key])
+    return result
+
+
 def _parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
@@ -233,16 +255,14 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 def _known(kind: type[Any], prefix: str = "") -> list[str]:
     """List the dotted keys of a config dataclass, those of every engine included."""
-    hints = {"data": DataConfig, "optimiser": OptimiserConfig, "augmentation": AugmentationConfig}
-    hints |= {"compute": ComputeConfig, "checkpoint": CheckpointConfig}
     keys: list[str] = []
-    for each in dataclasses.fields(kind):
-        if each.name == "engine":
+    for name, hint in get_type_hints(kind).items():
+        if name == "engine":
             keys += [key for engine in ENGINES.values() for key in _known(engine, "engine.")]
-        elif each.name in hints and kind is RunConfig:
-            keys += _known(hints[each.name], f"{each.name}.")
-        else:
-            keys.append(prefix + each.name)
+        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            keys += _known(hint, f"{prefix}{name}.")
+        elif not name.startswith("__"):
+            keys.append(prefix + name)
     return keys
 
 

@@ -106,24 +106,25 @@ class Distiller:
         return Report(self.iteration, totals)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all a resumed loop needs, as named tensors; every random draw follows from the seed."""
+        """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
+        state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
         for index, slots in self._optimiser.state_dict()["state"].items():
-            state |= {
-                f"optimiser.{index}.{slot}": torch.as_tensor(v) for slot, v in slots.items() if v is not None
-            }
+            held = {slot: torch.as_tensor(value) for slot, value in slots.items() if value is not None}
+            state |= {f"optimiser.{index}.{slot}": value for slot, value in held.items()}
         return state | {"iteration": torch.tensor(self.iteration)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""
-        prefix = "synthetic."
-        self.synthetic.load_state_dict(
-            {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-        )
+        self.synthetic.load_state_dict(_below("synthetic.", state))
+        self.sources.supply.load_state_dict(_below("supply.", state))
         slots: dict[int, dict[str, Any]] = {}
-        for name, value in state.items():
-            if name.startswith("optimiser."):
-                _, index, slot = name.split(".")
-                slots.setdefault(int(index), {})[slot] = value
+        for name, value in _below("optimiser.", state).items():
+            index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = value
         self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
         self.iteration = int(state["iteration"])
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -203,8 +203,9 @@ class Watch:
             if bad := [name for name, value in named.items() if not math.isfinite(value)]:
                 last = next((f"last good state: {path}" for path in self._run.checkpoints()), None)
                 raise NonFiniteLoss(
-                    f"iteration {report.iteration}: the loss term {bad[0]!r} is {named[bad[0]]}; lower "
-                    f"optimiser.lr ({last or 'no checkpoint had been written yet'})"
+                    f"iteration {report.iteration}: the loss term {bad[0]!r} is {named[bad[0]]}; start anew "
+                    "with a lower optimiser.lr and --overwrite "
+                    f"({last or 'no checkpoint had been written yet'})"
                 )
             yield {
                 "iteration": report.iteration,

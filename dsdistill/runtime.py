@@ -10,7 +10,7 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, Literal
 
@@ -113,6 +113,17 @@ def first_working(fast: Callable[..., Any], safe: Callable[..., Any], notify: No
         return result
 
     return call
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on so many CPU threads inside this context; 0 keeps the number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def quiet_allocator() -> bool:

@@ -25,11 +25,14 @@ def generator(seed: int, stream: str, *index: int, device: torch.device | str = 
 
 @contextmanager
 def fenced(seed: int, stream: str, *index: int) -> Iterator[None]:
-    """Seed torch's global CPU generator for code that can use no other, and restore it afterwards.
+    """Seed torch's global generators for code that can use no other, and restore them afterwards.
 
-    Layer constructors draw their initial weights from the global generator; build them on the CPU inside
-    this fence, then move them.
+    Layer constructors draw their initial weights from the CPU's; build them on the CPU inside this fence,
+    then move them. Dropout on a CUDA device draws from that device's.
     """
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(derive(seed, stream, *index))
+        if devices:
+            torch.cuda.manual_seed_all(derive(seed, stream, *index))
         yield

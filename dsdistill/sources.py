@@ -19,6 +19,7 @@ class Sources:
 
     Attributes:
         task: what is distilled.
+        data: the training images.
         supply: where networks come from.
         embedder: computes features of the supply's network.
         augmentation: applied alike to real and synthetic images (siamese).
@@ -45,7 +46,7 @@ class Sources:
         self.augmentation = augmentation
         self.iteration = 0
         self.classes = torch.arange(task.num_classes)
-        self._real = real
+        self.data = real
         self._preprocess = task.preprocess.to(device, dtype)
         self._seed = seed
         self._device = device
@@ -68,7 +69,7 @@ class Sources:
 
     def counts(self, per_class: int) -> Tensor:
         """Return how many images `real` gives of each of ``classes``, int64 [k]: small classes have fewer."""
-        return self._real.counts[self.classes].clamp(max=per_class)
+        return self.data.counts.cpu()[self.classes].clamp(max=per_class)
 
     def real(self, per_class: int, parameters: Parameters) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw real images of each of ``classes`` without replacement, preprocessed and augmented.
@@ -82,15 +83,17 @@ class Sources:
             bounded in memory and in class order, however many images there are in all; one part holds them
             all where the network couples the samples of a batch.
         """
-        index = torch.cat([self._batch(int(label), per_class) for label in self.classes])
+        index = torch.cat([self.indices(int(label), per_class) for label in self.classes])
         owner = torch.arange(len(self.classes)).repeat_interleave(self.counts(per_class))
-        part = max(1, self.part_bytes // (4 * self.task.channels * self.task.size**2))
-        part = len(index) if self.supply.network.couples_samples else part
+        passes = self.part_bytes // (4 * self.task.channels * self.task.size**2) // self.embedder.chunk
+        whole = self.supply.network.couples_samples
+        part = len(index) if whole else max(1, passes) * self.embedder.chunk
         for chosen, owners in zip(index.split(part), owner.split(part), strict=True):
-            images = self._preprocess(self._real.unit(chosen).to(self._device, self._dtype))
+            images = self._preprocess(self.data.unit(chosen).to(self._device, self._dtype))
             yield self.augmentation(images, parameters[owners]), owners.to(self._device)
 
-    def _batch(self, label: int, per_class: int) -> Tensor:
-        members = self._real.indices_of(label)
+    def indices(self, label: int, per_class: int) -> Tensor:
+        """Draw positions of real images of one class in ``data``, without replacement."""
+        members = self.data.indices_of(label)
         stream = seeding.generator(self._seed, "batches", self.iteration, label)
         return members[torch.randperm(len(members), generator=stream)[:per_class].to(members.device)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsdistill import seeding
@@ -25,6 +26,13 @@ class Supply(ABC):
     @abstractmethod
     def draw(self, seed: int, iteration: int) -> None:
         """Give ``network`` the weights of an iteration; they stay until the next draw."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs beyond the seed, such as partly trained networks."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - most supplies have no state
+        """Continue from a state returned by `state_dict`."""
 
 
 class Fresh(Supply):

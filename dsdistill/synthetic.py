@@ -47,12 +47,15 @@ class SyntheticSet(nn.Module):
         stored = self.images.unflatten(0, (-1, self.ipc))[classes]
         if self.space == "network":
             return stored
-        return self.preprocess(stored.flatten(0, 1)).unflatten(0, stored.shape[:2])
+        preprocess = self.preprocess.to(stored.device, stored.dtype)
+        return preprocess(stored.flatten(0, 1)).unflatten(0, stored.shape[:2])
 
     def unit_images(self) -> Tensor:
         """Return all images in unit pixel space [K * ipc, C, H, W], detached; they may exceed [0, 1]."""
         images = self.images.detach()
-        return images if self.space == "unit" else self.preprocess.inverse(images)
+        if self.space == "unit":
+            return images
+        return self.preprocess.to(images.device, images.dtype).inverse(images)
 
 
 def initialise(task: Task, real: RealDataset, ipc: int, init: Init, space: Space, seed: int) -> SyntheticSet:

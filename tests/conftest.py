@@ -10,6 +10,11 @@ import pytest
 import torch
 
 import dsdistill
+from dsdistill.data import packaged
+
+pytest.register_assert_rewrite(
+    *(f"tests.{name}_helpers" for name in ("cli", "data", "evaluation", "networks", "storage"))
+)
 
 TINY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 3}
 """A run of under a second; bit-identical ones need one number of threads."""
@@ -39,3 +44,11 @@ def made(finished: Path, tmp_path: Path) -> Path:
     """Return a copy of the finished run for one test, ``set.h5`` and ``set.run``."""
     shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
     return tmp_path / finished.name
+
+
+@pytest.fixture
+def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for data, cached or installed, in the test's own folder only."""
+    monkeypatch.setenv("DSDISTILL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(packaged, "DEBIAN_FASHION", tmp_path / "not installed")

@@ -1,4 +1,4 @@
-"""The command line: everything works, and everything wrong is one line and exit code 2."""
+"""The command line: what works, the exit codes of a process, and what the screen shows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,42 +15,7 @@ from PIL import Image
 import dsdistill
 from dsdistill import screen, storage
 from dsdistill.cli import main
-from tests.conftest import THREADS
-
-Captured = pytest.CaptureFixture[str]
-
-TINY = (
-    "--dataset",
-    "digits",
-    "--ipc",
-    "1",
-    "--network",
-    "convnet2-w8",
-    "--iterations",
-    "3",
-    "--set",
-    THREADS,
-)
-FAST = ("--epochs", "2", "--repeats", "2", "--networks", "convnet2-w8")
-
-
-def succeed(capsys: Captured, *words: object) -> tuple[str, str]:
-    """Run a command that must work; return what it wrote to stdout and stderr."""
-    code = main([str(word) for word in words])
-    captured = capsys.readouterr()
-    assert code == 0, captured.err
-    return captured.out, captured.err
-
-
-def refused(capsys: Captured, *words: object) -> str:
-    """Run a command that must be refused with one line; return that line."""
-    assert main([str(word) for word in words]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("dsdistill: ")
-    assert captured.err.count("\n") == 1, captured.err
-    return captured.err
-
+from tests.cli_helpers import FAST, TINY, Captured, pictures, succeed
 
 # What works -------------------------------------------------------------------------------------------------
 
@@ -141,221 +104,7 @@ def test_debug_shows_where(tmp_path: Path) -> None:
         main(["--debug", "info", str(tmp_path / "none.h5")])
 
 
-# Words that are wrong ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--dataset", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
-        (["--method", "dn"], "unknown method 'dn'; did you mean 'dm'?"),
-        (["--network", "convnte3"], "did you mean 'convnet3'?"),
-        (["--network", "convnet5"], "convnet5 cannot take 8x8 images"),
-        (["--set", "protocol=dx"], "unknown protocol 'dx'; did you mean 'dm'?"),
-        (["--ipc", "0"], "IPC must be at least 1"),
-        (["--ipc", "132"], "more than the 131 training images of class '8'"),
-        (["--ipc", "ten"], "--ipc"),
-        (["--iterations", "0"], "'iterations' is 0: input should be greater than or equal to 1"),
-        (["--seed", "99999999999999999999"], "option 'seed'"),
-        (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--size", "0"], "size must be at least 1 pixel"),
-        (["--channels", "2"], "channels must be 1 (grey) or 3 (RGB)"),
-        (["--datase", "digits"], "--dataset"),
-        (["--set", "nonsense"], "--set takes key=value, not 'nonsense'"),
-        (["--set", "=3"], "--set takes key=value"),
-        (["--set", "optimizer.lr=3"], "unknown option 'optimizer.lr'; did you mean 'optimiser.lr'?"),
-        (["--set", "optimiser.rl=3"], "unknown option 'optimiser.rl'; did you mean 'optimiser.lr'?"),
-        (["--set", "engine.batch_reel=3"], "did you mean 'engine.batch_real'?"),
-        (["--set", "engine.kind=distributions"], "input should be 'distribution'"),
-        (["--set", "optimiser.lr=fast"], "option 'optimiser.lr' is 'fast': input should be a valid number"),
-        (["--set", "compute.compile=maybe"], "input should be 'auto' or input should be a valid boolean"),
-        (["--set", "ipc=many"], "option 'ipc' is 'many': it takes a whole number"),
-        (["--set", "data=3"], "option 'data' is a table, not 3"),
-        (["--set", "optimiser=3"], "option 'optimiser' is a table, not 3"),
-        (["--set", "augmentation.operators=colr"], "did you mean 'color'?"),
-    ],
-)
-def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], said: str) -> None:
-    assert said in refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", *words)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_cuda_where_there_is_none(capsys: Captured, made: Path) -> None:
-    for words in (("distill", *TINY, "-o", made, "--overwrite"), ("evaluate", made, *FAST)):
-        assert "use --device cpu" in refused(capsys, *words, "--device", "cuda")
-
-
-def test_unknown_words(capsys: Captured) -> None:
-    assert "unknown command 'distil'; did you mean 'distill'?" in refused(capsys, "distil", "-o", "x.h5")
-    assert "--output" in refused(capsys, "distill", "--dataset", "digits")
-    assert "--help" in refused(capsys, "--hlep")
-    assert "no data set given" in refused(capsys, "distill", "-o", "none.h5", "--ipc", "1")
-    assert "no IPC" in refused(capsys, "distill", "-o", "none.h5", "--dataset", "digits")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (None, "cannot read"),
-        ("not toml", "is not valid TOML"),
-        ("[optimizer]\nlr = 1.0", "unknown option 'optimizer.lr'; did you mean 'optimiser.lr'?"),
-        ('data = "digits"', "option 'data' is a table"),
-    ],
-)
-def test_config_files_that_are_wrong(capsys: Captured, tmp_path: Path, text: str | None, said: str) -> None:
-    config = tmp_path / "my.toml"
-    if text is not None:
-        config.write_text(text)
-    words = ["distill", "-o", tmp_path / "set.h5", "--config", config, "--ipc", "1"]
-    words += [] if text and text.startswith("data") else ["--dataset", "digits"]
-    assert said in refused(capsys, *words)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--repeats", "0"], "'repeats' is 0"),
-        (["--epochs", "0"], "'epochs' is 0"),
-        (["--epochs", "-3"], "'epochs' is -3"),
-        (["--networks", "convnte3"], "did you mean 'convnet3'?"),
-        (["--networks", "convnet5"], "cannot take 8x8 images"),
-        (["--protocol", "dx"], "unknown protocol 'dx'; did you mean 'dm'?"),
-        (["--protocol", "none.toml"], "cannot read protocol"),
-        (["--dataset", "digit"], "did you mean 'digits'?"),
-        (["--baselines", "randm"], "did you mean 'random'?"),
-        (["--precision", "fp8"], "unknown precision"),
-        (["--json", "no-such-folder/x.json"], "does not exist"),
-        (["--epoch", "3"], "--epochs"),
-    ],
-)
-def test_evaluate_refuses(capsys: Captured, made: Path, words: list[str], said: str) -> None:
-    before = made.read_bytes()
-    assert said in refused(capsys, "evaluate", made, *FAST, *words)
-    assert made.read_bytes() == before
-
-
-# Files that are wrong ---------------------------------------------------------------------------------------
-
-
-def _alien(path: Path, good: bytes) -> None:
-    with h5py.File(path, "w") as file:
-        file["x"] = 1
-
-
-def _png(path: Path, good: bytes) -> None:
-    with path.open("wb") as file:
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "PNG")
-
-
-def _newer(path: Path, good: bytes) -> None:
-    path.write_bytes(good)
-    with h5py.File(path, "r+") as file:
-        file.attrs["version"] = storage.VERSION + 1
-
-
-def _flipped(path: Path, good: bytes) -> None:
-    path.write_bytes(good)
-    with h5py.File(path) as file:
-        offset = file["images"].id.get_chunk_info(0).byte_offset
-    path.write_bytes(good[: offset + 9] + bytes([good[offset + 9] ^ 8]) + good[offset + 10 :])
-
-
-BAD = {
-    "missing": (lambda path, good: None, "no file at"),
-    "truncated": (lambda path, good: path.write_bytes(good[: len(good) // 2]), "is damaged"),
-    "flipped": (_flipped, "is damaged"),
-    "alien": (_alien, "is an HDF5 file, but not a dsdistill one"),
-    "png": (_png, "is not an HDF5 file"),
-    "newer": (_newer, "newer"),
-    "folder": (lambda path, good: path.mkdir(), "Is a directory"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_bad_files(capsys: Captured, finished: Path, tmp_path: Path, kind: str) -> None:
-    spoil, said = BAD[kind]
-    path = tmp_path / "bad.h5"
-    spoil(path, finished.read_bytes())
-    before = path.read_bytes() if path.is_file() else None
-    for words in (["info"], ["evaluate"], ["show"], ["export"]):
-        extra = [tmp_path / "out.pt"] if words == ["export"] else []
-        assert said in refused(capsys, *words, path, *extra)
-    assert (path.read_bytes() if path.is_file() else None) == before
-    assert {entry.name for entry in tmp_path.iterdir()} <= {"bad.h5"}
-
-
-def test_outputs_that_cannot_be_written_are_found_before_the_run(capsys: Captured, tmp_path: Path) -> None:
-    def lines(output: object, *more: object) -> str:
-        return refused(capsys, "distill", *TINY, "-o", output, *more)
-
-    assert "does not exist" in lines(tmp_path / "none/set.h5")
-    assert "is a folder" in lines(tmp_path)
-    assert "does not exist" in lines(tmp_path / "set.h5", "--run-dir", tmp_path / "none/run")
-    assert "both the output and the run directory" in lines(tmp_path / "set.run")
-    for kind, spoil in (("alien", _alien), ("png", _png)):
-        path = tmp_path / f"{kind}.h5"
-        spoil(path, b"")
-        before = path.read_bytes()
-        assert "would not be replaced" in lines(path, "--overwrite")
-        assert path.read_bytes() == before
-    assert "is a file" in lines(tmp_path / "set.h5", "--run-dir", tmp_path / "png.h5")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/mine.txt").write_text("mine")
-    assert "is not a run directory" in lines(
-        tmp_path / "set.h5", "--run-dir", tmp_path / "full", "--overwrite"
-    )
-    assert (tmp_path / "full/mine.txt").read_text() == "mine"
-    assert not (tmp_path / "set.h5").exists()
-
-
-def test_nothing_is_replaced_unasked(capsys: Captured, made: Path) -> None:
-    before = made.read_bytes()
-    assert "exists" in refused(capsys, "distill", *TINY, "-o", made)
-    assert "exists" in refused(
-        capsys, "distill", *TINY, "-o", made, "--resume", "--run-dir", made.parent / "no"
-    )
-    assert "is no .png" in refused(capsys, "show", made, "-o", made)
-    assert "is no .json" in refused(capsys, "evaluate", made, *FAST, "--json", made)
-    assert "choose another" in refused(capsys, "export", made, made)
-    assert made.read_bytes() == before
-    other = made.with_name("other.h5")
-    line = refused(capsys, "distill", *TINY, "-o", other, "--run-dir", made.with_suffix(".run"))
-    assert "--resume" in line
-    assert "--overwrite" in line
-
-    (made.with_suffix(".run") / "notes.txt").write_text("mine")
-    succeed(capsys, "distill", *TINY, "-o", made, "--overwrite", "--seed", "1")
-    assert made.read_bytes() != before
-    assert (made.with_suffix(".run") / "notes.txt").read_text() == "mine"
-
-
-def test_resume_refuses_another_configuration(capsys: Captured, made: Path) -> None:
-    for words, key, value, old in (
-        (["--ipc", "2"], "ipc", "2", "1"),
-        (["--dataset", "mnist"], "data.name", "'mnist'", "'digits'"),
-        (["--set", "optimiser.lr=0.5"], "optimiser.lr", "0.5", "10.0"),
-        (["--set", "compute.class_chunk=2"], "compute.class_chunk", "2", "0"),
-    ):
-        line = refused(capsys, "distill", *TINY, "-o", made, "--resume", *words)
-        assert f"with {key} = {value}: it was started with {old};" in line
-    config = made.with_name("my.toml")
-    config.write_text("seed = 4")
-    line = refused(capsys, "distill", "-o", made, "--resume", "--config", config)
-    assert "seed = 4: it was started with 0" in line
-
-
 # Folders of pictures ----------------------------------------------------------------------------------------
-
-
-def pictures(folder: Path, classes: dict[str, int]) -> Path:
-    noise = np.random.default_rng(0)
-    for name, count in classes.items():
-        (folder / name).mkdir(parents=True)
-        for index in range(count):
-            pixels = noise.integers(0, 256, (8, 8), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
 
 
 def test_a_folder_of_pictures_end_to_end(capsys: Captured, tmp_path: Path) -> None:
@@ -365,21 +114,6 @@ def test_a_folder_of_pictures_end_to_end(capsys: Captured, tmp_path: Path) -> No
     out, _ = succeed(capsys, "info", output)
     assert "cat [b], dog" in out  # brackets are no markup
     succeed(capsys, "evaluate", output, *FAST)
-
-
-def test_folders_that_are_wrong(capsys: Captured, tmp_path: Path) -> None:
-    def line(folder: Path) -> str:
-        return refused(capsys, "distill", *TINY, "--dataset", f"folder:{folder}", "-o", tmp_path / "set.h5")
-
-    assert "no such folder" in line(tmp_path / "none")
-    assert "holds no pictures" in line(pictures(tmp_path / "empty", {"cat": 4, "dog": 0}))
-    assert "one class only" in line(pictures(tmp_path / "single", {"cat": 4}))
-    for split in ("train", "test"):
-        pictures(tmp_path / "corrupt" / split, {"cat": 4, "dog": 4})
-    path = tmp_path / "corrupt/train/dog/2.png"
-    path.write_bytes(path.read_bytes()[:60])
-    assert str(path) in line(tmp_path / "corrupt")
-    assert not (tmp_path / "set.h5").exists()
 
 
 # The screen -------------------------------------------------------------------------------------------------

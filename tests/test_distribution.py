@@ -52,7 +52,7 @@ def naive(distiller: Distiller) -> tuple[torch.Tensor, torch.Tensor]:
     rows = sources.siamese()
     count = distiller.engine.batch_real
     real = [
-        task.preprocess.to(CPU, torch.float64)(sources._real.unit(sources._batch(label, count)).double())
+        task.preprocess.to(CPU, torch.float64)(sources.data.unit(sources.indices(label, count)).double())
         for label in range(task.num_classes)
     ]
     augment = [

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from reference import dsa as reference
 from torch import Tensor
 
 from dsdistill.augment.dsa import OPERATORS, Augmentation, Parameters
 from dsdistill.errors import UserError
+from tests.reference import dsa as reference
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 

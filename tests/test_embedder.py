@@ -92,15 +92,29 @@ def counting(network: Network) -> list[int]:
     return sizes
 
 
-def test_passes_have_one_size_and_the_filling_is_dropped() -> None:
+@pytest.mark.parametrize(("compiled", "expected"), [(False, [4, 4, 2, 1]), (True, [4, 4, 4, 4])])
+def test_compiled_passes_have_one_size_and_the_filling_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, compiled: bool, expected: list[int]
+) -> None:
+    monkeypatch.setattr(runtime, "compiled", lambda function, device, notify: function)
+    monkeypatch.setattr(runtime, "compiler_missing", lambda device: None)
+    monkeypatch.setattr(fused, "supports", lambda network: False)
     network, x = frozen("convnet2-w8"), pictures(10)
     plain = network.embed(x)
     sizes = counting(network)
-    embedder = Embedder(network, 8, CPU, chunk=4)
+    embedder = Embedder(network, 8, CPU, chunk=4, compile=compiled)
     torch.testing.assert_close(embedder.frozen(x), plain)
-    assert sizes == [4, 4, 4]
     torch.testing.assert_close(embedder.frozen(x[:1]), plain[:1])
-    assert sizes == [4, 4, 4, 4]
+    assert sizes == expected
+
+
+def test_losses_may_keep_frozen_features_for_their_gradient() -> None:
+    network, x = frozen("convnet2-w8"), pictures(3)
+    embedder = Embedder(network, 8, CPU)
+    leaf = x.clone().requires_grad_()
+    (embedder.differentiable(leaf) * embedder.frozen(x)).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.abs().max() > 0
 
 
 def test_batch_statistics_are_of_the_whole_batch() -> None:

@@ -41,3 +41,9 @@ def test_commands_in_readme_exist() -> None:
     shown = set(re.findall(r"^dsdistill (\w+)|; dsdistill (\w+)", README, re.M))
     assert shown
     assert {a or b for a, b in shown} <= known
+
+
+def test_readme_is_finished_and_its_files_exist() -> None:
+    assert not re.findall(r"\b[A-Z]{3,}_[A-Z]{3,}\b", README)
+    root = Path(__file__).parent.parent
+    assert [name for name in re.findall(r"\]\((?!http)([^)]+)\)", README) if not (root / name).exists()] == []

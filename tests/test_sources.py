@@ -22,7 +22,7 @@ def sources(network: str) -> Sources:
     pixels = torch.randint(0, 256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     real = RealDataset("toy", "train", pixels, torch.arange(20) % 2, TASK.classes)
     supply = Fresh(network, TASK, CPU)
-    return Sources(TASK, real, supply, Embedder(supply.network, 8, CPU), Augmentation(), 0, CPU)
+    return Sources(TASK, real, supply, Embedder(supply.network, 8, CPU, chunk=2), Augmentation(), 0, CPU)
 
 
 @pytest.mark.parametrize(("network", "parts"), [("convnet2-w8", [6, 6, 4]), ("convnet2-w8-batch", [16])])

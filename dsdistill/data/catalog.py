@@ -13,11 +13,12 @@ from safetensors.torch import save as save_tensors
 
 from dsdistill.data import folder, imagenet, npz, packaged
 from dsdistill.data.cache import cache_folder, replacing
-from dsdistill.data.config import DataConfig, Notify, Split
+from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.facts import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError, unknown
+from dsdistill.runtime import Notify
 
 __all__ = ["DataConfig", "load", "names"]
 
@@ -122,4 +123,5 @@ def load(config: DataConfig, split: Split, notify: Notify = silent) -> tuple[Tas
         preprocess = _zca(train())
     else:
         preprocess = _constants(config, channels) or Standardise.fit(train().images)
-    return Task(config.name, data.classes, channels, size, preprocess, entry.mirror), data
+    mirror = entry.mirror if config.mirror is None else config.mirror
+    return Task(config.name, data.classes, channels, size, preprocess, mirror), data

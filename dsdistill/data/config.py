@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,6 @@ from typing import Literal
 from dsdistill.errors import UserError
 
 Split = Literal["train", "test"]
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +24,8 @@ class DataConfig:
         channels: 1 (grey) or 3 (RGB); default native, or inferred for a folder.
         download: fetch a missing catalogue data set.
         zca: whiten instead of standardising.
+        mirror: whether a mirrored image keeps its label, so that augmentation may flip; default known for
+            catalogue data, true for a folder or npz file.
         test_fraction: share of each class held out as test where a folder or npz file has no test split.
 
     Raises:
@@ -39,6 +39,7 @@ class DataConfig:
     download: bool = False
     zca: bool = False
     test_fraction: float = 0.2
+    mirror: bool | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dsdistill.data.config import DataConfig, Notify, Split
+from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
+from dsdistill.runtime import Notify
 from dsdistill.seeding import generator
 
 

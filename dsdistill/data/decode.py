@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from dsdistill.data.cache import cache_folder, replacing
-from dsdistill.data.config import Notify, Split
+from dsdistill.data.config import Split
 from dsdistill.data.pictures import GREY, TRANSPARENT, pixels, probe
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
+from dsdistill.runtime import Notify
 
 LADDER = (8, 16, 28, 32, 64, 128, 224)
 BATCH = 256  # files in flight: bounds memory however long the list

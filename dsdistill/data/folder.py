@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
-from dsdistill.data.config import DataConfig, Notify, Split
+from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.convert import stratified
 from dsdistill.data.decode import Listing, decode, survey
 from dsdistill.data.pictures import EXTENSIONS
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
+from dsdistill.runtime import Notify
 
 
 def _pictures(folder: Path) -> list[Path]:

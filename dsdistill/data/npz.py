@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dsdistill.data.config import DataConfig, Notify, Split
+from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.convert import present, stratified
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
+from dsdistill.runtime import Notify
 
 SPLIT_KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsdistill.data.config import DataConfig, Notify, Split
+from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.convert import present
 from dsdistill.data.facts import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.files import reason
+from dsdistill.runtime import Notify
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 

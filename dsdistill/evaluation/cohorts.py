@@ -21,6 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dsdistill import runtime
 from dsdistill.networks import Network
+from dsdistill.networks.external import External
 from dsdistill.runtime import Notify, Precision
 
 CPU = torch.device("cpu")
@@ -136,7 +137,12 @@ class Stacked(Cohort):
 
 
 def stackable(network: Network) -> bool:
-    """Whether students are independent functions of their parameters: no running statistics, no dropout."""
+    """Whether students are independent functions of their parameters: no running statistics, no dropout.
+
+    Of the networks of other libraries that is not known.
+    """
+    if isinstance(network, External):
+        return False
     dropout = any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.modules())
     return not dropout and next(network.buffers(), None) is None
 

@@ -70,6 +70,7 @@ def judge(
     baselines: Sequence[str] = ("random",),
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
+    finished: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """Train ``protocol.repeats`` students per network and set, and test them at the last epoch.
 
@@ -81,6 +82,7 @@ def judge(
         task, train, test: the real data; ``train`` is read by baselines only.
         networks: names; the protocol's student where empty.
         compile: "auto" where the work pays for it (``COMPILE_PIXELS``).
+        finished: called with every row as soon as there is one.
         stack: train the students of a network together; "auto" on CUDA, for networks that allow it.
 
     Returns:
@@ -129,6 +131,7 @@ def judge(
                 tick=tick,
             )
             rows.append(_row(kind, name, protocol.name, fractions, count, time.perf_counter() - start))
+            finished(rows[-1])
     return rows
 
 

@@ -56,15 +56,14 @@ class Report:
         """
         files.replace(path, (json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n").encode())
 
-    def append_to(self, path: str | Path) -> None:
-        """Add each row, with how it came about, to the results in a distilled set's file.
+    def append_to(self, path: str | Path, row: Row) -> None:
+        """Add a row, with how it came about, to the results in a distilled set's file.
 
         Raises:
             UserError: the file is not a distilled set or cannot be written.
         """
         about = {key: value for key, value in self.to_dict().items() if key not in ("rows", "file", "cost")}
-        for row in self.rows:
-            storage.append_result(path, {**dataclasses.asdict(row), **about})
+        storage.append_result(path, {**dataclasses.asdict(row), **about})
 
     def table(self) -> Table:
         """Return a table for ``rich.print``: a line per network and training set."""

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsdistill import files, runtime, storage
+from dsdistill import networks as zoo
 from dsdistill.data import catalog
 from dsdistill.data.catalog import DataConfig
 from dsdistill.errors import UserError
-from dsdistill.evaluation.judge import Auto, Progress, check_fit, judge
+from dsdistill.evaluation import baselines as real_sets
+from dsdistill.evaluation.judge import Auto, Progress, Row, check_fit, judge
 from dsdistill.evaluation.protocol import load_protocol
 from dsdistill.evaluation.report import Report
 from dsdistill.runtime import Notify
@@ -64,6 +66,12 @@ def evaluate(
     chosen = load_protocol(named, repeats=repeats, epochs=epochs)
     where = runtime.resolve_device(device)
     exact = runtime.resolve_precision(precision, where)
+    students = _listed(networks) or _listed(str(distilled.attributes.get("network", ""))) or [chosen.student]
+    for student in students:
+        zoo.check(student)
+    beside = _listed(baselines)
+    for name in beside:
+        real_sets.check(name)
     if json is not None:
         files.check_replaceable(json, ".json")
     for target in (json, file if save else None):
@@ -77,24 +85,8 @@ def evaluate(
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         notify(f"{config.name} on this machine is not the data the set was distilled from")
 
-    rows = judge(
-        distilled,
-        task,
-        train,
-        test,
-        chosen,
-        _listed(networks) or _listed(str(distilled.attributes.get("network", ""))),
-        seed=seed,
-        device=where,
-        precision=exact,
-        compile=compile,
-        stack=stack,
-        baselines=_listed(baselines),
-        notify=notify,
-        progress=progress,
-    )
     report = Report(
-        rows=rows,
+        rows=[],
         file=str(file),
         dataset=config.name,
         protocol=chosen.name,
@@ -109,8 +101,29 @@ def evaluate(
         packages=runtime.packages(),
         cost=_cost(file),
     )
-    if save:
-        report.append_to(file)
+
+    def finished(row: Row) -> None:  # kept at once: an evaluation that is stopped loses what is unfinished
+        report.rows.append(row)
+        if save:
+            report.append_to(file, row)
+
+    judge(
+        distilled,
+        task,
+        train,
+        test,
+        chosen,
+        students,
+        seed=seed,
+        device=where,
+        precision=exact,
+        compile=compile,
+        stack=stack,
+        baselines=beside,
+        notify=notify,
+        progress=progress,
+        finished=finished,
+    )
     if json is not None:
         report.write_json(json)
     return report
@@ -124,15 +137,24 @@ def _listed(names: str | Sequence[str]) -> list[str]:
 def _data(
     distilled: DistilledDataset, dataset: str | None, root: str | Path | None, download: bool
 ) -> DataConfig:
-    """Say how to read the data a set was made from. The set brings its own whitening: none is fitted."""
+    """Say how to read the data a set was made from, at its size and channels.
+
+    The set brings its own whitening: none is fitted. Where the data lay is tried first, if it is still there.
+    """
     about = distilled.attributes
-    options = json_format.loads(str(about.get("data", "{}")))
-    known = {field.name for field in dataclasses.fields(DataConfig)} - {"name", "root", "download", "zca"}
-    name = dataset or about.get("dataset") or options.get("name")
-    if not name:
+    known = {field.name for field in dataclasses.fields(DataConfig)} - {"download", "zca"}
+    written = json_format.loads(str(about.get("data", "{}")))
+    options = {key: value for key, value in written.items() if key in known}
+    options["name"] = dataset or options.get("name") or about.get("dataset")
+    if not options["name"]:
         raise UserError("the file does not say what it was distilled from; name the data set")
-    options = {key: value for key, value in options.items() if key in known}
-    return DataConfig(name=str(name), root=None if root is None else Path(root), download=download, **options)
+    _, options["channels"], options["size"], _ = distilled.images.shape
+    lay = options.pop("root", None)
+    if root is not None:
+        options["root"] = Path(root)
+    elif lay and Path(lay).is_dir():
+        options["root"] = Path(lay)
+    return DataConfig(download=download, **options)
 
 
 def _cost(file: str | Path) -> dict[str, float]:

@@ -83,7 +83,7 @@ def train_student(
         repeat: selects the shuffling and augmentation draws, together with the seed.
     """
     cohort = Single(network, execution)
-    _fit(cohort, [(images, labels)], [repeat], protocol, augmentation, seed, lr, execution, tick)
+    fit(cohort, [(images, labels)], [repeat], protocol, augmentation, seed, lr, execution, tick)
     return network
 
 
@@ -127,7 +127,7 @@ def train_students(
         def advance(steps_done: int, _: int, before: int = done) -> None:
             tick(before + steps_done, total)
 
-        _fit(cohort, chosen, repeats, protocol, augmentation, seed, lr, cohorts.execution, advance)
+        fit(cohort, chosen, repeats, protocol, augmentation, seed, lr, cohorts.execution, advance)
         found += accuracies(cohort, held_out, cohorts.execution)
         done += len(repeats) * steps(protocol, len(first))
     return found
@@ -150,7 +150,7 @@ def accuracies(cohort: Cohort, held_out: HeldOut, execution: Execution) -> list[
     return [count / len(held_out) for count in correct.tolist()]
 
 
-def _fit(
+def fit(
     cohort: Cohort,
     sets: Sequence[TrainingSet],
     repeats: Sequence[int],

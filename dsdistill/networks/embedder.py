@@ -49,6 +49,7 @@ class Embedder:
         self.chunk = chunk or max(1, _CHUNK_BYTES[device.type] // (128 * 4 * (size + 4) ** 2))
         self._device = device
         self._precision = precision
+        self._compiled = compile and runtime.compiler_missing(device) is None
         self._embed: Callable[[Tensor], Tensor] = network.embed
         self._frozen: Callable[[Tensor], Tensor] = self._cast_embed
         if compile and (reason := runtime.compiler_missing(device)):
@@ -66,15 +67,15 @@ class Embedder:
 
     def frozen(self, images: Tensor) -> Tensor:
         """Embed [B, C, H, W] without a graph, in passes of ``chunk`` images -> [B, D], at least float32."""
+        chunk = len(images) if self.network.couples_samples else self.chunk
         with torch.inference_mode():
-            if self.network.couples_samples:
-                return self._frozen(images)
-            parts = [self._frozen(self._filled(part))[: len(part)] for part in images.split(self.chunk)]
-            return torch.cat(parts)
+            parts = [self._frozen(self._filled(part, chunk))[: len(part)] for part in images.split(chunk)]
+            features = torch.cat(parts)
+        return features.clone()  # out of inference mode, so that losses may keep it for their gradient
 
-    def _filled(self, part: Tensor) -> Tensor:
-        """Repeat the last image of a short pass: compiled code serves one batch size."""
-        missing = self.chunk - len(part)
+    def _filled(self, part: Tensor, chunk: int) -> Tensor:
+        """Repeat the last image of a short pass where compiled code serves one batch size."""
+        missing = chunk - len(part) if self._compiled else 0
         return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
 
     def _cast_embed(self, images: Tensor) -> Tensor:

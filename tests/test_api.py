@@ -1,0 +1,84 @@
+"""What a call of the API promises beyond pixels: nothing finished is lost, paths and devices do not matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dsdistill
+from dsdistill import storage
+from dsdistill.data.preprocess import Standardise
+from dsdistill.errors import UserError
+from dsdistill.synthetic import Space, SyntheticSet
+from tests.conftest import THREADS, TINY
+
+JUDGED: dict[str, Any] = {"epochs": 2, "repeats": 1, "networks": "convnet2-w8"}
+
+
+def test_resuming_a_finished_run_keeps_its_results(made: Path) -> None:
+    dsdistill.evaluate(made, **JUDGED)
+    before = storage.results(made)
+    assert len(before) == 2
+    dsdistill.distill(made, resume=True)
+    assert storage.results(made) == before
+
+
+def test_resuming_does_not_replace_another_set(made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    dsdistill.distill(other, **TINY | {"ipc": 2}, overrides=[THREADS])
+    before = other.read_bytes()
+    with pytest.raises(UserError, match=r"other.h5 was not made by set.run; pass --overwrite"):
+        dsdistill.distill(other, run_dir=made.with_suffix(".run"), resume=True)
+    assert other.read_bytes() == before
+    dsdistill.distill(other, run_dir=made.with_suffix(".run"), resume=True, overwrite=True)
+    assert torch.equal(storage.read(other).images, storage.read(made).images)
+
+
+def test_an_evaluation_that_is_stopped_keeps_what_it_finished(made: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if "random" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dsdistill.evaluate(made, **JUDGED, progress=stop)
+    assert [result["set"] for result in storage.results(made)] == ["distilled"]
+
+
+def test_paths_are_remembered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    data = {"images": generator.integers(0, 256, (40, 8, 8), np.uint8), "labels": np.arange(40) % 2}
+    np.savez(tmp_path / "data.npz", **data)
+    monkeypatch.chdir(tmp_path)
+    dsdistill.distill("set.h5", **TINY | {"dataset": "npz:data.npz"}, overrides=["data.mirror=false"])
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    report = dsdistill.evaluate("../set.h5", **JUDGED)
+    assert [row.set for row in report.rows] == ["distilled", "random"]
+    dsdistill.distill("again.h5", config="../set.run/config.toml")
+    images = [storage.read(path).images for path in (tmp_path / "set.h5", Path("again.h5"))]
+    assert torch.equal(*images)
+
+
+def test_whether_a_mirror_image_keeps_its_label_can_be_said(tmp_path: Path) -> None:
+    for mirror in (None, False, True):
+        told = [] if mirror is None else [f"data.mirror={str(mirror).lower()}"]
+        dsdistill.distill(
+            tmp_path / f"{mirror}.h5",
+            **TINY | {"iterations": 12},
+            overrides=[THREADS, "augmentation.operators=flip", *told],
+        )
+    default, never, ever = (storage.read(tmp_path / f"{m}.h5").images for m in (None, False, True))
+    assert torch.equal(default, never)  # digits are not to be mirrored
+    assert not torch.equal(default, ever)
+
+
+@pytest.mark.parametrize("space", ["network", "unit"])
+def test_a_set_that_moves_takes_its_preprocessing_along(space: Space) -> None:
+    preprocess = Standardise.of((0.4,), (0.2,))
+    synthetic = SyntheticSet(torch.rand(4, 1, 3, 3), 2, space, preprocess).to("meta")
+    assert synthetic.unit_images().device.type == "meta"
+    assert synthetic.of(torch.arange(2, device="meta")).device.type == "meta"

@@ -1,0 +1,208 @@
+"""The judge's rows, the baselines, and evaluation from a file to a report."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsdistill import storage
+from dsdistill.data import catalog
+from dsdistill.data.catalog import DataConfig
+from dsdistill.data.real import Task
+from dsdistill.errors import UserError
+from dsdistill.evaluation import baselines
+from dsdistill.evaluation.judge import judge
+from dsdistill.evaluation.run import evaluate
+from dsdistill.seeding import generator
+from dsdistill.selection import random_selection
+from dsdistill.storage import DistilledSet
+from tests.evaluation_helpers import NETWORK, PACKAGE, PREPROCESS, SIZE, distilled, real, task, tiny
+
+# The judge --------------------------------------------------------------------------------------------------
+
+
+def test_judge_rows() -> None:
+    seen: list[tuple[str, int, int]] = []
+    names = [NETWORK, "mlp", NETWORK]
+    protocol = tiny(repeats=3)
+    rows = judge(
+        distilled(),
+        task(),
+        real(30),
+        real(40, 1, "test"),
+        protocol,
+        names,
+        progress=lambda what, done, total: seen.append((what, done, total)),
+    )
+    assert [(row.network, row.set) for row in rows] == [
+        (NETWORK, "distilled"),
+        (NETWORK, "random"),
+        ("mlp", "distilled"),
+        ("mlp", "random"),
+    ]
+    for row in rows:
+        assert (row.protocol, row.images, len(row.values)) == ("dm", 9, 3)
+        assert row.mean == pytest.approx(sum(row.values) / 3)
+        assert row.std == pytest.approx(statistics.stdev(row.values))
+        assert 0 <= min(row.values) <= max(row.values) <= 100
+    assert seen[-1][1] == seen[-1][2] == 4 * 3 * 5 * 3
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
+def test_judge_is_deterministic_whatever_else_is_judged() -> None:
+    plain = tiny(augmentation="none", epochs=8)
+
+    def values(networks: list[str], seed: int = 0) -> list[float]:
+        rows = judge(distilled(), task(), real(30), real(40, 1), plain, networks, seed=seed)
+        return [value for row in rows if row.network == NETWORK for value in row.values]
+
+    alone = values([NETWORK])
+    assert alone == values(["mlp", NETWORK])
+    assert alone != values([NETWORK], seed=1)
+
+
+def test_students_learn() -> None:
+    protocol = tiny(epochs=30, augmentation="none")
+    (row,) = judge(distilled(), task(), real(3), real(40, 1), protocol, [NETWORK], baselines=())
+    assert row.mean > 80
+    (alone,) = judge(distilled(), task(), real(3), real(40, 1), tiny(repeats=1), ["mlp"], baselines=())
+    assert alone.std == 0
+
+
+def test_soft_labels_train_the_student() -> None:
+    protocol = tiny(epochs=10, augmentation="none")
+    soft, hard = (
+        judge(distilled(soft=soft), task(), real(9), real(40, 1), protocol, [NETWORK], baselines=())[0]
+        for soft in (True, False)
+    )
+    assert soft.mean > 50
+    assert soft.values != hard.values
+
+
+def test_random_baseline_is_fresh_per_repeat_and_of_the_same_counts() -> None:
+    data, counts = real(20), torch.tensor([1, 3, 2])
+    first, again, other = (baselines.baseline("random", data, counts, PREPROCESS, 0, r) for r in (0, 0, 1))
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(torch.bincount(first[1]), counts)
+    chosen = random_selection(data, counts, generator(0, "s"))
+    assert len(set(chosen.tolist())) == 6
+    assert torch.equal(data.labels[chosen], torch.tensor([0, 1, 1, 1, 2, 2]))
+
+
+@pytest.mark.parametrize(
+    ("judged", "options", "message"),
+    [
+        (Task("two", ("a", "b"), 1, SIZE, PREPROCESS, True), {}, "3 classes but two has 2"),
+        (Task("abc", ("flat", "b", "c"), 1, SIZE, PREPROCESS, True), {}, "class 1 is 'rows'"),
+        (task(size=16), {}, "1×8×8 but stripes is loaded at 1×16×16"),
+        (task(), {"networks": ["resnet8"]}, "unknown network 'resnet8'"),
+        (task(), {"baselines": ["randon"]}, "did you mean 'random'"),
+    ],
+)
+def test_misfits_are_one_sentence(judged: Task, options: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        judge(distilled(), judged, real(9), real(9), tiny(), **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_real_images_are_said() -> None:
+    with pytest.raises(UserError, match="has 2 train images, fewer than the 3"):
+        judge(distilled(), task(), real(2), real(9), tiny(epochs=1), ["mlp"])
+
+
+# From file to report ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two random digits of each class, as a distilled set."""
+    task, train = catalog.load(DataConfig(name="digits"), "train")
+    chosen = random_selection(train, torch.full((10,), 2), generator(0, "digits"))
+    about = {"dataset": "digits", "data": json.dumps({"name": "digits", "size": None, "zca": True})}
+    about |= {"network": "convnet3-w8", "fingerprint": train.fingerprint}
+    images = train.unit(chosen)
+    path = tmp_path_factory.mktemp("sets") / "set.h5"
+    made = DistilledSet(images, train.labels[chosen], train.classes, task.preprocess, attributes=about)
+    storage.write(path, made)
+    return path
+
+
+def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    report = evaluate(
+        digits_file,
+        repeats=2,
+        epochs=3,
+        device="cpu",
+        json=tmp_path / "report.json",
+        notify=said.append,
+    )
+    assert said == []
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written == json.loads(json.dumps(report.to_dict()))
+    assert {"rows", "file", "dataset", "epochs", "seed", "machine", "date", "packages"} <= set(written)
+    assert [row["set"] for row in written["rows"]] == ["distilled", "random"]
+    assert set(written["rows"][0]) >= {"set", "network", "protocol", "mean", "std", "values"}
+    assert written["rows"][0]["network"] == "convnet3-w8"
+    assert (written["dataset"], written["epochs"], written["repeats"]) == ("digits", 3, 2)
+    stored = storage.results(digits_file)
+    assert [row["values"] for row in stored] == [row["values"] for row in written["rows"]]
+    assert stored[0]["dataset"] == "digits"
+    assert storage.load(digits_file).classes  # still verifies
+
+
+def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:
+    before = storage.results(digits_file)
+    report = evaluate(
+        digits_file,
+        networks="mlp, convnet3-w8",
+        baselines="",
+        repeats=1,
+        epochs=2,
+        protocol="dc",
+        device="cpu",
+        precision="fp32",
+        save=False,
+    )
+    assert [(row.network, row.set) for row in report.rows] == [
+        ("mlp", "distilled"),
+        ("convnet3-w8", "distilled"),
+    ]
+    assert storage.results(digits_file) == before
+    table = report.table()
+    assert table.row_count == 2
+    assert "digits" in str(table.title)
+
+
+def test_evaluate_says_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    data = real(2)
+    storage.write(path, DistilledSet(data.unit(slice(None)), data.labels, data.classes, PREPROCESS))
+    with pytest.raises(UserError, match="name the data set"):
+        evaluate(path)
+    with pytest.raises(UserError, match="3 classes but digits has 10"):
+        evaluate(path, dataset="digits")
+    with pytest.raises(UserError, match="does not exist"):
+        evaluate(path, dataset="digits", json=tmp_path / "absent" / "report.json")
+
+
+def test_evaluation_knows_no_engine() -> None:
+    """Checked without the package's own ``__init__``, which offers distilling as well."""
+    code = f"""
+import sys, types
+package = types.ModuleType("dsdistill")
+package.__path__ = [{str(PACKAGE)!r}]
+sys.modules["dsdistill"] = package
+import dsdistill.evaluation.run
+makers = ("engines", "sources", "synthetic", "supply", "distiller", "experts", "objectives")
+assert not [m for m in sys.modules if m.startswith(tuple("dsdistill." + name for name in makers))]
+assert not {{"torchvision", "kornia", "matplotlib", "sklearn", "timm"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

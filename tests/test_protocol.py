@@ -1,0 +1,86 @@
+"""Evaluation protocols: the published values, own files, and refusals."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dsdistill.errors import UserError
+from dsdistill.evaluation.protocol import Protocol, load_protocol, protocol_names
+from tests.evaluation_helpers import PACKAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "drop", "augmentation"),
+    [
+        ("dc", 300, 151, "none"),
+        ("dsa", 1000, 501, "color_crop_cutout_flip_scale_rotate"),
+        ("dm", 1000, 501, "color_crop_cutout_flip_scale_rotate"),
+    ],
+)
+def test_published_protocols(name: str, epochs: int, drop: int, augmentation: str) -> None:
+    protocol = load_protocol(name)
+    assert protocol.name == name
+    assert (protocol.epochs, protocol.drop_epoch, protocol.drop_factor) == (epochs, drop, 0.1)
+    assert (protocol.lr, protocol.momentum, protocol.weight_decay) == (0.01, 0.9, 5e-4)
+    assert (protocol.student, protocol.batch_size) == ("convnet", 256)
+    assert (protocol.augmentation, protocol.augmentation_rule) == (augmentation, "single")
+    assert not protocol.align_corners
+
+
+def test_protocols_ship_with_a_source() -> None:
+    assert protocol_names() == ["dc", "dm", "dsa"]
+    assert all("arXiv" in load_protocol(name).source for name in protocol_names())
+
+
+def test_flip_only_where_it_keeps_the_label() -> None:
+    protocol = load_protocol("dm")
+    assert "flip" in protocol.augmentation_for(mirror=True).operators
+    assert protocol.augmentation_for(mirror=False).operators == ("color", "crop", "cutout", "scale", "rotate")
+
+
+def test_own_protocol_file_and_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "t"\nsource = "s"\nepochs = 7\nlr = "learned"\n')
+    protocol = load_protocol(path, repeats=2, epochs=None)
+    assert (protocol.name, protocol.epochs, protocol.repeats) == ("mine", 7, 2)
+    assert protocol.learning_rate(0.02) == 0.02
+    with pytest.raises(UserError, match="learned lr"):
+        protocol.learning_rate(None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epoch = 3", "did you mean 'epochs'"),
+        ("epochs = 0", "'epochs' is 0: .*greater than or equal to 1"),
+        ('epochs = "three"', "valid integer"),
+        ("lr = -1.0", "'lr' is -1.0"),
+        ('augmentation = "crop_fl1p"', "did you mean 'flip'"),
+        ('augmentation_rule = "singel"', "augmentation_rule"),
+        ("epochs = ", "not TOML"),
+    ],
+)
+def test_bad_protocols_are_one_sentence(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    lines = ['title = "t"', 'source = "s"', "epochs = 3"]
+    path.write_text("\n".join([*(x for x in lines if x.split()[0] != line.split()[0]), line]))
+    with pytest.raises(UserError, match=message) as caught:
+        load_protocol(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_protocol_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'dsa'"):
+        load_protocol("dsaa")
+    with pytest.raises(UserError, match="cannot read protocol"):
+        load_protocol("absent.toml")
+
+
+def test_protocol_files_name_their_deviations() -> None:
+    for path in (PACKAGE / "protocols").glob("*.toml"):
+        text = path.read_text()
+        assert "published: " in text.lower()
+        assert set(tomllib.loads(text)) <= set(Protocol.__dataclass_fields__)
