@@ -14,6 +14,7 @@ import argparse
 import datetime
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +166,7 @@ def main() -> None:
         },
     }[args.what]
     work = {name: 2 * 3 if "stacked" in name else 2 if "ours" in name else 1 for name in ways}
+    load = os.getloadavg()[0]  # above about 0.5 something else was running
     seconds = alternate(ways, args.rounds)
     if args.what == "student":  # ours trains two epochs a call, stacked those of three students
         seconds = {name: [value / work[name] for value in values] for name, values in seconds.items()}
@@ -173,6 +175,7 @@ def main() -> None:
         "command": f"python benchmarks/speed.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
         "machine": runtime.machine(CPU),
+        "load_before": load,
         "packages": runtime.packages(),
         "rows": rows,
     }

@@ -96,7 +96,8 @@ def distill(
         overrides: ``key=value`` texts, as ``--set`` takes them.
         config: a TOML file; the ``config.toml`` of a run replays it.
         run_dir: where config, metrics and checkpoints go; default: the output with the suffix ``.run``.
-        resume: continue the run in ``run_dir`` bit-identically; a directory without one starts anew.
+        resume: continue the run in ``run_dir``, on the same CPU and threads bit-identically; a directory
+            without one starts anew.
         overwrite: replace an earlier file and run.
         notify: receives sentences worth reading.
         started: called once, before the first step.

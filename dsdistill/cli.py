@@ -87,7 +87,7 @@ def distill(
 
     `dsdistill distill --dataset folder:~/pets --ipc 5 --size 64 -o pets.h5 --set optimiser.lr=0.5`
 
-    Stopped by Ctrl-C or killed, a run goes on with the same `-o` and `--resume`, bit for bit.
+    Stopped by Ctrl-C or killed, a run goes on with the same `-o` and `--resume` (on a CPU bit for bit).
     """
     from dsdistill import api, screen
 

@@ -1,4 +1,4 @@
-"""What a call of the API promises beyond pixels: nothing finished is lost, paths and devices do not matter."""
+"""What a call promises beyond pixels: nothing finished is lost, paths and devices do not matter."""
 
 from __future__ import annotations
 

@@ -162,4 +162,5 @@ def _cost(file: str | Path) -> dict[str, float]:
     known = {"seconds": "distil_seconds", "peak_memory_bytes": "distil_peak_bytes"}
     said = {name: float(about.attributes[key]) for key, name in known.items() if key in about.attributes}
     sizes = {"file": about.file_bytes, "image": about.image_bytes, "label": about.label_bytes}
+    sizes["preprocess"] = about.preprocess_bytes
     return {f"{name}_bytes": float(size) for name, size in sizes.items()} | said
