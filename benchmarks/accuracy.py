@@ -156,6 +156,11 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"- {name}: {statistics.mean(means):.2f} ± {statistics.stdev(means):.2f} ({len(means)} seeds)"
         )
+    lines += ["", "Each set was made and judged by:", ""]
+    made = {row["cell"]: f"`dsdistill distill {row['distilled_by']}`" for row in rows}
+    judged = {(row["cell"], row["evaluation"]): f"`dsdistill evaluate {row['evaluated_by']}`" for row in rows}
+    lines += [f"- {cell}: {command}" for cell, command in made.items()]
+    lines += [f"- {cell}, {evaluation}: {command}" for (cell, evaluation), command in judged.items()]
     return "\n".join([*lines, ""])
 
 
