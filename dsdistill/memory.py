@@ -39,11 +39,10 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
         real: the training images.
         half: whether maps are bf16 rather than fp32.
     """
-    synthetic, sources = distiller.synthetic, distiller.sources
-    kept, largest = maps(sources.supply.network, synthetic.images[:1].detach())
+    synthetic, sources, network = distiller.synthetic, distiller.sources, distiller.sources.supply.network
+    kept, largest = maps(network, synthetic.images[:1].detach())
     size = 2 if half else 4
     at_once = len(synthetic.images) * distiller.classes_at_once // sources.task.num_classes
-    network = sources.supply.network
     passed = distiller.engine.images(real.counts, 0) if network.couples_samples else sources.embedder.chunk
     pixels = synthetic.images.numel() * synthetic.images.element_size()
     return Estimate(
