@@ -17,6 +17,7 @@ from dsdistill.distilled import DistilledSet
 from dsdistill.distiller import Distiller
 from dsdistill.engines.base import Engine
 from dsdistill.networks.embedder import Embedder
+from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
 from dsdistill.synthetic import initialise
 
@@ -29,7 +30,7 @@ def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.dev
     compute = config.compute
     compile = compute.compile
     if compile == "auto":
-        pixels = real.images[0].numel() * config.engine.images(real.counts, config.ipc) * config.iterations
+        pixels = real.images[0].numel() * _images(config, real) * config.iterations
         compile = device.type == "cpu" and pixels > _WORTH_COMPILING and not runtime.compiler_missing(device)
     decided = dataclasses.replace(
         compute,
@@ -40,6 +41,11 @@ def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.dev
     )
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     return dataclasses.replace(config, compute=decided, data=seen)
+
+
+def _images(config: RunConfig, real: RealDataset) -> int:
+    """Count the images an iteration passes through a network."""
+    return config.engine.images(real.counts, config.formation.decoded(config.ipc))
 
 
 def build(
@@ -61,15 +67,22 @@ def build(
         real = real.to(device)
     engine: Engine = config.engine
     compute = config.compute
-    synthetic = initialise(task, real, config.ipc, config.init, config.space, config.seed).to(device)
+    init, formation = config.init, config.formation
+    synthetic = initialise(task, real, config.ipc, init, config.space, config.seed, formation).to(device)
     engine.prepare(synthetic, task)
     supply = engine.networks(config.network, task, device)
     precision = runtime.resolve_precision(compute.precision, device)
-    embedder = Embedder(
-        supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify
-    )
+    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify)
     augmentation = config.augmentation.build(task.mirror)
-    sources = Sources(task, real, supply, embedder, augmentation, config.seed, device)
+    sources = Sources(
+        task, real, supply, Embedder(*passes), Learner(*passes), augmentation, config.seed, device
+    )
+    smallest = int(real.counts.argmin())
+    if real.counts[smallest] < engine.wanted:
+        notify(
+            f"class {task.classes[smallest]!r} has {int(real.counts[smallest])} training images: "
+            f"its real batches hold no more, where engine.batch_real is {engine.wanted}"
+        )
     return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, compute.class_chunk)
 
 
@@ -92,6 +105,7 @@ def distilled_set(
         labels=distiller.synthetic.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
+        formation=distiller.synthetic.formation,
         attributes={
             "method": Path(config.method).stem,  # of a recipe file, or a name as it is
             "config": configs.to_toml(config),

@@ -16,12 +16,14 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import tomli_w
 from annotated_types import Ge, Lt
+from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.data.config import DataConfig
-from dsdistill.distiller import OptimiserConfig
-from dsdistill.engines import ENGINES, DistributionEngine
+from dsdistill.engines import ENGINES, DistributionEngine, GradientEngine
 from dsdistill.errors import UserError, unknown
+from dsdistill.formation import Formation
+from dsdistill.stepping import OptimiserConfig
 from dsdistill.storage import Dtype
 from dsdistill.synthetic import Init, Space
 from dsdistill.validation import FORBID_EXTRA, validated
@@ -53,7 +55,7 @@ class ComputeConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the networks' convolutions; losses and pixels stay float32."""
+    """Of the networks' convolutions; losses, pixels and second-order gradients stay float32."""
     compile: Literal["auto"] | bool = "auto"
     """Use torch.compile; auto does where the run is long enough to earn back the minute it takes."""
     chunk: Annotated[int, Ge(0)] = 0
@@ -94,7 +96,9 @@ class RunConfig:
     protocol: str = "dm"
     """The evaluation protocol the method's paper uses."""
     storage: Dtype = "float32"
-    engine: DistributionEngine
+    formation: Formation = field(default_factory=Formation)
+    """Multi-formation: how many training images a stored image is decoded into."""
+    engine: Annotated[DistributionEngine | GradientEngine, Field(discriminator="kind")]
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -117,18 +121,24 @@ class Recipe:
     settings: tuple[dict[str, Any], ...] = ()
 
     def options(self, dataset: str, ipc: int) -> dict[str, Any]:
-        """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds."""
+        """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds.
+
+        A table gives options as they are under ``set``, and under ``per_ipc`` those proportional to the IPC.
+        """
         found: dict[str, Any] = {"method": self.name, "protocol": self.protocol}
         found = merged(found, self.defaults)
         for table in self.settings:
-            if table.keys() - {"source"} != {"when", "set"}:
-                raise UserError(f"recipe {self.name!r}: a table of settings takes when, set and source only")
+            if not {"when"} < table.keys() <= {"when", "set", "per_ipc", "source"}:
+                raise UserError(
+                    f"recipe {self.name!r}: a table of settings takes when, set or per_ipc, and source"
+                )
             when = table["when"]
             if unsupported := when.keys() - {"dataset", "ipc_min", "ipc_max"}:
                 raise UserError(f"recipe {self.name!r}: no such condition: {', '.join(sorted(unsupported))}")
             fits = dataset in when.get("dataset", [dataset])
             if fits and when.get("ipc_min", ipc) <= ipc <= when.get("ipc_max", ipc):
-                found = merged(found, table["set"])
+                found = merged(found, table.get("set", {}))
+                found = merged(found, _times(table.get("per_ipc", {}), ipc))
         return found
 
 
@@ -266,8 +276,18 @@ def _known(kind: type[Any], prefix: str = "") -> list[str]:
     return keys
 
 
+def _times(options: Mapping[str, Any], ipc: int) -> dict[str, Any]:
+    """Multiply every number in nested options."""
+    return {
+        key: _times(value, ipc) if isinstance(value, Mapping) else value * ipc
+        for key, value in options.items()
+    }
+
+
 def _plain(value: Any) -> Any:
-    """Make options TOML can hold: no None, no paths."""
+    """Make options TOML can hold: no None, no paths, no tuples."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value

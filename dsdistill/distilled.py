@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError
+from dsdistill.formation import IDENTITY, Formation, decode
 
 Scalar = str | int | float
 
@@ -21,12 +22,12 @@ class DistilledSet:
     """A distilled set in memory, checked on construction.
 
     Attributes:
-        images: float32 [N,C,H,W] in unit pixel space (0 black, 1 white; may exceed), finite.
+        images: float32 [N,C,H,W] in unit pixel space (0 black, 1 white; may exceed), finite; as stored.
         labels: int64 [N] in [0, K), class-major (never decreasing).
         classes: K names in label order.
         preprocess: from unit pixel space to what the student must see.
         soft_labels: float32 [N,K] logits, or None.
-        decode_factor, decode_mode: multi-formation; this version stores plain images only (factor 1).
+        formation: how the stored images of a class become training images.
         attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
             peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
 
@@ -39,8 +40,7 @@ class DistilledSet:
     classes: tuple[str, ...]
     preprocess: Preprocess
     soft_labels: Tensor | None = None
-    decode_factor: int = 1
-    decode_mode: str = "none"
+    formation: Formation = IDENTITY
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,11 +59,20 @@ class DistilledSet:
             raise UserError(f"soft labels must be float32 [{len(images)},{count}], got {_signature(soft)}")
         if soft is not None and not soft.isfinite().all():
             raise UserError("soft labels hold values that are not finite (NaN or infinity)")
-        if (self.decode_factor, self.decode_mode) != (1, "none"):
-            raise UserError(
-                f"the set is multi-formation (factor {self.decode_factor}, {self.decode_mode!r}), which this "
-                "version of dsdistill cannot decode; upgrade with pip install -U dsdistill"
-            )
+        self.formation.check(min(images.shape[2:]))
+
+    def decoded(self) -> tuple[Tensor, Tensor]:
+        """Decode the stored images.
+
+        Returns:
+            training images float32 [M,C,H,W] in unit pixel space, class-major, and which stored image each
+            comes from, int64 [M].
+        """
+        counts = self.labels.unique_consecutive(return_counts=True)[1].tolist()
+        images = [decode(part, self.formation) for part in self.images.split(counts)]
+        rows = torch.arange(len(self.labels)).split(counts)
+        origins = [part[self.formation.origins(len(part))] for part in rows]
+        return torch.cat(images), torch.cat(origins)
 
 
 def _signature(tensor: Tensor) -> str:
@@ -73,6 +82,10 @@ def _signature(tensor: Tensor) -> str:
 class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     """A distilled set as a torch data set, all in memory: no open file, safe in DataLoader workers.
 
+    It holds training images: where the set is a multi-formation, what its stored images are decoded into
+    (in unit pixel space, before any preprocessing), each with the labels of the stored image it comes from.
+    With ``decode=False`` it holds the stored images.
+
     An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``.
 
     Attributes:
@@ -80,6 +93,8 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
             ``space="unit"``: pixels, 0 black and 1 white (may exceed).
         labels: int64 [N], class-major. soft_labels: float32 [N,K] logits, or None.
         classes: K names in label order.
+        stored: stored images of each class, int64 [K], whether decoded here or not.
+        formation: how stored images become training images.
         preprocess: what real images must go through before a student trained on this set judges them.
         lr: the learning rate that was learned with the set, or None.
         attributes: how the set was made.
@@ -93,6 +108,7 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         distilled: DistilledSet,
         space: Literal["network", "unit"] = "network",
         labels: Literal["hard", "soft"] = "hard",
+        decode: bool = True,
     ) -> None:
         if space not in ("network", "unit"):
             raise UserError(f"unknown space {space!r}; known: network, unit")
@@ -100,15 +116,20 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
             raise UserError(f"unknown kind of labels {labels!r}; known: hard, soft")
         if labels == "soft" and distilled.soft_labels is None:
             raise UserError('the set has no soft labels; load it with labels="hard"')
-        self.images = distilled.preprocess(distilled.images) if space == "network" else distilled.images
-        self.labels = distilled.labels
-        self.soft_labels = distilled.soft_labels
+        images, self.labels, self.soft_labels = distilled.images, distilled.labels, distilled.soft_labels
+        if decode and not distilled.formation.is_identity:
+            images, origins = distilled.decoded()
+            self.labels = self.labels[origins]
+            self.soft_labels = None if self.soft_labels is None else self.soft_labels[origins]
+        self.images = distilled.preprocess(images) if space == "network" else images
         self.classes = distilled.classes
+        self.stored = torch.bincount(distilled.labels, minlength=len(distilled.classes))
+        self.formation = distilled.formation
         self.preprocess = distilled.preprocess
         self.attributes = dict(distilled.attributes)
         lr = self.attributes.get("learned_lr")
         self.lr = None if lr is None else float(lr)
-        self._targets = distilled.soft_labels if labels == "soft" else None
+        self._targets = self.soft_labels if labels == "soft" else None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill.engines.base import Engine
 from dsdistill.sources import Sources
+from dsdistill.stepping import OptimiserConfig, build
 from dsdistill.synthetic import SyntheticSet
-from dsdistill.validation import FORBID_EXTRA
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimiserConfig:
-    """How pixels are stepped."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
-
-    kind: Literal["sgd"] = "sgd"
-    lr: Annotated[float, Ge(0)] = 1.0
-    """Learning rate of the pixels; the published ones belong to losses summed over features and classes."""
-    momentum: Annotated[float, Ge(0)] = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,9 +61,8 @@ class Distiller:
         self.sources = sources
         self.iteration = 0
         self.iterations = iterations
-        self._optimiser = torch.optim.SGD(
-            synthetic.parameters(), lr=optimiser.lr, momentum=optimiser.momentum
-        )
+        self._clamp_every = optimiser.clamp_every
+        self._stepper = build(optimiser, dict(synthetic.named_parameters()), sources.task.num_classes)
         classes = torch.arange(sources.task.num_classes)
         whole = not class_chunk or not engine.separable(sources.supply.network)
         self._passes = [classes] if whole else list(classes.split(class_chunk))
@@ -93,7 +78,10 @@ class Distiller:
 
     def _step(self) -> Report:
         self.sources.iteration = self.iteration
-        self._optimiser.zero_grad()
+        if self._clamp_every and self.iteration % self._clamp_every == 0:
+            self.synthetic.clamp_()
+        self._stepper.zero_grad()
+        self._stepper.before()
         totals: dict[str, Tensor] = {}
         for classes in self._passes:
             self.sources.classes = classes
@@ -101,7 +89,8 @@ class Distiller:
             torch.stack(list(terms.values())).sum().backward()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach()
-        self._optimiser.step()
+        self._stepper.step()
+        self.sources.advance(self.synthetic)
         self.iteration += 1
         return Report(self.iteration, totals)
 
@@ -109,20 +98,14 @@ class Distiller:
         """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
-        for index, slots in self._optimiser.state_dict()["state"].items():
-            held = {slot: torch.as_tensor(value) for slot, value in slots.items() if value is not None}
-            state |= {f"optimiser.{index}.{slot}": value for slot, value in held.items()}
+        state |= {f"optimiser.{name}": value for name, value in self._stepper.state_dict().items()}
         return state | {"iteration": torch.tensor(self.iteration)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""
         self.synthetic.load_state_dict(_below("synthetic.", state))
         self.sources.supply.load_state_dict(_below("supply.", state))
-        slots: dict[int, dict[str, Any]] = {}
-        for name, value in _below("optimiser.", state).items():
-            index, slot = name.split(".")
-            slots.setdefault(int(index), {})[slot] = value
-        self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
+        self._stepper.load_state_dict(_below("optimiser.", state))
         self.iteration = int(state["iteration"])
 
 

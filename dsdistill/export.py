@@ -21,8 +21,9 @@ from dsdistill.storage import DistilledDataset, read, to_uint8
 
 
 def export_png(path: str | Path, folder: str | Path) -> str:
-    """Write a set as ``folder/<class>/<index>.png``, 8 bits a channel, in unit pixel space.
+    """Write the stored images of a set as ``folder/<class>/<index>.png``, 8 bits a channel, in unit space.
 
+    They are to look at where the set is a multi-formation: `export_pt` writes what is trained on.
     ``folder/labels.csv`` lists (file, label, class), as folders sorted by name need not be in label order.
 
     Args:
@@ -30,7 +31,7 @@ def export_png(path: str | Path, folder: str | Path) -> str:
         folder: made here, whole or not at all; it must not exist or be empty.
 
     Returns:
-        a sentence that says what clipping and rounding to 8 bits cost.
+        a sentence that says what clipping and rounding to 8 bits cost, and whether images are to be decoded.
 
     Raises:
         UserError: as `storage.read`; images of neither 1 nor 3 channels; the folder holds something or
@@ -56,11 +57,16 @@ def export_png(path: str | Path, folder: str | Path) -> str:
         raise UserError(f"cannot write {folder}: {reason(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return _cost(distilled.images, pixels)
+    cost = _cost(distilled.images, pixels)
+    if distilled.formation.is_identity:
+        return cost
+    return f"{cost}; the images are stored ones, to be decoded before training: export a .pt for decoded ones"
 
 
 def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> None:
     """Write a set as one .pt file, a plain dict that ``torch.load(out, weights_only=True)`` reads.
+
+    It holds training images: those that a multi-formation is decoded into, as its readers do not decode.
 
     Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
     (only where the set has them), ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the

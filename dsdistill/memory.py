@@ -22,7 +22,7 @@ class Estimate:
     synthetic: int
     """The learned images with gradient and momentum."""
     graph: int
-    """Activations kept for the gradient of the synthetic images."""
+    """Activations kept for gradients."""
     frozen: int
     """Maps alive in one pass over real images."""
 
@@ -42,13 +42,15 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     synthetic, sources, network = distiller.synthetic, distiller.sources, distiller.sources.supply.network
     kept, largest = maps(network, synthetic.images[:1].detach())
     size = 2 if half else 4
-    at_once = len(synthetic.images) * distiller.classes_at_once // sources.task.num_classes
+    held = distiller.engine.held(
+        synthetic.decoded_per_class, distiller.classes_at_once, sources.learner.chunk
+    )
     passed = distiller.engine.images(real.counts, 0) if network.couples_samples else sources.embedder.chunk
     pixels = synthetic.images.numel() * synthetic.images.element_size()
     return Estimate(
         real=real.images.numel() + 2 * sources.part_bytes,
         synthetic=3 * pixels,
-        graph=at_once * kept * size,
+        graph=held * kept * size,
         frozen=passed * 3 * largest * size,
     )
 

@@ -35,6 +35,7 @@ def grid(
 ) -> None:
     """Draw a set as a PNG: a row per class that has images, its name at the left, its images in order.
 
+    Images are drawn as given; a multi-formation's stored ones show their tiles.
     Small images are enlarged by whole factors without smoothing, large ones reduced. At most 50 classes and
     20 images of each are shown; where that leaves some out, the picture says so.
 

@@ -143,6 +143,7 @@ def print_description(path: Path, about: Description) -> None:
     rows = [
         ("file", f"{path}, verified, {_bytes(about.file_bytes)}"),
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {each}"),
+        *_formed(about),
         ("classes", ", ".join(about.classes[:20]) + (" …" if len(about.classes) > 20 else "")),
         ("on disk", f"images {_bytes(about.image_bytes)}, labels {_bytes(about.label_bytes)}"),
         ("preprocess", about.preprocess),
@@ -160,6 +161,15 @@ def print_description(path: Path, about: Description) -> None:
             style="not bold",
         )
         out.print(line)
+
+
+def _formed(about: Description) -> list[tuple[str, str]]:
+    """Say what a multi-formation decodes into."""
+    formation = about.formation
+    if formation.is_identity:
+        return []
+    how = f"factor {formation.factor}, {formation.mode}"
+    return [("decoded", f"into {sum(about.decoded)} training images ({how})")]
 
 
 def print_pairs(rows: Iterable[tuple[str, str]]) -> None:

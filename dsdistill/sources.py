@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.augment.dsa import Augmentation, Parameters
+from dsdistill.augment.mix import CutMix
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks.embedder import Embedder
-from dsdistill.supply import Supply
+from dsdistill.networks.learner import Learner
+from dsdistill.supply import Batch, NetworkTraining, Supply, Trained
+from dsdistill.synthetic import SyntheticSet
 
 
 class Sources:
@@ -22,7 +26,9 @@ class Sources:
         data: the training images.
         supply: where networks come from.
         embedder: computes features of the supply's network.
+        learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
+        seed: of the run.
         iteration: set by the loop.
         classes: int64 [k] label values this pass is about, on the CPU; set by the loop.
     """
@@ -36,6 +42,7 @@ class Sources:
         real: RealDataset,
         supply: Supply,
         embedder: Embedder,
+        learner: Learner,
         augmentation: Augmentation,
         seed: int,
         device: torch.device,
@@ -48,22 +55,26 @@ class Sources:
         self.classes = torch.arange(task.num_classes)
         self.data = real
         self._preprocess = task.preprocess.to(device, dtype)
-        self._seed = seed
+        self.seed = seed
         self._device = device
         self._dtype = dtype
         self.embedder = embedder
+        self.learner = learner
         self._drawn_at = -1
 
     def network(self) -> Embedder:
-        """Return this iteration's network, the same one for every pass over its classes."""
-        if self._drawn_at != self.iteration:
-            self.supply.draw(self._seed, self.iteration)
-            self._drawn_at = self.iteration
+        """Return this iteration's network to embed with, the same one for every pass over its classes."""
+        self._draw()
         return self.embedder
+
+    def classifier(self) -> Learner:
+        """Return this iteration's network to differentiate, the same one for every pass over its classes."""
+        self._draw()
+        return self.learner
 
     def siamese(self) -> Parameters:
         """Draw this iteration's augmentation: one row for each of ``classes``, on the CPU."""
-        stream = seeding.generator(self._seed, "augment", self.iteration)
+        stream = seeding.generator(self.seed, "augment", self.iteration)
         rows = self.augmentation.draw(self.task.num_classes, self.task.size, stream, shared_operator=False)
         return rows[self.classes]
 
@@ -89,11 +100,107 @@ class Sources:
         whole = self.supply.network.couples_samples
         part = len(index) if whole else max(1, passes) * self.embedder.chunk
         for chosen, owners in zip(index.split(part), owner.split(part), strict=True):
-            images = self._preprocess(self.data.unit(chosen).to(self._device, self._dtype))
-            yield self.augmentation(images, parameters[owners]), owners.to(self._device)
+            yield self.augmentation(self._prepared(chosen), parameters[owners]), owners.to(self._device)
 
-    def indices(self, label: int, per_class: int) -> Tensor:
+    def real_of(self, label: int, per_class: int, row: Parameters) -> Tensor:
+        """Draw real images of one class, preprocessed and augmented, [b, C, H, W].
+
+        Args:
+            label: of the class.
+            per_class: images without replacement; all of them where the class has fewer.
+            row: one row of parameters, shared by them all.
+        """
+        images = self._prepared(self.indices(label, per_class))
+        return self.augmentation(images, row[torch.zeros(len(images), dtype=torch.int64)])
+
+    def advance(self, synthetic: SyntheticSet) -> None:
+        """Train the supply's network, as it asks for, unless a new one is due. Called after every step."""
+        supply = self.supply
+        if isinstance(supply, Trained) and (self.iteration + 1) % supply.training.updates_per_network:
+            on_real = supply.training.on == "real"
+            supply.train(
+                self.learner, self._real_batches() if on_real else self._synthetic_batches(synthetic)
+            )
+
+    def _draw(self) -> None:
+        if self._drawn_at == self.iteration:
+            return
+        self._drawn_at = self.iteration
+        fresh, supply = self.supply.draw(self.seed, self.iteration), self.supply
+        if not isinstance(supply, Trained):
+            return
+        if fresh and supply.training.warm_up:
+            supply.train(self.learner, self._warm_up_batches(supply.training))
+        if supply.network.couples_samples and supply.training.batch_norm == "refreshed":
+            labels = range(self.task.num_classes)
+            index = torch.cat([self.indices(label, 16, "statistics") for label in labels])
+            supply.refresh(self._prepared(index))
+
+    def _synthetic_batches(self, synthetic: SyntheticSet) -> Iterator[Batch]:
+        """Yield shuffled batches of the synthetic set, epoch by epoch."""
+        training = self._training
+        with torch.no_grad():
+            images = synthetic.of(torch.arange(self.task.num_classes))
+        labels = torch.arange(len(images), device=images.device).repeat_interleave(images.shape[1])
+        images = images.flatten(0, 1)
+        for epoch in range(training.epochs):
+            stream = seeding.generator(self.seed, "inner", self.iteration, epoch)
+            order = torch.randperm(len(images), generator=stream)
+            for batch, rows in enumerate(order.split(training.batch_size)):
+                chosen = rows.to(images.device, non_blocking=images.is_cuda)
+                yield self._for_training(images[chosen], labels[chosen], self.iteration, epoch, batch)
+
+    def _real_batches(self) -> Iterator[Batch]:
+        """Yield real batches from one shuffled stream that goes on from iteration to iteration."""
+        training = self._training
+        count = -(-training.samples // training.batch_size)
+        yield from self._stream(training, "inner", self.iteration * count, count)
+
+    def _warm_up_batches(self, training: NetworkTraining) -> Iterator[Batch]:
+        """Yield epochs of real batches, a stream of their own for each network."""
+        count = training.warm_up * max(1, len(self.data) // training.batch_size)
+        network = self.iteration // training.updates_per_network
+        yield from self._stream(training, "warm-up", network * count, count)
+
+    def _stream(self, training: NetworkTraining, stream: str, start: int, count: int) -> Iterator[Batch]:
+        """Yield batches number ``start`` to ``start + count``; what is left at an epoch's end is dropped."""
+        size = min(training.batch_size, len(self.data))
+        per_epoch, shuffled, order = len(self.data) // size, -1, torch.empty(0)
+        for number in range(start, start + count):
+            epoch, batch = divmod(number, per_epoch)
+            if epoch != shuffled:
+                generator = seeding.generator(self.seed, stream, epoch)
+                shuffled, order = epoch, torch.randperm(len(self.data), generator=generator)
+            rows = order[batch * size : (batch + 1) * size].to(self.data.labels.device)
+            labels = self.data.labels[rows].to(self._device)
+            yield self._for_training(self._prepared(rows), labels, number)
+
+    def _for_training(self, images: Tensor, labels: Tensor, *number: int) -> Batch:
+        """Augment a batch, one operator for all and its parameters per image, and mix it where asked for."""
+        cutmix = self._training.cutmix
+        augmentation = self.augmentation.without("cutout") if cutmix else self.augmentation
+        if augmentation.operators:
+            stream = seeding.generator(self.seed, "inner-augment", *number)
+            images = augmentation(
+                images, augmentation.draw(len(images), self.task.size, stream, shared_operator=True)
+            )
+        if not cutmix:
+            return images, labels
+        stream = seeding.generator(self.seed, "inner-mix", *number)
+        mix = CutMix(probability=cutmix).draw(len(images), self.task.size, stream)
+        targets = F.one_hot(labels, self.task.num_classes).to(images.dtype)
+        return mix.images(images), mix.targets(targets)
+
+    @property
+    def _training(self) -> NetworkTraining:
+        assert self.supply.training is not None
+        return self.supply.training
+
+    def _prepared(self, index: Tensor) -> Tensor:
+        return self._preprocess(self.data.unit(index).to(self._device, self._dtype))
+
+    def indices(self, label: int, per_class: int, stream_name: str = "batches") -> Tensor:
         """Draw positions of real images of one class in ``data``, without replacement."""
         members = self.data.indices_of(label)
-        stream = seeding.generator(self._seed, "batches", self.iteration, label)
+        stream = seeding.generator(self.seed, stream_name, self.iteration, label)
         return members[torch.randperm(len(members), generator=stream)[:per_class].to(members.device)]

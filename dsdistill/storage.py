@@ -4,12 +4,13 @@
 node                      content
 ========================= ========================================================================
 ``/images``               float32, float16 or uint8 [N,C,H,W]; times the attribute ``scale`` it is in
-                          unit pixel space (0 black, 1 white, may exceed)
+                          unit pixel space (0 black, 1 white, may exceed); as stored, not decoded
 ``/labels``               int64 [N], class-major
 ``/soft_labels``          float32 [N,K] logits, only where learned
 ``/classes``              K names, UTF-8, in label order
 ``/preprocess/<tensor>``  what the student must see; the attribute ``kind`` says what it is
-``/decode``               attributes ``factor`` and ``mode`` of a multi-formation
+``/decode``               attributes ``factor``, ``mode`` and ``bound`` of a multi-formation (`Formation`);
+                          of plain images: ``factor`` 1 and ``mode`` "none"
 attributes of ``/``       ``format``, ``version``, ``sha256``, and what is known of the set's making
 ``/results/<n>``          an evaluation: JSON, with its own attribute ``sha256``
 ========================= ========================================================================
@@ -20,6 +21,7 @@ Text is UTF-8 of fixed length. ``sha256`` covers every data set and attribute bu
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -53,6 +55,7 @@ from dsdistill.data.preprocess import Preprocess, from_state
 from dsdistill.distilled import DistilledDataset, DistilledSet, Scalar
 from dsdistill.errors import UserError
 from dsdistill.files import check_folder, exclusive, reason, replace
+from dsdistill.formation import IDENTITY, Formation
 
 __all__ = [
     "FORMAT",
@@ -107,7 +110,9 @@ def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -
         for name, tensor in distilled.preprocess.state().items():
             create(preprocess, name, tensor.detach().cpu().numpy())
         decode = file.create_group("decode")
-        set_attributes(decode, factor=distilled.decode_factor, mode=distilled.decode_mode)
+        plain = {"factor": 1, "mode": "none"}
+        formation = distilled.formation
+        set_attributes(decode, **(plain if formation.is_identity else dataclasses.asdict(formation)))
         set_attributes(file, format=FORMAT, version=VERSION, **distilled.attributes)
         set_attributes(file, sha256=checksum(*contents(file)))
         stored = _distilled(file)
@@ -166,8 +171,7 @@ def _distilled(file: h5py.File) -> DistilledSet:
         classes=tuple(name.decode() for name in arrays["classes"]),
         preprocess=from_state(str(attributes["preprocess@kind"]), state),
         soft_labels=None if soft is None else torch.from_numpy(soft),
-        decode_factor=int(attributes["decode@factor"]),
-        decode_mode=str(attributes["decode@mode"]),
+        formation=_formation(attributes),
         attributes={
             path[1:]: value
             for path, value in attributes.items()
@@ -177,6 +181,14 @@ def _distilled(file: h5py.File) -> DistilledSet:
     if not _fits(distilled.preprocess, distilled.images[:1]):
         raise UserError("the preprocessing was made for images of another shape")
     return distilled
+
+
+def _formation(attributes: Mapping[str, Scalar]) -> Formation:
+    factor, mode = int(attributes["decode@factor"]), str(attributes["decode@mode"])
+    if (factor, mode) == (1, "none"):
+        return IDENTITY
+    bound = int(attributes.get("decode@bound", Formation.bound))
+    return Formation(factor=factor, mode=mode, bound=bound)  # type: ignore[arg-type]  # checked with the set
 
 
 def _fits(preprocess: Preprocess, images: Tensor) -> bool:
@@ -190,17 +202,19 @@ def load(
     path: str | Path,
     space: Literal["network", "unit"] = "network",
     labels: Literal["hard", "soft"] = "hard",
+    decode: bool = True,
 ) -> DistilledDataset:
     """Load a set, verified, as a torch data set: ``DataLoader(load("set.h5"), batch_size=256)``.
 
     Args:
         space: "network" for preprocessed images, which a student is trained on; "unit" for pixels.
         labels: "soft" for the learned logits in place of class indices.
+        decode: turn the stored images of a multi-formation into the training images they stand for.
 
     Raises:
         UserError: as `read`; or soft labels asked of a set without.
     """
-    return DistilledDataset(read(path), space, labels)
+    return DistilledDataset(read(path), space, labels, decode)
 
 
 # Results and description ------------------------------------------------------------------------------------
@@ -256,7 +270,9 @@ class Description:
     """What a file holds and what it costs; sizes are compressed bytes on disk."""
 
     classes: tuple[str, ...]
-    counts: tuple[int, ...]  # images of each class
+    counts: tuple[int, ...]  # stored images of each class
+    decoded: tuple[int, ...]  # training images of each class; those stored, unless it is a multi-formation
+    formation: Formation
     shape: tuple[int, ...]  # of an image: C, H, W
     dtype: str  # of the stored pixels
     preprocess: str
@@ -280,10 +296,13 @@ def describe(path: str | Path) -> Description:
         size = {
             name: node.id.get_storage_size() for name, node in file.items() if isinstance(node, h5py.Dataset)
         }
-        counts = Counter(distilled.labels.tolist())
+        per_class = Counter(distilled.labels.tolist())
+        counts = tuple(per_class[label] for label in range(len(distilled.classes)))
         return Description(
             classes=distilled.classes,
-            counts=tuple(counts[label] for label in range(len(distilled.classes))),
+            counts=counts,
+            decoded=tuple(map(distilled.formation.decoded, counts)),
+            formation=distilled.formation,
             shape=tuple(distilled.images.shape[1:]),
             dtype=str(file["images"].dtype),
             preprocess=distilled.preprocess.kind,

@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsdistill import seeding
 from dsdistill.data.real import Task
 from dsdistill.networks.base import Network
+from dsdistill.networks.learner import Learner
 from dsdistill.networks.registry import build
+from dsdistill.validation import FORBID_EXTRA
+
+Batch = tuple[Tensor, Tensor]
+"""Images [B, C, H, W] in network space; labels int64 [B] or probabilities [B, K]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkTraining:
+    """How a network is trained between the steps of the pixels that are matched with it.
+
+    The engine's augmentation is applied with parameters of its own for every image, without cutout where
+    CutMix is on.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    on: Literal["synthetic", "real"] = "synthetic"
+    """What it sees: the images being distilled (DC, DSA), or the real ones (IDC)."""
+    updates_per_network: Annotated[int, Ge(1)] = 1
+    """Steps of the pixels before a new network is drawn ("outer loop" in DC, "inner loop" in IDC)."""
+    epochs: Annotated[int, Ge(0)] = 1
+    """Passes over the synthetic set after each step of the pixels ("inner loop" in DC)."""
+    samples: Annotated[int, Ge(0)] = 0
+    """Real images seen after each step of the pixels, rounded up to whole batches ("n_data" in IDC)."""
+    warm_up: Annotated[int, Ge(0)] = 0
+    """Epochs of real data a new network sees before it is matched with ("early" in IDC)."""
+    lr: Annotated[float, Ge(0)] = 0.01
+    momentum: Annotated[float, Ge(0)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    batch_size: Annotated[int, Ge(1)] = 256
+    cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Probability that a batch is mixed."""
+    batch_norm: Literal["refreshed", "batch"] = "refreshed"
+    """Batch normalisation while matching: statistics refreshed by 16 real images a class and then fixed (DC,
+    DSA), or those of the batch at hand, one class's (IDC)."""
+
+    def images(self, synthetic: int) -> int:
+        """Return how many images it is trained on per step of the pixels; the set has ``synthetic``."""
+        return self.epochs * synthetic if self.on == "synthetic" else self.samples
 
 
 class Supply(ABC):
@@ -19,13 +63,18 @@ class Supply(ABC):
 
     ``network`` is one module that lives on the device and is given other weights at every draw, in place, so
     that whatever was compiled or captured around it serves them all.
+
+    Attributes:
+        network: the module.
+        training: how it is trained between steps of the pixels; None where it is not.
     """
 
     network: Network
+    training: NetworkTraining | None = None
 
     @abstractmethod
-    def draw(self, seed: int, iteration: int) -> None:
-        """Give ``network`` the weights of an iteration; they stay until the next draw."""
+    def draw(self, seed: int, iteration: int) -> bool:
+        """Give ``network`` the weights of an iteration; return whether they are fresh."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a resumed run needs beyond the seed, such as partly trained networks."""
@@ -46,15 +95,75 @@ class Fresh(Supply):
         self.task = task
         with seeding.fenced(0, "networks"):
             self.network = self._build().to(device).requires_grad_(False).eval()
-        # Dropout and its like stay off: they would draw from the global generator.
-        for module in self.network.modules():
-            if isinstance(module, _BatchNorm):
-                module.train()
+        normalise_by_batch(self.network, True)
 
     def _build(self) -> Network:
         return build(self.name, self.task.channels, self.task.size, self.task.num_classes)
 
-    def draw(self, seed: int, iteration: int) -> None:
+    def draw(self, seed: int, iteration: int) -> bool:
         """Re-initialise the network from stream "networks" of this iteration."""
         with seeding.fenced(seed, "networks", iteration):
             self.network.load_state_dict(self._build().state_dict())
+        return True
+
+
+class Trained(Fresh):
+    """One network that is trained between steps of the pixels and drawn anew every so many (DC, DSA, IDC)."""
+
+    training: NetworkTraining
+
+    def __init__(self, name: str, task: Task, device: torch.device, training: NetworkTraining) -> None:
+        super().__init__(name, task, device)
+        self.training = training
+        self.network.requires_grad_(True)
+        self._optimiser = self._sgd()
+
+    def draw(self, seed: int, iteration: int) -> bool:
+        """Re-initialise the network and forget its momentum where its time is up, else keep both."""
+        if iteration % self.training.updates_per_network:
+            return False
+        self._optimiser = self._sgd()
+        return super().draw(seed, iteration // self.training.updates_per_network)
+
+    def train(self, learner: Learner, batches: Iterable[Batch]) -> None:
+        """Take one step of SGD per batch. Dropout stays off: it would draw from the global generator."""
+        normalise_by_batch(self.network, True)
+        for images, targets in batches:
+            learner.loss(images, targets).backward()
+            self._optimiser.step()
+            self._optimiser.zero_grad()
+
+    def refresh(self, images: Tensor) -> None:
+        """Let batch normalisation see images [B, C, H, W] once, then keep its statistics."""
+        normalise_by_batch(self.network, True)
+        with torch.no_grad():
+            self.network(images)
+        normalise_by_batch(self.network, False)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return weights and momentum."""
+        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            momentum = self._optimiser.state.get(parameter, {}).get("momentum_buffer")
+            state |= {} if momentum is None else {f"momentum.{name}": momentum}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state returned by `state_dict`."""
+        self.network.load_state_dict({name: state[f"network.{name}"] for name in self.network.state_dict()})
+        for name, parameter in self.network.named_parameters():
+            if (momentum := state.get(f"momentum.{name}")) is not None:
+                self._optimiser.state[parameter]["momentum_buffer"] = momentum.clone()
+
+    def _sgd(self) -> torch.optim.SGD:
+        told = self.training
+        return torch.optim.SGD(
+            self.network.parameters(), told.lr, told.momentum, weight_decay=told.weight_decay, fused=True
+        )
+
+
+def normalise_by_batch(network: Network, mode: bool) -> None:
+    """Let batch normalisation read the statistics of the batch at hand, or those it keeps."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(mode)

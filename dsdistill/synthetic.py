@@ -11,75 +11,126 @@ from dsdistill import seeding
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
+from dsdistill.formation import IDENTITY, Formation, decode, mosaic
 
 Space = Literal["network", "unit"]
-Init = Literal["real", "noise", "kmeans"]
+Init = Literal["real", "noise", "kmeans", "mix"]
 
 
 class SyntheticSet(nn.Module):
     """The learnable images, class-major, with their fixed labels.
 
     Attributes:
-        images: parameter [K * ipc, C, H, W] in ``space``.
-        labels: buffer int64 [K * ipc]: ``ipc`` zeros, then ``ipc`` ones, …
-        ipc: images per class.
+        images: parameter [K * ipc, C, H, W] in ``space``, as they are stored.
+        labels: buffer int64 [K * ipc], of the stored images: ``ipc`` zeros, then ``ipc`` ones, …
+        ipc: stored images per class.
         space: where ``images`` live: "network" (standardised or whitened, as DC, DSA and DM optimise) or
             "unit" (0 black, 1 white, preprocessed on the way into a network).
+        formation: how stored images become training images, always in unit space, as from the file.
     """
 
     images: nn.Parameter
     labels: Tensor
 
-    def __init__(self, images: Tensor, classes: int, space: Space, preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        classes: int,
+        space: Space,
+        preprocess: Preprocess,
+        formation: Formation = IDENTITY,
+    ) -> None:
         super().__init__()
         self.ipc = len(images) // classes
         self.space = space
         self.preprocess = preprocess
+        self.formation = formation
+        self._beside: tuple[torch.device, torch.dtype, Preprocess] | None = None
         self.images = nn.Parameter(images)
         self.register_buffer("labels", torch.arange(classes).repeat_interleave(self.ipc))
 
+    @property
+    def decoded_per_class(self) -> int:
+        """Training images that the stored ones of a class become."""
+        return self.formation.decoded(self.ipc)
+
     def of(self, classes: Tensor) -> Tensor:
-        """Return the images of some classes as a network sees them, [class, image, C, H, W].
+        """Return the training images of some classes as a network sees them, [class, decoded, C, H, W].
 
         Args:
             classes: int64 [k], label values.
         """
         stored = self.images.unflatten(0, (-1, self.ipc))[classes]
-        if self.space == "network":
+        if self.space == "network" and self.formation.is_identity:
             return stored
-        preprocess = self.preprocess.to(stored.device, stored.dtype)
-        return preprocess(stored.flatten(0, 1)).unflatten(0, stored.shape[:2])
+        preprocess = self._preprocess_beside()
+        if self.space == "network":
+            stored = preprocess.inverse(stored.flatten(0, 1)).unflatten(0, stored.shape[:2])
+        decoded = decode(stored, self.formation)
+        return preprocess(decoded.flatten(0, 1)).unflatten(0, decoded.shape[:2])
 
     def unit_images(self) -> Tensor:
-        """Return all images in unit pixel space [K * ipc, C, H, W], detached; they may exceed [0, 1]."""
+        """Return the stored images in unit space [K * ipc, C, H, W], detached; they may exceed [0, 1]."""
         images = self.images.detach()
-        if self.space == "unit":
-            return images
-        return self.preprocess.to(images.device, images.dtype).inverse(images)
+        return images if self.space == "unit" else self._preprocess_beside().inverse(images)
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Bring the stored pixels back into [0, 1], in place; for sets learned in unit space.
+
+        Raises:
+            ValueError: the set lives in network space, where black and white are no bounds.
+        """
+        if self.space != "unit":
+            raise ValueError(f"pixels in {self.space} space are not clamped to [0, 1]")
+        self.images.clamp_(0, 1)
+
+    def _preprocess_beside(self) -> Preprocess:
+        """Return the preprocessing in the images' device and dtype, kept: inverting a ZCA takes a while."""
+        device, dtype = self.images.device, self.images.dtype
+        if self._beside is None or self._beside[:2] != (device, dtype):
+            self._beside = (device, dtype, self.preprocess.to(device, dtype))
+        return self._beside[2]
 
 
-def initialise(task: Task, real: RealDataset, ipc: int, init: Init, space: Space, seed: int) -> SyntheticSet:
+def initialise(
+    task: Task,
+    real: RealDataset,
+    ipc: int,
+    init: Init,
+    space: Space,
+    seed: int,
+    formation: Formation = IDENTITY,
+) -> SyntheticSet:
     """Make the set a run starts from.
 
     Args:
         task: what is distilled.
         real: the training images.
-        ipc: images per class, at least 1 and at most the size of the smallest class.
+        ipc: stored images per class, at least 1 and at most the size of the smallest class.
         init: "real" copies random images of the class; "kmeans" copies the real image nearest to each of
             ``ipc`` k-means centres of the class's pixels; "noise" draws N(0, 1) in network space, or
-            N(0.5, 0.25²) clamped to [0, 1] in unit space.
+            N(0.5, 0.25²) clamped to [0, 1] in unit space; "mix" (IDC) fills the tiles of each image with
+            random images of the class, shrunk, ``ipc * formation.factor**2`` of them (IDC's code takes the
+            first ones of the class instead). At factor 1 "mix" is "real".
         space: pixel space of the learnable images.
         seed: of the run; this draws from its stream "init".
+        formation: how stored images become training images.
 
     Raises:
-        UserError: IPC below 1 or above the size of a class.
+        UserError: IPC below 1, a class of fewer images than are needed, or a formation that does not fit.
     """
+    formation.check(task.size)
     if ipc < 1:
         raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
+    needed = ipc * formation.factor**2 if init == "mix" else ipc
     smallest = int(real.counts.argmin())
-    if ipc > real.counts[smallest]:
+    if needed > real.counts[smallest]:
+        asked = (
+            f"IPC {ipc}" if needed == ipc else f"init 'mix' at IPC {ipc} takes {needed} images a class, which"
+        )
         raise UserError(
-            f"IPC {ipc} is more than the {int(real.counts[smallest])} training images of class "
+            f"{asked} is more than the {int(real.counts[smallest])} training images of class "
             f"{task.classes[smallest]!r}; choose a smaller --ipc"
         )
     if init == "noise":
@@ -88,18 +139,21 @@ def initialise(task: Task, real: RealDataset, ipc: int, init: Init, space: Space
         if space == "unit":
             images = (images / 4 + 0.5).clamp(0, 1)
     else:
-        choose = _random_images if init == "real" else _nearest_to_centres
-        chosen = torch.cat([choose(real, label, ipc, seed) for label in range(task.num_classes)])
-        images = real.unit(chosen)
+        choose = _nearest_to_centres if init == "kmeans" else _random_images
+        made = []
+        for label in range(task.num_classes):
+            images = real.unit(choose(real, label, needed, seed))
+            made.append(mosaic(images, formation.factor) if init == "mix" else images)
+        images = torch.cat(made)
         if space == "network":
             images = task.preprocess(images)
-    return SyntheticSet(images.contiguous(), task.num_classes, space, task.preprocess)
+    return SyntheticSet(images.contiguous(), task.num_classes, space, task.preprocess, formation)
 
 
-def _random_images(real: RealDataset, label: int, ipc: int, seed: int) -> Tensor:
+def _random_images(real: RealDataset, label: int, count: int, seed: int) -> Tensor:
     members = real.indices_of(label)
     order = torch.randperm(len(members), generator=seeding.generator(seed, "init", label))
-    return members[order[:ipc]]
+    return members[order[:count]]
 
 
 def _nearest_to_centres(real: RealDataset, label: int, ipc: int, seed: int) -> Tensor:

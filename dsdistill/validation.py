@@ -49,7 +49,12 @@ def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known: list[str]) -> UserError:
     # A misspelt key comes first: it is why the right one is missing.
     first = min(error.errors(), key=lambda each: each["type"] not in _EXTRA)
-    key = _key(first["loc"])
+    key = _key(first["loc"], known)
+    if first["type"] == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in first["ctx"]["expected_tags"].split(",")]
+        return unknown(
+            f"{what} '{key}.{first['ctx']['discriminator'].strip(chr(39))}'", first["ctx"]["tag"], tags
+        )
     if first["type"] in _EXTRA:
         written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
         return unknown(what, written, known)
@@ -59,13 +64,22 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
         inside = next((full for full in known if full.startswith(f"{key}.")), key)
         given = first["input"]
         return UserError(f"{what} {key!r} is a table, not {given!r}; give its keys, such as {inside}")
-    same = [each["msg"] for each in error.errors() if _key(each["loc"]) == key]  # one per branch of a union
+    same = [
+        each["msg"] for each in error.errors() if _key(each["loc"], known) == key
+    ]  # one per branch of a union
     reasons = " or ".join(message[:1].lower() + message[1:] for message in same)
     return UserError(f"{what} {key!r} is {first['input']!r}: {reasons}")
 
 
-def _key(location: tuple[int | str, ...]) -> str:
+def _key(location: tuple[int | str, ...], known: list[str]) -> str:
     """Join where an error is, without the branches of unions that pydantic names in between."""
     types = ("float", "int", "bool", "str")
-    parts = (str(part) for part in location)
-    return ".".join(part for part in parts if part not in types and not {"[", "-"} & set(part))
+    parts = [str(part) for part in location]
+    key = ""
+    for position, part in enumerate(parts):
+        longer = f"{key}.{part}" if key else part
+        last = position == len(parts) - 1
+        branch = part in types or {"[", "-"} & set(part)
+        if not branch and (last or any(each == longer or each.startswith(f"{longer}.") for each in known)):
+            key = longer
+    return key

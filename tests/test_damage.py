@@ -64,7 +64,12 @@ def test_a_newer_version_says_how_to_upgrade(tmp_path: Path) -> None:
 def test_a_sound_file_with_unsound_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     for change, message in (
-        ({"decode__factor": 2}, "cannot decode"),
+        ({"decode__factor": 2}, "mode 'none'"),
+        ({"decode__factor": 2, "decode__mode": "up"}, "mode 'up'"),
+        ({"decode__factor": 0}, "factor 0"),
+        ({"decode__factor": 9, "decode__mode": "single"}, "choose a smaller factor"),
+        ({"decode__factor": "x"}, "damaged"),
+        ({"decode__mode": 1}, "mode '1'"),
         ({"preprocess__kind": "magic"}, ""),
         ({"images__scale": "x"}, "damaged"),
         ({"version": "one"}, "damaged"),

@@ -8,11 +8,13 @@ import torch
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.distiller import Distiller, OptimiserConfig
+from dsdistill.distiller import Distiller
 from dsdistill.engines import DistributionEngine
 from dsdistill.networks.embedder import Embedder
+from dsdistill.networks.learner import Learner
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
 from dsdistill.sources import Sources
+from dsdistill.stepping import OptimiserConfig
 from dsdistill.synthetic import SyntheticSet, initialise
 from tests.reference.dm import distribution_matching_loss
 
@@ -41,7 +43,8 @@ def loop(
     supply = engine.networks(network, task, CPU)
     supply.network.double()
     embedder = Embedder(supply.network, task.size, CPU, chunk=4)
-    sources = Sources(task, real, supply, embedder, Augmentation(), 0, CPU, torch.float64)
+    learner = Learner(supply.network, task.size, CPU)
+    sources = Sources(task, real, supply, embedder, learner, Augmentation(), 0, CPU, torch.float64)
     return Distiller(engine, synthetic.double(), sources, OptimiserConfig(), 3, class_chunk)
 
 

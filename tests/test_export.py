@@ -15,6 +15,7 @@ from dsdistill import picture, storage
 from dsdistill.data.preprocess import Standardise, from_state
 from dsdistill.errors import UserError
 from dsdistill.export import export_png, export_pt
+from dsdistill.formation import Formation, decode
 from dsdistill.storage import DistilledSet
 
 
@@ -145,6 +146,21 @@ def test_pt_of_a_whitened_set(tmp_path: Path) -> None:
     assert "soft_labels" not in content
     whitened = (distilled.images.flatten(1) - content["mean"]) @ content["matrix"]
     torch.testing.assert_close(content["images"].flatten(1), whitened)
+
+
+def test_a_multi_formation_is_decoded_in_pt_and_stored_in_png(tmp_path: Path) -> None:
+    soft, formation = torch.arange(18.0).reshape(6, 3), Formation(factor=2)
+    distilled = written(tmp_path / "set.h5", soft_labels=soft, formation=formation)
+    export_pt(tmp_path / "set.h5", tmp_path / "set.pt", space="unit")
+    content = torch.load(tmp_path / "set.pt", weights_only=True)
+    assert content["labels"].tolist() == [0] * 8 + [1] * 12 + [2] * 4
+    assert torch.equal(content["images"][8:20], decode(distilled.images[2:5], formation))
+    assert torch.equal(content["soft_labels"][8:11], soft[2:5])
+
+    assert "export a .pt" in export_png(tmp_path / "set.h5", tmp_path / "out")
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 6
+    written(tmp_path / "set.h5")
+    assert "export a .pt" not in export_png(tmp_path / "set.h5", tmp_path / "plain")
 
 
 def test_pt_refusals(tmp_path: Path) -> None:

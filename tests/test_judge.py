@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -19,9 +20,10 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.judge import judge
 from dsdistill.evaluation.run import evaluate
+from dsdistill.formation import Formation
 from dsdistill.seeding import generator
 from dsdistill.selection import random_selection
-from dsdistill.storage import DistilledSet
+from dsdistill.storage import DistilledDataset, DistilledSet
 from tests.evaluation_helpers import NETWORK, PACKAGE, PREPROCESS, SIZE, distilled, real, task, tiny
 
 # The judge --------------------------------------------------------------------------------------------------
@@ -47,12 +49,37 @@ def test_judge_rows() -> None:
         ("mlp", "random"),
     ]
     for row in rows:
-        assert (row.protocol, row.images, len(row.values)) == ("dm", 9, 3)
+        assert (row.protocol, row.images, row.decoded, len(row.values)) == ("dm", 9, 9, 3)
         assert row.mean == pytest.approx(sum(row.values) / 3)
         assert row.std == pytest.approx(statistics.stdev(row.values))
         assert 0 <= min(row.values) <= max(row.values) <= 100
     assert seen[-1][1] == seen[-1][2] == 4 * 3 * 5 * 3
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
+def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_as_are_stored() -> None:
+    seen: list[tuple[str, int, int]] = []
+    data = real(3, seed=5)
+    whole = DistilledSet(
+        data.unit(slice(None)), data.labels, data.classes, PREPROCESS, formation=Formation(factor=2)
+    )
+    rows = judge(
+        DistilledDataset(whole),
+        task(),
+        real(30),
+        real(40, 1, "test"),
+        tiny(),
+        [NETWORK, "mlp"],
+        progress=lambda what, done, total: seen.append((what, done, total)),
+    )
+    assert [(row.set, row.images, row.decoded) for row in rows] == [
+        ("distilled", 9, 36),
+        ("random", 9, 9),
+    ] * 2
+    # five epochs of batches of four, two students: 9 batches of decoded images, 3 of real ones, two networks
+    assert {total for _, _, total in seen} == {5 * 2 * (9 + 3) * 2}
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1][1] == seen[-1][2]
 
 
 def test_judge_is_deterministic_whatever_else_is_judged() -> None:
@@ -156,6 +183,14 @@ def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> 
     assert [row["values"] for row in stored] == [row["values"] for row in written["rows"]]
     assert stored[0]["dataset"] == "digits"
     assert storage.load(digits_file).classes  # still verifies
+
+
+def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    storage.write(path, dataclasses.replace(storage.read(digits_file), formation=Formation(factor=2)))
+    report = evaluate(path, repeats=1, epochs=1, device="cpu")
+    assert [(row["images"], row["decoded"]) for row in storage.results(path)] == [(20, 80), (20, 20)]
+    assert list(report.table().columns[2].cells) == ["20 → 80 decoded", "20"]
 
 
 def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:

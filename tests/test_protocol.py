@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
@@ -13,25 +14,62 @@ from tests.evaluation_helpers import PACKAGE
 
 
 @pytest.mark.parametrize(
-    ("name", "epochs", "drop", "augmentation"),
+    ("name", "epochs", "lower_from", "augmentation"),
     [
-        ("dc", 300, 151, "none"),
-        ("dsa", 1000, 501, "color_crop_cutout_flip_scale_rotate"),
-        ("dm", 1000, 501, "color_crop_cutout_flip_scale_rotate"),
+        ("dc", 300, 152, "none"),
+        ("dsa", 1000, 502, "color_crop_cutout_flip_scale_rotate"),
+        ("dm", 1000, 502, "color_crop_cutout_flip_scale_rotate"),
     ],
 )
-def test_published_protocols(name: str, epochs: int, drop: int, augmentation: str) -> None:
+def test_published_protocols(name: str, epochs: int, lower_from: int, augmentation: str) -> None:
     protocol = load_protocol(name)
     assert protocol.name == name
-    assert (protocol.epochs, protocol.drop_epoch, protocol.drop_factor) == (epochs, drop, 0.1)
-    assert (protocol.lr, protocol.momentum, protocol.weight_decay) == (0.01, 0.9, 5e-4)
+    assert (protocol.epochs, protocol.epochs_run, protocol.drop_factor) == (epochs, epochs + 1, 0.1)
+    assert (protocol.milestones, protocol.schedule) == (
+        (lower_from,),
+        "restart",
+    )  # ⌊E/2⌋ + 1 is the last before
+    assert (protocol.optimiser, protocol.lr, protocol.momentum) == ("sgd", 0.01, 0.9)
+    assert (protocol.weight_decay, protocol.cutmix) == (5e-4, 0)
     assert (protocol.student, protocol.batch_size) == ("convnet", 256)
     assert (protocol.augmentation, protocol.augmentation_rule) == (augmentation, "single")
     assert not protocol.align_corners
 
 
+def test_published_idc() -> None:
+    protocol = load_protocol("idc")
+    assert (protocol.epochs_run, protocol.schedule, protocol.milestones) == (1000, "steps", (666, 833))
+    assert (protocol.optimiser, protocol.lr, protocol.momentum) == ("sgd", 0.01, 0.9)
+    assert (protocol.weight_decay, protocol.drop_factor, protocol.batch_size) == (5e-4, 0.2, 64)
+    assert (protocol.cutmix, protocol.cutmix_beta) == (0.5, 1)
+    assert (protocol.augmentation, protocol.augmentation_rule) == ("color_crop_flip_scale_rotate", "idc")
+    assert not protocol.align_corners
+
+
+def test_milestones_are_those_of_integer_arithmetic() -> None:
+    idc = load_protocol("idc")
+    for epochs in range(1, 3001):
+        protocol = dataclasses.replace(idc, epochs=epochs)
+        assert protocol.milestones == (2 * epochs // 3, 5 * epochs // 6)
+    assert load_protocol("idc", drop_at=(0.8, 0.2, 0.6, 0.4), epochs=2000).milestones == (
+        400,
+        800,
+        1200,
+        1600,
+    )
+    assert load_protocol("dm", drop_at=(), epochs=5).milestones == ()
+
+
+@pytest.mark.parametrize("schedule", ["restart", "steps"])
+def test_decay_counts_the_drops_so_far(schedule: str) -> None:
+    protocol = load_protocol("dm", schedule=schedule, drop_at=(0.5, 0.25), epochs=8)
+    decays = [protocol.decay(epoch) for epoch in range(protocol.epochs_run)]
+    expected = {"restart": [1] * 4 + [0.1] * 2 + [0.01] * 3, "steps": [1] * 2 + [0.1] * 2 + [0.01] * 4}
+    assert decays == pytest.approx(expected[schedule])
+
+
 def test_protocols_ship_with_a_source() -> None:
-    assert protocol_names() == ["dc", "dm", "dsa"]
+    assert protocol_names() == ["dc", "dm", "dsa", "idc"]
     assert all("arXiv" in load_protocol(name).source for name in protocol_names())
 
 
@@ -60,6 +98,12 @@ def test_own_protocol_file_and_overrides(tmp_path: Path) -> None:
         ("lr = -1.0", "'lr' is -1.0"),
         ('augmentation = "crop_fl1p"', "did you mean 'flip'"),
         ('augmentation_rule = "singel"', "augmentation_rule"),
+        ("drop_at = 0.5", "'drop_at' is 0.5: .*valid tuple"),
+        ("drop_at = [0.5, 1.5]", "drop_at.1' is 1.5"),
+        ('schedule = "cosine"', "'schedule' is 'cosine'"),
+        ('optimiser = "adam"', "'optimiser' is 'adam'"),
+        ("cutmix = 2.0", "'cutmix' is 2.0"),
+        ("cutmix_beta = 0", "'cutmix_beta' is 0"),
         ("epochs = ", "not TOML"),
     ],
 )

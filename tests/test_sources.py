@@ -11,6 +11,7 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks.base import Network
 from dsdistill.networks.embedder import Embedder
+from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
 from dsdistill.supply import Fresh
 
@@ -22,7 +23,8 @@ def sources(network: str) -> Sources:
     pixels = torch.randint(0, 256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     real = RealDataset("toy", "train", pixels, torch.arange(20) % 2, TASK.classes)
     supply = Fresh(network, TASK, CPU)
-    return Sources(TASK, real, supply, Embedder(supply.network, 8, CPU, chunk=2), Augmentation(), 0, CPU)
+    embedder, learner = Embedder(supply.network, 8, CPU, chunk=2), Learner(supply.network, 8, CPU)
+    return Sources(TASK, real, supply, embedder, learner, Augmentation(), 0, CPU)
 
 
 @pytest.mark.parametrize(("network", "parts"), [("convnet2-w8", [6, 6, 4]), ("convnet2-w8-batch", [16])])

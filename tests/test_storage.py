@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from dsdistill import storage
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
+from dsdistill.formation import Formation, Mode, decode
 from dsdistill.storage import DistilledSet
 from tests.storage_helpers import make, same, standardise, zca
 
@@ -89,6 +90,30 @@ def test_one_class_and_absent_classes(tmp_path: Path) -> None:
     ):
         storage.write(tmp_path / "set.h5", distilled)
         assert same(storage.read(tmp_path / "set.h5"), distilled)
+
+
+@pytest.mark.parametrize("mode", ["single", "multi", "bound"])
+def test_a_multi_formation_survives(tmp_path: Path, mode: Mode) -> None:
+    path = tmp_path / "set.h5"
+    distilled = make(formation=Formation(factor=3, mode=mode, bound=17))
+    assert storage.write(path, distilled) == 0.0
+    assert same(storage.read(path), distilled)
+    with h5py.File(path) as file:
+        assert {name: file["decode"].attrs[name] for name in file["decode"].attrs} == {
+            "factor": 3,
+            "mode": mode.encode(),
+            "bound": 17,
+        }
+    found = storage.describe(path)
+    assert found.formation == distilled.formation
+    assert (found.counts, found.decoded) == ((4, 4, 4), (distilled.formation.decoded(4),) * 3)
+
+
+def test_factor_one_is_written_as_plain_images(tmp_path: Path) -> None:
+    storage.write(tmp_path / "a.h5", make())
+    storage.write(tmp_path / "b.h5", make(formation=Formation(mode="multi")))
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert storage.describe(tmp_path / "a.h5").decoded == (4, 4, 4)
 
 
 def test_same_set_same_bytes(tmp_path: Path) -> None:
@@ -173,7 +198,8 @@ def test_golden_file_of_version_1() -> None:
         ({"classes": ()}, "0 classes"),
         ({"soft_labels": torch.zeros(12, 4)}, r"float32 \[12,3\]"),
         ({"soft_labels": torch.full((12, 3), torch.inf)}, "not finite"),
-        ({"decode_factor": 2, "decode_mode": "up"}, "multi-formation"),
+        ({"formation": Formation(factor=9)}, "smaller factor"),
+        ({"formation": Formation(factor=0)}, "factor 0"),
     ],
 )
 def test_a_set_that_makes_no_sense_is_refused(fields: dict, message: str) -> None:
@@ -344,3 +370,35 @@ def test_space_and_soft_labels(tmp_path: Path) -> None:
         storage.load(tmp_path / "set.h5", labels="soft")
     with pytest.raises(UserError, match="unknown space"):
         storage.load(tmp_path / "set.h5", space="pixel")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["single", "multi", "bound"])
+@pytest.mark.parametrize("whitened", [False, True])
+def test_a_multi_formation_is_decoded_class_by_class(tmp_path: Path, mode: Mode, whitened: bool) -> None:
+    path, formation = tmp_path / "set.h5", Formation(factor=3, mode=mode, bound=12)
+    labels = torch.tensor([0] * 5 + [2] * 7)  # one class has none
+    soft = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
+    preprocess = zca(3 * 8 * 8) if whitened else standardise(3)
+    distilled = make(labels=labels, soft_labels=soft, preprocess=preprocess, formation=formation)
+    storage.write(path, distilled)
+    decoded = torch.cat([decode(distilled.images[rows], formation) for rows in (slice(5), slice(5, 12))])
+
+    pixels = storage.load(path, space="unit", labels="soft")
+    assert torch.equal(pixels.images, decoded)
+    counts = [formation.decoded(5), formation.decoded(7)]
+    assert pixels.labels.tolist() == [0] * counts[0] + [2] * counts[1]
+    assert (pixels.stored.tolist(), pixels.formation, len(pixels)) == ([5, 0, 7], formation, sum(counts))
+    origins = torch.cat([formation.origins(5), 5 + formation.origins(7)])
+    assert pixels.soft_labels is not None
+    assert torch.equal(pixels.soft_labels, soft[origins])
+    assert torch.equal(pixels[len(pixels) - 1][1], soft[origins[-1]])
+
+    seen = storage.load(path)
+    torch.testing.assert_close(seen.images, preprocess(decoded))
+    assert seen[0][1] == 0
+
+    stored = storage.load(path, space="unit", labels="soft", decode=False)
+    assert torch.equal(stored.images, distilled.images)
+    assert torch.equal(stored.labels, labels)
+    assert torch.equal(stored[11][1], soft[11])
+    assert (stored.stored.tolist(), stored.formation) == ([5, 0, 7], formation)

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from dsdistill.augment.dsa import Augmentation
+from dsdistill.augment.mix import CutMix
 from dsdistill.errors import UserError
 from dsdistill.evaluation.cohorts import CPU, Cohorts, Execution, Single, Stacked, stackable
 from dsdistill.evaluation.judge import judge
+from dsdistill.evaluation.protocol import Protocol, load_protocol
 from dsdistill.evaluation.students import HeldOut, accuracies, fit, train_student, train_students
 from dsdistill.seeding import generator
 from tests.evaluation_helpers import (
@@ -80,6 +83,102 @@ def test_momentum_restarts_at_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
     per_epoch = 3  # 9 images in batches of 4: the short one is kept
     assert len(steps) == 7 * per_epoch
     assert made == [(0, 0.05), (5 * per_epoch, pytest.approx(0.005))]  # epochs 0 … 4 at the full rate
+
+
+def idc(**changes: object) -> Protocol:
+    values = {"epochs": 7, "batch_size": 4, "lr": 0.05, "weight_decay": 0.01}
+    return load_protocol("idc", **{**values, **changes})
+
+
+# AdamW divides what is only rounding noise, the gradient of a bias before a normalisation, by its own size.
+CLOSE = {"sgd": 1e-11, "adamw": 1e-7}
+
+
+def plain_idc(
+    repeat: int, images: Tensor, labels: Tensor, protocol: Protocol, seed: int
+) -> tuple[Tensor, list[float]]:
+    """Train ``fresh(repeat)`` by the reference loop; returns its weights and the rates it used."""
+    augmentation = protocol.augmentation_for(mirror=True)
+    cutmix = CutMix(probability=protocol.cutmix, beta=protocol.cutmix_beta)
+
+    def augment(x: Tensor, epoch: int, batch: int) -> Tensor:
+        source = generator(seed, "student-augment", repeat, epoch, batch)
+        return augmentation(x, augmentation.draw(len(x), SIZE, source, shared_operator=True))
+
+    def box(count: int, epoch: int, batch: int) -> tuple[slice, slice, Tensor, float]:
+        mix = cutmix.draw(count, SIZE, generator(seed, "student-mix", repeat, epoch, batch))
+        rows, columns = slice(*mix.rows[0].tolist()), slice(*mix.columns[0].tolist())
+        return rows, columns, mix.partner, mix.kept[0].item()
+
+    network = fresh(repeat).double()
+    options = {"lr": 0.05, "weight_decay": 0.01, "foreach": False}
+    if protocol.optimiser == "adamw":
+        optimiser: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), **options)
+    else:
+        optimiser = torch.optim.SGD(network.parameters(), momentum=0.9, **options)
+    rates = reference.train_in_steps(
+        network,
+        images,
+        labels,
+        optimiser,
+        epochs=7,
+        batch_size=4,
+        factor=0.2,
+        order=lambda epoch: torch.randperm(len(images), generator=generator(seed, "students", repeat, epoch)),
+        augment=augment,
+        box=box,
+    )
+    return weights(network), rates
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_idc_student_equals_the_plain_loop(optimiser: str, beta: float) -> None:
+    protocol = idc(optimiser=optimiser, cutmix_beta=beta)
+    images, labels = training_set(dtype=torch.float64)
+    expected, rates = plain_idc(2, images, labels, protocol, seed=7)
+    assert rates == pytest.approx([0.05] * 4 + [0.01] + [0.002] * 2)  # 7 epochs, drops before 14//3 and 35//6
+    augmentation = protocol.augmentation_for(mirror=True)
+    ours = train_student(fresh(2).double(), images, labels, protocol, augmentation, seed=7, repeat=2)
+    torch.testing.assert_close(weights(ours), expected, rtol=0, atol=CLOSE[optimiser])
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_stacked_idc_students_equal_the_plain_loop(optimiser: str) -> None:
+    protocol, repeats = idc(optimiser=optimiser), [4, 5, 6]
+    sets = [training_set(seed, torch.float64) for seed in range(3)]
+    stacked = Stacked([fresh(repeat).double() for repeat in repeats], Execution())
+    augmentation = protocol.augmentation_for(mirror=True)
+    fit(stacked, sets, repeats, protocol, augmentation, 0, None, Execution(), lambda done, total: None)
+    for i, (images, labels) in enumerate(sets):
+        expected, _ = plain_idc(repeats[i], images, labels, protocol, seed=0)
+        ours = torch.cat([p.detach()[i].flatten() for p in stacked.parameters])
+        torch.testing.assert_close(ours, expected, rtol=0, atol=CLOSE[optimiser])
+
+
+def test_soft_labels_are_mixed_as_probabilities() -> None:
+    """Logits so far apart that they are one-hot train the student that their labels do."""
+    protocol = idc(cutmix=1.0)
+    images, labels = training_set(dtype=torch.float64)
+    trained = [
+        weights(
+            train_student(fresh(0).double(), images, targets, protocol, Augmentation(operators=()), seed=0)
+        )
+        for targets in (labels, 1e4 * torch.nn.functional.one_hot(labels, CLASSES).double())
+    ]
+    torch.testing.assert_close(*trained, rtol=0, atol=1e-11)
+
+
+def test_a_cohort_knows_its_classes() -> None:
+    """Also where no image has the last label, and where the classifier is more than a linear layer."""
+    network = fresh(0)
+    assert Stacked([network, fresh(1)], Execution()).classes == CLASSES
+    network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), network.classifier)
+    assert Single(network, Execution()).classes == CLASSES
+    images, labels = training_set()
+    some = labels < CLASSES - 1
+    train_student(network, images[some], labels[some], idc(), Augmentation(operators=()), seed=0)
+    assert weights(network).isfinite().all()
 
 
 def test_accuracy_pads_the_last_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +257,8 @@ def test_what_can_be_stacked() -> None:
         judge(distilled(), task(), real(9), real(9), tiny(), ["convnet2-w8-batch"], stack=True)
 
 
-def test_refilled_cohorts_never_recompile() -> None:
+@pytest.mark.parametrize("cutmix", [0.0, 0.5])
+def test_refilled_cohorts_never_recompile(cutmix: float) -> None:
     """Two sets, three students each, two batch shapes: each piece of code is compiled once per shape."""
     compiled: list[tuple[int, ...]] = []
 
@@ -170,7 +270,7 @@ def test_refilled_cohorts_never_recompile() -> None:
         def prepared(self, function):  # type: ignore[no-untyped-def]
             return torch.compile(function, dynamic=False, backend=backend)
 
-    protocol = tiny(repeats=3, epochs=2)
+    protocol = tiny(repeats=3, epochs=2, cutmix=cutmix)
     augmentation = protocol.augmentation_for(mirror=False)
     cohorts, plain = Cohorts(Recording()), Cohorts(Execution())
     for seed in (5, 6):

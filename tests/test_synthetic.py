@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsdistill.data.preprocess import Standardise
+from dsdistill.data.preprocess import ZCA, Preprocess, Standardise
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.distilled import DistilledDataset, DistilledSet
 from dsdistill.errors import UserError
+from dsdistill.formation import Formation, Mode, decode, mosaic
 from dsdistill.synthetic import Init, Space, SyntheticSet, initialise
 
 PREPROCESS = Standardise.of((0.4,), (0.2,))
@@ -47,7 +49,7 @@ def copied(images: Tensor, ipc: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("init", ["real", "noise", "kmeans"])
+@pytest.mark.parametrize("init", ["real", "noise", "kmeans", "mix"])
 @pytest.mark.parametrize("space", ["network", "unit"])
 def test_shapes_labels_and_seeds(init: Init, space: Space) -> None:
     synthetic = initialise(*clusters(), 3, init, space, 0)
@@ -114,3 +116,89 @@ def test_ipc_must_fit(init: Init) -> None:
         start(init, 0)
     with pytest.raises(UserError, match=r"15 training images of class 'one'"):
         start(init, 16)
+
+
+# Multi-formation --------------------------------------------------------------------------------------------
+
+TWO = Formation(factor=2)
+
+
+@pytest.mark.parametrize("space", ["network", "unit"])
+def test_mix_at_factor_one_is_real(space: Space) -> None:
+    assert torch.equal(start("mix", 3, space), start("real", 3, space))
+
+
+def test_mix_fills_tiles_with_images_of_the_class() -> None:
+    made = initialise(*clusters(), 3, "mix", "unit", 0, TWO).images.detach()
+    whole = start("real", 12)
+    copied(whole, 12)
+    for label in (0, 1):
+        assert torch.equal(made[3 * label : 3 * label + 3], mosaic(whole[12 * label : 12 * label + 12], 2))
+    in_network = initialise(*clusters(), 3, "mix", "network", 0, TWO).images.detach()
+    torch.testing.assert_close(in_network, PREPROCESS(made))
+
+
+def test_real_at_a_factor_keeps_whole_images() -> None:
+    assert torch.equal(initialise(*clusters(), 3, "real", "unit", 0, TWO).images, start("real"))
+
+
+def test_a_formation_must_fit() -> None:
+    initialise(*clusters(), 15, "real", "unit", 0, TWO)
+    with pytest.raises(
+        UserError, match=r"'mix' at IPC 4 takes 16 images a class.*15 training images of class"
+    ):
+        initialise(*clusters(), 4, "mix", "unit", 0, TWO)
+    with pytest.raises(UserError, match="smaller factor"):
+        initialise(*clusters(), 1, "noise", "unit", 0, Formation(factor=5))
+
+
+def whitening(size: int) -> ZCA:
+    shape = (40, 1, size, size)
+    return ZCA.fit(
+        torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    )
+
+
+@pytest.mark.parametrize("preprocess", [PREPROCESS, whitening(5)], ids=["standardise", "zca"])
+@pytest.mark.parametrize("space", ["network", "unit"])
+@pytest.mark.parametrize("mode", ["single", "multi", "bound"])
+def test_the_file_decodes_into_what_networks_saw(preprocess: Preprocess, space: Space, mode: Mode) -> None:
+    formation = Formation(factor=3, mode=mode, bound=13)  # 5 pixels a side: padded
+    pixels = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
+    learned = pixels if space == "unit" else preprocess(pixels)
+    synthetic = SyntheticSet(learned, 2, space, preprocess, formation)
+    both = synthetic.of(torch.tensor([0, 1]))
+    assert synthetic.decoded_per_class == formation.decoded(3)
+    assert both.shape == (2, synthetic.decoded_per_class, 1, 5, 5)
+    expected = preprocess(decode(pixels.view(2, 3, 1, 5, 5), formation).flatten(0, 1))
+    torch.testing.assert_close(both.flatten(0, 1), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(synthetic.of(torch.tensor([1])), both[1:])
+
+    made = DistilledSet(synthetic.unit_images(), synthetic.labels, ("a", "b"), preprocess, None, formation)
+    read = DistilledDataset(made)
+    torch.testing.assert_close(read.images, both.detach().flatten(0, 1))
+    assert torch.equal(read.labels, torch.arange(2).repeat_interleave(synthetic.decoded_per_class))
+
+    both.square().sum().backward()
+    assert synthetic.images.grad is not None
+    assert synthetic.images.grad.isfinite().all()
+    assert (synthetic.images.grad != 0).all()
+
+
+def test_preprocessing_follows_the_images() -> None:
+    synthetic = SyntheticSet(PREPROCESS(start("real")), 2, "network", PREPROCESS, TWO)
+    single = synthetic.of(torch.tensor([0, 1])).detach()
+    double = synthetic.double().of(torch.tensor([0, 1])).detach()
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), single)
+    assert set(synthetic.state_dict()) == {"images", "labels"}
+
+
+def test_clamping_unit_pixels() -> None:
+    pixels = torch.linspace(-0.5, 1.5, 32).view(2, 1, 4, 4)
+    synthetic = SyntheticSet(pixels.clone(), 2, "unit", PREPROCESS)
+    synthetic.clamp_()
+    assert torch.equal(synthetic.images.detach(), pixels.clamp(0, 1))
+    assert synthetic.images.requires_grad
+    with pytest.raises(ValueError, match="network space"):
+        SyntheticSet(pixels, 2, "network", PREPROCESS).clamp_()

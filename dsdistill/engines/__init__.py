@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dsdistill.engines.base import Engine
 from dsdistill.engines.distribution import DistributionEngine
+from dsdistill.engines.gradient import GradientEngine
 
-ENGINES: dict[str, type[Engine]] = {"distribution": DistributionEngine}
+ENGINES: dict[str, type[Engine]] = {"distribution": DistributionEngine, "gradient": GradientEngine}
 """The ``kind`` a recipe names -> the engine's class."""
 
-__all__ = ["ENGINES", "DistributionEngine", "Engine"]
+__all__ = ["ENGINES", "DistributionEngine", "Engine", "GradientEngine"]

@@ -30,17 +30,32 @@ class Engine(ABC):
     def prepare(self, synthetic: SyntheticSet, task: Task) -> None:  # noqa: B027 - most engines learn pixels alone
         """Register whatever is learned besides the images. Called once, before the first iteration."""
 
+    @property
+    def wanted(self) -> int:
+        """Real images of a class that an iteration takes where there are so many; 0 where it takes none."""
+        return 0
+
     def separable(self, network: Network) -> bool:
         """Whether the loss is a sum over classes, so that they may be taken in turns to save memory."""
         return not network.couples_samples
 
     @abstractmethod
-    def images(self, counts: Tensor, ipc: int) -> int:
+    def images(self, counts: Tensor, per_class: int) -> int:
         """Return roughly how many images an iteration passes through a network, for estimates.
 
         Args:
             counts: int64 [K], real images of each class.
-            ipc: synthetic images per class.
+            per_class: synthetic images of a class, decoded.
+        """
+
+    @abstractmethod
+    def held(self, per_class: int, classes: int, chunk: int) -> int:
+        """Return of how many images all maps are kept for a gradient at once, for estimates.
+
+        Args:
+            per_class: synthetic images of a class, decoded.
+            classes: taken at once.
+            chunk: images in one pass where only a gradient to the weights is asked for.
         """
 
     @abstractmethod

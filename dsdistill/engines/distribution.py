@@ -33,9 +33,18 @@ class DistributionEngine(Engine):
     batch_real: Annotated[int, Ge(1)] = 256
     """Real images per class and iteration; a smaller class gives all it has."""
 
-    def images(self, counts: Tensor, ipc: int) -> int:
+    @property
+    def wanted(self) -> int:
+        """Return ``batch_real``."""
+        return self.batch_real
+
+    def images(self, counts: Tensor, per_class: int) -> int:
         """Count real images once and synthetic ones, which are differentiated, three times."""
-        return int(counts.clamp(max=self.batch_real).sum()) + 3 * ipc * len(counts)
+        return int(counts.clamp(max=self.batch_real).sum()) + 3 * per_class * len(counts)
+
+    def held(self, per_class: int, classes: int, chunk: int) -> int:
+        """Count the synthetic images."""
+        return per_class * classes
 
     def networks(self, name: str, task: Task, device: torch.device) -> Supply:
         """Return fresh random networks, one per iteration."""

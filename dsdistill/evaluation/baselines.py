@@ -1,4 +1,4 @@
-"""What a distilled set has to beat: real images, as many of each class, under the same protocol."""
+"""What a distilled set has to beat: as many real images a class as it stores, under the same protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def baseline(
 
     Args:
         name: one of ``baseline_names()``.
-        counts: int64 [K], images of each class, those of the distilled set.
+        counts: int64 [K], images of each class, as many as the distilled set stores.
         preprocess: that of the distilled set.
 
     Returns:

@@ -58,6 +58,7 @@ class Cohort(ABC):
 
     Attributes:
         count: how many.
+        classes: K, the logits of one student for one image.
         parameters: every tensor to optimise.
         loss: images [count·B, C, H, W], student-major, and their targets (int64 [count·B], or probabilities
             [count·B, K]) to the sum over students of the mean cross-entropy; differentiable.
@@ -65,6 +66,7 @@ class Cohort(ABC):
     """
 
     count: int
+    classes: int
     parameters: list[Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
     logits: Callable[[Tensor], Tensor]
@@ -83,6 +85,7 @@ class Single(Cohort):
 
     def __init__(self, network: Network, execution: Execution) -> None:
         self.count = 1
+        self.classes = _outputs(network)
         self.parameters = list(network.parameters())
         self._network = network
 
@@ -106,6 +109,7 @@ class Stacked(Cohort):
 
     def __init__(self, networks: Sequence[Network], execution: Execution) -> None:
         self.count = count = len(networks)
+        self.classes = _outputs(networks[0])
         template = copy.deepcopy(networks[0]).to("meta")
         weights, _ = stack_module_state(list(networks))
         self.parameters = list(weights.values())
@@ -166,6 +170,13 @@ class Cohorts:
                 Single(networks[0], self.execution) if single else Stacked(networks, self.execution)
             )
         return self._made[size]
+
+
+def _outputs(network: Network) -> int:
+    """Count the logits; on the meta device, where nothing is computed or drawn."""
+    classifier = copy.deepcopy(network.classifier).to("meta").eval()
+    weight = next(classifier.parameters())
+    return classifier(weight.new_empty(1, network.feature_dim)).shape[-1]
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class Row:
         set: "distilled", or the name of a baseline.
         std: sample standard deviation over the students (n - 1 in the denominator); 0 for one student.
         values: one per student, in the order of the repeats.
-        images: size of the training set.
+        images: that the set stores, and that a baseline takes.
+        decoded: that the students train on; more than ``images`` where the set is a multi-formation.
         seconds: of training and testing them all, compilation included.
     """
 
@@ -51,6 +52,7 @@ class Row:
     std: float
     values: list[float]
     images: int
+    decoded: int
     seconds: float
 
 
@@ -75,10 +77,11 @@ def judge(
     """Train ``protocol.repeats`` students per network and set, and test them at the last epoch.
 
     The student of a repeat starts from the same weights on every set. Soft labels are used where the set has
-    them. Baselines have hard labels, as many images of each class, and the preprocessing of the set.
+    them, decoded images where it is a multi-formation. Baselines have hard labels, as many images of each
+    class as the set stores, and its preprocessing.
 
     Args:
-        distilled: loaded in network space.
+        distilled: loaded in network space, decoded.
         task, train, test: the real data; ``train`` is read by baselines only.
         networks: names; the protocol's student where empty.
         compile: "auto" where the work pays for it (``COMPILE_PIXELS``).
@@ -105,17 +108,19 @@ def judge(
     sources = {"distilled": _distilled_sets(distilled)}
     sources |= {name: _baseline_sets(name, distilled, task, train, seed) for name in baselines}
 
-    count = len(distilled.images)
-    each = protocol.repeats * steps(protocol, count)
+    stored = int(distilled.stored.sum())
+    counts = {kind: len(distilled.images) if kind == "distilled" else stored for kind in sources}
+    work = {kind: protocol.repeats * steps(protocol, count) for kind, count in counts.items()}
+    total, before = len(names) * sum(work.values()), 0
     rows: list[Row] = []
     for name in names:
-        pixels = (protocol.epochs + 1) * count * task.size**2 * protocol.repeats * len(sources)
+        pixels = protocol.epochs_run * sum(counts.values()) * task.size**2 * protocol.repeats
         chosen = pixels >= COMPILE_PIXELS[device.type] if compile == "auto" else compile
         cohorts = Cohorts(Execution(device, precision, chosen, notify))
         for kind, sets in sources.items():
 
-            def tick(done: int, _: int, what: str = f"{name} on {kind}", before: int = len(rows)) -> None:
-                progress(what, before * each + done, each * len(names) * len(sources))
+            def tick(done: int, _: int, what: str = f"{name} on {kind}", before: int = before) -> None:
+                progress(what, before + done, total)
 
             start = time.perf_counter()
             fractions = train_students(
@@ -130,8 +135,10 @@ def judge(
                 lr=lr,
                 tick=tick,
             )
-            rows.append(_row(kind, name, protocol.name, fractions, count, time.perf_counter() - start))
+            sizes = stored, counts[kind]
+            rows.append(_row(kind, name, protocol.name, fractions, sizes, time.perf_counter() - start))
             finished(rows[-1])
+            before += work[kind]
     return rows
 
 
@@ -189,11 +196,13 @@ def _distilled_sets(distilled: DistilledDataset) -> Callable[[int], TrainingSet]
 def _baseline_sets(
     name: str, distilled: DistilledDataset, task: Task, train: RealDataset, seed: int
 ) -> Callable[[int], TrainingSet]:
-    counts = torch.bincount(distilled.labels, minlength=task.num_classes)
-    return lambda repeat: real_sets.baseline(name, train, counts, distilled.preprocess, seed, repeat)
+    preprocess = distilled.preprocess
+    return lambda repeat: real_sets.baseline(name, train, distilled.stored, preprocess, seed, repeat)
 
 
-def _row(kind: str, network: str, protocol: str, fractions: list[float], images: int, seconds: float) -> Row:
+def _row(
+    kind: str, network: str, protocol: str, fractions: list[float], sizes: tuple[int, int], seconds: float
+) -> Row:
     values = [100 * fraction for fraction in fractions]
     return Row(
         set=kind,
@@ -202,6 +211,7 @@ def _row(kind: str, network: str, protocol: str, fractions: list[float], images:
         mean=statistics.mean(values),
         std=statistics.stdev(values) if len(values) > 1 else 0.0,
         values=values,
-        images=images,
+        images=sizes[0],
+        decoded=sizes[1],
         seconds=seconds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +24,27 @@ Count = Annotated[int, Field(ge=1)]
 class Protocol:
     """One way to train and count students. Results are comparable only under the same one.
 
-    A student sees ``epochs + 1`` epochs (0 … epochs) of shuffled batches, the last short one included, by
-    SGD on the cross-entropy. Once epoch ``drop_epoch`` is done the learning rate is multiplied by
-    ``drop_factor`` and the momentum starts from zero. It is tested once, at the end.
+    A student minimises the cross-entropy over ``epochs_run`` epochs of shuffled batches, the last short one
+    included, and is tested once, at the end. Every epoch of ``milestones`` starts by multiplying the learning
+    rate by ``drop_factor``. With E = ``epochs``, each share f of ``drop_at`` stands for:
+
+        schedule "restart" (DC, DSA, DM and their successors): epochs 0 … E, one more than the name says; the
+            rate drops, and the optimiser starts anew, once epoch ⌊E·f⌋ + 1 is done.
+        schedule "steps" (IDC, NCFM; torch's ``MultiStepLR``): epochs 0 … E - 1; the rate drops before epoch
+            ⌊E·f⌋, and the optimiser keeps its momentum.
 
     Attributes:
         name: what results carry.
         title, source: for people: what it is and where it comes from.
         student: the network judged with where none is asked for.
         lr: learning rate, or "learned": the one stored with the set.
-        drop_at: share of the epochs before the drop.
+        optimiser: "sgd", or "adamw" with torch's betas, for which ``momentum`` means nothing.
+        weight_decay: of SGD added to the gradient, of AdamW decoupled from it.
+        drop_at: shares of the epochs before each drop.
         augmentation: operators joined by ``_``, or "none"; one draw per batch, its scalars per image.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
+        cutmix, cutmix_beta: probability per batch of CutMix after the augmentation, and its β; see
+            ``dsdistill.augment.mix.CutMix``.
         repeats: fresh students per set.
     """
 
@@ -45,24 +55,39 @@ class Protocol:
     source: str
     student: str = "convnet"
     lr: Positive | Literal["learned"] = 0.01
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     epochs: Count
-    drop_at: Fraction = 0.5
+    schedule: Literal["restart", "steps"] = "restart"
+    drop_at: tuple[Fraction, ...] = (0.5,)
     drop_factor: Positive = 0.1
     batch_size: Count = 256
     augmentation: str = "none"
     augmentation_rule: Rule = "single"
     align_corners: bool = False
+    cutmix: Fraction = 0.0
+    cutmix_beta: Positive = 1.0
     repeats: Count = 5
 
     def __post_init__(self) -> None:
         self.augmentation_for(mirror=True)  # an unknown operator is found now, not after the first student
 
     @property
-    def drop_epoch(self) -> int:
-        """The last epoch at the full learning rate: ⌊E/2⌋ + 1 in the papers' code."""
-        return int(self.epochs * self.drop_at) + 1
+    def epochs_run(self) -> int:
+        """How often a student sees every image: the schedule "restart" counts from 0 to ``epochs``."""
+        return self.epochs + 1 if self.schedule == "restart" else self.epochs
+
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """The first epochs at each lower rate, ascending, counted from 0; 502 for DSA's 1000 epochs."""
+        # Rounding undoes what a float loses: 300·(2 / 3) has to be 200 whatever the digits in the file.
+        done = sorted(math.floor(round(self.epochs * share, 9)) for share in self.drop_at)
+        return tuple(epoch + 2 for epoch in done) if self.schedule == "restart" else tuple(done)
+
+    def decay(self, epoch: int) -> float:
+        """Return the factor on the initial learning rate in an epoch counted from 0."""
+        return self.drop_factor ** sum(milestone <= epoch for milestone in self.milestones)
 
     def augmentation_for(self, mirror: bool) -> Augmentation:
         """Return the augmentation of the students, without flip where a mirrored image changes its label."""

@@ -83,7 +83,8 @@ class Report:
             if previous not in (None, row.network):
                 table.add_section()
             accuracy = f"{row.mean:.2f} ± {row.std:.2f}"
-            table.add_row(row.network, row.set, str(row.images), accuracy, f"{row.seconds:.1f}")
+            images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
+            table.add_row(row.network, row.set, images, accuracy, f"{row.seconds:.1f}")
             previous = row.network
         return table
 

@@ -53,3 +53,15 @@ class ConvNet(Chain):
             )
             side = side if pool == "nopool" else side // 2
         super().__init__(blocks, nn.Flatten(), width * side**2, num_classes)
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether every block is the papers' default: instance norm, ReLU, average pooling."""
+        return all(
+            isinstance(block, layers.ConvBlock)
+            and isinstance(block.norm, nn.GroupNorm)
+            and block.norm.num_groups == block.norm.num_channels
+            and isinstance(block.activation, nn.ReLU)
+            and isinstance(block.pool, nn.AvgPool2d)
+            for block in self.blocks
+        )

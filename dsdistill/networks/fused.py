@@ -29,24 +29,11 @@ _FEW_CHANNELS = 4  # beyond, recomputing the first convolution costs more than s
 
 def supports(network: Network) -> bool:
     """Whether this applies: a ConvNet of instance norm, ReLU and average pooling on few channels."""
-    if not isinstance(network, ConvNet):
+    if not (isinstance(network, ConvNet) and network.is_standard):
         return False
     first = network.blocks[0]
-    return _few_channels(first) and all(_is_standard(block) for block in network.blocks)
-
-
-def _few_channels(block: nn.Module) -> bool:
-    return isinstance(block, ConvBlock) and block.conv.in_channels <= _FEW_CHANNELS
-
-
-def _is_standard(block: nn.Module) -> bool:
-    return (
-        isinstance(block, ConvBlock)
-        and isinstance(block.norm, nn.GroupNorm)
-        and block.norm.num_groups == block.norm.num_channels
-        and isinstance(block.activation, nn.ReLU)
-        and isinstance(block.pool, nn.AvgPool2d)
-    )
+    assert isinstance(first, ConvBlock)
+    return first.conv.in_channels <= _FEW_CHANNELS
 
 
 def moments(block: ConvBlock, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,103 @@
+"""Gradient matching: move synthetic images until they train a network the way real images do.
+
+DC (Zhao, Mopuri & Bilen, *Dataset Condensation with Gradient Matching*, ICLR 2021), with a network θ that is
+trained as the images improve:
+
+    L = Σ_c D(∇_θ CE(A(S_c)), ∇_θ CE(A(real_c)))
+
+DSA adds the siamese augmentation A; IDC (Kim et al., ICML 2022) trains θ on real data and decodes each stored
+image into several. The gradient to the pixels is of second order, yet no graph of a graph is made: see
+`dsdistill.networks.tangent`. One class's graph is held at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from dsdistill import seeding
+from dsdistill.data.real import Task
+from dsdistill.engines.base import Engine
+from dsdistill.networks.base import Network
+from dsdistill.objectives.adjoint import with_slope
+from dsdistill.objectives.gradients import Matched, Metric, distance_and_slope, matched_parameters
+from dsdistill.sources import Sources
+from dsdistill.supply import NetworkTraining, Supply, Trained
+from dsdistill.synthetic import SyntheticSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientEngine(Engine):
+    """Match the gradients that real and synthetic images of a class give a network in training."""
+
+    kind: Literal["gradient"] = "gradient"
+    metric: Metric = "cosine"
+    """cosine per output channel (DC), squared, l1, l1_mean (IDC), or cosine_whole."""
+    matched: Matched = "weights"
+    """Gradients of which parameters: weights (two or more dimensions, DC), convolutions (IDC) or all."""
+    batch_real: Annotated[int, Ge(1)] = 256
+    """Real images per class and iteration; a smaller class gives all it has."""
+    batch_synthetic: Annotated[int, Ge(0)] = 0
+    """Decoded images of a class matched at once, a random choice; 0 takes all."""
+    training: NetworkTraining = field(default_factory=NetworkTraining)
+
+    def separable(self, network: Network) -> bool:
+        """Return True: every class has passes of its own."""
+        return True
+
+    @property
+    def wanted(self) -> int:
+        """Return ``batch_real``."""
+        return self.batch_real
+
+    def images(self, counts: Tensor, per_class: int) -> int:
+        """Count what is differentiated three times, and synthetic images, differentiated twice, eight times."""
+        synthetic = per_class * len(counts)
+        real = int(counts.clamp(max=self.batch_real).sum())
+        return 3 * (real + self.training.images(synthetic)) + 8 * synthetic
+
+    def held(self, per_class: int, classes: int, chunk: int) -> int:
+        """Count one class's dual pass, or a pass of real images, or a training batch, whichever is most."""
+        training = min(self.training.batch_size, self.training.images(per_class * classes))
+        return max(2 * per_class, min(chunk, self.batch_real), training)
+
+    def networks(self, name: str, task: Task, device: torch.device) -> Supply:
+        """Return networks that are trained between steps.
+
+        Raises:
+            UserError: the network has no parameter that the engine is told to match.
+        """
+        supply = Trained(name, task, device, self.training)
+        matched_parameters(supply.network, self.matched, self.metric)
+        return supply
+
+    def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
+        """Return the term ``gradient``: the distances of ``sources.classes``, summed."""
+        network, rows = sources.classifier(), sources.siamese()
+        names = matched_parameters(network.network, self.matched, self.metric)
+        fake = synthetic.of(sources.classes)
+        total = torch.zeros((), device=fake.device, dtype=fake.dtype)
+        for position, label in enumerate(sources.classes.tolist()):
+            row = rows[position : position + 1]
+            real = sources.real_of(label, self.batch_real, row)
+            theirs = network.gradient(real, torch.full((len(real),), label, device=real.device), names)
+            chosen = self._chosen(fake[position], sources, label)
+            images = sources.augmentation(chosen, row[torch.zeros(len(chosen), dtype=torch.int64)])
+            targets = torch.full((len(images),), label, device=images.device)
+            ours = network.gradient(images.detach(), targets, names, exact=True)
+            distance, slopes = distance_and_slope(self.metric, ours, theirs)
+            slope = network.slope(images, targets, dict(zip(names, slopes, strict=True)))
+            total = total + with_slope(distance, images, slope)
+        return {"gradient": total}
+
+    def _chosen(self, images: Tensor, sources: Sources, label: int) -> Tensor:
+        """Draw at most ``batch_synthetic`` of a class's images."""
+        if not self.batch_synthetic or len(images) <= self.batch_synthetic:
+            return images
+        stream = seeding.generator(sources.seed, "synthetic-batches", sources.iteration, label)
+        chosen = torch.randperm(len(images), generator=stream)[: self.batch_synthetic]
+        return images[chosen.to(images.device)]

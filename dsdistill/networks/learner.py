@@ -1,0 +1,134 @@
+"""The classification loss of one network: trained on, and differentiated, as fast as the device allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from dsdistill import runtime
+from dsdistill.networks import tangent
+from dsdistill.networks.base import Network
+
+_CHUNK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of the largest map of a ConvNet
+
+
+class Learner:
+    """Mean cross-entropies of one module and their derivatives, compiled once.
+
+    The module's weights may change in place between calls. One class at a time is differentiated: on a CPU a
+    loop over classes measured faster than ``vmap`` over them (``benchmarks/speed.py gradients``), and holding
+    the graph of one class bounds memory.
+
+    Attributes:
+        network: the module.
+        chunk: images whose graph is held at once where only a gradient to the weights is asked for.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        size: int,
+        device: torch.device,
+        precision: runtime.Precision = "fp32",
+        compile: bool = False,
+        chunk: int = 0,
+        notify: runtime.Notify = print,
+    ) -> None:
+        """Prepare the functions; compiling itself happens at their first call.
+
+        Args:
+            network: on ``device``.
+            size: height and width of the images.
+            precision: of convolutions and maps in training and in gradients that are not ``exact``.
+            compile: whether to use ``torch.compile``.
+            chunk: see the class; 0 chooses by the device. A network that couples the samples of a batch is
+                never split.
+            notify: receives a sentence where something asked for cannot be had.
+        """
+        self.network = network
+        self.chunk = chunk or max(1, _CHUNK_BYTES[device.type] // (128 * 4 * (size + 4) ** 2))
+        self._compiled = compile and runtime.compiler_missing(device) is None
+
+        def prepared(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return runtime.compiled(function, device, notify) if compile else function
+
+        def shared(precision: runtime.Precision) -> Callable[..., Tensor]:
+            def loss(weights: Mapping[str, Tensor], images: Tensor, targets: Tensor, share: Tensor) -> Tensor:
+                with runtime.autocast(device, precision):
+                    logits = functional_call(network, dict(weights), (images,))
+                return (F.cross_entropy(_wide(logits), targets, reduction="none") * share).sum()
+
+            return prepared(loss)
+
+        def mean(images: Tensor, targets: Tensor) -> Tensor:
+            with runtime.autocast(device, precision):
+                logits = network(images)
+            return F.cross_entropy(_wide(logits), targets)
+
+        def moving(weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
+            return tangent.directional(network, weights, tangents, *batch)
+
+        self._exact = shared("fp32")
+        self._fast = self._exact if precision == "fp32" else shared(precision)
+        self._mean, self._moving = prepared(mean), prepared(moving)
+
+    def loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy with a graph to the network's own parameters.
+
+        Args:
+            images: [B, C, H, W] in network space.
+            targets: int64 [B], or probabilities [B, K].
+        """
+        return self._mean(images, targets)
+
+    def gradient(
+        self, images: Tensor, targets: Tensor, names: Sequence[str], *, exact: bool = False
+    ) -> list[Tensor]:
+        """Return the gradient of the mean cross-entropy to some parameters, without a graph.
+
+        Args:
+            images: [B, C, H, W] in network space.
+            targets: int64 [B].
+            names: of the parameters; no work is spent on others.
+            exact: compute in the images' own precision, whatever the learner's.
+        """
+        weights = self.weights(names)
+        wanted = [weights[name] for name in names]
+        loss = self._exact if exact else self._fast
+        whole = self.network.couples_samples or len(images) <= self.chunk
+        chunk = len(images) if whole else self.chunk
+        total: list[Tensor] = []
+        for part, labels in zip(images.split(chunk), targets.split(chunk), strict=True):
+            share = part.new_full((len(part),), 1 / len(images))
+            missing = chunk - len(part) if self._compiled else 0
+            if missing:  # compiled code serves one batch size: repeat an image, and let it count nothing
+                part = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
+                labels = torch.cat([labels, labels[-1:].expand(missing)])
+                share = F.pad(share, (0, missing))
+            found = torch.autograd.grad(loss(weights, part, labels, share), wanted)
+            total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
+        return total
+
+    def slope(self, images: Tensor, targets: Tensor, tangents: Mapping[str, Tensor]) -> Tensor:
+        """Return the gradient to the images [B, C, H, W] of ``Σ tangent · gradient`` over the named parameters.
+
+        With the tangents ∂D/∂g of a distance D between gradients, held constant, this is ∂D/∂images.
+        """
+        images = images.detach().requires_grad_()
+        change = self._moving(self.weights(()), tangents, images, targets)
+        return torch.autograd.grad(change, images)[0]
+
+    def weights(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return all parameters, detached; those named require a gradient."""
+        return {
+            name: parameter.detach().requires_grad_(name in names)
+            for name, parameter in self.network.named_parameters()
+        }
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
