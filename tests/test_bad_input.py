@@ -38,7 +38,7 @@ from tests.cli_helpers import FAST, TINY, Captured, pictures, refused, succeed
         (["--set", "optimizer.lr=3"], "unknown option 'optimizer.lr'; did you mean 'optimiser.lr'?"),
         (["--set", "optimiser.rl=3"], "unknown option 'optimiser.rl'; did you mean 'optimiser.lr'?"),
         (["--set", "engine.batch_reel=3"], "did you mean 'engine.batch_real'?"),
-        (["--set", "engine.kind=distributions"], "input should be 'distribution'"),
+        (["--set", "engine.kind=distributions"], "did you mean 'distribution'?"),
         (["--set", "optimiser.lr=fast"], "option 'optimiser.lr' is 'fast': input should be a valid number"),
         (["--set", "compute.compile=maybe"], "input should be 'auto' or input should be a valid boolean"),
         (["--set", "ipc=many"], "option 'ipc' is 'many': it takes a whole number"),

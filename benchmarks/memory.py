@@ -1,0 +1,88 @@
+"""How much memory the ways of benchmarks/ways.py take above the idle process, each in a process of its own.
+
+    python benchmarks/memory.py gradient   a DSA image update over all classes: Fashion-MNIST, ConvNet-3
+    python benchmarks/memory.py dm         a DM iteration, likewise
+
+Idle is the resident memory with data loaded and everything imported, before the first iteration. "peak" is the
+most it ever rises above that, compiling included; "steady" the most in iterations after the first, counted by
+the kernel (VmHWM, which is reset in between). Written to artifacts/memory-<what>.json. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing as mp
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import ways  # noqa: E402
+from benchmarks.speed import compared  # noqa: E402
+from dsdistill import runtime  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["dm", "gradient"])
+    parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--ipc", type=int, default=10)
+    args = parser.parse_args()
+    rows = []
+    for name, prepare in compared(args.what, args.ipc).items():
+        ours, theirs = mp.get_context("spawn").Pipe()
+        process = mp.get_context("spawn").Process(target=measure, args=(prepare, args.iterations, theirs))
+        process.start()
+        rows.append({"way": name, **ours.recv()})
+        process.join()
+        plain = rows[0]
+        print(
+            f"{name:24s} peak {rows[-1]['peak_mb']:7.0f} MB above idle ({rows[-1]['peak_mb'] / plain['peak_mb']:.2f}"
+            f" of plain), steady {rows[-1]['steady_mb']:7.0f} MB "
+            f"({rows[-1]['steady_mb'] / plain['steady_mb']:.2f}), idle {rows[-1]['idle_mb']:.0f} MB",
+            flush=True,
+        )
+    record = {
+        "command": f"python benchmarks/memory.py {' '.join(sys.argv[1:])}",
+        "date": datetime.date.today().isoformat(),
+        "machine": runtime.machine(ways.CPU),
+        "packages": runtime.packages(),
+        "rows": rows,
+    }
+    ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""
+    file = ROOT / "artifacts" / f"memory-{args.what}{ipc}.json"
+    file.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def measure(prepare: ways.Way, iterations: int, pipe: Connection) -> None:
+    """Run a way and send what it took."""
+    work = prepare()
+    idle = _status("VmRSS")
+    _forget_peak()
+    work()
+    first = _status("VmHWM")
+    _forget_peak()
+    for _ in range(iterations):
+        work()
+    later = _status("VmHWM")
+    found: dict[str, Any] = {"idle_mb": idle, "peak_mb": max(first, later) - idle, "steady_mb": later - idle}
+    pipe.send(found | {"iterations": iterations + 1})
+
+
+def _status(field: str) -> float:
+    """Read a line of /proc/self/status, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024 / 1e6
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    main()

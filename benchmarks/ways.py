@@ -1,0 +1,252 @@
+"""The ways of doing one thing that are compared: the papers' own, and ours with less and less switched on.
+
+Every function prepares one way and returns the function to time or to measure; each is picklable, to run in a
+process of its own. The plain ways are those of tests/reference: eager, fp32, one class at a time, the allocator
+as it comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call, grad, vmap
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
+
+from dsdistill import assembly, config, runtime  # noqa: E402
+from dsdistill.augment.dsa import Augmentation, Parameters  # noqa: E402
+from dsdistill.data import catalog  # noqa: E402
+from dsdistill.evaluation import students  # noqa: E402
+from dsdistill.evaluation.cohorts import Execution, Single, Stacked  # noqa: E402
+from dsdistill.evaluation.protocol import load_protocol  # noqa: E402
+from dsdistill.networks import build  # noqa: E402
+from dsdistill.objectives.gradients import matched_parameters  # noqa: E402
+from dsdistill.seeding import generator  # noqa: E402
+from tests.reference import student as reference  # noqa: E402
+from tests.reference.dm import distribution_matching_loss  # noqa: E402
+from tests.reference.gradient import gradient_matching_loss, inner_epochs  # noqa: E402
+
+CPU = torch.device("cpu")
+Way = Callable[[], Callable[[], Any]]
+
+
+def plain_dm(ipc: int) -> Callable[[], Any]:
+    """One DM iteration as the papers' code does it."""
+    loop = _loop(ipc, "fp32", compile=False)
+    sources, synthetic = loop.sources, loop.synthetic
+    optimiser = torch.optim.SGD(synthetic.parameters(), lr=1.0, momentum=0.5)
+    network, classes = sources.supply.network, range(10)
+    images = sources.task.preprocess(sources.data.unit(slice(None)))  # the papers' code keeps all as floats
+    members = [sources.data.indices_of(c) for c in classes]
+    step = 0
+
+    def iteration() -> None:
+        nonlocal step
+        sources.supply.draw(0, step)
+        sources.iteration, step = step, step + 1
+        rows = sources.siamese()
+        real = [images[i[torch.randperm(len(i))[:256]]] for i in members]
+        augment = [functools.partial(_shared, sources.augmentation, rows[c : c + 1]) for c in classes]
+        optimiser.zero_grad()
+        distribution_matching_loss(
+            network.embed, real, list(synthetic.of(torch.arange(10))), augment
+        ).backward()
+        optimiser.step()
+
+    return iteration
+
+
+def _shared(augmentation: Augmentation, row: Parameters, images: torch.Tensor) -> torch.Tensor:
+    return augmentation(images, row[torch.zeros(len(images)).long()])
+
+
+def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One DM iteration of the engine."""
+    runtime.quiet_allocator()
+    return functools.partial(next, iter(_loop(ipc, precision, compile)))
+
+
+def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options: Any) -> Any:
+    told = {
+        "method": method,
+        "data": {"name": "fashion-mnist"},
+        "ipc": ipc,
+        "compute": {"precision": precision, "compile": compile},
+        **options,
+    }
+    cfg = config.resolve(told)
+    task, real = catalog.load(cfg.data, "train")
+    return assembly.build(cfg, task, real, CPU, print)
+
+
+def plain_student(ipc: int) -> Callable[[], Any]:
+    """One epoch of a student as the papers' code trains it."""
+    task, images, labels, draw = _students(ipc)
+    network = build("convnet3", task.channels, task.size, task.num_classes)
+    epoch = 0
+
+    def one_epoch() -> None:
+        nonlocal epoch
+        epoch += 1
+        reference.train(
+            network,
+            images,
+            labels,
+            epochs=0,
+            batch_size=256,
+            lr=0.01,
+            order=lambda _: torch.randperm(len(images)),
+            augment=lambda x, _, batch: draw(x, epoch),
+        )
+
+    return one_epoch
+
+
+def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> Callable[[], Any]:
+    """One epoch of the evaluator: of one student, or of several stacked."""
+    runtime.quiet_allocator()
+    task, images, labels, _ = _students(ipc)
+    protocol = load_protocol("dm", epochs=1)
+    execution = Execution(CPU, precision, compile, print)  # type: ignore[arg-type]
+    networks = [build("convnet3", task.channels, task.size, task.num_classes) for _ in range(stacked or 1)]
+    cohort = Stacked(networks, execution) if stacked else Single(networks[0], execution)
+    augmentation = protocol.augmentation_for(task.mirror)
+    sets, repeats = [(images, labels)] * len(networks), list(range(len(networks)))
+
+    def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
+        students.fit(
+            cohort, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None
+        )
+
+    return two_epochs
+
+
+def _students(
+    ipc: int,
+) -> tuple[Any, torch.Tensor, torch.Tensor, Callable[[torch.Tensor, int], torch.Tensor]]:
+    loop = _loop(ipc, "fp32", compile=False)
+    task, synthetic = loop.sources.task, loop.synthetic
+    augmentation = load_protocol("dm").augmentation_for(task.mirror)
+
+    def draw(images: torch.Tensor, epoch: int) -> torch.Tensor:
+        rows = augmentation.draw(len(images), task.size, generator(0, "augment", epoch), shared_operator=True)
+        return augmentation(images, rows)
+
+    return task, synthetic.images.detach(), synthetic.labels, draw
+
+
+_NEW_NETWORK_EACH = {"engine": {"training": {"updates_per_network": 1}}}  # so that no training is timed
+
+
+def plain_gradient(ipc: int) -> Callable[[], Any]:
+    """One image update of DSA over all classes as the papers' code does it."""
+    loop = _loop(ipc, "fp32", False, "dsa", **_NEW_NETWORK_EACH)
+    sources, synthetic = loop.sources, loop.synthetic
+    optimiser = torch.optim.SGD(synthetic.parameters(), lr=0.1, momentum=0.5)
+    network, classes = sources.supply.network, range(10)
+    images = sources.task.preprocess(sources.data.unit(slice(None)))  # the papers' code keeps all as floats
+    members = [sources.data.indices_of(c) for c in classes]
+    step = 0
+
+    def update() -> None:
+        nonlocal step
+        sources.supply.draw(0, step)
+        sources.iteration, step = step, step + 1
+        rows = sources.siamese()
+        real = [images[i[torch.randperm(len(i))[:256]]] for i in members]
+        augment = [functools.partial(_shared, sources.augmentation, rows[c : c + 1]) for c in classes]
+        fake = list(synthetic.of(torch.arange(10)))
+        optimiser.zero_grad()
+        gradient_matching_loss(network, real, fake, augment, "cosine", "weights").backward()
+        optimiser.step()
+
+    return update
+
+
+def ours_gradient(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One image update of DSA by the engine."""
+    runtime.quiet_allocator()
+    return functools.partial(next, iter(_loop(ipc, precision, compile, "dsa", **_NEW_NETWORK_EACH)))
+
+
+def plain_inner(ipc: int) -> Callable[[], Any]:
+    """One epoch of DSA's network on the synthetic set as the papers' code trains it."""
+    loop = _loop(ipc, "fp32", False, "dsa")
+    sources, images, labels = loop.sources, loop.synthetic.images.detach(), loop.synthetic.labels
+    network = sources.classifier().network
+
+    def augment(batch: torch.Tensor, epoch: int, number: int) -> torch.Tensor:
+        stream = generator(0, "inner-augment", epoch, number)
+        rows = sources.augmentation.draw(len(batch), sources.task.size, stream, shared_operator=True)
+        return sources.augmentation(batch, rows)
+
+    def shuffled(epoch: int) -> torch.Tensor:
+        return torch.randperm(len(images))
+
+    return lambda: inner_epochs(network, images, labels, epochs=1, order=shuffled, augment=augment)
+
+
+def ours_inner(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One epoch of DSA's network on the synthetic set by the engine's supply."""
+    runtime.quiet_allocator()
+    loop = _loop(ipc, precision, compile, "dsa", engine={"training": {"epochs": 1}})
+    sources = loop.sources
+    sources.classifier()
+    return lambda: sources.advance(loop.synthetic)
+
+
+def per_class(how: str) -> Callable[[], Any]:
+    """The gradients of ten classes of 64 real images each, to the weights: eager, fp32."""
+    runtime.quiet_allocator()
+    loop = _loop(1, "fp32", False, "dsa")
+    learner = loop.sources.classifier()
+    network, names = learner.network, matched_parameters(learner.network, "weights", "cosine")
+    images = loop.sources.task.preprocess(
+        torch.stack([loop.sources.data.unit(loop.sources.indices(c, 64)) for c in range(10)]).flatten(0, 1)
+    )
+    labels = torch.arange(10).repeat_interleave(64)
+    batches = list(zip(images.split(64), labels.split(64), strict=True))
+
+    def looped() -> Any:
+        return [learner.gradient(*batch, names) for batch in batches]
+
+    def mapped() -> Any:
+        weights = learner.weights(())
+
+        def loss(moving: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return F.cross_entropy(functional_call(network, {**weights, **moving}, (x,)), y)
+
+        moving = {name: weights[name] for name in names}
+        return vmap(grad(loss), (None, 0, 0))(moving, images.unflatten(0, (10, 64)), labels.view(10, 64))
+
+    def captured() -> Any:
+        seen: list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor]] = []
+
+        def keep(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+            out.register_hook(lambda slope: seen.append((module, inputs[0].detach(), slope)))
+
+        layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+        hooks = [layer.register_forward_hook(keep) for layer in layers]
+        x = images.clone().requires_grad_()  # so that every layer's output has a gradient
+        logits = functional_call(network, learner.weights(()), (x,))
+        torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum") / 64, x)
+        for hook in hooks:
+            hook.remove()
+        found = []
+        for layer, a, slope in seen:
+            for each, d in zip(a.split(64), slope.split(64), strict=True):
+                if isinstance(layer, torch.nn.Conv2d):
+                    shape, padding = list(layer.weight.shape), layer.padding
+                    found.append(torch.nn.grad.conv2d_weight(each, shape, d, padding=padding))  # type: ignore[arg-type]
+                else:
+                    found.append(d.T @ each)
+        return found
+
+    return {"loop": looped, "vmap": mapped, "capture": captured}[how]
