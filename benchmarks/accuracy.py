@@ -1,6 +1,8 @@
 """Real runs and their tables: each suite distils, evaluates and writes what it found to artifacts/.
 
     python benchmarks/accuracy.py dm          Fashion-MNIST, DM, IPC 1 and 10, protocol dm, 3 students
+    python benchmarks/accuracy.py gradient    Fashion-MNIST, DSA and IDC, IPC 1 and 10, protocols dsa and idc
+    python benchmarks/accuracy.py gradient-precision   do bf16 real gradients change what DSA reaches? three seeds
     python benchmarks/accuracy.py precision   does bf16 change what DM reaches? three seeds, bf16 and fp32
     python benchmarks/accuracy.py evaluator   does a bf16 evaluator change the verdict? three seeds
 
@@ -76,6 +78,34 @@ def _dm() -> list[Cell]:
     ]
 
 
+def _gradient() -> list[Cell]:
+    """Half an hour each on two cores, or a little less: the papers take 50 to 500 times as many iterations."""
+    cells = []
+    for ipc, iterations in ((1, {"idc": 800, "dsa": 500}), (10, {"dsa": 170, "idc": 350})):
+        for method, steps in iterations.items():
+            # Random selection is the same for both methods: it is judged once.
+            baseline = "" if method == "dsa" else " --baselines ''"
+            evaluations = {
+                name: f"--protocol {name} --repeats 3 --seed 0{baseline}" for name in ("dsa", "idc")
+            }
+            distil = f"--dataset fashion-mnist --method {method} --ipc {ipc} --iterations {steps} --seed 0"
+            cells.append(Cell(f"fashion-mnist-{method}-ipc{ipc}", distil, evaluations, keep=True))
+    return cells
+
+
+def _gradient_precision() -> list[Cell]:
+    return [
+        Cell(
+            f"gradient-{precision}-seed{seed}",
+            f"--dataset fashion-mnist --method dsa --ipc 1 --iterations 40 --seed {seed} "
+            f"--set compute.precision={precision} --set compute.compile=true",
+            {"dsa": f"--protocol dsa --repeats 3 --baselines '' --seed {seed}"},
+        )
+        for seed in range(3)
+        for precision in ("bf16", "fp32")
+    ]
+
+
 def _at_precision(precision: str, seed: int, evaluations: dict[str, str]) -> Cell:
     return Cell(
         f"precision-{precision}-seed{seed}",
@@ -104,7 +134,13 @@ def _evaluator() -> list[Cell]:
     return [_at_precision("bf16", 0, evaluations)]
 
 
-SUITES = {"dm": _dm, "precision": _precision, "evaluator": _evaluator}
+SUITES = {
+    "dm": _dm,
+    "gradient": _gradient,
+    "gradient-precision": _gradient_precision,
+    "precision": _precision,
+    "evaluator": _evaluator,
+}
 
 
 def main() -> None:
