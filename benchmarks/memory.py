@@ -3,9 +3,9 @@
     python benchmarks/memory.py gradient   a DSA image update over all classes: Fashion-MNIST, ConvNet-3
     python benchmarks/memory.py dm         a DM iteration, likewise
 
-Idle is the resident memory with data loaded and everything imported, before the first iteration. "peak" is the
-most it ever rises above that, compiling included; "steady" the most in iterations after the first, counted by
-the kernel (VmHWM, which is reset in between). Written to artifacts/memory-<what>.json. Linux only.
+Idle is the resident memory with data loaded and everything imported, before the first iteration. "peak" is
+the most it ever rises above that, compiling included; "steady" the most in iterations after the first, as
+the kernel counts it (VmHWM). Written to artifacts/memory-<what>.json. Linux only.
 """
 
 from __future__ import annotations
@@ -41,12 +41,9 @@ def main() -> None:
         rows.append({"way": name, **ours.recv()})
         process.join()
         plain = rows[0]
-        print(
-            f"{name:24s} peak {rows[-1]['peak_mb']:7.0f} MB above idle ({rows[-1]['peak_mb'] / plain['peak_mb']:.2f}"
-            f" of plain), steady {rows[-1]['steady_mb']:7.0f} MB "
-            f"({rows[-1]['steady_mb'] / plain['steady_mb']:.2f}), idle {rows[-1]['idle_mb']:.0f} MB",
-            flush=True,
-        )
+        shares = {key: rows[-1][f"{key}_mb"] / plain[f"{key}_mb"] for key in ("peak", "steady")}
+        said = [f"{key} {rows[-1][f'{key}_mb']:5.0f} MB above idle ({shares[key]:.2f})" for key in shares]
+        print(f"{name:24s} {', '.join(said)}, idle {rows[-1]['idle_mb']:.0f} MB", flush=True)
     record = {
         "command": f"python benchmarks/memory.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),

@@ -1,13 +1,13 @@
 """How much faster than the plain way, measured side by side on this machine.
 
-    python benchmarks/speed.py dm        a DM iteration: Fashion-MNIST, ConvNet-3 width 128, 256 real a class
+    python benchmarks/speed.py dm        a DM iteration: Fashion-MNIST, ConvNet-3, 256 real images a class
     python benchmarks/speed.py gradient  a DSA image update over all classes, likewise
     python benchmarks/speed.py inner     an epoch of DSA's network on the synthetic set
     python benchmarks/speed.py student   one epoch of student training on 100 images, as an evaluation does it
-    python benchmarks/speed.py perclass  gradients of ten classes: a loop, vmap, or one pass that is taken apart
+    python benchmarks/speed.py perclass  gradients of ten classes: a loop, vmap, or one pass taken apart
 
-Every way runs in a process of its own and they take turns; medians and paired ratios are printed and written
-to artifacts/speed-<what>.json, for another IPC than 10 speed-<what>-ipc<n>.json. The ways: benchmarks/ways.py.
+Every way (see benchmarks/ways.py) runs in a process of its own and they take turns; medians and paired ratios
+are printed and go to artifacts/speed-<what>.json, or speed-<what>-ipc<n>.json for another IPC than 10.
 """
 
 from __future__ import annotations

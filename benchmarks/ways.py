@@ -1,8 +1,8 @@
 """The ways of doing one thing that are compared: the papers' own, and ours with less and less switched on.
 
-Every function prepares one way and returns the function to time or to measure; each is picklable, to run in a
-process of its own. The plain ways are those of tests/reference: eager, fp32, one class at a time, the allocator
-as it comes.
+Every function prepares one way and returns the function to time or to measure; each is picklable, to run in
+a process of its own. The plain ways are those of tests/reference: eager, fp32, one class at a time, the
+allocator as it comes.
 """
 
 from __future__ import annotations

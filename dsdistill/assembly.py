@@ -16,6 +16,8 @@ from dsdistill.data.real import RealDataset, Task
 from dsdistill.distilled import DistilledSet
 from dsdistill.distiller import Distiller
 from dsdistill.engines.base import Engine
+from dsdistill.errors import UserError
+from dsdistill.networks.base import Network
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
@@ -41,6 +43,23 @@ def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.dev
     )
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     return dataclasses.replace(config, compute=decided, data=seen)
+
+
+def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None:
+    """Refuse stepping rules that the space or the network does not allow.
+
+    Raises:
+        UserError: naming the option to change.
+    """
+    if config.optimiser.clamp_every and config.space != "unit":
+        raise UserError(
+            "pixels are clamped to [0, 1] in unit space only: set space=unit or optimiser.clamp_every=0"
+        )
+    if config.optimiser.stepping == "per-class" and not engine.separable(network):
+        raise UserError(
+            f"{config.network} normalises by the batch, so that classes cannot be stepped one by one: "
+            "set optimiser.stepping=together or choose a network of instance normalisation"
+        )
 
 
 def _images(config: RunConfig, real: RealDataset) -> int:
@@ -72,18 +91,25 @@ def build(
     engine.prepare(synthetic, task)
     supply = engine.networks(config.network, task, device)
     precision = runtime.resolve_precision(compute.precision, device)
-    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify)
+    engine.check(synthetic, supply.network)
+    _check_stepping(config, engine, supply.network)
+    told = runtime.once(notify)  # several functions are compiled, and one notice says it for all
+    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, told)
     augmentation = config.augmentation.build(task.mirror)
-    sources = Sources(
-        task, real, supply, Embedder(*passes), Learner(*passes), augmentation, config.seed, device
-    )
-    smallest = int(real.counts.argmin())
-    if real.counts[smallest] < engine.wanted:
-        notify(
-            f"class {task.classes[smallest]!r} has {int(real.counts[smallest])} training images: "
-            f"its real batches hold no more, where engine.batch_real is {engine.wanted}"
-        )
+    embedder = Embedder(*passes, features=engine.features(supply.network))
+    sources = Sources(task, real, supply, embedder, Learner(*passes), augmentation, config.seed, device)
     return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, compute.class_chunk)
+
+
+def short_class(engine: Engine, real: RealDataset) -> str | None:
+    """Say that the smallest class has fewer images than the engine takes of it, if that is so."""
+    smallest = int(real.counts.argmin())
+    if real.counts[smallest] >= engine.wanted:
+        return None
+    return (
+        f"class {real.classes[smallest]!r} has {int(real.counts[smallest])} training images: "
+        f"its real batches hold no more, where engine.batch_real is {engine.wanted}"
+    )
 
 
 def distilled_set(

@@ -125,7 +125,7 @@ def evaluate(
         str | None, typer.Option(help="Judge on this data set.", show_default="the one the file names")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="dc, dsa, dm or a TOML file.", show_default="the method's own")
+        str | None, typer.Option(help="A name, such as dsa, or a TOML file.", show_default="the method's own")
     ] = None,
     networks: Annotated[
         str, typer.Option(help="Students, comma-separated.", show_default="the one it was distilled with")

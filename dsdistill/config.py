@@ -20,7 +20,7 @@ from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.data.config import DataConfig
-from dsdistill.engines import ENGINES, DistributionEngine, GradientEngine
+from dsdistill.engines import ENGINES, AttentionEngine, DistributionEngine, GradientEngine
 from dsdistill.errors import UserError, unknown
 from dsdistill.formation import Formation
 from dsdistill.stepping import OptimiserConfig
@@ -59,9 +59,10 @@ class ComputeConfig:
     compile: Literal["auto"] | bool = "auto"
     """Use torch.compile; auto does where the run is long enough to earn back the minute it takes."""
     chunk: Annotated[int, Ge(0)] = 0
-    """Real images a network embeds at once; 0 chooses by the device's cache or memory."""
+    """Real images in one pass through a network; 0 chooses by the device's cache or memory."""
     class_chunk: Annotated[int, Ge(0)] = 0
-    """Classes whose graphs are held at once; 0 holds all. Bounds memory, costs time."""
+    """Classes whose graphs are held at once; 0 holds all. Bounds memory, costs time. Gradient matching holds
+    one class's graph anyway."""
     threads: Annotated[int, Ge(0)] = 0
     """CPU threads; 0 keeps torch's choice. Bit-identical results need the same number."""
 
@@ -98,7 +99,7 @@ class RunConfig:
     storage: Dtype = "float32"
     formation: Formation = field(default_factory=Formation)
     """Multi-formation: how many training images a stored image is decoded into."""
-    engine: Annotated[DistributionEngine | GradientEngine, Field(discriminator="kind")]
+    engine: Annotated[AttentionEngine | DistributionEngine | GradientEngine, Field(discriminator="kind")]
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)

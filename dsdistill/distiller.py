@@ -104,7 +104,7 @@ class Distiller:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""
         self.synthetic.load_state_dict(_below("synthetic.", state))
-        self.sources.supply.load_state_dict(_below("supply.", state))
+        self.sources.load(_below("supply.", state))
         self._stepper.load_state_dict(_below("optimiser.", state))
         self.iteration = int(state["iteration"])
 

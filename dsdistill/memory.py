@@ -41,16 +41,14 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     """
     synthetic, sources, network = distiller.synthetic, distiller.sources, distiller.sources.supply.network
     kept, largest = maps(network, synthetic.images[:1].detach())
-    size = 2 if half else 4
-    held = distiller.engine.held(
-        synthetic.decoded_per_class, distiller.classes_at_once, sources.learner.chunk
-    )
-    passed = distiller.engine.images(real.counts, 0) if network.couples_samples else sources.embedder.chunk
+    engine, chunk, size = distiller.engine, sources.learner.chunk, 2 if half else 4
+    held = engine.held(synthetic.decoded_per_class, distiller.classes_at_once, chunk, size)
+    passed = engine.together(real.counts) if network.couples_samples else sources.embedder.chunk
     pixels = synthetic.images.numel() * synthetic.images.element_size()
     return Estimate(
         real=real.images.numel() + 2 * sources.part_bytes,
         synthetic=3 * pixels,
-        graph=held * kept * size,
+        graph=held * kept,
         frozen=passed * 3 * largest * size,
     )
 

@@ -115,6 +115,18 @@ def first_working(fast: Callable[..., Any], safe: Callable[..., Any], notify: No
     return call
 
 
+def once(notify: Notify) -> Notify:
+    """Let the first sentence through and no other."""
+    told: list[str] = []
+
+    def tell(sentence: str) -> None:
+        if not told:
+            notify(sentence)
+        told.append(sentence)
+
+    return tell
+
+
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute on so many CPU threads inside this context; 0 keeps the number as it is."""

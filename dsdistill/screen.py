@@ -97,7 +97,8 @@ class Distillation(_Bar):
             lines.append(f"resuming after iteration {run.iteration}")
         if run.memory_available is not None and memory.total > run.memory_available:
             lines.append(
-                f"only {_bytes(run.memory_available)} is free: --set compute.class_chunk=1 needs less"
+                f"only {_bytes(run.memory_available)} is free: "
+                "--set compute.class_chunk=1 --set compute.chunk=8 needs less"
             )
         for line in lines:
             err.print(line, highlight=False, markup=False)

@@ -14,6 +14,7 @@ from dsdistill.augment.mix import CutMix
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
+from dsdistill.objectives.distributions import class_sums
 from dsdistill.supply import Batch, NetworkTraining, Supply, Trained
 from dsdistill.synthetic import SyntheticSet
 
@@ -29,6 +30,7 @@ class Sources:
         learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
         seed: of the run.
+        largest_class: real images of the class that has most.
         iteration: set by the loop.
         classes: int64 [k] label values this pass is about, on the CPU; set by the loop.
     """
@@ -60,6 +62,7 @@ class Sources:
         self._dtype = dtype
         self.embedder = embedder
         self.learner = learner
+        self.largest_class = int(real.counts.max())
         self._drawn_at = -1
 
     def network(self) -> Embedder:
@@ -122,6 +125,11 @@ class Sources:
                 self.learner, self._real_batches() if on_real else self._synthetic_batches(synthetic)
             )
 
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue with the networks of a state returned by the supply's ``state_dict``."""
+        self.supply.load_state_dict(state)
+        self._drawn_at = -1
+
     def _draw(self) -> None:
         if self._drawn_at == self.iteration:
             return
@@ -148,7 +156,8 @@ class Sources:
             order = torch.randperm(len(images), generator=stream)
             for batch, rows in enumerate(order.split(training.batch_size)):
                 chosen = rows.to(images.device, non_blocking=images.is_cuda)
-                yield self._for_training(images[chosen], labels[chosen], self.iteration, epoch, batch)
+                number = (self.iteration, epoch, batch)
+                yield self._for_training(images[chosen], labels[chosen], "inner", *number)
 
     def _real_batches(self) -> Iterator[Batch]:
         """Yield real batches from one shuffled stream that goes on from iteration to iteration."""
@@ -171,22 +180,23 @@ class Sources:
             if epoch != shuffled:
                 generator = seeding.generator(self.seed, stream, epoch)
                 shuffled, order = epoch, torch.randperm(len(self.data), generator=generator)
-            rows = order[batch * size : (batch + 1) * size].to(self.data.labels.device)
-            labels = self.data.labels[rows].to(self._device)
-            yield self._for_training(self._prepared(rows), labels, number)
+            rows = order[batch * size : (batch + 1) * size]
+            rows = rows.to(self.data.labels.device, non_blocking=True)
+            labels = self.data.labels[rows].to(self._device, non_blocking=True)
+            yield self._for_training(self._prepared(rows), labels, stream, number)
 
-    def _for_training(self, images: Tensor, labels: Tensor, *number: int) -> Batch:
+    def _for_training(self, images: Tensor, labels: Tensor, name: str, *number: int) -> Batch:
         """Augment a batch, one operator for all and its parameters per image, and mix it where asked for."""
         cutmix = self._training.cutmix
         augmentation = self.augmentation.without("cutout") if cutmix else self.augmentation
         if augmentation.operators:
-            stream = seeding.generator(self.seed, "inner-augment", *number)
+            stream = seeding.generator(self.seed, f"{name}-augment", *number)
             images = augmentation(
                 images, augmentation.draw(len(images), self.task.size, stream, shared_operator=True)
             )
         if not cutmix:
             return images, labels
-        stream = seeding.generator(self.seed, "inner-mix", *number)
+        stream = seeding.generator(self.seed, f"{name}-mix", *number)
         mix = CutMix(probability=cutmix).draw(len(images), self.task.size, stream)
         targets = F.one_hot(labels, self.task.num_classes).to(images.dtype)
         return mix.images(images), mix.targets(targets)
@@ -198,6 +208,38 @@ class Sources:
 
     def _prepared(self, index: Tensor) -> Tensor:
         return self._preprocess(self.data.unit(index).to(self._device, self._dtype))
+
+    def real_features(self, per_class: int, parameters: Parameters) -> Tensor:
+        """Embed real images of each of ``classes`` with this iteration's network.
+
+        Args:
+            per_class, parameters: see `real`.
+
+        Returns:
+            [sum of `counts`, D], class by class; without a graph.
+        """
+        network = self.network()
+        return torch.cat([network.frozen(images) for images, _ in self.real(per_class, parameters)])
+
+    def real_means(self, per_class: int, parameters: Parameters) -> Tensor:
+        """Return the means of `real_features` over each class [k, D], without holding the features."""
+        network, classes = self.network(), len(self.classes)
+        sums = torch.zeros((), device=self._device)
+        for images, owner in self.real(per_class, parameters):
+            sums = sums + class_sums(network.frozen(images), owner, classes)
+        return sums / self.counts(per_class).to(sums.device)[:, None]
+
+    def synthetic_features(self, synthetic: SyntheticSet, parameters: Parameters) -> Tensor:
+        """Embed the synthetic images of each of ``classes`` [k, n, D], with a graph to what is learned.
+
+        Args:
+            synthetic: decoded into n images of each class.
+            parameters: k rows, from `siamese`.
+        """
+        images = synthetic.of(self.classes)
+        owner = torch.arange(len(self.classes)).repeat_interleave(images.shape[1])
+        augmented = self.augmentation(images.flatten(0, 1), parameters[owner])
+        return self.network().differentiable(augmented).unflatten(0, images.shape[:2])
 
     def indices(self, label: int, per_class: int, stream_name: str = "batches") -> Tensor:
         """Draw positions of real images of one class in ``data``, without replacement."""

@@ -36,7 +36,8 @@ class NetworkTraining:
     on: Literal["synthetic", "real"] = "synthetic"
     """What it sees: the images being distilled (DC, DSA), or the real ones (IDC)."""
     updates_per_network: Annotated[int, Ge(1)] = 1
-    """Steps of the pixels before a new network is drawn ("outer loop" in DC, "inner loop" in IDC)."""
+    """Steps of the pixels before a new network is drawn ("outer loop" in DC, "inner loop" in IDC, where
+    optimiser.clamp_every is the same number)."""
     epochs: Annotated[int, Ge(0)] = 1
     """Passes over the synthetic set after each step of the pixels ("inner loop" in DC)."""
     samples: Annotated[int, Ge(0)] = 0
@@ -150,10 +151,11 @@ class Trained(Fresh):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
+        self._optimiser = self._sgd()
         self.network.load_state_dict({name: state[f"network.{name}"] for name in self.network.state_dict()})
         for name, parameter in self.network.named_parameters():
             if (momentum := state.get(f"momentum.{name}")) is not None:
-                self._optimiser.state[parameter]["momentum_buffer"] = momentum.clone()
+                self._optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device, copy=True)
 
     def _sgd(self) -> torch.optim.SGD:
         told = self.training

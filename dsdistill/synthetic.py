@@ -58,9 +58,11 @@ class SyntheticSet(nn.Module):
         """Return the training images of some classes as a network sees them, [class, decoded, C, H, W].
 
         Args:
-            classes: int64 [k], label values.
+            classes: int64 [k], distinct label values in ascending order.
         """
-        stored = self.images.unflatten(0, (-1, self.ipc))[classes]
+        stored = self.images.unflatten(0, (-1, self.ipc))
+        if len(classes) < len(stored):
+            stored = stored[classes]
         if self.space == "network" and self.formation.is_identity:
             return stored
         preprocess = self._preprocess_beside()

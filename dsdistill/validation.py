@@ -57,6 +57,8 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
         )
     if first["type"] in _EXTRA:
         written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
+        if written in known:
+            return UserError(f"{what} {written!r} does not go with the kind that is chosen; leave it out")
         return unknown(what, written, known)
     if first["type"] in _MISSING:
         return UserError(f"{what} {key!r} is missing")

@@ -82,3 +82,25 @@ def test_a_set_that_moves_takes_its_preprocessing_along(space: Space) -> None:
     synthetic = SyntheticSet(torch.rand(4, 1, 3, 3), 2, space, preprocess).to("meta")
     assert synthetic.unit_images().device.type == "meta"
     assert synthetic.of(torch.arange(2, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("method", ["dm", "dsa", "idc-i"])
+def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, method: str) -> None:
+    for batch_real, expected in (
+        (131, []),  # the smallest class of the training digits has as many
+        (
+            132,
+            [
+                "class '8' has 131 training images: its real batches hold no more, "
+                "where engine.batch_real is 132"
+            ],
+        ),
+    ):
+        said: list[str] = []
+        dsdistill.distill(
+            tmp_path / f"{batch_real}.h5",
+            **TINY | {"method": method, "iterations": 2},
+            overrides=[THREADS, f"engine.batch_real={batch_real}"],
+            notify=said.append,
+        )
+        assert said == expected

@@ -52,6 +52,34 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--method idc --set formation.factor=9",
+            "factor 9 leaves nothing in some tiles of an image 8 pixels",
+        ),
+        ("--method idc --set formation.factor=0", "option 'formation.factor' is 0"),
+        ("--method idc --network mlp", "no convolutions to match gradients of; match its weights instead"),
+        ("--method idc --set engine.metric=foo", "option 'engine.metric' is 'foo': input should be 'cosine'"),
+        ("--method dsa --set optimiser.clamp_every=1", "set space=unit or optimiser.clamp_every=0"),
+        ("--method idc-i --network convnet2-w8-batch", "one image of a class is no batch to normalise by"),
+        ("--method idc --set engine.kind=distribution", "does not go with the kind that is chosen"),
+        (
+            "--method dm --network convnet2-w8-batch --set optimiser.stepping=per-class",
+            "convnet2-w8-batch normalises by the batch, so that classes cannot be stepped one by one",
+        ),
+        ("--method dsa --set engine.training.on=fake", "option 'engine.training.on' is 'fake'"),
+        ("--method dsa --set engine.training.epoch=2", "did you mean 'engine.training.epochs'?"),
+        ("--method idc --set engine.training.cutmix=1.5", "option 'engine.training.cutmix' is 1.5"),
+        ("--method idc --ipc 33", "init 'mix' at IPC 33 takes 132 images a class"),
+    ],
+)
+def test_gradient_methods_refuse(capsys: Captured, tmp_path: Path, words: str, said: str) -> None:
+    assert said in refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", *words.split())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_where_there_is_none(capsys: Captured, made: Path) -> None:
     for words in (("distill", *TINY, "-o", made, "--overwrite"), ("evaluate", made, *FAST)):

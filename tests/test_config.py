@@ -93,7 +93,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
             RECIPE.replace("title", "titel") % "ipc_max = 1",
             "unknown recipe 'mine': key 'titel'; did you mean 'title'",
         ),
-        (RECIPE.replace("when =", "where =") % "ipc_max = 1", "takes when, set and source only"),
+        (RECIPE.replace("when =", "where =") % "ipc_max = 1", "takes when, set or per_ipc, and source"),
         (RECIPE.replace('"paper"', '"rumour"') % "ipc_max = 1", "'follows' is 'rumour'"),
         ("=", "not valid TOML"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from dsdistill.augment.dsa import Augmentation
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distiller import Distiller
-from dsdistill.engines import DistributionEngine
+from dsdistill.engines import DistributionEngine, Engine
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
@@ -35,25 +37,33 @@ def toy(channels: int = 1, size: int = 12, counts: tuple[int, ...] = (9, 5, 7)) 
 
 
 def loop(
-    task: Task, real: RealDataset, network: str, *, batch_real: int = 6, ipc: int = 2, class_chunk: int = 0
+    task: Task,
+    real: RealDataset,
+    network: str,
+    *,
+    batch_real: int = 6,
+    ipc: int = 2,
+    class_chunk: int = 0,
+    engine: Engine | None = None,
 ) -> Distiller:
     """Put a float64 loop together by hand."""
-    engine = DistributionEngine(batch_real=batch_real)
+    engine = engine or DistributionEngine(batch_real=batch_real)
     synthetic = initialise(task, real, ipc, "real", "network", seed=0)
     supply = engine.networks(network, task, CPU)
     supply.network.double()
-    embedder = Embedder(supply.network, task.size, CPU, chunk=4)
+    features = engine.features(supply.network)
+    embedder = Embedder(supply.network, task.size, CPU, chunk=4, features=features)
     learner = Learner(supply.network, task.size, CPU)
     sources = Sources(task, real, supply, embedder, learner, Augmentation(), 0, CPU, torch.float64)
     return Distiller(engine, synthetic.double(), sources, OptimiserConfig(), 3, class_chunk)
 
 
-def naive(distiller: Distiller) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute loss and pixel gradient with the plain per-class loop, from the same draws."""
+def drawn(distiller: Distiller) -> tuple[list[torch.Tensor], list[Callable[[torch.Tensor], torch.Tensor]]]:
+    """Return what this iteration draws: real images of each class, and each class's augmentation."""
     sources, task = distiller.sources, distiller.sources.task
     sources.supply.draw(0, sources.iteration)
     rows = sources.siamese()
-    count = distiller.engine.batch_real
+    count = distiller.engine.wanted
     real = [
         task.preprocess.to(CPU, torch.float64)(sources.data.unit(sources.indices(label, count)).double())
         for label in range(task.num_classes)
@@ -62,6 +72,13 @@ def naive(distiller: Distiller) -> tuple[torch.Tensor, torch.Tensor]:
         lambda x, row=rows[label : label + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()])
         for label in range(task.num_classes)
     ]
+    return real, augment
+
+
+def naive(distiller: Distiller) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute loss and pixel gradient with the plain per-class loop, from the same draws."""
+    sources = distiller.sources
+    real, augment = drawn(distiller)
     images = distiller.synthetic.images.detach().clone().requires_grad_()
     loss = distribution_matching_loss(
         sources.supply.network.embed, real, images.split(distiller.synthetic.ipc), augment

@@ -1,8 +1,9 @@
-"""The gradient engine against plain double backward, class by class, in float64; and its networks' training."""
+"""The gradient engine against plain double backward in float64, and how its networks are trained."""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
 from dsdistill.stepping import OptimiserConfig
-from dsdistill.supply import NetworkTraining, Trained
+from dsdistill.supply import NetworkTraining
 from dsdistill.synthetic import initialise
 from tests.reference.gradient import gradient_matching_loss
 from tests.test_distribution import CPU, toy
@@ -28,7 +29,7 @@ IDC = Augmentation(operators=("color", "crop", "cutout"), rule="idc")
 
 def loop(network: str = "convnet3-w6", **told: Any) -> Distiller:
     """Put a float64 loop of three classes together by hand."""
-    task, real = toy(told.pop("channels", 1), told.pop("size", 16))
+    task, real = toy(told.pop("channels", 1), told.pop("size", 16), told.pop("counts", (9, 5, 7)))
     formation, space = told.pop("formation", Formation()), told.pop("space", "network")
     augmentation, optimiser = told.pop("augmentation", DSA), told.pop("optimiser", OptimiserConfig(lr=0.1))
     class_chunk = told.pop("class_chunk", 0)
@@ -127,6 +128,41 @@ def test_a_resumed_loop_continues_bit_identically(training: NetworkTraining, sto
 
 
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
+@pytest.mark.parametrize("network", ["convnet3-w6", "convnet2-w6-batch"])
+@pytest.mark.parametrize("stop", [0, 2, 3])
+def test_a_loop_may_be_taken_back(training: NetworkTraining, network: str, stop: int) -> None:
+    distiller = loop(network, training=training)
+    losses = [float(report.terms["gradient"]) for report in itertools.islice(distiller, stop)]
+    state = {name: value.clone() for name, value in distiller.state_dict().items()}
+    losses += [float(report.terms["gradient"]) for report in distiller]
+    whole = distiller.synthetic.images.detach().clone()
+    for _ in range(2):
+        distiller.load_state_dict(state)
+        assert distiller.iteration == stop
+        again = [float(report.terms["gradient"]) for report in distiller]
+        assert again == losses[stop:]
+        assert torch.equal(distiller.synthetic.images.detach(), whole)
+
+
+@pytest.mark.parametrize("stepping", ["together", "per-class"])
+def test_pixels_are_clamped_every_so_many_iterations(stepping: Literal["together", "per-class"]) -> None:
+    def wild(clamp_every: int) -> Distiller:
+        optimiser = OptimiserConfig(lr=30, stepping=stepping, clamp_every=clamp_every)
+        return loop(space="unit", optimiser=optimiser)
+
+    clamped, by_hand = wild(2), wild(0)
+    for iteration, _ in enumerate(clamped):
+        pixels = by_hand.synthetic.images.data
+        if iteration:
+            assert float(pixels.min()) < 0
+            assert float(pixels.max()) > 1
+        if iteration % 2 == 0:
+            pixels.clamp_(0, 1)
+        next(iter(by_hand))
+        assert torch.equal(clamped.synthetic.images, by_hand.synthetic.images)
+
+
+@pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 def test_class_chunks_change_nothing(training: NetworkTraining) -> None:
     torch.testing.assert_close(run(loop(training=training, class_chunk=2)), run(loop(training=training)))
 
@@ -197,7 +233,3 @@ def test_few_synthetic_images_are_drawn_where_many_are_decoded() -> None:
 def test_what_cannot_be_matched_is_refused() -> None:
     with pytest.raises(UserError, match="no convolutions"):
         loop("mlp", matched="convolutions")
-
-
-def test_supplies_of_training_are_their_own() -> None:
-    assert isinstance(loop().sources.supply, Trained)

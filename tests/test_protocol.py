@@ -69,7 +69,7 @@ def test_decay_counts_the_drops_so_far(schedule: str) -> None:
 
 
 def test_protocols_ship_with_a_source() -> None:
-    assert protocol_names() == ["dc", "dm", "dsa", "idc"]
+    assert protocol_names() == ["datadam", "dc", "dm", "dsa", "idc", "idm", "ncfm"]
     assert all("arXiv" in load_protocol(name).source for name in protocol_names())
 
 

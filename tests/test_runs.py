@@ -161,6 +161,51 @@ def test_the_handlers_of_the_caller_are_put_back(tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+class Killed(Exception):
+    """Nothing is saved on its account, as on a kill."""
+
+
+def kill(entry: dict[str, Any]) -> None:
+    if entry["iteration"] == 5:
+        raise Killed
+
+
+TRAINED = {
+    "dsa": ("dsa", "convnet2-w8", ["engine.training.epochs=2"]),
+    "dsa, batch norm": ("dsa", "convnet2-w8-batch", ["engine.training.epochs=2"]),
+    "idc": ("idc", "convnet2-w8", ["engine.training.updates_per_network=6", "optimiser.clamp_every=4"]),
+    "idc, warm-up": ("idc", "convnet2-w8", ["engine.training.updates_per_network=2", "optimiser.lr=0.1"]),
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_partly_trained_networks_survive_a_kill(tmp_path: Path, case: str) -> None:
+    method, network, overrides = TRAINED[case]
+    told: dict[str, Any] = {
+        "dataset": "digits",
+        "method": method,
+        "ipc": 2,
+        "network": network,
+        "iterations": 8,
+        "overrides": [THREADS, "checkpoint.iterations=3", "engine.batch_real=8", *overrides],
+    }
+    if method == "idc":
+        told["overrides"] += ["engine.training.samples=20", "engine.training.batch_size=8"]
+    if "warm-up" in case:
+        told["overrides"] += ["engine.training.warm_up=1", "engine.training.batch_size=400"]
+    whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
+    dsdistill.distill(whole, **told)
+    with pytest.raises(Killed):
+        dsdistill.distill(output, **told, progress=kill)
+    assert checkpoints(output) == ["checkpoint-000000003.safetensors"]
+    assert not output.exists()
+    steps: list[int] = []
+    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
+    assert steps == [4, 5, 6, 7, 8]
+    assert torch.equal(images(output), images(whole))
+    assert logged(output) == logged(whole)
+
+
 # Checkpoints ------------------------------------------------------------------------------------------------
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dsdistill.engines.attention import AttentionEngine
 from dsdistill.engines.base import Engine
 from dsdistill.engines.distribution import DistributionEngine
 from dsdistill.engines.gradient import GradientEngine
 
-ENGINES: dict[str, type[Engine]] = {"distribution": DistributionEngine, "gradient": GradientEngine}
+ENGINES: dict[str, type[Engine]] = {
+    "attention": AttentionEngine,
+    "distribution": DistributionEngine,
+    "gradient": GradientEngine,
+}
 """The ``kind`` a recipe names -> the engine's class."""
 
-__all__ = ["ENGINES", "DistributionEngine", "Engine", "GradientEngine"]
+__all__ = ["ENGINES", "AttentionEngine", "DistributionEngine", "Engine", "GradientEngine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +40,10 @@ class Engine(ABC):
         """Whether the loss is a sum over classes, so that they may be taken in turns to save memory."""
         return not network.couples_samples
 
+    def features(self, network: Network) -> Callable[[Tensor], Tensor]:
+        """Return what is matched of one network: images [B, C, H, W] to [B, D], row by row."""
+        return network.embed
+
     @abstractmethod
     def images(self, counts: Tensor, per_class: int) -> int:
         """Return roughly how many images an iteration passes through a network, for estimates.
@@ -49,13 +54,25 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def held(self, per_class: int, classes: int, chunk: int) -> int:
-        """Return of how many images all maps are kept for a gradient at once, for estimates.
+    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
+        """Return the images whose maps are kept for a gradient at once, times bytes per value, for estimates.
 
         Args:
             per_class: synthetic images of a class, decoded.
             classes: taken at once.
             chunk: images in one pass where only a gradient to the weights is asked for.
+            size: bytes of a value in the run's precision.
+        """
+
+    @abstractmethod
+    def together(self, counts: Tensor) -> int:
+        """Return how many real images pass at once through a network that couples the samples of a batch."""
+
+    def check(self, synthetic: SyntheticSet, network: Network) -> None:  # noqa: B027 - most refuse nothing
+        """Refuse a combination that could not be computed, before the run.
+
+        Raises:
+            UserError: saying what to change.
         """
 
     @abstractmethod

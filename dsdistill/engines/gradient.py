@@ -22,6 +22,7 @@ from torch import Tensor
 from dsdistill import seeding
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine
+from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.adjoint import with_slope
 from dsdistill.objectives.gradients import Matched, Metric, distance_and_slope, matched_parameters
@@ -55,15 +56,33 @@ class GradientEngine(Engine):
         return self.batch_real
 
     def images(self, counts: Tensor, per_class: int) -> int:
-        """Count what is differentiated three times, and synthetic images, differentiated twice, eight times."""
+        """Count images differentiated once three times, and synthetic ones, of second order, eight times."""
         synthetic = per_class * len(counts)
         real = int(counts.clamp(max=self.batch_real).sum())
         return 3 * (real + self.training.images(synthetic)) + 8 * synthetic
 
-    def held(self, per_class: int, classes: int, chunk: int) -> int:
+    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
         """Count one class's dual pass, or a pass of real images, or a training batch, whichever is most."""
         training = min(self.training.batch_size, self.training.images(per_class * classes))
-        return max(2 * per_class, min(chunk, self.batch_real), training)
+        matched = min(per_class, self.batch_synthetic or per_class)
+        return max(2 * matched * 4, min(chunk, self.batch_real) * size, training * size)
+
+    def together(self, counts: Tensor) -> int:
+        """Count those of one class."""
+        return int(counts.clamp(max=self.batch_real).max())
+
+    def check(self, synthetic: SyntheticSet, network: Network) -> None:
+        """Refuse to normalise a single image of a class by its own statistics.
+
+        Raises:
+            UserError: saying so.
+        """
+        by_batch = network.couples_samples and self.training.batch_norm == "batch"
+        if by_batch and min(synthetic.decoded_per_class, self.batch_real) == 1:
+            raise UserError(
+                "one image of a class is no batch to normalise by: choose a larger --ipc, "
+                "engine.training.batch_norm=refreshed, or a network of instance normalisation"
+            )
 
     def networks(self, name: str, task: Task, device: torch.device) -> Supply:
         """Return networks that are trained between steps.
@@ -79,12 +98,15 @@ class GradientEngine(Engine):
         """Return the term ``gradient``: the distances of ``sources.classes``, summed."""
         network, rows = sources.classifier(), sources.siamese()
         names = matched_parameters(network.network, self.matched, self.metric)
-        fake = synthetic.of(sources.classes)
-        total = torch.zeros((), device=fake.device, dtype=fake.dtype)
+        most = min(self.batch_real, sources.largest_class)
+        total = torch.zeros((), device=synthetic.images.device, dtype=synthetic.images.dtype)
+        # Unbound, not indexed class by class, whose backward would write zeros for all the others each time.
+        fake = synthetic.of(sources.classes).unbind()
         for position, label in enumerate(sources.classes.tolist()):
             row = rows[position : position + 1]
             real = sources.real_of(label, self.batch_real, row)
-            theirs = network.gradient(real, torch.full((len(real),), label, device=real.device), names)
+            labels = torch.full((len(real),), label, device=real.device)
+            theirs = network.gradient(real, labels, names, most=most)
             chosen = self._chosen(fake[position], sources, label)
             images = sources.augmentation(chosen, row[torch.zeros(len(chosen), dtype=torch.int64)])
             targets = torch.full((len(images),), label, device=images.device)

@@ -17,7 +17,7 @@ _CHUNK_BYTES = {"cpu": 1 << 24, "cuda": 1 << 30}  # of the largest map of a Conv
 
 
 class Embedder:
-    """``network.embed`` for one frozen module, compiled once, in one precision.
+    """``network.embed``, or other features, of one frozen module, compiled once, in one precision.
 
     Attributes:
         network: the module; its weights may change in place between calls, its requires_grad may not.
@@ -33,6 +33,7 @@ class Embedder:
         compile: bool = False,
         chunk: int = 0,
         notify: runtime.Notify = print,
+        features: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Prepare the functions; compiling itself happens at their first call.
 
@@ -44,21 +45,24 @@ class Embedder:
             chunk: images per pass without gradients; 0 chooses by the device. A network that couples the
                 samples of a batch is never split.
             notify: receives a sentence where something asked for cannot be had.
+            features: another function of the images and the network's weights, to vectors [B, D], in place of
+                ``network.embed``; samples meet in it no more than they do in the network.
         """
         self.network = network
         self.chunk = chunk or max(1, _CHUNK_BYTES[device.type] // (128 * 4 * (size + 4) ** 2))
         self._device = device
         self._precision = precision
         self._compiled = compile and runtime.compiler_missing(device) is None
-        self._embed: Callable[[Tensor], Tensor] = network.embed
+        self._embed: Callable[[Tensor], Tensor] = features or network.embed
         self._frozen: Callable[[Tensor], Tensor] = self._cast_embed
         if compile and (reason := runtime.compiler_missing(device)):
             notify(f"running without torch.compile: {reason}")
         elif compile:
-            notify = _once(notify)
-            self._embed = runtime.compiled(network.embed, device, notify)
+            notify = runtime.once(notify)
+            self._embed = runtime.compiled(self._embed, device, notify)
             # Measured on the CPU only; on CUDA the library's kernels are left to do it.
-            if device.type == "cpu" and isinstance(network, ConvNet) and fused.supports(network):
+            fusible = features in (None, network.embed) and fused.supports(network)
+            if device.type == "cpu" and isinstance(network, ConvNet) and fusible:
                 self._frozen = runtime.first_working(self._fused(network), self._cast_embed, notify)
 
     def differentiable(self, images: Tensor) -> Tensor:
@@ -101,15 +105,3 @@ class Embedder:
             return tail(head(padded, weights, offsets)).float()
 
         return embed
-
-
-def _once(notify: runtime.Notify) -> runtime.Notify:
-    """Let the first sentence through: several functions are compiled, and one notice says it for all."""
-    told: list[str] = []
-
-    def tell(sentence: str) -> None:
-        if not told:
-            notify(sentence)
-        told.append(sentence)
-
-    return tell

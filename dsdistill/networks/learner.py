@@ -20,7 +20,7 @@ class Learner:
     """Mean cross-entropies of one module and their derivatives, compiled once.
 
     The module's weights may change in place between calls. One class at a time is differentiated: on a CPU a
-    loop over classes measured faster than ``vmap`` over them (``benchmarks/speed.py gradients``), and holding
+    loop over classes measured faster than ``vmap`` over them (``benchmarks/speed.py perclass``), and holding
     the graph of one class bounds memory.
 
     Attributes:
@@ -74,7 +74,8 @@ class Learner:
 
         self._exact = shared("fp32")
         self._fast = self._exact if precision == "fp32" else shared(precision)
-        self._mean, self._moving = prepared(mean), prepared(moving)
+        self._mean = prepared(mean)
+        self._moving, self._moving_eagerly = prepared(moving), moving
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy with a graph to the network's own parameters.
@@ -86,7 +87,7 @@ class Learner:
         return self._mean(images, targets)
 
     def gradient(
-        self, images: Tensor, targets: Tensor, names: Sequence[str], *, exact: bool = False
+        self, images: Tensor, targets: Tensor, names: Sequence[str], *, exact: bool = False, most: int = 0
     ) -> list[Tensor]:
         """Return the gradient of the mean cross-entropy to some parameters, without a graph.
 
@@ -95,16 +96,18 @@ class Learner:
             targets: int64 [B].
             names: of the parameters; no work is spent on others.
             exact: compute in the images' own precision, whatever the learner's.
+            most: images that any such call may bring, so that compiled code can serve classes of all sizes;
+                0 where all bring as many.
         """
         weights = self.weights(names)
         wanted = [weights[name] for name in names]
         loss = self._exact if exact else self._fast
-        whole = self.network.couples_samples or len(images) <= self.chunk
-        chunk = len(images) if whole else self.chunk
+        coupled = self.network.couples_samples
+        chunk = len(images) if coupled else min(self.chunk, max(most, len(images)))
         total: list[Tensor] = []
         for part, labels in zip(images.split(chunk), targets.split(chunk), strict=True):
             share = part.new_full((len(part),), 1 / len(images))
-            missing = chunk - len(part) if self._compiled else 0
+            missing = chunk - len(part) if self._compiled and not coupled else 0
             if missing:  # compiled code serves one batch size: repeat an image, and let it count nothing
                 part = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
                 labels = torch.cat([labels, labels[-1:].expand(missing)])
@@ -114,12 +117,14 @@ class Learner:
         return total
 
     def slope(self, images: Tensor, targets: Tensor, tangents: Mapping[str, Tensor]) -> Tensor:
-        """Return the gradient to the images [B, C, H, W] of ``Σ tangent · gradient`` over the named parameters.
+        """Return the gradient to the images [B, C, H, W] of ``Σ tangent · gradient`` over the tangents given.
 
         With the tangents ∂D/∂g of a distance D between gradients, held constant, this is ∂D/∂images.
         """
         images = images.detach().requires_grad_()
-        change = self._moving(self.weights(()), tangents, images, targets)
+        # Where a graph of the gradient is made, compiled code could not be differentiated again.
+        moving = self._moving if tangent.has_forward_mode(self.network) else self._moving_eagerly
+        change = moving(self.weights(()), tangents, images, targets)
         return torch.autograd.grad(change, images)[0]
 
     def weights(self, names: Sequence[str]) -> dict[str, Tensor]:

@@ -19,10 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
+from dsdistill.networks.external import External
 from dsdistill.networks.layers import ConvBlock
 
 Weights = Mapping[str, Tensor]
@@ -43,9 +45,7 @@ def directional(
         images: [B, C, H, W] in network space.
         targets: int64 [B], or probabilities [B, K].
     """
-    if _reads_batch(
-        network
-    ):  # torch's forward mode leaves the batch's statistics out of what it differentiates
+    if not has_forward_mode(network):
         return _twice_backward(network, weights, tangents, images, targets)
     moved = _through_convnet if isinstance(network, ConvNet) and network.is_standard else _through_any
     logits, change = moved(network, weights, tangents, images)  # type: ignore[arg-type]
@@ -79,14 +79,20 @@ def _twice_backward(
     ]
     weights = {**weights, **dict(zip(tangents, moving, strict=True))}
     kept = {name: buffer.clone() for name, buffer in network.named_buffers()}  # the network's own stay
-    loss = F.cross_entropy(functional_call(network, {**kept, **weights}, (images,)), targets)
-    gradients = torch.autograd.grad(loss, moving, create_graph=True)
+    with sdpa_kernel(SDPBackend.MATH):  # the only attention that can be differentiated twice
+        loss = F.cross_entropy(functional_call(network, {**kept, **weights}, (images,)), targets)
+        gradients = torch.autograd.grad(loss, moving, create_graph=True)
     return torch.stack([(g * v).sum() for g, v in zip(gradients, tangents.values(), strict=True)]).sum()
 
 
-def _reads_batch(network: Network) -> bool:
-    """Whether batch normalisation uses the statistics of the batch at hand."""
-    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
+def has_forward_mode(network: Network) -> bool:
+    """Whether one pass of dual numbers is enough; if not, the gradient's graph is made after all.
+
+    Torch's forward mode leaves the statistics of a batch out of what it differentiates, and knows no fast
+    attention, which only the networks of other libraries have.
+    """
+    reads_batch = any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
+    return not reads_batch and not isinstance(network, External)
 
 
 @functools.cache

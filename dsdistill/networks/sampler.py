@@ -1,0 +1,64 @@
+"""The adversary of NCFM: a network that learns at which frequencies real and synthetic features differ most.
+
+frequencies = reversed_gradient(sampler.draw(sampler.noise(4096, generator)))
+loss(images, frequencies).backward()   # descent for the images, ascent for the sampler
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FrequencySampler(nn.Module):
+    """Map standard normal noise to frequencies: t = z + tanh(MLP(z)), in the dimension of the features.
+
+    The idea is the minmax of NCFM (Wang et al., CVPR 2025); the network is not theirs, which maps few rows
+    of noise and repeats its output. Here every row has its own noise and stays distinct, so that F
+    frequencies span min(F, D) dimensions. The last layer starts at zero: before the first step frequencies
+    are exactly N(0, I), NCFM's distribution without an adversary. Each coordinate stays within 1 of its
+    noise, so that the ascent cannot escape to frequencies so high that they see nothing but single samples.
+
+    Weights are drawn from torch's global generator: build it inside ``seeding.fenced``.
+
+    Attributes:
+        dim: D, the length of a feature and of a frequency.
+    """
+
+    def __init__(self, dim: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.dim = dim
+        self.inner = nn.Linear(dim, hidden)
+        self.outer = nn.Linear(hidden, dim)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def noise(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw what `draw` reads, [count, dim] standard normal, on the generator's device."""
+        return torch.randn(count, self.dim, generator=generator, device=generator.device)
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Turn noise [F, dim] into frequencies [F, dim], differentiable in the weights."""
+        return noise + self.outer(F.leaky_relu(self.inner(noise), 0.2)).tanh()
+
+
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        return -upstream[0]
+
+
+def reversed_gradient(x: Tensor) -> Tensor:
+    """Return ``x``; its gradient is negated (gradient reversal, Ganin & Lempitsky, ICML 2015).
+
+    What made ``x`` climbs the loss in the same backward pass in which everything else descends, so neither
+    gradient needs to be cleared for the other.
+    """
+    return _Reversed.apply(x)
