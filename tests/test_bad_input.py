@@ -57,7 +57,7 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
     [
         (
             "--method idc --set formation.factor=9",
-            "factor 9 leaves nothing in some tiles of an image 8 pixels",
+            "factor 9 leaves nothing in some tiles of an image",
         ),
         ("--method idc --set formation.factor=0", "option 'formation.factor' is 0"),
         ("--method idc --network mlp", "no convolutions to match gradients of; match its weights instead"),

@@ -27,27 +27,13 @@ def engine(*args: Any, **options: Any) -> GradientEngine:
 # DC and DSA -------------------------------------------------------------------------------------------------
 
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
-BETWEEN = {
-    2: 10,
-    5: 10,
-    9: 10,
-    14: 10,
-    15: 20,
-    24: 20,
-    25: 30,
-    34: 30,
-    35: 40,
-    44: 40,
-    45: 50,
-    51: 50,
-    100: 50,
-}
+NEAREST = {2: 10, 9: 10, 14: 10, 15: 20, 24: 20, 25: 30, 34: 30, 35: 40, 44: 40, 45: 50, 51: 50, 100: 50}
 
 
 @pytest.mark.parametrize("method", ["dc", "dsa"])
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10", "folder:pets"])
 def test_outer_and_inner_loops(method: str, dataset: str) -> None:
-    for ipc, listed in ({each: each for each in LOOPS} | BETWEEN).items():
+    for ipc, listed in ({each: each for each in LOOPS} | NEAREST).items():
         outer, inner = LOOPS[listed]
         training = engine(method, dataset, ipc).training
         assert (training.updates_per_network, training.epochs) == (outer, inner), ipc
@@ -188,7 +174,8 @@ def test_per_ipc_is_multiplied_by_the_ipc(tmp_path: Path) -> None:
     mine = recipe(
         tmp_path / "mine.toml",
         "when = {}\nper_ipc = { iterations = 20, optimiser = { lr = 0.5 } }",
-        'when = { dataset = ["digits"], ipc_min = 3 }\nset = { seed = 4 }\nper_ipc = { optimiser = { lr = 0.1 } }',
+        'when = { dataset = ["digits"], ipc_min = 3 }\n'
+        "set = { seed = 4 }\nper_ipc = { optimiser = { lr = 0.1 } }",
     )
     for dataset, ipc, expected in (
         ("cifar10", 1, (20, 0.5, 0)),

@@ -1,0 +1,82 @@
+"""The complete path on a CUDA device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dsdistill
+
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_distil_and_evaluate(tmp_path: Path, precision: str) -> None:
+    told = {"dataset": "digits", "ipc": 2, "network": "convnet2-w16", "iterations": 20, "device": "cpu"}
+    overrides = [f"compute.precision={precision}"]
+    summary = dsdistill.distill(tmp_path / "a.h5", **told, overrides=overrides)
+    assert summary.last_loss < summary.first_loss
+    report = dsdistill.evaluate(tmp_path / "a.h5", device="cpu", epochs=20, repeats=2, precision=precision)
+    assert [row.set for row in report.rows] == ["distilled", "random"]
+    assert all(10 < value <= 100 for row in report.rows for value in row.values)
+
+
+
+def test_the_device_changes_no_draw(tmp_path: Path) -> None:
+    told = {"dataset": "digits", "ipc": 1, "network": "convnet2-w16", "iterations": 2}
+    exact = ["compute.precision=fp32", "compute.compile=false"]
+    for device in ("cpu", "cpu"):
+        dsdistill.distill(tmp_path / f"{device}.h5", **told, device=device, overrides=exact)
+    images = [dsdistill.load(tmp_path / f"{device}.h5", space="unit").images for device in ("cpu", "cpu")]
+    torch.testing.assert_close(*images, rtol=1e-3, atol=1e-3)
+
+
+class Killed(Exception):
+    """Nothing is saved on its account, as on a kill."""
+
+
+def kill(entry: dict[str, Any]) -> None:
+    if entry["iteration"] == 8:
+        raise Killed
+
+
+
+@pytest.mark.parametrize("network", ["convnet2-w16", "convnet2-w16-batch"])
+@pytest.mark.parametrize("method", ["dm", "dsa", "idc"])
+def test_killed_and_resumed(tmp_path: Path, method: str, network: str) -> None:
+    """Sums are not bit-identical on CUDA: resuming must end much nearer than the last steps went."""
+    told: dict[str, Any] = {"dataset": "digits", "method": method, "ipc": 2, "network": network}
+    told |= {"device": "cpu", "iterations": 12}
+    told["overrides"] = ["checkpoint.iterations=6", "compute.precision=fp32", "compute.compile=false"]
+    told["overrides"] += ["engine.training.epochs=5"] if method == "dsa" else []
+    straight, output, half = (tmp_path / f"{name}.h5" for name in ("straight", "set", "half"))
+    dsdistill.distill(straight, **told)
+    dsdistill.distill(half, **told | {"iterations": 6})
+    with pytest.raises(Killed):
+        dsdistill.distill(output, **told, progress=kill)
+    assert not output.exists()
+    steps: list[int] = []
+    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
+    assert steps == [7, 8, 9, 10, 11, 12]
+    whole, resumed, before = (dsdistill.load(f, space="unit").images for f in (straight, output, half))
+    assert (resumed - whole).abs().max() < 0.1 * (whole - before).abs().max()
+
+
+
+@pytest.mark.parametrize("method", ["dc", "dsa", "idc-i", "idc"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradient_matching_on_the_device(tmp_path: Path, method: str, precision: str) -> None:
+    told: dict[str, Any] = {"dataset": "digits", "method": method, "ipc": 1, "network": "convnet2-w16"}
+    summary = dsdistill.distill(
+        tmp_path / "a.h5",
+        **told,
+        iterations=20,
+        device="cpu",
+        overrides=[f"compute.precision={precision}"],
+    )
+    assert summary.iterations == 20
+    report = dsdistill.evaluate(tmp_path / "a.h5", device="cpu", epochs=20, repeats=2, precision=precision)
+    assert [row.set for row in report.rows] == ["distilled", "random"]
+    assert all(10 < value <= 100 for row in report.rows for value in row.values)
