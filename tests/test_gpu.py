@@ -61,7 +61,7 @@ def test_killed_and_resumed(tmp_path: Path, method: str, network: str) -> None:
     dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
     assert steps == [7, 8, 9, 10, 11, 12]
     whole, resumed, before = (dsdistill.load(f, space="unit").images for f in (straight, output, half))
-    assert (resumed - whole).abs().max() < 0.1 * (whole - before).abs().max()
+    assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()
 
 
 @pytest.mark.gpu
