@@ -26,7 +26,7 @@ from dsdistill.formation import Formation
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.storage import Dtype
 from dsdistill.synthetic import Init, Space
-from dsdistill.validation import FORBID_EXTRA, validated
+from dsdistill.validation import FORBID_EXTRA, dotted, validated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +129,7 @@ class Recipe:
         found: dict[str, Any] = {"method": self.name, "protocol": self.protocol}
         found = merged(found, self.defaults)
         for table in self.settings:
-            if not {"when"} < table.keys() <= {"when", "set", "per_ipc", "source"}:
-                raise UserError(
-                    f"recipe {self.name!r}: a table of settings takes when, set or per_ipc, and source"
-                )
+            self._check(table)
             when = table["when"]
             if unsupported := when.keys() - {"dataset", "ipc_min", "ipc_max"}:
                 raise UserError(f"recipe {self.name!r}: no such condition: {', '.join(sorted(unsupported))}")
@@ -141,6 +138,25 @@ class Recipe:
                 found = merged(found, table.get("set", {}))
                 found = merged(found, _times(table.get("per_ipc", {}), ipc))
         return found
+
+    def _check(self, table: Mapping[str, Any]) -> None:
+        """Check one table of settings.
+
+        Raises:
+            UserError: saying what it may hold.
+        """
+        parts = table.keys() - {"source"}
+        known = {"when", "set", "per_ipc"}
+        if not {"when"} < parts <= known or not all(isinstance(table[part], Mapping) for part in parts):
+            raise UserError(
+                f"recipe {self.name!r}: a table of settings takes when, set or per_ipc, and source; "
+                "the first three are tables"
+            )
+        bounds = [table["when"].get(bound, 0) for bound in ("ipc_min", "ipc_max")]
+        if not all(isinstance(number, int) for number in bounds):
+            raise UserError(f"recipe {self.name!r}: ipc_min and ipc_max are whole numbers")
+        if not all(isinstance(value, (int, float)) for value in dotted(table.get("per_ipc", {})).values()):
+            raise UserError(f"recipe {self.name!r}: per_ipc holds numbers, to be multiplied by the IPC")
 
 
 def recipe_names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
 def maps(network: Network, image: Tensor) -> tuple[int, int]:
     """Count the elements of all layer outputs for one image [1, C, H, W], and of the largest one."""
     sizes: list[int] = []
+    network = copy.deepcopy(network)  # batch normalisation would learn from the blank images
 
     def count(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):

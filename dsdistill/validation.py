@@ -58,7 +58,9 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
     if first["type"] in _EXTRA:
         written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
         if written in known:
-            return UserError(f"{what} {written!r} does not go with the kind that is chosen; leave it out")
+            return UserError(
+                f"{what} {written!r} belongs to another kind than the one chosen: leave out one of the two"
+            )
         return unknown(what, written, known)
     if first["type"] in _MISSING:
         return UserError(f"{what} {key!r} is missing")

@@ -64,7 +64,7 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
         ("--method idc --set engine.metric=foo", "option 'engine.metric' is 'foo': input should be 'cosine'"),
         ("--method dsa --set optimiser.clamp_every=1", "set space=unit or optimiser.clamp_every=0"),
         ("--method idc-i --network convnet2-w8-batch", "one image of a class is no batch to normalise by"),
-        ("--method idc --set engine.kind=distribution", "does not go with the kind that is chosen"),
+        ("--method idc --set engine.kind=distribution", "belongs to another kind than the one chosen"),
         (
             "--method dm --network convnet2-w8-batch --set optimiser.stepping=per-class",
             "convnet2-w8-batch normalises by the batch, so that classes cannot be stepped one by one",

@@ -83,7 +83,9 @@ class RealDataset:
 
     def unit(self, indices: Tensor | slice) -> Tensor:
         """Return the chosen images in unit pixel space, float32 [n,C,H,W] in [0, 1]."""
-        return self.images[indices].to(torch.float32).div_(255)
+        pixels = self.images[indices].to(torch.float32).div_(255)
+        # Of one channel there are several sets of strides, and convolutions take the slow way for some.
+        return pixels.flatten().view(pixels.shape)
 
     def to(self, device: torch.device | str) -> RealDataset:
         """Return the data set on a device; a memory map is read into the device's memory."""
