@@ -138,7 +138,7 @@ def distill(
         else:
             facts = {"fingerprint": real.fingerprint}
             run.create(configs.to_toml(cfg), overwrite)
-        if sentence := assembly.short_class(cfg.engine, real):
+        if not going_on and (sentence := assembly.short_class(cfg.engine, real)):
             notify(sentence)
         memory = estimate(distiller, real, half=cfg.compute.precision == "bf16")
         started(Started(cfg, task, real, memory, distiller.iteration, runtime.available_memory(where)))

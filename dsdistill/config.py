@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 import tomli_w
 from annotated_types import Ge, Lt
@@ -20,7 +20,7 @@ from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.data.config import DataConfig
-from dsdistill.engines import ENGINES, AttentionEngine, DistributionEngine, GradientEngine
+from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine
 from dsdistill.errors import UserError, unknown
 from dsdistill.formation import Formation
 from dsdistill.stepping import OptimiserConfig
@@ -284,10 +284,9 @@ def _known(kind: type[Any], prefix: str = "") -> list[str]:
     """List the dotted keys of a config dataclass, those of every engine included."""
     keys: list[str] = []
     for name, hint in get_type_hints(kind).items():
-        if name == "engine":
-            keys += [key for engine in ENGINES.values() for key in _known(engine, "engine.")]
-        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            keys += _known(hint, f"{prefix}{name}.")
+        nested = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
+        if nested:
+            keys += [key for each in nested for key in _known(each, f"{prefix}{name}.")]  # type: ignore[arg-type]
         elif not name.startswith("__"):
             keys.append(prefix + name)
     return keys

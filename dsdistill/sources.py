@@ -12,6 +12,7 @@ from dsdistill import seeding
 from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.augment.mix import CutMix
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.network_queue import Queue
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.objectives.distributions import class_sums
@@ -119,7 +120,9 @@ class Sources:
     def advance(self, synthetic: SyntheticSet) -> None:
         """Train the supply's network, as it asks for, unless a new one is due. Called after every step."""
         supply = self.supply
-        if isinstance(supply, Trained) and (self.iteration + 1) % supply.training.updates_per_network:
+        if isinstance(supply, Queue):
+            supply.train(self.learner, self.seed, self.iteration, self._random_batches)
+        elif isinstance(supply, Trained) and (self.iteration + 1) % supply.training.updates_per_network:
             on_real = supply.training.on == "real"
             supply.train(
                 self.learner, self._real_batches() if on_real else self._synthetic_batches(synthetic)
@@ -164,6 +167,15 @@ class Sources:
         training = self._training
         count = -(-training.samples // training.batch_size)
         yield from self._stream(training, "inner", self.iteration * count, count)
+
+    def _random_batches(self, network: int) -> Iterator[Batch]:
+        """Yield real batches for the n-th network of a queue, each drawn from all images; not augmented."""
+        assert isinstance(self.supply, Queue)
+        for batch in range(self.supply.told.steps):
+            stream = seeding.generator(self.seed, "queue-batches", self.iteration, network, batch)
+            rows = torch.randperm(len(self.data), generator=stream)[: self.supply.told.batch_size]
+            rows = rows.to(self.data.labels.device, non_blocking=True)
+            yield self._prepared(rows), self.data.labels[rows].to(self._device, non_blocking=True)
 
     def _warm_up_batches(self, training: NetworkTraining) -> Iterator[Batch]:
         """Yield epochs of real batches, a stream of their own for each network."""

@@ -73,6 +73,11 @@ class Supply(ABC):
     network: Network
     training: NetworkTraining | None = None
 
+    @property
+    def trust(self) -> Tensor | float:
+        """What an engine's classification term is multiplied by: 1, or the network's accuracy in percent."""
+        return 1.0
+
     @abstractmethod
     def draw(self, seed: int, iteration: int) -> bool:
         """Give ``network`` the weights of an iteration; return whether they are fresh."""
@@ -162,6 +167,24 @@ class Trained(Fresh):
         return torch.optim.SGD(
             self.network.parameters(), told.lr, told.momentum, weight_decay=told.weight_decay, fused=True
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreshConfig:
+    """A randomly initialised network for every iteration (DM, DataDAM)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    kind: Literal["fresh"] = "fresh"
+
+    @property
+    def trained(self) -> int:
+        """Real images that networks are trained on in an iteration."""
+        return 0
+
+    def build(self, name: str, task: Task, device: torch.device) -> Fresh:
+        """Return the supply."""
+        return Fresh(name, task, device)
 
 
 def normalise_by_batch(network: Network, mode: bool) -> None:

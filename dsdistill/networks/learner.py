@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class Learner:
         self.chunk = chunk or max(1, _CHUNK_BYTES[device.type] // (128 * 4 * (size + 4) ** 2))
         self._compiled = compile and runtime.compiler_missing(device) is None
 
-        def prepared(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
             return runtime.compiled(function, device, notify) if compile else function
 
         def shared(precision: runtime.Precision) -> Callable[..., Tensor]:
@@ -64,10 +65,11 @@ class Learner:
 
             return prepared(loss)
 
-        def mean(images: Tensor, targets: Tensor) -> Tensor:
+        def mean(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             with runtime.autocast(device, precision):
                 logits = network(images)
-            return F.cross_entropy(_wide(logits), targets)
+            labels = targets.argmax(1) if targets.is_floating_point() else targets
+            return F.cross_entropy(_wide(logits), targets), (logits.argmax(1) == labels).sum()
 
         def moving(weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
             return tangent.directional(network, weights, tangents, *batch)
@@ -84,6 +86,10 @@ class Learner:
             images: [B, C, H, W] in network space.
             targets: int64 [B], or probabilities [B, K].
         """
+        return self._mean(images, targets)[0]
+
+    def graded(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `loss` and how many images were classified correctly, int64, before any step."""
         return self._mean(images, targets)
 
     def gradient(

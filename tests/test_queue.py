@@ -1,0 +1,121 @@
+"""The queue of networks in training, and improved distribution matching with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dsdistill.distiller import Distiller
+from dsdistill.engines import DistributionEngine
+from dsdistill.network_queue import Queue, QueueConfig
+from dsdistill.networks import build
+from dsdistill.seeding import fenced, generator
+from tests.reference.idm import improved_matching_losses
+from tests.test_distribution import drawn, loop, toy
+
+TOLD = QueueConfig(size=4, start=2, push_every=2, networks=2, steps=3, batch_size=8, forget_every=4)
+
+
+def distiller(told: QueueConfig = TOLD, weight: float = 0.5) -> Distiller:
+    engine = DistributionEngine(batch_real=6, supply=told, classification=weight)
+    return loop(*toy(), "convnet2-w6", engine=engine)
+
+
+def queue(loop: Distiller) -> Queue:
+    assert isinstance(loop.sources.supply, Queue)
+    return loop.sources.supply
+
+
+def test_loss_equals_two_forwards_per_class() -> None:
+    ours = distiller()
+    reports = iter(ours)
+    next(reports), next(reports)  # some networks have been trained by now
+    for iteration in range(2, 12):
+        ours.sources.iteration = iteration
+        real, augment = drawn(ours)
+        if not queue(ours).trust:
+            continue
+        network, weight = ours.sources.supply.network, 0.5 * float(queue(ours).trust)
+        images = ours.synthetic.images.detach().clone().requires_grad_()
+        losses = improved_matching_losses(network, real, list(images.split(2)), augment, weight)
+        (slope,) = torch.autograd.grad(torch.stack(losses).sum(), images)
+        expected = float(torch.stack(losses).sum().detach())
+        ours.sources._drawn_at = iteration  # the same network once more
+        ours.synthetic.images.grad = None
+        terms = ours.engine.loss(ours.synthetic, ours.sources)
+        torch.stack(list(terms.values())).sum().backward()
+        assert float(torch.stack(list(terms.values())).sum().detach()) == pytest.approx(expected, rel=1e-9)
+        torch.testing.assert_close(ours.synthetic.images.grad, slope, rtol=1e-9, atol=1e-12)
+        return
+    raise AssertionError("no trained network was picked")
+
+
+def test_networks_come_and_go_by_age() -> None:
+    ours = queue(distiller())
+
+    def fresh(serial: int) -> torch.Tensor:
+        with fenced(0, "networks", serial):
+            return build("convnet2-w6", 1, 12, 3).double().state_dict()["classifier.weight"]
+
+    def held() -> list[torch.Tensor]:
+        return [member.state["classifier.weight"] for member in ours._members]
+
+    for iteration, serials in ((0, [0, 1, 2]), (1, [0, 1, 2]), (2, [0, 1, 2, 3]), (4, [1, 2, 3, 4])):
+        ours.draw(0, iteration)
+        torch.testing.assert_close(held(), [fresh(serial) for serial in serials])
+
+
+def test_a_few_are_trained_by_sgd_and_graded() -> None:
+    ours = distiller()
+    sources, members = ours.sources, queue(ours)
+    ours.sources.classifier()
+    before = [{name: value.clone() for name, value in each.state.items()} for each in members._members]
+    sources.advance(ours.synthetic)
+    chosen = torch.randperm(3, generator=generator(0, "queue-training", 0))[:2].tolist()
+    for turn, position in enumerate(chosen):
+        network = build("convnet2-w6", 1, 12, 3).double()
+        network.load_state_dict(before[position])
+        optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        right = 0
+        for images, labels in sources._random_batches(turn):
+            logits = network(images)
+            right += int((logits.argmax(1) == labels).sum())
+            optimiser.zero_grad()
+            F.cross_entropy(logits, labels).backward()
+            optimiser.step()
+        member = members._members[position]
+        torch.testing.assert_close(member.state, dict(network.state_dict()))
+        assert (int(member.right), member.seen) == (right, 24)
+    (left,) = {0, 1, 2} - set(chosen)
+    assert members._members[left].seen == 0
+    assert all(torch.equal(value, before[left][name]) for name, value in members._members[left].state.items())
+    assert not any(parameter.requires_grad for parameter in members.network.parameters())
+
+
+def test_accuracies_are_forgotten() -> None:
+    ours = distiller()
+    for report in ours:
+        if report.iteration == 3:
+            break
+    assert any(member.seen for member in queue(ours)._members)
+    queue(ours).draw(0, 4)
+    assert not any(member.seen for member in queue(ours)._members)
+    assert float(queue(ours).trust) == 0
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_resumed_queue_continues_bit_identically(stop: int) -> None:
+    whole, first, second = distiller(), distiller(), distiller()
+    for _ in whole:
+        pass
+    for report in first:
+        if report.iteration == stop:
+            break
+    second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
+    for _ in second:
+        pass
+    assert torch.equal(second.synthetic.images, whole.synthetic.images)
+    for ours, theirs in zip(queue(second)._members, queue(whole)._members, strict=True):
+        assert ours.seen == theirs.seen
+        assert all(torch.equal(value, theirs.momentum[name]) for name, value in ours.momentum.items())
