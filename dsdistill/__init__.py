@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from dsdistill.api import Summary, distill
+from dsdistill.api import Summary, distill, experts
+from dsdistill.buffer import Buffer
 from dsdistill.distilled import DistilledSet
 from dsdistill.errors import UserError
 from dsdistill.evaluation.run import evaluate
@@ -19,6 +20,7 @@ from dsdistill.storage import DistilledDataset, load
 __version__ = metadata.version("dsdistill")
 
 __all__ = [
+    "Buffer",
     "DistilledDataset",
     "DistilledSet",
     "Interrupted",
@@ -27,5 +29,6 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
+    "experts",
     "load",
 ]

@@ -1,4 +1,4 @@
-"""The public call `distill`: one function from options to a file."""
+"""The public calls `distill` and `experts`: each one function from options to a file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsdistill import assembly, runtime, storage
+from dsdistill import assembly, expert_config, files, runtime, storage
 from dsdistill import config as configs
+from dsdistill.buffer import Buffer
 from dsdistill.config import RunConfig
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distiller import Distiller
 from dsdistill.errors import UserError
 from dsdistill.evaluation.protocol import load_protocol
+from dsdistill.experts import Starting, make
 from dsdistill.memory import Estimate, estimate
 from dsdistill.networks import check as check_network
 from dsdistill.runs import RunDirectory, Watch
@@ -167,6 +169,86 @@ def distill(
         peak_memory_bytes=watch.peak_memory,
         storage_error=error,
     )
+
+
+def experts(
+    output: str | Path,
+    *,
+    dataset: str | None = None,
+    recipe: str | None = None,
+    count: int | None = None,
+    epochs: int | None = None,
+    network: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    notify: runtime.Notify = _silent,
+    started: Callable[[Starting], None] = _silent,
+    estimated: Callable[[float], None] = _silent,
+    progress: Callable[[dict[str, Any]], None] = _silent,
+) -> Buffer:
+    """Train networks on real data and store them in one HDF5 file, for methods that match with them.
+
+    ``dsdistill.experts("pool.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. Where the file
+    already holds the first of the experts asked for, with the same options, the others are added to it. No
+    test data are read.
+
+    Args:
+        output: the file to write; beside it, unfinished experts lie in a folder with ``.parts`` appended.
+        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
+        recipe: ``ncfm``, ``mtt``, or the path of a recipe file.
+        count: networks in the finished file.
+        epochs: of training each.
+        network: such as ``convnet3``.
+        seed: of every draw.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        options: further ones, nested, such as ``{"keep": [0, 20, 40]}``.
+        overrides: ``key=value`` texts, as ``--set`` takes them.
+        resume: go on with unfinished experts, on the same CPU and threads bit-identically.
+        overwrite: replace an earlier file and unfinished experts.
+        notify: receives sentences worth reading.
+        started: called once, before the first step.
+        estimated: called with about how many seconds the training will take, once a few steps are timed.
+        progress: called after every epoch with ``expert``, ``epoch``, ``loss`` (mean, of augmented images),
+            ``seconds`` of this expert, and ``done``, the epochs of all.
+
+    Returns:
+        the file, opened.
+
+    Raises:
+        UserError: bad input, found before the training where it can be; or a non-finite loss.
+        Interrupted: on SIGINT or SIGTERM; every finished epoch is saved.
+    """
+    output = Path(output).expanduser().absolute()
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name a file, for example {output / 'experts.h5'}")
+    files.check_folder(output)
+    flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    given |= {"data": {"name": dataset}} if dataset else {}
+    given |= {"compute": {"device": device}} if device else {}
+    told = expert_config.resolve(configs.merged(given, options or {}), overrides)
+    where = runtime.resolve_device(told.compute.device)
+    check_network(told.network)
+    task, real = catalog.load(told.data, "train", notify)
+    with runtime.threads(told.compute.threads):
+        cfg = expert_config.resolved(told, task, real, where)
+        return make(
+            output,
+            cfg,
+            task,
+            real,
+            where,
+            resume=resume,
+            overwrite=overwrite,
+            notify=notify,
+            started=started,
+            estimated=estimated,
+            progress=progress,
+        )
 
 
 def _check_output(output: Path, run: RunDirectory, going_on: bool, overwrite: bool) -> None:

@@ -88,10 +88,11 @@ def build(
     compute = config.compute
     init, formation = config.init, config.formation
     synthetic = initialise(task, real, config.ipc, init, config.space, config.seed, formation).to(device)
-    engine.prepare(synthetic, task)
     supply = engine.networks(config.network, task, device)
     precision = runtime.resolve_precision(compute.precision, device)
-    engine.check(synthetic, supply.network)
+    supply.verify(config.network, task, real)
+    engine.prepare(synthetic, supply.network)
+    synthetic.to(device)
     _check_stepping(config, engine, supply.network)
     told = runtime.once(notify)  # several functions are compiled, and one notice says it for all
     passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, told)

@@ -63,6 +63,10 @@ def distill(
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")] = None,
     zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option(help="Trained networks (`dsdistill experts`), for methods that match with them."),
+    ] = None,
     download: Download = False,
     config: Annotated[
         Path | None,
@@ -105,7 +109,8 @@ def distill(
             iterations=iterations,
             seed=seed,
             device=device,
-            options={"data": data} if data else {},
+            options=({"data": data} if data else {})
+            | ({"engine": {"supply": {"path": str(pool)}}} if pool else {}),
             overrides=overrides or [],
             config=config,
             run_dir=run_dir,
@@ -116,6 +121,90 @@ def distill(
             progress=show.progress,
         )
     screen.print_summary(summary)
+
+
+@app.command(
+    epilog="Options missing here are set with --set key=value: keep (ends, all, or epochs: [0,20,40]), lr, "
+    "momentum, weight_decay, batch_size, drop_last, drop_at, drop_factor, cutmix, augmentation.operators, "
+    "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads.",
+)
+def experts(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="A name (see `dsdistill datasets`), folder:PATH or npz:PATH.", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="ncfm (a pool), mtt (trajectories), or a TOML file.", show_default=False),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Networks in the finished file.", show_default="recipe")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of training each.", show_default="recipe")] = None,
+    network: Annotated[str | None, typer.Option(help="Such as convnet3.", show_default="recipe")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")] = None,
+    device: Device = None,
+    root: Root = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the images in pixels.", show_default="native")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")] = None,
+    zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option(help="Trained networks (`dsdistill experts`), for methods that match with them."),
+    ] = None,
+    download: Download = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any option, such as lr=0.02; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished experts.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier file and unfinished experts.")
+    ] = False,
+) -> None:
+    """Train networks on real data and store them, for methods that match with them (NCFM, MTT).
+
+    Their data set, preprocessing and network have to be those of the distillation.
+
+    `dsdistill experts --dataset cifar10 --recipe ncfm -o pool.h5`
+
+    `dsdistill experts --dataset fashion-mnist --recipe mtt --count 5 --epochs 20 -o trajectories.h5`
+
+    The same command with a larger --count adds to a file. Stopped by Ctrl-C or killed, it goes on with
+    --resume from the last finished epoch (on a CPU bit for bit); until then, experts lie in OUTPUT.parts.
+    """
+    from dsdistill import api, screen
+
+    runtime.quiet_allocator()
+    said = {"root": str(root) if root else None, "size": size, "channels": channels, "zca": zca}
+    said |= {"download": download or None}
+    data = {key: value for key, value in said.items() if value is not None}
+    with screen.Experts() as show:
+        made = api.experts(
+            output,
+            dataset=dataset,
+            recipe=recipe,
+            count=count,
+            epochs=epochs,
+            network=network,
+            seed=seed,
+            device=device,
+            options=({"data": data} if data else {})
+            | ({"engine": {"supply": {"path": str(pool)}}} if pool else {}),
+            overrides=overrides or [],
+            resume=resume,
+            overwrite=overwrite,
+            notify=show.notify,
+            started=show.started,
+            estimated=show.estimated,
+            progress=show.progress,
+        )
+    screen.print_experts(made)
 
 
 @app.command()

@@ -261,6 +261,9 @@ def _absolute(given: Mapping[str, Any]) -> dict[str, Any]:
     if data.get("root"):
         data["root"] = absolute(data["root"])
     result["data"] = data
+    supply = result.get("engine", {}).get("supply", {}) if isinstance(result.get("engine"), Mapping) else {}
+    if isinstance(supply, Mapping) and supply.get("path"):
+        result = merged(result, {"engine": {"supply": {"path": absolute(supply["path"])}}})
     for key in ("method", "protocol"):
         if str(given.get(key, "")).endswith(".toml"):
             result[key] = absolute(given[key])

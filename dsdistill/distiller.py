@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dsdistill.engines.base import Engine
 from dsdistill.sources import Sources
-from dsdistill.stepping import OptimiserConfig, build
+from dsdistill.stepping import OptimiserConfig, Plateau, build
 from dsdistill.synthetic import SyntheticSet
 
 
@@ -62,7 +62,12 @@ class Distiller:
         self.iteration = 0
         self.iterations = iterations
         self._clamp_every = optimiser.clamp_every
-        self._stepper = build(optimiser, dict(synthetic.named_parameters()), sources.task.num_classes)
+        learned = dict(synthetic.named_parameters())
+        images = {name: learned.pop(name) for name in list(learned) if "." not in name}
+        self._stepper = build(optimiser, images, sources.task.num_classes)
+        # What lies in a module of its own, such as an adversary, steps by the engine's rule for it.
+        self._others = build(engine.others, learned, 1) if learned else None
+        self._plateau = Plateau(optimiser.lr, optimiser.patience)
         classes = torch.arange(sources.task.num_classes)
         whole = not class_chunk or not engine.separable(sources.supply.network)
         self._passes = [classes] if whole else list(classes.split(class_chunk))
@@ -80,25 +85,40 @@ class Distiller:
         self.sources.iteration = self.iteration
         if self._clamp_every and self.iteration % self._clamp_every == 0:
             self.synthetic.clamp_()
-        self._stepper.zero_grad()
-        self._stepper.before()
         totals: dict[str, Tensor] = {}
+        for turn in range(self.engine.turns):
+            self.sources.turn = turn
+            self._take(totals)
+        self.sources.advance(self.synthetic)
+        if self._plateau.patience and self._plateau.saw(float(torch.stack(list(totals.values())).sum())):
+            self._stepper.set_lr(self._plateau.lr)
+        self.iteration += 1
+        return Report(self.iteration, totals)
+
+    def _take(self, totals: dict[str, Tensor]) -> None:
+        """Take one step of all that is learned, and add its terms to ``totals``."""
+        steppers = [self._stepper, *([self._others] if self._others else [])]
+        for stepper in steppers:
+            stepper.zero_grad()
+            stepper.before()
         for classes in self._passes:
             self.sources.classes = classes
             terms = self.engine.loss(self.synthetic, self.sources)
             torch.stack(list(terms.values())).sum().backward()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach()
-        self._stepper.step()
-        self.sources.advance(self.synthetic)
-        self.iteration += 1
-        return Report(self.iteration, totals)
+        for stepper in steppers:
+            stepper.step()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
         state |= {f"optimiser.{name}": value for name, value in self._stepper.state_dict().items()}
+        if self._others:
+            state |= {f"others.{name}": value for name, value in self._others.state_dict().items()}
+        if self._plateau.patience:
+            state |= self._plateau.state_dict()
         return state | {"iteration": torch.tensor(self.iteration)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -106,6 +126,11 @@ class Distiller:
         self.synthetic.load_state_dict(_below("synthetic.", state))
         self.sources.load(_below("supply.", state))
         self._stepper.load_state_dict(_below("optimiser.", state))
+        if self._others:
+            self._others.load_state_dict(_below("others.", state))
+        if self._plateau.patience:
+            self._plateau.load_state_dict(state)
+            self._stepper.set_lr(self._plateau.lr)
         self.iteration = int(state["iteration"])
 
 

@@ -14,6 +14,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from dsdistill.api import Started, Summary
+    from dsdistill.buffer import Buffer
+    from dsdistill.experts import Starting
     from dsdistill.storage import Description
 
 out = Console(soft_wrap=True)
@@ -65,7 +67,7 @@ class _Bar:
             if self._before < done < total:  # one observation says nothing of the pace
                 left = (now - self._begun) / (done - self._before) * (total - done)
                 words.append(f"ETA {_duration(left)}")
-            err.print(" ".join(words), highlight=False, markup=False)
+            err.print(" ".join(filter(None, words)), highlight=False, markup=False)
 
 
 class Distillation(_Bar):
@@ -111,6 +113,53 @@ class Distillation(_Bar):
         self._advance(self._what, done, self._total, self._first, **shown)
 
 
+class Experts(_Bar):
+    """Progress of `experts`, in epochs of all."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.fields[expert]}", "{task.fields[loss]}")
+        self._run: Starting | None = None
+
+    def started(self, run: Starting) -> None:
+        """Say what is about to happen, and how large the file will be."""
+        self._run = run
+        cfg, task = run.config, run.task
+        compiled = ", compiled (the first steps take a minute)"
+        some = f", {run.before} of them there already" if run.before else ""
+        lines = [
+            f"{task.name}: {len(run.real)} images of {'x'.join(map(str, task.shape))}, "
+            f"{task.num_classes} classes",
+            f"{cfg.count} x {cfg.network} ({run.parameters} parameters) for {cfg.epochs} epochs{some}; on "
+            f"{cfg.compute.device}, {cfg.compute.precision}{compiled * bool(cfg.compute.compile)}",
+            f"file: {_bytes(run.file_bytes)}, {len(cfg.kept)} snapshots of each",
+        ]
+        if run.epochs_done:
+            lines.append(f"resuming after {run.epochs_done} of {run.epochs} epochs")
+        for line in lines:
+            err.print(line, highlight=False, markup=False)
+
+    def estimated(self, seconds: float) -> None:
+        """Say about how long it will take."""
+        err.print(f"estimated time {_duration(seconds)}", highlight=False, markup=False)
+        if self._run:
+            self._show(self._run.epochs_done)
+
+    def progress(self, entry: dict[str, Any]) -> None:
+        """Advance by an epoch."""
+        self._show(entry["done"], f"expert {entry['expert']}", f"loss {entry['loss']:.4g}")
+
+    def _show(self, done: int, expert: str = "", loss: str = "") -> None:
+        assert self._run
+        self._advance(
+            f"{Path(self._run.config.recipe).stem} {self._run.task.name}",
+            done,
+            self._run.epochs,
+            self._run.epochs_done,
+            expert=expert,
+            loss=loss,
+        )
+
+
 class Evaluation(_Bar):
     """Progress of `evaluate`."""
 
@@ -134,6 +183,22 @@ def print_summary(summary: Summary) -> None:
     if summary.storage_error:
         rows.insert(1, ("storage", f"changed pixels by up to {summary.storage_error:.2g}"))
     print_pairs(rows)
+
+
+def print_experts(made: Buffer) -> None:
+    """Show how the training of experts went, on the training images."""
+    each = [
+        (
+            f"expert {number}",
+            f"accuracy {100 * one.accuracy:.2f} %, loss {one.loss:.4g}, {_duration(one.seconds)}",
+        )
+        for number, one in enumerate(made.training)
+    ]
+    kept = f"{len(made.epochs)} snapshots each"
+    file = f"{made.path} ({made.count} experts, {kept}, {_bytes(made.path.stat().st_size)})"
+    mean = sum(one.accuracy for one in made.training) / made.count
+    spent = _duration(sum(one.seconds for one in made.training))
+    print_pairs([*each, ("all", f"accuracy on training images {100 * mean:.2f} %, {spent}"), ("file", file)])
 
 
 def print_description(path: Path, about: Description) -> None:

@@ -10,6 +10,7 @@ at once, each where its own turn would have found it, and takes the steps withou
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -47,6 +48,8 @@ class OptimiserConfig:
     """One step for all classes, or one for each, in which the others' gradients are zero (IDC, IDM, NCFM)."""
     clamp_every: Annotated[int, Ge(0)] = 0
     """Clamp pixels to [0, 1] every so many iterations; 0 never does."""
+    patience: Annotated[int, Ge(0)] = 0
+    """Iterations without a lower loss after which the learning rate is halved; 0 never does."""
 
 
 class Stepper(ABC):
@@ -64,6 +67,10 @@ class Stepper(ABC):
     @abstractmethod
     def step(self) -> None:
         """Step with the gradients in ``.grad``."""
+
+    @abstractmethod
+    def set_lr(self, lr: float) -> None:
+        """Step at another learning rate from now on."""
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -102,6 +109,36 @@ def build(config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: in
     return PerClass(config, parameters, classes)
 
 
+class Plateau:
+    """Halves a learning rate when a loss has stopped falling, as torch's ReduceLROnPlateau does by default.
+
+    A loss counts as lower where it is so by a ten-thousandth; patience starts anew with every halving.
+    """
+
+    def __init__(self, lr: float, patience: int) -> None:
+        self.lr, self.patience = lr, patience
+        self._best, self._waited = math.inf, 0
+
+    def saw(self, loss: float) -> bool:
+        """Take note of an iteration's loss; return whether the rate has just been halved."""
+        self._waited += 1
+        if loss < self._best * (1 - 1e-4):
+            self._best, self._waited = loss, 0
+        if self._waited <= self.patience:
+            return False
+        self.lr, self._waited = self.lr / 2, 0
+        return True
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs."""
+        return {"plateau": torch.tensor([self.lr, self._best, self._waited], dtype=torch.float64)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a state returned by `state_dict`."""
+        self.lr, self._best, waited = state["plateau"].tolist()
+        self._waited = int(waited)
+
+
 class Together(Stepper):
     """One step of torch's SGD or AdamW for everything."""
 
@@ -118,6 +155,10 @@ class Together(Stepper):
 
     def step(self) -> None:
         self._optimiser.step()
+
+    def set_lr(self, lr: float) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
 
     def state_dict(self) -> dict[str, Tensor]:
         names = list(self.parameters)
@@ -165,6 +206,10 @@ class PerClass(Stepper):
             rule.coast(self._taken, before=False)
         self._taken += self._classes
 
+    def set_lr(self, lr: float) -> None:
+        for rule in self._rules.values():
+            rule.configure(dataclasses.replace(rule.config, lr=lr))
+
     def state_dict(self) -> dict[str, Tensor]:
         slots = {
             f"{name}.{slot}": value
@@ -191,10 +236,14 @@ class _Rule(ABC):
     names: ClassVar[tuple[str, ...]]
 
     def __init__(self, config: OptimiserConfig, parameter: Tensor, classes: int) -> None:
-        self.config = config
         self.parameter = parameter
         self.ranks = torch.arange(classes, dtype=parameter.dtype, device=parameter.device)[:, None]
         self.slots = {name: torch.zeros_like(self.rows) for name in self.names}
+        self.configure(config)
+
+    def configure(self, config: OptimiserConfig) -> None:
+        """Follow a config from now on."""
+        self.config = config
 
     @property
     def rows(self) -> Tensor:
@@ -229,12 +278,12 @@ class _SGD(_Rule):
 
     names = ("momentum",)
 
-    def __init__(self, config: OptimiserConfig, parameter: Tensor, classes: int) -> None:
-        super().__init__(config, parameter, classes)
+    def configure(self, config: OptimiserConfig) -> None:
+        super().configure(config)
         lr, momentum, decay = config.lr, config.momentum, config.weight_decay
         once = torch.tensor([[1 - lr * decay, -lr * momentum], [decay, momentum]], dtype=torch.float64)
-        powers = torch.stack([torch.linalg.matrix_power(once, m) for m in range(classes)])
-        self._powers = powers.to(parameter)  # [K, 2, 2]
+        powers = torch.stack([torch.linalg.matrix_power(once, m) for m in range(len(self.ranks))])
+        self._powers = powers.to(self.parameter)  # [K, 2, 2]
 
     def coast(self, taken: int, before: bool) -> None:
         rows, momentum = self.rows, self.slots["momentum"]

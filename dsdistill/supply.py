@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsdistill import seeding
-from dsdistill.data.real import Task
+from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks.base import Network
 from dsdistill.networks.learner import Learner
 from dsdistill.networks.registry import build
@@ -81,6 +81,20 @@ class Supply(ABC):
     @abstractmethod
     def draw(self, seed: int, iteration: int) -> bool:
         """Give ``network`` the weights of an iteration; return whether they are fresh."""
+
+    def verify(self, name: str, task: Task, real: RealDataset) -> None:  # noqa: B027 - most have nothing to verify
+        """Refuse what was trained beforehand for something else.
+
+        Args:
+            name: of the network asked for.
+            task, real: what is distilled.
+
+        Raises:
+            UserError: naming both.
+        """
+
+    def settle(self) -> None:  # noqa: B027 - most supplies have one stage of a network only
+        """Give ``network`` the fully trained weights of the network that was drawn."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a resumed run needs beyond the seed, such as partly trained networks."""

@@ -12,6 +12,7 @@ from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
 from dsdistill.formation import IDENTITY, Formation, decode, mosaic
+from dsdistill.networks.sampler import FrequencySampler
 
 Space = Literal["network", "unit"]
 Init = Literal["real", "noise", "kmeans", "mix"]
@@ -22,6 +23,7 @@ class SyntheticSet(nn.Module):
 
     Attributes:
         images: parameter [K * ipc, C, H, W] in ``space``, as they are stored.
+        adversary: a network that is learned against the images, or None.
         labels: buffer int64 [K * ipc], of the stored images: ``ipc`` zeros, then ``ipc`` ones, …
         ipc: stored images per class.
         space: where ``images`` live: "network" (standardised or whitened, as DC, DSA and DM optimise) or
@@ -31,6 +33,7 @@ class SyntheticSet(nn.Module):
 
     images: nn.Parameter
     labels: Tensor
+    adversary: FrequencySampler | None
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class SyntheticSet(nn.Module):
         self.formation = formation
         self._beside: tuple[torch.device, torch.dtype, Preprocess] | None = None
         self.images = nn.Parameter(images)
+        self.adversary = None
         self.register_buffer("labels", torch.arange(classes).repeat_interleave(self.ipc))
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distiller import Distiller
 from dsdistill.engines import AttentionEngine, DistributionEngine
+from dsdistill.engines.discrepancies import Kernels
 from dsdistill.errors import UserError
 from tests.reference.datadam import attention_matching_loss
 from tests.reference.ncfm import squared_mmd
@@ -76,7 +77,7 @@ def test_attention_needs_layers_to_look_at() -> None:
 @pytest.mark.parametrize("kernel", ["linear", "polynomial", "gaussian"])
 @pytest.mark.parametrize("iteration", range(3))
 def test_mmd_equals_double_loops_over_classes_of_any_size(kernel: str, iteration: int) -> None:
-    engine = DistributionEngine(batch_real=6, discrepancy="mmd", kernel=kernel, bandwidth=2.5)  # type: ignore[arg-type]
+    engine = DistributionEngine(batch_real=6, discrepancy=Kernels(kernel=kernel, bandwidth=2.5))  # type: ignore[arg-type]
     distiller = loop(*toy(), "convnet2-w6", engine=engine)
     distiller.sources.iteration = iteration
     network = distiller.sources.network().network
@@ -101,7 +102,7 @@ def test_mmd_equals_double_loops_over_classes_of_any_size(kernel: str, iteration
 
 def test_a_wide_kernel_is_distribution_matching() -> None:
     data: tuple[Task, RealDataset] = toy()
-    wide = DistributionEngine(batch_real=6, discrepancy="mmd", bandwidth=1e4)
+    wide = DistributionEngine(batch_real=6, discrepancy=Kernels(bandwidth=1e4))
     loss, gradient = found(loop(*data, "convnet2-w6", engine=wide))
     plain, slope = found(loop(*data, "convnet2-w6", engine=DistributionEngine(batch_real=6)))
     torch.testing.assert_close(loss, plain, rtol=1e-4, atol=1e-6)

@@ -13,6 +13,7 @@ from torch import Tensor
 from dsdistill.data.real import Task
 from dsdistill.networks.base import Network
 from dsdistill.sources import Sources
+from dsdistill.stepping import OptimiserConfig
 from dsdistill.supply import Supply
 from dsdistill.synthetic import SyntheticSet
 from dsdistill.validation import FORBID_EXTRA
@@ -28,8 +29,22 @@ class Engine(ABC):
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
-    def prepare(self, synthetic: SyntheticSet, task: Task) -> None:  # noqa: B027 - most engines learn pixels alone
-        """Register whatever is learned besides the images. Called once, before the first iteration."""
+    @property
+    def turns(self) -> int:
+        """Steps of the pixels in an iteration; ``sources.turn`` says which of them a loss is for."""
+        return 1
+
+    @property
+    def others(self) -> OptimiserConfig:
+        """How what is learned besides the images is stepped."""
+        return OptimiserConfig()
+
+    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:  # noqa: B027 - most learn pixels alone
+        """Register what is learned besides the images, in a module of its own; called before the first step.
+
+        Raises:
+            UserError: the combination could not be computed; saying what to change.
+        """
 
     @property
     def wanted(self) -> int:
@@ -67,13 +82,6 @@ class Engine(ABC):
     @abstractmethod
     def together(self, counts: Tensor) -> int:
         """Return how many real images pass at once through a network that couples the samples of a batch."""
-
-    def check(self, synthetic: SyntheticSet, network: Network) -> None:  # noqa: B027 - most refuse nothing
-        """Refuse a combination that could not be computed, before the run.
-
-        Raises:
-            UserError: saying what to change.
-        """
 
     @abstractmethod
     def networks(self, name: str, task: Task, device: torch.device) -> Supply:

@@ -8,14 +8,14 @@ network f and one siamese augmentation A per class,
 summed over features and classes. M3D (Zhang et al., *M3D: Dataset Condensation by Minimizing Maximum Mean
 Discrepancy*, AAAI 2024) compares the distributions of the embeddings through a kernel, not their means alone.
 IDM (Zhao et al., *Improved Distribution Matching for Dataset Condensation*, CVPR 2023) takes its networks
-from a queue in training on real data, and adds the cross-entropy of the synthetic images under them. Nothing is
-differentiated twice.
+from a queue in training on real data, and adds the cross-entropy of the synthetic images under them. Nothing
+is differentiated twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,12 @@ from torch import Tensor
 
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine
+from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
+from dsdistill.network_pool import PoolConfig
 from dsdistill.network_queue import QueueConfig
-from dsdistill.objectives.distributions import mean_discrepancy
-from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
+from dsdistill.networks.base import Network
 from dsdistill.sources import Sources
+from dsdistill.stepping import OptimiserConfig
 from dsdistill.supply import FreshConfig, Supply
 from dsdistill.synthetic import SyntheticSet
 
@@ -41,19 +43,19 @@ class DistributionEngine(Engine):
     batch_real: Annotated[int, Ge(1)] = 256
     """Real images per class and iteration; a smaller class gives all it has."""
 
-    discrepancy: Literal["mean", "mmd"] = "mean"
-    """Between the embeddings of a class: mean, of their means (DM); mmd, through a kernel (M3D)."""
-    kernel: Literal["linear", "polynomial", "gaussian"] = "gaussian"
-    """Of mmd. A linear one makes it the discrepancy of means."""
-    bandwidth: Annotated[float, Ge(0)] = 0.0
-    """s of the Gaussian kernel; 0 takes the median distance between the real embeddings of each class. The
-    discrepancy is multiplied by s², so that the learning rates of DM hold."""
-    degree: Annotated[int, Ge(1)] = 3
-    """Of the polynomial kernel (x·y / D + 1)^degree."""
-    supply: Annotated[FreshConfig | QueueConfig, Field(discriminator="kind")] = field(
+    discrepancy: Annotated[Means | Kernels | Characteristic, Field(discriminator="kind")] = field(
+        default_factory=Means
+    )
+    """What is compared: mean features (DM, IDM), distributions through a kernel (M3D), characteristic
+    functions (NCFM)."""
+    supply: Annotated[FreshConfig | QueueConfig | PoolConfig, Field(discriminator="kind")] = field(
         default_factory=FreshConfig
     )
-    """Where networks come from: fresh ones (DM), or a queue of networks in training (IDM)."""
+    """Where networks come from: fresh ones (DM), a queue of networks in training (IDM), or between the first
+    and the last weights of trained ones (NCFM)."""
+    calibration: Annotated[float, Ge(0)] = 0.0
+    """Weight of the cross-entropy of the synthetic images under the trained network, in a second step of each
+    iteration (NCFM); for a pool."""
     classification: Annotated[float, Ge(0)] = 0.0
     """Weight of the cross-entropy of the synthetic images under the network that is matched with, times that
     network's accuracy in percent where they come from a queue (IDM)."""
@@ -80,16 +82,31 @@ class DistributionEngine(Engine):
         """Return what ``supply`` describes."""
         return self.supply.build(name, task, device)
 
+    @property
+    def turns(self) -> int:
+        """Return 2 where a step of calibration follows that of matching."""
+        return 2 if self.calibration else 1
+
+    @property
+    def others(self) -> OptimiserConfig:
+        """Return what the discrepancy asks for."""
+        return self.discrepancy.others
+
+    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:
+        """Register what the discrepancy learns."""
+        self.discrepancy.prepare(synthetic, network)
+
     def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
-        """Return ``mean`` or ``mmd``, and ``classification``, of ``sources.classes``, all in one pass."""
+        """Return the discrepancy, and ``classification``; or ``calibration``, in a turn of its own."""
         rows = sources.siamese()
+        if sources.turn:
+            sources.network()
+            sources.supply.settle()
+            fake = sources.synthetic_features(synthetic, rows)
+            return {"calibration": self.calibration * self._classification(fake, sources)}
         fake = sources.synthetic_features(synthetic, rows)
-        if self.discrepancy == "mean":
-            terms = {"mean": mean_discrepancy(sources.real_means(self.batch_real, rows), fake.mean(1))}
-        else:
-            features = sources.real_features(self.batch_real, rows)
-            classes = features.split(sources.counts(self.batch_real).tolist())
-            terms = {"mmd": squared_mmd_by_class(classes, fake, self._kernel()).sum()}
+        found = self.discrepancy.term(synthetic, fake, sources, self.batch_real, rows)
+        terms: dict[str, Tensor] = {self.discrepancy.kind: found}
         if self.classification:
             terms["classification"] = self.classification * self._classification(fake, sources)
         return terms
@@ -99,14 +116,3 @@ class DistributionEngine(Engine):
         logits = sources.supply.network.classifier(features.flatten(0, 1))
         labels = sources.classes.repeat_interleave(features.shape[1]).to(logits.device, non_blocking=True)
         return sources.supply.trust * F.cross_entropy(logits, labels, reduction="sum") / features.shape[1]
-
-    def _kernel(self) -> Kernel:
-        match self.kernel:
-            case "linear":
-                return Linear()
-            case "polynomial":
-                return Polynomial(degree=self.degree)
-            case "gaussian":
-                return Gaussian(bandwidth=self.bandwidth or None, scaled=True)
-            case _:
-                assert_never(self.kernel)

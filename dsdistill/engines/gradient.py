@@ -71,7 +71,7 @@ class GradientEngine(Engine):
         """Count those of one class."""
         return int(counts.clamp(max=self.batch_real).max())
 
-    def check(self, synthetic: SyntheticSet, network: Network) -> None:
+    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:
         """Refuse to normalise a single image of a class by its own statistics.
 
         Raises:

@@ -1,0 +1,152 @@
+"""What the distribution engine can compare of real and synthetic features: each with options of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, assert_never
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from dsdistill import seeding
+from dsdistill.augment.dsa import Parameters
+from dsdistill.networks.base import Network
+from dsdistill.networks.sampler import FrequencySampler, reversed_gradient
+from dsdistill.objectives.characteristic import characteristic, discrepancy, normalised
+from dsdistill.objectives.distributions import mean_discrepancy
+from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
+from dsdistill.sources import Sources
+from dsdistill.stepping import OptimiserConfig
+from dsdistill.synthetic import SyntheticSet
+from dsdistill.validation import FORBID_EXTRA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrepancy(ABC):
+    """A distance between the features of real and synthetic images of a class."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    @property
+    def others(self) -> OptimiserConfig:
+        """How what it learns besides the images is stepped."""
+        return OptimiserConfig()
+
+    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:  # noqa: B027 - most learn nothing
+        """Register what is learned besides the images."""
+
+    @abstractmethod
+    def term(
+        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+    ) -> Tensor:
+        """Return the distances of ``sources.classes``, summed.
+
+        Args:
+            synthetic: whatever is learned.
+            fake: [k, n, D] features of its images, with a graph.
+            sources: where real features come from.
+            batch_real: real images of a class.
+            rows: the augmentation of each class.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means(Discrepancy):
+    """The squared distance of mean features (DM)."""
+
+    kind: Literal["mean"] = "mean"
+
+    def term(
+        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+    ) -> Tensor:
+        """Return ‖ mean real - mean synthetic ‖², summed over classes."""
+        return mean_discrepancy(sources.real_means(batch_real, rows), fake.mean(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels(Discrepancy):
+    """The squared maximum mean discrepancy through a kernel (M3D)."""
+
+    kind: Literal["mmd"] = "mmd"
+    kernel: Literal["linear", "polynomial", "gaussian"] = "gaussian"
+    """A linear one makes it the distance of means."""
+    bandwidth: Annotated[float, Ge(0)] = 0.0
+    """s of the Gaussian kernel; 0 takes the median distance between the real features of each class. The
+    discrepancy is multiplied by s², so that the learning rates of DM hold."""
+    degree: Annotated[int, Ge(1)] = 3
+    """Of the polynomial kernel (x·y / D + 1)^degree."""
+
+    def term(
+        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+    ) -> Tensor:
+        """Return the squared maximum mean discrepancies of the classes, summed."""
+        real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
+        return squared_mmd_by_class(real, fake, self._kernel()).sum()
+
+    def _kernel(self) -> Kernel:
+        match self.kernel:
+            case "linear":
+                return Linear()
+            case "polynomial":
+                return Polynomial(degree=self.degree)
+            case "gaussian":
+                return Gaussian(bandwidth=self.bandwidth or None, scaled=True)
+            case _:
+                assert_never(self.kernel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Characteristic(Discrepancy):
+    """The neural characteristic function discrepancy of features of unit length (NCFM)."""
+
+    kind: Literal["characteristic"] = "characteristic"
+    frequencies: Annotated[int, Ge(1)] = 4096
+    """Drawn anew for every class and iteration."""
+    alpha: Annotated[float, Ge(0)] = 0.5
+    """Weight of the amplitudes."""
+    beta: Annotated[float, Ge(0)] = 0.5
+    """Weight of the phases."""
+    scale: Annotated[float, Ge(0)] = 300.0
+    """Factor of the whole, as in the released code."""
+    sampler: Literal["gaussian", "learned"] = "gaussian"
+    """Frequencies are N(0, I), as in every released configuration; or an adversary learns where the
+    characteristic functions differ most (the paper's minmax)."""
+    sampler_lr: Annotated[float, Ge(0)] = 1e-3
+    sampler_momentum: Annotated[float, Ge(0)] = 0.5
+
+    @property
+    def others(self) -> OptimiserConfig:
+        """Return SGD for the adversary, whose gradient arrives reversed."""
+        return OptimiserConfig(lr=self.sampler_lr, momentum=self.sampler_momentum)
+
+    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:
+        """Register the adversary where there is one."""
+        if self.sampler == "learned":
+            with seeding.fenced(0, "sampler"):
+                synthetic.adversary = FrequencySampler(network.feature_dim)
+
+    def term(
+        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+    ) -> Tensor:
+        """Return the discrepancies of the classes, summed and scaled."""
+        real = normalised(sources.real_features(batch_real, rows))
+        parts = real.split(sources.counts(batch_real).tolist())
+        total = fake.new_zeros(())
+        for label, ours, theirs in zip(
+            sources.classes.tolist(), normalised(fake).unbind(), parts, strict=True
+        ):
+            points = self._points(synthetic, sources, label, ours)
+            at_real, at_fake = characteristic(theirs, points), characteristic(ours, points)
+            total = total + discrepancy(at_real, at_fake, self.alpha, self.beta).sum()
+        return self.scale * total
+
+    def _points(self, synthetic: SyntheticSet, sources: Sources, label: int, like: Tensor) -> Tensor:
+        """Draw the frequencies [F, D] of one class, on its features' device."""
+        stream = seeding.generator(sources.seed, "frequencies", sources.iteration, label, device=like.device)
+        noise = torch.randn(
+            self.frequencies, like.shape[1], generator=stream, device=like.device, dtype=like.dtype
+        )
+        adversary = synthetic.adversary
+        return noise if adversary is None else reversed_gradient(adversary.draw(noise))

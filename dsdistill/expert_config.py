@@ -1,0 +1,216 @@
+"""What the training of experts is told: recipe < options < ``--set``, validated once.
+
+A recipe (``expert_recipes/<name>.toml``) holds how a published method trains the networks it matches with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tomli_w
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import TypeAdapter
+
+from dsdistill import config as configs
+from dsdistill import runtime
+from dsdistill.config import AugmentationConfig, ComputeConfig
+from dsdistill.data.config import DataConfig
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.errors import UserError, unknown
+from dsdistill.validation import FORBID_EXTRA, dotted, validated
+
+Epoch = Annotated[int, Ge(0)]
+
+_INDIFFERENT = (
+    "count",
+    "data.root",
+    "data.download",
+    "compute.device",
+    "compute.compile",
+    "compute.chunk",
+    "compute.class_chunk",
+    "compute.threads",
+)
+_WORTH_COMPILING = 1.5e8  # pixels through a network; see the loop that distils
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig:
+    """Everything the training of experts is told. Expert e is the same however many are trained.
+
+    An expert minimises the cross-entropy by SGD over shuffled batches. With E = ``epochs``, the learning rate
+    is multiplied by ``drop_factor`` before epoch ⌊E·f⌋ for each share f of ``drop_at`` (torch's
+    ``MultiStepLR``).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    recipe: str
+    data: DataConfig
+    network: str = "convnet"
+    count: Annotated[int, Ge(1)]
+    epochs: Annotated[int, Ge(1)]
+    keep: Literal["ends", "all"] | tuple[Epoch, ...] = "all"
+    """Epochs whose weights are stored: the first and last, all, or those listed; 0 is the initial weights."""
+    seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
+    lr: Annotated[float, Gt(0)] = 0.01
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    batch_size: Annotated[int, Ge(1)] = 256
+    drop_last: bool = False
+    """Leave out an epoch's last batch where it is smaller than the others."""
+    drop_at: tuple[Annotated[float, Ge(0), Le(1)], ...] = ()
+    drop_factor: Annotated[float, Gt(0)] = 0.1
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """One draw of the operator per batch, its parameters per image."""
+    cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Probability that a batch is mixed after the augmentation."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+    def __post_init__(self) -> None:
+        if not self.kept or self.kept[-1] > self.epochs:
+            raise UserError(
+                f"keep lists epochs from 0 (initial weights) to epochs = {self.epochs}, not {list(self.kept)}"
+            )
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The epochs whose weights are stored, ascending."""
+        if self.keep == "ends":
+            return (0, self.epochs)
+        return tuple(range(self.epochs + 1)) if self.keep == "all" else tuple(sorted(set(self.keep)))
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate in an epoch counted from 0."""
+        # Rounding undoes what a float loses: 60·(2 / 3) has to be 40 whatever the digits in the file.
+        drops = [math.floor(round(self.epochs * share, 9)) for share in self.drop_at]
+        return self.lr * self.drop_factor ** sum(drop <= epoch for drop in drops)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Options of a recipe for some data sets, and where they come from."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    when: dict[Literal["dataset"], list[str]]
+    set: dict[str, Any]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertRecipe:
+    """How a published method trains its experts."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    name: str
+    title: str
+    paper: str
+    follows: Literal["paper", "code"]
+    """Which one the settings follow where the paper and its code differ."""
+    defaults: dict[str, Any]
+    settings: tuple[Settings, ...] = ()
+
+    def options(self, dataset: str) -> dict[str, Any]:
+        """Return the options for a data set: the defaults under every table that names it."""
+        found: dict[str, Any] = {"recipe": self.name, **self.defaults}
+        for table in self.settings:
+            if dataset in table.when.get("dataset", [dataset]):
+                found = configs.merged(found, table.set)
+        return found
+
+
+_FOLDER = Path(__file__).parent / "expert_recipes"
+
+
+def recipe_names() -> list[str]:
+    """Return the names ``--recipe`` takes."""
+    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str) -> ExpertRecipe:
+    """Read a recipe by name, or from the path of a TOML file.
+
+    Raises:
+        UserError: there is no such recipe, or the file is not one.
+    """
+    if not name.endswith(".toml") and name not in recipe_names():
+        raise unknown("recipe of experts", name, recipe_names())
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    table = {"name": name, **configs.read_toml(path)}
+    known = [each.name for each in dataclasses.fields(ExpertRecipe)]
+    return validated(ExpertRecipe, table, f"recipe {name!r}: key", known)
+
+
+def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> ExpertConfig:
+    """Join recipe, options and overrides into one validated config; later ones win.
+
+    Args:
+        explicit: nested options that were given by name.
+        overrides: ``key=value`` texts, dotted keys, values in TOML (a bare word is a string).
+
+    Raises:
+        UserError: an unknown key, with the nearest one; a value out of range; something required is missing.
+    """
+    given = dict(explicit)
+    for text in overrides:
+        given = configs.merged(given, configs._parse_override(text))
+    data = given.get("data", {})
+    if not isinstance(data, Mapping):
+        raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
+    if not data.get("name"):
+        raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
+    recipe = str(given.get("recipe", ""))
+    if not recipe:
+        raise UserError(f"no recipe given; pass --recipe {' or --recipe '.join(recipe_names())}")
+    if recipe.endswith(".toml"):
+        given["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
+    given = configs._absolute(given)
+    options = configs.merged(load_recipe(recipe).options(str(data["name"])), given)
+    return validated(ExpertConfig, options, "option", configs._known(ExpertConfig))
+
+
+def resolved(config: ExpertConfig, task: Task, real: RealDataset, device: torch.device) -> ExpertConfig:
+    """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
+    compute = config.compute
+    compile = compute.compile
+    if compile == "auto":
+        pixels = real.images.numel() * config.epochs * config.count
+        compile = device.type == "cpu" and pixels > _WORTH_COMPILING and not runtime.compiler_missing(device)
+    decided = dataclasses.replace(
+        compute,
+        device=str(device),
+        precision=runtime.resolve_precision(compute.precision, device),
+        compile=compile,
+        threads=compute.threads or torch.get_num_threads(),
+    )
+    seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
+    return dataclasses.replace(config, compute=decided, data=seen)
+
+
+def to_toml(config: ExpertConfig) -> str:
+    """Write a config as TOML."""
+    return tomli_w.dumps(TypeAdapter(ExpertConfig).dump_python(config, mode="json", exclude_none=True))
+
+
+def difference(before: str, now: ExpertConfig) -> tuple[str, Any, Any] | None:
+    """Return the first option that makes other experts, with its value in both; None where there is none.
+
+    How many are trained, where the data lie and what computes them make no others, up to rounding.
+
+    Args:
+        before: a config as `to_toml` wrote it.
+    """
+    one, other = (dotted(tomllib.loads(text)) for text in (before, to_toml(now)))
+    for key in sorted(one.keys() | other.keys()):
+        if one.get(key) != other.get(key) and key not in _INDIFFERENT:
+            return key, one.get(key), other.get(key)
+    return None

@@ -1,0 +1,78 @@
+"""A network's state as flat vectors, one of all parameters and one of all buffers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dsdistill.networks.base import Network
+
+Entry = tuple[str, tuple[int, ...], str]
+"""Name, shape and dtype of one flattened tensor."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a network's state lies in flat vectors: ``parameters`` in one of length P, ``buffers`` of Q."""
+
+    parameters: tuple[Entry, ...]
+    buffers: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, network: Network) -> Layout:
+        """Describe a network."""
+        trained = dict(network.named_parameters())
+        rest = {name: value for name, value in network.state_dict().items() if name not in trained}
+        return cls(_entries(trained), _entries(rest))
+
+    @classmethod
+    def parse(cls, text: str) -> Layout:
+        """Read what `text` wrote."""
+        parts = json.loads(text)
+        return cls(
+            *(
+                tuple((name, tuple(shape), dtype) for name, shape, dtype in parts[key])
+                for key in ("parameters", "buffers")
+            )
+        )
+
+    def text(self) -> str:
+        """Write as JSON."""
+        return json.dumps({"parameters": self.parameters, "buffers": self.buffers})
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """P and Q."""
+        parameters, buffers = (
+            sum(math.prod(shape) for _, shape, _ in part) for part in (self.parameters, self.buffers)
+        )
+        return parameters, buffers
+
+    def pack(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Copy a ``state_dict()`` to float32 [P] and [Q] on the CPU; integers above 2²⁴ would be rounded."""
+        return _packed(state, self.parameters), _packed(state, self.buffers)
+
+    def unpack(self, weights: Tensor, buffers: Tensor) -> dict[str, Tensor]:
+        """Return the ``state_dict()`` of [P] and [Q], as views of them where the dtype allows."""
+        state: dict[str, Tensor] = {}
+        for flat, entries in ((weights, self.parameters), (buffers, self.buffers)):
+            parts = flat.split([math.prod(shape) for _, shape, _ in entries])
+            for (name, shape, dtype), part in zip(entries, parts, strict=True):
+                state[name] = part.view(shape).to(getattr(torch, dtype))
+        return state
+
+
+def _entries(tensors: Mapping[str, Tensor]) -> tuple[Entry, ...]:
+    return tuple(
+        (name, tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in tensors.items()
+    )
+
+
+def _packed(state: Mapping[str, Tensor], entries: Iterable[Entry]) -> Tensor:
+    parts = [state[name].detach().flatten().float() for name, _, _ in entries]
+    return torch.cat(parts).cpu() if parts else torch.empty(0)

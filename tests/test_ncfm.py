@@ -1,0 +1,150 @@
+"""Matching of characteristic functions by the engine, against its equations in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsdistill import seeding
+from dsdistill.distiller import Distiller
+from dsdistill.engines import DistributionEngine
+from dsdistill.engines.discrepancies import Characteristic
+from dsdistill.stepping import OptimiserConfig, Plateau
+from tests.reference.ncfm import characteristic_discrepancy
+from tests.test_distribution import drawn, loop, toy
+
+
+def distiller(sampler: str = "gaussian", alpha: float = 0.5, **told: float) -> Distiller:
+    points = Characteristic(frequencies=12, sampler=sampler, alpha=alpha, sampler_lr=0.1)  # type: ignore[arg-type]
+    engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
+    made = loop(*toy(), "convnet2-w6", engine=engine)
+    engine.prepare(made.synthetic, made.sources.supply.network)
+    synthetic = made.synthetic.double()
+    return Distiller(engine, synthetic, made.sources, OptimiserConfig(lr=0.1), 6)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.2])
+@pytest.mark.parametrize("iteration", range(2))
+def test_loss_and_pixel_gradient_equal_complex_exponentials(alpha: float, iteration: int) -> None:
+    ours = distiller(alpha=alpha)
+    ours.sources.iteration = iteration
+    network = ours.sources.network().network
+    real, augment = drawn(ours)
+    images = ours.synthetic.images.detach().clone().requires_grad_()
+    points = [
+        torch.randn(
+            12,
+            network.feature_dim,
+            generator=seeding.generator(0, "frequencies", iteration, label),
+            dtype=torch.float64,
+        )
+        for label in range(3)
+    ]
+
+    def unit(x: Tensor) -> Tensor:
+        features = network.embed(x)
+        return features / features.norm(dim=1, keepdim=True)
+
+    each = list(zip(real, images.split(2), augment, strict=True))
+    expected = (
+        300
+        * characteristic_discrepancy(
+            [unit(change(r)) for r, _, change in each],
+            [unit(change(s)) for _, s, change in each],
+            points,
+            alpha,
+            0.5,
+        ).sum()
+    )
+    (slope,) = torch.autograd.grad(expected, images)
+    (loss,) = ours.engine.loss(ours.synthetic, ours.sources).values()
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected.detach(), rtol=1e-8, atol=0)
+    torch.testing.assert_close(ours.synthetic.images.grad, slope, rtol=1e-7, atol=1e-8)
+
+
+def test_calibration_is_a_step_of_its_own() -> None:
+    ours = distiller(calibration=2.0)
+    assert ours.engine.turns == 2
+    ours.sources.turn = 1
+    rows = ours.sources.siamese()
+    network = ours.sources.network().network
+    images = ours.synthetic.images.detach()
+    expected = [
+        F.cross_entropy(
+            network(ours.sources.augmentation(part, rows[torch.tensor([label, label])])),
+            torch.full((2,), label),
+        )
+        for label, part in enumerate(images.split(2))
+    ]
+    terms = ours.engine.loss(ours.synthetic, ours.sources)
+    assert list(terms) == ["calibration"]
+    torch.testing.assert_close(terms["calibration"].detach(), 2 * torch.stack(expected).sum())
+    ours.sources.turn = 0
+    assert list(ours.engine.loss(ours.synthetic, ours.sources)) == ["characteristic"]
+    assert list(next(iter(ours)).terms) == ["characteristic", "calibration"]
+
+
+def test_each_turn_has_an_augmentation_of_its_own() -> None:
+    sources = distiller().sources
+    rows = sources.siamese()
+    sources.turn = 1
+    assert not torch.equal(rows.brightness, sources.siamese().brightness)
+
+
+def test_the_adversary_climbs_while_the_images_descend() -> None:
+    ours = distiller("learned")
+    adversary = ours.synthetic.adversary
+    assert adversary is not None
+    for parameter in adversary.parameters():  # away from zero, so that every layer has a gradient
+        parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=seeding.generator(0, "test")))
+    names = [name for name, _ in adversary.named_parameters()]
+
+    def loss() -> Tensor:
+        return torch.stack(list(ours.engine.loss(ours.synthetic, ours.sources).values())).sum()
+
+    loss().backward()
+    images = ours.synthetic.images
+    before = float(loss().detach())
+    for parameters, rises in ((adversary.parameters(), True), ([images], False)):
+        moved = [(parameter, parameter.detach().clone()) for parameter in parameters]
+        for parameter, _ in moved:
+            assert parameter.grad is not None
+            assert float(parameter.grad.abs().max()) > 0
+            parameter.data.sub_(1e-3 * parameter.grad / parameter.grad.norm())
+        assert (float(loss().detach()) > before) == rises
+        for parameter, value in moved:
+            parameter.data.copy_(value)
+    assert names == ["inner.weight", "inner.bias", "outer.weight", "outer.bias"]
+
+
+def test_a_run_trains_and_resumes_the_adversary() -> None:
+    whole, first, second = distiller("learned"), distiller("learned"), distiller("learned")
+    start = {name: value.clone() for name, value in whole.synthetic.state_dict().items()}
+    for _ in whole:
+        pass
+    for report in first:
+        if report.iteration == 3:
+            break
+    second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
+    for _ in second:
+        pass
+    for name, value in whole.synthetic.state_dict().items():
+        assert torch.equal(value, second.synthetic.state_dict()[name])
+        assert name == "labels" or not torch.equal(value, start[name])
+
+
+def test_a_plateau_is_that_of_torch() -> None:
+    parameter = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=2)
+    ours, resumed = Plateau(1.0, 2), Plateau(1.0, 2)
+    for loss in [5, 4, 4, 4, 4, 4, 3, 3.5, 3.4, 2.99999, 3.2, 3.1, 3.3, 1, 1, 1, 1, 1, 1, 1]:
+        theirs.step(loss)
+        resumed.load_state_dict(ours.state_dict())
+        ours.saw(loss)
+        resumed.saw(loss)
+        assert ours.lr == resumed.lr == optimiser.param_groups[0]["lr"]
+    assert ours.lr < 0.2
