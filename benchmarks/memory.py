@@ -1,7 +1,7 @@
 """How much memory the ways of benchmarks/ways.py take above the idle process, each in a process of its own.
 
     python benchmarks/memory.py gradient   a DSA image update over all classes: Fashion-MNIST, ConvNet-3
-    python benchmarks/memory.py dm         a DM iteration, likewise
+    python benchmarks/memory.py dm         a DM iteration, likewise; datadam, idm and ncfm as well
 
 Idle is the resident memory with data loaded and everything imported, before the first iteration. "peak" is
 the most it ever rises above that, compiling included; "steady" the most in iterations after the first, as
@@ -29,7 +29,7 @@ from dsdistill import runtime  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["dm", "gradient"])
+    parser.add_argument("what", choices=["dm", "gradient", "datadam", "idm", "ncfm"])
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--ipc", type=int, default=10)
     args = parser.parse_args()

@@ -1,6 +1,9 @@
 """How much faster than the plain way, measured side by side on this machine.
 
     python benchmarks/speed.py dm        a DM iteration: Fashion-MNIST, ConvNet-3, 256 real images a class
+    python benchmarks/speed.py datadam   a DataDAM iteration, 64 real images a class
+    python benchmarks/speed.py idm       an IDM iteration, 256 real images a class, 2 networks trained
+    python benchmarks/speed.py ncfm      an NCFM iteration, 1024 real images a class, 4096 frequencies
     python benchmarks/speed.py gradient  a DSA image update over all classes, likewise
     python benchmarks/speed.py inner     an epoch of DSA's network on the synthetic set
     python benchmarks/speed.py student   one epoch of student training on 100 images, as an evaluation does it
@@ -30,6 +33,9 @@ from dsdistill import runtime  # noqa: E402
 LEVELS = {"fp32, eager": ("fp32", False), "fp32, compiled": ("fp32", True), "bf16, compiled": ("bf16", True)}
 UNITS = {
     "dm": "iteration",
+    "datadam": "iteration",
+    "idm": "iteration",
+    "ncfm": "iteration",
     "gradient": "image update",
     "inner": "epoch",
     "student": "student epoch",

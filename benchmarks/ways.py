@@ -30,8 +30,11 @@ from dsdistill.networks import build  # noqa: E402
 from dsdistill.objectives.gradients import matched_parameters  # noqa: E402
 from dsdistill.seeding import generator  # noqa: E402
 from tests.reference import student as reference  # noqa: E402
+from tests.reference.datadam import attention_matching_loss  # noqa: E402
 from tests.reference.dm import distribution_matching_loss  # noqa: E402
 from tests.reference.gradient import gradient_matching_loss, inner_epochs  # noqa: E402
+from tests.reference.idm import class_loss  # noqa: E402
+from tests.reference.ncfm import plain_class_loss  # noqa: E402
 
 CPU = torch.device("cpu")
 Way = Callable[[], Callable[[], Any]]
@@ -40,27 +43,38 @@ Way = Callable[[], Callable[[], Any]]
 def plain_dm(ipc: int) -> Callable[[], Any]:
     """One DM iteration as the papers' code does it."""
     loop = _loop(ipc, "fp32", compile=False)
-    sources, synthetic = loop.sources, loop.synthetic
-    optimiser = torch.optim.SGD(synthetic.parameters(), lr=1.0, momentum=0.5)
-    network, classes = sources.supply.network, range(10)
-    images = sources.task.preprocess(sources.data.unit(slice(None)))  # the papers' code keeps all as floats
-    members = [sources.data.indices_of(c) for c in classes]
-    step = 0
+    network, draw = loop.sources.supply.network, _plainly(loop, 256)
+    optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=1.0, momentum=0.5)
 
     def iteration() -> None:
+        real, augment = draw()
+        optimiser.zero_grad()
+        fake = list(loop.synthetic.of(torch.arange(10)))
+        distribution_matching_loss(network.embed, real, fake, augment).backward()
+        optimiser.step()
+
+    return iteration
+
+
+def _plainly(loop: Any, per_class: int) -> Callable[[], tuple[list[torch.Tensor], list[Any]]]:
+    """Draw a network for each iteration, and return what is drawn beside it.
+
+    Real images of each class, [per_class, C, H, W], and each class's augmentation.
+    """
+    sources = loop.sources
+    images = sources.task.preprocess(sources.data.unit(slice(None)))  # the papers' code keeps all as floats
+    members = [sources.data.indices_of(c) for c in range(10)]
+    step = 0
+
+    def draw() -> tuple[list[torch.Tensor], list[Any]]:
         nonlocal step
         sources.supply.draw(0, step)
         sources.iteration, step = step, step + 1
         rows = sources.siamese()
-        real = [images[i[torch.randperm(len(i))[:256]]] for i in members]
-        augment = [functools.partial(_shared, sources.augmentation, rows[c : c + 1]) for c in classes]
-        optimiser.zero_grad()
-        distribution_matching_loss(
-            network.embed, real, list(synthetic.of(torch.arange(10))), augment
-        ).backward()
-        optimiser.step()
+        augment = [functools.partial(_shared, sources.augmentation, rows[c : c + 1]) for c in range(10)]
+        return [images[i[torch.randperm(len(i))[:per_class]]] for i in members], augment
 
-    return iteration
+    return draw
 
 
 def _shared(augmentation: Augmentation, row: Parameters, images: torch.Tensor) -> torch.Tensor:
@@ -148,21 +162,12 @@ _NEW_NETWORK_EACH = {"engine": {"training": {"updates_per_network": 1}}}  # so t
 def plain_gradient(ipc: int) -> Callable[[], Any]:
     """One image update of DSA over all classes as the papers' code does it."""
     loop = _loop(ipc, "fp32", False, "dsa", **_NEW_NETWORK_EACH)
-    sources, synthetic = loop.sources, loop.synthetic
-    optimiser = torch.optim.SGD(synthetic.parameters(), lr=0.1, momentum=0.5)
-    network, classes = sources.supply.network, range(10)
-    images = sources.task.preprocess(sources.data.unit(slice(None)))  # the papers' code keeps all as floats
-    members = [sources.data.indices_of(c) for c in classes]
-    step = 0
+    network, draw = loop.sources.supply.network, _plainly(loop, 256)
+    optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=0.1, momentum=0.5)
 
     def update() -> None:
-        nonlocal step
-        sources.supply.draw(0, step)
-        sources.iteration, step = step, step + 1
-        rows = sources.siamese()
-        real = [images[i[torch.randperm(len(i))[:256]]] for i in members]
-        augment = [functools.partial(_shared, sources.augmentation, rows[c : c + 1]) for c in classes]
-        fake = list(synthetic.of(torch.arange(10)))
+        real, augment = draw()
+        fake = list(loop.synthetic.of(torch.arange(10)))
         optimiser.zero_grad()
         gradient_matching_loss(network, real, fake, augment, "cosine", "weights").backward()
         optimiser.step()
@@ -250,3 +255,94 @@ def per_class(how: str) -> Callable[[], Any]:
         return found
 
     return {"loop": looped, "vmap": mapped, "capture": captured}[how]
+
+
+def plain_datadam(ipc: int) -> Callable[[], Any]:
+    """One DataDAM iteration as the papers' code does it: batch normalisation, p = 1."""
+    loop = _loop(ipc, "fp32", False, "datadam")
+    network, draw = loop.sources.supply.network, _plainly(loop, 64)
+    optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=1.0, momentum=0.5)
+
+    def iteration() -> None:
+        real, augment = draw()
+        fake = list(loop.synthetic.of(torch.arange(10)))
+        optimiser.zero_grad()
+        attention_matching_loss(network, real, fake, augment, p=1, balance=0.01).backward()
+        optimiser.step()
+
+    return iteration
+
+
+def ours_datadam(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One DataDAM iteration of the engine."""
+    runtime.quiet_allocator()
+    return functools.partial(next, iter(_loop(ipc, precision, compile, "datadam")))
+
+
+_LARGE_BATCHES = {"engine": {"batch_real": 256}}  # those of IPC 10 for every IPC
+
+
+def plain_idm(ipc: int) -> Callable[[], Any]:
+    """One IDM iteration as the papers' code does it: a step of the pixels per class, two networks trained."""
+    loop = _loop(ipc, "fp32", False, "idm", **_LARGE_BATCHES)
+    sources, network = loop.sources, loop.sources.supply.network
+    draw = _plainly(loop, 256)
+    optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=0.2, momentum=0.5)
+
+    def iteration() -> None:
+        real, augment = draw()
+        for label in range(10):
+            fake = loop.synthetic.of(torch.arange(10))[label]
+            optimiser.zero_grad()
+            class_loss(network, real[label], fake, augment[label], label, 20.0).backward()
+            optimiser.step()
+        network.requires_grad_(True)
+        for turn in range(2):
+            trained = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+            for images, labels in sources._random_batches(turn):
+                logits = network(images)
+                trained.zero_grad()
+                F.cross_entropy(logits, labels).backward()
+                trained.step()
+                (logits.argmax(1) == labels).sum()
+        network.requires_grad_(False)
+
+    return iteration
+
+
+def ours_idm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One IDM iteration of the engine."""
+    runtime.quiet_allocator()
+    return functools.partial(next, iter(_loop(ipc, precision, compile, "idm", **_LARGE_BATCHES)))
+
+
+_NO_POOL = {"engine": {"supply": {"kind": "fresh"}}}  # untrained networks cost as much as trained ones
+
+
+def plain_ncfm(ipc: int) -> Callable[[], Any]:
+    """One NCFM iteration as the papers' code does it: matching, then calibration, a step for every class."""
+    loop = _loop(ipc, "fp32", False, "ncfm", **_NO_POOL)
+    network, draw = loop.sources.supply.network, _plainly(loop, 1024)
+    optimiser = torch.optim.AdamW(loop.synthetic.parameters(), lr=1e-3, weight_decay=5e-4)
+
+    def iteration() -> None:
+        real, augment = draw()
+        for label in range(10):
+            fake = augment[label](loop.synthetic.of(torch.arange(10))[label])
+            frequencies = torch.randn(4096, network.feature_dim)
+            optimiser.zero_grad()
+            plain_class_loss(network, augment[label](real[label]), fake, frequencies).backward()
+            optimiser.step()
+        for label in range(10):
+            fake = augment[label](loop.synthetic.of(torch.arange(10))[label])
+            optimiser.zero_grad()
+            F.cross_entropy(network(fake), torch.full((len(fake),), label)).backward()
+            optimiser.step()
+
+    return iteration
+
+
+def ours_ncfm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One NCFM iteration of the engine."""
+    runtime.quiet_allocator()
+    return functools.partial(next, iter(_loop(ipc, precision, compile, "ncfm", **_NO_POOL)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from dsdistill.api import Summary, distill, experts
+from dsdistill.api import Summary, distill, train_experts
 from dsdistill.buffer import Buffer
 from dsdistill.distilled import DistilledSet
 from dsdistill.errors import UserError
@@ -29,6 +29,6 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
-    "experts",
     "load",
+    "train_experts",
 ]

@@ -1,4 +1,4 @@
-"""The public calls `distill` and `experts`: each one function from options to a file."""
+"""The public calls `distill` and `train_experts`: each one function from options to a file."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def distill(
     )
 
 
-def experts(
+def train_experts(
     output: str | Path,
     *,
     dataset: str | None = None,
@@ -192,9 +192,9 @@ def experts(
 ) -> Buffer:
     """Train networks on real data and store them in one HDF5 file, for methods that match with them.
 
-    ``dsdistill.experts("pool.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. Where the file
-    already holds the first of the experts asked for, with the same options, the others are added to it. No
-    test data are read.
+    ``dsdistill.train_experts("pool.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. Where the
+    file already holds the first of the experts asked for, with the same options, the others are added to it.
+    No test data are read.
 
     Args:
         output: the file to write; beside it, unfinished experts lie in a folder with ``.parts`` appended.

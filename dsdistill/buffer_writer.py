@@ -42,7 +42,7 @@ def write(path: str | Path, facts: Facts, experts: Iterable[Expert], count: int)
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         os.replace(part, target)
-        files._sync_folder(target.parent)
+        files.sync_folder(target.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:

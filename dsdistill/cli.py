@@ -153,10 +153,6 @@ def experts(
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")] = None,
     zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
-    pool: Annotated[
-        Path | None,
-        typer.Option(help="Trained networks (`dsdistill experts`), for methods that match with them."),
-    ] = None,
     download: Download = False,
     overrides: Annotated[
         list[str] | None,
@@ -185,7 +181,7 @@ def experts(
     said |= {"download": download or None}
     data = {key: value for key, value in said.items() if value is not None}
     with screen.Experts() as show:
-        made = api.experts(
+        made = api.train_experts(
             output,
             dataset=dataset,
             recipe=recipe,
@@ -194,8 +190,7 @@ def experts(
             network=network,
             seed=seed,
             device=device,
-            options=({"data": data} if data else {})
-            | ({"engine": {"supply": {"path": str(pool)}}} if pool else {}),
+            options={"data": data} if data else {},
             overrides=overrides or [],
             resume=resume,
             overwrite=overwrite,

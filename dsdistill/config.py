@@ -177,7 +177,7 @@ def load_recipe(name: str) -> Recipe:
         table = tomllib.loads((resources.files("dsdistill") / "recipes" / f"{name}.toml").read_text())
     else:
         raise unknown("method", name, recipe_names())
-    return validated(Recipe, {"name": name, **table}, f"recipe {name!r}: key", _known(Recipe))
+    return validated(Recipe, {"name": name, **table}, f"recipe {name!r}: key", known_keys(Recipe))
 
 
 def resolve(
@@ -195,7 +195,7 @@ def resolve(
     """
     given = merged(file or {}, explicit)
     for text in overrides:
-        given = merged(given, _parse_override(text))
+        given = merged(given, parsed_override(text))
     data, ipc = given.get("data", {}), given.get("ipc")
     if not isinstance(data, Mapping):
         raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
@@ -208,9 +208,9 @@ def resolve(
         raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
     if ipc < 1:
         raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
-    given = _absolute(given)
+    given = with_absolute_paths(given)
     recipe = load_recipe(str(given.get("method", "dm")))
-    return validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option", _known(RunConfig))
+    return validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option", known_keys(RunConfig))
 
 
 def as_table(config: RunConfig) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _absolute(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_absolute_paths(given: Mapping[str, Any]) -> dict[str, Any]:
     """Make paths absolute: a config is replayed, and a set evaluated, from other folders too."""
 
     def absolute(path: Any) -> str:
@@ -270,7 +270,7 @@ def _absolute(given: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _parse_override(text: str) -> dict[str, Any]:
+def parsed_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set takes key=value, not {text!r}; for example --set optimiser.lr=0.5")
@@ -283,13 +283,13 @@ def _parse_override(text: str) -> dict[str, Any]:
     return parsed
 
 
-def _known(kind: type[Any], prefix: str = "") -> list[str]:
+def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
     """List the dotted keys of a config dataclass, those of every engine included."""
     keys: list[str] = []
     for name, hint in get_type_hints(kind).items():
         nested = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
         if nested:
-            keys += [key for each in nested for key in _known(each, f"{prefix}{name}.")]  # type: ignore[arg-type]
+            keys += [key for each in nested for key in known_keys(each, f"{prefix}{name}.")]  # type: ignore[arg-type]
         elif not name.startswith("__"):
             keys.append(prefix + name)
     return keys

@@ -162,7 +162,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
     """
     given = dict(explicit)
     for text in overrides:
-        given = configs.merged(given, configs._parse_override(text))
+        given = configs.merged(given, configs.parsed_override(text))
     data = given.get("data", {})
     if not isinstance(data, Mapping):
         raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
@@ -173,9 +173,9 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
         raise UserError(f"no recipe given; pass --recipe {' or --recipe '.join(recipe_names())}")
     if recipe.endswith(".toml"):
         given["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
-    given = configs._absolute(given)
+    given = configs.with_absolute_paths(given)
     options = configs.merged(load_recipe(recipe).options(str(data["name"])), given)
-    return validated(ExpertConfig, options, "option", configs._known(ExpertConfig))
+    return validated(ExpertConfig, options, "option", configs.known_keys(ExpertConfig))
 
 
 def resolved(config: ExpertConfig, task: Task, real: RealDataset, device: torch.device) -> ExpertConfig:

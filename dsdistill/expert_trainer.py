@@ -6,10 +6,10 @@ trained and wherever a run was broken off.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from dsdistill.seeding import fenced, generator
 
 _RESIDENT_BYTES = 1 << 30  # training images up to this size are preprocessed once, not once per epoch
 _CHUNK = 512  # images preprocessed or graded at once
+_TIMED, _TIMING_SECONDS = 16, 3.0  # steps timed, while the later ones take no longer than this
 
 
 class Trainer:
@@ -129,22 +130,22 @@ class Trainer:
         return float(loss) / len(self._real), int(right) / len(self._real)
 
     def pace(self) -> float:
-        """Return about how many seconds an epoch takes, by a few steps that change no weights but cost time.
+        """Return about how many seconds an epoch takes, by timing steps that change no weights.
 
-        Compiling happens here.
+        Compiling happens here, in the first of them.
         """
         self.network.train()
-        taken = []
+        taken: list[float] = []
+        batches = (batch for epoch in itertools.count() for batch in self._epoch_batches(0, epoch))
         with fenced(self._config.seed, "experts-noise"):
-            since = time.monotonic()
-            for images, targets in islice(self._epoch_batches(0, 0), 4):
-                loss = self._learner.loss(images, targets)
+            while len(taken) < _TIMED and sum(taken[1:]) < _TIMING_SECONDS:
+                since = time.monotonic()
+                loss = self._learner.loss(*next(batches))
                 loss.backward()
                 self._optimiser.zero_grad()
                 loss.item()  # waits for the device
                 taken.append(time.monotonic() - since)
-                since = time.monotonic()
-        return statistics.median(taken[1:] or taken) * self.batches
+        return statistics.fmean(taken[len(taken) // 2 :]) * self.batches
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return weights, buffers and momentum."""
@@ -166,7 +167,7 @@ class Trainer:
         """Yield the batches of an epoch: one operator for each, its parameters per image; then mixed."""
         seed, side, classes = self._config.seed, self._task.size, self._task.num_classes
         order = torch.randperm(len(self._real), generator=generator(seed, "experts", expert, epoch))
-        for batch, rows in enumerate(islice(order.split(self._size), self.batches)):
+        for batch, rows in enumerate(itertools.islice(order.split(self._size), self.batches)):
             images, targets = self._images(rows), self._labels[rows.to(self._device, non_blocking=True)]
             if self._augmentation.operators:
                 stream = generator(seed, "experts-augment", expert, epoch, batch)

@@ -22,7 +22,7 @@ from dsdistill.expert_config import ExpertConfig, difference, to_toml
 from dsdistill.expert_parts import Parts
 from dsdistill.expert_trainer import Trainer
 from dsdistill.networks.layout import Layout
-from dsdistill.runs import NonFiniteLoss, _signals
+from dsdistill.runs import NonFiniteLoss, signals_noted
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def make(
     done = parts.epochs_done(left)
     size = config.count * facts.expert_bytes
     started(Starting(config, task, real, trainer.layout.sizes[0], size, first, done, total))
-    with _signals() as received:
+    with signals_noted() as received:
         if done < total:
             estimated(trainer.pace() * (total - done))
         for expert in left:

@@ -28,7 +28,7 @@ def replace(path: str | Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
@@ -98,7 +98,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable: the folder's entry has to reach the disk too."""
     if os.name != "posix":
         return

@@ -176,7 +176,7 @@ class Watch:
             Interrupted: after a checkpoint, on SIGINT or SIGTERM.
         """
         saved_at = time.monotonic()
-        with _signals() as received, self._run.metrics_file.open("a") as log:
+        with signals_noted() as received, self._run.metrics_file.open("a") as log:
             for report in self._distiller:
                 self._unread.append(report)
                 finished = report.iteration == self._distiller.iterations
@@ -221,7 +221,7 @@ class Watch:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals_noted() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of them; a second one of either kills as usual."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

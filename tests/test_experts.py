@@ -51,7 +51,7 @@ def trained(config: ExpertConfig, expert: int, task: Task, real: RealDataset) ->
 
 
 def train(output: Path, count: int, overrides: tuple[str, ...] = (), **options: Any) -> Buffer:
-    return dsdistill.experts(output, count=count, overrides=[*PLAIN, *overrides], **{**TINY, **options})
+    return dsdistill.train_experts(output, count=count, overrides=[*PLAIN, *overrides], **{**TINY, **options})
 
 
 def same(one: Buffer, other: Buffer, experts: int) -> bool:
