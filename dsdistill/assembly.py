@@ -23,24 +23,11 @@ from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
 from dsdistill.synthetic import initialise
 
-_WORTH_COMPILING = 1.5e8
-"""Pixels through a network that take an uncompiled run some two minutes on two cores; compiling takes one."""
-
 
 def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> RunConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
-    compute = config.compute
-    compile = compute.compile
-    if compile == "auto":
-        pixels = real.images[0].numel() * _images(config, real) * config.iterations
-        compile = device.type == "cpu" and pixels > _WORTH_COMPILING and not runtime.compiler_missing(device)
-    decided = dataclasses.replace(
-        compute,
-        device=str(device),
-        precision=runtime.resolve_precision(compute.precision, device),
-        compile=compile,
-        threads=compute.threads or torch.get_num_threads(),
-    )
+    pixels = real.images[0].numel() * _images(config, real) * config.iterations
+    decided = config.compute.decided(device, pixels)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     return dataclasses.replace(config, compute=decided, data=seen)
 

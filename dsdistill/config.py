@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 import tomli_w
+import torch
 from annotated_types import Ge, Lt
 from pydantic import Field
 
+from dsdistill import runtime
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine
@@ -27,6 +29,9 @@ from dsdistill.stepping import OptimiserConfig
 from dsdistill.storage import Dtype
 from dsdistill.synthetic import Init, Space
 from dsdistill.validation import FORBID_EXTRA, dotted, validated
+
+_WORTH_COMPILING = 1.5e8
+"""Pixels through a network that take an uncompiled run some two minutes on two cores; compiling takes one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,20 @@ class ComputeConfig:
     one class's graph anyway."""
     threads: Annotated[int, Ge(0)] = 0
     """CPU threads; 0 keeps torch's choice. Bit-identical results need the same number."""
+
+    def decided(self, device: torch.device, pixels: int) -> ComputeConfig:
+        """Decide every ``auto`` for a device and a run that takes so many pixels through a network."""
+        compile = self.compile
+        if compile == "auto":
+            worth = device.type == "cpu" and pixels > _WORTH_COMPILING
+            compile = worth and not runtime.compiler_missing(device)
+        return dataclasses.replace(
+            self,
+            device=str(device),
+            precision=runtime.resolve_precision(self.precision, device),
+            compile=compile,
+            threads=self.threads or torch.get_num_threads(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

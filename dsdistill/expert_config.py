@@ -19,7 +19,6 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter
 
 from dsdistill import config as configs
-from dsdistill import runtime
 from dsdistill.config import AugmentationConfig, ComputeConfig
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
@@ -38,7 +37,6 @@ _INDIFFERENT = (
     "compute.class_chunk",
     "compute.threads",
 )
-_WORTH_COMPILING = 1.5e8  # pixels through a network; see the loop that distils
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,18 +178,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
 
 def resolved(config: ExpertConfig, task: Task, real: RealDataset, device: torch.device) -> ExpertConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
-    compute = config.compute
-    compile = compute.compile
-    if compile == "auto":
-        pixels = real.images.numel() * config.epochs * config.count
-        compile = device.type == "cpu" and pixels > _WORTH_COMPILING and not runtime.compiler_missing(device)
-    decided = dataclasses.replace(
-        compute,
-        device=str(device),
-        precision=runtime.resolve_precision(compute.precision, device),
-        compile=compile,
-        threads=compute.threads or torch.get_num_threads(),
-    )
+    decided = config.compute.decided(device, real.images.numel() * config.epochs * config.count)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     return dataclasses.replace(config, compute=decided, data=seen)
 

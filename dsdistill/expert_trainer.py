@@ -22,6 +22,7 @@ from dsdistill.expert_config import ExpertConfig
 from dsdistill.networks import build
 from dsdistill.networks.layout import Layout
 from dsdistill.networks.learner import Learner
+from dsdistill.networks.sgd import restored, sgd, state_of
 from dsdistill.runs import Interrupted
 from dsdistill.seeding import fenced, generator
 
@@ -78,7 +79,7 @@ class Trainer:
         self._learner = Learner(
             self.network, task.size, device, self._precision, bool(compute.compile), notify=told
         )
-        self._optimiser = self._sgd()
+        self._optimiser = sgd(self.network, self._config)
         self._resident: Tensor | None = None
         if 4 * real.images.numel() <= _RESIDENT_BYTES:
             self._resident = torch.empty(real.images.shape, device=device)
@@ -91,7 +92,7 @@ class Trainer:
         with fenced(config.seed, "experts-init", expert):
             fresh = build(config.network, *task.shape[:2], task.num_classes)
         self.network.load_state_dict(fresh.state_dict())
-        self._optimiser = self._sgd()
+        self._optimiser = sgd(self.network, self._config)
 
     def epoch(self, expert: int, epoch: int, received: list[int]) -> float:
         """Train for the epoch counted from 0 and return its mean loss, of augmented images.
@@ -149,19 +150,11 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return weights, buffers and momentum."""
-        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            momentum = self._optimiser.state.get(parameter, {}).get("momentum_buffer")
-            state |= {} if momentum is None else {f"momentum.{name}": momentum}
-        return state
+        return state_of(self.network, self._optimiser)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._optimiser = self._sgd()
-        self.network.load_state_dict({name: state[f"network.{name}"] for name in self.network.state_dict()})
-        for name, parameter in self.network.named_parameters():
-            if (momentum := state.get(f"momentum.{name}")) is not None:
-                self._optimiser.state[parameter]["momentum_buffer"] = momentum.to(self._device, copy=True)
+        self._optimiser = restored(self.network, self._config, state)
 
     def _epoch_batches(self, expert: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch: one operator for each, its parameters per image; then mixed."""
@@ -186,9 +179,3 @@ class Trainer:
 
     def _preprocessed(self, rows: Tensor) -> Tensor:
         return self._preprocess(self._real.unit(rows.to(self._real.images.device)).to(self._device))
-
-    def _sgd(self) -> torch.optim.SGD:
-        told = self._config
-        return torch.optim.SGD(
-            self.network.parameters(), told.lr, told.momentum, weight_decay=told.weight_decay, fused=True
-        )

@@ -13,6 +13,7 @@ from torch import Tensor
 from dsdistill import seeding
 from dsdistill.data.real import Task
 from dsdistill.networks.learner import Learner
+from dsdistill.networks.sgd import momentum_of, sgd
 from dsdistill.supply import Batch, Fresh, normalise_by_batch
 from dsdistill.validation import FORBID_EXTRA
 
@@ -109,7 +110,7 @@ class Queue(Fresh):
         for turn, position in enumerate(chosen):
             member = self._members[position]
             self.network.load_state_dict(member.state)
-            optimiser = self._sgd(member.momentum)
+            optimiser = sgd(self.network, self.told, member.momentum)
             for images, targets in batches(turn):
                 loss, right = learner.graded(images, targets)
                 loss.backward()
@@ -117,11 +118,7 @@ class Queue(Fresh):
                 optimiser.zero_grad()
                 member.right, member.seen = member.right + right, member.seen + len(images)
             member.state = {name: value.clone() for name, value in self.network.state_dict().items()}
-            member.momentum = {
-                name: optimiser.state[parameter]["momentum_buffer"]
-                for name, parameter in self.network.named_parameters()
-                if optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
-            }
+            member.momentum = momentum_of(self.network, optimiser)
         self.network.requires_grad_(False)
         normalise_by_batch(self.network, False)
 
@@ -157,14 +154,3 @@ class Queue(Fresh):
         state = {name: value.clone() for name, value in self.network.state_dict().items()}
         self._members.append(_Member(state, {}, torch.zeros((), dtype=torch.int64, device=self._device)))
         self._pushed += 1
-
-    def _sgd(self, momentum: dict[str, Tensor]) -> torch.optim.SGD:
-        told = self.told
-        parameters = self.network.parameters()
-        optimiser = torch.optim.SGD(
-            parameters, told.lr, told.momentum, weight_decay=told.weight_decay, fused=True
-        )
-        for name, parameter in self.network.named_parameters():
-            if name in momentum:
-                optimiser.state[parameter]["momentum_buffer"] = momentum[name]
-        return optimiser

@@ -17,6 +17,7 @@ from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks.base import Network
 from dsdistill.networks.learner import Learner
 from dsdistill.networks.registry import build
+from dsdistill.networks.sgd import restored, sgd, state_of
 from dsdistill.validation import FORBID_EXTRA
 
 Batch = tuple[Tensor, Tensor]
@@ -136,13 +137,13 @@ class Trained(Fresh):
         super().__init__(name, task, device)
         self.training = training
         self.network.requires_grad_(True)
-        self._optimiser = self._sgd()
+        self._optimiser = sgd(self.network, self.training)
 
     def draw(self, seed: int, iteration: int) -> bool:
         """Re-initialise the network and forget its momentum where its time is up, else keep both."""
         if iteration % self.training.updates_per_network:
             return False
-        self._optimiser = self._sgd()
+        self._optimiser = sgd(self.network, self.training)
         return super().draw(seed, iteration // self.training.updates_per_network)
 
     def train(self, learner: Learner, batches: Iterable[Batch]) -> None:
@@ -162,25 +163,11 @@ class Trained(Fresh):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return weights and momentum."""
-        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            momentum = self._optimiser.state.get(parameter, {}).get("momentum_buffer")
-            state |= {} if momentum is None else {f"momentum.{name}": momentum}
-        return state
+        return state_of(self.network, self._optimiser)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._optimiser = self._sgd()
-        self.network.load_state_dict({name: state[f"network.{name}"] for name in self.network.state_dict()})
-        for name, parameter in self.network.named_parameters():
-            if (momentum := state.get(f"momentum.{name}")) is not None:
-                self._optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device, copy=True)
-
-    def _sgd(self) -> torch.optim.SGD:
-        told = self.training
-        return torch.optim.SGD(
-            self.network.parameters(), told.lr, told.momentum, weight_decay=told.weight_decay, fused=True
-        )
+        self._optimiser = restored(self.network, self.training, state)
 
 
 @dataclass(frozen=True, kw_only=True)
