@@ -42,7 +42,7 @@ class ConvNet(Chain):
             raise layers.too_small(f"convnet{depth}", size, 2**depth)
         blocks = []
         for level in range(depth):
-            conv = nn.Conv2d(width if level else channels, width, 3, padding=1 if level else 1 + extra)
+            conv = layers.Convolution(width if level else channels, width, 1 if level else 1 + extra)
             blocks.append(
                 layers.ConvBlock(
                     conv,

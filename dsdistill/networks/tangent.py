@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.external import External
-from dsdistill.networks.layers import ConvBlock
+from dsdistill.networks.layers import ConvBlock, convolve
 
 Weights = Mapping[str, Tensor]
 """Parameters by name, as ``network.named_parameters()`` gives them."""
@@ -111,11 +111,11 @@ def _through_convnet(
     for level, block in enumerate(network.blocks):
         assert isinstance(block, ConvBlock)
         assert isinstance(block.norm, torch.nn.GroupNorm)
-        conv, norm, padding = f"blocks.{level}.conv.", f"blocks.{level}.norm.", block.conv.padding
-        z = F.conv2d(x, weights[conv + "weight"], weights[conv + "bias"], padding=padding)
+        conv, norm, padding = f"blocks.{level}.conv.", f"blocks.{level}.norm.", int(block.conv.padding[0])
+        z = convolve(x, weights[conv + "weight"], weights[conv + "bias"], padding)
         dz = _sum(
-            F.conv2d(x, v, padding=padding) if (v := tangents.get(conv + "weight")) is not None else None,
-            F.conv2d(t, weights[conv + "weight"], padding=padding) if t is not None else None,
+            convolve(x, v, None, padding) if (v := tangents.get(conv + "weight")) is not None else None,
+            convolve(t, weights[conv + "weight"], None, padding) if t is not None else None,
         )  # a bias is undone by the normalisation, so that its direction changes nothing
         variance, mean = torch.var_mean(z, (2, 3), correction=0, keepdim=True)
         rate = torch.rsqrt(variance + block.norm.eps)
