@@ -112,15 +112,117 @@ def test_soft_labels_train_the_student() -> None:
     assert soft.values != hard.values
 
 
+# Baselines --------------------------------------------------------------------------------------------------
+
+KINDS = ["random", "herding", "k-center", "k-means", "el2n", "el2n-easy"]
+
+
 def test_random_baseline_is_fresh_per_repeat_and_of_the_same_counts() -> None:
     data, counts = real(20), torch.tensor([1, 3, 2])
-    first, again, other = (baselines.baseline("random", data, counts, PREPROCESS, 0, r) for r in (0, 0, 1))
+    sets = baselines.training_sets("random", data, counts, None, PREPROCESS, 0)
+    first, again, other = sets(0), sets(0), sets(1)
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], other[0])
     assert torch.equal(torch.bincount(first[1]), counts)
     chosen = random_selection(data, counts, generator(0, "s"))
     assert len(set(chosen.tolist())) == 6
     assert torch.equal(data.labels[chosen], torch.tensor([0, 1, 1, 1, 2, 2]))
+
+
+def test_chosen_images_are_the_same_for_every_repeat() -> None:
+    data, rows = real(4), torch.tensor([3, 5, 11])
+    sets = baselines.training_sets("herding", data, torch.ones(3), rows, PREPROCESS, 0)
+    images, labels = sets(0)
+    assert torch.equal(images, PREPROCESS(data.unit(rows)))
+    assert labels.tolist() == [0, 1, 2]
+    assert sets(1)[0] is images
+
+
+def test_every_baseline_is_judged_at_its_size() -> None:
+    seen: list[tuple[str, int, int]] = []
+    names = [*KINDS, *(f"{name}@bytes" for name in KINDS), "whole"]
+    rows = judge(
+        distilled(),
+        task(),
+        real(30),
+        real(40, 1, "test"),
+        tiny(epochs=1, repeats=1, student=NETWORK),
+        baselines=names,
+        affordable=16,
+        progress=lambda what, done, total: seen.append((what, done, total)),
+    )
+    expected = {name: 16 if "@" in name else 90 if name == "whole" else 9 for name in names}
+    assert {row.set: row.images for row in rows} == {"distilled": 9} | expected
+    assert [row.set for row in rows] == ["distilled", *names]
+    assert seen[0][0] == "choosing real images"
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1][1] == seen[-1][2]
+    assert len({total for _, _, total in seen}) == 1
+
+
+def test_a_baseline_has_the_same_students_whatever_else_is_judged() -> None:
+    plain = tiny(augmentation="none", epochs=4, student=NETWORK)
+
+    def values(names: list[str]) -> list[float]:
+        rows = judge(distilled(), task(), real(30), real(40, 1), plain, baselines=names)
+        return next(row.values for row in rows if row.set == "k-center")
+
+    assert values(["k-center"]) == values(["whole", "herding", "k-center"])
+
+
+def test_counts_for_the_same_bytes() -> None:
+    data, stored = real(6), torch.tensor([2, 2, 2])
+
+    def counts(affordable: int | None, name: str = "herding@bytes") -> list[int]:
+        return baselines.counts_of(name, data, stored, affordable).tolist()
+
+    assert counts(11) == [4, 4, 3]
+    assert counts(1) == counts(0) == [1, 1, 1]
+    assert counts(1000) == [6, 6, 6]
+    assert counts(11, "herding") == counts(None, "random") == [2, 2, 2]
+    assert counts(None, "whole") == [6, 6, 6]
+    with pytest.raises(UserError, match="'random@bytes' needs the bytes of a set's file"):
+        judge(distilled(), task(), real(9), real(9), tiny(), baselines=["random@bytes"])
+
+
+def test_real_images_are_weighed_as_they_would_be_stored(tmp_path: Path) -> None:
+    data = real(100)
+    path = tmp_path / "real.h5"
+    every = DistilledSet(data.unit(slice(None)), data.labels, data.classes, PREPROCESS)
+    storage.write(path, every, "uint8")
+    assert baselines.affordable(data, storage.describe(path).image_bytes, 0) == pytest.approx(300, rel=0.02)
+    half = DistilledSet(every.images[:150], every.labels[:150], data.classes, PREPROCESS)
+    storage.write(path, half, "uint8")
+    assert baselines.affordable(data, storage.describe(path).image_bytes, 0) == pytest.approx(150, rel=0.1)
+    assert baselines.affordable(data, 1, 0) == 0
+
+
+def test_the_whole_training_set_is_trained_on_for_as_many_steps() -> None:
+    protocol = tiny(epochs=100, batch_size=10)  # 101 epochs
+    told = baselines.protocols(protocol, {"distilled": 20, "random@bytes": 40, "whole": 200})
+    assert told["distilled"] == told["random@bytes"] == protocol
+    assert told["whole"] == tiny(epochs=21, batch_size=10)  # 101 · 4 / 20, rounded up
+    told = baselines.protocols(protocol, {"distilled": 10, "whole": 2000})
+    assert told["whole"].epochs == 10
+    told = baselines.protocols(tiny(epochs=3), {"distilled": 10, "whole": 2000})
+    assert told["whole"].epochs == 3
+
+    said: list[str] = []
+    rows = judge(
+        distilled(),
+        task(),
+        real(20),
+        real(40, 1, "test"),
+        tiny(epochs=12, repeats=1, batch_size=16),
+        [NETWORK],
+        baselines=["whole"],
+        notify=said.append,
+    )
+    assert [(row.set, row.images, row.epochs) for row in rows] == [("distilled", 9, 12), ("whole", 60, 10)]
+    assert said == [
+        "whole: 10 epochs of all 60 images, by 1 student, are 660 image passes, "
+        "5.64 times those on the distilled set"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +233,10 @@ def test_random_baseline_is_fresh_per_repeat_and_of_the_same_counts() -> None:
         (task(size=16), {}, "1×8×8 but stripes is loaded at 1×16×16"),
         (task(), {"networks": ["resnet8"]}, "unknown network 'resnet8'"),
         (task(), {"baselines": ["randon"]}, "did you mean 'random'"),
+        (task(), {"baselines": ["k-centre"]}, "did you mean 'k-center'"),
+        (task(), {"baselines": ["herdin@bytes"]}, "unknown baseline 'herdin'; did you mean 'herding'"),
+        (task(), {"baselines": ["herding@byte"]}, "did you mean '@bytes'"),
+        (task(), {"baselines": ["whole@bytes"]}, "drop '@bytes'"),
     ],
 )
 def test_misfits_are_one_sentence(judged: Task, options: dict[str, list[str]], message: str) -> None:
@@ -140,8 +246,9 @@ def test_misfits_are_one_sentence(judged: Task, options: dict[str, list[str]], m
 
 
 def test_too_few_real_images_are_said() -> None:
-    with pytest.raises(UserError, match="has 2 train images, fewer than the 3"):
-        judge(distilled(), task(), real(2), real(9), tiny(epochs=1), ["mlp"])
+    for name in ("random", "herding"):
+        with pytest.raises(UserError, match="has 2 train images, fewer than the 3"):
+            judge(distilled(), task(), real(2), real(9), tiny(epochs=1), ["mlp"], baselines=[name])
 
 
 # From file to report ----------------------------------------------------------------------------------------
@@ -191,6 +298,22 @@ def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:
     report = evaluate(path, repeats=1, epochs=1, device="cpu")
     assert [(row["images"], row["decoded"]) for row in storage.results(path)] == [(20, 80), (20, 20)]
     assert list(report.table().columns[2].cells) == ["20 → 80 decoded", "20"]
+
+
+def test_evaluate_at_the_same_bytes_and_on_everything(digits_file: Path) -> None:
+    names = "random, random@bytes, whole"
+    report = evaluate(digits_file, repeats=1, epochs=1, device="cpu", networks="mlp", baselines=names)
+    fit = int(report.cost["real_images"])
+    assert 20 < fit < 80  # the file holds 20 in float32, of values that 8 bits hold
+    assert [row.images for row in report.rows] == [20, 20, fit, 1347]
+    assert [row["images"] for row in storage.results(digits_file)[-4:]] == [20, 20, fit, 1347]
+    assert f"as many bytes as {fit} real images" in str(report.table().caption)
+    assert list(report.table().columns[1].cells) == ["distilled", "random", "random@bytes", "whole"]
+    rows = [dataclasses.replace(row, epochs=12) if row.set == "whole" else row for row in report.rows]
+    table = dataclasses.replace(report, rows=rows).table()
+    assert list(table.columns[1].cells)[-1] == "whole, 12 epochs"
+    report.append_to(digits_file, rows[-1])
+    assert storage.results(digits_file)[-1]["epochs"] == 12
 
 
 def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:

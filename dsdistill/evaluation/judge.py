@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines as real_sets
 from dsdistill.evaluation.cohorts import CPU, Cohorts, Execution, stackable
 from dsdistill.evaluation.protocol import Protocol
+from dsdistill.evaluation.selector import Selector
 from dsdistill.evaluation.students import HeldOut, TrainingSet, steps, train_students
 from dsdistill.networks import Network
 from dsdistill.runtime import Notify, Precision
@@ -38,9 +40,10 @@ class Row:
 
     Attributes:
         set: "distilled", or the name of a baseline.
+        epochs: the protocol's, fewer for the baseline "whole".
         std: sample standard deviation over the students (n - 1 in the denominator); 0 for one student.
         values: one per student, in the order of the repeats.
-        images: that the set stores, and that a baseline takes.
+        images: that the set stores, or real ones that the baseline takes.
         decoded: that the students train on; more than ``images`` where the set is a multi-formation.
         seconds: of training and testing them all, compilation included.
     """
@@ -48,6 +51,7 @@ class Row:
     set: str
     network: str
     protocol: str
+    epochs: int
     mean: float
     std: float
     values: list[float]
@@ -70,6 +74,7 @@ def judge(
     compile: bool | Auto = "auto",
     stack: bool | Auto = "auto",
     baselines: Sequence[str] = ("random",),
+    affordable: int | None = None,
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
     finished: Callable[[Row], None] = lambda row: None,
@@ -77,14 +82,17 @@ def judge(
     """Train ``protocol.repeats`` students per network and set, and test them at the last epoch.
 
     The student of a repeat starts from the same weights on every set. Soft labels are used where the set has
-    them, decoded images where it is a multi-formation. Baselines have hard labels, as many images of each
-    class as the set stores, and its preprocessing.
+    them, decoded images where it is a multi-formation. Baselines have hard labels and the set's
+    preprocessing. Those whose images networks choose (see ``Selector``) are chosen once, before the first
+    student: they are the same for every network judged.
 
     Args:
         distilled: loaded in network space, decoded.
         task, train, test: the real data; ``train`` is read by baselines only.
         networks: names; the protocol's student where empty.
         compile: "auto" where the work pays for it (``COMPILE_PIXELS``).
+        baselines: see ``dsdistill.evaluation.baselines``.
+        affordable: real images for the bytes of the set's file, which baselines ``@bytes`` need to know.
         finished: called with every row as soon as there is one.
         stack: train the students of a network together; "auto" on CUDA, for networks that allow it.
 
@@ -92,31 +100,44 @@ def judge(
         for each network: a row for the distilled set, then one for each baseline.
 
     Raises:
-        UserError: the set does not fit the task, or a name is unknown, or a network cannot take the images.
+        UserError: the set does not fit the task, a name is unknown, a network cannot take the images, or
+            a baseline finds too few.
     """
     check_fit(distilled, task)
     names = list(dict.fromkeys(networks)) or [protocol.student]
-    for name in baselines:
-        real_sets.check(name)
     for name in names:
         zoo.check(name)
+    stored = int(distilled.stored.sum())
+    counts = {name: real_sets.counts_of(name, train, distilled.stored, affordable) for name in baselines}
     fresh = {name: _builder(name, task, seed) for name in names}
     stacked = {name: _stacked(stack, name, fresh[name](0), device, protocol) for name in names}
     lr = protocol.learning_rate(distilled.lr)
     augmentation = protocol.augmentation_for(task.mirror)
     held_out = HeldOut(test, distilled.preprocess, device)
-    sources = {"distilled": _distilled_sets(distilled)}
-    sources |= {name: _baseline_sets(name, distilled, task, train, seed) for name in baselines}
 
-    stored = int(distilled.stored.sum())
-    counts = {kind: len(distilled.images) if kind == "distilled" else stored for kind in sources}
-    work = {kind: protocol.repeats * steps(protocol, count) for kind, count in counts.items()}
-    total, before = len(names) * sum(work.values()), 0
+    sizes = {"distilled": len(distilled.images)} | {name: int(each.sum()) for name, each in counts.items()}
+    protocols = real_sets.protocols(protocol, sizes)
+    work = {kind: protocol.repeats * steps(protocols[kind], size) for kind, size in sizes.items()}
+    execution = Execution(device, precision, notify=notify)
+    selector = Selector(protocol.student, train, distilled.preprocess.to(device), execution, seed)
+    choosing = real_sets.choosing(counts)
+    before = selector.steps(method for method, _ in choosing.values())
+    total = before + len(names) * sum(work.values())
+    if real_sets.WHOLE in counts:
+        notify(_passes(len(names) * protocol.repeats, protocols, sizes))
+    chosen = selector.choose(choosing, lambda done, _: progress("choosing real images", done, total))
+    sources = {"distilled": _distilled_sets(distilled)}
+    for name, each in counts.items():
+        sources[name] = real_sets.training_sets(
+            name, train, each, chosen.get(name), distilled.preprocess, seed
+        )
+
     rows: list[Row] = []
     for name in names:
-        pixels = protocol.epochs_run * sum(counts.values()) * task.size**2 * protocol.repeats
-        chosen = pixels >= COMPILE_PIXELS[device.type] if compile == "auto" else compile
-        cohorts = Cohorts(Execution(device, precision, chosen, notify))
+        seen = sum(protocols[kind].epochs_run * size for kind, size in sizes.items())
+        pixels = seen * task.size**2 * protocol.repeats
+        compiles = pixels >= COMPILE_PIXELS[device.type] if compile == "auto" else compile
+        cohorts = Cohorts(dataclasses.replace(execution, compile=compiles))
         for kind, sets in sources.items():
 
             def tick(done: int, _: int, what: str = f"{name} on {kind}", before: int = before) -> None:
@@ -127,7 +148,7 @@ def judge(
                 fresh[name],
                 sets,
                 held_out,
-                protocol,
+                protocols[kind],
                 augmentation,
                 cohorts,
                 seed=seed,
@@ -135,8 +156,8 @@ def judge(
                 lr=lr,
                 tick=tick,
             )
-            sizes = stored, counts[kind]
-            rows.append(_row(kind, name, protocol.name, fractions, sizes, time.perf_counter() - start))
+            took = stored if kind == "distilled" else sizes[kind], sizes[kind]
+            rows.append(_row(kind, name, protocols[kind], fractions, took, time.perf_counter() - start))
             finished(rows[-1])
             before += work[kind]
     return rows
@@ -193,21 +214,32 @@ def _distilled_sets(distilled: DistilledDataset) -> Callable[[int], TrainingSet]
     return lambda repeat: (distilled.images, targets)
 
 
-def _baseline_sets(
-    name: str, distilled: DistilledDataset, task: Task, train: RealDataset, seed: int
-) -> Callable[[int], TrainingSet]:
-    preprocess = distilled.preprocess
-    return lambda repeat: real_sets.baseline(name, train, distilled.stored, preprocess, seed, repeat)
+def _passes(students: int, protocols: Mapping[str, Protocol], sizes: Mapping[str, int]) -> str:
+    """Say what the whole training set costs."""
+    whole, epochs = sizes[real_sets.WHOLE], protocols[real_sets.WHOLE].epochs
+    passes = {kind: students * protocols[kind].epochs_run * size for kind, size in sizes.items()}
+    times = passes[real_sets.WHOLE] / passes["distilled"]
+    by = f"{students} student{'s' if students > 1 else ''}"
+    return (
+        f"whole: {epochs} epochs of all {whole:,} images, by {by}, "
+        f"are {passes[real_sets.WHOLE]:,} image passes, {times:.3g} times those on the distilled set"
+    )
 
 
 def _row(
-    kind: str, network: str, protocol: str, fractions: list[float], sizes: tuple[int, int], seconds: float
+    kind: str,
+    network: str,
+    protocol: Protocol,
+    fractions: list[float],
+    sizes: tuple[int, int],
+    seconds: float,
 ) -> Row:
     values = [100 * fraction for fraction in fractions]
     return Row(
         set=kind,
         network=network,
-        protocol=protocol,
+        protocol=protocol.name,
+        epochs=protocol.epochs,
         mean=statistics.mean(values),
         std=statistics.stdev(values) if len(values) > 1 else 0.0,
         values=values,

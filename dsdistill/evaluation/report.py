@@ -25,7 +25,8 @@ class Report:
         file: the distilled set's file. dataset: what it was judged on.
         protocol, epochs, repeats, lr, seed, precision, device: how.
         cost: what the distilled set cost where its file says so: file_bytes, image_bytes, label_bytes,
-            distil_seconds, distil_peak_bytes.
+            distil_seconds, distil_peak_bytes; and real_images, as many as are stored in the bytes of its
+            images and labels.
         machine, date (ISO 8601, UTC), packages: where, when and with what.
     """
 
@@ -63,7 +64,7 @@ class Report:
             UserError: the file is not a distilled set or cannot be written.
         """
         about = {key: value for key, value in self.to_dict().items() if key not in ("rows", "file", "cost")}
-        storage.append_result(path, {**dataclasses.asdict(row), **about})
+        storage.append_result(path, {**about, **dataclasses.asdict(row)})
 
     def table(self) -> Table:
         """Return a table for ``rich.print``: a line per network and training set."""
@@ -84,7 +85,8 @@ class Report:
                 table.add_section()
             accuracy = f"{row.mean:.2f} ± {row.std:.2f}"
             images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
-            table.add_row(row.network, row.set, images, accuracy, f"{row.seconds:.1f}")
+            trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
+            table.add_row(row.network, trained, images, accuracy, f"{row.seconds:.1f}")
             previous = row.network
         return table
 
@@ -92,6 +94,7 @@ class Report:
         words = {
             "image_bytes": ("images {:,.1f} kB", 1e3),
             "label_bytes": ("labels {:,.1f} kB", 1e3),
+            "real_images": ("as many bytes as {:,.0f} real images", 1),
             "distil_seconds": ("distilled in {:,.0f} s", 1),
             "distil_peak_bytes": ("peak memory {:,.2f} GB", 1e9),
         }

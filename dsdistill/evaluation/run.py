@@ -53,7 +53,7 @@ def evaluate(
             protocol's student.
         repeats, epochs: in place of the protocol's.
         compile, stack: see ``dsdistill.evaluation.judge.judge``.
-        baselines: names, or one string with commas; "" for none.
+        baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none.
         json: also write the report here.
         save: also add the results to the file.
         download: fetch a missing data set.
@@ -85,6 +85,8 @@ def evaluate(
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         notify(f"{config.name} on this machine is not the data the set was distilled from")
 
+    cost = _cost(file)
+    affordable = real_sets.affordable(train, int(cost["image_bytes"] + cost["label_bytes"]), seed)
     report = Report(
         rows=[],
         file=str(file),
@@ -99,7 +101,7 @@ def evaluate(
         machine=runtime.machine(where),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=runtime.packages(),
-        cost=_cost(file),
+        cost=cost | {"real_images": float(affordable)},
     )
 
     def finished(row: Row) -> None:  # kept at once: an evaluation that is stopped loses what is unfinished
@@ -120,6 +122,7 @@ def evaluate(
         compile=compile,
         stack=stack,
         baselines=beside,
+        affordable=affordable,
         notify=notify,
         progress=progress,
         finished=finished,

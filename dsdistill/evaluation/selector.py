@@ -1,0 +1,175 @@
+"""Networks briefly trained on all real images, and the images chosen by what they see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsdistill import networks as zoo
+from dsdistill import runtime
+from dsdistill.data.preprocess import Preprocess
+from dsdistill.data.real import RealDataset
+from dsdistill.errors import UserError
+from dsdistill.evaluation.cohorts import Execution
+from dsdistill.networks import Network
+from dsdistill.networks.sgd import sgd
+from dsdistill.seeding import fenced, generator
+from dsdistill.selection import BY_EL2N, BY_FEATURES, el2n
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network that chooses images is trained: plain SGD, neither schedule nor augmentation.
+
+    Where coresets are compared with distilling, features are those of networks trained to the end; a few
+    epochs suffice to tell images apart and cost minutes, not hours. Of ``networks`` the EL2N scores are
+    averaged (Paul et al. 2021 take 10, trained for 20 epochs); the first gives the features.
+    """
+
+    epochs: int = 3
+    least_steps: int = 200  # few images get more epochs, or their network would hardly have moved
+    batch_size: int = 256
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    networks: int = 3
+
+    def batches(self, images: int) -> int:
+        """Return the steps of an epoch."""
+        return -(-images // self.batch_size)
+
+    def epochs_on(self, images: int) -> int:
+        """Return the epochs for so many images."""
+        return max(self.epochs, -(-self.least_steps // self.batches(images)))
+
+
+TRAINING = Training()
+_TIMED_STEPS = 10
+_LONG = 30.0  # seconds that are worth a sentence
+
+
+@dataclass(frozen=True, eq=False)
+class Selector:
+    """What chooses real images for several baselines at once.
+
+    Attributes:
+        network: name of the architecture, that of the protocol's student.
+        real: the images to choose from; streamed, so that a memory map stays on disk.
+        preprocess: what the students' images go through.
+        seed: together with these it decides what is chosen.
+    """
+
+    network: str
+    real: RealDataset
+    preprocess: Preprocess
+    execution: Execution
+    seed: int
+    training: Training = TRAINING
+
+    def steps(self, methods: Iterable[str]) -> int:
+        """Return the batches that go through networks, in training and after it, to choose by ``methods``."""
+        count, images = self._networks(methods), len(self.real)
+        looks = sum(self.training.batches(members) for members in self.real.counts.tolist())
+        return count * (self.training.epochs_on(images) * self.training.batches(images) + looks)
+
+    def choose(
+        self, asked: Mapping[str, tuple[str, Tensor]], tick: Callable[[int, int], None]
+    ) -> dict[str, Tensor]:
+        """Train the networks that are needed and choose, class by class.
+
+        Args:
+            asked: by any key a method of ``BY_FEATURES`` or ``BY_EL2N`` and how many images of each class,
+                int64 [K], no more than there are.
+            tick: called with (steps done, steps in all).
+
+        Returns:
+            by the same keys positions in ``real``, int64, class-major.
+
+        Raises:
+            UserError: the training diverged, or the network cannot take the images.
+        """
+        methods = [method for method, _ in asked.values()]
+        advance = self._clock(self.steps(methods), tick)
+        networks = [self._trained(index, advance) for index in range(self._networks(methods))]
+        chosen: dict[str, list[Tensor]] = {key: [] for key in asked}
+        for label in range(len(self.real.classes)):
+            members = self.real.indices_of(label)
+            if not len(members):
+                continue
+            seen = [self._embeddings(network, members, advance) for network in networks]
+            scores = self._scores(networks, seen, label) if not BY_EL2N.keys().isdisjoint(methods) else None
+            for key, (method, counts) in asked.items():
+                if not (count := int(counts[label])):
+                    continue
+                if scores is not None and method in BY_EL2N:
+                    positions = BY_EL2N[method](scores, count)
+                else:
+                    positions = BY_FEATURES[method](seen[0], count)
+                chosen[key].append(members[positions])
+        return {key: torch.cat(parts) for key, parts in chosen.items()}
+
+    def _networks(self, methods: Iterable[str]) -> int:
+        asked = set(methods)
+        return 0 if not asked else 1 if asked.isdisjoint(BY_EL2N) else self.training.networks
+
+    def _clock(self, total: int, tick: Callable[[int, int], None]) -> Callable[[], None]:
+        """Return what to call after each step; it says once how long all of them may take."""
+        start, done = time.perf_counter(), 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            tick(done, total)
+            if done == _TIMED_STEPS:
+                seconds = (time.perf_counter() - start) / done * total
+                if seconds > _LONG:
+                    self.execution.notify(
+                        f"choosing real images for the baselines: {self.network} is trained briefly on "
+                        f"{self.real.name}; all of it takes up to {round(seconds / 60 + 0.5)} min"
+                    )
+
+        return advance
+
+    def _trained(self, index: int, advance: Callable[[], None]) -> Network:
+        told, images, device = self.training, len(self.real), self.execution.device
+        _, channels, size, _ = self.real.images.shape
+        with fenced(self.seed, "selector", index):
+            network = zoo.build(self.network, channels, size, len(self.real.classes)).to(device)
+        optimiser = sgd(network, told)
+        with fenced(self.seed, "selector-noise", index):  # for dropout
+            for epoch in range(told.epochs_on(images)):
+                order = torch.randperm(images, generator=generator(self.seed, "selector-order", index, epoch))
+                for rows in order.split(told.batch_size):
+                    labels = self.real.labels[rows].to(device)
+                    with runtime.autocast(device, self.execution.precision):
+                        loss = F.cross_entropy(network(self._images(rows)).float(), labels)
+                    loss.backward()
+                    optimiser.step()
+                    optimiser.zero_grad()
+                    advance()
+        if not loss.isfinite():
+            raise UserError(f"{self.network} diverged when trained to choose real images; choose at random")
+        return network.eval()
+
+    @torch.inference_mode()
+    def _embeddings(self, network: Network, rows: Tensor, advance: Callable[[], None]) -> Tensor:
+        """Return float32 [n, D] on the device."""
+        parts = []
+        for part in rows.split(self.training.batch_size):
+            with runtime.autocast(self.execution.device, self.execution.precision):
+                parts.append(network.embed(self._images(part)).float())
+            advance()
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def _scores(self, networks: list[Network], seen: list[Tensor], label: int) -> Tensor:
+        logits = [network.classifier(each) for network, each in zip(networks, seen, strict=True)]
+        return el2n(torch.stack(logits), torch.full((len(seen[0]),), label, device=seen[0].device))
+
+    def _images(self, rows: Tensor) -> Tensor:
+        return self.preprocess(self.real.unit(rows).to(self.execution.device))
