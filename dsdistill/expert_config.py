@@ -40,12 +40,27 @@ _INDIFFERENT = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sharpness:
+    """Adaptive GSAM, which steps towards flat minima (``objectives/sharpness.py``).
+
+    A batch takes two passes, in float32 unless told otherwise.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    rho: Annotated[float, Ge(0)] = 0.0
+    """How far from the weights, relative to each, the loss is looked at; 0 makes it plain SGD."""
+    alpha: Annotated[float, Ge(0)] = 0.0
+    """How strongly the gap between the two losses is pushed down; 0 makes it ASAM."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExpertConfig:
     """Everything the training of experts is told. Expert e is the same however many are trained.
 
     An expert minimises the cross-entropy by SGD over shuffled batches. With E = ``epochs``, the learning rate
-    is multiplied by ``drop_factor`` before epoch ⌊E·f⌋ for each share f of ``drop_at`` (torch's
-    ``MultiStepLR``).
+    is multiplied by ``drop_factor`` before epoch ⌊E·f⌋, counted from 0, for each share f of ``drop_at``
+    (torch's ``MultiStepLR``).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
@@ -66,6 +81,15 @@ class ExpertConfig:
     """Leave out an epoch's last batch where it is smaller than the others."""
     drop_at: tuple[Annotated[float, Ge(0), Le(1)], ...] = ()
     drop_factor: Annotated[float, Gt(0)] = 0.1
+    drop_restarts: bool = False
+    """At a drop the momentum begins from zero, as it does where a new optimiser is made for the new rate."""
+    ramp_epochs: Annotated[int, Ge(0)] = 0
+    """Epochs in which the cross-entropy counts less than fully (AST's clipping loss)."""
+    ramp_from: Annotated[float, Ge(0), Le(1)] = 1.0
+    """How much it counts in the first of them; it grows by equal amounts, to 1 in the first epoch after."""
+    gradient_penalty: Annotated[float, Ge(0)] = 0.0
+    """Weight of AST's penalty on the input gradients of images not augmented; 0 leaves it out."""
+    sharpness: Sharpness = field(default_factory=Sharpness)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """One draw of the operator per batch, its parameters per image."""
     cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
@@ -85,11 +109,21 @@ class ExpertConfig:
             return (0, self.epochs)
         return tuple(range(self.epochs + 1)) if self.keep == "all" else tuple(sorted(set(self.keep)))
 
+    @property
+    def drops(self) -> list[int]:
+        """The epochs, counted from 0, that are the first with a lower learning rate."""
+        # Rounding undoes what a float loses: 60·(2 / 3) has to be 40 whatever the digits in the file.
+        return [math.floor(round(self.epochs * share, 9)) for share in self.drop_at]
+
     def rate(self, epoch: int) -> float:
         """Return the learning rate in an epoch counted from 0."""
-        # Rounding undoes what a float loses: 60·(2 / 3) has to be 40 whatever the digits in the file.
-        drops = [math.floor(round(self.epochs * share, 9)) for share in self.drop_at]
-        return self.lr * self.drop_factor ** sum(drop <= epoch for drop in drops)
+        return self.lr * self.drop_factor ** sum(drop <= epoch for drop in self.drops)
+
+    def factor(self, epoch: int) -> float:
+        """Return what the cross-entropy is multiplied by in an epoch counted from 0."""
+        if epoch >= self.ramp_epochs:
+            return 1.0
+        return self.ramp_from + (1 - self.ramp_from) * epoch / self.ramp_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,14 +212,23 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
 
 def resolved(config: ExpertConfig, task: Task, real: RealDataset, device: torch.device) -> ExpertConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
-    decided = config.compute.decided(device, real.images.numel() * config.epochs * config.count)
+    told, pixels = config.compute, real.images.numel() * config.epochs * config.count
+    if config.sharpness.rho:
+        pixels *= 2
+        if told.precision == "auto":  # a ρ of 0.01 moves most weights by less than bfloat16 can tell apart
+            told = dataclasses.replace(told, precision="fp32")
+    decided = told.decided(device, pixels)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     return dataclasses.replace(config, compute=decided, data=seen)
 
 
 def to_toml(config: ExpertConfig) -> str:
     """Write a config as TOML."""
-    return tomli_w.dumps(TypeAdapter(ExpertConfig).dump_python(config, mode="json", exclude_none=True))
+    return tomli_w.dumps(_table(config))
+
+
+def _table(config: ExpertConfig) -> dict[str, Any]:
+    return TypeAdapter(ExpertConfig).dump_python(config, mode="json", exclude_none=True)
 
 
 def difference(before: str, now: ExpertConfig) -> tuple[str, Any, Any] | None:
@@ -194,9 +237,12 @@ def difference(before: str, now: ExpertConfig) -> tuple[str, Any, Any] | None:
     How many are trained, where the data lie and what computes them make no others, up to rounding.
 
     Args:
-        before: a config as `to_toml` wrote it.
+        before: a config as `to_toml` wrote it, perhaps before there were all options of today: those it lacks
+            had their defaults.
     """
-    one, other = (dotted(tomllib.loads(text)) for text in (before, to_toml(now)))
+    defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
+    one = dotted(configs.merged(defaults, tomllib.loads(before)))
+    other = dotted(_table(now))
     for key in sorted(one.keys() | other.keys()):
         if one.get(key) != other.get(key) and key not in _INDIFFERENT:
             return key, one.get(key), other.get(key)

@@ -19,6 +19,7 @@ from dsdistill import runtime
 from dsdistill.augment.mix import CutMix
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.expert_config import ExpertConfig
+from dsdistill.expert_objective import Batch, Objective
 from dsdistill.networks import build
 from dsdistill.networks.layout import Layout
 from dsdistill.networks.learner import Learner
@@ -76,9 +77,10 @@ class Trainer:
         compute = config.compute
         self._precision = runtime.resolve_precision(compute.precision, device)
         told = runtime.once(notify)
-        self._learner = Learner(
+        learner = Learner(
             self.network, task.size, device, self._precision, bool(compute.compile), notify=told
         )
+        self._objective = Objective(learner, config)
         self._optimiser = sgd(self.network, self._config)
         self._resident: Tensor | None = None
         if 4 * real.images.numel() <= _RESIDENT_BYTES:
@@ -95,25 +97,26 @@ class Trainer:
         self._optimiser = sgd(self.network, self._config)
 
     def epoch(self, expert: int, epoch: int, received: list[int]) -> float:
-        """Train for the epoch counted from 0 and return its mean loss, of augmented images.
+        """Train for the epoch counted from 0 and return its mean loss: of augmented images, with all terms.
 
         Raises:
             Interrupted: as soon as a signal is in ``received``.
         """
+        if self._config.drop_restarts and epoch in self._config.drops:
+            self._optimiser = sgd(self.network, self._config)
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.rate(epoch)
         self.network.train()
         total, seen = torch.zeros((), device=self._device), 0
         with fenced(self._config.seed, "experts-noise", expert, epoch):  # for dropout
-            for images, targets in self._epoch_batches(expert, epoch):
+            for batch in self._epoch_batches(expert, epoch):
                 if received:
                     raise Interrupted(received[0])
-                loss = self._learner.loss(images, targets)
-                loss.backward()
+                loss = self._objective.descend(batch, epoch)
                 self._optimiser.step()
                 self._optimiser.zero_grad()
-                total += loss.detach() * len(images)
-                seen += len(images)
+                total += loss * len(batch.images)
+                seen += len(batch.images)
         return float(total) / seen
 
     @torch.no_grad()
@@ -141,8 +144,7 @@ class Trainer:
         with fenced(self._config.seed, "experts-noise"):
             while len(taken) < _TIMED and sum(taken[1:]) < _TIMING_SECONDS:
                 since = time.monotonic()
-                loss = self._learner.loss(*next(batches))
-                loss.backward()
+                loss = self._objective.descend(next(batches), 0)
                 self._optimiser.zero_grad()
                 loss.item()  # waits for the device
                 taken.append(time.monotonic() - since)
@@ -156,12 +158,13 @@ class Trainer:
         """Continue from a state returned by `state_dict`."""
         self._optimiser = restored(self.network, self._config, state)
 
-    def _epoch_batches(self, expert: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _epoch_batches(self, expert: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch: one operator for each, its parameters per image; then mixed."""
         seed, side, classes = self._config.seed, self._task.size, self._task.num_classes
         order = torch.randperm(len(self._real), generator=generator(seed, "experts", expert, epoch))
         for batch, rows in enumerate(itertools.islice(order.split(self._size), self.batches)):
-            images, targets = self._images(rows), self._labels[rows.to(self._device, non_blocking=True)]
+            plain = images = self._images(rows)
+            targets = self._labels[rows.to(self._device, non_blocking=True)]
             if self._augmentation.operators:
                 stream = generator(seed, "experts-augment", expert, epoch, batch)
                 drawn = self._augmentation.draw(len(rows), side, stream, shared_operator=True)
@@ -170,7 +173,7 @@ class Trainer:
                 stream = generator(seed, "experts-mix", expert, epoch, batch)
                 mix = self._cutmix.draw(len(rows), side, stream)
                 images, targets = mix.images(images), mix.targets(F.one_hot(targets, classes).float())
-            yield images, targets
+            yield Batch(images, targets, plain)
 
     def _images(self, rows: Tensor) -> Tensor:
         if self._resident is not None:

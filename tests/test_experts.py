@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import dsdistill
-from dsdistill import UserError, expert_config
+from dsdistill import UserError
 from dsdistill.augment.mix import CutMix
 from dsdistill.buffer import Buffer
 from dsdistill.cli import main
@@ -161,50 +161,6 @@ def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
     assert torch.equal(run(), one)
 
 
-# Recipes ----------------------------------------------------------------------------------------------------
-
-
-def test_recipes_hold_the_published_settings() -> None:
-    ncfm, mtt = (resolve({"recipe": name, "data": {"name": "cifar10"}}) for name in ("ncfm", "mtt"))
-    assert (ncfm.count, ncfm.epochs, ncfm.kept, ncfm.batch_size, ncfm.cutmix) == (20, 60, (0, 60), 128, 0.5)
-    assert [ncfm.rate(epoch) for epoch in (0, 39, 40, 49, 50, 59)] == pytest.approx(
-        [0.01, 0.01, 0.002, 0.002, 0.0004, 0.0004]
-    )
-    assert (ncfm.momentum, ncfm.weight_decay, ncfm.augmentation.rule) == (0.9, 5e-4, "idc")
-    assert (mtt.count, mtt.epochs, mtt.kept, mtt.batch_size) == (100, 50, tuple(range(51)), 256)
-    assert (mtt.momentum, mtt.weight_decay, mtt.cutmix, mtt.rate(49)) == (0, 0, 0, 0.01)
-    assert mtt.augmentation.align_corners
-    assert "flip" not in mtt.augmentation.build(mirror=False).operators
-    assert resolve({"recipe": "ncfm", "data": {"name": "imagewoof"}}).epochs == 80
-
-
-def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
-    assert expert_config.recipe_names() == ["mtt", "ncfm"]
-    mine = tmp_path / "mine.toml"
-    mine.write_text('title="t"\npaper="p"\nfollows="paper"\n[defaults]\ncount = 1\nepochs = 1\n')
-    assert resolve({"recipe": str(mine), "data": {"name": "digits"}}).count == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "override", "words"),
-    [
-        ({}, "lr=0.1", "no data set given"),
-        ({"data": {"name": "digits"}}, "lr=0.1", "no recipe given"),
-        ({"data": {"name": "digits"}, "recipe": "ncmf"}, "lr=0.1", "did you mean 'ncfm'"),
-        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "momentun=0.1", "did you mean 'momentum'"),
-        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "keep=[0,61]", "keep lists epochs from 0"),
-        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "keep=some", "'keep' is 'some'"),
-        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "lr=0", "'lr' is 0"),
-        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "count=0", "'count' is 0"),
-    ],
-)
-def test_bad_options_get_a_sentence(options: dict[str, Any], override: str, words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        resolve(options, [override])
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 # Interrupted and resumed ------------------------------------------------------------------------------------
 
 
@@ -232,6 +188,27 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: i
     assert [entry["done"] for entry in entries] == list(range(stop_after + 1, 7))
     assert same(found, whole, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.h5", "whole.h5"]
+
+
+@pytest.mark.parametrize("recipe", ["ftd", "ast"])
+@pytest.mark.parametrize("stop_after", [2, 3])
+def test_flat_and_smooth_experts_are_resumed_bit_identically(
+    tmp_path: Path, recipe: str, stop_after: int
+) -> None:
+    options = ("drop_at=[0.5]", "momentum=0.9", "ramp_epochs=3")
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["done"] == stop_after:
+            raise RuntimeError("killed")
+
+    def run(name: str, **more: Any) -> Buffer:
+        return train(
+            tmp_path / name, 1, options, recipe=recipe, network="convnet2-w4-batch", epochs=4, **more
+        )
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run("stopped.h5", progress=stop)
+    assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
 
 
 def test_a_lost_part_is_trained_again(tmp_path: Path) -> None:
