@@ -22,6 +22,7 @@ from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
 from dsdistill.synthetic import initialise
+from dsdistill.trajectories import Trajectories
 
 
 def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> RunConfig:
@@ -44,8 +45,9 @@ def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None
         )
     if config.optimiser.stepping == "per-class" and not engine.separable(network):
         raise UserError(
-            f"{config.network} normalises by the batch, so that classes cannot be stepped one by one: "
-            "set optimiser.stepping=together or choose a network of instance normalisation"
+            "classes meet in this loss, so that they cannot be stepped one by one: set "
+            "optimiser.stepping=together, or choose a network of instance normalisation if it is for the "
+            f"batch normalisation of {config.network}"
         )
 
 
@@ -74,11 +76,13 @@ def build(
     engine: Engine = config.engine
     compute = config.compute
     init, formation = config.init, config.formation
-    synthetic = initialise(task, real, config.ipc, init, config.space, config.seed, formation).to(device)
     supply = engine.networks(config.network, task, device)
-    precision = runtime.resolve_precision(compute.precision, device)
     supply.verify(config.network, task, real)
-    engine.prepare(synthetic, supply.network)
+    guide = supply if isinstance(supply, Trajectories) else None
+    begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
+    synthetic = begun.to(device)
+    precision = runtime.resolve_precision(compute.precision, device)
+    engine.prepare(synthetic, supply)
     synthetic.to(device)
     _check_stepping(config, engine, supply.network)
     told = runtime.once(notify)  # several functions are compiled, and one notice says it for all
@@ -112,15 +116,19 @@ def distilled_set(
         seconds: in the loop.
         peak_memory: bytes.
     """
-    task = distiller.sources.task
+    task, learned = distiller.sources.task, distiller.synthetic
+    rate = {} if learned.student_lr is None else {"learned_lr": float(learned.student_lr)}
+    logits = learned.label_logits
     data = configs.as_table(config)["data"]
     return DistilledSet(
-        images=distiller.synthetic.unit_images().float().cpu(),
-        labels=distiller.synthetic.labels.cpu(),
+        images=learned.unit_images().float().cpu(),
+        labels=learned.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
-        formation=distiller.synthetic.formation,
+        soft_labels=None if logits is None else logits.detach().float().cpu(),
+        formation=learned.formation,
         attributes={
+            **rate,
             "method": Path(config.method).stem,  # of a recipe file, or a name as it is
             "config": configs.to_toml(config),
             "dataset": task.name,

@@ -22,7 +22,7 @@ from pydantic import Field
 from dsdistill import runtime
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.data.config import DataConfig
-from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine
+from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
 from dsdistill.errors import UserError, unknown
 from dsdistill.formation import Formation
 from dsdistill.stepping import OptimiserConfig
@@ -118,7 +118,10 @@ class RunConfig:
     storage: Dtype = "float32"
     formation: Formation = field(default_factory=Formation)
     """Multi-formation: how many training images a stored image is decoded into."""
-    engine: Annotated[AttentionEngine | DistributionEngine | GradientEngine, Field(discriminator="kind")]
+    engine: Annotated[
+        AttentionEngine | DistributionEngine | GradientEngine | TrajectoryEngine,
+        Field(discriminator="kind"),
+    ]
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)

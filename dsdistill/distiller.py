@@ -62,11 +62,15 @@ class Distiller:
         self.iteration = 0
         self.iterations = iterations
         self._clamp_every = optimiser.clamp_every
-        learned = dict(synthetic.named_parameters())
-        images = {name: learned.pop(name) for name in list(learned) if "." not in name}
-        self._stepper = build(optimiser, images, sources.task.num_classes)
-        # What lies in a module of its own, such as an adversary, steps by the engine's rule for it.
-        self._others = build(engine.others, learned, 1) if learned else None
+        self._ema = optimiser.ema
+        if self._ema:
+            synthetic.keep_average()
+        learned: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in synthetic.named_parameters():
+            learned.setdefault(name.partition(".")[0], {})[name] = parameter
+        self._stepper = build(optimiser, learned.pop("images"), sources.task.num_classes)
+        # What else is learned, such as an adversary, steps by the engine's rule for it.
+        self._others = {name: build(engine.others[name], each, 1) for name, each in learned.items()}
         self._plateau = Plateau(optimiser.lr, optimiser.patience)
         classes = torch.arange(sources.task.num_classes)
         whole = not class_chunk or not engine.separable(sources.supply.network)
@@ -97,26 +101,30 @@ class Distiller:
 
     def _take(self, totals: dict[str, Tensor]) -> None:
         """Take one step of all that is learned, and add its terms to ``totals``."""
-        steppers = [self._stepper, *([self._others] if self._others else [])]
+        steppers = [self._stepper, *self._others.values()]
         for stepper in steppers:
             stepper.zero_grad()
             stepper.before()
         for classes in self._passes:
             self.sources.classes = classes
             terms = self.engine.loss(self.synthetic, self.sources)
-            torch.stack(list(terms.values())).sum().backward()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach()
+            if self.engine.discards(terms):
+                return
+            torch.stack(list(terms.values())).sum().backward()
         for stepper in steppers:
             stepper.step()
+        if self._ema:
+            self.synthetic.update_average(self._ema)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
         state |= {f"optimiser.{name}": value for name, value in self._stepper.state_dict().items()}
-        if self._others:
-            state |= {f"others.{name}": value for name, value in self._others.state_dict().items()}
+        for group, stepper in self._others.items():
+            state |= {f"others/{group}.{name}": value for name, value in stepper.state_dict().items()}
         if self._plateau.patience:
             state |= self._plateau.state_dict()
         return state | {"iteration": torch.tensor(self.iteration)}
@@ -126,8 +134,8 @@ class Distiller:
         self.synthetic.load_state_dict(_below("synthetic.", state))
         self.sources.load(_below("supply.", state))
         self._stepper.load_state_dict(_below("optimiser.", state))
-        if self._others:
-            self._others.load_state_dict(_below("others.", state))
+        for group, stepper in self._others.items():
+            stepper.load_state_dict(_below(f"others/{group}.", state))
         if self._plateau.patience:
             self._plateau.load_state_dict(state)
             self._stepper.set_lr(self._plateau.lr)

@@ -48,6 +48,8 @@ class OptimiserConfig:
     """One step for all classes, or one for each, in which the others' gradients are zero (IDC, IDM, NCFM)."""
     clamp_every: Annotated[int, Ge(0)] = 0
     """Clamp pixels to [0, 1] every so many iterations; 0 never does."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Decay of an average of the pixels over the steps that is stored in their place (FTD); 0 keeps none."""
     patience: Annotated[int, Ge(0)] = 0
     """Iterations without a lower loss after which the learning rate is halved; 0 never does."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from dsdistill.formation import IDENTITY, Formation, decode, mosaic
 from dsdistill.networks.sampler import FrequencySampler
 
 Space = Literal["network", "unit"]
-Init = Literal["real", "noise", "kmeans", "mix"]
+Init = Literal["real", "noise", "kmeans", "mix", "correct", "representative"]
 
 
 class SyntheticSet(nn.Module):
@@ -24,6 +25,9 @@ class SyntheticSet(nn.Module):
     Attributes:
         images: parameter [K * ipc, C, H, W] in ``space``, as they are stored.
         adversary: a network that is learned against the images, or None.
+        student_lr: parameter, scalar: the learning rate of a student on these images; or None.
+        label_logits: parameter [K * ipc, K]: the logits of learned labels; or None where labels are fixed.
+        average: buffer like ``images``: their exponential moving average, or None.
         labels: buffer int64 [K * ipc], of the stored images: ``ipc`` zeros, then ``ipc`` ones, …
         ipc: stored images per class.
         space: where ``images`` live: "network" (standardised or whitened, as DC, DSA and DM optimise) or
@@ -34,6 +38,9 @@ class SyntheticSet(nn.Module):
     images: nn.Parameter
     labels: Tensor
     adversary: FrequencySampler | None
+    student_lr: nn.Parameter | None
+    label_logits: nn.Parameter | None
+    average: Tensor | None
 
     def __init__(
         self,
@@ -51,6 +58,9 @@ class SyntheticSet(nn.Module):
         self._beside: tuple[torch.device, torch.dtype, Preprocess] | None = None
         self.images = nn.Parameter(images)
         self.adversary = None
+        self.student_lr = None
+        self.label_logits = None
+        self.register_buffer("average", None)
         self.register_buffer("labels", torch.arange(classes).repeat_interleave(self.ipc))
 
     @property
@@ -75,9 +85,21 @@ class SyntheticSet(nn.Module):
         decoded = decode(stored, self.formation)
         return preprocess(decoded.flatten(0, 1)).unflatten(0, decoded.shape[:2])
 
+    def keep_average(self) -> None:
+        """Begin to average the images, from what they are now."""
+        self.average = self.images.detach().clone()
+
+    def update_average(self, decay: float) -> None:
+        """Move the average towards the images: decay · average + (1 - decay) · images."""
+        assert self.average is not None
+        self.average.lerp_(self.images.detach(), 1 - decay)
+
     def unit_images(self) -> Tensor:
-        """Return the stored images in unit space [K * ipc, C, H, W], detached; they may exceed [0, 1]."""
-        images = self.images.detach()
+        """Return what is stored in unit space [K * ipc, C, H, W], detached; it may exceed [0, 1].
+
+        These are the images, or their average where one is kept.
+        """
+        images = self.images.detach() if self.average is None else self.average
         return images if self.space == "unit" else self._preprocess_beside().inverse(images)
 
     @torch.no_grad()
@@ -99,6 +121,17 @@ class SyntheticSet(nn.Module):
         return self._beside[2]
 
 
+class Guide(Protocol):
+    """Trained networks that real images are chosen by."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def logits(self, network: int, images: Tensor) -> Tensor:
+        """Classify images [n, C, H, W] in network space -> float32 [n, K], on the CPU, without a graph."""
+
+
 def initialise(
     task: Task,
     real: RealDataset,
@@ -107,6 +140,7 @@ def initialise(
     space: Space,
     seed: int,
     formation: Formation = IDENTITY,
+    guide: Guide | None = None,
 ) -> SyntheticSet:
     """Make the set a run starts from.
 
@@ -115,16 +149,20 @@ def initialise(
         real: the training images.
         ipc: stored images per class, at least 1 and at most the size of the smallest class.
         init: "real" copies random images of the class; "kmeans" copies the real image nearest to each of
-            ``ipc`` k-means centres of the class's pixels; "noise" draws N(0, 1) in network space, or
-            N(0.5, 0.25²) clamped to [0, 1] in unit space; "mix" (IDC) fills the tiles of each image with
-            random images of the class, shrunk, ``ipc * formation.factor**2`` of them (IDC's code takes the
-            first ones of the class instead). At factor 1 "mix" is "real".
+            ``ipc`` k-means centres of the class's pixels, "representative" of the logits that the first
+            trained network gives them (AST); "correct" copies random images that a trained network classifies
+            correctly (DATM); "noise" draws N(0, 1) in network space, or N(0.5, 0.25²) clamped to [0, 1] in
+            unit space; "mix" (IDC) fills the tiles of each image with random images of the class, shrunk,
+            ``ipc * formation.factor**2`` of them (IDC's code takes the first ones of the class instead). At
+            factor 1 "mix" is "real".
         space: pixel space of the learnable images.
         seed: of the run; this draws from its stream "init".
         formation: how stored images become training images.
+        guide: the trained networks, for "correct" and "representative".
 
     Raises:
-        UserError: IPC below 1, a class of fewer images than are needed, or a formation that does not fit.
+        UserError: IPC below 1, a class of fewer images than are needed, a formation that does not fit, or no
+            trained networks where they are needed.
     """
     formation.check(task.size)
     if ipc < 1:
@@ -145,10 +183,10 @@ def initialise(
         if space == "unit":
             images = (images / 4 + 0.5).clamp(0, 1)
     else:
-        choose = _nearest_to_centres if init == "kmeans" else _random_images
+        choose = _chooser(init, real, task, seed, guide)
         made = []
         for label in range(task.num_classes):
-            images = real.unit(choose(real, label, needed, seed))
+            images = real.unit(choose(label, needed))
             made.append(mosaic(images, formation.factor) if init == "mix" else images)
         images = torch.cat(made)
         if space == "network":
@@ -156,23 +194,65 @@ def initialise(
     return SyntheticSet(images.contiguous(), task.num_classes, space, task.preprocess, formation)
 
 
-def _random_images(real: RealDataset, label: int, count: int, seed: int) -> Tensor:
-    members = real.indices_of(label)
-    order = torch.randperm(len(members), generator=seeding.generator(seed, "init", label))
-    return members[order[:count]]
+def _chooser(
+    init: Init, real: RealDataset, task: Task, seed: int, guide: Guide | None
+) -> Callable[[int, int], Tensor]:
+    """Return what picks so many images of a class: (label, count) -> int64 [count] positions in ``real``."""
+
+    def shuffled(label: int) -> Tensor:
+        members = real.indices_of(label)
+        return members[torch.randperm(len(members), generator=seeding.generator(seed, "init", label))]
+
+    def random(label: int, count: int) -> Tensor:
+        return shuffled(label)[:count]
+
+    def by_pixels(label: int, count: int) -> Tensor:
+        members = real.indices_of(label)
+        return members[_nearest_to_centres(real.unit(members).flatten(1), count, seed, label)]
+
+    if init not in ("correct", "representative"):
+        return by_pixels if init == "kmeans" else random
+    if guide is None:
+        raise UserError(
+            f"init={init} chooses images by trained networks, and this method has none: set init=real, or "
+            "use a method that follows experts"
+        )
+
+    def logits(network: int, rows: Tensor) -> Tensor:
+        parts = [guide.logits(network, task.preprocess(real.unit(part))) for part in rows.split(_CHUNK)]
+        return torch.cat(parts)
+
+    def representative(label: int, count: int) -> Tensor:
+        members = real.indices_of(label)
+        return members[_nearest_to_centres(logits(0, members), count, seed, label)]
+
+    def correct(label: int, count: int) -> Tensor:
+        """Go through a shuffled class with one network after another, until there are enough."""
+        left, picked = shuffled(label), torch.empty(0, dtype=torch.int64)
+        for network in range(guide.count):
+            for part in left.split(_CHUNK):
+                right = part[logits(network, part).argmax(1) == label]
+                picked = torch.cat([picked, right])[:count]
+                if len(picked) == count:
+                    return picked
+            left = left[~torch.isin(left, picked)]
+        return torch.cat([picked, left])[:count]  # no network knows so many: the others are random
+
+    return representative if init == "representative" else correct
 
 
-def _nearest_to_centres(real: RealDataset, label: int, ipc: int, seed: int) -> Tensor:
-    """Pick, for each k-means centre in turn, the nearest image of the class that is not yet picked."""
+_CHUNK = 256
+
+
+def _nearest_to_centres(points: Tensor, count: int, seed: int, label: int) -> Tensor:
+    """Pick, for each k-means centre of points [n, D] in turn, the nearest point that is not yet picked."""
     from sklearn.cluster import MiniBatchKMeans
 
-    members = real.indices_of(label)
-    pixels = real.unit(members).flatten(1)
     state = seeding.derive(seed, "init", label) % 2**32
-    means = MiniBatchKMeans(ipc, random_state=state, n_init=3, batch_size=4096).fit(pixels.numpy())
-    distances = torch.cdist(torch.from_numpy(means.cluster_centers_).to(pixels.dtype), pixels)
+    means = MiniBatchKMeans(count, random_state=state, n_init=3, batch_size=4096).fit(points.numpy())
+    distances = torch.cdist(torch.from_numpy(means.cluster_centers_).to(points.dtype), points)
     picked = []
     for row in distances:
         picked.append(int(row.argmin()))
         distances[:, picked[-1]] = torch.inf
-    return members[torch.tensor(picked)]
+    return torch.tensor(picked)

@@ -79,11 +79,17 @@ def _key(location: tuple[int | str, ...], known: list[str]) -> str:
     """Join where an error is, without the branches of unions that pydantic names in between."""
     types = ("float", "int", "bool", "str")
     parts = [str(part) for part in location]
+
+    def holds(key: str) -> bool:
+        return any(each == key or each.startswith(f"{key}.") for each in known)
+
     key = ""
     for position, part in enumerate(parts):
         longer = f"{key}.{part}" if key else part
         last = position == len(parts) - 1
-        branch = part in types or {"[", "-"} & set(part)
-        if not branch and (last or any(each == longer or each.startswith(f"{longer}.") for each in known)):
+        # A branch may be called as an option is: then what follows goes on from where the option would be.
+        passed = not last and longer in known and holds(f"{key}.{parts[position + 1]}")
+        branch = part in types or {"[", "-"} & set(part) or passed
+        if not branch and (last or holds(longer)):
             key = longer
     return key

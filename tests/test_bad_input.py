@@ -67,7 +67,7 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
         ("--method idc --set engine.kind=distribution", "belongs to another kind than the one chosen"),
         (
             "--method dm --network convnet2-w8-batch --set optimiser.stepping=per-class",
-            "convnet2-w8-batch normalises by the batch, so that classes cannot be stepped one by one",
+            "classes meet in this loss, so that they cannot be stepped one by one",
         ),
         ("--method dsa --set engine.training.on=fake", "option 'engine.training.on' is 'fake'"),
         ("--method dsa --set engine.training.epoch=2", "did you mean 'engine.training.epochs'?"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,16 +35,20 @@ class Engine(ABC):
         return 1
 
     @property
-    def others(self) -> OptimiserConfig:
-        """How what is learned besides the images is stepped."""
-        return OptimiserConfig()
+    def others(self) -> Mapping[str, OptimiserConfig]:
+        """How what is learned besides the images is stepped, by its name in the `SyntheticSet`."""
+        return {}
 
-    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:  # noqa: B027 - most learn pixels alone
-        """Register what is learned besides the images, in a module of its own; called before the first step.
+    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:  # noqa: B027 - most learn pixels alone
+        """Register what is learned besides the images; called before the first step.
 
         Raises:
             UserError: the combination could not be computed; saying what to change.
         """
+
+    def discards(self, terms: Mapping[str, Tensor]) -> bool:
+        """Whether to leave everything as it is for once, going by the terms of a loss."""
+        return False
 
     @property
     def wanted(self) -> int:

@@ -14,6 +14,7 @@ is differentiated twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -28,7 +29,6 @@ from dsdistill.engines.base import Engine
 from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
 from dsdistill.network_pool import PoolConfig
 from dsdistill.network_queue import QueueConfig
-from dsdistill.networks.base import Network
 from dsdistill.sources import Sources
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.supply import FreshConfig, Supply
@@ -88,13 +88,13 @@ class DistributionEngine(Engine):
         return 2 if self.calibration else 1
 
     @property
-    def others(self) -> OptimiserConfig:
-        """Return what the discrepancy asks for."""
-        return self.discrepancy.others
+    def others(self) -> Mapping[str, OptimiserConfig]:
+        """Return how the discrepancy's adversary is stepped, if it has one."""
+        return {"adversary": self.discrepancy.others}
 
-    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:
+    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:
         """Register what the discrepancy learns."""
-        self.discrepancy.prepare(synthetic, network)
+        self.discrepancy.prepare(synthetic, supply.network)
 
     def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
         """Return the discrepancy, and ``classification``; or ``calibration``, in a turn of its own."""

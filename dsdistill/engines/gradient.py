@@ -24,7 +24,7 @@ from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.objectives.adjoint import with_slope
+from dsdistill.objectives.adjoint import with_slopes
 from dsdistill.objectives.gradients import Matched, Metric, distance_and_slope, matched_parameters
 from dsdistill.sources import Sources
 from dsdistill.supply import NetworkTraining, Supply, Trained
@@ -71,13 +71,13 @@ class GradientEngine(Engine):
         """Count those of one class."""
         return int(counts.clamp(max=self.batch_real).max())
 
-    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:
+    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:
         """Refuse to normalise a single image of a class by its own statistics.
 
         Raises:
             UserError: saying so.
         """
-        by_batch = network.couples_samples and self.training.batch_norm == "batch"
+        by_batch = supply.network.couples_samples and self.training.batch_norm == "batch"
         if by_batch and min(synthetic.decoded_per_class, self.batch_real) == 1:
             raise UserError(
                 "one image of a class is no batch to normalise by: choose a larger --ipc, "
@@ -113,7 +113,7 @@ class GradientEngine(Engine):
             ours = network.gradient(images.detach(), targets, names, exact=True)
             distance, slopes = distance_and_slope(self.metric, ours, theirs)
             slope = network.slope(images, targets, dict(zip(names, slopes, strict=True)))
-            total = total + with_slope(distance, images, slope)
+            total = total + with_slopes(distance, (images, slope))
         return {"gradient": total}
 
     def _chosen(self, images: Tensor, sources: Sources, label: int) -> Tensor:

@@ -57,6 +57,11 @@ class Layout:
         """Copy a ``state_dict()`` to float32 [P] and [Q] on the CPU; integers above 2²⁴ would be rounded."""
         return _packed(state, self.parameters), _packed(state, self.buffers)
 
+    def views(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return the parameters in [P], of any float dtype and device, as views of it."""
+        parts = weights.split([math.prod(shape) for _, shape, _ in self.parameters])
+        return {name: part.view(shape) for (name, shape, _), part in zip(self.parameters, parts, strict=True)}
+
     def unpack(self, weights: Tensor, buffers: Tensor) -> dict[str, Tensor]:
         """Return the ``state_dict()`` of [P] and [Q], as views of them where the dtype allows."""
         state: dict[str, Tensor] = {}

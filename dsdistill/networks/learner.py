@@ -93,23 +93,31 @@ class Learner:
         return self._mean(images, targets)
 
     def gradient(
-        self, images: Tensor, targets: Tensor, names: Sequence[str], *, exact: bool = False, most: int = 0
+        self,
+        images: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+        exact: bool = False,
+        most: int = 0,
     ) -> list[Tensor]:
         """Return the gradient of the mean cross-entropy to some parameters, without a graph.
 
         Args:
             images: [B, C, H, W] in network space.
-            targets: int64 [B].
+            targets: int64 [B], or probabilities [B, K].
             names: of the parameters; no work is spent on others.
+            weights: all parameters, in place of the network's own.
             exact: compute in the images' own precision, whatever the learner's.
             most: images that any such call may bring, so that compiled code can serve classes of all sizes;
                 0 where all bring as many.
         """
-        weights = self.weights(names)
+        weights = self.weights(names, weights)
         wanted = [weights[name] for name in names]
         loss = self._exact if exact else self._fast
         coupled = self.network.couples_samples
-        chunk = len(images) if coupled else min(self.chunk, max(most, len(images)))
+        chunk = len(images) if coupled else _even(max(most, len(images)), self.chunk)
         total: list[Tensor] = []
         for part, labels in zip(images.split(chunk), targets.split(chunk), strict=True):
             share = part.new_full((len(part),), 1 / len(images))
@@ -128,17 +136,31 @@ class Learner:
         With the tangents ∂D/∂g of a distance D between gradients, held constant, this is ∂D/∂images.
         """
         images = images.detach().requires_grad_()
+        return torch.autograd.grad(self.change(images, targets, self.weights(()), tangents), images)[0]
+
+    def change(
+        self, images: Tensor, targets: Tensor, weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return d/dε of the mean cross-entropy at ``weights + ε·tangents``; see `tangent.directional`.
+
+        It has a graph to those of its arguments that require a gradient.
+        """
         # Where a graph of the gradient is made, compiled code could not be differentiated again.
         moving = self._moving if tangent.has_forward_mode(self.network) else self._moving_eagerly
-        change = moving(self.weights(()), tangents, images, targets)
-        return torch.autograd.grad(change, images)[0]
+        return moving(weights, tangents, images, targets)
 
-    def weights(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return all parameters, detached; those named require a gradient."""
+    def weights(self, names: Sequence[str], given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the network's parameters, or those given, detached; those named require a gradient."""
         return {
             name: parameter.detach().requires_grad_(name in names)
-            for name, parameter in self.network.named_parameters()
+            for name, parameter in (given or dict(self.network.named_parameters())).items()
         }
+
+
+def _even(images: int, most: int) -> int:
+    """Return the size of the parts, all equal if possible, that so many images are best split into."""
+    parts = -(-images // most)
+    return -(-images // next((each for each in range(parts, 2 * parts) if images % each == 0), parts))
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -10,19 +10,19 @@ from torch import Tensor
 
 class _Given(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
+    def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors[count:])
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return None, upstream[0] * slope, None
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = ctx.saved_tensors
+        return None, None, *(upstream[0] * slope for slope in slopes), *(None for _ in slopes)
 
 
-def with_slope(value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
-    """Return a scalar ``value`` whose gradient to ``x`` is ``slope``, of the shape of ``x``; once only.
+def with_slopes(value: Tensor, *pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Return a scalar ``value`` whose gradient to each x of pairs (x, slope) is that slope; once only.
 
-    Differentiating it twice raises: ``slope`` is a number, not a function of ``x``.
+    Differentiating it twice raises: slopes, of the shapes of their x, are numbers and not functions of x.
     """
-    return _Given.apply(value, x, slope)
+    return _Given.apply(value, len(pairs), *(x for x, _ in pairs), *(slope for _, slope in pairs))

@@ -1,0 +1,319 @@
+"""Trajectory matching: move synthetic images until a student trained on them arrives where an expert did.
+
+MTT (Cazenavette et al., *Dataset Distillation by Matching Training Trajectories*, CVPR 2022): from the
+weights θ*_s of an expert after s epochs of real data, a student takes T steps on synthetic batches, and
+
+    L = ‖θ_T - θ*_{s+M}‖² / ‖θ_0 - θ*_{s+M}‖²,    θ_0 = θ*_s.
+
+FTD (Du et al., CVPR 2023) follows flatter experts and keeps an average of the pixels; DATM (Guo et al., ICLR
+2024) widens the range of s and learns labels; AST (Shen et al. 2023) lets the student have momentum, matches
+epochs between and perturbs the start. The gradient is exact, in the memory of one step: see
+`dsdistill.student`. TESLA's (Cui et al., ICML 2023) approximation is an option.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+
+from dsdistill import seeding
+from dsdistill.data.real import Task
+from dsdistill.engines.base import Engine
+from dsdistill.errors import UserError
+from dsdistill.networks.base import Network
+from dsdistill.objectives.adjoint import with_slopes
+from dsdistill.sources import Sources
+from dsdistill.stepping import OptimiserConfig
+from dsdistill.student import Student
+from dsdistill.supply import Supply
+from dsdistill.synthetic import SyntheticSet
+from dsdistill.trajectories import Trajectories, TrajectoriesConfig
+from dsdistill.validation import FORBID_EXTRA
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """The epoch s of an expert that a student starts from: uniform in ``least`` … ``most`` - 1."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    least: Annotated[int, Ge(0)] = 0
+    most: Annotated[int, Ge(1)] = 20
+    """Excluded ("max_start_epoch")."""
+    widen_from: Annotated[int, Ge(0)] = 0
+    """What ``most`` is at first (DATM's current_max_start_epoch); used where ``widen_until`` is not 0."""
+    widen_until: Annotated[int, Ge(0)] = 0
+    """Iterations in which it grows from there, by equal steps; 0 begins with the whole range."""
+
+    def __post_init__(self) -> None:
+        lowest = self.widen_from if self.widen_until else self.most
+        if not self.least < min(lowest, self.most):
+            raise UserError(
+                f"no epoch to start from: engine.start.least = {self.least} has to lie below "
+                f"engine.start.{'widen_from' if self.widen_until else 'most'} = {min(lowest, self.most)}"
+            )
+
+    def below(self, iteration: int) -> int:
+        """Return the bound of an iteration, excluded."""
+        if not self.widen_until:
+            return self.most
+        grown = (self.most - self.widen_from) * iteration // self.widen_until
+        return min(self.most, self.widen_from + max(0, grown))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """How a student steps, and how its learning rate is learned: by SGD, as published."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    lr: Annotated[float, Gt(0)] = 0.01
+    """β at first ("lr_teacher")."""
+    learning: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=1e-5))
+    """How β is stepped; lr = 0 keeps it ("lr_lr")."""
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Differentiated through (AST: 0.9)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+    """Learned labels (DATM): logits that begin as the experts' own, softened by softmax in the loss."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    learned: bool = False
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=10.0, momentum=0.9))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryEngine(Engine):
+    """Match where students and experts arrive."""
+
+    kind: Literal["trajectory"] = "trajectory"
+    supply: TrajectoriesConfig = field(default_factory=TrajectoriesConfig)
+    steps: Annotated[int, Ge(1)] = 20
+    """T, the student's ("syn_steps")."""
+    expert_epochs: Annotated[int, Ge(1)] = 2
+    """M, the expert's epochs that they are to make up for."""
+    start: StartConfig = field(default_factory=StartConfig)
+    batch_synthetic: Annotated[int, Ge(0)] = 0
+    """Images of a student's step, from shuffled passes over the set; 0 takes all ("batch_syn")."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    gradient: Literal["exact", "truncated", "halved"] = "exact"
+    """exact (MTT's); truncated (TESLA's formula); or halved, which is truncated and to the pixels half of
+    the formula, as TESLA's released code computes it, for which its learning rates were found."""
+    last: Annotated[int, Ge(0)] = 0
+    """Go back over so many of the last steps only (AST's ignore_graph: 8); 0 goes over all."""
+    skip_above: Annotated[float, Ge(0)] = 0.0
+    """A loss above it changes nothing (DATM's threshold); 0 takes every loss."""
+    between: Literal["none", "equal", "rising"] = "none"
+    """Match the expert's M - 1 epochs between too, at steps m·⌊T / M⌋ (AST): weighed 1 each ("agg"), or m / M
+    ("adaptive")."""
+    balance: bool = False
+    """Weigh the student's loss by where it starts (AST): less in early epochs, more in late ones."""
+    perturbation: Annotated[float, Ge(0)] = 0.0
+    """Size of random noise on the convolutions a student starts from, relative to each (AST: 1)."""
+
+    def separable(self, network: Network) -> bool:
+        """Return False: a student sees all classes."""
+        return False
+
+    @property
+    def others(self) -> Mapping[str, OptimiserConfig]:
+        """Return how the student's learning rate and the labels are stepped."""
+        return {"student_lr": self.student.learning, "label_logits": self.labels.optimiser}
+
+    def images(self, counts: Tensor, per_class: int) -> int:
+        """Count a student's images once forth and back, and once by a dual pass and back."""
+        return self.steps * self._batch(per_class * len(counts)) * (3 + 8)
+
+    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
+        """Count the dual pass of one step."""
+        return 2 * 4 * self._batch(per_class * classes)
+
+    def together(self, counts: Tensor) -> int:
+        """Return 0: no real image passes."""
+        return 0
+
+    def networks(self, name: str, task: Task, device: torch.device) -> Trajectories:
+        """Open the experts.
+
+        Raises:
+            UserError: the file is no buffer, or lacks epochs that are asked for.
+        """
+        supply = Trajectories(name, task, device, self.supply)
+        first, last = self.start.least, self.start.most - 1
+        wanted = set(range(first, last + 1)) | set(
+            range(first + self.expert_epochs, last + self.expert_epochs + 1)
+        )
+        if self.between != "none":
+            wanted = set(range(first, last + self.expert_epochs + 1))
+            if self.steps < self.expert_epochs:
+                raise UserError(
+                    f"{self.steps} steps cannot meet the epochs between {self.expert_epochs}: set "
+                    "engine.steps to as many at least, or engine.between=none"
+                )
+        supply.require(
+            wanted,
+            f"a start below engine.start.most = {self.start.most} is followed for engine.expert_epochs = "
+            f"{self.expert_epochs}: lower one of them, or train experts for {max(wanted)} epochs, all kept",
+        )
+        return supply
+
+    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:
+        """Register the student's learning rate and, where they are learned, the labels.
+
+        Raises:
+            UserError: a step would take more images than there are.
+        """
+        assert isinstance(supply, Trajectories)
+        count = len(synthetic.images) // synthetic.ipc * synthetic.decoded_per_class
+        if self.batch_synthetic > count:
+            raise UserError(
+                f"engine.batch_synthetic = {self.batch_synthetic} is more than the {count} images of the "
+                "set; set it to 0 for all of them, or choose a larger --ipc"
+            )
+        if self.last > self.steps:
+            raise UserError(f"engine.last = {self.last} is more than engine.steps = {self.steps}; lower it")
+        synthetic.student_lr = nn.Parameter(torch.tensor(self.student.lr).to(synthetic.images))
+        if self.labels.learned:
+            synthetic.label_logits = nn.Parameter(_averaged_logits(synthetic, supply).to(synthetic.images))
+
+    def discards(self, terms: Mapping[str, Tensor]) -> bool:
+        """Whether the loss is above the threshold."""
+        return bool(self.skip_above) and float(terms["trajectory"].detach()) > self.skip_above
+
+    def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
+        """Return the term ``trajectory``; without a graph where it would be discarded.
+
+        Raises:
+            UserError: the learned learning rate is no longer positive.
+        """
+        supply, lr = sources.supply, synthetic.student_lr
+        assert isinstance(supply, Trajectories)
+        assert lr is not None
+        if not float(lr) > 0:
+            raise UserError(
+                f"the student's learning rate, which is learned, has become {float(lr):.3g} at iteration "
+                f"{sources.iteration}: start anew with a lower engine.student.learning.lr and --overwrite"
+            )
+        images = synthetic.of(sources.classes).flatten(0, 1)
+        expert = supply.expert(sources.seed, sources.iteration)
+        epoch = self._epoch(sources)
+        start = self._perturbed(supply.weights(expert, epoch, images), sources)
+        targets = _targets(synthetic)
+        rows, draws = self._batches(len(images), sources), sources.augmentation
+        side = sources.task.size
+
+        def augment(step: int, batch: Tensor) -> Tensor:
+            stream = seeding.generator(sources.seed, "student-augment", sources.iteration, step)
+            return draws(batch, draws.draw(len(batch), side, stream, shared_operator=True))
+
+        rows = [each.to(images.device) for each in rows]
+        student = Student(
+            sources.classifier(),
+            supply.layout,
+            images.detach(),
+            targets.detach(),
+            rows,
+            augment,
+            self._weight(epoch),
+        )
+        path = student.walk(start, lr, self.student.momentum)
+        loss, pulls = torch.zeros_like(lr).detach(), {}
+        for step, (weight, further) in self._goals().items():
+            goal = supply.weights(expert, epoch + further, images)
+            weight_of = weight / (start - goal).square().sum()
+            gap = path[step] - goal
+            loss = loss + weight_of * gap.square().sum()
+            pulls[step] = 2 * weight_of * gap
+        if self.discards({"trajectory": loss}):
+            return {"trajectory": loss}
+        slopes = student.walk_back(
+            path, pulls, lr, self.student.momentum, truncated=self.gradient != "exact", last=self.last
+        )
+        to_images = 0.5 * slopes.images if self.gradient == "halved" else slopes.images
+        pairs = [(images, to_images), (lr, slopes.lr)]
+        if slopes.labels is not None:
+            pairs.append((targets, slopes.labels))
+        return {"trajectory": with_slopes(loss, *pairs)}
+
+    def _batch(self, images: int) -> int:
+        return min(self.batch_synthetic or images, images)
+
+    def _epoch(self, sources: Sources) -> int:
+        """Draw s."""
+        stream = seeding.generator(sources.seed, "starts", sources.iteration)
+        return int(torch.randint(self.start.least, self.start.below(sources.iteration), (), generator=stream))
+
+    def _goals(self) -> dict[int, tuple[float, int]]:
+        """Return, by the step at which an epoch of the expert is matched, its weight and how far on it is."""
+        goals = {self.steps: (1.0, self.expert_epochs)}
+        if self.between != "none":
+            for m in range(1, self.expert_epochs):
+                weight = m / self.expert_epochs if self.between == "rising" else 1.0
+                goals[m * (self.steps // self.expert_epochs)] = (weight, m)
+        return goals
+
+    def _weight(self, epoch: int) -> float:
+        """Return what a student's loss is multiplied by, log₅ of how far from the middle it starts (AST)."""
+        if not self.balance:
+            return 1.0
+        middle = self.start.most // 2
+        factor = math.log(abs(epoch - middle) + 8, 5)
+        return factor if epoch >= middle else 1 / factor
+
+    def _batches(self, count: int, sources: Sources) -> list[Tensor]:
+        """Return the rows of every step: shuffled passes over the set, an incomplete batch the first."""
+        size, passes = self._batch(count), 0
+        left: list[Tensor] = []
+        chosen: list[Tensor] = []
+        while len(chosen) < self.steps:
+            if not left:
+                stream = seeding.generator(sources.seed, "student-batches", sources.iteration, passes)
+                left, passes = list(torch.randperm(count, generator=stream).split(size)), passes + 1
+            chosen.append(left.pop())
+        return chosen
+
+    def _perturbed(self, weights: Tensor, sources: Sources) -> Tensor:
+        """Return w + ε · d / ‖d‖ ⊙ w with d ~ N(0, 1) for every convolution's w, else the weights (AST)."""
+        if not self.perturbation:
+            return weights
+        supply = sources.supply
+        assert isinstance(supply, Trajectories)
+        weights = weights.clone()
+        for index, value in enumerate(supply.layout.views(weights).values()):
+            if value.dim() == 4:
+                stream = seeding.generator(sources.seed, "perturbation", sources.iteration, index)
+                noise = torch.randn(value.shape, generator=stream).to(value)
+                value += self.perturbation * noise / noise.norm() * value
+        return weights
+
+
+def _targets(synthetic: SyntheticSet) -> Tensor:
+    """Return class indices or logits of every decoded image, in the order of the set."""
+    labels = synthetic.labels if synthetic.label_logits is None else synthetic.label_logits
+    origins = synthetic.formation.origins(synthetic.ipc)
+    per_class = labels.unflatten(0, (-1, synthetic.ipc))
+    return per_class[:, origins.to(labels.device)].flatten(0, 1)
+
+
+def _averaged_logits(synthetic: SyntheticSet, supply: Trajectories) -> Tensor:
+    """Average the experts' last logits of each stored image over those that classify it correctly [N, K].
+
+    Where none does, over all of them: DATM's code would divide by 0.
+    """
+    preprocess = synthetic.preprocess
+    images = synthetic.images.detach()
+    seen = images if synthetic.space == "network" else preprocess.to(images.device, images.dtype)(images)
+    logits = torch.stack([supply.logits(expert, seen) for expert in range(supply.count)])  # [E, N, K]
+    right = (logits.argmax(2) == synthetic.labels.cpu()).to(logits)
+    weights = torch.where(right.sum(0) > 0, right, torch.ones_like(right))[..., None]
+    return (weights * logits).sum(0) / weights.sum(0)

@@ -1,0 +1,121 @@
+"""Expert trajectories: the weights of networks in training, epoch by epoch, for a student to follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from dsdistill import seeding
+from dsdistill.buffer import Buffer
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.errors import UserError
+from dsdistill.supply import Fresh
+from dsdistill.validation import FORBID_EXTRA
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoriesConfig:
+    """Expert trajectories from a buffer: a file that ``dsdistill experts`` wrote."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    kind: Literal["trajectories"] = "trajectories"
+    path: str = ""
+    """The buffer's file."""
+    experts: Annotated[int, Ge(0)] = 0
+    """How many of its experts to follow; 0 takes all."""
+
+
+class Trajectories(Fresh):
+    """Experts that a student starts beside and is to arrive beside.
+
+    ``network`` is what students and experts are made of; its own weights are never matched. Weights are read
+    from the file when they are asked for. Batch normalisation sees the batch at hand, as in MTT's code.
+
+    Attributes:
+        buffer: the file.
+        layout: of the parameters in a vector [P].
+        count: experts in use.
+    """
+
+    def __init__(self, name: str, task: Task, device: torch.device, told: TrajectoriesConfig) -> None:
+        """Open the buffer.
+
+        Raises:
+            UserError: no path is given, the file is no buffer, or it has fewer experts than asked for.
+        """
+        if not told.path:
+            raise UserError(
+                "this method follows expert trajectories: train some with dsdistill experts --recipe mtt "
+                "-o experts.h5 and pass --experts experts.h5"
+            )
+        super().__init__(name, task, device)
+        self.buffer = Buffer.open(told.path)
+        if told.experts > self.buffer.count:
+            raise UserError(
+                f"{told.path} holds {self.buffer.count} experts, not {told.experts}: set "
+                "engine.supply.experts=0 for all of them, or train more with dsdistill experts"
+            )
+        self.count = told.experts or self.buffer.count
+        self.layout = self.buffer.facts.layout
+        self._loaded = -1
+
+    def verify(self, name: str, task: Task, real: RealDataset) -> None:
+        """Refuse experts that were trained for something else.
+
+        Raises:
+            UserError: naming both.
+        """
+        self.buffer.check(task, name, real.fingerprint)
+
+    def require(self, epochs: Iterable[int], hint: str) -> None:
+        """Refuse a buffer that lacks epochs a run may ask for.
+
+        Args:
+            hint: what to change, to complete the sentence.
+
+        Raises:
+            UserError: naming the first that is missing.
+        """
+        missing = sorted(set(epochs) - set(self.buffer.epochs))
+        if missing:
+            held = self.buffer.epochs
+            raise UserError(
+                f"{self.buffer.path} does not hold epoch {missing[0]} of its experts (it holds {len(held)} "
+                f"epochs, the last being {held[-1]}): {hint}"
+            )
+
+    def draw(self, seed: int, iteration: int) -> bool:
+        """Do nothing: what an iteration starts from is asked for by `expert` and `weights`."""
+        return False
+
+    def expert(self, seed: int, iteration: int) -> int:
+        """Return the expert of an iteration: all in turn, shuffled anew for every round."""
+        round_, place = divmod(iteration, self.count)
+        order = torch.randperm(self.count, generator=seeding.generator(seed, "experts-order", round_))
+        return int(order[place])
+
+    def weights(self, expert: int, epoch: int, like: Tensor) -> Tensor:
+        """Return the parameters [P] of an expert after some epochs, of the dtype and device of ``like``.
+
+        Raises:
+            UserError: the file is damaged there.
+        """
+        return self.buffer.flat(expert, epoch).to(like)
+
+    @torch.inference_mode()
+    def logits(self, network: int, images: Tensor) -> Tensor:
+        """Classify images [n, C, H, W] in network space by an expert's last weights -> float32 [n, K].
+
+        The result is on the CPU.
+        """
+        device = next(self.network.parameters()).device
+        if self._loaded != network:
+            self.network.load_state_dict(self.buffer.state(network, self.buffer.epochs[-1]))
+            self._loaded = network
+        return self.network(images.to(device, next(self.network.parameters()).dtype)).float().cpu()
