@@ -212,7 +212,7 @@ class Buffer:
         if not 0 <= expert < self.count:
             raise UserError(f"{self.path} holds experts 0 to {self.count - 1}, not expert {expert}")
         if epoch not in self.epochs:
-            raise UserError(f"{self.path} does not hold epoch {epoch}; it holds {_ranges(self.epochs)}")
+            raise UserError(f"{self.path} does not hold epoch {epoch}; it holds {ranges(self.epochs)}")
         try:
             return torch.from_numpy(self._file[name][expert, self.epochs.index(epoch)])
         except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, …
@@ -230,6 +230,15 @@ class Buffer:
 
     def _other(self, what: str, mine: str, asked: str, hint: str = "; train experts for it") -> UserError:
         return UserError(f"{self.path} was trained with {what} {mine}, and this run has {asked}{hint}")
+
+
+def holds_experts(path: str | Path) -> bool:
+    """Whether a file says that it is a buffer; `Buffer.open` finds out whether it is a sound one."""
+    try:
+        with h5py.File(path, "r") as file:
+            return attribute(file, "format") == FORMAT
+    except Exception:  # no such file, none of HDF5, damaged: whoever reads it says so
+        return False
 
 
 @contextmanager
@@ -311,7 +320,7 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:12]) + (f", … ({len(names)})" if len(names) > 12 else "")
 
 
-def _ranges(epochs: tuple[int, ...]) -> str:
+def ranges(epochs: tuple[int, ...]) -> str:
     """Write ascending numbers briefly: 0, 5 to 8, 60."""
     runs: list[list[int]] = []
     for epoch in epochs:

@@ -258,11 +258,19 @@ def evaluate(
 
 
 @app.command()
-def info(file: File) -> None:
-    """Verify a distilled set and say what is in it: content, origin, cost, results."""
-    from dsdistill import screen, storage
+def info(
+    file: Annotated[Path, typer.Argument(help="A distilled set, or experts (.h5).", show_default=False)],
+) -> None:
+    """Verify a file and say what is in it: content, origin and cost; of a distilled set, results too.
 
-    screen.print_description(file, storage.describe(file))
+    Of experts, which may be many gigabytes, the structure is verified, and weights when they are read.
+    """
+    from dsdistill import buffer, screen, storage
+
+    if buffer.holds_experts(file):
+        screen.print_buffer(buffer.Buffer.open(file))
+    else:
+        screen.print_description(file, storage.describe(file))
 
 
 @app.command()

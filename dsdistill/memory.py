@@ -27,9 +27,12 @@ class Estimate:
     frozen: int
     """Maps alive in one pass over real images."""
 
+    networks: int
+    """Weights of every network that is held, with the momentum of those in training."""
+
     @property
     def total(self) -> int:
-        return self.real + self.synthetic + self.graph + self.frozen
+        return self.real + self.synthetic + self.graph + self.frozen + self.networks
 
 
 def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
@@ -51,6 +54,7 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
         synthetic=3 * pixels,
         graph=held * kept,
         frozen=passed * 3 * largest * size,
+        networks=sources.supply.held_bytes(distiller.iterations),
     )
 
 

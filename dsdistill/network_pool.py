@@ -12,7 +12,7 @@ from dsdistill import seeding
 from dsdistill.buffer import Buffer
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
-from dsdistill.supply import Fresh, normalise_by_batch
+from dsdistill.supply import Fresh, bytes_of, normalise_by_batch
 from dsdistill.validation import FORBID_EXTRA
 
 
@@ -72,6 +72,10 @@ class Pool(Fresh):
             for expert in range(told.networks or self.buffer.count)
         ]
         self._picked = 0
+
+    def held_bytes(self, iterations: int) -> int:
+        """Count both ends of every network, and the one between them."""
+        return super().held_bytes(iterations) + sum(bytes_of(state) for ends in self._ends for state in ends)
 
     def verify(self, name: str, task: Task, real: RealDataset) -> None:
         """Refuse networks that were trained for something else.

@@ -14,7 +14,7 @@ from dsdistill import seeding
 from dsdistill.data.real import Task
 from dsdistill.networks.learner import Learner
 from dsdistill.networks.sgd import momentum_of, sgd
-from dsdistill.supply import Batch, Fresh, normalise_by_batch
+from dsdistill.supply import Batch, Fresh, bytes_of, normalise_by_batch
 from dsdistill.validation import FORBID_EXTRA
 
 
@@ -83,6 +83,14 @@ class Queue(Fresh):
         """The picked network's accuracy in percent since the last reset; 0 if it has seen nothing since."""
         member = self._members[self._picked]
         return 100 * member.right / max(1, member.seen)
+
+    def held_bytes(self, iterations: int) -> int:
+        """Count all that will have been let in and have room, with momentum, and one in training."""
+        state = super().held_bytes(iterations)
+        parameters = bytes_of(dict(self.network.named_parameters()))
+        momentum = parameters if self.told.momentum else 0
+        pushed = self.told.start + -(-iterations // self.told.push_every)
+        return min(self.told.size, pushed) * (state + momentum) + state + parameters
 
     def draw(self, seed: int, iteration: int) -> bool:
         """Let a new network in where one is due, and give ``network`` the weights of a random one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -93,7 +94,7 @@ class Distillation(_Bar):
             f"{cfg.compute.precision}{compiled * bool(cfg.compute.compile)}",
             f"memory estimate {_bytes(memory.total)}: real data {_bytes(memory.real)}, "
             f"graph {_bytes(memory.graph)}, passes {_bytes(memory.frozen)}, "
-            f"synthetic {_bytes(memory.synthetic)}",
+            f"networks {_bytes(memory.networks)}, synthetic {_bytes(memory.synthetic)}",
         ]
         if run.iteration:
             lines.append(f"resuming after iteration {run.iteration}")
@@ -210,7 +211,7 @@ def print_description(path: Path, about: Description) -> None:
         ("file", f"{path}, verified, {_bytes(about.file_bytes)}"),
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {each}"),
         *_formed(about),
-        ("classes", ", ".join(about.classes[:20]) + (" …" if len(about.classes) > 20 else "")),
+        ("classes", _listed(about.classes)),
         ("on disk", f"images {_bytes(about.image_bytes)}, labels {_bytes(about.label_bytes)}"),
         ("preprocess", about.preprocess),
         *(
@@ -227,6 +228,39 @@ def print_description(path: Path, about: Description) -> None:
             style="not bold",
         )
         out.print(line)
+
+
+def print_buffer(found: Buffer) -> None:
+    """Show what is in a file of experts."""
+    from dsdistill.buffer import ranges
+
+    facts, trained = found.facts, found.training
+    recipe = tomllib.loads(facts.config).get("recipe", "")
+    low, high = (100 * pick(one.accuracy for one in trained) for pick in (min, max))
+    machines = dict.fromkeys(one.machine for one in trained)
+    each = f"{facts.layout.sizes[0]} parameters, {_bytes(facts.expert_bytes)}"
+    shape = "x".join(map(str, (facts.channels, facts.size, facts.size)))
+    rows = [
+        ("file", f"{found.path}, structure verified, {_bytes(found.path.stat().st_size)}"),
+        ("experts", f"{found.count} of {facts.network} ({each} each)"),
+        ("kept epochs", ranges(found.epochs)),
+        ("accuracy", f"{low:.2f} to {high:.2f} % on training images"),
+        ("images", shape),
+        ("classes", _listed(facts.classes)),
+        ("preprocess", facts.preprocess.kind),
+        ("created", max(one.created for one in trained)),
+        ("dataset", facts.dataset),
+        ("fingerprint", facts.fingerprint),
+        ("machine", "; ".join(machines)),
+        *([("recipe", Path(recipe).stem)] if recipe else []),
+        ("seconds", _told("seconds", sum(one.seconds for one in trained))),
+        ("seed", str(facts.seed)),
+    ]
+    print_pairs(rows)
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:20]) + (" …" if len(classes) > 20 else "")
 
 
 def _formed(about: Description) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -78,6 +78,10 @@ class Supply(ABC):
     def trust(self) -> Tensor | float:
         """What an engine's classification term is multiplied by: 1, or the network's accuracy in percent."""
         return 1.0
+
+    def held_bytes(self, iterations: int) -> int:
+        """Return the most bytes of networks on the device in a run of so many iterations, for estimates."""
+        return bytes_of(self.network.state_dict())
 
     @abstractmethod
     def draw(self, seed: int, iteration: int) -> bool:
@@ -186,6 +190,11 @@ class FreshConfig:
     def build(self, name: str, task: Task, device: torch.device) -> Fresh:
         """Return the supply."""
         return Fresh(name, task, device)
+
+
+def bytes_of(state: Mapping[str, Tensor]) -> int:
+    """Add up the bytes of named tensors."""
+    return sum(value.nbytes for value in state.values())
 
 
 def normalise_by_batch(network: Network, mode: bool) -> None:

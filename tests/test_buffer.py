@@ -23,6 +23,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build
 from dsdistill.networks.layout import Layout
 from dsdistill.seeding import fenced
+from tests import cli_helpers
 
 NETWORK = "convnet2-w6-batch"
 TASK = Task("toys", ("ball", "doll", "kite"), 1, 8, Standardise.of((0.5,), (0.25,)), True)
@@ -275,3 +276,41 @@ def test_a_full_disk_is_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_distilled_set_is_not_one(shared: Path) -> None:
     refused(lambda: storage.read(shared), "not a dsdistill one")
+
+
+# Description ------------------------------------------------------------------------------------------------
+
+
+def test_info_describes_experts(capsys: cli_helpers.Captured, tmp_path: Path) -> None:
+    told = facts(config='recipe = "my/ncfm.toml"\n')
+    path = tmp_path / "pool.h5"
+    trained = [
+        dataclasses.replace(training(e), accuracy=0.5 + e / 8, machine=f"machine {e % 2}") for e in range(3)
+    ]
+    pack = told.layout.pack
+    experts = ((each, (pack(state) for state in states(e))) for e, each in enumerate(trained))
+    buffer_writer.write(path, told, experts, 3)
+    out, err = cli_helpers.succeed(capsys, "info", path)
+    assert not err
+    said = dict(line.split(maxsplit=1) for line in out.splitlines())
+    parameters = sum(p.numel() for p in build(NETWORK, 1, 8, 3).parameters())
+    assert said["file"].startswith(f"{path}, structure verified, ")
+    assert said["experts"].startswith(f"3 of {NETWORK} ({parameters} parameters, ")
+    assert said["kept"] == "epochs  0, 2 to 4, 9"
+    assert said["accuracy"] == "50.00 to 75.00 % on training images"
+    assert said["images"] == "1x8x8"
+    assert said["classes"] == "ball, doll, kite"
+    assert (said["dataset"], said["preprocess"], said["recipe"]) == ("toys", "standardise", "ncfm")
+    assert (said["seed"], said["seconds"]) == ("7", "0 min 09 s")
+    assert (said["machine"], said["fingerprint"]) == ("machine 0; machine 1", FINGERPRINT)
+
+
+def test_info_refuses_bad_experts_with_their_own_sentence(capsys: cli_helpers.Captured, pool: Path) -> None:
+    with h5py.File(pool, "r+") as file:
+        file.attrs["version"] = 99
+    assert "newer dsdistill (format version 99" in cli_helpers.refused(capsys, "info", pool)
+    pool.write_bytes(pool.read_bytes()[:2000])
+    assert "dsdistill: " in cli_helpers.refused(capsys, "info", pool)
+    with h5py.File(pool, "w", libver=LAYOUT) as file:
+        set_attributes(file, format=FORMAT, version=1)
+    assert f"{pool} is damaged: " in cli_helpers.refused(capsys, "info", pool)

@@ -249,4 +249,4 @@ def test_a_trained_sampler_finds_where_features_differ_and_keeps_distinct_freque
         frequencies = sampler.draw(noise(sampler, count))
         assert torch.linalg.matrix_rank(frequencies) == min(count, 12)
         assert len(frequencies.unique(dim=0)) == count
-        assert (frequencies - noise(sampler, count)).abs().max() <= 1
+        assert (frequencies - noise(sampler, count)).norm(dim=1).max() <= sampler.reach

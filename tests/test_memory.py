@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+import dsdistill
 from dsdistill import assembly, config, runtime
 from dsdistill.data import catalog
 from dsdistill.memory import Estimate, estimate, maps
 from dsdistill.networks import build
 from dsdistill.seeding import fenced
+from tests.conftest import THREADS
 
 
 def test_maps_of_a_convnet_counted_by_hand() -> None:
@@ -39,6 +42,40 @@ def test_an_estimate_follows_what_it_depends_on() -> None:
     assert of("compute.class_chunk=5").graph == base.graph // 2
     assert of(half=True).graph == base.graph // 2
     assert of("compute.chunk=10").frozen * 10 == of("compute.chunk=100").frozen
+
+
+def network_bytes(name: str = "convnet2-w8") -> int:
+    with fenced(0, "test"):
+        network = build(name, 1, 8, 10)
+    return 4 * sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_networks_that_are_held_count() -> None:
+    one = network_bytes()
+    assert of().networks == one
+    queue = ("method=idm", *(f"engine.supply.{told}" for told in ("size=7", "start=3", "push_every=30")))
+    # Those let in at the start and every 30 iterations, with momentum; one in training, and its gradient.
+    assert of(*queue, "iterations=60").networks == (5 * 2 + 2) * one
+    assert of(*queue, "iterations=61").networks == (6 * 2 + 2) * one
+    assert of(*queue, "iterations=9000").networks == (7 * 2 + 2) * one
+    assert of(*queue, "iterations=9000", "engine.supply.momentum=0").networks == (7 + 2) * one
+
+
+def test_a_pool_counts_both_ends_of_its_networks(tmp_path: Path) -> None:
+    pool = tmp_path / "pool.h5"
+    dsdistill.train_experts(
+        pool,
+        dataset="digits",
+        recipe="ncfm",
+        network="convnet2-w8",
+        count=2,
+        epochs=1,
+        device="cpu",
+        overrides=["compute.compile=false", THREADS],
+    )
+    told = ("method=ncfm", f"engine.supply.path={pool}")
+    assert of(*told).networks == (2 * 2 + 1) * network_bytes()
+    assert of(*told, "engine.supply.networks=1").networks == (2 + 1) * network_bytes()
 
 
 def test_available_memory_is_known_on_linux() -> None:

@@ -114,18 +114,25 @@ class Characteristic(Discrepancy):
     """Frequencies are N(0, I), as in every released configuration; or an adversary learns where the
     characteristic functions differ most (the paper's minmax)."""
     sampler_lr: Annotated[float, Ge(0)] = 1e-3
-    sampler_momentum: Annotated[float, Ge(0)] = 0.5
+    """Of the adversary's AdamW."""
+    sampler_reach: Annotated[float, Ge(0)] = 2.0
+    """How far the adversary may move a frequency from where it was drawn; the spread of what frequencies read
+    of a feature is 1 before."""
 
     @property
     def others(self) -> OptimiserConfig:
-        """Return SGD for the adversary, whose gradient arrives reversed."""
-        return OptimiserConfig(lr=self.sampler_lr, momentum=self.sampler_momentum)
+        """Return what steps the adversary, whose gradient arrives reversed.
+
+        The gradient grows with classes, ``scale`` and features; AdamW's steps do not. Its average is short,
+        as is usual for adversaries (Radford et al., ICLR 2016): every iteration brings another network.
+        """
+        return OptimiserConfig(kind="adamw", lr=self.sampler_lr, betas=(0.5, 0.999))
 
     def prepare(self, synthetic: SyntheticSet, network: Network) -> None:
         """Register the adversary where there is one."""
         if self.sampler == "learned":
             with seeding.fenced(0, "sampler"):
-                synthetic.adversary = FrequencySampler(network.feature_dim)
+                synthetic.adversary = FrequencySampler(network.feature_dim, reach=self.sampler_reach)
 
     def term(
         self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters

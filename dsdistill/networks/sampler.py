@@ -6,6 +6,7 @@ loss(images, frequencies).backward()   # descent for the images, ascent for the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,23 +15,26 @@ from torch import Tensor, nn
 
 
 class FrequencySampler(nn.Module):
-    """Map standard normal noise to frequencies: t = z + tanh(MLP(z)), in the dimension of the features.
+    """Map standard normal noise to frequencies: t = z + r / √D · tanh(MLP(z)), in D dimensions, as features.
 
     The idea is the minmax of NCFM (Wang et al., CVPR 2025); the network is not theirs, which maps few rows
     of noise and repeats its output. Here every row has its own noise and stays distinct, so that F
     frequencies span min(F, D) dimensions. The last layer starts at zero: before the first step frequencies
-    are exactly N(0, I), NCFM's distribution without an adversary. Each coordinate stays within 1 of its
-    noise, so that the ascent cannot escape to frequencies so high that they see nothing but single samples.
+    are exactly N(0, I), NCFM's distribution without an adversary. What a frequency reads of a feature f of
+    unit length, t·f, stays within the reach r of z·f, whatever D is, so that the ascent cannot escape to
+    frequencies so high that they see nothing but single samples.
 
     Weights are drawn from torch's global generator: build it inside ``seeding.fenced``.
 
     Attributes:
         dim: D, the length of a feature and of a frequency.
+        reach: r, the largest length of t - z.
     """
 
-    def __init__(self, dim: int, hidden: int = 256) -> None:
+    def __init__(self, dim: int, hidden: int = 256, reach: float = 2.0) -> None:
         super().__init__()
         self.dim = dim
+        self.reach = reach
         self.inner = nn.Linear(dim, hidden)
         self.outer = nn.Linear(hidden, dim)
         nn.init.zeros_(self.outer.weight)
@@ -42,7 +46,8 @@ class FrequencySampler(nn.Module):
 
     def draw(self, noise: Tensor) -> Tensor:
         """Turn noise [F, dim] into frequencies [F, dim], differentiable in the weights."""
-        return noise + self.outer(F.leaky_relu(self.inner(noise), 0.2)).tanh()
+        direction = self.outer(F.leaky_relu(self.inner(noise), 0.2)).tanh()
+        return noise + self.reach / math.sqrt(self.dim) * direction
 
 
 class _Reversed(torch.autograd.Function):
