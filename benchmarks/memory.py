@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py gradient   a DSA image update over all classes: Fashion-MNIST, ConvNet-3
     python benchmarks/memory.py dm         a DM iteration, likewise; datadam, idm and ncfm as well
+    python benchmarks/memory.py trajectory MTT iterations of 5 to 40 steps, ours and unrolled
 
 Idle is the resident memory with data loaded and everything imported, before the first iteration. "peak" is
 the most it ever rises above that, compiling included; "steady" the most in iterations after the first, as
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import multiprocessing as mp
 import sys
@@ -29,12 +31,13 @@ from dsdistill import runtime  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["dm", "gradient", "datadam", "idm", "ncfm"])
+    parser.add_argument("what", choices=["dm", "gradient", "datadam", "idm", "ncfm", "trajectory"])
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--ipc", type=int, default=10)
     args = parser.parse_args()
     rows = []
-    for name, prepare in compared(args.what, args.ipc).items():
+    found = _steps(args.ipc) if args.what == "trajectory" else compared(args.what, args.ipc)
+    for name, prepare in found.items():
         ours, theirs = mp.get_context("spawn").Pipe()
         process = mp.get_context("spawn").Process(target=measure, args=(prepare, args.iterations, theirs))
         process.start()
@@ -54,6 +57,17 @@ def main() -> None:
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""
     file = ROOT / "artifacts" / f"memory-{args.what}{ipc}.json"
     file.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _steps(ipc: int) -> dict[str, ways.Way]:
+    """Name the ways at several numbers of steps, with what is compared at 20 first."""
+    found: dict[str, ways.Way] = {}
+    for steps in (20, 5, 10):
+        found[f"unrolled, T = {steps}"] = functools.partial(ways.plain_trajectory, ipc, steps)
+    for steps in (5, 10, 20, 40):
+        found[f"exact, T = {steps}"] = functools.partial(ways.ours_trajectory, ipc, steps, "exact", True)
+    found["truncated, T = 20"] = functools.partial(ways.ours_trajectory, ipc, 20, "truncated", True)
+    return found
 
 
 def measure(prepare: ways.Way, iterations: int, pipe: Connection) -> None:

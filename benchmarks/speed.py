@@ -6,11 +6,13 @@
     python benchmarks/speed.py ncfm      an NCFM iteration, 1024 real images a class, 4096 frequencies
     python benchmarks/speed.py gradient  a DSA image update over all classes, likewise
     python benchmarks/speed.py inner     an epoch of DSA's network on the synthetic set
+    python benchmarks/speed.py trajectory  an MTT iteration of --steps steps, all images in each
+    python benchmarks/speed.py expert    a tenth of an expert's epoch: 24 batches of 256 real images
     python benchmarks/speed.py student   one epoch of student training on 100 images, as an evaluation does it
     python benchmarks/speed.py perclass  gradients of ten classes: a loop, vmap, or one pass taken apart
 
 Every way (see benchmarks/ways.py) runs in a process of its own and they take turns; medians and paired ratios
-are printed and go to artifacts/speed-<what>.json, or speed-<what>-ipc<n>.json for another IPC than 10.
+are printed and go to artifacts/speed-<what>.json; the name says IPC and steps where they are not 10 and 20.
 """
 
 from __future__ import annotations
@@ -38,13 +40,25 @@ UNITS = {
     "ncfm": "iteration",
     "gradient": "image update",
     "inner": "epoch",
+    "trajectory": "iteration",
+    "expert": "tenth of an epoch",
     "student": "student epoch",
     "perclass": "gradient of ten classes",
 }
 
 
-def compared(what: str, ipc: int) -> dict[str, ways.Way]:
+def compared(what: str, ipc: int, steps: int = 20) -> dict[str, ways.Way]:
     """Name the ways of a benchmark, the plain one first."""
+    if what == "trajectory":
+        ways_of = {"exact, eager": ("exact", False), "exact, compiled": ("exact", True)}
+        ways_of["truncated, compiled"] = ("truncated", True)
+        unrolled: dict[str, ways.Way] = {
+            "plain: unrolled, eager": functools.partial(ways.plain_trajectory, ipc, steps)
+        }
+        return unrolled | {
+            f"ours, {name}": functools.partial(ways.ours_trajectory, ipc, steps, *level)
+            for name, level in ways_of.items()
+        }
     if what == "perclass":
         return {how: functools.partial(ways.per_class, how) for how in ("loop", "vmap", "capture")}
     plain, ours = getattr(ways, f"plain_{what}"), getattr(ways, f"ours_{what}")
@@ -60,8 +74,9 @@ def main() -> None:
     parser.add_argument("what", choices=UNITS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=20, help="of a student, for trajectory")
     args = parser.parse_args()
-    chosen = compared(args.what, args.ipc)
+    chosen = compared(args.what, args.ipc, args.steps)
     load = os.getloadavg()[0]  # above about 0.5 something else was running
     seconds = alternate(chosen, args.rounds)
     if args.what == "student":  # ours trains two epochs a call, stacked those of three students
@@ -77,7 +92,8 @@ def main() -> None:
         "rows": rows,
     }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""
-    file = ROOT / "artifacts" / f"speed-{args.what}{ipc}.json"
+    steps = f"-steps{args.steps}" if args.steps != 20 else ""
+    file = ROOT / "artifacts" / f"speed-{args.what}{ipc}{steps}.json"
     file.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -8,7 +8,9 @@ allocator as it comes.
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,17 @@ from torch.func import functional_call, grad, vmap
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
 
-from dsdistill import assembly, config, runtime  # noqa: E402
+from dsdistill import assembly, buffer_writer, config, expert_config, runtime  # noqa: E402
 from dsdistill.augment.dsa import Augmentation, Parameters  # noqa: E402
+from dsdistill.buffer import Facts, Training  # noqa: E402
 from dsdistill.data import catalog  # noqa: E402
 from dsdistill.evaluation import students  # noqa: E402
 from dsdistill.evaluation.cohorts import Execution, Single, Stacked  # noqa: E402
 from dsdistill.evaluation.protocol import load_protocol  # noqa: E402
+from dsdistill.expert_trainer import Trainer  # noqa: E402
 from dsdistill.networks import build  # noqa: E402
+from dsdistill.networks.layers import Convolution  # noqa: E402
+from dsdistill.networks.layout import Layout  # noqa: E402
 from dsdistill.objectives.gradients import matched_parameters  # noqa: E402
 from dsdistill.seeding import generator  # noqa: E402
 from tests.reference import student as reference  # noqa: E402
@@ -35,6 +41,7 @@ from tests.reference.dm import distribution_matching_loss  # noqa: E402
 from tests.reference.gradient import gradient_matching_loss, inner_epochs  # noqa: E402
 from tests.reference.idm import class_loss  # noqa: E402
 from tests.reference.ncfm import plain_class_loss  # noqa: E402
+from tests.reference.trajectory import matching_loss, unrolled  # noqa: E402
 
 CPU = torch.device("cpu")
 Way = Callable[[], Callable[[], Any]]
@@ -43,7 +50,7 @@ Way = Callable[[], Callable[[], Any]]
 def plain_dm(ipc: int) -> Callable[[], Any]:
     """One DM iteration as the papers' code does it."""
     loop = _loop(ipc, "fp32", compile=False)
-    network, draw = loop.sources.supply.network, _plainly(loop, 256)
+    network, draw = _as_published(loop.sources.supply.network), _plainly(loop, 256)
     optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=1.0, momentum=0.5)
 
     def iteration() -> None:
@@ -77,6 +84,14 @@ def _plainly(loop: Any, per_class: int) -> Callable[[], tuple[list[torch.Tensor]
     return draw
 
 
+def _as_published(network: Any) -> Any:
+    """Let grey images be padded inside the first convolution, as the papers' networks do it."""
+    for module in network.modules():
+        if isinstance(module, Convolution):
+            module.__class__ = torch.nn.Conv2d  # type: ignore[assignment]
+    return network
+
+
 def _shared(augmentation: Augmentation, row: Parameters, images: torch.Tensor) -> torch.Tensor:
     return augmentation(images, row[torch.zeros(len(images)).long()])
 
@@ -103,7 +118,7 @@ def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options
 def plain_student(ipc: int) -> Callable[[], Any]:
     """One epoch of a student as the papers' code trains it."""
     task, images, labels, draw = _students(ipc)
-    network = build("convnet3", task.channels, task.size, task.num_classes)
+    network = _as_published(build("convnet3", task.channels, task.size, task.num_classes))
     epoch = 0
 
     def one_epoch() -> None:
@@ -162,7 +177,7 @@ _NEW_NETWORK_EACH = {"engine": {"training": {"updates_per_network": 1}}}  # so t
 def plain_gradient(ipc: int) -> Callable[[], Any]:
     """One image update of DSA over all classes as the papers' code does it."""
     loop = _loop(ipc, "fp32", False, "dsa", **_NEW_NETWORK_EACH)
-    network, draw = loop.sources.supply.network, _plainly(loop, 256)
+    network, draw = _as_published(loop.sources.supply.network), _plainly(loop, 256)
     optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=0.1, momentum=0.5)
 
     def update() -> None:
@@ -185,7 +200,7 @@ def plain_inner(ipc: int) -> Callable[[], Any]:
     """One epoch of DSA's network on the synthetic set as the papers' code trains it."""
     loop = _loop(ipc, "fp32", False, "dsa")
     sources, images, labels = loop.sources, loop.synthetic.images.detach(), loop.synthetic.labels
-    network = sources.classifier().network
+    network = _as_published(sources.classifier().network)
 
     def augment(batch: torch.Tensor, epoch: int, number: int) -> torch.Tensor:
         stream = generator(0, "inner-augment", epoch, number)
@@ -260,7 +275,7 @@ def per_class(how: str) -> Callable[[], Any]:
 def plain_datadam(ipc: int) -> Callable[[], Any]:
     """One DataDAM iteration as the papers' code does it: batch normalisation, p = 1."""
     loop = _loop(ipc, "fp32", False, "datadam")
-    network, draw = loop.sources.supply.network, _plainly(loop, 64)
+    network, draw = _as_published(loop.sources.supply.network), _plainly(loop, 64)
     optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=1.0, momentum=0.5)
 
     def iteration() -> None:
@@ -285,7 +300,7 @@ _LARGE_BATCHES = {"engine": {"batch_real": 256}}  # those of IPC 10 for every IP
 def plain_idm(ipc: int) -> Callable[[], Any]:
     """One IDM iteration as the papers' code does it: a step of the pixels per class, two networks trained."""
     loop = _loop(ipc, "fp32", False, "idm", **_LARGE_BATCHES)
-    sources, network = loop.sources, loop.sources.supply.network
+    sources, network = loop.sources, _as_published(loop.sources.supply.network)
     draw = _plainly(loop, 256)
     optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=0.2, momentum=0.5)
 
@@ -322,7 +337,7 @@ _NO_POOL = {"engine": {"supply": {"kind": "fresh"}}}  # untrained networks cost 
 def plain_ncfm(ipc: int) -> Callable[[], Any]:
     """One NCFM iteration as the papers' code does it: matching, then calibration, a step for every class."""
     loop = _loop(ipc, "fp32", False, "ncfm", **_NO_POOL)
-    network, draw = loop.sources.supply.network, _plainly(loop, 1024)
+    network, draw = _as_published(loop.sources.supply.network), _plainly(loop, 1024)
     optimiser = torch.optim.AdamW(loop.synthetic.parameters(), lr=1e-3, weight_decay=5e-4)
 
     def iteration() -> None:
@@ -346,3 +361,109 @@ def ours_ncfm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One NCFM iteration of the engine."""
     runtime.quiet_allocator()
     return functools.partial(next, iter(_loop(ipc, precision, compile, "ncfm", **_NO_POOL)))
+
+
+def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
+    """A loop of MTT, all images in every step, on an expert whose weights wander at random."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "experts.h5"
+        task, real = catalog.load(config.resolve({"data": {"name": "fashion-mnist"}, "ipc": 1}).data, "train")
+        network = build("convnet", task.channels, task.size, task.num_classes)
+        layout = Layout.of(network)
+        facts = Facts(
+            network="convnet",
+            layout=layout,
+            dataset=task.name,
+            fingerprint=real.fingerprint,
+            classes=task.classes,
+            channels=task.channels,
+            size=task.size,
+            preprocess=task.preprocess,
+            epochs=(0, 1, 2, 3),
+            seed=0,
+            config="",
+        )
+        weights, nothing = layout.pack(network.state_dict())
+        walk = [(weights + 0.01 * epoch * torch.randn(len(weights)), nothing) for epoch in range(4)]
+        training = Training(0.0, 0.0, 0.0, "", "")
+        buffer_writer.write(path, facts, iter([(training, iter(walk))]), 1)
+        engine = {"steps": steps, "gradient": gradient, "expert_epochs": 2, "start": {"most": 2}}
+        engine |= {"batch_synthetic": 0, "supply": {"path": str(path)}}
+        loop = _loop(ipc, "fp32", compile, "mtt", engine=engine)
+        loop.sources.supply.weights(0, 0, loop.synthetic.images)  # opens the file, which may go then
+    return loop
+
+
+def plain_trajectory(ipc: int, steps: int) -> Callable[[], Any]:
+    """One MTT iteration as the papers' code does it: all steps unrolled in one graph."""
+    loop = _trajectories(ipc, steps, "exact", False)
+    sources, synthetic, lr = loop.sources, loop.synthetic, loop.synthetic.student_lr
+    network, supply = _as_published(sources.supply.network), sources.supply
+    optimiser = torch.optim.SGD([synthetic.images], 100.0, 0.5)
+    rate = torch.optim.SGD([lr], 1e-5, 0.5)
+
+    def augment(step: int, images: torch.Tensor) -> torch.Tensor:
+        stream = generator(0, "student-augment", step)
+        draw = sources.augmentation.draw(len(images), sources.task.size, stream, shared_operator=True)
+        return sources.augmentation(images, draw)
+
+    def iteration() -> None:
+        start, goal = (supply.weights(0, epoch, synthetic.images) for epoch in (0, 2))
+        batches = [torch.randperm(len(synthetic.images)) for _ in range(steps)]
+        path = unrolled(network, start, synthetic.images, synthetic.labels, batches, augment, lr)
+        optimiser.zero_grad()
+        rate.zero_grad()
+        matching_loss(path, {steps: (1.0, goal)}).backward()
+        optimiser.step()
+        rate.step()
+
+    return iteration
+
+
+def ours_trajectory(ipc: int, steps: int, gradient: str, compile: bool) -> Callable[[], Any]:
+    """One MTT iteration of the engine."""
+    runtime.quiet_allocator()
+    return functools.partial(next, iter(_trajectories(ipc, steps, gradient, compile)))
+
+
+_PART = 24  # batches of 256: a tenth of an epoch of 60,000 images
+
+
+def _trainer(precision: str, compile: bool) -> Trainer:
+    compute = {"device": "cpu", "precision": precision, "compile": compile}
+    told = expert_config.resolve({"recipe": "mtt", "data": {"name": "fashion-mnist"}, "compute": compute})
+    task, real = catalog.load(told.data, "train")
+    return Trainer(expert_config.resolved(told, task, real, CPU), task, real, CPU, print)
+
+
+def plain_expert(ipc: int) -> Callable[[], Any]:
+    """A tenth of an expert's epoch as the papers' code does it."""
+    trainer = _trainer("fp32", False)
+    network = _as_published(trainer.network.train())
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+
+    def part() -> None:
+        for images, targets, _ in itertools.islice(trainer._epoch_batches(0, 0), _PART):
+            loss = F.cross_entropy(network(images), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            loss.item()
+
+    return part
+
+
+def ours_expert(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """A tenth of an expert's epoch by the trainer."""
+    runtime.quiet_allocator()
+    trainer = _trainer(precision, compile)
+    trainer.start(0)
+    trainer.network.train()
+
+    def part() -> None:
+        for batch in itertools.islice(trainer._epoch_batches(0, 0), _PART):
+            trainer._objective.descend(batch, 0)
+            trainer._optimiser.step()
+            trainer._optimiser.zero_grad()
+
+    return part
