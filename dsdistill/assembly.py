@@ -51,9 +51,24 @@ def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None
         )
 
 
+def _flipped(config: RunConfig, task: Task) -> bool:
+    """Decide whether mirror images are matched too.
+
+    Raises:
+        UserError: a mirror image of such data has another label.
+    """
+    if config.synthetic.flip is True and not task.mirror:
+        raise UserError(
+            f"a mirror image of {task.name} may have another label, or none: set synthetic.flip=false, "
+            "or synthetic.flip=force to do it all the same"
+        )
+    return bool(config.synthetic.flip)
+
+
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
-    return config.engine.images(real.counts, config.formation.decoded(config.ipc))
+    seen = config.formation.decoded(config.ipc) * (2 if config.synthetic.flip else 1)
+    return config.engine.images(real.counts, seen)
 
 
 def build(
@@ -70,9 +85,6 @@ def build(
     Raises:
         UserError: the network cannot take such images, or the IPC does not fit the data.
     """
-    free = runtime.available_memory(device)
-    if device.type == "cuda" and free and real.images.numel() < free // 4:
-        real = real.to(device)
     engine: Engine = config.engine
     compute = config.compute
     init, formation = config.init, config.formation
@@ -81,6 +93,10 @@ def build(
     guide = supply if isinstance(supply, Trajectories) else None
     begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
     synthetic = begun.to(device)
+    synthetic.flip = _flipped(config, task)
+    free = runtime.available_memory(device)
+    if device.type == "cuda" and free and real.images.numel() < free // 4:
+        real = real.to(device)  # not before: the set begins on the CPU
     precision = runtime.resolve_precision(compute.precision, device)
     engine.prepare(synthetic, supply)
     synthetic.to(device)
@@ -117,7 +133,7 @@ def distilled_set(
         peak_memory: bytes.
     """
     task, learned = distiller.sources.task, distiller.synthetic
-    rate = {} if learned.student_lr is None else {"learned_lr": float(learned.student_lr)}
+    rate = {} if learned.student_lr is None else {"learned_lr": learned.student_lr.item()}
     logits = learned.label_logits
     data = configs.as_table(config)["data"]
     return DistilledSet(

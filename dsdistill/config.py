@@ -99,6 +99,17 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """What matching sees of the synthetic images."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    flip: bool | Literal["force"] = False
+    """Put the mirror images beside them in every synthetic batch (FYI): true, or force where mirroring
+    changes what an image shows, as with digits. The set stores no more images for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything a distillation is told; two runs of one config on one machine write the same pixels."""
 
@@ -118,6 +129,7 @@ class RunConfig:
     storage: Dtype = "float32"
     formation: Formation = field(default_factory=Formation)
     """Multi-formation: how many training images a stored image is decoded into."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     engine: Annotated[
         AttentionEngine | DistributionEngine | GradientEngine | TrajectoryEngine,
         Field(discriminator="kind"),
@@ -140,15 +152,18 @@ class Recipe:
     follows: Literal["paper", "code"]
     """Which one the settings follow where the paper and its code differ."""
     protocol: str
-    defaults: dict[str, Any]
+    defaults: dict[str, Any] = field(default_factory=dict)
     settings: tuple[dict[str, Any], ...] = ()
+    base: str = ""
+    """Another recipe, whose options come first."""
 
     def options(self, dataset: str, ipc: int) -> dict[str, Any]:
         """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds.
 
         A table gives options as they are under ``set``, and under ``per_ipc`` those proportional to the IPC.
         """
-        found: dict[str, Any] = {"method": self.name, "protocol": self.protocol}
+        found = load_recipe(self.base).options(dataset, ipc) if self.base else {}
+        found = merged(found, {"method": self.name, "protocol": self.protocol})
         found = merged(found, self.defaults)
         for table in self.settings:
             self._check(table)

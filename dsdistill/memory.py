@@ -46,7 +46,7 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     synthetic, sources, network = distiller.synthetic, distiller.sources, distiller.sources.supply.network
     kept, largest = maps(network, synthetic.images[:1].detach())
     engine, chunk, size = distiller.engine, sources.learner.chunk, 2 if half else 4
-    held = engine.held(synthetic.decoded_per_class, distiller.classes_at_once, chunk, size)
+    held = engine.held(synthetic.matched_per_class, distiller.classes_at_once, chunk, size)
     passed = engine.together(real.counts) if network.couples_samples else sources.embedder.chunk
     pixels = synthetic.images.numel() * synthetic.images.element_size()
     return Estimate(

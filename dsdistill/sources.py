@@ -163,7 +163,9 @@ class Sources:
             for batch, rows in enumerate(order.split(training.batch_size)):
                 chosen = rows.to(images.device, non_blocking=images.is_cuda)
                 number = (self.iteration, epoch, batch)
-                yield self._for_training(images[chosen], labels[chosen], "inner", *number)
+                seen, classes = synthetic.batch(images[chosen]), labels[chosen]
+                classes = classes.repeat(len(seen) // len(chosen))
+                yield self._for_training(seen, classes, "inner", *number)
 
     def _real_batches(self) -> Iterator[Batch]:
         """Yield real batches from one shuffled stream that goes on from iteration to iteration."""
@@ -248,10 +250,10 @@ class Sources:
         """Embed the synthetic images of each of ``classes`` [k, n, D], with a graph to what is learned.
 
         Args:
-            synthetic: decoded into n images of each class.
+            synthetic: of which a step sees n images of each class.
             parameters: k rows, from `siamese`.
         """
-        images = synthetic.of(self.classes)
+        images = synthetic.batch(synthetic.of(self.classes))
         owner = torch.arange(len(self.classes)).repeat_interleave(images.shape[1])
         augmented = self.augmentation(images.flatten(0, 1), parameters[owner])
         return self.network().differentiable(augmented).unflatten(0, images.shape[:2])

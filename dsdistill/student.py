@@ -53,7 +53,8 @@ class Student:
         images: [N, C, H, W] in network space, detached.
         targets: int64 [N], or logits [N, K], detached.
         batches: T times the rows of a step, int64 [b].
-        augment: step and images [b, C, H, W] to images; differentiable, the same at every call of a step.
+        augment: step and images [b, C, H, W] to what is seen of them, once or several times over
+            [copies * b, C, H, W]; differentiable, the same at every call of a step.
         weight: what the cross-entropy is multiplied by.
     """
 
@@ -73,7 +74,7 @@ class Student:
         for step, rows in enumerate(self.batches):
             with torch.no_grad():
                 images = self.augment(step, self.images[rows])
-                targets = self._targets(self.targets[rows])
+                targets = self._targets(self.targets[rows], len(images))
             at = self.layout.views(path[-1])
             found = self.learner.gradient(images, targets, names, weights=at, exact=True)
             gradient = torch.cat([each.flatten() for each in found])
@@ -134,7 +135,8 @@ class Student:
         augmented = self.augment(step, images)
         seen = augmented.detach().requires_grad_()
         labels = self.targets[rows]
-        targets = self._targets(labels.requires_grad_() if labels.is_floating_point() else labels)
+        labels = labels.requires_grad_() if labels.is_floating_point() else labels
+        targets = self._targets(labels, len(augmented))
         soft = targets.detach().requires_grad_() if targets.is_floating_point() else targets
         at = weights.detach().requires_grad_(onward)
         tangents = self.layout.views(direction)
@@ -146,6 +148,7 @@ class Student:
         return self.weight * change.detach(), to_images, to_labels, found[-1] if onward else None
 
     @staticmethod
-    def _targets(labels: Tensor) -> Tensor:
-        """Return what a step is trained on: classes, or the probabilities of logits."""
-        return labels.softmax(1) if labels.is_floating_point() else labels
+    def _targets(labels: Tensor, count: int) -> Tensor:
+        """Return what a step is trained on, for every copy of its images: classes, or what logits say."""
+        copies = count // len(labels)
+        return labels.softmax(1).repeat(copies, 1) if labels.is_floating_point() else labels.repeat(copies)

@@ -33,6 +33,7 @@ class SyntheticSet(nn.Module):
         space: where ``images`` live: "network" (standardised or whitened, as DC, DSA and DM optimise) or
             "unit" (0 black, 1 white, preprocessed on the way into a network).
         formation: how stored images become training images, always in unit space, as from the file.
+        flip: whether mirror images are matched beside them (FYI).
     """
 
     images: nn.Parameter
@@ -55,6 +56,7 @@ class SyntheticSet(nn.Module):
         self.space = space
         self.preprocess = preprocess
         self.formation = formation
+        self.flip = False
         self._beside: tuple[torch.device, torch.dtype, Preprocess] | None = None
         self.images = nn.Parameter(images)
         self.adversary = None
@@ -67,6 +69,25 @@ class SyntheticSet(nn.Module):
     def decoded_per_class(self) -> int:
         """Training images that the stored ones of a class become."""
         return self.formation.decoded(self.ipc)
+
+    @property
+    def matched_per_class(self) -> int:
+        """Images of a class that a matching step sees: those decoded, and their mirror images."""
+        return self.decoded_per_class * (2 if self.flip else 1)
+
+    def batch(self, images: Tensor) -> Tensor:
+        """Return what a step sees in place of training images: themselves, or with their mirror images.
+
+        FYI (Son et al., *FYI: Flip Your Images for Dataset Distillation*, ECCV 2024) has every synthetic
+        batch [x; flip(x)], before it is augmented; what is learned gets its gradient through both.
+
+        Args:
+            images: [..., n, C, H, W].
+
+        Returns:
+            ``images``, or [..., 2n, C, H, W].
+        """
+        return torch.cat([images, images.flip(-1)], -4) if self.flip else images
 
     def of(self, classes: Tensor) -> Tensor:
         """Return the training images of some classes as a network sees them, [class, decoded, C, H, W].

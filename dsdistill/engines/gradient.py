@@ -78,7 +78,7 @@ class GradientEngine(Engine):
             UserError: saying so.
         """
         by_batch = supply.network.couples_samples and self.training.batch_norm == "batch"
-        if by_batch and min(synthetic.decoded_per_class, self.batch_real) == 1:
+        if by_batch and min(synthetic.matched_per_class, self.batch_real) == 1:
             raise UserError(
                 "one image of a class is no batch to normalise by: choose a larger --ipc, "
                 "engine.training.batch_norm=refreshed, or a network of instance normalisation"
@@ -107,7 +107,7 @@ class GradientEngine(Engine):
             real = sources.real_of(label, self.batch_real, row)
             labels = torch.full((len(real),), label, device=real.device)
             theirs = network.gradient(real, labels, names, most=most)
-            chosen = self._chosen(fake[position], sources, label)
+            chosen = synthetic.batch(self._chosen(fake[position], sources, label))
             images = sources.augmentation(chosen, row[torch.zeros(len(chosen), dtype=torch.int64)])
             targets = torch.full((len(images),), label, device=images.device)
             ours = network.gradient(images.detach(), targets, names, exact=True)

@@ -199,9 +199,9 @@ class TrajectoryEngine(Engine):
         supply, lr = sources.supply, synthetic.student_lr
         assert isinstance(supply, Trajectories)
         assert lr is not None
-        if not float(lr) > 0:
+        if not lr.item() > 0:
             raise UserError(
-                f"the student's learning rate, which is learned, has become {float(lr):.3g} at iteration "
+                f"the student's learning rate, which is learned, has become {lr.item():.3g} at iteration "
                 f"{sources.iteration}: start anew with a lower engine.student.learning.lr and --overwrite"
             )
         images = synthetic.of(sources.classes).flatten(0, 1)
@@ -209,23 +209,7 @@ class TrajectoryEngine(Engine):
         epoch = self._epoch(sources)
         start = self._perturbed(supply.weights(expert, epoch, images), sources)
         targets = _targets(synthetic)
-        rows, draws = self._batches(len(images), sources), sources.augmentation
-        side = sources.task.size
-
-        def augment(step: int, batch: Tensor) -> Tensor:
-            stream = seeding.generator(sources.seed, "student-augment", sources.iteration, step)
-            return draws(batch, draws.draw(len(batch), side, stream, shared_operator=True))
-
-        rows = [each.to(images.device) for each in rows]
-        student = Student(
-            sources.classifier(),
-            supply.layout,
-            images.detach(),
-            targets.detach(),
-            rows,
-            augment,
-            self._weight(epoch),
-        )
+        student = self._student(synthetic, images.detach(), targets.detach(), self._weight(epoch), sources)
         path = student.walk(start, lr, self.student.momentum)
         loss, pulls = torch.zeros_like(lr).detach(), {}
         for step, (weight, further) in self._goals().items():
@@ -244,6 +228,23 @@ class TrajectoryEngine(Engine):
         if slopes.labels is not None:
             pairs.append((targets, slopes.labels))
         return {"trajectory": with_slopes(loss, *pairs)}
+
+    def _student(
+        self, synthetic: SyntheticSet, images: Tensor, targets: Tensor, weight: float, sources: Sources
+    ) -> Student:
+        """Return an iteration's student: its batches, and one operator for each with scalars per image."""
+        supply, augmentation, side = sources.supply, sources.augmentation, sources.task.size
+        assert isinstance(supply, Trajectories)
+        # As published, a step that sees mirror images too takes half as many images.
+        size = max(1, self._batch(len(images)) // 2) if synthetic.flip else self._batch(len(images))
+        rows = [each.to(images.device) for each in self._batches(len(images), size, sources)]
+
+        def augment(step: int, batch: Tensor) -> Tensor:
+            stream = seeding.generator(sources.seed, "student-augment", sources.iteration, step)
+            batch = synthetic.batch(batch)
+            return augmentation(batch, augmentation.draw(len(batch), side, stream, shared_operator=True))
+
+        return Student(sources.classifier(), supply.layout, images, targets, rows, augment, weight)
 
     def _batch(self, images: int) -> int:
         return min(self.batch_synthetic or images, images)
@@ -270,11 +271,9 @@ class TrajectoryEngine(Engine):
         factor = math.log(abs(epoch - middle) + 8, 5)
         return factor if epoch >= middle else 1 / factor
 
-    def _batches(self, count: int, sources: Sources) -> list[Tensor]:
+    def _batches(self, count: int, size: int, sources: Sources) -> list[Tensor]:
         """Return the rows of every step: shuffled passes over the set, an incomplete batch the first."""
-        size, passes = self._batch(count), 0
-        left: list[Tensor] = []
-        chosen: list[Tensor] = []
+        passes, left, chosen = 0, list[Tensor](), list[Tensor]()
         while len(chosen) < self.steps:
             if not left:
                 stream = seeding.generator(sources.seed, "student-batches", sources.iteration, passes)
