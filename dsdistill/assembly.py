@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from dsdistill import config as configs
 from dsdistill import runtime
@@ -17,10 +18,12 @@ from dsdistill.distilled import DistilledSet
 from dsdistill.distiller import Distiller
 from dsdistill.engines.base import Engine
 from dsdistill.errors import UserError
+from dsdistill.network_pool import Pool
 from dsdistill.networks.base import Network
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
+from dsdistill.supply import Supply
 from dsdistill.synthetic import initialise
 from dsdistill.trajectories import Trajectories
 
@@ -28,7 +31,7 @@ from dsdistill.trajectories import Trajectories
 def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> RunConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
-    decided = config.compute.decided(device, pixels)
+    decided = config.compute.decided(device, pixels, config.seconds)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     return dataclasses.replace(config, compute=decided, data=seen)
 
@@ -90,7 +93,12 @@ def build(
     init, formation = config.init, config.formation
     supply = engine.networks(config.network, task, device)
     supply.verify(config.network, task, real)
-    guide = supply if isinstance(supply, Trajectories) else None
+    guide = _guide(supply)
+    if config.labels == "teacher" and guide is None:
+        raise UserError(
+            "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
+            "use a method that matches with a pool or follows experts"
+        )
     begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
     synthetic = begun.to(device)
     synthetic.flip = _flipped(config, task)
@@ -107,6 +115,30 @@ def build(
     embedder = Embedder(*passes, features=engine.features(supply.network))
     sources = Sources(task, real, supply, embedder, Learner(*passes), augmentation, config.seed, device)
     return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, compute.class_chunk)
+
+
+def _guide(supply: Supply) -> Pool | Trajectories | None:
+    """Return the supply where it holds networks that were trained beforehand."""
+    return supply if isinstance(supply, (Pool, Trajectories)) else None
+
+
+def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) -> DistilledSet:
+    """Add the logits of labels that were learned, or of those that a teacher gives to the training images.
+
+    The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
+    softened like all others, it does not say more than e against 1 (NCFM's code).
+    """
+    learned, guide = distiller.synthetic.label_logits, _guide(distiller.sources.supply)
+    if learned is not None:
+        return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
+    if config.labels == "hard" or guide is None:
+        return made
+    images, origins = made.decoded()
+    labels = made.labels[origins]
+    logits = guide.logits(0, made.preprocess(images))
+    wrong = logits.argmax(1) != labels
+    logits[wrong] = F.one_hot(labels[wrong], len(made.classes)).float()
+    return dataclasses.replace(made, soft_labels=logits)
 
 
 def short_class(engine: Engine, real: RealDataset) -> str | None:
@@ -134,14 +166,12 @@ def distilled_set(
     """
     task, learned = distiller.sources.task, distiller.synthetic
     rate = {} if learned.student_lr is None else {"learned_lr": learned.student_lr.item()}
-    logits = learned.label_logits
     data = configs.as_table(config)["data"]
-    return DistilledSet(
+    made = DistilledSet(
         images=learned.unit_images().float().cpu(),
         labels=learned.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
-        soft_labels=None if logits is None else logits.detach().float().cpu(),
         formation=learned.formation,
         attributes={
             **rate,
@@ -162,3 +192,4 @@ def distilled_set(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
+    return _soft_labels(config, distiller, made)

@@ -32,6 +32,7 @@ from dsdistill.validation import FORBID_EXTRA, dotted, validated
 
 _WORTH_COMPILING = 1.5e8
 """Pixels through a network that take an uncompiled run some two minutes on two cores; compiling takes one."""
+_WORTH_SECONDS = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +72,16 @@ class ComputeConfig:
     threads: Annotated[int, Ge(0)] = 0
     """CPU threads; 0 keeps torch's choice. Bit-identical results need the same number."""
 
-    def decided(self, device: torch.device, pixels: int) -> ComputeConfig:
-        """Decide every ``auto`` for a device and a run that takes so many pixels through a network."""
+    def decided(self, device: torch.device, pixels: int, seconds: float = 0.0) -> ComputeConfig:
+        """Decide every ``auto`` for a device and a run that takes so many pixels through a network.
+
+        Args:
+            seconds: that the run lasts whatever its pixels; 0 where that is not said.
+        """
         compile = self.compile
         if compile == "auto":
-            worth = device.type == "cpu" and pixels > _WORTH_COMPILING
-            compile = worth and not runtime.compiler_missing(device)
+            long = seconds > _WORTH_SECONDS if seconds else pixels > _WORTH_COMPILING
+            compile = device.type == "cpu" and long and not runtime.compiler_missing(device)
         return dataclasses.replace(
             self,
             device=str(device),
@@ -96,6 +101,9 @@ class CheckpointConfig:
     """At least this often."""
     iterations: Annotated[int, Ge(0)] = 0
     """And every so many iterations; 0 leaves it to the clock."""
+    snapshots: Annotated[int, Ge(0)] = 0
+    """At so many moments, equally spaced over the run, the set as it is then is kept in the run directory as
+    ``snapshot-<iteration>.h5``; the last of them is the output itself. They show accuracy over time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +128,18 @@ class RunConfig:
     ipc: int
     network: str
     iterations: Annotated[int, Ge(1)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Stop after so many seconds in the loop, whatever ``iterations`` says; 0: iterations alone decide. The file
+    tells how many were taken, which make the same pixels again."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
     init: Init = "real"
     space: Space = "network"
     """Pixel space the optimiser works in; the file always holds unit pixels."""
     protocol: str = "dm"
     """The evaluation protocol the method's paper uses."""
+    labels: Literal["hard", "teacher"] = "hard"
+    """teacher: the set stores the logits that a trained network gives its images when they are finished, for
+    methods that have such networks. Labels that are learned are stored anyway."""
     storage: Dtype = "float32"
     formation: Formation = field(default_factory=Formation)
     """Multi-formation: how many training images a stored image is decoded into."""

@@ -26,7 +26,8 @@ class DistilledSet:
         labels: int64 [N] in [0, K), class-major (never decreasing).
         classes: K names in label order.
         preprocess: from unit pixel space to what the student must see.
-        soft_labels: float32 [N,K] logits, or None.
+        soft_labels: float32 logits, or None: [N,K] of the stored images, which those decoded from them share,
+            or [M,K] of the M training images that they are decoded into.
         formation: how the stored images of a class become training images.
         attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
             peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
@@ -55,11 +56,25 @@ class DistilledSet:
             raise UserError(f"labels must lie in [0, {count}), there being {count} classes")
         if (labels.diff() < 0).any():
             raise UserError("images must be sorted by label (class-major)")
-        if soft is not None and (soft.shape != (len(images), count) or soft.dtype != torch.float32):
-            raise UserError(f"soft labels must be float32 [{len(images)},{count}], got {_signature(soft)}")
-        if soft is not None and not soft.isfinite().all():
-            raise UserError("soft labels hold values that are not finite (NaN or infinity)")
         self.formation.check(min(images.shape[2:]))
+        if soft is None:
+            return
+        sizes = list(dict.fromkeys([len(images), self.decoded_count]))
+        if soft.dtype != torch.float32 or soft.shape not in [(size, count) for size in sizes]:
+            asked = " or ".join(f"[{size},{count}]" for size in sizes)
+            raise UserError(f"soft labels must be float32 {asked}, got {_signature(soft)}")
+        if not soft.isfinite().all():
+            raise UserError("soft labels hold values that are not finite (NaN or infinity)")
+
+    @property
+    def counts(self) -> list[int]:
+        """Stored images of every class that has any, in label order."""
+        return self.labels.unique_consecutive(return_counts=True)[1].tolist()
+
+    @property
+    def decoded_count(self) -> int:
+        """Training images that the stored ones are decoded into."""
+        return sum(map(self.formation.decoded, self.counts))
 
     def decoded(self) -> tuple[Tensor, Tensor]:
         """Decode the stored images.
@@ -68,7 +83,7 @@ class DistilledSet:
             training images float32 [M,C,H,W] in unit pixel space, class-major, and which stored image each
             comes from, int64 [M].
         """
-        counts = self.labels.unique_consecutive(return_counts=True)[1].tolist()
+        counts = self.counts
         images = [decode(part, self.formation) for part in self.images.split(counts)]
         rows = torch.arange(len(self.labels)).split(counts)
         origins = [part[self.formation.origins(len(part))] for part in rows]
@@ -83,8 +98,8 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     """A distilled set as a torch data set, all in memory: no open file, safe in DataLoader workers.
 
     It holds training images: where the set is a multi-formation, what its stored images are decoded into
-    (in unit pixel space, before any preprocessing), each with the labels of the stored image it comes from.
-    With ``decode=False`` it holds the stored images.
+    (in unit pixel space, before any preprocessing), each with the label of the stored image it comes from,
+    and soft ones of its own or that image's. With ``decode=False`` it holds the stored images.
 
     An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``.
 
@@ -100,7 +115,8 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         attributes: how the set was made.
 
     Raises:
-        UserError: soft labels asked of a set without, or an unknown space or kind of label.
+        UserError: soft labels asked of a set without, or of stored images where decoded ones have them; or an
+            unknown space or kind of label.
     """
 
     def __init__(
@@ -120,7 +136,12 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         if decode and not distilled.formation.is_identity:
             images, origins = distilled.decoded()
             self.labels = self.labels[origins]
-            self.soft_labels = None if self.soft_labels is None else self.soft_labels[origins]
+            if self.soft_labels is not None and len(self.soft_labels) != len(origins):
+                self.soft_labels = self.soft_labels[origins]
+        elif self.soft_labels is not None and len(self.soft_labels) != len(images):
+            if labels == "soft":
+                raise UserError("the soft labels are those of decoded images; load the set with decode=True")
+            self.soft_labels = None
         self.images = distilled.preprocess(images) if space == "network" else images
         self.classes = distilled.classes
         self.stored = torch.bincount(distilled.labels, minlength=len(distilled.classes))

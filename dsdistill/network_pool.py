@@ -7,12 +7,13 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
+from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.buffer import Buffer
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
-from dsdistill.supply import Fresh, bytes_of, normalise_by_batch
+from dsdistill.supply import Fresh, bytes_of, classified, normalise_by_batch
 from dsdistill.validation import FORBID_EXTRA
 
 
@@ -71,6 +72,7 @@ class Pool(Fresh):
             )
             for expert in range(told.networks or self.buffer.count)
         ]
+        self.count = len(self._ends)
         self._picked = 0
 
     def held_bytes(self, iterations: int) -> int:
@@ -99,6 +101,10 @@ class Pool(Fresh):
             }
         )
         return True
+
+    def logits(self, network: int, images: Tensor) -> Tensor:
+        """Classify images [n, C, H, W] in network space by a trained network -> float32 [n, K], CPU."""
+        return classified(self.network, self._ends[network][1], images)
 
     def settle(self) -> None:
         """Give ``network`` the trained weights of the one that was drawn."""

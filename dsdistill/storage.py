@@ -6,7 +6,8 @@ node                      content
 ``/images``               float32, float16 or uint8 [N,C,H,W]; times the attribute ``scale`` it is in
                           unit pixel space (0 black, 1 white, may exceed); as stored, not decoded
 ``/labels``               int64 [N], class-major
-``/soft_labels``          float32 [N,K] logits, only where learned
+``/soft_labels``          float32 logits [N,K] of the stored images, or of those they are decoded into;
+                          only where learned or given by a teacher
 ``/classes``              K names, UTF-8, in label order
 ``/preprocess/<tensor>``  what the student must see; the attribute ``kind`` says what it is
 ``/decode``               attributes ``factor``, ``mode`` and ``bound`` of a multi-formation (`Formation`);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -190,6 +191,21 @@ class FreshConfig:
     def build(self, name: str, task: Task, device: torch.device) -> Fresh:
         """Return the supply."""
         return Fresh(name, task, device)
+
+
+@torch.no_grad()
+def classified(network: Network, state: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """Classify images [n, C, H, W] in network space by such a network in another state -> float32 [n, K].
+
+    Statistics of batch normalisation are those of the state. The result is on the CPU.
+    """
+    like = next(network.parameters())
+    judge = copy.deepcopy(network).eval()
+    judge.load_state_dict(dict(state))
+    return torch.cat([judge(part.to(like.device, like.dtype)).float().cpu() for part in images.split(_CHUNK)])
+
+
+_CHUNK = 256
 
 
 def bytes_of(state: Mapping[str, Tensor]) -> int:

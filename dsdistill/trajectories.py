@@ -14,7 +14,7 @@ from dsdistill import seeding
 from dsdistill.buffer import Buffer
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
-from dsdistill.supply import Fresh
+from dsdistill.supply import Fresh, classified
 from dsdistill.validation import FORBID_EXTRA
 
 
@@ -63,7 +63,6 @@ class Trajectories(Fresh):
             )
         self.count = told.experts or self.buffer.count
         self.layout = self.buffer.facts.layout
-        self._loaded = -1
 
     def verify(self, name: str, task: Task, real: RealDataset) -> None:
         """Refuse experts that were trained for something else.
@@ -108,14 +107,6 @@ class Trajectories(Fresh):
         """
         return self.buffer.flat(expert, epoch).to(like)
 
-    @torch.inference_mode()
     def logits(self, network: int, images: Tensor) -> Tensor:
-        """Classify images [n, C, H, W] in network space by an expert's last weights -> float32 [n, K].
-
-        The result is on the CPU.
-        """
-        device = next(self.network.parameters()).device
-        if self._loaded != network:
-            self.network.load_state_dict(self.buffer.state(network, self.buffer.epochs[-1]))
-            self._loaded = network
-        return self.network(images.to(device, next(self.network.parameters()).dtype)).float().cpu()
+        """Classify images [n, C, H, W] in network space by a trained expert -> float32 [n, K], CPU."""
+        return classified(self.network, self.buffer.state(network, self.buffer.epochs[-1]), images)
