@@ -16,6 +16,8 @@ Both are plain tensor code which `torch.compile` turns into loops; run eagerly t
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,19 +70,26 @@ def head(x: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
     Returns:
         [B, H', W', C], channels last.
     """
+    return 0.25 * functools.reduce(torch.add, [F.relu(affine(seen, weights, offsets)) for seen in corners(x)])
+
+
+def corners(x: Tensor) -> list[list[Tensor]]:
+    """Return what the four positions that one pooled value averages see: 9c taps [B, H', W'] each."""
     channels, rows, columns = x.shape[1], (x.shape[2] - 2) // 2, (x.shape[3] - 2) // 2
-    total = None
-    for i in (0, 1):
-        for j in (0, 1):  # the four positions one pooled value averages
-            value = offsets[:, None, None, :]
-            for tap in range(9 * channels):
-                c, u, v = tap // 9, i + tap % 9 // 3, j + tap % 3
-                seen = x[:, c, u : u + 2 * rows - 1 : 2, v : v + 2 * columns - 1 : 2]
-                value = value + seen[..., None] * weights[:, None, None, tap, :]
-            value = F.relu(value)
-            total = value if total is None else total + value
-    assert total is not None
-    return 0.25 * total
+    places = [(tap // 9, tap % 9 // 3, tap % 3) for tap in range(9 * channels)]
+    return [
+        [x[:, c, i + u : i + u + 2 * rows - 1 : 2, j + v : j + v + 2 * columns - 1 : 2] for c, u, v in places]
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+
+
+def affine(seen: list[Tensor], weights: Tensor, offsets: Tensor) -> Tensor:
+    """Return Σ tap · weight + offset [B, H', W', C] of 9c taps, weights [B, 9c, C] and offsets [B, C]."""
+    value = offsets[:, None, None, :]
+    for tap, pixels in enumerate(seen):
+        value = value + pixels[..., None] * weights[:, None, None, tap, :]
+    return value
 
 
 def tail(network: ConvNet, x: Tensor) -> Tensor:

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dsdistill import runtime
-from dsdistill.networks import tangent
+from dsdistill.networks import fused, tangent
 from dsdistill.networks.base import Network
+from dsdistill.networks.convnet import ConvNet
+from dsdistill.networks.fused_tangent import FusedTangent
 
 _CHUNK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of the largest map of a ConvNet
 
@@ -78,6 +80,14 @@ class Learner:
         self._fast = self._exact if precision == "fp32" else shared(precision)
         self._mean = prepared(mean)
         self._moving, self._moving_eagerly = prepared(moving), moving
+        # Measured on the CPU only; on CUDA the compiler is left to do it.
+        if (
+            self._compiled
+            and device.type == "cpu"
+            and isinstance(network, ConvNet)
+            and fused.supports(network)
+        ):
+            self._moving = runtime.first_working(FusedTangent(network), self._moving, notify)
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy with a graph to the network's own parameters.

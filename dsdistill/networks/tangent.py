@@ -47,8 +47,13 @@ def directional(
     """
     if not has_forward_mode(network):
         return _twice_backward(network, weights, tangents, images, targets)
-    moved = _through_convnet if isinstance(network, ConvNet) and network.is_standard else _through_any
-    logits, change = moved(network, weights, tangents, images)  # type: ignore[arg-type]
+    if isinstance(network, ConvNet) and network.is_standard:
+        return through_convnet(network, weights, tangents, images, None, targets)
+    return _scored(*_through_any(network, weights, tangents, images), targets)
+
+
+def _scored(logits: Tensor, change: Tensor, targets: Tensor) -> Tensor:
+    """Return how the mean cross-entropy changes with the logits [B, K]."""
     if not targets.is_floating_point():
         targets = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
     error = logits.softmax(1) * targets.sum(1, keepdim=True) - targets
@@ -103,12 +108,26 @@ def _quiet_forward_mode() -> None:
         import torch._decomp.decompositions_for_jvp  # noqa: F401
 
 
-def _through_convnet(
-    network: ConvNet, weights: Weights, tangents: Weights, x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Do the same by hand, layer by layer: x is the value and ``t`` its change."""
-    t: Tensor | None = None
-    for level, block in enumerate(network.blocks):
+def through_convnet(
+    network: ConvNet,
+    weights: Weights,
+    tangents: Weights,
+    x: Tensor,
+    t: Tensor | None,
+    targets: Tensor,
+    first: int = 0,
+) -> Tensor:
+    """Do the same by hand, layer by layer, from a block on.
+
+    Args:
+        network: of instance norm, ReLU and average pooling.
+        weights, tangents: as in `directional`.
+        x: [B, c, h, w], the input of block ``first``.
+        t: its change, or None for 0.
+        targets: as in `directional`.
+        first: number of a block.
+    """
+    for level, block in list(enumerate(network.blocks))[first:]:
         assert isinstance(block, ConvBlock)
         assert isinstance(block.norm, torch.nn.GroupNorm)
         conv, norm, padding = f"blocks.{level}.conv.", f"blocks.{level}.norm.", int(block.conv.padding[0])
@@ -140,7 +159,7 @@ def _through_convnet(
         F.linear(x, v) if (v := tangents.get("classifier.weight")) is not None else None,
         v.expand_as(logits) if (v := tangents.get("classifier.bias")) is not None else None,
     )
-    return logits, torch.zeros_like(logits) if change is None else change
+    return _scored(logits, torch.zeros_like(logits) if change is None else change, targets)
 
 
 def _column(vector: Tensor) -> Tensor:
