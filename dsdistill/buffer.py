@@ -186,7 +186,11 @@ class Buffer:
             one, other = mine.fingerprint[:8], fingerprint[:8]
             raise self._other("data set", f"{mine.dataset} ({one}…)", f"{task.name} ({other}…)")
         if mine.preprocess.kind != task.preprocess.kind:
-            hint = "; pass --zca" if mine.preprocess.kind == "zca" else "; leave out --zca"
+            hint = (
+                "; pass --set data.zca=true"
+                if mine.preprocess.kind == "zca"
+                else "; pass --set data.zca=false"
+            )
             raise self._other("preprocessing", mine.preprocess.kind, task.preprocess.kind, hint)
         if not _close(mine.preprocess.state(), task.preprocess.state()):
             kind = mine.preprocess.kind

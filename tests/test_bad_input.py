@@ -73,6 +73,12 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
         ("--method dsa --set engine.training.epoch=2", "did you mean 'engine.training.epochs'?"),
         ("--method idc --set engine.training.cutmix=1.5", "option 'engine.training.cutmix' is 1.5"),
         ("--method idc --ipc 33", "init 'mix' at IPC 33 takes 132 images a class"),
+        ("--method dsa --set init=corect", "option 'init' is 'corect': input should be 'real'"),
+        (
+            "--method dm --set init=correct",
+            "init=correct chooses images by trained networks, and this",
+        ),
+        ("--method dc --set init=representative", "set init=real, or use a method that follows experts"),
     ],
 )
 def test_gradient_methods_refuse(capsys: Captured, tmp_path: Path, words: str, said: str) -> None:

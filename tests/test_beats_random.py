@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,22 @@ ITERATIONS = {
     "idm": 30,
     "ncfm": 25,
     "ncfm-minmax": 25,
+    "mtt": 60,
+    "tesla": 60,
+    "ftd": 60,
+    "datm": 60,
+    "ast": 60,
+    "fyi-dsa": 20,
+    "fyi-mtt": 60,
 }
 
 EXCEPTIONS = {
     # It decodes tiles of 4x4 pixels here, in which most of a digit of 8x8 is lost: 60 iterations reach 74 %
     # where ten random images give 69 ± 5 %. Its loss is tested below.
     "idc",
+    # Few digits look like themselves in a mirror: forced, 120 iterations reach 72 % where random images give
+    # 67 ± 6 %. What it matches is tested against duplication by hand.
+    "fyi-dm",
 }
 
 
@@ -38,26 +49,42 @@ def test_every_recipe_beats_random_selection_or_is_a_known_exception() -> None:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return two networks trained on digits, for methods that match with a pool."""
-    file = tmp_path_factory.mktemp("pool") / "pool.h5"
-    overrides = ["compute.compile=false", THREADS]
-    dsdistill.train_experts(
-        file,
-        dataset="digits",
-        recipe="ncfm",
-        network=NETWORK,
-        count=2,
-        epochs=3,
-        device="cpu",
-        overrides=overrides,
-    )
-    return file
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path | None]:
+    """Train, once, the networks on digits that methods match with or follow."""
+    folder, told = tmp_path_factory.mktemp("experts"), ["compute.compile=false", THREADS]
+
+    def made(recipe: str, count: int, epochs: int) -> Path:
+        file = folder / f"{recipe}.h5"
+        if not file.exists():
+            dsdistill.train_experts(
+                file,
+                dataset="digits",
+                recipe=recipe,
+                count=count,
+                epochs=epochs,
+                network=NETWORK,
+                device="cpu",
+                overrides=told,
+            )
+        return file
+
+    def needed(method: str) -> Path | None:
+        if method.startswith("ncfm"):
+            return made("ncfm", count=2, epochs=3)
+        followers = {"mtt", "tesla", "ftd", "datm", "ast", "fyi-mtt"}
+        return made("mtt", count=3, epochs=12) if method in followers else None
+
+    return needed
 
 
 @pytest.mark.parametrize("method", ITERATIONS)
-def test_a_short_run_on_digits_beats_random_selection(tmp_path: Path, method: str, pool: Path) -> None:
-    file = tmp_path / "digits.h5"
+def test_a_short_run_on_digits_beats_random_selection(
+    tmp_path: Path, method: str, trained: Callable[[str], Path | None]
+) -> None:
+    file, experts = tmp_path / "digits.h5", trained(method)
+    overrides = [THREADS, *([f"engine.supply.path={experts}"] if experts else [])]
+    if method.startswith("fyi"):  # a digit's mirror image is not that digit, but here it need not be
+        overrides.append("synthetic.flip=force")
     summary = dsdistill.distill(
         file,
         dataset="digits",
@@ -66,7 +93,7 @@ def test_a_short_run_on_digits_beats_random_selection(tmp_path: Path, method: st
         network=NETWORK,
         iterations=ITERATIONS[method],
         device="cpu",
-        overrides=[THREADS, *([f"engine.supply.path={pool}"] if method.startswith("ncfm") else [])],
+        overrides=overrides,
     )
     assert summary.iterations == ITERATIONS[method]
     report = dsdistill.evaluate(file, epochs=100, repeats=4, device="cpu")

@@ -9,6 +9,11 @@ import pytest
 import torch
 
 import dsdistill
+from dsdistill import storage
+from dsdistill.data import catalog
+from dsdistill.data.config import DataConfig
+from tests.test_trajectory import written
+from tests.test_trajectory_runs import RECIPE
 
 
 @pytest.mark.gpu
@@ -80,3 +85,51 @@ def test_gradient_matching_on_the_device(tmp_path: Path, method: str, precision:
     report = dsdistill.evaluate(tmp_path / "a.h5", device="cuda", epochs=20, repeats=2, precision=precision)
     assert [row.set for row in report.rows] == ["distilled", "random"]
     assert all(10 < value <= 100 for row in report.rows for value in row.values)
+
+
+@pytest.fixture(scope="module")
+def following(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return options of a run that follows experts, whose weights walk at random."""
+    folder = tmp_path_factory.mktemp("following")
+    (folder / "method.toml").write_text(RECIPE)
+    experts = written(folder / "experts.h5", *catalog.load(DataConfig(name="digits"), "train"))
+    overrides = [f"engine.supply.path={experts}", "compute.precision=fp32", "compute.compile=false"]
+    overrides += ["engine.perturbation=1", "engine.between=equal"]
+    return {"dataset": "digits", "ipc": 2, "method": str(folder / "method.toml"), "overrides": overrides}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("init", ["real", "correct", "representative"])
+def test_the_device_changes_no_student(tmp_path: Path, following: dict[str, Any], init: str) -> None:
+    sets = []
+    for device in ("cpu", "cuda"):
+        told = following | {"options": {"init": init}, "iterations": 2, "device": device}
+        dsdistill.distill(tmp_path / f"{device}.h5", **told)
+        sets.append(storage.read(tmp_path / f"{device}.h5"))
+    one, other = sets
+    torch.testing.assert_close(one.images, other.images, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(one.soft_labels, other.soft_labels, rtol=1e-3, atol=1e-3)
+    assert one.attributes["learned_lr"] == pytest.approx(other.attributes["learned_lr"], rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_following_experts_killed_and_resumed(tmp_path: Path, following: dict[str, Any]) -> None:
+    """As above, for pixels, labels and learning rate."""
+    told = following | {"device": "cuda", "iterations": 12, "options": {"checkpoint": {"iterations": 6}}}
+    straight, output, half = (tmp_path / f"{name}.h5" for name in ("straight", "set", "half"))
+    dsdistill.distill(straight, **told)
+    dsdistill.distill(half, **told | {"iterations": 6})
+    with pytest.raises(Killed):
+        dsdistill.distill(output, **told, progress=kill)
+    steps: list[int] = []
+    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
+    assert steps == [7, 8, 9, 10, 11, 12]
+    for values in zip(*map(learned, (straight, output, half)), strict=True):
+        whole, resumed, before = values
+        assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()
+
+
+def learned(file: Path) -> tuple[torch.Tensor, ...]:
+    made = storage.read(file)
+    assert made.soft_labels is not None
+    return made.images, made.soft_labels, torch.tensor(made.attributes["learned_lr"], dtype=torch.float64)

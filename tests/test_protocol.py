@@ -46,6 +46,34 @@ def test_published_idc() -> None:
     assert not protocol.align_corners
 
 
+TRAJECTORIES: dict[str, dict[str, float | None]] = {
+    "mtt": {"batch_size": 256, "weight_decay": 5e-4, "drop_factor": 0.1, "momentum_after_drop": None},
+    "datm": {"batch_size": 128, "weight_decay": 5e-4, "drop_factor": 0.1, "momentum_after_drop": None},
+    "ast": {"batch_size": 256, "weight_decay": 1e-3, "drop_factor": 0.5, "momentum_after_drop": 0.8},
+}
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_published_protocols_of_trajectory_matching(name: str) -> None:
+    protocol = load_protocol(name)
+    assert {key: getattr(protocol, key) for key in TRAJECTORIES[name]} == TRAJECTORIES[name]
+    assert (protocol.lr, protocol.optimiser, protocol.momentum) == ("learned", "sgd", 0.9)
+    assert (protocol.epochs_run, protocol.schedule, protocol.milestones) == (1001, "restart", (502,))
+    assert (protocol.student, protocol.repeats, protocol.cutmix) == ("convnet", 5, 0)
+    assert protocol.augmentation == "color_crop_cutout_flip_scale_rotate"
+    assert (protocol.augmentation_rule, protocol.align_corners) == ("single", True)
+
+
+@pytest.mark.parametrize("schedule", ["restart", "steps"])
+def test_momentum_may_change_with_the_first_drop(schedule: str) -> None:
+    protocol = load_protocol("ast", schedule=schedule, drop_at=(0.25, 0.75), epochs=8)
+    momenta = [protocol.momentum_in(epoch) for epoch in range(protocol.epochs_run)]
+    assert momenta == [0.9 if protocol.decay(epoch) == 1 else 0.8 for epoch in range(protocol.epochs_run)]
+    assert momenta.count(0.9) == {"restart": 4, "steps": 2}[schedule]
+    kept = load_protocol("mtt", epochs=8)
+    assert {kept.momentum_in(epoch) for epoch in range(kept.epochs_run)} == {0.9}
+
+
 def test_milestones_are_those_of_integer_arithmetic() -> None:
     idc = load_protocol("idc")
     for epochs in range(1, 3001):
@@ -69,7 +97,7 @@ def test_decay_counts_the_drops_so_far(schedule: str) -> None:
 
 
 def test_protocols_ship_with_a_source() -> None:
-    assert protocol_names() == ["datadam", "dc", "dm", "dsa", "idc", "idm", "ncfm"]
+    assert {"ast", "datm", "dc", "dm", "dsa", "mtt"} <= set(protocol_names())
     assert all("arXiv" in load_protocol(name).source for name in protocol_names())
 
 
@@ -102,6 +130,7 @@ def test_own_protocol_file_and_overrides(tmp_path: Path) -> None:
         ("drop_at = [0.5, 1.5]", "drop_at.1' is 1.5"),
         ('schedule = "cosine"', "'schedule' is 'cosine'"),
         ('optimiser = "adam"', "'optimiser' is 'adam'"),
+        ("momentum_after_drop = 1.5", "'momentum_after_drop' is 1.5"),
         ("cutmix = 2.0", "'cutmix' is 2.0"),
         ("cutmix_beta = 0", "'cutmix_beta' is 0"),
         ("epochs = ", "not TOML"),

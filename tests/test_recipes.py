@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsdistill.config import RunConfig, load_recipe, resolve
-from dsdistill.engines import GradientEngine
+from dsdistill.config import AugmentationConfig, RunConfig, load_recipe, resolve, to_toml
+from dsdistill.data.config import DataConfig
+from dsdistill.engines import GradientEngine, TrajectoryEngine
 from dsdistill.errors import UserError
 from dsdistill.formation import Formation
+from dsdistill.stepping import OptimiserConfig
 from dsdistill.supply import NetworkTraining
 
 
@@ -150,6 +153,243 @@ def test_imagenet_subsets_warm_their_networks_up(method: str) -> None:
     assert told(method, "cifar10").iterations == 200000
 
 
+# Trajectory matching ----------------------------------------------------------------------------------------
+
+SUBSETS = ["imagenette", "imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk"]
+SMALL = ["svhn", "mnist", "fashion-mnist", "kmnist"]
+FAMILY = ["mtt", "tesla", "ftd", "datm", "ast"]
+MTT_LIKE = ["mtt", "tesla", "ftd"]
+ALL = 0  # images of a step
+
+# As published: T, M, starts below, images of a step, ZCA, learning rates of pixels and of β, β at first.
+PUBLISHED: dict[str, dict[tuple[str, int], tuple[int, int, int, int, bool, float, float, float]]] = {
+    "mtt": {
+        ("cifar10", 1): (50, 2, 2, ALL, True, 100, 1e-7, 0.01),
+        ("cifar10", 10): (30, 2, 20, ALL, True, 100, 1e-5, 0.001),
+        ("cifar10", 50): (30, 2, 40, ALL, False, 1000, 1e-5, 0.001),
+        ("cifar100", 1): (20, 3, 20, ALL, True, 1000, 1e-5, 0.01),
+        ("cifar100", 10): (20, 2, 20, ALL, False, 1000, 1e-5, 0.01),
+        ("cifar100", 50): (80, 2, 40, 125, True, 1000, 1e-5, 0.01),
+        ("tiny-imagenet", 1): (10, 2, 10, ALL, False, 10000, 1e-4, 0.01),
+        ("tiny-imagenet", 10): (20, 2, 40, 200, False, 10000, 1e-4, 0.01),
+        ("tiny-imagenet", 50): (20, 2, 40, 300, False, 10000, 1e-4, 0.01),
+        **{(name, 1): (20, 2, 10, ALL, False, 1000, 1e-6, 0.01) for name in SUBSETS},
+        **{(name, 10): (20, 2, 10, 20, False, 1000, 1e-6, 0.01) for name in SUBSETS},
+    },
+    "tesla": {
+        ("cifar10", 1): (50, 2, 5, ALL, False, 1000, 1e-7, 0.01),
+        ("cifar100", 50): (80, 2, 40, 125, True, 1000, 1e-5, 0.01),
+        ("imagenet", 1): (10, 3, 10, 100, False, 10000, 1e-4, 0.01),
+    },
+    "ftd": {
+        ("cifar10", 1): (50, 2, 2, ALL, True, 100, 1e-7, 0.01),
+        ("cifar10", 10): (30, 2, 20, ALL, True, 100, 1e-5, 0.001),
+        ("cifar10", 50): (30, 2, 40, ALL, True, 1000, 1e-5, 0.01),
+        ("cifar100", 1): (40, 3, 20, ALL, True, 1000, 1e-5, 0.01),
+        ("cifar100", 10): (20, 2, 40, ALL, True, 1000, 1e-5, 0.01),
+        ("cifar100", 50): (80, 2, 40, 1000, True, 1000, 1e-5, 0.01),
+        ("tiny-imagenet", 1): (30, 2, 10, ALL, False, 10000, 1e-4, 0.01),
+        ("tiny-imagenet", 10): (20, 2, 40, 500, False, 10000, 1e-4, 0.01),
+    },
+    "datm": {
+        ("cifar10", 1): (80, 2, 4, ALL, True, 100, 1e-7, 0.01),
+        ("cifar10", 10): (80, 2, 20, ALL, True, 100, 1e-5, 0.01),
+        ("cifar10", 50): (80, 2, 40, 500, True, 1000, 1e-5, 0.01),
+        ("cifar10", 500): (40, 2, 60, 1000, True, 50, 1e-5, 0.01),
+        ("cifar10", 1000): (100, 2, 60, 1000, True, 50, 1e-5, 0.01),
+        ("cifar100", 1): (40, 3, 20, ALL, True, 1000, 1e-5, 0.01),
+        ("cifar100", 10): (80, 2, 50, 1000, True, 1000, 1e-5, 0.01),
+        ("cifar100", 50): (80, 2, 70, 1000, True, 1000, 1e-5, 0.01),
+        ("cifar100", 100): (80, 2, 70, 1000, True, 50, 1e-5, 0.01),
+        ("tiny-imagenet", 1): (40, 2, 20, ALL, True, 10000, 1e-4, 0.01),
+        ("tiny-imagenet", 10): (40, 2, 50, 500, True, 100, 1e-4, 0.01),
+        ("tiny-imagenet", 50): (20, 2, 70, 1000, True, 100, 1e-4, 0.01),
+    },
+    "ast": {
+        ("cifar10", 10): (30, 2, 20, ALL, True, 100, 1e-6, 0.01),
+        ("cifar100", 1): (20, 3, 20, ALL, True, 1000, 1e-5, 0.01),
+        ("cifar100", 10): (20, 2, 30, 128, False, 1000, 1e-5, 0.01),
+        ("cifar100", 50): (80, 2, 40, 700, False, 1000, 1e-5, 0.01),
+        ("tiny-imagenet", 1): (10, 2, 10, ALL, False, 10000, 1e-4, 0.01),
+    },
+}
+ROWS = [(method, *each) for method, rows in PUBLISHED.items() for each in rows]
+
+
+def followed(*args: Any, **options: Any) -> TrajectoryEngine:
+    chosen = told(*args, **options).engine
+    assert isinstance(chosen, TrajectoryEngine)
+    return chosen
+
+
+def untyped(method: str, dataset: str, ipc: int) -> tuple[dict[str, Any], int]:
+    """Return the options of a recipe, but for the images of a step, and these."""
+    found = load_recipe(method).options(dataset, ipc)
+    return found, found["engine"].pop("batch_synthetic")
+
+
+@pytest.mark.parametrize(("method", "dataset", "ipc"), ROWS)
+def test_trajectories_as_published(method: str, dataset: str, ipc: int) -> None:
+    config = told(method, dataset, ipc)
+    engine = config.engine
+    assert isinstance(engine, TrajectoryEngine)
+    assert PUBLISHED[method][dataset, ipc] == (
+        engine.steps,
+        engine.expert_epochs,
+        engine.start.most,
+        engine.batch_synthetic,
+        config.data.zca,
+        config.optimiser.lr,
+        engine.student.learning.lr,
+        engine.student.lr,
+    )
+
+
+@pytest.mark.parametrize("method", FAMILY)
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tiny-imagenet", "imagenette", "digits", "npz:a"])
+def test_what_trajectory_methods_have_in_common(method: str, dataset: str) -> None:
+    config, engine = told(method, dataset), followed(method, dataset)
+    assert config.augmentation == AugmentationConfig(
+        operators="color_crop_cutout_flip_scale_rotate", rule="single", align_corners=True
+    )
+    assert (config.network, config.space, config.formation) == ("convnet", "network", Formation())
+    assert (config.optimiser.kind, config.optimiser.momentum) == ("sgd", 0.5)
+    assert (config.optimiser.stepping, config.optimiser.weight_decay) == ("together", 0)
+    assert engine.student.learning == OptimiserConfig(kind="sgd", lr=engine.student.learning.lr, momentum=0.5)
+    assert config.protocol == ("mtt" if method in MTT_LIKE else method)
+    iterations = 10000 if method in ("tesla", "datm") else 5000
+    assert config.iterations == (200 if dataset == "digits" else iterations)
+    assert engine.gradient == ("halved" if method == "tesla" else "exact")
+    assert engine.last == 0
+    assert engine.student.momentum == (0.9 if method == "ast" else 0)
+    assert (config.optimiser.ema > 0) == (method == "ftd")
+    assert engine.labels.learned == (engine.skip_above > 0) == (method == "datm")
+    if method != "datm":
+        assert (engine.start.least, engine.start.widen_until) == (0, 0)
+    if method != "ast":
+        assert (engine.between, engine.balance, engine.perturbation) == ("none", False, 0)
+
+
+def test_averages_of_ftd() -> None:
+    published = {
+        "cifar10": (0.9999, 0.9995, 0.999),
+        "cifar100": (0.9995, 0.9995, 0.999),
+        "tiny-imagenet": (0.999, 0.999, 0.999),  # 50 images per class are not in the table
+    }
+    for dataset, expected in published.items():
+        assert tuple(told("ftd", dataset, ipc).optimiser.ema for ipc in (1, 10, 50)) == expected
+
+
+@pytest.mark.parametrize(
+    ("dataset", "ipc", "labels", "least", "widening", "init"),
+    [
+        ("cifar10", 1, 5, 0, None, "correct"),
+        ("cifar10", 10, 2, 0, (10, 1000), "correct"),
+        ("cifar10", 50, 2, 0, (20, 2000), "correct"),
+        ("cifar10", 500, 10, 40, None, "correct"),
+        ("cifar10", 1000, 10, 40, None, "correct"),
+        ("cifar100", 1, 10, 0, (10, 1000), "correct"),
+        ("cifar100", 10, 10, 0, (30, 2000), "correct"),
+        ("cifar100", 50, 10, 20, None, "real"),
+        ("cifar100", 100, 10, 30, None, "correct"),
+        ("tiny-imagenet", 1, 10, 0, (15, 2000), "correct"),
+        ("tiny-imagenet", 10, 10, 10, None, "correct"),
+        ("tiny-imagenet", 50, 10, 40, None, "correct"),
+    ],
+)
+def test_labels_and_starts_of_datm(
+    dataset: str, ipc: int, labels: float, least: int, widening: tuple[int, int] | None, init: str
+) -> None:
+    chosen = followed("datm", dataset, ipc)
+    assert chosen.labels.optimiser == OptimiserConfig(kind="sgd", lr=labels, momentum=0.9)
+    assert chosen.start.least == least
+    assert (chosen.start.widen_from, chosen.start.widen_until) == (widening or (0, 0))
+    assert chosen.skip_above == (1.1 if (dataset, ipc) == ("cifar10", 1) else 1.0)
+    assert told("datm", dataset, ipc).init == init
+
+
+@pytest.mark.parametrize(
+    ("dataset", "ipc", "between", "perturbation", "balance", "init"),
+    [
+        ("cifar10", 10, "equal", 1, True, "real"),
+        ("cifar100", 1, "equal", 1, True, "representative"),
+        ("cifar100", 10, "equal", 1, False, "representative"),
+        ("cifar100", 50, "none", 0, False, "representative"),
+        ("tiny-imagenet", 1, "equal", 1, False, "real"),
+    ],
+)
+def test_losses_and_first_images_of_ast(
+    dataset: str, ipc: int, between: str, perturbation: float, balance: bool, init: str
+) -> None:
+    chosen = followed("ast", dataset, ipc)
+    assert (chosen.between, chosen.perturbation, chosen.balance) == (between, perturbation, balance)
+    assert told("ast", dataset, ipc).init == init
+
+
+@pytest.mark.parametrize("method", FAMILY)
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tiny-imagenet"])
+def test_trajectories_of_an_ipc_not_listed_are_the_nearest_ones(method: str, dataset: str) -> None:
+    nearest = {2: 1, 5: 1, 6: 10, 9: 10, 29: 10, 30: 50, 49: 50, 70: 50}
+    if method == "datm":
+        nearest |= {74: 50, 75: 100, 200: 100} if dataset == "cifar100" else {}
+        nearest |= {274: 50, 275: 500, 749: 500, 750: 1000, 5000: 1000} if dataset == "cifar10" else {}
+    for ipc, listed in nearest.items():
+        assert untyped(method, dataset, ipc)[0] == untyped(method, dataset, listed)[0], ipc
+
+
+@pytest.mark.parametrize("method", FAMILY)
+@pytest.mark.parametrize("dataset", [*SMALL, "folder:pets"])
+def test_other_small_sets_take_the_trajectories_of_cifar10_without_whitening(
+    method: str, dataset: str
+) -> None:
+    for ipc in (1, 10, 50):
+        known = "mtt" if (method, dataset, ipc) == ("tesla", "folder:pets", 1) else method
+        found, _ = untyped(method, dataset, ipc)
+        expected, _ = untyped(known, "cifar10", ipc)
+        assert found["engine"]["start"] == expected["engine"]["start"]
+        assert found["engine"]["steps"] == expected["engine"]["steps"]
+        assert found["engine"]["student"] == expected["engine"]["student"]
+        assert found["optimiser"] == expected["optimiser"]
+        assert not found.get("data", {}).get("zca", False)
+
+
+@pytest.mark.parametrize("method", FAMILY)
+def test_the_images_of_a_step_are_there_and_bounded(method: str) -> None:
+    sizes = {"cifar10": 10, "fashion-mnist": 10, "imagenette": 10, "digits": 10}
+    sizes |= {"cifar100": 100, "tiny-imagenet": 200, "imagenet": 1000}
+    for dataset, classes in sizes.items():
+        for ipc in (1, 2, 5, 6, 9, 10, 11, 29, 30, 49, 50, 100, 101, 150, 300, 1000):
+            _, batch = untyped(method, dataset, ipc)
+            assert batch <= ipc * classes
+            assert batch or ipc * classes <= 1000 or dataset == "digits"
+    for ipc in (1, 50, 1000):
+        assert untyped(method, "npz:a", ipc)[1] == ALL  # of how many classes is not known
+
+
+@pytest.mark.parametrize("method", FAMILY)
+def test_whitening_of_a_recipe_may_be_left_out(method: str) -> None:
+    assert told(method).data.zca
+    options = {"data": {"name": "cifar10", "root": "/data"}, "method": method, "ipc": 10}
+    assert resolve(options).data == DataConfig(name="cifar10", root=Path("/data"), zca=True)
+    assert not resolve(options, ["data.zca=false"]).data.zca
+    assert not resolve({**options, "data": {"name": "cifar10", "zca": False}}).data.zca
+    assert not resolve(options, file={"data": {"zca": False}}).data.zca
+    assert not resolve({**options, "data": {"name": "svhn"}}).data.zca
+    assert resolve({**options, "data": {"name": "svhn", "zca": True}}).data.zca
+    assert resolve(tomllib.loads(to_toml(resolve(options, ["data.zca=false"])))).data.zca is False
+
+
+def test_tesla_is_mtt_where_it_lists_nothing() -> None:
+    for dataset in ("cifar10", "cifar100", "tiny-imagenet", "imagenette", "digits"):
+        for ipc in (1, 10, 50):
+            if (dataset, ipc) == ("cifar10", 1):
+                continue
+            (ours, batch), (theirs, same) = untyped("tesla", dataset, ipc), untyped("mtt", dataset, ipc)
+            ours |= {"method": "mtt", "iterations": theirs["iterations"]}
+            ours["engine"]["gradient"] = "exact"
+            assert (ours, batch) == (theirs, same)
+
+
 # Settings proportional to the IPC ---------------------------------------------------------------------------
 
 RECIPE = """
@@ -208,6 +448,6 @@ def test_a_misspelt_option_of_per_ipc_is_an_error(tmp_path: Path) -> None:
         told(mine)
 
 
-def test_every_table_of_a_gradient_recipe_names_its_source() -> None:
-    for name in ("dc", "dsa", "idc-i", "idc"):
+def test_every_table_of_a_recipe_names_its_source() -> None:
+    for name in ("dc", "dsa", "idc-i", "idc", *FAMILY):
         assert all(table["source"] for table in load_recipe(name).settings)

@@ -216,6 +216,8 @@ def test_configs_from_tables() -> None:
         ({"eps": 0}, "'eps' is 0: input should be greater than 0"),
         ({"weight_decay": -0.1}, "'weight_decay' is -0.1"),
         ({"clamp_every": -1}, "'clamp_every' is -1"),
+        ({"ema": 1.0}, "'ema' is 1.0: input should be less than 1"),
+        ({"ema": -0.1}, "'ema' is -0.1"),
         ({"weight_decoy": 0.1}, "unknown option 'weight_decoy'; did you mean 'weight_decay'"),
     ],
 )

@@ -85,6 +85,25 @@ def test_momentum_restarts_at_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made == [(0, 0.05), (5 * per_epoch, pytest.approx(0.005))]  # epochs 0 … 4 at the full rate
 
 
+@pytest.mark.parametrize(("schedule", "before"), [("restart", 5), ("steps", 3)])
+def test_momentum_may_be_another_after_the_drop(
+    monkeypatch: pytest.MonkeyPatch, schedule: str, before: int
+) -> None:
+    momenta: list[float] = []
+
+    class Noting(torch.optim.SGD):
+        def step(self, *args: object) -> None:  # type: ignore[override]
+            momenta.append(self.param_groups[0]["momentum"])
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "SGD", Noting)
+    protocol = tiny(epochs=6, momentum_after_drop=0.8, schedule=schedule)
+    train_student(fresh(0), *training_set(), protocol, protocol.augmentation_for(False), seed=0)
+    per_epoch = len(momenta) // protocol.epochs_run
+    after = protocol.epochs_run - before
+    assert momenta == [0.9] * before * per_epoch + [0.8] * after * per_epoch
+
+
 def idc(**changes: object) -> Protocol:
     values = {"epochs": 7, "batch_size": 4, "lr": 0.05, "weight_decay": 0.01}
     return load_protocol("idc", **{**values, **changes})

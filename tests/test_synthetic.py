@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dsdistill import synthetic
 from dsdistill.data.preprocess import ZCA, Preprocess, Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distilled import DistilledDataset, DistilledSet
 from dsdistill.errors import UserError
 from dsdistill.formation import Formation, Mode, decode, mosaic
+from dsdistill.seeding import generator
 from dsdistill.synthetic import Init, Space, SyntheticSet, initialise
 
 PREPROCESS = Standardise.of((0.4,), (0.2,))
@@ -116,6 +118,102 @@ def test_ipc_must_fit(init: Init) -> None:
         start(init, 0)
     with pytest.raises(UserError, match=r"15 training images of class 'one'"):
         start(init, 16)
+
+
+# Images that trained networks choose ------------------------------------------------------------------------
+
+
+class Known:
+    """Trained networks of which every image of `clusters` gets the logits of a table [networks, 30, 2]."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.table, self.count = table, len(table)
+        self.asked: set[int] = set()
+        self._seen = PREPROCESS(clusters()[1].unit(slice(None)))
+
+    def logits(self, network: int, images: Tensor) -> Tensor:
+        self.asked.add(network)
+        rows = [int((self._seen == image).flatten(1).all(1).nonzero()) for image in images]
+        return self.table[network, rows]
+
+
+def knowing(*rows: list[int]) -> Known:
+    """Make networks that classify these images correctly, and no others."""
+    labels = clusters()[1].labels
+    table = torch.zeros(len(rows), 30, 2)
+    for network, right in enumerate(rows):
+        table[network, torch.arange(30), 1 - labels] = 1.0
+        table[network, right, labels[right]] = 2.0
+    return Known(table)
+
+
+def members(label: int) -> list[int]:
+    return torch.nonzero(clusters()[1].labels == label).flatten().tolist()
+
+
+def chosen(guide: Known, init: Init, ipc: int, seed: int = 0) -> list[set[int]]:
+    """Return which real images of each class a set starts from; none is taken twice."""
+    made = initialise(*clusters(), ipc, init, "network", seed, guide=guide)
+    images = initialise(*clusters(), ipc, init, "unit", seed, guide=guide).images.detach()
+    torch.testing.assert_close(made.images.detach(), PREPROCESS(images))
+    found = copied(images, ipc)
+    assert len(set(found)) == len(found)
+    return [set(found[:ipc]), set(found[ipc:])]
+
+
+@pytest.mark.parametrize("part", [256, 4])
+def test_correct_takes_what_a_network_knows_then_what_the_next_does(
+    part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "_CHUNK", part)
+    one, two = members(0), members(1)
+    guide = knowing(one[2:6] + two, one[4:9])
+    for seed in range(5):
+        few, many, more, most = (chosen(guide, "correct", ipc, seed) for ipc in (3, 4, 6, 12))
+        assert few[0] < set(one[2:6])
+        assert many[0] == set(one[2:6])
+        assert many[0] < more[0] < set(one[2:9])
+        assert set(one[2:9]) < most[0]
+    assert guide.asked == {0, 1}
+    picks = {tuple(sorted(chosen(guide, "correct", 2, seed)[0])) for seed in range(5)}
+    assert len(picks) > 1
+
+
+def test_correct_asks_no_more_networks_than_it_needs() -> None:
+    guide = knowing(members(0)[:5] + members(1)[:5], members(0))
+    chosen(guide, "correct", 5)
+    assert guide.asked == {0}
+
+
+def test_correct_is_random_where_all_or_none_are_known() -> None:
+    for guide in (knowing(list(range(30))), knowing([], [])):
+        for ipc in (3, 15):
+            made = initialise(*clusters(), ipc, "correct", "unit", 0, guide=guide)
+            assert torch.equal(made.images, start("real", ipc))
+
+
+def test_representative_takes_the_image_nearest_to_each_centre_of_logits() -> None:
+    _, real = clusters()
+    table = torch.full((2, 30, 2), torch.nan)  # only the first network is asked
+    group = torch.arange(30) % 3  # has nothing to do with the grey levels
+    centres = torch.tensor([[9.0, 0.0], [0.0, 9.0], [-9.0, -9.0]])
+    table[0] = centres[group] + torch.randn(30, 2, generator=generator(0, "logits"))
+    found = chosen(Known(table), "representative", 3)
+    for label in (0, 1):
+        expected = set()
+        for index in range(3):
+            rows = torch.nonzero((real.labels == label) & (group == index)).flatten()
+            distance = (table[0, rows] - table[0, rows].mean(0)).norm(dim=1)
+            expected.add(int(rows[distance.argmin()]))
+        assert found[label] == expected
+    for ipc in (1, 8, 15):
+        chosen(Known(table), "representative", ipc)
+
+
+@pytest.mark.parametrize("init", ["correct", "representative"])
+def test_networks_are_needed_to_choose_by(init: Init) -> None:
+    with pytest.raises(UserError, match=f"init={init} chooses images by trained networks, and this method"):
+        start(init)
 
 
 # Multi-formation --------------------------------------------------------------------------------------------

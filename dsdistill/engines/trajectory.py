@@ -89,6 +89,7 @@ class LabelsConfig:
 
     learned: bool = False
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=10.0, momentum=0.9))
+    """A table that gives some of its keys has the others from OptimiserConfig: a momentum of 0.5."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,8 @@ class Protocol:
         title, source: for people: what it is and where it comes from.
         student: the network judged with where none is asked for.
         lr: learning rate, or "learned": the one stored with the set.
-        optimiser: "sgd", or "adamw" with torch's betas, for which ``momentum`` means nothing.
+        optimiser: "sgd", or "adamw" with torch's betas, for which momentum means nothing.
+        momentum_after_drop: SGD's momentum from the first drop on (AST); None keeps it.
         weight_decay: of SGD added to the gradient, of AdamW decoupled from it.
         drop_at: shares of the epochs before each drop.
         augmentation: operators joined by ``_``, or "none"; one draw per batch, its scalars per image.
@@ -57,6 +58,7 @@ class Protocol:
     lr: Positive | Literal["learned"] = 0.01
     optimiser: Literal["sgd", "adamw"] = "sgd"
     momentum: Fraction = 0.9
+    momentum_after_drop: Fraction | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     epochs: Count
     schedule: Literal["restart", "steps"] = "restart"
@@ -89,6 +91,11 @@ class Protocol:
         """Return the factor on the initial learning rate in an epoch counted from 0."""
         return self.drop_factor ** sum(milestone <= epoch for milestone in self.milestones)
 
+    def momentum_in(self, epoch: int) -> float:
+        """Return SGD's momentum in an epoch counted from 0."""
+        dropped = any(milestone <= epoch for milestone in self.milestones)
+        return self.momentum_after_drop if dropped and self.momentum_after_drop is not None else self.momentum
+
     def augmentation_for(self, mirror: bool) -> Augmentation:
         """Return the augmentation of the students, without flip where a mirrored image changes its label."""
         augmentation = Augmentation.parse(
@@ -100,12 +107,14 @@ class Protocol:
         """Return the rate students start at, given the one stored with the set.
 
         Raises:
-            UserError: the protocol asks for a learned rate and the set has none.
+            UserError: the protocol asks for a learned rate and the set has none, or one that is not positive.
         """
         if self.lr != "learned":
             return self.lr
         if learned is None:
             raise UserError(f"protocol {self.name!r} takes the learned lr, but the set stores none; set lr")
+        if not learned > 0:
+            raise UserError(f"protocol {self.name!r} takes the learned lr, which is {learned:.3g}: set lr")
         return learned
 
 

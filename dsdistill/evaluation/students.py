@@ -169,12 +169,12 @@ def fit(
     images, targets, offsets = _pool(sets, classes=cohort.classes if cutmix else None)
     rate = protocol.learning_rate(lr)
     total = cohort.count * steps(protocol, count)
-    optimiser = _optimiser(cohort, protocol, rate * protocol.decay(0))
+    optimiser = _optimiser(cohort, protocol, rate, epoch=0)
     cohort.train(True)
     with fenced(seed, "student-noise", *repeats):  # for dropout, which knows only the global generator
         for epoch in range(protocol.epochs_run):
             if epoch in protocol.milestones:
-                optimiser = _lowered(optimiser, cohort, protocol, rate * protocol.decay(epoch))
+                optimiser = _lowered(optimiser, cohort, protocol, rate, epoch)
             orders = [torch.randperm(count, generator=generator(seed, "students", r, epoch)) for r in repeats]
             for batch, rows in enumerate(torch.stack(orders).split(protocol.batch_size, dim=1)):
                 index = (rows + offsets).flatten().to(images.device, non_blocking=True)
@@ -195,26 +195,32 @@ def fit(
             tick(cohort.count * (epoch + 1) * (batch + 1), total)
 
 
-def _optimiser(cohort: Cohort, protocol: Protocol, lr: float) -> Optimizer:
-    """Make an optimiser that has taken no step; element-wise, so stacking changes nothing."""
+def _optimiser(cohort: Cohort, protocol: Protocol, rate: float, epoch: int) -> Optimizer:
+    """Make an optimiser that has taken no step, for an epoch and a rate at first.
+
+    It is element-wise, so stacking changes nothing.
+    """
+    lr = rate * protocol.decay(epoch)
     # Fused takes a third of the time of the other implementations, on a CPU too.
     if protocol.optimiser == "adamw":
         return torch.optim.AdamW(cohort.parameters, lr=lr, weight_decay=protocol.weight_decay, fused=True)
     return torch.optim.SGD(
         cohort.parameters,
         lr=lr,
-        momentum=protocol.momentum,
+        momentum=protocol.momentum_in(epoch),
         weight_decay=protocol.weight_decay,
         fused=True,
     )
 
 
-def _lowered(optimiser: Optimizer, cohort: Cohort, protocol: Protocol, lr: float) -> Optimizer:
+def _lowered(optimiser: Optimizer, cohort: Cohort, protocol: Protocol, rate: float, epoch: int) -> Optimizer:
     """Return what goes on at a lower rate: a fresh optimiser, or this one with its momentum."""
     if protocol.schedule == "restart":
-        return _optimiser(cohort, protocol, lr)
+        return _optimiser(cohort, protocol, rate, epoch)
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = rate * protocol.decay(epoch)
+        if "momentum" in group:  # not of AdamW
+            group["momentum"] = protocol.momentum_in(epoch)
     return optimiser
 
 

@@ -38,13 +38,18 @@ def unrolled(
     momentum: float = 0.0,
     weight: float = 1.0,
     fixed: int = 0,
+    truncated: bool = False,
 ) -> list[Tensor]:
-    """Return θ_0 … θ_T, with a graph to images, targets and lr through all steps but the first ``fixed``."""
+    """Return θ_0 … θ_T, with a graph to images, targets and lr through all steps but the first ``fixed``.
+
+    Where it is ``truncated`` (TESLA), the weights at which a step's gradient is taken count as constant.
+    """
     path = [start.requires_grad_()]
     velocity = torch.zeros_like(start)
     for step, rows in enumerate(batches):
-        loss = weight * step_loss(network, path[-1], augment(step, images[rows]), targets[rows])
-        (gradient,) = torch.autograd.grad(loss, path[-1], create_graph=True)
+        at = path[-1].detach().requires_grad_() if truncated else path[-1]
+        loss = weight * step_loss(network, at, augment(step, images[rows]), targets[rows])
+        (gradient,) = torch.autograd.grad(loss, at, create_graph=True)
         velocity = momentum * velocity + gradient
         path.append(path[-1] - lr * velocity)
         if step < fixed:
