@@ -1,4 +1,4 @@
-"""A distilled set in the formats that other programs read: a folder of PNG files, a .pt file."""
+"""A distilled set as a folder of PNG files or as a .pt file; for DD-Ranking see `ddranking`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -41,22 +42,9 @@ def export_png(path: str | Path, folder: str | Path) -> str:
     channels = distilled.images.shape[1]
     if channels not in (1, 3):
         raise UserError(f"PNG holds 1 or 3 channels, {path} has {channels}; export it as .pt instead")
-    target = Path(folder).absolute()
-    check_folder(target)
-    if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
-        raise UserError(f"{folder} exists and is not an empty folder; choose another name")
-
     pixels = to_uint8(distilled.images)
-    part = beside(target)
-    try:
+    with new_folder(folder) as part:
         _write_folder(part, pixels, distilled.labels, distilled.classes)
-        with contextlib.suppress(FileNotFoundError):
-            target.rmdir()
-        os.rename(part, target)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {reason(error)}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     cost = _cost(distilled.images, pixels)
     if distilled.formation.is_identity:
         return cost
@@ -90,6 +78,30 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
     torch.save(content, buffer)
     check_folder(out)
     replace(out, buffer.getbuffer())
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Make a folder whole or not at all: yield a temporary neighbour, which becomes ``folder`` at the end.
+
+    Raises:
+        UserError: ``folder`` is a file or holds something, or cannot be written.
+    """
+    target = Path(folder).absolute()
+    check_folder(target)
+    if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
+        raise UserError(f"{folder} exists and is not an empty folder; choose another name")
+    part = beside(target)
+    try:
+        part.mkdir()
+        yield part
+        with contextlib.suppress(FileNotFoundError):
+            target.rmdir()
+        os.rename(part, target)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {reason(error)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequence[str]) -> None:

@@ -29,6 +29,8 @@ Progress = Callable[[str, int, int], None]
 
 Auto = Literal["auto"]
 
+DISTILLED, DISTILLED_HARD = "distilled", "distilled-hard"
+
 # Pixels that the students of one network see (epochs × images × H × W × students) before compiling pays.
 # Compiling a small network takes 20 to 60 s on two cores and saves a quarter to a third of each step.
 COMPILE_PIXELS = {"cpu": 2 * 10**8, "cuda": 10**10}
@@ -39,7 +41,7 @@ class Row:
     """Test accuracy of one network's students on one training set, in percent.
 
     Attributes:
-        set: "distilled", or the name of a baseline.
+        set: "distilled", "distilled-hard" (the same images under hard labels), or the name of a baseline.
         epochs: the protocol's, fewer for the baseline "whole".
         std: sample standard deviation over the students (n - 1 in the denominator); 0 for one student.
         values: one per student, in the order of the repeats.
@@ -75,6 +77,7 @@ def judge(
     stack: bool | Auto = "auto",
     baselines: Sequence[str] = ("random",),
     affordable: int | None = None,
+    hard_labels: bool = False,
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
     finished: Callable[[Row], None] = lambda row: None,
@@ -93,11 +96,12 @@ def judge(
         compile: "auto" where the work pays for it (``COMPILE_PIXELS``).
         baselines: see ``dsdistill.evaluation.baselines``.
         affordable: real images for the bytes of the set's file, which baselines ``@bytes`` need to know.
+        hard_labels: where the set has soft labels, also train students on its images with hard ones.
         finished: called with every row as soon as there is one.
         stack: train the students of a network together; "auto" on CUDA, for networks that allow it.
 
     Returns:
-        for each network: a row for the distilled set, then one for each baseline.
+        for each network: a row for the distilled set (two with ``hard_labels``), then one for each baseline.
 
     Raises:
         UserError: the set does not fit the task, a name is unknown, a network cannot take the images, or
@@ -115,7 +119,10 @@ def judge(
     augmentation = protocol.augmentation_for(task.mirror)
     held_out = HeldOut(test, distilled.preprocess, device)
 
-    sizes = {"distilled": len(distilled.images)} | {name: int(each.sum()) for name, each in counts.items()}
+    own = [DISTILLED, *([DISTILLED_HARD] if hard_labels and distilled.soft_labels is not None else [])]
+    sizes = dict.fromkeys(own, len(distilled.images)) | {
+        name: int(each.sum()) for name, each in counts.items()
+    }
     protocols = real_sets.protocols(protocol, sizes)
     work = {kind: protocol.repeats * steps(protocols[kind], size) for kind, size in sizes.items()}
     execution = Execution(device, precision, notify=notify)
@@ -126,7 +133,7 @@ def judge(
     if real_sets.WHOLE in counts:
         notify(_passes(len(names) * protocol.repeats, protocols, sizes))
     chosen = selector.choose(choosing, lambda done, _: progress("choosing real images", done, total))
-    sources = {"distilled": _distilled_sets(distilled)}
+    sources = {kind: _distilled_sets(distilled, hard=kind == DISTILLED_HARD) for kind in own}
     for name, each in counts.items():
         sources[name] = real_sets.training_sets(
             name, train, each, chosen.get(name), distilled.preprocess, seed
@@ -156,7 +163,7 @@ def judge(
                 lr=lr,
                 tick=tick,
             )
-            took = stored if kind == "distilled" else sizes[kind], sizes[kind]
+            took = stored if kind in own else sizes[kind], sizes[kind]
             rows.append(_row(kind, name, protocols[kind], fractions, took, time.perf_counter() - start))
             finished(rows[-1])
             before += work[kind]
@@ -209,8 +216,8 @@ def _stacked(
     return asked
 
 
-def _distilled_sets(distilled: DistilledDataset) -> Callable[[int], TrainingSet]:
-    targets = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
+def _distilled_sets(distilled: DistilledDataset, hard: bool) -> Callable[[int], TrainingSet]:
+    targets = distilled.labels if hard or distilled.soft_labels is None else distilled.soft_labels
     return lambda repeat: (distilled.images, targets)
 
 
@@ -218,7 +225,7 @@ def _passes(students: int, protocols: Mapping[str, Protocol], sizes: Mapping[str
     """Say what the whole training set costs."""
     whole, epochs = sizes[real_sets.WHOLE], protocols[real_sets.WHOLE].epochs
     passes = {kind: students * protocols[kind].epochs_run * size for kind, size in sizes.items()}
-    times = passes[real_sets.WHOLE] / passes["distilled"]
+    times = passes[real_sets.WHOLE] / passes[DISTILLED]
     by = f"{students} student{'s' if students > 1 else ''}"
     return (
         f"whole: {epochs} epochs of all {whole:,} images, by {by}, "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsdistill import files, storage
+from dsdistill.evaluation import scores
 from dsdistill.evaluation.judge import Row
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ class Report:
         rows: see ``Row``; accuracies in percent.
         file: the distilled set's file. dataset: what it was judged on.
         protocol, epochs, repeats, lr, seed, precision, device: how.
+        soft_labels: whether the rows "distilled" come from soft labels.
         cost: what the distilled set cost where its file says so: file_bytes, image_bytes, label_bytes,
             distil_seconds, distil_peak_bytes; and real_images, as many as are stored in the bytes of its
             images and labels.
+        distil_machine: where the set was made, as its file says.
         machine, date (ISO 8601, UTC), packages: where, when and with what.
     """
 
@@ -43,11 +46,17 @@ class Report:
     machine: str
     date: str
     packages: Mapping[str, str]
+    soft_labels: bool = False
     cost: Mapping[str, float] = field(default_factory=dict)
+    distil_machine: str | None = None
+
+    def scores(self) -> dict[str, Any]:
+        """Return what the rows tell of HLR, IOR, LRS and other networks: see ``scores.of_rows``."""
+        return scores.of_rows(self.rows, self.soft_labels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-able values, rows first."""
-        return dataclasses.asdict(self)
+        """Return the report as JSON-able values, rows first, ``scores`` last."""
+        return {**dataclasses.asdict(self), "scores": self.scores()}
 
     def write_json(self, path: str | Path) -> None:
         """Write the report, at once or not at all.
@@ -63,11 +72,12 @@ class Report:
         Raises:
             UserError: the file is not a distilled set or cannot be written.
         """
-        about = {key: value for key, value in self.to_dict().items() if key not in ("rows", "file", "cost")}
+        left_out = ("rows", "file", "cost", "distil_machine")  # the file knows these
+        about = {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
         storage.append_result(path, {**about, **dataclasses.asdict(row)})
 
     def table(self) -> Table:
-        """Return a table for ``rich.print``: a line per network and training set."""
+        """Return a table for ``rich.print``: a line per network and training set, costs and scores below."""
         from rich.table import Table
 
         table = Table(
@@ -99,4 +109,6 @@ class Report:
             "distil_peak_bytes": ("peak memory {:,.2f} GB", 1e9),
         }
         said = [text.format(self.cost[key] / unit) for key, (text, unit) in words.items() if key in self.cost]
-        return ", ".join(said) or None
+        if self.distil_machine:
+            said.append(f"made on {self.distil_machine}")
+        return "\n".join(filter(None, [", ".join(said), scores.told(self.scores())])) or None

@@ -36,6 +36,7 @@ def evaluate(
     compile: bool | Auto = "auto",
     stack: bool | Auto = "auto",
     baselines: str | Sequence[str] = ("random",),
+    scores: bool = False,
     json: str | Path | None = None,
     save: bool = True,
     download: bool = False,
@@ -54,6 +55,8 @@ def evaluate(
         repeats, epochs: in place of the protocol's.
         compile, stack: see ``dsdistill.evaluation.judge.judge``.
         baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none.
+        scores: measure what DD-Ranking's scores need besides the baselines random and whole: a set with soft
+            labels under hard ones. What can be computed of them is reported either way.
         json: also write the report here.
         save: also add the results to the file.
         download: fetch a missing data set.
@@ -101,7 +104,9 @@ def evaluate(
         machine=runtime.machine(where),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=runtime.packages(),
+        soft_labels=distilled.soft_labels is not None,
         cost=cost | {"real_images": float(affordable)},
+        distil_machine=str(made_on) if (made_on := distilled.attributes.get("machine")) else None,
     )
 
     def finished(row: Row) -> None:  # kept at once: an evaluation that is stopped loses what is unfinished
@@ -123,6 +128,7 @@ def evaluate(
         stack=stack,
         baselines=beside,
         affordable=affordable,
+        hard_labels=scores,
         notify=notify,
         progress=progress,
         finished=finished,
