@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def distill(
     ipc: int | None = None,
     network: str | None = None,
     iterations: int | None = None,
+    seconds: float | None = None,
     seed: int | None = None,
     device: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -92,6 +94,7 @@ def distill(
         ipc: images per class.
         network: that features are matched in, such as ``convnet3``.
         iterations: steps to take.
+        seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
         seed: of every draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         options: further ones, nested as in a config file, such as ``{"optimiser": {"lr": 0.5}}``.
@@ -118,7 +121,8 @@ def distill(
     _check_output(output, run, going_on, overwrite)
     before = configs.read_toml(run.config_file) if going_on else {}
     written = configs.merged(before, configs.read_toml(Path(config)) if config else {})
-    flags = {"method": method, "ipc": ipc, "network": network, "iterations": iterations, "seed": seed}
+    flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
+    flags |= {"seconds": seconds, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     given |= {"data": {"name": dataset}} if dataset else {}
     given |= {"compute": {"device": device}} if device else {}
@@ -146,13 +150,20 @@ def distill(
         started(Started(cfg, task, real, memory, distiller.iteration, runtime.available_memory(where)))
 
         read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
-        watch = Watch(distiller, run, cfg.checkpoint.seconds, cfg.checkpoint.iterations, read_every, facts)
+        saving = cfg.checkpoint
+        watch = Watch(distiller, run, saving.seconds, saving.iterations, read_every, facts, cfg.seconds)
         losses = []
+        kept = math.floor(watch.share * saving.snapshots + 1e-9)
         for entry in watch:
             losses.append(entry["loss"])
             progress(entry)
-    seconds = watch.seconds
-    made = assembly.distilled_set(cfg, distiller, real, seconds, watch.peak_memory)
+            due = math.floor(watch.share * saving.snapshots + 1e-9)  # which of them has been reached
+            if kept < due < saving.snapshots:
+                so_far = assembly.distilled_set(cfg, distiller, real, watch.seconds, watch.peak_memory)
+                storage.write(run.snapshot(distiller.iteration), so_far, cfg.storage)
+            kept = due
+    spent = watch.seconds
+    made = assembly.distilled_set(cfg, distiller, real, spent, watch.peak_memory)
     if not losses and _made_by(output, run):  # resumed when finished: the file may hold results by now
         error = float((storage.read(output).images - made.images).abs().max())
     else:
@@ -163,7 +174,7 @@ def distill(
         run_dir=run.path,
         images=len(made.images),
         iterations=distiller.iteration,
-        seconds=seconds,
+        seconds=spent,
         first_loss=sum(losses[:edge]) / edge if losses else float("nan"),
         last_loss=sum(losses[-edge:]) / edge if losses else float("nan"),
         peak_memory_bytes=watch.peak_memory,
@@ -287,7 +298,7 @@ def _restored(
     if state:
         device = distiller.synthetic.images.device
         distiller.load_state_dict({name: value.to(device) for name, value in state.items()})
-    run.trim_metrics(distiller.iteration)
+    run.trim(distiller.iteration)
     return facts
 
 
@@ -299,7 +310,7 @@ def _refuse_changes(
     Raises:
         UserError: naming the first option that differs.
     """
-    before = dotted(written)
+    before = dotted(configs.as_table(configs.resolve({}, (), written)))  # what it lacks had its default
     after = dotted(configs.as_table(now))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) and not key.startswith(undecided):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dsdistill import runtime
+from dsdistill import bench_cli, runtime
 from dsdistill.errors import UserError, unknown
 from dsdistill.runs import Interrupted
 
@@ -55,6 +55,12 @@ def distill(
         str | None, typer.Option(help="Network to match in, such as convnet3.", show_default="recipe")
     ] = None,
     iterations: Annotated[int | None, typer.Option(help="Steps to take.", show_default="recipe")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop after so many seconds in the loop, whatever the iterations.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")] = None,
     device: Device = None,
     root: Root = None,
@@ -65,7 +71,11 @@ def distill(
     zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
     pool: Annotated[
         Path | None,
-        typer.Option(help="Trained networks (`dsdistill experts`), for methods that match with them."),
+        typer.Option(
+            "--pool",
+            "--experts",
+            help="Trained networks (`dsdistill experts`), for methods that match with them or follow them.",
+        ),
     ] = None,
     download: Download = False,
     config: Annotated[
@@ -107,6 +117,7 @@ def distill(
             ipc=ipc,
             network=network,
             iterations=iterations,
+            seconds=seconds,
             seed=seed,
             device=device,
             options=({"data": data} if data else {})
@@ -125,7 +136,8 @@ def distill(
 
 @app.command(
     epilog="Options missing here are set with --set key=value: keep (ends, all, or epochs: [0,20,40]), lr, "
-    "momentum, weight_decay, batch_size, drop_last, drop_at, drop_factor, cutmix, augmentation.operators, "
+    "momentum, weight_decay, batch_size, drop_last, drop_at, drop_factor, drop_restarts, sharpness.rho, "
+    "sharpness.alpha, gradient_penalty, ramp_from, ramp_epochs, cutmix, augmentation.operators, "
     "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads.",
 )
 def experts(
@@ -138,7 +150,9 @@ def experts(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="ncfm (a pool), mtt (trajectories), or a TOML file.", show_default=False),
+        typer.Option(
+            help="mtt, ftd, datm, ast (trajectories), ncfm (a pool), or a TOML file.", show_default=False
+        ),
     ] = None,
     count: Annotated[
         int | None, typer.Option(help="Networks in the finished file.", show_default="recipe")
@@ -217,8 +231,22 @@ def evaluate(
     repeats: Annotated[int | None, typer.Option(help="Fresh students each.", show_default="protocol")] = None,
     epochs: Annotated[int | None, typer.Option(help="Training epochs.", show_default="protocol")] = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    baselines: Annotated[str, typer.Option(help="What to set beside it; '' for nothing.")] = "random",
+    baselines: Annotated[
+        str,
+        typer.Option(
+            help="Real images to set beside it, comma-separated: random, herding, k-center, k-means, el2n, "
+            "el2n-easy (append @bytes for as many as fit into the file's bytes), whole; '' for nothing."
+        ),
+    ] = "random",
     device: Device = None,
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores",
+            help="Also train students on a set with soft labels under hard ones, as HLR and LRS need; with "
+            "the baselines random and whole.",
+        ),
+    ] = False,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     root: Root = None,
     download: Download = False,
@@ -248,6 +276,7 @@ def evaluate(
             device=device or "auto",
             precision=precision,
             baselines=baselines,
+            scores=scores,
             json=json,
             save=save,
             download=download,
@@ -295,27 +324,55 @@ def show(
 @app.command()
 def export(
     file: File,
-    output: Annotated[Path, typer.Argument(help="A folder for PNGs, or a .pt file.", show_default=False)],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUTPUT", help="What to write, if not given by -o.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder, or a .pt file.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="png, pt or ddranking.", show_default="pt for a name with .pt, else png"),
+    ] = None,
     space: Annotated[
         str, typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).")
     ] = "network",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="For ddranking: how students are trained.", show_default="the method's own"),
+    ] = None,
 ) -> None:
-    """Write a distilled set as a folder of PNGs, or as a .pt that torch.load(weights_only=True) reads.
+    """Write a distilled set in a format that other programs read.
+
+    A folder of PNGs, a .pt that torch.load(weights_only=True) reads, or a folder of what DD-Ranking's
+    evaluators read: images.pt, labels.pt, lr.pt and ddranking.yaml.
 
     `dsdistill export digits.h5 digits-png/`
 
     `dsdistill export digits.h5 digits.pt`
-    """
-    from dsdistill import export as exports
-    from dsdistill import screen
 
+    `dsdistill export cifar10.h5 --to ddranking -o cifar10-ddranking/`
+    """
+    from dsdistill import ddranking, screen
+    from dsdistill import export as exports
+
+    where = output or target
+    if where is None or (output and target):
+        raise UserError("name one output: a folder, or a .pt file")
+    kind = to or ("pt" if where.suffix == ".pt" else "png")
+    if kind not in ("png", "pt", "ddranking"):
+        raise unknown("export format", kind, ("png", "pt", "ddranking"))
     if space not in ("network", "unit"):
         raise unknown("space", space, ("network", "unit"))
-    if output.suffix == ".pt":
-        exports.export_pt(file, output, space)  # type: ignore[arg-type]
+    if kind == "pt":
+        exports.export_pt(file, where, space)  # type: ignore[arg-type]
+    elif kind == "png":
+        screen.notify(exports.export_png(file, where))
     else:
-        screen.notify(exports.export_png(file, output))
-    screen.out.print(f"wrote {output}", highlight=False, markup=False)
+        for sentence in ddranking.export_ddranking(file, where, protocol):
+            screen.notify(sentence)
+    screen.out.print(f"wrote {where}", highlight=False, markup=False)
 
 
 @app.command()
@@ -337,6 +394,9 @@ def datasets() -> None:
     from dsdistill.data import catalog
 
     screen.print_pairs(catalog.names().items())
+
+
+bench_cli.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -376,7 +436,8 @@ def _refused(message: str, code: int = 2) -> int:
 
 
 def _stopped(stop: Interrupted, words: list[str]) -> int:
-    again = words if "--resume" in words else [*words, "--resume"]
+    goes_on = "--resume" in words or words[:1] == ["bench"]  # which always does
+    again = words if goes_on else [*words, "--resume"]
     command = shlex.join(["dsdistill", *again])
     print(f"\ndsdistill: {stop}; state saved. Continue with:\n  {command}", file=sys.stderr)
     return 128 + stop.signal

@@ -129,8 +129,8 @@ class RunConfig:
     network: str
     iterations: Annotated[int, Ge(1)]
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Stop after so many seconds in the loop, whatever ``iterations`` says; 0: iterations alone decide. The file
-    tells how many were taken, which make the same pixels again."""
+    """Stop after so many seconds in the loop, whatever ``iterations`` says; 0: iterations alone decide. The
+    file tells how many were taken: that number makes the same pixels again."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
     init: Init = "real"
     space: Space = "network"

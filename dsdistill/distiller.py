@@ -83,9 +83,10 @@ class Distiller:
 
     def __iter__(self) -> Iterator[Report]:
         while self.iteration < self.iterations:
-            yield self._step()
+            yield self.step()
 
-    def _step(self) -> Report:
+    def step(self) -> Report:
+        """Take one iteration, whether or not `iterations` have been taken."""
         self.sources.iteration = self.iteration
         if self._clamp_every and self.iteration % self._clamp_every == 0:
             self.synthetic.clamp_()

@@ -3,6 +3,7 @@
 ``config.toml``               every option the run was told, resolved
 ``metrics.jsonl``             one line per logged iteration: iteration, terms, seconds
 ``checkpoint-<n>.safetensors`` the state after n iterations; the two latest are kept
+``snapshot-<n>.h5``           the set after n iterations, where snapshots are asked for
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class RunDirectory:
         if self.path.exists() and not self.config_file.exists() and any(self.path.iterdir()):
             raise UserError(f"{self.path} is not a run directory and not empty; choose another --run-dir")
         files.check_folder(self.path)
-        for old in self.checkpoints():  # and nothing else that may lie here
+        for old in (*self.checkpoints(), *self.snapshots()):  # and nothing else that may lie here
             old.unlink()
         self.path.mkdir(exist_ok=True)
         files.replace(self.config_file, config.encode())
@@ -78,6 +79,14 @@ class RunDirectory:
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, latest first."""
         return sorted(self.path.glob("checkpoint-*.safetensors"), reverse=True)
+
+    def snapshot(self, iteration: int) -> Path:
+        """Return where the set is kept as it was after so many iterations."""
+        return self.path / f"snapshot-{iteration:09d}.h5"
+
+    def snapshots(self) -> list[Path]:
+        """Return the snapshots, earliest first."""
+        return sorted(self.path.glob("snapshot-*.h5"))
 
     def save(self, state: dict[str, Tensor], facts: dict[str, str]) -> None:
         """Write a checkpoint, then drop all but it and the one before.
@@ -113,8 +122,11 @@ class RunDirectory:
             raise UserError(f"every checkpoint in {self.path} is damaged; start anew with --overwrite")
         return None
 
-    def trim_metrics(self, iteration: int) -> None:
-        """Forget metrics logged after a checkpoint that is being resumed: they will be logged again."""
+    def trim(self, iteration: int) -> None:
+        """Forget metrics and snapshots later than a checkpoint that is being resumed: they come again."""
+        for path in self.snapshots():
+            if path > self.snapshot(iteration):
+                path.unlink()
         kept = []
         for line in self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []:
             try:
@@ -142,6 +154,7 @@ class Watch:
         every_iterations: int,
         read_every: int,
         facts: dict[str, str] | None = None,
+        budget: float = 0.0,
     ) -> None:
         """Prepare.
 
@@ -151,12 +164,14 @@ class Watch:
             every_seconds, every_iterations: checkpoint cadence; 0 iterations leaves it to the clock.
             read_every: iterations between reads of the losses; reading waits for the device.
             facts: what every checkpoint records besides; those of the checkpoint that is resumed.
+            budget: seconds after which the loop ends, whatever its iterations; 0 leaves it to them.
         """
         self._distiller = distiller
         self._run = run
         self._every_seconds = every_seconds
         self._every_iterations = every_iterations
         self._read_every = read_every
+        self._budget = budget
         self._unread: list[Report] = []
         self._facts = facts or {}
         self._earlier = float(self._facts.get("seconds", 0.0))
@@ -168,6 +183,13 @@ class Watch:
         """Seconds spent in the loop so far, resumed parts included."""
         return self._earlier + time.monotonic() - self._started
 
+    @property
+    def share(self) -> float:
+        """How much of the run is done: 1 once its seconds, or else its iterations, are spent."""
+        if self._budget:
+            return self.seconds / self._budget
+        return self._distiller.iteration / self._distiller.iterations
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield each iteration's logged entry: ``iteration``, ``loss``, the terms and ``seconds``.
 
@@ -177,9 +199,11 @@ class Watch:
         """
         saved_at = time.monotonic()
         with signals_noted() as received, self._run.metrics_file.open("a") as log:
-            for report in self._distiller:
+            finished = self.share >= 1 and self._distiller.iteration > 0
+            while not finished:
+                report = self._distiller.step()
                 self._unread.append(report)
-                finished = report.iteration == self._distiller.iterations
+                finished = self.share >= 1
                 cadence = self._every_iterations
                 due = bool(cadence and report.iteration % cadence == 0)
                 due |= time.monotonic() - saved_at >= self._every_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from dsdistill.api import Started, Summary
+    from dsdistill.bench.runner import Event
+    from dsdistill.bench.tables import Line
     from dsdistill.buffer import Buffer
     from dsdistill.experts import Starting
     from dsdistill.storage import Description
@@ -76,7 +78,7 @@ class Distillation(_Bar):
 
     def __init__(self) -> None:
         super().__init__("{task.fields[loss]}", "{task.fields[rate]}")
-        self._first = self._total = 0
+        self._first = self._total = self._budget = 0
         self._what = ""
         self._start = 0.0
 
@@ -84,13 +86,15 @@ class Distillation(_Bar):
         """Say what is about to happen, and what it is expected to need."""
         cfg, memory = run.config, run.memory
         self._first, self._total, self._start = run.iteration, cfg.iterations, time.monotonic()
+        self._budget = math.ceil(cfg.seconds)
         self._what = f"{cfg.method} {run.task.name} IPC {cfg.ipc}"
         count = run.task.num_classes * cfg.ipc
         compiled = ", compiled (the first steps take a minute)"
+        length = f"{cfg.seconds:g} seconds" if cfg.seconds else f"{cfg.iterations} iterations"
         lines = [
             f"{run.task.name}: {len(run.real)} images of {'x'.join(map(str, run.task.shape))}, "
             f"{run.task.num_classes} classes -> {count} synthetic images",
-            f"{cfg.method}, {cfg.network}, {cfg.iterations} iterations on {cfg.compute.device}, "
+            f"{cfg.method}, {cfg.network}, {length} on {cfg.compute.device}, "
             f"{cfg.compute.precision}{compiled * bool(cfg.compute.compile)}",
             f"memory estimate {_bytes(memory.total)}: real data {_bytes(memory.real)}, "
             f"graph {_bytes(memory.graph)}, passes {_bytes(memory.frozen)}, "
@@ -111,7 +115,11 @@ class Distillation(_Bar):
         done = entry["iteration"]
         rate = (done - self._first) / max(1e-9, time.monotonic() - self._start)
         shown = {"loss": f"loss {entry['loss']:.4g}", "rate": f"{rate:.2f} it/s"}
-        self._advance(self._what, done, self._total, self._first, **shown)
+        if self._budget:  # the bar counts seconds
+            spent = min(self._budget, round(entry["seconds"]))
+            self._advance(f"{self._what}, iteration {done}, seconds", spent, self._budget, 0, **shown)
+        else:
+            self._advance(self._what, done, self._total, self._first, **shown)
 
 
 class Experts(_Bar):
@@ -167,6 +175,48 @@ class Evaluation(_Bar):
     def progress(self, what: str, done: int, total: int) -> None:
         """Advance to a training step."""
         self._advance(what, done, total)
+
+
+class Suite(_Bar):
+    """Progress of `bench`, in cells."""
+
+    def __init__(self, name: str, cells: int) -> None:
+        super().__init__("{task.fields[running]}")
+        self._name, self._cells = name, cells
+        self._first: int | None = None
+
+    def happened(self, event: Event) -> None:
+        """Say what finished or failed, and show what runs."""
+        if event.result:
+            row, spent = event.result.main, _duration(event.result.seconds)
+            found = f"{event.name}: {row.mean:.2f} ± {row.std:.2f} %, distilled in {spent}"
+            err.print(found, highlight=False, markup=False)
+        elif event.failure:
+            err.print(f"{event.name} failed: {event.failure}", style="red", highlight=False, markup=False)
+        self._first = event.done if self._first is None else self._first
+        shown = f"{event.name} {event.what}" if event.name in event.running else ", ".join(event.running)
+        self._advance(self._name, event.done, self._cells, self._first, running=shown)
+
+
+def print_lines(lines: Sequence[Line]) -> None:
+    """Show accuracies, a line per method, student and IPC."""
+    from rich.table import Table
+
+    printed = any(line.published for line in lines)
+    table = Table(caption="last epoch, mean ± standard deviation over students")
+    for name in ("data, IPC", "trained on", "student", "protocol"):
+        table.add_column(name, overflow="fold")
+    for name in ("accuracy %", "students", *(["published %"] if printed else [])):
+        table.add_column(name, justify="right", no_wrap=name != "students")
+    previous = ""
+    for line in lines:
+        where = f"{line.dataset}, {line.ipc}"
+        if previous not in ("", where):
+            table.add_section()
+        row = [where, line.method, line.network, line.protocol, line.accuracy, line.over]
+        table.add_row(*row, *([str(line.published or "")] if printed else []))
+        previous = where
+    out.print(table)
 
 
 def print_summary(summary: Summary) -> None:

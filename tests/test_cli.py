@@ -26,6 +26,7 @@ def test_distill_writes_the_file_and_its_run(capsys: Captured, tmp_path: Path) -
     assert str(output) in out
     assert "10 images" in out
     assert "1/3" in err
+    assert "networks " in next(line for line in err.splitlines() if line.startswith("memory estimate"))
     run = tmp_path / "digits.run"
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [entry["iteration"] for entry in entries] == [1, 2, 3]

@@ -20,7 +20,7 @@ from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError, unknown
 from dsdistill.runtime import Notify
 
-__all__ = ["DataConfig", "load", "names"]
+__all__ = ["DataConfig", "check", "load", "names"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ _OWN = ("folder", "npz")
 def names() -> dict[str, str]:
     """Map every name a user may give to a one-line description."""
     return {f"{name}:PATH" if name in _OWN else name: entry.about for name, entry in _CATALOG.items()}
+
+
+def check(name: str) -> None:
+    """Raise a UserError, with the nearest name, unless ``name`` is that of a data set."""
+    _entry(name)
 
 
 def _entry(name: str) -> _Entry:

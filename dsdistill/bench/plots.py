@@ -1,0 +1,26 @@
+"""The charts of the report as files, for people who want one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from dsdistill import files
+from dsdistill.bench import tables
+from dsdistill.bench.cells import slug
+from dsdistill.bench.results import CellResult
+from dsdistill.report import charts, figures
+
+
+def write(folder: Path, results: Sequence[CellResult]) -> list[Path]:
+    """Write an SVG for each chart of accuracy; return the files."""
+    lines = tables.lines(results)
+    style = (resources.files("dsdistill.report") / "style.css").read_text(encoding="utf-8")
+    written = []
+    for figure in [*figures.over_time(results, lines), *figures.over_bytes(results, lines)]:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{slug(figure.name)}.svg"
+        files.replace(path, charts.standalone(figure.svg, style).encode())
+        written.append(path)
+    return written

@@ -1,0 +1,276 @@
+"""A cell's ``result.json``: written once the cell is finished, read back with every value checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from dsdistill import files, storage
+from dsdistill.bench.cells import Cell, Experts
+from dsdistill.container import attribute, opened
+from dsdistill.errors import UserError
+from dsdistill.evaluation.judge import DISTILLED, Row
+from dsdistill.validation import dotted, validated
+
+FORMAT = "dsdistill-cell"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """Accuracy at a moment of the distillation: percent, by ``students`` fresh students."""
+
+    iteration: int
+    seconds: float
+    mean: float
+    std: float
+    students: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """A finished cell.
+
+    Attributes:
+        suite, cell: the suite's name, the cell's folder below the results.
+        dataset, method, ipc, seed, network: which it is; the network that features were matched in.
+        told: what the cell was told. config: the run's resolved TOML.
+        file, sha256: the set, beside the result, and the checksum of its content.
+        iterations, seconds, peak_memory_bytes, machine, created: of the distillation.
+        evaluation: how it was judged, when and where: an evaluation's report without its rows.
+        rows: accuracies by student and training set, the distilled set's and the baselines'.
+        curve: snapshots, earliest first, then the finished set.
+        commands: that made it.
+        path: where the result was read from, or None.
+    """
+
+    suite: str
+    cell: str
+    dataset: str
+    method: str
+    ipc: int
+    seed: int
+    network: str
+    told: dict[str, Any]
+    config: str
+    file: str
+    sha256: str
+    iterations: int
+    seconds: float
+    peak_memory_bytes: int
+    machine: str
+    created: str
+    evaluation: dict[str, Any]
+    rows: list[Row]
+    curve: list[Point] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    path: Path | None = None
+
+    @property
+    def main(self) -> Row:
+        """The distilled set by the first student."""
+        return next(row for row in self.rows if row.set == DISTILLED)
+
+    @property
+    def stored_bytes(self) -> float:
+        """Compressed bytes of the set's images and labels."""
+        cost = self.evaluation.get("cost", {})
+        return float(cost.get("image_bytes", 0.0)) + float(cost.get("label_bytes", 0.0))
+
+    @property
+    def real_image_bytes(self) -> float:
+        """Compressed bytes of a real image, as the evaluation measured them; 0 where it did not."""
+        count = float(self.evaluation.get("cost", {}).get("real_images", 0.0))
+        return self.stored_bytes / count if count else 0.0
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the cell's files lie."""
+        return self.path.parent if self.path else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        table = {key: value for key, value in dataclasses.asdict(self).items() if key != "path"}
+        return {"format": FORMAT, "version": VERSION, **table}
+
+
+def write_told(job: Cell | Experts, results: Path) -> None:
+    """Write what a cell, or the training of experts, is told, before it begins.
+
+    Raises:
+        UserError: it was begun being told otherwise.
+    """
+    if (changed := change(job, results)) is not None:
+        raise UserError(
+            f"{results / job.name} was begun with other settings ({changed}): choose another folder with "
+            "-o, or remove what is there"
+        )
+    file = job.told_file(results)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(file, tomli_w.dumps(job.told()).encode())
+
+
+def change(job: Cell | Experts, results: Path) -> str | None:
+    """Say what a job was told otherwise when it was begun here; None where nothing was, or it was not."""
+    try:
+        text = job.told_file(results).read_text()
+        before, now = dotted(tomllib.loads(text)), dotted(tomllib.loads(tomli_w.dumps(job.told())))
+    except (OSError, ValueError):  # not begun, or nothing that says how
+        return None
+    if not before:
+        return None
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return f"{keys[0]} was {before.get(keys[0])!r}, now {now.get(keys[0])!r}" if keys else None
+
+
+def finish(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellResult:
+    """Join what a cell's commands left into its ``result.json``.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    folder = results / cell.name
+    set_file = folder / "set.h5"
+    about = storage.describe(set_file).attributes
+    with opened(set_file) as file:
+        digest = str(attribute(file, "sha256"))
+    verdict = _json(folder / "evaluation.json")
+    rows = verdict.pop("rows", [])
+    curve = [point for path in cell.run(results).snapshots() if (point := _point(cell, results, path))]
+    table = {
+        "suite": suite,
+        "cell": cell.name,
+        "dataset": cell.dataset,
+        "method": Path(cell.method).stem,
+        "ipc": cell.ipc,
+        "seed": cell.seed,
+        "network": cell.network,
+        "told": json.loads(json.dumps(cell.told())),
+        "config": about["config"],
+        "file": set_file.name,
+        "sha256": digest,
+        "iterations": about["iterations"],
+        "seconds": about["seconds"],
+        "peak_memory_bytes": about["peak_memory_bytes"],
+        "machine": about["machine"],
+        "created": about["created"],
+        "evaluation": verdict,
+        "rows": rows,
+        "commands": commands,
+    }
+    found = _checked(table, folder / "result.json")
+    if curve:
+        end = found.main
+        last = Point(found.iterations, found.seconds, end.mean, end.std, len(end.values))
+        found = dataclasses.replace(found, curve=[*curve, last])
+    files.replace(folder / "result.json", (json.dumps(found.to_dict(), indent=1) + "\n").encode())
+    return found
+
+
+def read(path: Path) -> CellResult:
+    """Read a ``result.json``.
+
+    Raises:
+        UserError: it is cut short, was written by something else, or holds values that cannot be.
+    """
+    table = _json(path)
+    if table.pop("format", None) != FORMAT:
+        raise UserError(f"{path} is not the result of a cell")
+    if (version := table.pop("version", None)) != VERSION:
+        raise UserError(f"{path} has version {version!r}; this dsdistill reads {VERSION}")
+    return _checked(table, path)
+
+
+def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
+    """Read every result below a folder.
+
+    Returns:
+        the results by name, and a sentence for each file that is none and each cell that is not finished.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; make results with: dsdistill bench digits -o {folder}")
+    found, problems = [], []
+    for path in sorted(folder.rglob("result.json")):
+        try:
+            found.append(read(path))
+        except UserError as error:
+            problems.append(f"left out: {str(error).replace(f'{folder}/', '')}")
+    for path in sorted(folder.rglob("cell.toml")):
+        if not (path.parent / "result.json").exists():
+            problems.append(f"not finished: {path.parent.relative_to(folder)}")
+    order = sorted(found, key=lambda each: (each.suite, each.dataset, each.ipc, each.method, each.seed))
+    return order, problems
+
+
+def done(cell: Cell, results: Path) -> CellResult | None:
+    """Return a cell's result if it is finished and whole."""
+    try:
+        return read(results / cell.name / "result.json")
+    except UserError:
+        return None
+
+
+def state(cell: Cell, results: Path) -> str:
+    """Say in a word or two how far a cell is."""
+    if change(cell, results):
+        return "begun with other settings"
+    if done(cell, results):
+        return "finished"
+    if (results / cell.name / "set.h5").exists():
+        return "distilled"
+    return "begun" if cell.run(results).config_file.exists() else "to do"
+
+
+def trained(experts: Experts, results: Path) -> bool:
+    """Whether experts are there; their file appears when the last is trained."""
+    return experts.file(results).exists()
+
+
+def verdict_done(path: Path) -> bool:
+    """Whether an evaluation is there and whole."""
+    try:
+        return bool(_json(path).get("rows"))
+    except UserError:
+        return False
+
+
+def _point(cell: Cell, results: Path, snapshot: Path) -> Point | None:
+    verdict = _json(cell.verdict(results, snapshot))
+    about = storage.describe(snapshot).attributes
+    row = verdict["rows"][0]
+    moment = int(about["iterations"]), float(about["seconds"])
+    return Point(*moment, row["mean"], row["std"], len(row["values"]))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {files.reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not whole JSON ({files.reason(error)})") from error
+    if not isinstance(table, dict):
+        raise UserError(f"{path} is not the result of a cell")
+    return table
+
+
+def _checked(table: Mapping[str, Any], path: Path) -> CellResult:
+    known = [each.name for each in dataclasses.fields(CellResult)]
+    unread = {key: value for key, value in table.items() if key in known and key != "path"}
+    made: CellResult = validated(CellResult, {**unread, "path": path}, f"{path}: key", known)
+    if not any(row.set == DISTILLED for row in made.rows) or not all(row.values for row in made.rows):
+        raise UserError(f"{path} holds no accuracy of its distilled set")
+    return made

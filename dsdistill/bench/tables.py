@@ -1,0 +1,217 @@
+"""Results as tables: lines joined over seeds, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsdistill import files
+from dsdistill.bench import published
+from dsdistill.bench.published import Published
+from dsdistill.bench.results import CellResult
+from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, Row
+
+_OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels"}
+"""Rows of the set itself, and what is added to the method's name."""
+CAPTION = (
+    "Accuracy in percent on the test set after the last epoch: mean ± sample standard deviation over all "
+    "fresh students of all seeds; no ± where there is one student."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method or baseline at one data set, IPC, student and protocol, over the seeds.
+
+    Attributes:
+        method: a recipe's name, or a baseline's.
+        baseline: whether it is real images.
+        first: whether the student is the network that features were matched in.
+        values: one per student, in percent, of all seeds.
+        images: stored, or real ones taken. bytes: of images and labels, compressed, mean over the seeds; NaN
+            where that is not known. seconds: of the distillation, likewise.
+        published: what was printed for the method, data set and IPC; only with the first student.
+        cells: the results it was made from.
+    """
+
+    suite: str
+    dataset: str
+    ipc: int
+    method: str
+    baseline: bool
+    network: str
+    first: bool
+    protocol: str
+    epochs: int
+    values: tuple[float, ...]
+    images: int
+    bytes: float
+    seconds: float
+    published: Published | None
+    cells: tuple[CellResult, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over all students."""
+        return statistics.mean(self.values)
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over all students; 0 for one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    @property
+    def accuracy(self) -> str:
+        """Mean ± deviation, as tables print it."""
+        return f"{self.mean:.2f} ± {self.std:.2f}" if len(self.values) > 1 else f"{self.mean:.2f}"
+
+    @property
+    def over(self) -> str:
+        """Students behind the mean, and seeds."""
+        seeds = len({each.seed for each in self.cells})
+        return f"{len(self.values)} ({seeds} seeds)" if seeds > 1 else str(len(self.values))
+
+
+def lines(results: Iterable[CellResult]) -> list[Line]:
+    """Join results that differ in their seed only.
+
+    Returns:
+        lines by suite, data set, IPC and student; distilled sets first, then baselines, as they came.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[CellResult, Row]]] = {}
+    for result in results:
+        for row in result.rows:
+            made = _without_seed(result) if row.set in _OWN else result.method if "@" in row.set else ""
+            key = (result.suite, result.dataset, result.ipc, row.network, row.set, made)
+            groups.setdefault((*key, row.protocol, row.epochs), []).append((result, row))
+    found = [_line(members) for members in groups.values()]
+    return sorted(
+        found,
+        key=lambda each: (each.suite, each.dataset, each.ipc, not each.first, each.network, each.baseline),
+    )
+
+
+def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
+    """Return a table in Markdown, with how it is to be read and where published values come from."""
+    drawn = lines(results)
+    head = ["data set", "IPC", "method", "student", "protocol", "epochs", "accuracy %", "students"]
+    head += ["distilled in", "kB", "published %"]
+    text = [CAPTION, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    sources: list[str] = []
+    for line in drawn:
+        mark = ""
+        if line.published:
+            source = cited(line.published)
+            sources += [source] if source not in sources else []
+            mark = f"{line.published} [{sources.index(source) + 1}]"
+        cells = [line.dataset, line.ipc, line.method, line.network, line.protocol, line.epochs, line.accuracy]
+        cells += [line.over, "" if line.baseline else duration(line.seconds), kilobytes(line.bytes), mark]
+        text.append(f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |"))
+    if sources:
+        text += ["", published.NOTE, ""]
+        text += [f"{number}. {source}" for number, source in enumerate(sources, 1)]
+    if problems:
+        text += ["", *(f"- {problem}" for problem in problems)]
+    return "\n".join([*text, ""])
+
+
+def csv_text(results: Sequence[CellResult]) -> str:
+    """Return a row for every cell, student and training set."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    head = [
+        "suite",
+        "cell",
+        "dataset",
+        "method",
+        "ipc",
+        "seed",
+        "set",
+        "network",
+        "protocol",
+        "epochs",
+        "mean",
+    ]
+    head += ["std", "students", "values", "images", "decoded", "stored_bytes", "iterations", "distil_seconds"]
+    writer.writerow([*head, "peak_memory_bytes", "file", "sha256", "machine", "date"])
+    for each in results:
+        for row in each.rows:
+            values = " ".join(f"{value:.4f}" for value in row.values)
+            about = [each.suite, each.cell, each.dataset, each.method, each.ipc, each.seed]
+            found = [row.set, row.network, row.protocol, row.epochs, f"{row.mean:.4f}", f"{row.std:.4f}"]
+            found += [len(row.values), values, row.images, row.decoded]
+            cost = [each.stored_bytes, each.iterations, f"{each.seconds:.2f}", each.peak_memory_bytes]
+            made = [f"{each.cell}/{each.file}", each.sha256, each.machine, each.evaluation.get("date", "")]
+            writer.writerow([*about, *found, *cost, *made])
+    return file.getvalue()
+
+
+def write(folder: Path, suite: str, results: Sequence[CellResult], problems: Sequence[str]) -> list[Path]:
+    """Write results.json, results.csv and table.md, each at once or not at all; return them."""
+    table = {"suite": suite, "cells": [each.to_dict() for each in results], "problems": list(problems)}
+    texts = {"results.json": json.dumps(table, indent=1) + "\n", "results.csv": csv_text(results)}
+    texts["table.md"] = markdown(results, problems)
+    for name, text in texts.items():
+        files.replace(folder / name, text.encode())
+    return [folder / name for name in texts]
+
+
+def cited(value: Published) -> str:
+    """Return where a published value was read, and what was special about it."""
+    return f"{value.source} ({value.note})" if value.note else value.source
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people; empty where they are not known."""
+    if seconds != seconds:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def kilobytes(count: float) -> str:
+    """Write bytes as kB; empty where they are not known."""
+    return "" if count != count else f"{count / 1e3:,.1f}"
+
+
+def _line(members: list[tuple[CellResult, Row]]) -> Line:
+    results = tuple(result for result, _ in members)
+    one, row = members[0]
+    baseline = row.set not in _OWN
+    of = f" of {one.method}" if "@" in row.set else ""  # as many bytes as its sets take
+    method = row.set + of if baseline else one.method + _OWN[row.set]
+    first = row.network == one.network
+    sizes = [row.images * each.real_image_bytes if baseline else each.stored_bytes for each, row in members]
+    printed = published.find(one.dataset, method, one.ipc) if first else None
+    return Line(
+        suite=one.suite,
+        dataset=one.dataset,
+        ipc=one.ipc,
+        method=method,
+        baseline=baseline,
+        network=row.network,
+        first=first,
+        protocol=row.protocol,
+        epochs=row.epochs,
+        values=tuple(value for _, each in members for value in each.values),
+        images=row.images,
+        bytes=statistics.mean(sizes) if all(sizes) else float("nan"),
+        seconds=float("nan") if baseline else statistics.mean(each.seconds for each in results),
+        published=printed,
+        cells=results,
+    )
+
+
+def _without_seed(result: CellResult) -> str:
+    """Return all that a cell was told but its seed."""
+    told = {**result.told, "distil": {**result.told.get("distil", {}), "seed": None}}
+    told["evaluate"] = {**told.get("evaluate", {}), "baselines": None}
+    return f"{result.method} {json.dumps(told, sort_keys=True, default=str)}"

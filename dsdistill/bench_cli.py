@@ -1,0 +1,112 @@
+"""The commands ``bench`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsdistill import runtime
+from dsdistill.errors import UserError
+
+
+def bench(
+    suite: Annotated[str, typer.Argument(help="A suite's name, or a TOML file.", show_default=False)] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The folder of results.", show_default="results/SUITE"),
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Cells side by side: auto or a number.")] = "auto",
+    only: Annotated[str, typer.Option(help="Cells whose names hold this; commas, * and ?.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and how far they are.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where data sets lie.", show_default="$DSDISTILL_DATA")
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
+) -> None:
+    """Run a suite: data sets × methods × IPC × seeds, each distilled, judged and collected.
+
+    Killed or stopped, the same command goes on where it was; finished cells are kept. Without a suite, those
+    that ship are listed.
+
+    `dsdistill bench digits -o results/digits`
+
+    `dsdistill bench fashion-mnist --only "dm-ipc1-*,dsa" --dry-run`
+    """
+    from dsdistill import screen
+    from dsdistill.bench import cells as planning
+    from dsdistill.bench import plots, runner, tables
+    from dsdistill.bench import results as stored
+    from dsdistill.bench.suite import load_suite, suite_names
+
+    if not suite:
+        known = [load_suite(name) for name in suite_names()]
+        screen.print_pairs((each.name, f"{each.title}. {each.about}") for each in known)
+        return
+    told = load_suite(suite)
+    cells = planning.matching(planning.plan(told), only)
+    folder = (output or Path("results") / told.name).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder for the results with -o")
+    if dry_run:
+        screen.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
+        return
+    where = planning.Where(root.expanduser().absolute() if root else None, download, device)
+    on = runtime.resolve_device(device or "auto")
+    import torch
+
+    count, threads = runner.workers_for(
+        workers,
+        sum(stored.done(cell, folder) is None for cell in cells),
+        cores=torch.get_num_threads(),
+        memory=runtime.available_memory(torch.device("cpu")),
+        timed=bool(told.seconds),
+        on_gpu=on.type == "cuda",
+    )
+    with screen.Suite(told.name, len(cells)) as show:
+        failed = runner.run(told.name, cells, folder, where, count, threads, show.happened)
+    results, problems = stored.collect(folder)
+    for problem in problems:
+        if problem.startswith("left out"):
+            screen.notify(problem)
+    written = tables.write(folder, told.name, results, problems) if results else []
+    written += plots.write(folder / "plots", results) if results else []
+    if results:
+        screen.print_lines(tables.lines(results))
+    screen.print_pairs(
+        [("results", ", ".join(str(path.relative_to(folder)) for path in written) + f" in {folder}")]
+    )
+    if failed:
+        name, why = next(iter(failed.items()))
+        raise UserError(
+            f"{len(failed)} of {len(cells)} cells failed, the first of them {name}: {why}; "
+            "the others are kept, and the same command tries again"
+        )
+    screen.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="A folder that bench filled.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Make one HTML page of results, that needs no network: tables, curves, images, and how each was made.
+
+    `dsdistill report results/digits -o report.html`
+    """
+    from dsdistill import screen
+    from dsdistill.report import page
+
+    written = page.write(results.expanduser(), output.expanduser(), screen.notify)
+    screen.out.print(f"wrote {written}", highlight=False, markup=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command()(bench)
+    app.command()(report)

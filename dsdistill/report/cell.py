@@ -1,0 +1,89 @@
+"""One cell on the page: its file, config and seed, and what was found."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from dsdistill.bench import tables
+from dsdistill.bench.results import CellResult
+from dsdistill.container import attribute, opened
+from dsdistill.errors import UserError
+from dsdistill.evaluation.judge import DISTILLED
+from dsdistill.report.figures import anchor
+
+
+def article(result: CellResult) -> str:
+    """Return all there is to say of a cell, under the id that links lead to."""
+    judged = result.evaluation
+    students = f"{judged.get('protocol')}, {judged.get('epochs')} epochs, {judged.get('repeats')} students"
+    facts = {
+        "accuracy": _accuracy(result),
+        "seed": str(result.seed),
+        "network": escape(result.network),
+        "protocol": escape(f"{students}, learning rate {judged.get('lr')}, last epoch"),
+        "distillation": escape(
+            f"{result.iterations} iterations in {tables.duration(result.seconds)}, "
+            f"peak memory {result.peak_memory_bytes / 1e9:.2f} GB"
+        ),
+        "size": escape(_size(result)),
+        "file": _code(f"{result.cell}/{result.file}") + _state(result),
+        "content SHA-256": _code(result.sha256),
+        "machine": escape(result.machine),
+        "distilled, judged": escape(f"{result.created}; {judged.get('date', '')}"),
+        "packages": escape(_packages(judged.get("packages"))),
+    }
+    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items() if value)
+    commands = "\n".join(f"$ {command}" for command in result.commands)
+    title = f"{result.method}, {result.dataset}, {result.ipc} per class, seed {result.seed}"
+    return (
+        f'<article id="{escape(anchor(result))}"><h3>{escape(title)}</h3><dl>{listed}</dl>'
+        f"{_folded('Commands', commands)}{_folded('Configuration (TOML)', result.config)}</article>\n"
+    )
+
+
+def _accuracy(result: CellResult) -> str:
+    found = [
+        f"{row.set if row.set != DISTILLED else result.method} on {row.network} {row.mean:.2f}"
+        + (f" ± {row.std:.2f}" if len(row.values) > 1 else "")
+        + f" % ({', '.join(f'{value:.2f}' for value in row.values)})"
+        for row in result.rows
+    ]
+    return "<br>".join(map(escape, found))
+
+
+def _size(result: CellResult) -> str:
+    row = result.main
+    images = f"{row.images} images" + (f", decoded into {row.decoded}" if row.decoded != row.images else "")
+    return f"{images}, {tables.kilobytes(result.stored_bytes)} kB"
+
+
+def _state(result: CellResult) -> str:
+    """Say what is wrong with a cell's file, if anything is."""
+    if result.folder is None:
+        return ""
+    try:
+        with opened(result.folder / result.file) as file:
+            same = attribute(file, "sha256") == result.sha256
+    except UserError:
+        return " (missing or damaged)"
+    return "" if same else " (another set lies there now)"
+
+
+def _packages(found: Any) -> str:
+    if isinstance(found, str):
+        found = json.loads(found)
+    return (
+        ", ".join(f"{name} {version}" for name, version in found.items()) if isinstance(found, dict) else ""
+    )
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"
+
+
+def _folded(title: str, text: str) -> str:
+    return (
+        f"<details><summary>{title}</summary><pre><code>{escape(text)}</code></pre></details>" if text else ""
+    )

@@ -1,0 +1,132 @@
+"""Which charts results make: accuracy against seconds and bytes, and losses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsdistill.bench.results import CellResult
+from dsdistill.bench.tables import Line
+from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, a name for its file, and what to say below it."""
+
+    name: str
+    title: str
+    svg: str
+    caption: str = ""
+
+
+def colours(results: Sequence[CellResult], lines: Sequence[Line] = ()) -> dict[str, int]:
+    """Give every method a colour, the same in all charts; baselines come after the methods."""
+    methods = dict.fromkeys(sorted({each.method for each in results}))
+    real = dict.fromkeys(line.method for line in lines if line.baseline)
+    return {name: number for number, name in enumerate([*methods, *real])}
+
+
+def anchor(result: CellResult) -> str:
+    """Return the id of a cell on the page."""
+    return "cell-" + "".join(
+        letter if letter.isalnum() or letter in "-_." else "-" for letter in _key(result)
+    )
+
+
+def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figure]:
+    """Draw accuracy against seconds of distillation, a chart per suite, data set and IPC."""
+    colour = colours(results, lines)
+    figures = []
+    for suite, dataset, ipc in dict.fromkeys((each.suite, each.dataset, each.ipc) for each in results):
+        cells = [each for each in results if (each.suite, each.dataset, each.ipc) == (suite, dataset, ipc)]
+        series = [Series(each.method, _curve(each), colour[each.method]) for each in cells]
+        rules = [
+            Rule(line.method, line.mean, f"{line.method}: {line.accuracy} %, protocol {line.protocol}")
+            for line in lines
+            if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)
+            and line.baseline
+            and line.first
+            and line.method in ("random", "whole")
+        ]
+        title = f"{dataset}, {ipc} per class"
+        svg = plot(
+            series, "seconds of distillation", "accuracy %", rules, f"{title}: accuracy against seconds"
+        )
+        figures.append(Figure(f"seconds-{suite}-{dataset}-ipc{ipc}", title, svg))
+    return [figure for figure in figures if figure.svg]
+
+
+def over_bytes(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figure]:
+    """Draw accuracy against stored bytes, a chart per suite and data set; by the network distilled with."""
+    colour = colours(results, lines)
+    figures = []
+    for suite, dataset in dict.fromkeys((each.suite, each.dataset) for each in results):
+        here = [line for line in lines if (line.suite, line.dataset, line.first) == (suite, dataset, True)]
+        kinds = dict.fromkeys((line.method, line.protocol) for line in here if line.method != "whole")
+        protocols: dict[str, list[str]] = {}
+        for method, protocol in kinds:
+            protocols.setdefault(method, []).append(protocol)
+        series = []
+        for method, protocol in kinds:
+            chosen = [line for line in here if (line.method, line.protocol) == (method, protocol)]
+            several, lap = len(protocols[method]) > 1, protocols[method].index(protocol)
+            name = f"{method} ({protocol})" if several else method
+            series.append(Series(name, tuple(map(_stored, chosen)), colour[method] + COLOURS * lap))
+        svg = plot(series, "kB of images and labels", "accuracy %", (), f"{dataset}: accuracy against bytes")
+        figures.append(Figure(f"bytes-{suite}-{dataset}", dataset, svg))
+    return [figure for figure in figures if figure.svg]
+
+
+def losses(results: Sequence[CellResult]) -> list[Figure]:
+    """Draw the loss of every cell whose run is still beside its result."""
+    colour = colours(results)
+    figures = []
+    for each in results:
+        curve = thinned(read_losses(each.folder / "set.run" / "metrics.jsonl")) if each.folder else []
+        title, caption = f"{each.dataset}, {each.ipc} per class", f"{each.method}, seed {each.seed}"
+        if svg := spark(curve, colour[each.method], f"loss of {caption} on {title}"):
+            figures.append(Figure(anchor(each), title, svg, caption))
+    return figures
+
+
+def read_losses(path: Path) -> list[tuple[float, float]]:
+    """Read (iteration, loss) from a run's log, as far as it is whole; nothing where there is none."""
+    found: list[tuple[float, float]] = []
+    try:
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            found.append((float(entry["iteration"]), float(entry["loss"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a kill may have cut the last line
+    return found
+
+
+def _curve(result: CellResult) -> tuple[Mark, ...]:
+    main, link = result.main, f"#{anchor(result)}"
+    name = f"{result.method}, seed {result.seed}"
+    marks = [
+        Mark(
+            point.seconds,
+            point.mean,
+            point.std,
+            f"{name}: {point.mean:.2f} ± {point.std:.2f} % after {point.iteration} iterations, "
+            f"{point.seconds:.3g} s ({point.students} students)",
+            link,
+        )
+        for point in result.curve
+    ]
+    said = f"{name}: {main.mean:.2f} ± {main.std:.2f} % after {result.seconds:.3g} s"
+    return tuple(marks) or (Mark(result.seconds, main.mean, main.std, said, link),)
+
+
+def _stored(line: Line) -> Mark:
+    link = "" if line.baseline else f"#{anchor(line.cells[0])}"
+    said = f"{line.method}, {line.ipc} per class: {line.accuracy} % in {line.bytes / 1e3:,.1f} kB"
+    return Mark(line.bytes / 1e3, line.mean, line.std, said, link)
+
+
+def _key(result: CellResult) -> str:
+    return f"{result.suite}-{result.cell}"

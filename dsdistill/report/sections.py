@@ -1,0 +1,175 @@
+"""The parts of the page between its head and its cells, as HTML; empty where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from dsdistill import storage
+from dsdistill.bench import published, tables
+from dsdistill.bench.results import CellResult
+from dsdistill.bench.tables import Line
+from dsdistill.errors import UserError
+from dsdistill.report import pictures
+from dsdistill.report.figures import Figure, anchor
+
+
+def accuracies(lines: Sequence[Line]) -> str:
+    """Return a table per data set, and where published values come from."""
+    sources = list(dict.fromkeys(tables.cited(line.published) for line in lines if line.published))
+    text = ""
+    for suite, dataset in dict.fromkeys((line.suite, line.dataset) for line in lines):
+        here = [line for line in lines if (line.suite, line.dataset) == (suite, dataset) and line.first]
+        text += _table(dataset, here, sources)
+    if sources:
+        listed = "".join(
+            f'<li id="source-{number}">{escape(text)}</li>' for number, text in enumerate(sources, 1)
+        )
+        text += f"<p><small>{escape(published.NOTE)}</small></p><ol><small>{listed}</small></ol>"
+    return text
+
+
+def _table(dataset: str, lines: Sequence[Line], sources: Sequence[str]) -> str:
+    printed = any(line.published for line in lines)
+    head = [("method", False), ("accuracy %", True), ("students", True)]
+    head += [("published %", True)] if printed else []
+    head += [("distilled in", True), ("kB", True), ("cells", False), ("protocol", False), ("epochs", True)]
+    head += [("student", False)]
+    columns = "".join(_heading(name, number) for name, number in head)
+    groups = ""
+    for ipc in dict.fromkeys(line.ipc for line in lines):
+        group = sorted(
+            (line for line in lines if line.ipc == ipc), key=lambda line: (line.baseline, -line.mean)
+        )
+        best = max((line.mean for line in group if not line.baseline), default=None)
+        title = f'<tr><th scope="rowgroup" colspan="{len(head)}">{ipc} per class</th></tr>'
+        rows = "".join(
+            _row(line, sources, printed, line.mean == best and not line.baseline) for line in group
+        )
+        groups += f'<tbody class="group">{title}{rows}</tbody>'
+    note = f"{dataset}. {tables.CAPTION} Grey: real images, for comparison."
+    table = f"<table><thead><tr>{columns}</tr></thead>{groups}</table>"
+    return _scrolling(f"results on {dataset}", note, table)
+
+
+def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
+    links = ", ".join(f'<a href="#{anchor(each)}">seed {each.seed}</a>' for each in line.cells[:5])
+    links += f" and {len(line.cells) - 5} more" if len(line.cells) > 5 else ""
+    cells = [_number(line.accuracy, "best" if best else ""), _number(line.over)]
+    if printed:
+        mark = ""
+        if line.published:
+            at = sources.index(tables.cited(line.published)) + 1
+            mark = f'{escape(str(line.published))} <a href="#source-{at}">[{at}]</a>'
+        cells.append(f'<td class="number">{mark}</td>')
+    cells.append(_number("" if line.baseline else tables.duration(line.seconds)))
+    cells += [_number(tables.kilobytes(line.bytes)), f"<td>{links}</td>", f"<td>{escape(line.protocol)}</td>"]
+    cells += [_number(str(line.epochs)), f"<td>{escape(line.network)}</td>"]
+    kind = ' class="baseline"' if line.baseline else ""
+    return f'<tr{kind}><th scope="row">{escape(line.method)}</th>{"".join(cells)}</tr>'
+
+
+def networks(lines: Sequence[Line]) -> str:
+    """Return a heat map per data set and IPC: methods down, students across."""
+    text = ""
+    for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in lines):
+        here = [line for line in lines if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
+        students = list(dict.fromkeys(line.network for line in sorted(here, key=lambda line: not line.first)))
+        if len(students) < 2:
+            continue
+        low, high = min(line.mean for line in here), max(line.mean for line in here)
+        head = "".join(_heading(name, True) for name in students)
+        rows = ""
+        for kind in dict.fromkeys((line.baseline, line.method, line.protocol) for line in here):
+            at = {line.network: line for line in here if (line.baseline, line.method, line.protocol) == kind}
+            values = "".join(_heat(at.get(name), low, high) for name in students)
+            style = ' class="baseline"' if kind[0] else ""
+            name = f'<th scope="row">{escape(kind[1])} <small>protocol {escape(kind[2])}</small></th>'
+            rows += f"<tr{style}>{name}{values}</tr>"
+        title = f"{dataset}, {ipc} per class"
+        note = f"{title}. Accuracy in percent by student, each method under its protocol."
+        head = f'<thead><tr><th scope="col">method</th>{head}</tr></thead>'
+        text += _scrolling(f"students on {title}", note, f"<table>{head}<tbody>{rows}</tbody></table>")
+    return text
+
+
+def _heat(line: Line | None, low: float, high: float) -> str:
+    if line is None:
+        return '<td class="number"></td>'
+    share = (line.mean - low) / (high - low) if high > low else 0.0
+    return f'<td class="heat" style="--h:{share:.2f}" title="{escape(line.accuracy)}">{line.mean:.1f}</td>'
+
+
+def images(results: Sequence[CellResult]) -> str:
+    """Return the images of every method, data set and IPC, by its first seed whose set can be read."""
+    groups: dict[str, dict[str, str]] = {}
+    for each in results:
+        group = groups.setdefault(f"{each.dataset}, {each.ipc} per class", {})
+        kind = f"{each.suite} {each.method}"
+        if kind in group or each.folder is None:
+            continue
+        try:
+            distilled = storage.read(each.folder / each.file)
+        except UserError:
+            continue  # the cell says so
+        about, cut = f"{each.method}, seed {each.seed}", pictures.left_out(distilled)
+        said = f'<a href="#{anchor(each)}">{escape(about)}</a>' + (f"; {cut}" if cut else "")
+        alt = f"distilled images of {each.dataset} by {each.method}"
+        picture = f'<img src="{pictures.data_uri(distilled)}" alt="{escape(alt)}">'
+        group[kind] = f"<figure>{picture}<figcaption>{said}</figcaption></figure>"
+    drawn = {title: "".join(group.values()) for title, group in groups.items() if group}
+    if not drawn:
+        return ""
+    note = "A column per class. Pixels as stored, clipped to black and white; a multi-formation shows tiles."
+    return f'<p class="quiet">{note}</p>{_grouped(drawn, "grids")}'
+
+
+def charts(drawn: Sequence[Figure], note: str) -> str:
+    """Return charts side by side, and how they are to be read."""
+    if not drawn:
+        return ""
+    each = "".join(f"<figure><h3>{escape(one.title)}</h3>{one.svg}</figure>" for one in drawn)
+    return f'<p class="quiet">{note}</p><div class="charts">{each}</div>'
+
+
+def losses(drawn: Sequence[Figure]) -> str:
+    """Return small curves side by side."""
+    groups: dict[str, str] = {}
+    for one in drawn:
+        said = f'<a href="#{one.name}">{escape(one.caption)}</a>'
+        figure = f"<figure>{one.svg}<figcaption>{said}</figcaption></figure>"
+        groups[one.title] = groups.get(one.title, "") + figure
+    if not groups:
+        return ""
+    note = (
+        "The matching loss over iterations, with its first and last value; losses of different methods have "
+        "no common scale."
+    )
+    return f'<p class="quiet">{note}</p>{_grouped(groups, "sparks")}'
+
+
+def sentences(listed: Sequence[str]) -> str:
+    """Return a list; empty where there is nothing to list."""
+    return f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in listed)}</ul>" if listed else ""
+
+
+def _grouped(groups: Mapping[str, str], kind: str) -> str:
+    """Return figures under headings."""
+    return "".join(
+        f'<h3>{escape(title)}</h3><div class="{kind}">{inside}</div>' for title, inside in groups.items()
+    )
+
+
+def _scrolling(name: str, note: str, table: str) -> str:
+    """Put a table in a region of its own, that scrolls on a phone; what there is to say of it stays above."""
+    region = f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0">{table}</div>'
+    return f'<p class="about">{escape(note)}</p>{region}'
+
+
+def _heading(name: str, number: bool) -> str:
+    kind = ' class="number"' if number else ""
+    return f'<th scope="col"{kind}>{escape(name)}</th>'
+
+
+def _number(text: str, kind: str = "") -> str:
+    return f'<td class="{f"number {kind}".strip()}">{escape(text)}</td>'
