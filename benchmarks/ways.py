@@ -384,7 +384,8 @@ def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
             config="",
         )
         weights, nothing = layout.pack(network.state_dict())
-        walk = [(weights + 0.01 * epoch * torch.randn(len(weights)), nothing) for epoch in range(4)]
+        noise = torch.randn(4, len(weights), generator=generator(0, "walk"))
+        walk = [(weights + 0.01 * epoch * noise[epoch], nothing) for epoch in range(4)]
         training = Training(0.0, 0.0, 0.0, "", "")
         buffer_writer.write(path, facts, iter([(training, iter(walk))]), 1)
         engine = {"steps": steps, "gradient": gradient, "expert_epochs": 2, "start": {"most": 2}}
@@ -402,8 +403,10 @@ def plain_trajectory(ipc: int, steps: int) -> Callable[[], Any]:
     optimiser = torch.optim.SGD([synthetic.images], 100.0, 0.5)
     rate = torch.optim.SGD([lr], 1e-5, 0.5)
 
+    turns = itertools.count()
+
     def augment(step: int, images: torch.Tensor) -> torch.Tensor:
-        stream = generator(0, "student-augment", step)
+        stream = generator(0, "student-augment", next(turns) // steps, step)
         draw = sources.augmentation.draw(len(images), sources.task.size, stream, shared_operator=True)
         return sources.augmentation(images, draw)
 

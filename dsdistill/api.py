@@ -134,7 +134,7 @@ def distill(
     if going_on:
         _refuse_changes(before, told, run, undecided=("compute.",))  # before data are looked for
     task, real = catalog.load(told.data, "train", notify)
-    with runtime.threads(told.compute.threads):
+    with runtime.threads(told.compute.threads), runtime.full_float32():
         cfg = assembly.resolved(told, task, real, where)
         if going_on:
             _refuse_changes(before, cfg, run)
@@ -245,7 +245,7 @@ def train_experts(
     where = runtime.resolve_device(told.compute.device)
     check_network(told.network)
     task, real = catalog.load(told.data, "train", notify)
-    with runtime.threads(told.compute.threads):
+    with runtime.threads(told.compute.threads), runtime.full_float32():
         cfg = expert_config.resolved(told, task, real, where)
         return make(
             output,

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +19,14 @@ from dsdistill.distilled import DistilledSet
 from dsdistill.distiller import Distiller
 from dsdistill.engines.base import Engine
 from dsdistill.errors import UserError
-from dsdistill.network_pool import Pool
+from dsdistill.network_pool import Pool, PoolConfig
 from dsdistill.networks.base import Network
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
 from dsdistill.supply import Supply
 from dsdistill.synthetic import initialise
-from dsdistill.trajectories import Trajectories
+from dsdistill.trajectories import Trajectories, TrajectoriesConfig
 
 
 def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> RunConfig:
@@ -33,7 +34,10 @@ def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.dev
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
     decided = config.compute.decided(device, pixels, config.seconds)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    return dataclasses.replace(config, compute=decided, data=seen)
+    engine: Any = config.engine
+    if isinstance(supply := getattr(engine, "supply", None), (PoolConfig, TrajectoriesConfig)):
+        engine = dataclasses.replace(engine, supply=supply.resolved())
+    return dataclasses.replace(config, engine=engine, compute=decided, data=seen)
 
 
 def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None:
@@ -107,6 +111,10 @@ def build(
         real = real.to(device)  # not before: the set begins on the CPU
     precision = runtime.resolve_precision(compute.precision, device)
     engine.prepare(synthetic, supply)
+    if config.labels == "teacher" and synthetic.label_logits is not None:
+        raise UserError(
+            "labels are learned here, or a teacher's: set engine.labels.learned=false, or labels=hard"
+        )
     synthetic.to(device)
     _check_stepping(config, engine, supply.network)
     told = runtime.once(notify)  # several functions are compiled, and one notice says it for all

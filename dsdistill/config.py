@@ -171,12 +171,22 @@ class Recipe:
     base: str = ""
     """Another recipe, whose options come first."""
 
-    def options(self, dataset: str, ipc: int) -> dict[str, Any]:
+    def options(self, dataset: str, ipc: int, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds.
 
-        A table gives options as they are under ``set``, and under ``per_ipc`` those proportional to the IPC.
+        Those of ``base`` come before them all. A table gives options as they are under ``set``, and under
+        ``per_ipc`` those proportional to the IPC.
+
+        Args:
+            heirs: bases that lead here from another recipe.
+
+        Raises:
+            UserError: a table is wrong, or bases lead in a ring.
         """
-        found = load_recipe(self.base).options(dataset, ipc) if self.base else {}
+        if self.base in heirs:
+            raise UserError(f"recipe {self.name!r} begins from {self.base!r}, which begins from it; drop one")
+        base = load_recipe(self.base) if self.base else None
+        found = base.options(dataset, ipc, (*heirs, self.base)) if base else {}
         found = merged(found, {"method": self.name, "protocol": self.protocol})
         found = merged(found, self.defaults)
         for table in self.settings:
@@ -223,7 +233,10 @@ def load_recipe(name: str) -> Recipe:
         UserError: there is no such recipe, or the file is not one.
     """
     if name.endswith(".toml"):
-        table, name = read_toml(Path(name)), Path(name).stem
+        path = Path(name)
+        table, name = read_toml(path), path.stem
+        if str(table.get("base", "")).endswith(".toml"):  # beside the recipe, wherever it is read from
+            table["base"] = str(path.parent / table["base"])
     elif name in recipe_names():
         table = tomllib.loads((resources.files("dsdistill") / "recipes" / f"{name}.toml").read_text())
     else:

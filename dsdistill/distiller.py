@@ -91,17 +91,22 @@ class Distiller:
         if self._clamp_every and self.iteration % self._clamp_every == 0:
             self.synthetic.clamp_()
         totals: dict[str, Tensor] = {}
+        stepped = True
         for turn in range(self.engine.turns):
             self.sources.turn = turn
-            self._take(totals)
+            stepped &= self._take(totals)
         self.sources.advance(self.synthetic)
-        if self._plateau.patience and self._plateau.saw(float(torch.stack(list(totals.values())).sum())):
+        if (
+            stepped
+            and self._plateau.patience
+            and self._plateau.saw(float(torch.stack(list(totals.values())).sum()))
+        ):
             self._stepper.set_lr(self._plateau.lr)
         self.iteration += 1
         return Report(self.iteration, totals)
 
-    def _take(self, totals: dict[str, Tensor]) -> None:
-        """Take one step of all that is learned, and add its terms to ``totals``."""
+    def _take(self, totals: dict[str, Tensor]) -> bool:
+        """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""
         steppers = [self._stepper, *self._others.values()]
         for stepper in steppers:
             stepper.zero_grad()
@@ -112,12 +117,13 @@ class Distiller:
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0) + value.detach()
             if self.engine.discards(terms):
-                return
+                return False
             torch.stack(list(terms.values())).sum().backward()
         for stepper in steppers:
             stepper.step()
         if self._ema:
             self.synthetic.update_average(self._ema)
+        return True
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""

@@ -21,14 +21,14 @@ class Estimate:
     real: int
     """The training images, as bytes, and one prepared batch of them."""
     synthetic: int
-    """The learned images with gradient and momentum."""
+    """All that is learned, with gradient and momentum."""
     graph: int
     """Activations kept for gradients."""
     frozen: int
     """Maps alive in one pass over real images."""
 
     networks: int
-    """Weights of every network that is held, with the momentum of those in training."""
+    """Weights of every network held, with momentum where it is trained, and of a student's steps."""
 
     @property
     def total(self) -> int:
@@ -48,13 +48,15 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     engine, chunk, size = distiller.engine, sources.learner.chunk, 2 if half else 4
     held = engine.held(synthetic.matched_per_class, distiller.classes_at_once, chunk, size)
     passed = engine.together(real.counts) if network.couples_samples else sources.embedder.chunk
-    pixels = synthetic.images.numel() * synthetic.images.element_size()
+    parameters = sum(each.nbytes for each in network.parameters())
+    learned = sum(each.nbytes for each in synthetic.parameters())
+    averages = sum(each.nbytes for each in synthetic.buffers() if each.is_floating_point())
     return Estimate(
         real=real.images.numel() + 2 * sources.part_bytes,
-        synthetic=3 * pixels,
+        synthetic=3 * learned + averages,
         graph=held * kept,
-        frozen=passed * 3 * largest * size,
-        networks=sources.supply.held_bytes(distiller.iterations),
+        frozen=passed * 3 * largest * size if engine.wanted else 0,
+        networks=sources.supply.held_bytes(distiller.iterations) + engine.kept_weights * parameters,
     )
 
 

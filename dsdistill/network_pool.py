@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -28,6 +29,16 @@ class PoolConfig:
     """The buffer's file."""
     networks: Annotated[int, Ge(0)] = 0
     """How many of its networks to use; 0 takes all."""
+
+    def resolved(self) -> PoolConfig:
+        """Say how many "all" are: more may be added to the file before a run is resumed or replayed.
+
+        Raises:
+            UserError: the file is no buffer.
+        """
+        if self.networks or not self.path:
+            return self
+        return dataclasses.replace(self, networks=Buffer.open(self.path).count)
 
     @property
     def trained(self) -> int:

@@ -138,6 +138,20 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep a GPU's convolutions from rounding float32 to TF32 inside this context, as torch does by default.
+
+    Second-order gradients and trajectories need the digits; where speed counts bf16 is asked for.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def quiet_allocator() -> bool:
     """Ask glibc to keep freed memory instead of returning it to the kernel; True where that was done.
 

@@ -1,12 +1,12 @@
-"""A student's few steps on synthetic images, and the gradient of where they lead, in constant memory.
+"""A student's few steps on synthetic images, and the gradient of where they lead, with the graph of one step.
 
 With x_i, y_i the images and targets of step i, A_i its augmentation, β the learning rate and μ the momentum:
 
     g_i = ∇_θ ℓ(A_i(x_i), y_i; θ_i),    b_i = μ b_{i-1} + g_i,    θ_{i+1} = θ_i - β b_i,    i = 0 … T-1.
 
-Unrolling keeps the graph of all T steps, and a graph of each gradient. It need not: of a loss of the θ_i only
-the weights are kept, and the steps are walked back one by one, each recomputed. With λ_i the loss's gradient
-to θ_i, by way of all later steps too, and κ_T = 0:
+Unrolling in one graph keeps the maps of all T steps, and a graph of each gradient. It need not: only T + 1
+vectors of weights are kept, and the steps are gone back one by one, each recomputed. With λ_i the gradient of
+the loss to θ_i, by way of all later steps too, and κ_T = 0:
 
     κ_i = λ_{i+1} + μ κ_{i+1},    s_i = κ_iᵀ g_i,    λ_i = ∂L/∂θ_i - β ∂s_i/∂θ_i + λ_{i+1}
     dL/dx_i = -β ∂s_i/∂x_i,    dL/dy_i = -β ∂s_i/∂y_i,    dL/dβ = -Σ_i s_i
@@ -29,7 +29,7 @@ from dsdistill.networks.learner import Learner
 
 
 @dataclass(frozen=True)
-class Slopes:
+class Gradients:
     """The gradient of a loss of a student's weights to what it learned from.
 
     Attributes:
@@ -66,7 +66,7 @@ class Student:
     augment: Callable[[int, Tensor], Tensor]
     weight: float = 1.0
 
-    def walk(self, weights: Tensor, lr: Tensor, momentum: float = 0.0) -> list[Tensor]:
+    def unroll(self, weights: Tensor, lr: Tensor, momentum: float = 0.0) -> list[Tensor]:
         """Take all steps from weights [P] -> θ_0 … θ_T, without a graph."""
         names = [name for name, _, _ in self.layout.parameters]
         lr, path = lr.detach(), [weights]
@@ -82,22 +82,22 @@ class Student:
             path.append(path[-1] - lr * velocity)
         return path
 
-    def walk_back(
+    def adjoint(
         self,
         path: Sequence[Tensor],
-        pulls: Mapping[int, Tensor],
+        cotangents: Mapping[int, Tensor],
         lr: Tensor,
         momentum: float = 0.0,
         *,
         truncated: bool = False,
         last: int = 0,
-    ) -> Slopes:
+    ) -> Gradients:
         """Return the gradient of a loss of ``path``.
 
         Args:
-            path: θ_0 … θ_T, from `walk`.
-            pulls: ∂L/∂θ_i [P] by i, for i > 0, of every θ_i that the loss reads itself.
-            lr, momentum: as in `walk`.
+            path: θ_0 … θ_T, from `unroll`.
+            cotangents: ∂L/∂θ_i [P] by i, for i > 0, of every θ_i that the loss reads itself.
+            lr, momentum: as in `unroll`.
             truncated: TESLA's approximation.
             last: go back over so many steps and take the weights before them as fixed; 0 goes all the way.
         """
@@ -110,8 +110,8 @@ class Student:
         total = torch.zeros_like(lr)
         first = steps - last if last else 0
         for step in reversed(range(first, steps)):
-            if step + 1 in pulls:
-                pull = pull + pulls[step + 1]
+            if step + 1 in cotangents:
+                pull = pull + cotangents[step + 1]
             kappa = pull + momentum * kappa
             onward = step > first and not truncated
             value, to_images, to_labels, to_weights = self._step_back(step, path[step], kappa, onward)
@@ -124,28 +124,40 @@ class Student:
             total = total - value
         if first and momentum:  # the velocity of the steps taken as fixed, which β goes on to multiply
             total = total - momentum * (kappa @ (path[first - 1] - path[first])) / lr
-        return Slopes(images, labels, total)
+        return Gradients(images, labels, total)
 
     def _step_back(
         self, step: int, weights: Tensor, direction: Tensor, onward: bool
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return s = directionᵀ g of a step and its gradients to images, labels and, ``onward``, weights."""
+        """Return s = directionᵀ g of a step and its gradients to images, labels and, ``onward``, weights.
+
+        s is a sum over images, so that a few of them are gone through at a time.
+        """
         rows = self.batches[step]
         images = self.images[rows].requires_grad_()
         augmented = self.augment(step, images)
-        seen = augmented.detach().requires_grad_()
         labels = self.targets[rows]
         labels = labels.requires_grad_() if labels.is_floating_point() else labels
         targets = self._targets(labels, len(augmented))
-        soft = targets.detach().requires_grad_() if targets.is_floating_point() else targets
         at = weights.detach().requires_grad_(onward)
         tangents = self.layout.views(direction)
-        change = self.learner.change(seen, soft, self.layout.views(at), tangents)
-        inputs = [seen, *([soft] if soft.is_floating_point() else []), *([at] if onward else [])]
-        found = [self.weight * each for each in torch.autograd.grad(change, inputs)]
-        (to_images,) = torch.autograd.grad(augmented, images, found[0])
-        to_labels = torch.autograd.grad(targets, labels, found[1])[0] if soft.is_floating_point() else None
-        return self.weight * change.detach(), to_images, to_labels, found[-1] if onward else None
+        value, to_weights = torch.zeros_like(direction[0]), torch.zeros_like(weights) if onward else None
+        to_seen, to_targets = [], []
+        size = self.learner.part(len(augmented))
+        for seen, part in zip(augmented.detach().split(size), targets.detach().split(size), strict=True):
+            seen.requires_grad_()
+            soft = [part.requires_grad_()] if part.is_floating_point() else []
+            share = self.weight * len(seen) / len(augmented)
+            change = self.learner.change(seen, part, self.layout.views(at), tangents)
+            value = value + share * change.detach()
+            found = torch.autograd.grad(change, [seen, *soft, *([at] if onward else [])])
+            to_seen.append(share * found[0])
+            to_targets += [share * found[1]] if soft else []
+            if to_weights is not None:
+                to_weights.add_(found[-1], alpha=share)
+        (to_images,) = torch.autograd.grad(augmented, images, torch.cat(to_seen))
+        to_labels = torch.autograd.grad(targets, labels, torch.cat(to_targets))[0] if to_targets else None
+        return value, to_images, to_labels, to_weights
 
     @staticmethod
     def _targets(labels: Tensor, count: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -30,6 +31,16 @@ class TrajectoriesConfig:
     experts: Annotated[int, Ge(0)] = 0
     """How many of its experts to follow; 0 takes all."""
 
+    def resolved(self) -> TrajectoriesConfig:
+        """Say how many "all" are: more may be added to the file before a run is resumed or replayed.
+
+        Raises:
+            UserError: the file is no buffer.
+        """
+        if self.experts or not self.path:
+            return self
+        return dataclasses.replace(self, experts=Buffer.open(self.path).count)
+
 
 class Trajectories(Fresh):
     """Experts that a student starts beside and is to arrive beside.
@@ -51,8 +62,8 @@ class Trajectories(Fresh):
         """
         if not told.path:
             raise UserError(
-                "this method follows expert trajectories: train some with dsdistill experts --recipe mtt "
-                "-o experts.h5 and pass --experts experts.h5"
+                "this method follows expert trajectories: train some with dsdistill experts --recipe mtt (or "
+                "the method's own recipe) -o experts.h5 and pass --experts experts.h5"
             )
         super().__init__(name, task, device)
         self.buffer = Buffer.open(told.path)
@@ -81,11 +92,11 @@ class Trajectories(Fresh):
         Raises:
             UserError: naming the first that is missing.
         """
-        missing = sorted(set(epochs) - set(self.buffer.epochs))
-        if missing:
-            held = self.buffer.epochs
+        held = self.buffer.epochs
+        missing = next((epoch for epoch in epochs if epoch not in held), None)
+        if missing is not None:
             raise UserError(
-                f"{self.buffer.path} does not hold epoch {missing[0]} of its experts (it holds {len(held)} "
+                f"{self.buffer.path} does not hold epoch {missing} of its experts (it holds {len(held)} "
                 f"epochs, the last being {held[-1]}): {hint}"
             )
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dsdistill
-from dsdistill import storage
+from dsdistill import runtime, storage
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.synthetic import Space, SyntheticSet
@@ -104,3 +104,15 @@ def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, m
             notify=said.append,
         )
         assert said == expected
+
+
+def test_float32_is_float32_inside_and_what_it_was_outside() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for setting in (True, False):
+            torch.backends.cudnn.allow_tf32 = setting
+            with runtime.full_float32():
+                assert not torch.backends.cudnn.allow_tf32
+            assert torch.backends.cudnn.allow_tf32 is setting
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -12,7 +12,7 @@ from torch import Tensor
 import dsdistill
 from dsdistill import config
 from dsdistill.distiller import Distiller
-from dsdistill.engines import AttentionEngine, DistributionEngine, Engine, GradientEngine
+from dsdistill.engines import AttentionEngine, DistributionEngine, Engine, GradientEngine, TrajectoryEngine
 from dsdistill.engines.discrepancies import Characteristic, Kernels
 from dsdistill.errors import UserError
 from dsdistill.stepping import OptimiserConfig
@@ -20,6 +20,8 @@ from dsdistill.synthetic import SyntheticSet
 from tests.conftest import THREADS
 from tests.test_distribution import loop, toy
 from tests.test_student import Case, augment, noise
+from tests.test_trajectory import buffers
+from tests.test_trajectory import loop as trajectory_loop
 
 ENGINES: dict[str, tuple[Engine, str]] = {
     "dm": (DistributionEngine(batch_real=6), "convnet2-w4"),
@@ -79,8 +81,8 @@ def test_the_gradient_of_a_student_stays_exact(soft: bool) -> None:
     ours = type(student)(
         student.learner, student.layout, student.images, student.targets, case.batches, doubled
     )
-    path = ours.walk(case.start, case.lr, 0.5)
-    slopes = ours.walk_back(path, {4: 2 * (path[4] - case.goal)}, case.lr, 0.5)
+    path = ours.unroll(case.start, case.lr, 0.5)
+    slopes = ours.adjoint(path, {4: 2 * (path[4] - case.goal)}, case.lr, 0.5)
 
     images, targets, count = case.images, case.targets, len(case.images)
     case.images = torch.cat([images, images.flip(-1)])
@@ -92,6 +94,19 @@ def test_the_gradient_of_a_student_stays_exact(soft: bool) -> None:
     for mine, theirs in zip(found, torch.autograd.grad(loss, learned), strict=True):
         assert float(theirs.abs().max()) > 0
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(0, 3), (4, 2), (1, 1)])
+def test_a_student_takes_half_as_many_images(tmp_path: Path, batch: int, expected: int) -> None:
+    made = trajectory_loop(buffers(tmp_path), steps=4, batch_synthetic=batch)
+    engine = made.engine
+    assert isinstance(engine, TrajectoryEngine)
+    synthetic = made.synthetic
+    synthetic.flip = True
+    images = synthetic.images.detach()
+    student = engine._student(synthetic, images, synthetic.labels, 1.0, made.sources)
+    assert [len(rows) for rows in student.batches] == [expected] * 4
+    assert len(student.augment(0, images[:expected])) == 2 * expected
 
 
 def test_a_network_in_training_sees_both_too() -> None:
@@ -139,14 +154,13 @@ def test_digits_are_refused_unless_forced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "base"), [("fyi-dm", "dm"), ("fyi-dsa", "dsa"), ("fyi-mtt", "mtt")])
 def test_recipes_are_those_of_the_host(name: str, base: str) -> None:
     ours, host = (
-        config.as_table(
-            config.resolve({"method": each, "data": {"name": "cifar10"}, "ipc": 10}, [f"iterations={9}"])
-        )
+        config.as_table(config.resolve({"method": each, "data": {"name": "cifar10"}, "ipc": 10}))
         for each in (name, base)
     )
     differing = {key for key in ours if ours[key] != host[key]}
     allowed = {"method", "protocol", "augmentation", "synthetic"}
-    assert differing == (allowed | {"engine"} if base == "mtt" else allowed)
+    assert differing == (allowed | {"engine", "iterations"} if base == "mtt" else allowed)
     assert ours["augmentation"] == host["augmentation"] | {"rule": "fyi", "align_corners": True}
     if base == "mtt":
         assert ours["engine"] == host["engine"] | {"gradient": "truncated"}
+        assert ours["iterations"] == 10000

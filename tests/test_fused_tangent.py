@@ -18,8 +18,8 @@ from dsdistill.seeding import fenced, generator
 
 @pytest.fixture(autouse=True)
 def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compiled is plain tensor code: it is tested as such, and compiled once below."""
-    monkeypatch.setattr(fused_tangent, "_compiled", lambda function, **_: function)
+    """What is compiled is plain tensor code: it is tested as such, and compiled by the last test."""
+    monkeypatch.setattr(fused_tangent, "_compiled", lambda function, *_: function)
 
 
 def network(channels: int, size: int, name: str = "convnet3-w6") -> ConvNet:
@@ -113,3 +113,23 @@ def test_a_batch_larger_than_a_part() -> None:
         for way in (FusedTangent(net), lambda *given: directional(net, *given))
     )
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look
+def test_compiled_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    net = cast(ConvNet, network(1, 8, "convnet2-w6").float())
+    weights = {name: value.clone().requires_grad_() for name, value in net.named_parameters()}
+    tangents = {name: noise(*value.shape, stream=name).float() for name, value in weights.items()}
+    images, targets = noise(3, 1, 8, 8).float().requires_grad_(), torch.arange(3)
+    said: list[str] = []
+    ways = (FusedTangent(net, said.append), lambda *given: directional(net, *given))
+    found, expected = (way(weights, tangents, images, targets) for way in ways)
+    torch.testing.assert_close(found, expected)
+    inputs = [images, *weights.values()]
+    ours, theirs = (
+        torch.autograd.grad(each, inputs, allow_unused=True, materialize_grads=True)
+        for each in (found, expected)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert not said  # nothing fell back to eager code

@@ -77,14 +77,14 @@ def check(case: Case, momentum: float = 0.0, between: int = 0, last: int = 0) ->
     learned = [case.images, case.lr, *([case.targets] if case.targets.requires_grad else [])]
     gradients = torch.autograd.grad(loss, learned)
 
-    path = case.student.walk(case.start, case.lr, momentum)
+    path = case.student.unroll(case.start, case.lr, momentum)
     for found, theirs in zip(path, expected, strict=True):
         torch.testing.assert_close(found, theirs.detach(), rtol=1e-10, atol=1e-12)
-    pulls = {
+    cotangents = {
         step: 2 * weight * (path[step] - goal) / (case.start - goal).square().sum()
         for step, (weight, goal) in goals.items()
     }
-    slopes = case.student.walk_back(path, pulls, case.lr, momentum, last=last)
+    slopes = case.student.adjoint(path, cotangents, case.lr, momentum, last=last)
     ours = [slopes.images, slopes.lr, *([slopes.labels] if slopes.labels is not None else [])]
     assert len(ours) == len(gradients)
     for found, theirs in zip(ours, gradients, strict=True):
@@ -126,10 +126,10 @@ def test_small_passes_change_nothing() -> None:
 def test_truncated_is_the_formula_of_tesla() -> None:
     """Cui et al. 2023, eq. 8: (2/Δ) ∂/∂x_i [(β (θ* - θ_0) + β² G)ᵀ g_i] with every θ_i held constant."""
     case = Case(4, False)
-    path = case.student.walk(case.start, case.lr)
+    path = case.student.unroll(case.start, case.lr)
     delta = (case.start - case.goal).square().sum()
-    pulls = {4: 2 * (path[4] - case.goal) / delta}
-    found = case.student.walk_back(path, pulls, case.lr, truncated=True)
+    cotangents = {4: 2 * (path[4] - case.goal) / delta}
+    found = case.student.adjoint(path, cotangents, case.lr, truncated=True)
 
     lr, expected, total = case.lr.detach(), torch.zeros_like(found.images), torch.zeros_like(case.start)
     gradients = []
@@ -143,14 +143,14 @@ def test_truncated_is_the_formula_of_tesla() -> None:
         expected += 2 / delta * torch.autograd.grad(held @ gradient, case.images)[0]
     torch.testing.assert_close(found.images, expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found.lr, -2 / delta * (path[4] - case.goal) @ total)
-    exact = case.student.walk_back(path, pulls, case.lr)
+    exact = case.student.adjoint(path, cotangents, case.lr)
     assert not torch.allclose(exact.images, found.images, rtol=1e-3)
 
 
 def test_what_a_student_learns_from_gets_no_graph() -> None:
     case = Case(2, True)
-    path = case.student.walk(case.start, case.lr)
+    path = case.student.unroll(case.start, case.lr)
     assert not any(weights.requires_grad for weights in path)
-    slopes = case.student.walk_back(path, {2: torch.ones_like(case.start)}, case.lr)
+    slopes = case.student.adjoint(path, {2: torch.ones_like(case.start)}, case.lr)
     assert slopes.labels is not None
     assert not any(each.requires_grad for each in (slopes.images, slopes.labels, slopes.lr))

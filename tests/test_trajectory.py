@@ -261,13 +261,13 @@ Asked = list[tuple[int, int]]
 @pytest.fixture
 def walks(monkeypatch: pytest.MonkeyPatch) -> Walks:
     """Return every student that has walked, with its path."""
-    seen, walk = Walks(), Student.walk
+    seen, walk = Walks(), Student.unroll
 
     def spy(student: Student, *told: Any) -> list[Tensor]:
         seen.append((student, walk(student, *told)))
         return seen[-1][1]
 
-    monkeypatch.setattr(Student, "walk", spy)
+    monkeypatch.setattr(Student, "unroll", spy)
     return seen
 
 

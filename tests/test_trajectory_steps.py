@@ -152,7 +152,23 @@ def test_a_resumed_loop_continues_bit_identically(experts: Path, stop: int) -> N
 def test_a_learning_rate_that_is_not_positive_is_named(experts: Path) -> None:
     distiller = loop(experts)
     assert distiller.synthetic.student_lr is not None
-    for value, word in ((-0.25, "-0.25"), (0.0, "0"), (float("nan"), "nan")):
+    for value, word in ((-0.25, "-0.25"), (0.0, "0")):
         distiller.synthetic.student_lr.data.fill_(value)
         with pytest.raises(UserError, match=f"has become {word} at iteration 0: start anew with a lower"):
             next(iter(distiller))
+
+
+def test_a_discarded_loss_does_not_wear_out_patience(experts: Path) -> None:
+    made = loop(experts, skip_above=1e-9, optimiser=OptimiserConfig(lr=0.1, patience=1))
+    rates = []
+    for _ in made:
+        rates.append(made._plateau.lr)
+    assert rates == [0.1] * 6
+
+
+@pytest.mark.parametrize("key", ["ema=0.9", "patience=3", "clamp_every=2"])
+def test_what_is_for_pixels_only_is_refused_elsewhere(key: str) -> None:
+    name, _, value = key.partition("=")
+    told = OptimiserConfig(**{name: float(value) if name == "ema" else int(value)})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"engine.student.learning.{name} means something for pixels only"):
+        StudentConfig(learning=told)

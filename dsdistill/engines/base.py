@@ -24,7 +24,7 @@ class Engine(ABC):
     """A matching objective and the hyper-parameters it reads.
 
     An engine keeps no state and knows no device, file, rank or clock: what it learns lives in the
-    `SyntheticSet`, what it draws comes from `Sources`, and the loop does the stepping.
+    `SyntheticSet`, what it draws comes from `Sources` or its seed, and the loop does the stepping.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
@@ -47,8 +47,17 @@ class Engine(ABC):
         """
 
     def discards(self, terms: Mapping[str, Tensor]) -> bool:
-        """Whether to leave everything as it is for once, going by the terms of a loss."""
+        """Whether to leave everything as it is for once, going by the terms of a loss of all classes.
+
+        Only an engine that is never separable may say so: where classes are taken in turns, by chunks or by
+        the optimiser, something has moved by then.
+        """
         return False
+
+    @property
+    def kept_weights(self) -> int:
+        """Copies of a network's parameters that an iteration keeps besides its supply's, for estimates."""
+        return 0
 
     @property
     def wanted(self) -> int:
@@ -95,5 +104,6 @@ class Engine(ABC):
     def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
         """Return the weighted terms whose sum is minimised, for the classes ``sources.classes``.
 
-        Every value is a scalar with a graph to whatever ``synthetic`` learns; nothing is read to the host.
+        Every value is a scalar with a graph to whatever ``synthetic`` learns. Where an iteration is short,
+        nothing is read to the host.
         """

@@ -7,12 +7,13 @@ weights θ*_s of an expert after s epochs of real data, a student takes T steps 
 
 FTD (Du et al., CVPR 2023) follows flatter experts and keeps an average of the pixels; DATM (Guo et al., ICLR
 2024) widens the range of s and learns labels; AST (Shen et al. 2023) lets the student have momentum, matches
-epochs between and perturbs the start. The gradient is exact, in the memory of one step: see
+epochs between and perturbs the start. The gradient is exact, with the graph of one step in memory: see
 `dsdistill.student`. TESLA's (Cui et al., ICML 2023) approximation is an option.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,11 +53,12 @@ class StartConfig:
     """Iterations in which it grows from there, by equal steps; 0 begins with the whole range."""
 
     def __post_init__(self) -> None:
-        lowest = self.widen_from if self.widen_until else self.most
-        if not self.least < min(lowest, self.most):
+        bounds = {"most": self.most} | ({"widen_from": self.widen_from} if self.widen_until else {})
+        lowest = min(bounds, key=bounds.__getitem__)
+        if not self.least < bounds[lowest]:
             raise UserError(
                 f"no epoch to start from: engine.start.least = {self.least} has to lie below "
-                f"engine.start.{'widen_from' if self.widen_until else 'most'} = {min(lowest, self.most)}"
+                f"engine.start.{lowest} = {bounds[lowest]}"
             )
 
     def below(self, iteration: int) -> int:
@@ -80,6 +82,9 @@ class StudentConfig:
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Differentiated through (AST: 0.9)."""
 
+    def __post_init__(self) -> None:
+        _plain(self.learning, "engine.student.learning")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsConfig:
@@ -90,6 +95,18 @@ class LabelsConfig:
     learned: bool = False
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=10.0, momentum=0.9))
     """A table that gives some of its keys has the others from OptimiserConfig: a momentum of 0.5."""
+
+    def __post_init__(self) -> None:
+        _plain(self.optimiser, "engine.labels.optimiser")
+
+
+def _plain(optimiser: OptimiserConfig, name: str) -> None:
+    """Refuse what only pixels have."""
+    for key in ("stepping", "clamp_every", "ema", "patience"):
+        if getattr(optimiser, key) != getattr(OptimiserConfig(), key):
+            raise UserError(
+                f"{name}.{key} means something for pixels only: leave it out, or set optimiser.{key}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +153,13 @@ class TrajectoryEngine(Engine):
         return self.steps * self._batch(per_class * len(counts)) * (3 + 8)
 
     def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
-        """Count the dual pass of one step."""
-        return 2 * 4 * self._batch(per_class * classes)
+        """Count the images of a step that a dual pass holds at once."""
+        return 2 * 4 * min(chunk, self._batch(per_class * classes))
+
+    @property
+    def kept_weights(self) -> int:
+        """Count θ_0 … θ_T, and what the way back adds up."""
+        return self.steps + 1 + 4
 
     def together(self, counts: Tensor) -> int:
         """Return 0: no real image passes."""
@@ -150,21 +172,19 @@ class TrajectoryEngine(Engine):
             UserError: the file is no buffer, or lacks epochs that are asked for.
         """
         supply = Trajectories(name, task, device, self.supply)
-        first, last = self.start.least, self.start.most - 1
-        wanted = set(range(first, last + 1)) | set(
-            range(first + self.expert_epochs, last + self.expert_epochs + 1)
-        )
+        least, most, ahead = self.start.least, self.start.most, self.expert_epochs
+        wanted = itertools.chain(range(least, most), range(least + ahead, most + ahead))
         if self.between != "none":
-            wanted = set(range(first, last + self.expert_epochs + 1))
-            if self.steps < self.expert_epochs:
+            wanted = itertools.chain(range(least, most + ahead))
+            if self.steps < ahead:
                 raise UserError(
-                    f"{self.steps} steps cannot meet the epochs between {self.expert_epochs}: set "
-                    "engine.steps to as many at least, or engine.between=none"
+                    f"{self.steps} steps cannot meet the epochs between {ahead}: set engine.steps to as many "
+                    "at least, or engine.between=none"
                 )
         supply.require(
             wanted,
-            f"a start below engine.start.most = {self.start.most} is followed for engine.expert_epochs = "
-            f"{self.expert_epochs}: lower one of them, or train experts for {max(wanted)} epochs, all kept",
+            f"a start below engine.start.most = {most} is followed for engine.expert_epochs = {ahead}: lower "
+            f"one of them, or train experts for {most + ahead - 1} epochs, all kept",
         )
         return supply
 
@@ -200,7 +220,7 @@ class TrajectoryEngine(Engine):
         supply, lr = sources.supply, synthetic.student_lr
         assert isinstance(supply, Trajectories)
         assert lr is not None
-        if not lr.item() > 0:
+        if lr.item() <= 0:
             raise UserError(
                 f"the student's learning rate, which is learned, has become {lr.item():.3g} at iteration "
                 f"{sources.iteration}: start anew with a lower engine.student.learning.lr and --overwrite"
@@ -211,18 +231,18 @@ class TrajectoryEngine(Engine):
         start = self._perturbed(supply.weights(expert, epoch, images), sources)
         targets = _targets(synthetic)
         student = self._student(synthetic, images.detach(), targets.detach(), self._weight(epoch), sources)
-        path = student.walk(start, lr, self.student.momentum)
-        loss, pulls = torch.zeros_like(lr).detach(), {}
+        path = student.unroll(start, lr, self.student.momentum)
+        loss, cotangents = torch.zeros_like(lr).detach(), {}
         for step, (weight, further) in self._goals().items():
             goal = supply.weights(expert, epoch + further, images)
             weight_of = weight / (start - goal).square().sum()
             gap = path[step] - goal
             loss = loss + weight_of * gap.square().sum()
-            pulls[step] = 2 * weight_of * gap
+            cotangents[step] = 2 * weight_of * gap
         if self.discards({"trajectory": loss}):
             return {"trajectory": loss}
-        slopes = student.walk_back(
-            path, pulls, lr, self.student.momentum, truncated=self.gradient != "exact", last=self.last
+        slopes = student.adjoint(
+            path, cotangents, lr, self.student.momentum, truncated=self.gradient != "exact", last=self.last
         )
         to_images = 0.5 * slopes.images if self.gradient == "halved" else slopes.images
         pairs = [(images, to_images), (lr, slopes.lr)]
@@ -308,12 +328,20 @@ def _targets(synthetic: SyntheticSet) -> Tensor:
 def _averaged_logits(synthetic: SyntheticSet, supply: Trajectories) -> Tensor:
     """Average the experts' last logits of each stored image over those that classify it correctly [N, K].
 
-    Where none does, over all of them: DATM's code would divide by 0.
+    Where none does, over all of them: DATM's code would divide by 0. Of an image that is decoded into several
+    every one counts.
     """
-    preprocess = synthetic.preprocess
-    images = synthetic.images.detach()
-    seen = images if synthetic.space == "network" else preprocess.to(images.device, images.dtype)(images)
-    logits = torch.stack([supply.logits(expert, seen) for expert in range(supply.count)])  # [E, N, K]
-    right = (logits.argmax(2) == synthetic.labels.cpu()).to(logits)
-    weights = torch.where(right.sum(0) > 0, right, torch.ones_like(right))[..., None]
-    return (weights * logits).sum(0) / weights.sum(0)
+    classes = torch.arange(len(synthetic.labels) // synthetic.ipc)
+    with torch.no_grad():
+        seen = synthetic.of(classes)  # [K, decoded, C, H, W]
+    origins = synthetic.formation.origins(synthetic.ipc)
+    rows = (classes[:, None] * synthetic.ipc + origins).flatten()  # the stored image of each
+    labels = synthetic.labels.cpu()[rows]
+    right, whole = (torch.zeros(len(synthetic.labels), len(classes) + 1) for _ in range(2))
+    for expert in range(supply.count):
+        logits = supply.logits(expert, seen.flatten(0, 1))
+        counted = torch.cat([logits, torch.ones(len(logits), 1)], 1)  # the last column counts
+        whole.index_add_(0, rows, counted)
+        right.index_add_(0, rows, counted * (logits.argmax(1) == labels)[:, None])
+    chosen = torch.where(right[:, -1:] > 0, right, whole)
+    return chosen[:, :-1] / chosen[:, -1:]

@@ -114,25 +114,26 @@ def evaluate(
         if save:
             report.append_to(file, row)
 
-    judge(
-        distilled,
-        task,
-        train,
-        test,
-        chosen,
-        students,
-        seed=seed,
-        device=where,
-        precision=exact,
-        compile=compile,
-        stack=stack,
-        baselines=beside,
-        affordable=affordable,
-        hard_labels=scores,
-        notify=notify,
-        progress=progress,
-        finished=finished,
-    )
+    with runtime.full_float32():
+        judge(
+            distilled,
+            task,
+            train,
+            test,
+            chosen,
+            students,
+            seed=seed,
+            device=where,
+            precision=exact,
+            compile=compile,
+            stack=stack,
+            baselines=beside,
+            affordable=affordable,
+            hard_labels=scores,
+            notify=notify,
+            progress=progress,
+            finished=finished,
+        )
     if json is not None:
         report.write_json(json)
     return report

@@ -15,14 +15,16 @@ loop over patches. Backward computes the mask again and stores no more than what
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsdistill import runtime
 from dsdistill.networks import fused
+from dsdistill.networks.base import even
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock
 from dsdistill.networks.tangent import Weights, through_convnet
@@ -35,25 +37,33 @@ _INLINE: dict[str, Any] = dict.fromkeys(
 )
 
 
-_compiled = functools.partial(torch.compile, dynamic=False)
+def _compiled(
+    function: Callable[..., Any], notify: runtime.Notify, options: dict[str, Any] | None = None
+) -> Callable[..., Any]:
+    return runtime.first_working(torch.compile(function, dynamic=False, options=options), function, notify)
 
 
 class FusedTangent:
     """`tangent.directional` for one network that `fused.supports`, compiled."""
 
-    def __init__(self, network: ConvNet) -> None:
-        """Prepare; compiling itself happens at the first call."""
+    def __init__(self, network: ConvNet, notify: runtime.Notify = print) -> None:
+        """Prepare; compiling itself happens at the first call, and at the first backward pass.
+
+        Args:
+            network: one that `fused.supports`.
+            notify: receives a sentence where a compilation fails, and the eager code takes its place.
+        """
         block = network.blocks[0]
         assert isinstance(block, ConvBlock)
         assert isinstance(block.norm, nn.GroupNorm)
         self._padding = (int(block.conv.padding[0]),) * 4
         self._eps = block.norm.eps
-        self._head = _Head()
+        self._head = _Head(notify)
 
         def rest(weights: Weights, tangents: Weights, x: Tensor, t: Tensor, targets: Tensor) -> Tensor:
             return through_convnet(network, weights, tangents, x, t, targets, first=1)
 
-        self._rest = _compiled(rest)
+        self._rest = _compiled(rest, notify)
 
     def __call__(self, weights: Weights, tangents: Weights, images: Tensor, targets: Tensor) -> Tensor:
         """Return what `tangent.directional` returns, differentiable to the same."""
@@ -89,19 +99,19 @@ def coefficients(
         change = (v - normal * rate * shared) * rate * weights[scale]
     if scale in tangents:
         change = change + normal * tangents[scale]
-    lift = -(mean[:, None, :] @ change)[:, 0]
+    offset = -(mean[:, None, :] @ change)[:, 0]
     if shift in tangents:
-        lift = lift + tangents[shift]
-    return value, weights[shift] - (mean[:, None, :] @ value)[:, 0], change, lift
+        offset = offset + tangents[shift]
+    return value, weights[shift] - (mean[:, None, :] @ value)[:, 0], change, offset
 
 
-def dual(x: Tensor, weights: Tensor, offsets: Tensor, moved: Tensor, lifts: Tensor) -> tuple[Tensor, Tensor]:
+def dual(x: Tensor, weights: Tensor, offsets: Tensor, moved: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
     """Return avg_pool(relu(y)) and avg_pool(1[y > 0] ẏ), each [B, H', W', C], from `coefficients`."""
     value = change = torch.zeros((), dtype=x.dtype)
     for seen in fused.corners(x):
         y = fused.affine(seen, weights, offsets)
         value = value + F.relu(y)
-        change = change + torch.where(y > 0, fused.affine(seen, moved, lifts), 0)
+        change = change + torch.where(y > 0, fused.affine(seen, moved, shifts), 0)
     return 0.25 * value, 0.25 * change
 
 
@@ -114,9 +124,9 @@ def masked(x: Tensor, weights: Tensor, offsets: Tensor, *slopes: Tensor) -> list
 class _Head:
     """`dual`, compiled, with a backward pass that goes through a few images at a time."""
 
-    def __init__(self) -> None:
-        self._dual = _compiled(dual, options=_INLINE)
-        self._masked = _compiled(masked, options=_INLINE)
+    def __init__(self, notify: runtime.Notify) -> None:
+        self._dual = _compiled(dual, notify, _INLINE)
+        self._masked = _compiled(masked, notify, _INLINE)
 
     def __call__(self, x: Tensor, *coefficients: Tensor) -> tuple[Tensor, Tensor]:
         return _Dual.apply(self, x, *coefficients)
@@ -126,7 +136,7 @@ class _Head:
 
     def back(self, inputs: tuple[Tensor, ...], slopes: tuple[Tensor, ...]) -> list[Tensor]:
         """Return the gradients to x and the four coefficients."""
-        size = max(1, next((size for size in range(_CHUNK, 0, -1) if len(inputs[0]) % size == 0), 1))
+        size = even(len(inputs[0]), _CHUNK)
         parts = [each.split(size) for each in (*inputs, *slopes)]
         found = [self._part(*part) for part in zip(*parts, strict=True)]
         return [torch.cat(each) for each in zip(*found, strict=True)]

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from dsdistill import runtime
 from dsdistill.networks import fused, tangent
-from dsdistill.networks.base import Network
+from dsdistill.networks.base import Network, even
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.fused_tangent import FusedTangent
 
@@ -22,9 +22,9 @@ _CHUNK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 30}  # of the largest map of a Conv
 class Learner:
     """Mean cross-entropies of one module and their derivatives, compiled once.
 
-    The module's weights may change in place between calls. One class at a time is differentiated: on a CPU a
-    loop over classes measured faster than ``vmap`` over them (``benchmarks/speed.py perclass``), and holding
-    the graph of one class bounds memory.
+    The module's weights may change in place between calls. Gradients of classes are asked for one class at a
+    time: on a CPU a loop over classes measured faster than ``vmap`` over them (``benchmarks/speed.py
+    perclass``), and holding the graph of one class bounds memory.
 
     Attributes:
         network: the module.
@@ -80,14 +80,14 @@ class Learner:
         self._fast = self._exact if precision == "fp32" else shared(precision)
         self._mean = prepared(mean)
         self._moving, self._moving_eagerly = prepared(moving), moving
-        # Measured on the CPU only; on CUDA the compiler is left to do it.
+        # On a CPU what the first block costs is memory traffic; what it costs on CUDA has not been measured.
         if (
             self._compiled
             and device.type == "cpu"
             and isinstance(network, ConvNet)
             and fused.supports(network)
         ):
-            self._moving = runtime.first_working(FusedTangent(network), self._moving, notify)
+            self._moving = runtime.first_working(FusedTangent(network, notify), self._moving, notify)
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy with a graph to the network's own parameters.
@@ -127,7 +127,7 @@ class Learner:
         wanted = [weights[name] for name in names]
         loss = self._exact if exact else self._fast
         coupled = self.network.couples_samples
-        chunk = len(images) if coupled else _even(max(most, len(images)), self.chunk)
+        chunk = len(images) if coupled else self.part(max(most, len(images)))
         total: list[Tensor] = []
         for part, labels in zip(images.split(chunk), targets.split(chunk), strict=True):
             share = part.new_full((len(part),), 1 / len(images))
@@ -139,6 +139,10 @@ class Learner:
             found = torch.autograd.grad(loss(weights, part, labels, share), wanted)
             total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
         return total
+
+    def part(self, images: int) -> int:
+        """Return how many of so many images go through the network at once where their graph is held."""
+        return images if self.network.couples_samples else even(images, self.chunk)
 
     def slope(self, images: Tensor, targets: Tensor, tangents: Mapping[str, Tensor]) -> Tensor:
         """Return the gradient to the images [B, C, H, W] of ``Σ tangent · gradient`` over the tangents given.
@@ -165,12 +169,6 @@ class Learner:
             name: parameter.detach().requires_grad_(name in names)
             for name, parameter in (given or dict(self.network.named_parameters())).items()
         }
-
-
-def _even(images: int, most: int) -> int:
-    """Return the size of the parts, all equal if possible, that so many images are best split into."""
-    parts = -(-images // most)
-    return -(-images // next((each for each in range(parts, 2 * parts) if images % each == 0), parts))
 
 
 def _wide(logits: Tensor) -> Tensor:
