@@ -142,7 +142,7 @@ def test_a_zca_comes_back(tmp_path: Path) -> None:
     found = Buffer.open(written(tmp_path / "pool.h5", facts(preprocess=whitening)))
     assert torch.equal(found.facts.preprocess.state()["matrix"], whitening.matrix)
     found.check(dataclasses.replace(TASK, preprocess=whitening), NETWORK, FINGERPRINT)
-    refused(lambda: found.check(TASK, NETWORK, FINGERPRINT), "zca", "standardise", "--zca")
+    refused(lambda: found.check(TASK, NETWORK, FINGERPRINT), "zca", "standardise", "--set data.zca=true")
 
 
 def test_a_closed_file_opens_again(shared: Path) -> None:
