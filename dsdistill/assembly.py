@@ -20,12 +20,12 @@ from dsdistill.distiller import Distiller
 from dsdistill.engines.base import Engine
 from dsdistill.errors import UserError
 from dsdistill.network_pool import Pool, PoolConfig
-from dsdistill.networks.base import Network
+from dsdistill.networks.base import Network, even
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
 from dsdistill.supply import Supply
-from dsdistill.synthetic import initialise
+from dsdistill.synthetic import SyntheticSet, initialise
 from dsdistill.trajectories import Trajectories, TrajectoriesConfig
 
 
@@ -122,7 +122,17 @@ def build(
     augmentation = config.augmentation.build(task.mirror)
     embedder = Embedder(*passes, features=engine.features(supply.network))
     sources = Sources(task, real, supply, embedder, Learner(*passes), augmentation, config.seed, device)
-    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, compute.class_chunk)
+    held = compute.class_chunk or _classes_at_once(synthetic, task, device)
+    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, held)
+
+
+_GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a ConvNet, of all images in a graph
+
+
+def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) -> int:
+    """Choose how many classes' graphs are held: on a CPU more in one pass save no time, and cost memory."""
+    images = _GRAPH_BYTES[device.type] // (128 * 4 * (task.size + 4) ** 2)
+    return even(task.num_classes, max(1, images // synthetic.matched_per_class))
 
 
 def _guide(supply: Supply) -> Pool | Trajectories | None:

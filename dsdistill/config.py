@@ -67,8 +67,8 @@ class ComputeConfig:
     chunk: Annotated[int, Ge(0)] = 0
     """Real images in one pass through a network; 0 chooses by the device's cache or memory."""
     class_chunk: Annotated[int, Ge(0)] = 0
-    """Classes whose graphs are held at once; 0 holds all. Bounds memory, costs time. Gradient matching holds
-    one class's graph anyway."""
+    """Classes whose graphs are held at once; 0 chooses by the device's memory. Gradient matching holds one
+    class's graph anyway, and trajectories those of a step."""
     threads: Annotated[int, Ge(0)] = 0
     """CPU threads; 0 keeps torch's choice. Bit-identical results need the same number."""
 

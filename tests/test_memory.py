@@ -11,9 +11,12 @@ import torch
 import dsdistill
 from dsdistill import assembly, config, runtime
 from dsdistill.data import catalog
+from dsdistill.data.preprocess import Standardise
+from dsdistill.data.real import Task
 from dsdistill.memory import Estimate, estimate, maps
 from dsdistill.networks import build
 from dsdistill.seeding import fenced
+from dsdistill.synthetic import SyntheticSet
 from tests.conftest import THREADS
 
 
@@ -83,3 +86,12 @@ def test_available_memory_is_known_on_linux() -> None:
     if available is None:
         pytest.skip("this system does not say")
     assert available > 2**20
+
+
+@pytest.mark.parametrize(("ipc", "classes", "held"), [(10, 10, 10), (40, 10, 2), (200, 10, 1), (1, 100, 100)])
+def test_graphs_of_many_images_are_not_held_at_once(ipc: int, classes: int, held: int) -> None:
+    """Of 28 pixels a CPU holds at most 128 images, and the same number of classes each time."""
+    preprocess = Standardise.of((0.5,), (0.5,))
+    task = Task("toy", tuple(map(str, range(classes))), 1, 28, preprocess, mirror=True)
+    synthetic = SyntheticSet(torch.zeros(classes * ipc, 1, 28, 28), classes, "network", preprocess)
+    assert assembly._classes_at_once(synthetic, task, torch.device("cpu")) == held
