@@ -19,14 +19,12 @@ from dsdistill.distilled import DistilledSet
 from dsdistill.distiller import Distiller
 from dsdistill.engines.base import Engine
 from dsdistill.errors import UserError
-from dsdistill.network_pool import Pool, PoolConfig
-from dsdistill.networks.base import Network, even
+from dsdistill.networks.base import Network, even, images_within
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.sources import Sources
-from dsdistill.supply import Supply
+from dsdistill.stored_networks import Stored, StoredConfig
 from dsdistill.synthetic import SyntheticSet, initialise
-from dsdistill.trajectories import Trajectories, TrajectoriesConfig
 
 
 def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> RunConfig:
@@ -35,7 +33,7 @@ def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.dev
     decided = config.compute.decided(device, pixels, config.seconds)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     engine: Any = config.engine
-    if isinstance(supply := getattr(engine, "supply", None), (PoolConfig, TrajectoriesConfig)):
+    if isinstance(supply := getattr(engine, "supply", None), StoredConfig):
         engine = dataclasses.replace(engine, supply=supply.resolved())
     return dataclasses.replace(config, engine=engine, compute=decided, data=seen)
 
@@ -97,7 +95,7 @@ def build(
     init, formation = config.init, config.formation
     supply = engine.networks(config.network, task, device)
     supply.verify(config.network, task, real)
-    guide = _guide(supply)
+    guide = supply if isinstance(supply, Stored) else None
     if config.labels == "teacher" and guide is None:
         raise UserError(
             "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
@@ -106,9 +104,7 @@ def build(
     begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
     synthetic = begun.to(device)
     synthetic.flip = _flipped(config, task)
-    free = runtime.available_memory(device)
-    if device.type == "cuda" and free and real.images.numel() < free // 4:
-        real = real.to(device)  # not before: the set begins on the CPU
+    real = runtime.beside(real, device)  # not before: the set begins on the CPU
     precision = runtime.resolve_precision(compute.precision, device)
     engine.prepare(synthetic, supply)
     if config.labels == "teacher" and synthetic.label_logits is not None:
@@ -131,13 +127,8 @@ _GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a Conv
 
 def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) -> int:
     """Choose how many classes' graphs are held: on a CPU more in one pass save no time, and cost memory."""
-    images = _GRAPH_BYTES[device.type] // (128 * 4 * (task.size + 4) ** 2)
+    images = images_within(_GRAPH_BYTES[device.type], task.size)
     return even(task.num_classes, max(1, images // synthetic.matched_per_class))
-
-
-def _guide(supply: Supply) -> Pool | Trajectories | None:
-    """Return the supply where it holds networks that were trained beforehand."""
-    return supply if isinstance(supply, (Pool, Trajectories)) else None
 
 
 def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) -> DistilledSet:
@@ -146,10 +137,10 @@ def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) ->
     The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
     softened like all others, it does not say more than e against 1 (NCFM's code).
     """
-    learned, guide = distiller.synthetic.label_logits, _guide(distiller.sources.supply)
+    learned, guide = distiller.synthetic.label_logits, distiller.sources.supply
     if learned is not None:
         return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
-    if config.labels == "hard" or guide is None:
+    if config.labels == "hard" or not isinstance(guide, Stored):
         return made
     images, origins = made.decoded()
     labels = made.labels[origins]

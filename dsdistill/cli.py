@@ -28,6 +28,15 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(help="A distilled set (.h5).", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="A name (see `dsdistill datasets`), folder:PATH or npz:PATH.", show_default=False),
+]
+Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="native")]
+Channels = Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")]
+Zca = Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")]
+Seed = Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")]
 Root = Annotated[Path | None, typer.Option(help="Where data sets lie.", show_default="$DSDISTILL_DATA")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is not there.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
@@ -40,15 +49,15 @@ def _options(
     """Take options that every subcommand shares; `main` reads them itself."""
 
 
+def _data(download: bool, **said: object) -> dict[str, object]:
+    """Return the options of the data that were given."""
+    return {key: value for key, value in {**said, "download": download or None}.items() if value is not None}
+
+
 @app.command(epilog=_EPILOG)
 def distill(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)
-    ],
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="A name (see `dsdistill datasets`), folder:PATH or npz:PATH.", show_default=False),
-    ] = None,
+    output: Output,
+    dataset: Dataset = None,
     method: Annotated[str | None, typer.Option(help="See `dsdistill methods`.", show_default="dm")] = None,
     ipc: Annotated[int | None, typer.Option(help="Synthetic images per class.", show_default=False)] = None,
     network: Annotated[
@@ -61,14 +70,12 @@ def distill(
             help="Stop after so many seconds in the loop, whatever the iterations.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")] = None,
+    seed: Seed = None,
     device: Device = None,
     root: Root = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels.", show_default="native")
-    ] = None,
-    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")] = None,
-    zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
+    size: Size = None,
+    channels: Channels = None,
+    zca: Zca = None,
     pool: Annotated[
         Path | None,
         typer.Option(
@@ -106,9 +113,7 @@ def distill(
     from dsdistill import api, screen
 
     runtime.quiet_allocator()
-    said = {"root": str(root) if root else None, "size": size, "channels": channels, "zca": zca}
-    said |= {"download": download or None}
-    data = {key: value for key, value in said.items() if value is not None}
+    data = _data(root=str(root) if root else None, size=size, channels=channels, zca=zca, download=download)
     with screen.Distillation() as show:
         summary = api.distill(
             output,
@@ -141,13 +146,8 @@ def distill(
     "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads.",
 )
 def experts(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)
-    ],
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="A name (see `dsdistill datasets`), folder:PATH or npz:PATH.", show_default=False),
-    ] = None,
+    output: Output,
+    dataset: Dataset = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -159,14 +159,12 @@ def experts(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of training each.", show_default="recipe")] = None,
     network: Annotated[str | None, typer.Option(help="Such as convnet3.", show_default="recipe")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")] = None,
+    seed: Seed = None,
     device: Device = None,
     root: Root = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels.", show_default="native")
-    ] = None,
-    channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")] = None,
-    zca: Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")] = None,
+    size: Size = None,
+    channels: Channels = None,
+    zca: Zca = None,
     download: Download = False,
     overrides: Annotated[
         list[str] | None,
@@ -191,9 +189,7 @@ def experts(
     from dsdistill import api, screen
 
     runtime.quiet_allocator()
-    said = {"root": str(root) if root else None, "size": size, "channels": channels, "zca": zca}
-    said |= {"download": download or None}
-    data = {key: value for key, value in said.items() if value is not None}
+    data = _data(root=str(root) if root else None, size=size, channels=channels, zca=zca, download=download)
     with screen.Experts() as show:
         made = api.train_experts(
             output,

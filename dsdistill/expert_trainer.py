@@ -60,9 +60,7 @@ class Trainer:
         Raises:
             UserError: the network cannot take such images.
         """
-        free = runtime.available_memory(device)
-        if device.type == "cuda" and free and real.images.numel() < free // 4:
-            real = real.to(device)
+        real = runtime.beside(real, device)
         self._config, self._task, self._real, self._device = config, task, real, device
         self._preprocess = task.preprocess.to(device)
         self._labels = real.labels.to(device)

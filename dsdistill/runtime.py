@@ -12,11 +12,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from dsdistill.errors import UserError
+
+if TYPE_CHECKING:
+    from dsdistill.data.real import RealDataset
 
 Precision = Literal["fp32", "bf16"]
 Notify = Callable[[str], None]
@@ -181,6 +184,13 @@ def available_memory(device: torch.device) -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
+
+
+def beside(real: RealDataset, device: torch.device) -> RealDataset:
+    """Move real images to a CUDA device if they leave most of its memory free."""
+    free = available_memory(device)
+    fits = device.type == "cuda" and free and real.images.numel() < free // 4
+    return real.to(device) if fits else real
 
 
 def machine(device: torch.device) -> str:

@@ -89,6 +89,11 @@ class SyntheticSet(nn.Module):
         """
         return torch.cat([images, images.flip(-1)], -4) if self.flip else images
 
+    def origins(self) -> Tensor:
+        """Return which stored image each decoded one comes from, class by class as `of`; int64, CPU."""
+        first = torch.arange(0, len(self.labels), self.ipc)
+        return (first[:, None] + self.formation.origins(self.ipc)).flatten()
+
     def of(self, classes: Tensor) -> Tensor:
         """Return the training images of some classes as a network sees them, [class, decoded, C, H, W].
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -12,46 +11,32 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill import seeding
-from dsdistill.buffer import Buffer
-from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.real import Task
 from dsdistill.errors import UserError
-from dsdistill.supply import Fresh, classified
+from dsdistill.stored_networks import Stored, StoredConfig
 from dsdistill.validation import FORBID_EXTRA
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrajectoriesConfig:
+class TrajectoriesConfig(StoredConfig):
     """Expert trajectories from a buffer: a file that ``dsdistill experts`` wrote."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+    word: ClassVar[str] = "experts"
 
     kind: Literal["trajectories"] = "trajectories"
-    path: str = ""
-    """The buffer's file."""
     experts: Annotated[int, Ge(0)] = 0
     """How many of its experts to follow; 0 takes all."""
 
-    def resolved(self) -> TrajectoriesConfig:
-        """Say how many "all" are: more may be added to the file before a run is resumed or replayed.
 
-        Raises:
-            UserError: the file is no buffer.
-        """
-        if self.experts or not self.path:
-            return self
-        return dataclasses.replace(self, experts=Buffer.open(self.path).count)
-
-
-class Trajectories(Fresh):
+class Trajectories(Stored):
     """Experts that a student starts beside and is to arrive beside.
 
     ``network`` is what students and experts are made of; its own weights are never matched. Weights are read
     from the file when they are asked for. Batch normalisation sees the batch at hand, as in MTT's code.
 
     Attributes:
-        buffer: the file.
         layout: of the parameters in a vector [P].
-        count: experts in use.
     """
 
     def __init__(self, name: str, task: Task, device: torch.device, told: TrajectoriesConfig) -> None:
@@ -60,28 +45,12 @@ class Trajectories(Fresh):
         Raises:
             UserError: no path is given, the file is no buffer, or it has fewer experts than asked for.
         """
-        if not told.path:
-            raise UserError(
-                "this method follows expert trajectories: train some with dsdistill experts --recipe mtt (or "
-                "the method's own recipe) -o experts.h5 and pass --experts experts.h5"
-            )
-        super().__init__(name, task, device)
-        self.buffer = Buffer.open(told.path)
-        if told.experts > self.buffer.count:
-            raise UserError(
-                f"{told.path} holds {self.buffer.count} experts, not {told.experts}: set "
-                "engine.supply.experts=0 for all of them, or train more with dsdistill experts"
-            )
-        self.count = told.experts or self.buffer.count
+        hint = (
+            "this method follows expert trajectories: train some with dsdistill experts --recipe mtt (or "
+            "the method's own recipe) -o experts.h5 and pass --experts experts.h5"
+        )
+        super().__init__(name, task, device, told, hint)
         self.layout = self.buffer.facts.layout
-
-    def verify(self, name: str, task: Task, real: RealDataset) -> None:
-        """Refuse experts that were trained for something else.
-
-        Raises:
-            UserError: naming both.
-        """
-        self.buffer.check(task, name, real.fingerprint)
 
     def require(self, epochs: Iterable[int], hint: str) -> None:
         """Refuse a buffer that lacks epochs a run may ask for.
@@ -117,7 +86,3 @@ class Trajectories(Fresh):
             UserError: the file is damaged there.
         """
         return self.buffer.flat(expert, epoch).to(like)
-
-    def logits(self, network: int, images: Tensor) -> Tensor:
-        """Classify images [n, C, H, W] in network space by a trained expert -> float32 [n, K], CPU."""
-        return classified(self.network, self.buffer.state(network, self.buffer.epochs[-1]), images)

@@ -320,9 +320,7 @@ class TrajectoryEngine(Engine):
 def _targets(synthetic: SyntheticSet) -> Tensor:
     """Return class indices or logits of every decoded image, in the order of the set."""
     labels = synthetic.labels if synthetic.label_logits is None else synthetic.label_logits
-    origins = synthetic.formation.origins(synthetic.ipc)
-    per_class = labels.unflatten(0, (-1, synthetic.ipc))
-    return per_class[:, origins.to(labels.device)].flatten(0, 1)
+    return labels[synthetic.origins().to(labels.device)]
 
 
 def _averaged_logits(synthetic: SyntheticSet, supply: Trajectories) -> Tensor:
@@ -331,11 +329,9 @@ def _averaged_logits(synthetic: SyntheticSet, supply: Trajectories) -> Tensor:
     Where none does, over all of them: DATM's code would divide by 0. Of an image that is decoded into several
     every one counts.
     """
-    classes = torch.arange(len(synthetic.labels) // synthetic.ipc)
+    classes, rows = torch.arange(len(synthetic.labels) // synthetic.ipc), synthetic.origins()
     with torch.no_grad():
         seen = synthetic.of(classes)  # [K, decoded, C, H, W]
-    origins = synthetic.formation.origins(synthetic.ipc)
-    rows = (classes[:, None] * synthetic.ipc + origins).flatten()  # the stored image of each
     labels = synthetic.labels.cpu()[rows]
     right, whole = (torch.zeros(len(synthetic.labels), len(classes) + 1) for _ in range(2))
     for expert in range(supply.count):

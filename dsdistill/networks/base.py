@@ -93,3 +93,13 @@ def even(images: int, most: int) -> int:
     fewest = -(-images // most)
     parts = next((each for each in range(fewest, 2 * fewest) if images % each == 0), fewest)
     return -(-images // parts)
+
+
+def images_within(limit: int, size: int) -> int:
+    """Return how many images, 1 at least, have largest maps of a ConvNet of ``limit`` bytes together.
+
+    Args:
+        limit: bytes.
+        size: height and width of the images.
+    """
+    return max(1, limit // (128 * 4 * (size + 4) ** 2))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dsdistill import runtime
 from dsdistill.networks import fused
-from dsdistill.networks.base import Network
+from dsdistill.networks.base import Network, images_within
 from dsdistill.networks.convnet import ConvNet
 
 _CHUNK_BYTES = {"cpu": 1 << 24, "cuda": 1 << 30}  # of the largest map of a ConvNet: the CPU's fits its cache
@@ -49,7 +49,7 @@ class Embedder:
                 ``network.embed``; samples meet in it no more than they do in the network.
         """
         self.network = network
-        self.chunk = chunk or max(1, _CHUNK_BYTES[device.type] // (128 * 4 * (size + 4) ** 2))
+        self.chunk = chunk or images_within(_CHUNK_BYTES[device.type], size)
         self._device = device
         self._precision = precision
         self._compiled = compile and runtime.compiler_missing(device) is None

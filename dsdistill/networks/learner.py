@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from dsdistill import runtime
 from dsdistill.networks import fused, tangent
-from dsdistill.networks.base import Network, even
+from dsdistill.networks.base import Network, even, images_within
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.fused_tangent import FusedTangent
 
@@ -53,7 +53,7 @@ class Learner:
             notify: receives a sentence where something asked for cannot be had.
         """
         self.network = network
-        self.chunk = chunk or max(1, _CHUNK_BYTES[device.type] // (128 * 4 * (size + 4) ** 2))
+        self.chunk = chunk or images_within(_CHUNK_BYTES[device.type], size)
         self._compiled = compile and runtime.compiler_missing(device) is None
 
         def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,15 +79,13 @@ class Learner:
         self._exact = shared("fp32")
         self._fast = self._exact if precision == "fp32" else shared(precision)
         self._mean = prepared(mean)
-        self._moving, self._moving_eagerly = prepared(moving), moving
         # On a CPU what the first block costs is memory traffic; what it costs on CUDA has not been measured.
-        if (
-            self._compiled
-            and device.type == "cpu"
-            and isinstance(network, ConvNet)
-            and fused.supports(network)
-        ):
-            self._moving = runtime.first_working(FusedTangent(network, notify), self._moving, notify)
+        fusible = self._compiled and device.type == "cpu" and fused.supports(network)
+        if fusible and isinstance(network, ConvNet):
+            self._moving: Callable[..., Tensor] = FusedTangent(network, notify)
+        else:
+            self._moving = prepared(moving)
+        self._moving_eagerly = moving
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy with a graph to the network's own parameters.
