@@ -1,0 +1,211 @@
+"""The real runs of benchmarks/accuracy.py: which sets are made, and how each is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ARTIFACTS, RUNS = ROOT / "artifacts", ROOT / "runs"
+
+Step = tuple[str, Path]
+"""A command without ``dsdistill``, and the file that shows it is done."""
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Networks that cells match with."""
+
+    name: str
+    options: str
+
+    @property
+    def file(self) -> Path:
+        return RUNS / f"{self.name}.h5"
+
+    @property
+    def step(self) -> Step:
+        """Return the command that trains them."""
+        return f"experts -o {self.file} --resume {self.options}", self.file
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One distillation and the evaluations of what it made."""
+
+    name: str
+    distil: str
+    evaluations: dict[str, str]
+    """Options of each, by a name for it."""
+    keep: bool = False
+    """Whether the set itself is copied to artifacts/."""
+    experts: Experts | None = None
+
+    @property
+    def file(self) -> Path:
+        """Where the set is made; what is in artifacts/ never counts as done."""
+        return RUNS / f"{self.name}.h5"
+
+    def result(self, evaluation: str) -> Path:
+        """Return where an evaluation writes what it found."""
+        return RUNS / f"{self.name}.{evaluation}.json"
+
+    def steps(self) -> list[Step]:
+        """Return the commands in their order; the experts come before, once for all cells."""
+        run = f"{RUNS / self.name}.run"
+        experts = f" --experts {self.experts.file}" if self.experts else ""
+        made = [(f"distill -o {self.file} --run-dir {run} --resume {self.distil}{experts}", self.file)]
+        for name, options in self.evaluations.items():
+            made.append((f"evaluate {self.file} --json {self.result(name)} {options}", self.result(name)))
+        return made
+
+
+def _fashion(method: str, ipc: int, iterations: int, seed: int = 0, more: str = "") -> str:
+    told = f"--dataset fashion-mnist --method {method} --ipc {ipc} --iterations {iterations} --seed {seed}"
+    return f"{told} {more}".rstrip()
+
+
+def _judged(protocol: str, repeats: int = 3, seed: int = 0, random: bool = True, more: str = "") -> str:
+    """Return options of an evaluation; random selection needs judging once for each protocol and IPC."""
+    baselines = "" if random else " --baselines ''"
+    return f"--protocol {protocol} --repeats {repeats}{baselines} {more}".rstrip() + f" --seed {seed}"
+
+
+def _dm() -> list[Cell]:
+    return [
+        Cell(f"fashion-mnist-dm-ipc{ipc}", _fashion("dm", ipc, iterations), {"dm": _judged("dm")}, keep=True)
+        for ipc, iterations in ((10, 2000), (1, 1000))  # half an hour and a quarter on two cores
+    ]
+
+
+def _gradient(ipc: int, iterations: dict[str, int]) -> list[Cell]:
+    """Half an hour each on two cores, or a little less; the papers take many times as long."""
+    return [
+        Cell(
+            f"fashion-mnist-{method}-ipc{ipc}",
+            _fashion(method, ipc, steps),
+            {name: _judged(name, random=method == "dsa") for name in ("dsa", "idc")},
+            keep=True,
+        )
+        for method, steps in iterations.items()
+    ]
+
+
+POOL = Experts("experts-ncfm", "--dataset fashion-mnist --recipe ncfm --count 3 --epochs 3 --seed 0")
+
+
+def _distribution(ipc: int, iterations: dict[str, int]) -> list[Cell]:
+    """Half an hour each on two cores; NCFM's adversary gets the iterations of NCFM."""
+    cells = []
+    for method, steps in iterations.items():
+        ncfm = method.startswith("ncfm")
+        own = "ncfm" if ncfm else method
+        evaluations = {
+            own: _judged(own, random=method != "ncfm-minmax"),
+            "dm": _judged("dm", random=method == "datadam"),  # judged once for all of them
+        }
+        name = f"fashion-mnist-{method}-ipc{ipc}"
+        experts = POOL if ncfm else None
+        cells.append(Cell(name, _fashion(method, ipc, steps), evaluations, keep=True, experts=experts))
+    return cells
+
+
+TRAJECTORIES = Experts("experts-mtt", "--dataset fashion-mnist --recipe mtt --count 5 --epochs 10 --seed 0")
+IN_FP32 = Experts(
+    "experts-mtt-fp32",
+    "--dataset fashion-mnist --recipe mtt --count 3 --epochs 5 --seed 0 "
+    "--set compute.precision=fp32 --set compute.compile=true",
+)
+
+
+def _trajectory(ipc: int, iterations: dict[str, tuple[int, str]]) -> list[Cell]:
+    """Half an hour each on two cores, all along MTT's experts; by method, iterations and further options."""
+    return [
+        Cell(
+            f"fashion-mnist-{method}-ipc{ipc}",
+            _fashion(method, ipc, steps, more=more),
+            {method: _judged(method)},  # each at a learning rate of its own, random selection as well
+            keep=True,
+            experts=TRAJECTORIES,
+        )
+        for method, (steps, more) in iterations.items()
+    ]
+
+
+def _fyi() -> list[Cell]:
+    """With and without mirror images, all else equal: FYI's augmentation and protocol for both."""
+    cells = []
+    for method, ipc, iterations in (("dm", 1, 300), ("dm", 10, 300), ("dsa", 1, 150), ("dsa", 10, 30)):
+        for seed in range(3):
+            for flip in ("true", "false"):
+                random = method == "dm" and flip == "true"  # the same for all
+                cells.append(
+                    Cell(
+                        f"fyi-{method}-ipc{ipc}-flip-{flip}-seed{seed}",
+                        _fashion(f"fyi-{method}", ipc, iterations, seed, f"--set synthetic.flip={flip}"),
+                        {"fyi": _judged("fyi", repeats=2, seed=seed, random=random)},
+                    )
+                )
+    return cells
+
+
+def _gradient_precision() -> list[Cell]:
+    return [
+        _at_precision("dsa", 20, precision, seed, {"dsa": _brief("dsa", seed)}, f"gradient-{precision}")
+        for seed in range(3)
+        for precision in ("bf16", "fp32")
+    ]
+
+
+def _precision() -> list[Cell]:
+    return [
+        _at_precision("dm", 60, precision, seed, {"dm": _brief("dm", seed)}, f"precision-{precision}")
+        for seed in range(3)
+        for precision in ("bf16", "fp32")
+    ]
+
+
+def _evaluator() -> list[Cell]:
+    evaluations = {
+        f"{precision}-seed{seed}": _brief("dm", seed, repeats=1, more=f" --precision {precision}")
+        for seed in range(3)
+        for precision in ("bf16", "fp32")
+    }
+    return [_at_precision("dm", 60, "bf16", 0, evaluations, "precision-bf16")]
+
+
+def _brief(protocol: str, seed: int, repeats: int = 2, more: str = "") -> str:
+    return _judged(protocol, repeats, seed, random=False, more=f"--epochs 300{more}")
+
+
+def _at_precision(
+    method: str, steps: int, precision: str, seed: int, evaluations: dict[str, str], name: str
+) -> Cell:
+    compute = f"--set compute.precision={precision} --set compute.compile=true"
+    return Cell(f"{name}-seed{seed}", _fashion(method, 10, steps, seed, compute), evaluations)
+
+
+_EARLY = "--set engine.start.most=8"  # of ten epochs; the recipes go on to later ones
+
+SUITES: dict[str, Callable[[], list[Cell]]] = {
+    "dm": _dm,
+    "gradient-ipc1": lambda: _gradient(1, {"idc": 800, "dsa": 500}),
+    "gradient-ipc10": lambda: _gradient(10, {"dsa": 170, "idc": 350}),
+    "distribution-ipc1": lambda: _distribution(
+        1, {"datadam": 4500, "ncfm": 320, "idm": 100, "ncfm-minmax": 320}
+    ),
+    "distribution-ipc10": lambda: _distribution(
+        10, {"datadam": 4000, "ncfm": 320, "idm": 310, "ncfm-minmax": 320}
+    ),
+    "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (500, ""), "datm": (300, ""), "ast": (500, _EARLY)}),
+    "trajectory-ipc10": lambda: _trajectory(
+        10,
+        {"mtt": (90, _EARLY), "datm": (35, f"{_EARLY} --set engine.start.widen_from=4"), "ast": (60, _EARLY)},
+    ),
+    "fyi": _fyi,
+    "gradient-precision": _gradient_precision,
+    "precision": _precision,
+    "evaluator": _evaluator,
+}
+"""By name; every one of them stops and goes on at will."""
