@@ -239,8 +239,8 @@ def evaluate(
         bool,
         typer.Option(
             "--scores",
-            help="Also train students on a set with soft labels under hard ones, as HLR and LRS need; with "
-            "the baselines random and whole.",
+            help="Also train the students that DD-Ranking's scores compare: under hard labels where the set "
+            "has soft ones, and without augmentation. LRS needs the baselines random and whole, ARS random.",
         ),
     ] = False,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
@@ -325,28 +325,31 @@ def export(
         typer.Argument(metavar="OUTPUT", help="What to write, if not given by -o.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A folder, or a .pt file.", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="A folder, a .pt or a .h5 file.", show_default=False)
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(help="png, pt or ddranking.", show_default="pt for a name with .pt, else png"),
+        typer.Option(help="png, pt, h5 or ddranking.", show_default="by the suffix; png for a folder"),
     ] = None,
     space: Annotated[
         str, typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).")
     ] = "network",
+    dtype: Annotated[str, typer.Option(help="Of the pixels in a .h5: float32, float16 or uint8.")] = "uint8",
     protocol: Annotated[
         str | None,
         typer.Option(help="For ddranking: how students are trained.", show_default="the method's own"),
     ] = None,
 ) -> None:
-    """Write a distilled set in a format that other programs read.
+    """Write a distilled set in a format that other programs read, or in fewer bytes.
 
-    A folder of PNGs, a .pt that torch.load(weights_only=True) reads, or a folder of what DD-Ranking's
-    evaluators read: images.pt, labels.pt, lr.pt and ddranking.yaml.
+    A folder of PNGs, a .pt that torch.load(weights_only=True) reads, another .h5 with smaller pixels, or a
+    folder of what DD-Ranking's evaluators read: images.pt, labels.pt, lr.pt and ddranking.yaml.
 
     `dsdistill export digits.h5 digits-png/`
 
     `dsdistill export digits.h5 digits.pt`
+
+    `dsdistill export digits.h5 small.h5 --dtype uint8`
 
     `dsdistill export cifar10.h5 --to ddranking -o cifar10-ddranking/`
     """
@@ -355,14 +358,17 @@ def export(
 
     where = output or target
     if where is None or (output and target):
-        raise UserError("name one output: a folder, or a .pt file")
-    kind = to or ("pt" if where.suffix == ".pt" else "png")
-    if kind not in ("png", "pt", "ddranking"):
-        raise unknown("export format", kind, ("png", "pt", "ddranking"))
+        raise UserError("name one output: a folder, a .pt or a .h5 file")
+    kinds = ("png", "pt", "h5", "ddranking")
+    kind = to or (suffix if (suffix := where.suffix[1:]) in ("pt", "h5") else "png")
+    if kind not in kinds:
+        raise unknown("export format", kind, kinds)
     if space not in ("network", "unit"):
         raise unknown("space", space, ("network", "unit"))
     if kind == "pt":
         exports.export_pt(file, where, space)  # type: ignore[arg-type]
+    elif kind == "h5":
+        screen.notify(exports.export_h5(file, where, dtype))  # type: ignore[arg-type]
     elif kind == "png":
         screen.notify(exports.export_png(file, where))
     else:

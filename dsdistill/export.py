@@ -1,4 +1,4 @@
-"""A distilled set as a folder of PNG files or as a .pt file; for DD-Ranking see `ddranking`."""
+"""A distilled set as PNG files, as a .pt file or in fewer bytes; for DD-Ranking see `ddranking`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dsdistill.errors import UserError
 from dsdistill.files import beside, check_folder, reason, replace
-from dsdistill.storage import DistilledDataset, read, to_uint8
+from dsdistill.storage import DistilledDataset, Dtype, describe, read, to_uint8, write
 
 
 def export_png(path: str | Path, folder: str | Path) -> str:
@@ -78,6 +78,27 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
     torch.save(content, buffer)
     check_folder(out)
     replace(out, buffer.getbuffer())
+
+
+def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:
+    """Write a set as another set whose pixels are stored in another dtype; see `storage.write`.
+
+    Results are left behind: they are those of the pixels as they were.
+
+    Returns:
+        a sentence that says what it cost the pixels, and the bytes of the images before and after.
+
+    Raises:
+        UserError: as `storage.read` and `storage.write`; or ``out`` is the set itself.
+    """
+    if Path(out).resolve() == Path(path).resolve():
+        raise UserError(f"{out} is the set itself, which stays as it is; choose another name")
+    error = write(out, read(path), dtype)
+    before, after = describe(path).image_bytes, describe(out).image_bytes
+    return (
+        f"{dtype}: the largest error of a pixel is {error:.2g}, where white is 1; "
+        f"images take {after / 1e3:,.1f} kB, they took {before / 1e3:,.1f} kB"
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dsdistill import picture, storage
 from dsdistill.data.preprocess import ZCA, Standardise, from_state
 from dsdistill.ddranking import export_ddranking, model_name
 from dsdistill.errors import UserError
-from dsdistill.export import export_png, export_pt
+from dsdistill.export import export_h5, export_png, export_pt
 from dsdistill.formation import Formation, decode
 from dsdistill.storage import DistilledSet
 from tests.cli_helpers import refused, succeed
@@ -397,6 +397,9 @@ def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "images" in torch.load(tmp_path / "set.pt", weights_only=True)
     succeed(capsys, "export", tmp_path / "set.h5", "--to", "png", "-o", tmp_path / "png")
     assert (tmp_path / "png" / "labels.csv").exists()
+    _, err = succeed(capsys, "export", tmp_path / "set.h5", tmp_path / "small.h5", "--dtype", "float16")
+    assert "float16: the largest error" in err
+    assert storage.describe(tmp_path / "small.h5").dtype == "float16"
 
     words = "export", tmp_path / "set.h5"
     assert "did you mean 'ddranking'" in refused(capsys, *words, tmp_path / "no", "--to", "dd-ranking")
@@ -404,6 +407,41 @@ def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "name one output" in refused(capsys, *words, tmp_path / "no", "-o", tmp_path / "no")
     assert "not an empty folder" in refused(capsys, *words, "--to", "ddranking", "-o", tmp_path / "out")
     assert not (tmp_path / "no").exists()
+
+
+# Fewer bytes ------------------------------------------------------------------------------------------------
+
+
+def test_pixels_are_stored_in_fewer_bytes(tmp_path: Path) -> None:
+    path, small, half = (tmp_path / name for name in ("set.h5", "small.h5", "half.h5"))
+    made = written(
+        path,
+        soft_labels=torch.rand(6, 3),
+        formation=Formation(factor=2),
+        attributes={"method": "idc", "lr": 0.02},
+    )
+    storage.append_result(path, {"accuracy": 50.0})
+    error = (made.images - torch.from_numpy(as_bytes(made.images)).float() / 255).abs().max()
+    said = export_h5(path, small, "uint8")
+    assert f"uint8: the largest error of a pixel is {float(error):.2g}, where white is 1" in said
+    found = storage.read(small)
+    assert np.array_equal(np.rint(found.images.numpy() * 255), as_bytes(made.images))
+    assert torch.equal(found.soft_labels, made.soft_labels)  # type: ignore[arg-type]
+    assert (found.formation, found.attributes) == (made.formation, storage.read(path).attributes)
+    assert storage.results(small) == []  # they were those of other pixels
+    assert storage.describe(small).image_bytes < storage.describe(path).image_bytes / 2
+    assert "float16" in export_h5(path, half, "float16")
+    assert torch.equal(storage.read(half).images, made.images.half().float())
+
+
+def test_a_set_is_not_replaced_by_its_own_export(tmp_path: Path) -> None:
+    made = written(tmp_path / "set.h5")
+    with pytest.raises(UserError, match="is the set itself"):
+        export_h5(tmp_path / "set.h5", tmp_path / "sub" / ".." / "set.h5", "uint8")
+    with pytest.raises(UserError, match="unknown storage dtype 'int4'"):
+        export_h5(tmp_path / "set.h5", tmp_path / "new.h5", "int4")  # type: ignore[arg-type]
+    assert torch.equal(storage.read(tmp_path / "set.h5").images, made.images)
+    assert not (tmp_path / "new.h5").exists()
 
 
 # The picture ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -116,21 +117,45 @@ def test_the_whole_data_set_is_told_with_its_epochs() -> None:
     )
 
 
+def test_augmentation_is_scored_by_the_gain_with_it_and_without() -> None:
+    rows = [row("distilled", 60.0), row("random", 30.0), row("distilled-plain", 50.0)]
+    assert "ars" not in scores.of_rows(rows, False)["networks"]["convnet3"]
+    found = scores.of_rows([*rows, row("random-plain", 40.0)], False)
+    assert found["networks"]["convnet3"] == {
+        "ior": pytest.approx(0.3),
+        "plain_ior": pytest.approx(0.1),
+        "ars": pytest.approx(scores.augmentation_robust_score(0.3, 0.1)),
+    }
+    assert scores.told(found) == "IOR +30.00 points, ARS 0.363 (IOR +10.00 without augmentation)"
+
+
 # In an evaluation -------------------------------------------------------------------------------------------
 
 
 def test_hard_labels_are_judged_where_asked_for() -> None:
     def sets(soft: bool, hard: bool) -> list[Row]:
         protocol = tiny(epochs=4, repeats=1, augmentation="none")
-        return judge(
-            distilled(soft=soft), task(), real(9), real(40, 1), protocol, [NETWORK], hard_labels=hard
-        )
+        return judge(distilled(soft=soft), task(), real(9), real(40, 1), protocol, [NETWORK], scores=hard)
 
     assert [row.set for row in sets(soft=True, hard=False)] == ["distilled", "random"]
     assert [row.set for row in sets(soft=False, hard=True)] == ["distilled", "random"]
     own, hard, _ = sets(soft=True, hard=True)
     assert (own.set, hard.set, hard.images, hard.decoded) == ("distilled", "distilled-hard", 9, 9)
     assert hard.values == sets(soft=False, hard=False)[0].values != own.values
+
+
+def test_students_without_augmentation_are_judged_where_asked_for() -> None:
+    def sets(scores: bool, **options: Any) -> list[Row]:
+        protocol = tiny(epochs=4, repeats=1, **options)
+        return judge(distilled(), task(), real(9), real(40, 1), protocol, [NETWORK], scores=scores)
+
+    augmented = sets(True, augmentation="scale_rotate", cutmix=0.5)
+    assert [row.set for row in augmented] == ["distilled", "random", "distilled-plain", "random-plain"]
+    plain = sets(True, augmentation="none", cutmix=0.0)
+    assert [row.set for row in plain] == ["distilled", "random"]  # both would be the same
+    assert [row.values for row in augmented[2:]] == [row.values for row in plain]
+    assert [row.values for row in augmented[:2]] != [row.values for row in plain]
+    assert [(row.images, row.decoded) for row in augmented] == [(9, 9)] * 4
 
 
 @pytest.fixture(scope="module")
@@ -164,12 +189,14 @@ def test_a_report_shows_its_scores(soft_digits: Path, tmp_path: Path) -> None:
         scores=True,
         json=tmp_path / "report.json",
     )
-    assert [row.set for row in report.rows[:4]] == ["distilled", "distilled-hard", "random", "whole"]
-    own, hard, random, whole = (row.mean / 100 for row in report.rows[:4])
+    sets = ["distilled", "distilled-hard", "random", "whole", "distilled-plain", "random-plain"]
+    assert [row.set for row in report.rows] == sets * 2
+    own, hard, random, whole, plain, random_plain = (row.mean / 100 for row in report.rows[:6])
     found = report.scores()["networks"]["mlp"]
     assert found["ior"] == pytest.approx(own - random)
     assert found["hlr"] == pytest.approx(whole - hard)
     assert found["lrs"] == pytest.approx(scores.label_robust_score(own - random, whole - hard))
+    assert found["ars"] == pytest.approx(scores.augmentation_robust_score(own - random, plain - random_plain))
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["scores"] == json.loads(json.dumps(report.scores()))
     assert written["soft_labels"] is True

@@ -15,9 +15,9 @@ from dsdistill import files
 from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult
-from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, Row
+from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, PLAIN, Row
 
-_OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels"}
+_OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: ", no augmentation"}
 """Rows of the set itself, and what is added to the method's name."""
 CAPTION = (
     "Accuracy in percent on the test set after the last epoch: mean ± sample standard deviation over all "

@@ -30,6 +30,8 @@ Progress = Callable[[str, int, int], None]
 Auto = Literal["auto"]
 
 DISTILLED, DISTILLED_HARD = "distilled", "distilled-hard"
+PLAIN = "-plain"
+"""Ends the names of sets that students are trained on without augmentation."""
 
 # Pixels that the students of one network see (epochs × images × H × W × students) before compiling pays.
 # Compiling a small network takes 20 to 60 s on two cores and saves a quarter to a third of each step.
@@ -41,7 +43,8 @@ class Row:
     """Test accuracy of one network's students on one training set, in percent.
 
     Attributes:
-        set: "distilled", "distilled-hard" (the same images under hard labels), or the name of a baseline.
+        set: "distilled", "distilled-hard" (the same images under hard labels), or the name of a baseline;
+            with "-plain" appended where students were trained without the protocol's augmentation.
         epochs: the protocol's, fewer for the baseline "whole".
         std: sample standard deviation over the students (n - 1 in the denominator); 0 for one student.
         values: one per student, in the order of the repeats.
@@ -77,7 +80,7 @@ def judge(
     stack: bool | Auto = "auto",
     baselines: Sequence[str] = ("random",),
     affordable: int | None = None,
-    hard_labels: bool = False,
+    scores: bool = False,
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
     finished: Callable[[Row], None] = lambda row: None,
@@ -96,12 +99,15 @@ def judge(
         compile: "auto" where the work pays for it (``COMPILE_PIXELS``).
         baselines: see ``dsdistill.evaluation.baselines``.
         affordable: real images for the bytes of the set's file, which baselines ``@bytes`` need to know.
-        hard_labels: where the set has soft labels, also train students on its images with hard ones.
+        scores: also train what DD-Ranking's scores compare: where the set has soft labels, students on its
+            images with hard ones; where the protocol augments and random is among the baselines, students on
+            the set and on random images without augmentation.
         finished: called with every row as soon as there is one.
         stack: train the students of a network together; "auto" on CUDA, for networks that allow it.
 
     Returns:
-        for each network: a row for the distilled set (two with ``hard_labels``), then one for each baseline.
+        for each network: a row for the distilled set, two where hard labels are tried as well, then one for
+        each baseline, then those without augmentation.
 
     Raises:
         UserError: the set does not fit the task, a name is unknown, a network cannot take the images, or
@@ -116,14 +122,17 @@ def judge(
     fresh = {name: _builder(name, task, seed) for name in names}
     stacked = {name: _stacked(stack, name, fresh[name](0), device, protocol) for name in names}
     lr = protocol.learning_rate(distilled.lr)
-    augmentation = protocol.augmentation_for(task.mirror)
     held_out = HeldOut(test, distilled.preprocess, device)
 
-    own = [DISTILLED, *([DISTILLED_HARD] if hard_labels and distilled.soft_labels is not None else [])]
+    own = [DISTILLED, *([DISTILLED_HARD] if scores and distilled.soft_labels is not None else [])]
     sizes = dict.fromkeys(own, len(distilled.images)) | {
         name: int(each.sum()) for name, each in counts.items()
     }
     protocols = real_sets.protocols(protocol, sizes)
+    augments = protocol.augmentation_for(task.mirror).operators or protocol.cutmix
+    twins = (DISTILLED, real_sets.RANDOM) if scores and augments and real_sets.RANDOM in counts else ()
+    for kind in twins:
+        sizes[kind + PLAIN], protocols[kind + PLAIN] = sizes[kind], protocols[kind].plain()
     work = {kind: protocol.repeats * steps(protocols[kind], size) for kind, size in sizes.items()}
     execution = Execution(device, precision, notify=notify)
     selector = Selector(protocol.student, train, distilled.preprocess.to(device), execution, seed)
@@ -138,6 +147,7 @@ def judge(
         sources[name] = real_sets.training_sets(
             name, train, each, chosen.get(name), distilled.preprocess, seed
         )
+    sources |= {kind + PLAIN: sources[kind] for kind in twins}
 
     rows: list[Row] = []
     for name in names:
@@ -156,14 +166,14 @@ def judge(
                 sets,
                 held_out,
                 protocols[kind],
-                augmentation,
+                protocols[kind].augmentation_for(task.mirror),
                 cohorts,
                 seed=seed,
                 stack=stacked[name],
                 lr=lr,
                 tick=tick,
             )
-            took = stored if kind in own else sizes[kind], sizes[kind]
+            took = stored if kind.removesuffix(PLAIN) in own else sizes[kind], sizes[kind]
             rows.append(_row(kind, name, protocols[kind], fractions, took, time.perf_counter() - start))
             finished(rows[-1])
             before += work[kind]

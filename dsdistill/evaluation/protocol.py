@@ -103,6 +103,10 @@ class Protocol:
         )
         return augmentation if mirror else augmentation.without("flip")
 
+    def plain(self) -> Protocol:
+        """Return the same training without augmentation and CutMix."""
+        return dataclasses.replace(self, augmentation="none", cutmix=0.0)
+
     def learning_rate(self, learned: float | None) -> float:
         """Return the rate students start at, given the one stored with the set.
 

@@ -55,8 +55,8 @@ def evaluate(
         repeats, epochs: in place of the protocol's.
         compile, stack: see ``dsdistill.evaluation.judge.judge``.
         baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none.
-        scores: measure what DD-Ranking's scores need besides the baselines random and whole: a set with soft
-            labels under hard ones. What can be computed of them is reported either way.
+        scores: measure what DD-Ranking's scores need besides the baselines random and whole; see
+            ``dsdistill.evaluation.judge.judge``. What can be computed of them is reported either way.
         json: also write the report here.
         save: also add the results to the file.
         download: fetch a missing data set.
@@ -129,7 +129,7 @@ def evaluate(
             stack=stack,
             baselines=beside,
             affordable=affordable,
-            hard_labels=scores,
+            scores=scores,
             notify=notify,
             progress=progress,
             finished=finished,

@@ -19,7 +19,7 @@ from typing import Any
 
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
-from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, Row
+from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, PLAIN, Row
 
 # Formulas ---------------------------------------------------------------------------------------------------
 
@@ -102,8 +102,9 @@ def of_rows(rows: Sequence[Row], soft_labels: bool) -> dict[str, Any]:
     Returns:
         ``networks``: by network, ``ior`` (needs the baseline random), ``hlr`` and ``whole_epochs`` (needs
         whole, the ceiling of that many epochs, which may be fewer than the other students'), ``lrs`` (needs
-        both); ``cross_architecture``: ``networks`` (how many), ``mean``, ``worst`` and ``worst_network`` of
-        the distilled set's accuracies, where there are several. Fractions all.
+        both), ``plain_ior`` and ``ars`` (need set and random without augmentation as well);
+        ``cross_architecture``: ``networks`` (how many), ``mean``, ``worst`` and ``worst_network`` of the
+        distilled set's accuracies, where there are several. Fractions all.
     """
     found: dict[str, Any] = {}
     each = {
@@ -135,6 +136,10 @@ def _of_network(network: str, rows: Sequence[Row], soft_labels: bool) -> dict[st
         scores["whole_epochs"] = of_set[WHOLE].epochs
     if {"ior", "hlr"} <= scores.keys():
         scores["lrs"] = label_robust_score(scores["ior"], scores["hlr"])
+    plain = [accuracy.get(name + PLAIN) for name in (DISTILLED, RANDOM)]
+    if "ior" in scores and plain[0] is not None and plain[1] is not None:
+        scores["plain_ior"] = improvement_over_random(plain[0], plain[1])
+        scores["ars"] = augmentation_robust_score(scores["ior"], scores["plain_ior"])
     return scores
 
 
@@ -152,6 +157,8 @@ def told(scores: Mapping[str, Any]) -> str:
             )
         if "lrs" in found:
             words.append(f"LRS {found['lrs']:.3f}")
+        if "ars" in found:
+            words.append(f"ARS {found['ars']:.3f} (IOR {100 * found['plain_ior']:+.2f} without augmentation)")
         name = f"{network}: " if len(networks) > 1 or "cross_architecture" in scores else ""
         parts.append(name + ", ".join(words))
     if across := scores.get("cross_architecture"):

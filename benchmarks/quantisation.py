@@ -1,0 +1,135 @@
+"""What smaller pixels cost in accuracy, set by set.
+
+    python benchmarks/quantisation.py artifacts/fashion-mnist-*.h5
+    python benchmarks/quantisation.py results/fashion-mnist-quick/fashion-mnist/*/set.h5
+
+Each set is judged under its own protocol (or ``--protocol``) as it is, in float16, clipped to [0, 1] in
+float32, and in 8 bits, which clip and round. A PNG folder holds the same pixels as 8 bits do. Students are
+the same for all forms of a set: they start from the same weights and see the same draws, so that each differs
+from its twin on the set as it is by the pixels alone. Written to artifacts/quantisation.json and .md; what is
+done is kept in runs/quantised/, and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import dsdistill
+from benchmarks.real_runs import ARTIFACTS, RUNS
+from dsdistill import runtime, storage
+from dsdistill.export import export_png
+
+HEAD = ("method", "IPC", "protocol, epochs", "outside [0, 1]", "form", "images kB", "largest error")
+HEAD += ("accuracy %", "lost")
+FORMS = ("float32", "float16", "clipped", "uint8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--protocol")
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    runtime.quiet_allocator()
+    kept = RUNS / "quantised"
+    kept.mkdir(parents=True, exist_ok=True)
+    found = [measured(file, kept, args.protocol, args.epochs, args.repeats) for file in args.files]
+    rows = sorted((row for each in found for row in each), key=lambda row: (row["method"], row["ipc"]))
+    command = f"python benchmarks/quantisation.py {' '.join(sys.argv[1:])}"
+    (ARTIFACTS / "quantisation.json").write_text(
+        json.dumps({"command": command, "rows": rows}, indent=1) + "\n"
+    )
+    (ARTIFACTS / "quantisation.md").write_text(table(command, rows))
+    print(table(command, rows))
+
+
+def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats: int) -> list[dict[str, Any]]:
+    """Judge a set in every form, and return a record of each."""
+    made = storage.read(file)
+    clipped = dataclasses.replace(made, images=made.images.clamp(0, 1))
+    name = f"{made.attributes['method']}-ipc{made.attributes['ipc']}"
+    rows: list[dict[str, Any]] = []
+    for form in FORMS:
+        told = file.read_bytes() + f"{form} {protocol} {epochs} {repeats}".encode()
+        path = kept / f"{name}-{form}-{hashlib.sha256(told).hexdigest()[:8]}.h5"
+        verdict = path.with_suffix(".json")
+        stored = clipped if form == "clipped" else made
+        error = storage.write(path, stored, "float32" if form == "clipped" else form)  # type: ignore[arg-type]
+        if not verdict.exists():
+            print(f"judging {name} in the form {form}", flush=True)
+            dsdistill.evaluate(
+                path,
+                protocol=protocol,
+                epochs=epochs,
+                repeats=repeats,
+                baselines="",
+                save=False,
+                json=verdict,
+            )
+        report = json.loads(verdict.read_text())
+        values = report["rows"][0]["values"]
+        whole = rows[0]["values"] if rows else values
+        rows.append(
+            {
+                "method": str(made.attributes["method"]),
+                "ipc": made.attributes["ipc"],
+                "form": form,
+                "values": values,
+                "lost": [before - after for before, after in zip(whole, values, strict=True)],
+                "image_bytes": storage.describe(path).image_bytes,
+                "png_bytes": png_bytes(path) if form == "uint8" else None,
+                "outside": float((made.images != clipped.images).double().mean()),
+                "largest_error": max(error, float((stored.images - made.images).abs().max())),
+                **{key: report[key] for key in ("protocol", "epochs", "machine", "date")},
+            }
+        )
+    return rows
+
+
+def png_bytes(path: Path) -> int:
+    """Return the bytes of a set's images as PNG files."""
+    with tempfile.TemporaryDirectory() as folder:
+        export_png(path, Path(folder) / "png")
+        return sum(file.stat().st_size for file in Path(folder).rglob("*.png"))
+
+
+def table(command: str, rows: list[dict[str, Any]]) -> str:
+    """Return the records in Markdown."""
+    machines = " and ".join(sorted({row["machine"] for row in rows}))
+    lines = [
+        f"Written by `{command}` on {machines}, {rows[-1]['date'][:10]}. Accuracy in percent, last epoch",
+        "on the test set, mean ± sample standard deviation over students; lost: of each student against its",
+        "twin on the set as it is, in points. PNG has the pixels of uint8.",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        "|---" * len(HEAD) + "|",
+    ]
+    for row in rows:
+        size = f"{row['image_bytes'] / 1e3:.1f}"
+        size += f" (PNG {row['png_bytes'] / 1e3:.1f})" if row["png_bytes"] else ""
+        lost = "" if row["form"] == FORMS[0] else spread(row["lost"], "+")
+        told = [row["method"], row["ipc"], f"{row['protocol']}, {row['epochs']}", f"{row['outside']:.1%}"]
+        told += [row["form"], size, f"{row['largest_error']:.2g}", spread(row["values"]), lost]
+        lines.append(f"| {' | '.join(map(str, told))} |")
+    return "\n".join([*lines, ""])
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Write mean ± sample standard deviation."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):{sign}.2f} ± {std:.2f}"
+
+
+if __name__ == "__main__":
+    main()
