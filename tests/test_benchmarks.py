@@ -1,11 +1,20 @@
-"""The plain ways that speed is compared with compute the same as what they are compared with."""
+"""What benchmarks compare with computes the same, and what the real runs are told is understood."""
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
+import pytest
 import torch
 
+from benchmarks.real_runs import SUITES
+from dsdistill.data import catalog
+from dsdistill.errors import UserError
+from dsdistill.evaluation.protocol import load_protocol
 from dsdistill.networks import build
 from dsdistill.seeding import fenced
+from tests.cli_helpers import refused
 from tests.reference.ncfm import characteristic_discrepancy, plain_class_loss
 
 
@@ -17,3 +26,22 @@ def test_plain_ncfm_computes_the_discrepancy() -> None:
     features = [torch.nn.functional.normalize(network.embed(x), dim=1) for x in (real, fake)]
     expected = characteristic_discrepancy([features[0]], [features[1]], [frequencies])
     torch.testing.assert_close(plain_class_loss(network, real, fake, frequencies), 300 * expected[0])
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_real_runs_are_understood(
+    suite: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(config: Any, split: str, *_: Any) -> None:
+        raise UserError(f"reading {config.name}, {split}")
+
+    monkeypatch.setattr(catalog, "load", load)
+    cells = SUITES[suite]()
+    made = [step for cell in cells for step in cell.steps()]
+    assert len({file for _, file in made}) == len(made)
+    for command, _ in made + [cell.experts.step for cell in cells if cell.experts]:
+        said = refused(capsys, *shlex.split(command))
+        assert said.endswith(": reading fashion-mnist, train\n") or "no file at" in said, command
+    for cell in cells:
+        for options in cell.evaluations.values():
+            load_protocol(options.split()[1])
