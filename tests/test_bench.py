@@ -65,7 +65,7 @@ def test_shipped_suites_can_be_run(name: str) -> None:
     assert {cell.dataset for cell in cells} <= catalog.names().keys()
     assert len({cell.name for cell in cells}) == len(cells)
     for cell in cells:
-        assert (cell.experts is None) == (cell.method.partition("-")[0] not in EXPERTS)
+        assert (cell.experts is None) == (cell.method.removeprefix("fyi-").partition("-")[0] not in EXPERTS)
 
 
 EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast")
@@ -139,6 +139,11 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
     beside = [cell.baselines for cell in plan(suite(tmp_path, text))]
     every = ("random", "random@bytes", "whole")
     assert beside == [every, ("random@bytes",), every]  # dm and mmd share a protocol, dsa has another
+    own = '[method.mmd]\nbaselines = ["herding@bytes", "random"]\n'
+    beside = [cell.baselines for cell in plan(suite(tmp_path, text + own))]
+    assert beside == [every, ("random@bytes", "herding@bytes", "random"), every]
+    with pytest.raises(UserError, match="unknown baseline 'rnd'"):
+        plan(suite(tmp_path, text + own.replace("random", "rnd")))
 
 
 def test_experts_are_those_for_a_cells_network_and_whitening(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def plan(suite: Suite) -> list[Cell]:
         UserError: an unknown data set, method, network, protocol, baseline or option; or a method that
             matches with experts where the suite has none for it.
     """
-    for name in suite.baselines:
+    for name in (*suite.baselines, *(name for told in suite.method.values() for name in told.baselines)):
         baselines.check(name)
     for name in suite.networks:
         zoo.check(name)
@@ -253,6 +253,7 @@ def _cell(suite: Suite, told: MethodSettings, dataset: str, method: str, ipc: in
         networks=tuple(dict.fromkeys((config.network, *suite.networks))),
         students=suite.students,
         epochs=suite.epochs,
+        baselines=told.baselines,
         curve=suite.curve,
         curve_students=suite.curve_students,
         experts=experts,
@@ -288,7 +289,7 @@ def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> Experts |
 
 
 def _with_baselines(cells: Iterable[Cell], names: tuple[str, ...]) -> list[Cell]:
-    """Give each cell the baselines it judges: those that are the same for others only once."""
+    """Give each cell the baselines it judges besides its own: those equal for others only once."""
     judged = set()
     found = []
     for cell in cells:
@@ -296,7 +297,7 @@ def _with_baselines(cells: Iterable[Cell], names: tuple[str, ...]) -> list[Cell]
         key = (cell.ipc, cell.seed, cell.protocol, cell.networks, str(data))
         own = names if key not in judged else tuple(name for name in names if "@" in name)
         judged.add(key)
-        found.append(changed(cell, baselines=own))
+        found.append(changed(cell, baselines=tuple(dict.fromkeys((*own, *cell.baselines)))))
     return found
 
 

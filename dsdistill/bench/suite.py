@@ -29,6 +29,8 @@ class MethodSettings:
     """The table of ``experts`` that it matches with."""
     ipcs: tuple[Count, ...] = ()
     """In place of the suite's."""
+    baselines: tuple[str, ...] = ()
+    """Judged with its cells, besides the suite's."""
     set: dict[str, Any] = field(default_factory=dict)
     """Options over those of its recipe, nested or dotted, as in a config file."""
 
