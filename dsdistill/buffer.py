@@ -22,6 +22,8 @@ Weights are not compressed: they hardly shrink. Every chunk carries a checksum, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,6 +146,17 @@ class Buffer:
     def epochs(self) -> tuple[int, ...]:
         """Epochs kept, ascending; 0 is the initial weights."""
         return self.facts.epochs
+
+    def digest(self, count: int) -> str:
+        """Identify the first ``count`` experts by 16 hexadecimal digits.
+
+        Weights, many gigabytes, are not read: the digits follow from what experts were trained on and from
+        their final losses, which no other training has to the last bit. Adding experts changes nothing.
+        """
+        facts = self.facts
+        about = [facts.network, facts.fingerprint, facts.seed, facts.epochs]
+        told = json.dumps([about, [[each.loss, each.accuracy] for each in self.training[:count]]])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def flat(self, expert: int, epoch: int) -> Tensor:
         """Return the parameters of an expert after some epochs, float32 [P], in ``named_parameters()`` order.

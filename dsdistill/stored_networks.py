@@ -26,6 +26,8 @@ class StoredConfig:
 
     path: str = ""
     """The buffer's file."""
+    digest: str = ""
+    """Which networks they are; written down when a run begins, so that it never goes on with others."""
 
     @property
     def count(self) -> int:
@@ -33,15 +35,25 @@ class StoredConfig:
         return int(getattr(self, self.word))
 
     def resolved(self) -> Self:
-        """Say how many "all" are: more may be added to the file before a run is resumed or replayed.
+        """Say which networks these are, and how many "all" are.
+
+        More may be added to the file before a run is resumed or replayed, or other ones put in its place.
 
         Raises:
-            UserError: the file is no buffer.
+            UserError: the file is no buffer, or holds other networks than those written down.
         """
-        if self.count or not self.path:
+        if not self.path:
             return self
-        all_of_them: dict[str, Any] = {self.word: Buffer.open(self.path).count}
-        return dataclasses.replace(self, **all_of_them)
+        buffer = Buffer.open(self.path)
+        count = self.count or buffer.count
+        digest = buffer.digest(count)
+        if self.digest not in ("", digest):
+            raise UserError(
+                f"{self.path} holds other {self.word} (digest {digest}) than those this run was started with "
+                f"({self.digest}): put those back, or start anew with --set engine.supply.digest="
+            )
+        written: dict[str, Any] = {self.word: count, "digest": digest}
+        return dataclasses.replace(self, **written)
 
 
 class Stored(Fresh):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +16,7 @@ from torch import Tensor
 
 import dsdistill
 from dsdistill import storage
+from dsdistill.buffer import Buffer
 from dsdistill.cli import main
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -173,6 +177,24 @@ def test_killed_and_resumed_is_bit_identical(home: Path, tmp_path: Path) -> None
     assert expected.soft_labels is not None
     assert torch.equal(found.soft_labels, expected.soft_labels)
     assert found.attributes["learned_lr"] == expected.attributes["learned_lr"]
+
+
+def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path) -> None:
+    experts, output = tmp_path / "experts.h5", tmp_path / "set.h5"
+    shutil.copy(home / "experts.h5", experts)
+    with pytest.raises(Killed):
+        distilled(home, output, f"engine.supply.path={experts}", progress=kill)
+    written = tomllib.loads((output.with_suffix(".run") / "config.toml").read_text())["engine"]["supply"]
+    held = Buffer.open(experts)
+    assert (written["experts"], written["digest"]) == (3, held.digest(3))
+    assert len({held.digest(count) for count in (1, 2, 3)}) == 3
+    held.close()
+    with h5py.File(experts, "r+") as file:  # as if trained anew
+        file["training/loss"][1] *= 1.001
+    with pytest.raises(UserError, match=r"holds other experts \(digest .*put those back"):
+        distilled(home, output, f"engine.supply.path={experts}", resume=True)
+    shutil.copy(home / "experts.h5", experts)
+    distilled(home, output, f"engine.supply.path={experts}", resume=True)
 
 
 def test_a_learning_rate_that_becomes_negative_stops_the_run(
