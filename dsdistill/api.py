@@ -21,6 +21,7 @@ from dsdistill.experts import Starting, make
 from dsdistill.memory import Estimate, estimate
 from dsdistill.networks import check as check_network
 from dsdistill.runs import RunDirectory, Watch
+from dsdistill.shelf import read_toml
 from dsdistill.validation import dotted
 
 
@@ -119,8 +120,8 @@ def distill(
     run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
     going_on = resume and run.config_file.exists()
     _check_output(output, run, going_on, overwrite)
-    before = configs.read_toml(run.config_file) if going_on else {}
-    written = configs.merged(before, configs.read_toml(Path(config)) if config else {})
+    before = read_toml(run.config_file) if going_on else {}
+    written = configs.merged(before, read_toml(Path(config)) if config else {})
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
     flags |= {"seconds": seconds, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}

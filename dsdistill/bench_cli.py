@@ -41,10 +41,10 @@ def bench(
     from dsdistill.bench import cells as planning
     from dsdistill.bench import plots, runner, tables
     from dsdistill.bench import results as stored
-    from dsdistill.bench.suite import load_suite, suite_names
+    from dsdistill.bench.suite import SUITES, load_suite
 
     if not suite:
-        known = [load_suite(name) for name in suite_names()]
+        known = [load_suite(name) for name in SUITES.names()]
         screen.print_pairs((each.name, f"{each.title}. {each.about}") for each in known)
         return
     told = load_suite(suite)

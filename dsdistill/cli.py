@@ -382,7 +382,7 @@ def methods() -> None:
     """List the methods, what they are and where their settings come from."""
     from dsdistill import config, screen
 
-    recipes = [config.load_recipe(name) for name in config.recipe_names()]
+    recipes = [config.load_recipe(name) for name in config.RECIPES.names()]
     screen.print_pairs(
         (each.name, f"{each.title}. {each.paper} (settings: the {each.follows}'s; protocol {each.protocol})")
         for each in recipes

@@ -10,7 +10,6 @@ import dataclasses
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -23,8 +22,9 @@ from dsdistill import runtime
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
-from dsdistill.errors import UserError, unknown
+from dsdistill.errors import UserError
 from dsdistill.formation import Formation
+from dsdistill.shelf import Shelf
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.storage import Dtype
 from dsdistill.synthetic import Init, Space
@@ -220,10 +220,7 @@ class Recipe:
             raise UserError(f"recipe {self.name!r}: per_ipc holds numbers, to be multiplied by the IPC")
 
 
-def recipe_names() -> list[str]:
-    """Return the names ``--method`` takes."""
-    files = resources.files("dsdistill") / "recipes"
-    return sorted(file.name.removesuffix(".toml") for file in files.iterdir() if file.name.endswith(".toml"))
+RECIPES = Shelf("recipes", "method")
 
 
 def load_recipe(name: str) -> Recipe:
@@ -232,16 +229,10 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         UserError: there is no such recipe, or the file is not one.
     """
-    if name.endswith(".toml"):
-        path = Path(name)
-        table, name = read_toml(path), path.stem
-        if str(table.get("base", "")).endswith(".toml"):  # beside the recipe, wherever it is read from
-            table["base"] = str(path.parent / table["base"])
-    elif name in recipe_names():
-        table = tomllib.loads((resources.files("dsdistill") / "recipes" / f"{name}.toml").read_text())
-    else:
-        raise unknown("method", name, recipe_names())
-    return validated(Recipe, {"name": name, **table}, f"recipe {name!r}: key", known_keys(Recipe))
+    table = RECIPES.read(name)
+    if str(table.get("base", "")).endswith(".toml"):  # beside the recipe, wherever it is read from
+        table["base"] = str(RECIPES.find(name).parent / table["base"])
+    return validated(Recipe, table, f"recipe {table['name']!r}: key", known_keys(Recipe))
 
 
 def resolve(
@@ -285,20 +276,6 @@ def as_table(config: RunConfig) -> dict[str, Any]:
 def to_toml(config: RunConfig) -> str:
     """Write a config as TOML that `resolve` reads back to an equal one."""
     return tomli_w.dumps(as_table(config))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        UserError: it is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

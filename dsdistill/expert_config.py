@@ -22,7 +22,8 @@ from dsdistill import config as configs
 from dsdistill.config import AugmentationConfig, ComputeConfig
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.errors import UserError, unknown
+from dsdistill.errors import UserError
+from dsdistill.shelf import Shelf
 from dsdistill.validation import FORBID_EXTRA, dotted, validated
 
 Epoch = Annotated[int, Ge(0)]
@@ -160,12 +161,7 @@ class ExpertRecipe:
         return found
 
 
-_FOLDER = Path(__file__).parent / "expert_recipes"
-
-
-def recipe_names() -> list[str]:
-    """Return the names ``--recipe`` takes."""
-    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
+RECIPES = Shelf("expert_recipes", "recipe of experts")
 
 
 def load_recipe(name: str) -> ExpertRecipe:
@@ -174,12 +170,8 @@ def load_recipe(name: str) -> ExpertRecipe:
     Raises:
         UserError: there is no such recipe, or the file is not one.
     """
-    if not name.endswith(".toml") and name not in recipe_names():
-        raise unknown("recipe of experts", name, recipe_names())
-    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
-    table = {"name": name, **configs.read_toml(path)}
     known = [each.name for each in dataclasses.fields(ExpertRecipe)]
-    return validated(ExpertRecipe, table, f"recipe {name!r}: key", known)
+    return validated(ExpertRecipe, RECIPES.read(name), f"recipe {name!r}: key", known)
 
 
 def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> ExpertConfig:
@@ -202,7 +194,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     recipe = str(given.get("recipe", ""))
     if not recipe:
-        raise UserError(f"no recipe given; pass --recipe {' or --recipe '.join(recipe_names())}")
+        raise UserError(f"no recipe given; pass --recipe {' or --recipe '.join(RECIPES.names())}")
     if recipe.endswith(".toml"):
         given["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
     given = configs.with_absolute_paths(given)

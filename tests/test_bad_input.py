@@ -127,7 +127,7 @@ def test_config_files_that_are_wrong(capsys: Captured, tmp_path: Path, text: str
         (["--networks", "convnte3"], "did you mean 'convnet3'?"),
         (["--networks", "convnet5"], "cannot take 8x8 images"),
         (["--protocol", "dx"], "unknown protocol 'dx'; did you mean 'dm'?"),
-        (["--protocol", "none.toml"], "cannot read protocol"),
+        (["--protocol", "none.toml"], "cannot read"),
         (["--dataset", "digit"], "did you mean 'digits'?"),
         (["--baselines", "randm"], "did you mean 'random'?"),
         (["--precision", "fp8"], "unknown precision"),

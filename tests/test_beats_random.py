@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dsdistill
-from dsdistill.config import recipe_names
+from dsdistill.config import RECIPES
 from tests.conftest import THREADS
 
 NETWORK = "convnet2-w32"
@@ -44,7 +44,7 @@ EXCEPTIONS = {
 
 
 def test_every_recipe_beats_random_selection_or_is_a_known_exception() -> None:
-    assert set(recipe_names()) == ITERATIONS.keys() | EXCEPTIONS
+    assert set(RECIPES.names()) == ITERATIONS.keys() | EXCEPTIONS
     assert not ITERATIONS.keys() & EXCEPTIONS
 
 

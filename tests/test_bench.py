@@ -23,9 +23,9 @@ from dsdistill.bench import published, runner, tables
 from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell, Where, matching, plan
 from dsdistill.bench.runner import Event, workers_for
-from dsdistill.bench.suite import Suite, load_suite, suite_names
+from dsdistill.bench.suite import SUITES, Suite, load_suite
 from dsdistill.cli import main
-from dsdistill.config import recipe_names
+from dsdistill.config import RECIPES
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import baseline_names
@@ -59,7 +59,7 @@ def suite(folder: Path, text: str = SUITE) -> Suite:
 # What a suite is told ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", suite_names())
+@pytest.mark.parametrize("name", SUITES.names())
 def test_shipped_suites_can_be_run(name: str) -> None:
     cells = plan(load_suite(name))
     assert {cell.dataset for cell in cells} <= catalog.names().keys()
@@ -73,7 +73,7 @@ EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast")
 
 def test_there_are_the_promised_suites() -> None:
     promised = {"digits", "fashion-mnist-quick", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet"}
-    assert promised <= set(suite_names())
+    assert promised <= set(SUITES.names())
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_published_values_are_those_that_were_read() -> None:
     keys = [(each.dataset, each.method, each.ipc) for each in every]
     assert len(keys) == len(set(keys))
     assert {dataset for dataset, _, _ in keys} <= catalog.names().keys()
-    names = {*recipe_names(), *baseline_names(), "mtt", "tesla", "ftd", "datm"}
+    names = {*RECIPES.names(), *baseline_names(), "mtt", "tesla", "ftd", "datm"}
     assert {method for _, method, _ in keys} <= names
     found = published.find("cifar10", "dm", 10)
     assert found

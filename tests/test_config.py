@@ -52,7 +52,7 @@ def test_dm_takes_the_published_learning_rates(name: str, ipc: int, lr: float) -
 
 
 def test_every_recipe_resolves() -> None:
-    for name in configs.recipe_names():
+    for name in configs.RECIPES.names():
         for data in ("digits", "cifar10", "folder:pets"):
             assert told(data, method=name).method == name
 

@@ -52,7 +52,7 @@ def test_recipes_of_flat_and_smooth_trajectories_hold_the_published_settings() -
 
 
 def test_a_config_survives_being_written() -> None:
-    for name in expert_config.recipe_names():
+    for name in expert_config.RECIPES.names():
         config = told(name)
         written = expert_config.to_toml(config)
         table = tomllib.loads(written)
@@ -102,8 +102,8 @@ def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pyt
 
 
 def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
-    assert expert_config.recipe_names() == ["ast", "datm", "ftd", "mtt", "ncfm"]
-    for name in expert_config.recipe_names():
+    assert expert_config.RECIPES.names() == ["ast", "datm", "ftd", "mtt", "ncfm"]
+    for name in expert_config.RECIPES.names():
         recipe = expert_config.load_recipe(name)
         assert recipe.follows == "code"
         assert recipe.paper

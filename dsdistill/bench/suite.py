@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, MinLen
 from pydantic import Field
 
-from dsdistill import config as configs
 from dsdistill.errors import UserError, unknown
+from dsdistill.shelf import Shelf
 from dsdistill.validation import FORBID_EXTRA, validated
 
 Count = Annotated[int, Ge(1)]
@@ -104,12 +104,7 @@ class Suite:
                 )
 
 
-_FOLDER = Path(__file__).parent.parent / "suites"
-
-
-def suite_names() -> list[str]:
-    """Return the names of the suites that ship with the package."""
-    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
+SUITES = Shelf("suites", "suite")
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
@@ -118,14 +113,10 @@ def load_suite(name_or_path: str | Path) -> Suite:
     Raises:
         UserError: no such suite or file, or a key or value that a suite cannot have.
     """
-    text = str(name_or_path)
-    if not text.endswith(".toml") and text not in suite_names():
-        raise unknown("suite", text, suite_names())
-    file = Path(text).expanduser() if text.endswith(".toml") else _FOLDER / f"{text}.toml"
-    table = {"name": file.stem, **configs.read_toml(file)}
+    table = SUITES.read(name_or_path)
     known = [each.name for each in dataclasses.fields(Suite)]
     for key, kind in (("method", MethodSettings), ("experts", ExpertSettings)):
         inside = table.get(key)
         for each in inside if isinstance(inside, dict) else ():
             known += [f"{key}.{each}.{part.name}" for part in dataclasses.fields(kind)]
-    return validated(Suite, table, f"suite {text!r}: key", known)
+    return validated(Suite, table, f"suite {str(name_or_path)!r}: key", known)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
-from dsdistill.errors import UserError, unknown
+from dsdistill.errors import UserError
+from dsdistill.shelf import Shelf
 from dsdistill.validation import FORBID_EXTRA, validated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -122,12 +122,7 @@ class Protocol:
         return learned
 
 
-_FOLDER = Path(__file__).parent.parent / "protocols"
-
-
-def protocol_names() -> list[str]:
-    """Return the names of the protocols that ship with the package."""
-    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
+PROTOCOLS = Shelf("protocols", "protocol")
 
 
 def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:
@@ -139,16 +134,6 @@ def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:
     Raises:
         UserError: no such protocol or file, or a key or value that a protocol cannot have.
     """
-    text, name = str(name_or_path), Path(name_or_path).stem
-    if not text.endswith(".toml") and text not in protocol_names():
-        raise unknown("protocol", text, protocol_names())
-    file = Path(text) if text.endswith(".toml") else _FOLDER / f"{text}.toml"
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read protocol {text}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"protocol {text} is not TOML: {error}") from error
-    values = {"name": name, **table, **{key: value for key, value in overrides.items() if value is not None}}
+    given = {key: value for key, value in overrides.items() if value is not None}
     known = [field.name for field in dataclasses.fields(Protocol)]
-    return validated(Protocol, values, f"protocol {text}: key", known)
+    return validated(Protocol, PROTOCOLS.read(name_or_path) | given, f"protocol {name_or_path}: key", known)
