@@ -48,13 +48,18 @@ def bench(
         screen.print_pairs((each.name, f"{each.title}. {each.about}") for each in known)
         return
     told = load_suite(suite)
-    cells = planning.matching(planning.plan(told), only)
+    every = planning.plan(told)
+    cells = planning.matching(every, only)
     folder = (output or Path("results") / told.name).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
     if dry_run:
         screen.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
         return
+    judges = {judge.name: judge for judge in (planning.judging(cell, every) for cell in cells)}
+    away = sorted(judges.keys() - {cell.name for cell in cells})
+    if told.baselines and (away := [name for name in away if not stored.done(judges[name], folder)]):
+        screen.notify(f"some baselines are judged with {', '.join(away)}, which --only leaves out")
     where = planning.Where(root.expanduser().absolute() if root else None, download, device)
     on = runtime.resolve_device(device or "auto")
     import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -144,6 +145,15 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
     assert beside == [every, ("random@bytes", "herding@bytes", "random"), every]
     with pytest.raises(UserError, match="unknown baseline 'rnd'"):
         plan(suite(tmp_path, text + own.replace("random", "rnd")))
+
+
+def test_baselines_at_learned_rates_are_those_of_their_method(tmp_path: Path) -> None:
+    text = SUITE.replace('"dm", "mmd"', '"mtt", "tesla"')  # both under the protocol mtt
+    text += "".join(f'[method.{name}]\nexperts = "all"\n' for name in ("mtt", "tesla"))
+    text += '[experts.all]\nrecipe = "mtt"\ncount = 1\nepochs = 1\n'
+    assert [cell.baselines for cell in plan(suite(tmp_path, text))] == [("random",), ("random",)]
+    cells = plan(suite(tmp_path, 'protocol = "dm"\n' + text))
+    assert [cell.baselines for cell in cells] == [("random",), ()]
 
 
 def test_experts_are_those_for_a_cells_network_and_whitening(tmp_path: Path) -> None:
@@ -422,12 +432,13 @@ def test_damaged_values_are_found(tmp_path: Path, key: str) -> None:
 
 
 def test_seeds_are_joined_and_nothing_else() -> None:
-    results = [result(seed=0), result(seed=1), result("dsa"), result(ipc=10)]
+    own = [row("distilled", [50.0, 52.0])]
+    results = [result(seed=0), result(seed=1), result("dsa", rows=own), result(ipc=10)]
     lines = tables.lines(results)
     assert [(line.ipc, line.method, line.over) for line in lines] == [
         (1, "dm", "4 (2 seeds)"),
         (1, "dsa", "2"),
-        (1, "random", "6 (2 seeds)"),
+        (1, "random", "4 (2 seeds)"),
         (10, "dm", "2"),
         (10, "random", "2"),
     ]
@@ -442,6 +453,27 @@ def test_baselines_of_a_sets_bytes_stay_with_their_method() -> None:
     lines = tables.lines([result("dm", rows=rows), result("dsa", rows=rows)])
     assert [line.method for line in lines] == ["dm", "dsa", "random@bytes of dm", "random@bytes of dsa"]
     assert all(line.published is None for line in lines[2:])
+
+
+def test_baselines_judged_under_other_conditions_stay_apart() -> None:
+    rows = [row("distilled", [50.0]), row("random", [40.0])]
+    lines = tables.lines([result("mtt", rows=rows), result("tesla", rows=rows), result("dm", ipc=10)])
+    assert [line.method for line in lines] == [
+        "mtt",
+        "tesla",
+        "random of mtt",
+        "random of tesla",
+        "dm",
+        "random",
+    ]
+    assert lines[2].values == (40.0,)
+
+
+def test_the_time_of_experts_comes_on_top() -> None:
+    made = dataclasses.replace(result(), seconds=120.0, experts_seconds=600.0)
+    line, baseline = tables.lines([made])
+    assert (line.spent, baseline.spent) == ("2 min + 10 min", "")
+    assert "| 2 min + 10 min |" in tables.markdown([made])
 
 
 def test_markdown_gives_published_values_their_source() -> None:
@@ -594,7 +626,11 @@ def test_a_stopped_suite_says_how_to_go_on(
     monkeypatch.setattr(runner, "run", stopped)
     mine = written(tmp_path)
     assert main(["bench", str(mine), "-o", str(tmp_path / "r")]) == 128 + signal.SIGTERM
-    assert f"dsdistill bench {mine} -o {tmp_path / 'r'}\n" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"dsdistill bench {mine} -o {tmp_path / 'r'}\n" in err
+    assert "baselines" not in err
+    main(["bench", str(mine), "-o", str(tmp_path / "r"), "--only", "mmd"])
+    assert "some baselines are judged with digits/dm-ipc1-seed0, which --only" in capsys.readouterr().err
 
 
 def test_what_the_commands_refuse(capsys: Captured, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class Cell:
     baselines: tuple[str, ...] = ()
     curve: int = 0
     curve_students: int = 1
+    scores: bool = False
     experts: Experts | None = field(default=None, compare=False)
 
     @property
@@ -126,6 +127,7 @@ class Cell:
         judged: dict[str, Any] = {"protocol": self.protocol, "networks": list(self.networks)}
         judged |= {"baselines": list(self.baselines), "students": self.students, "epochs": self.epochs}
         judged |= {"curve": self.curve, "curve_students": self.curve_students}
+        judged |= {"scores": True} if self.scores else {}
         trained = {"experts": dict(self.experts.options)} if self.experts else {}
         return {"distil": dict(self.options), "evaluate": judged, **trained}
 
@@ -150,6 +152,7 @@ class Cell:
         folder = results / self.name
         words = self._judge(folder / "set.h5", folder / "evaluation.json", where)
         words += ["--networks", ",".join(self.networks), "--baselines", ",".join(self.baselines)]
+        words += ["--scores"] if self.scores else []
         return words + (["--repeats", str(self.students)] if self.students else [])
 
     def evaluate_snapshot(self, results: Path, snapshot: Path, where: Where) -> list[str]:
@@ -208,6 +211,11 @@ def plan(suite: Suite) -> list[Cell]:
     return _with_baselines(cells, suite.baselines)
 
 
+def judging(cell: Cell, cells: Iterable[Cell]) -> Cell:
+    """Return the first of a suite's cells that is judged as another: the one that judges its baselines."""
+    return next(each for each in cells if _judged_as(each) == _judged_as(cell))
+
+
 def matching(cells: Sequence[Cell], only: str) -> list[Cell]:
     """Return the cells whose names hold one of some texts, separated by commas; ``*`` and ``?`` match.
 
@@ -256,6 +264,7 @@ def _cell(suite: Suite, told: MethodSettings, dataset: str, method: str, ipc: in
         baselines=told.baselines,
         curve=suite.curve,
         curve_students=suite.curve_students,
+        scores=suite.scores,
         experts=experts,
     )
 
@@ -293,12 +302,19 @@ def _with_baselines(cells: Iterable[Cell], names: tuple[str, ...]) -> list[Cell]
     judged = set()
     found = []
     for cell in cells:
-        data = sorted(dotted(configs.as_table(configs.resolve(cell.options))["data"]).items())
-        key = (cell.ipc, cell.seed, cell.protocol, cell.networks, str(data))
+        key = _judged_as(cell)
         own = names if key not in judged else tuple(name for name in names if "@" in name)
         judged.add(key)
         found.append(changed(cell, baselines=tuple(dict.fromkeys((*own, *cell.baselines)))))
     return found
+
+
+def _judged_as(cell: Cell) -> tuple[Any, ...]:
+    """Return all that baselines of a cell depend on, but for those that depend on a set's bytes."""
+    data = sorted(dotted(configs.as_table(configs.resolve(cell.options))["data"]).items())
+    learned = load_protocol(cell.protocol).lr == "learned"  # baselines are trained at the set's rate
+    own_rate = cell.method if learned else ""
+    return cell.ipc, cell.seed, cell.protocol, cell.networks, str(data), own_rate
 
 
 def _settings(told: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ import tomli_w
 
 from dsdistill import files, storage
 from dsdistill.bench.cells import Cell, Experts
+from dsdistill.buffer import Buffer
 from dsdistill.container import attribute, opened
 from dsdistill.errors import UserError
 from dsdistill.evaluation.judge import DISTILLED, Row
@@ -44,6 +45,7 @@ class CellResult:
         told: what the cell was told. config: the run's resolved TOML.
         file, sha256: the set, beside the result, and the checksum of its content.
         iterations, seconds, peak_memory_bytes, machine, created: of the distillation.
+        experts_seconds: that the experts it matched with took, which other cells may share.
         evaluation: how it was judged, when and where: an evaluation's report without its rows.
         rows: accuracies by student and training set, the distilled set's and the baselines'.
         curve: snapshots, earliest first, then the finished set.
@@ -71,6 +73,7 @@ class CellResult:
     rows: list[Row]
     curve: list[Point] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    experts_seconds: float = 0.0
     path: Path | None = None
 
     @property
@@ -158,6 +161,7 @@ def finish(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellRe
         "sha256": digest,
         "iterations": about["iterations"],
         "seconds": about["seconds"],
+        "experts_seconds": _experts_seconds(cell, results),
         "peak_memory_bytes": about["peak_memory_bytes"],
         "machine": about["machine"],
         "created": about["created"],
@@ -242,6 +246,12 @@ def verdict_done(path: Path) -> bool:
         return bool(_json(path).get("rows"))
     except UserError:
         return False
+
+
+def _experts_seconds(cell: Cell, results: Path) -> float:
+    if cell.experts is None:
+        return 0.0
+    return sum(each.seconds for each in Buffer.open(cell.experts.file(results)).training)
 
 
 def _point(cell: Cell, results: Path, snapshot: Path) -> Point | None:

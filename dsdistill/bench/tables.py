@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ _OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: ", no
 """Rows of the set itself, and what is added to the method's name."""
 CAPTION = (
     "Accuracy in percent on the test set after the last epoch: mean ± sample standard deviation over all "
-    "fresh students of all seeds; no ± where there is one student."
+    "fresh students of all seeds; no ± where there is one student. Real images are trained on as the "
+    "distilled set is, at its learning rate where that was learned. Experts are trained once for all cells "
+    "that match with them; their time comes on top."
 )
 
 
@@ -35,7 +38,7 @@ class Line:
         first: whether the student is the network that features were matched in.
         values: one per student, in percent, of all seeds.
         images: stored, or real ones taken. bytes: of images and labels, compressed, mean over the seeds; NaN
-            where that is not known. seconds: of the distillation, likewise.
+            where that is not known. seconds: of the distillation, likewise. experts_seconds: of the experts.
         published: what was printed for the method, data set and IPC; only with the first student.
         cells: the results it was made from.
     """
@@ -53,6 +56,7 @@ class Line:
     images: int
     bytes: float
     seconds: float
+    experts_seconds: float
     published: Published | None
     cells: tuple[CellResult, ...]
 
@@ -72,6 +76,14 @@ class Line:
         return f"{self.mean:.2f} ± {self.std:.2f}" if len(self.values) > 1 else f"{self.mean:.2f}"
 
     @property
+    def spent(self) -> str:
+        """Time of the distillation, and of the experts it needs."""
+        if self.baseline:
+            return ""
+        experts = f" + {duration(self.experts_seconds)}" if self.experts_seconds else ""
+        return duration(self.seconds) + experts
+
+    @property
     def over(self) -> str:
         """Students behind the mean, and seeds."""
         seeds = len({each.seed for each in self.cells})
@@ -87,10 +99,14 @@ def lines(results: Iterable[CellResult]) -> list[Line]:
     groups: dict[tuple[Any, ...], list[tuple[CellResult, Row]]] = {}
     for result in results:
         for row in result.rows:
-            made = _without_seed(result) if row.set in _OWN else result.method if "@" in row.set else ""
+            made = _without_seed(result) if row.set in _OWN else result.method
             key = (result.suite, result.dataset, result.ipc, row.network, row.set, made)
             groups.setdefault((*key, row.protocol, row.epochs), []).append((result, row))
-    found = [_line(members) for members in groups.values()]
+    shared = Counter((*key[:5], *key[6:]) for key in groups)  # by all but who judged it
+    found = [
+        _line(members, alone=shared[*key[:5], *key[6:]] == 1 and "@" not in key[4])
+        for key, members in groups.items()
+    ]
     return sorted(
         found,
         key=lambda each: (each.suite, each.dataset, each.ipc, not each.first, each.network, each.baseline),
@@ -111,7 +127,7 @@ def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str
             sources += [source] if source not in sources else []
             mark = f"{line.published} [{sources.index(source) + 1}]"
         cells = [line.dataset, line.ipc, line.method, line.network, line.protocol, line.epochs, line.accuracy]
-        cells += [line.over, "" if line.baseline else duration(line.seconds), kilobytes(line.bytes), mark]
+        cells += [line.over, line.spent, kilobytes(line.bytes), mark]
         text.append(f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |"))
     if sources:
         text += ["", published.NOTE, ""]
@@ -182,15 +198,16 @@ def kilobytes(count: float) -> str:
     return "" if count != count else f"{count / 1e3:,.1f}"
 
 
-def _line(members: list[tuple[CellResult, Row]]) -> Line:
+def _line(members: list[tuple[CellResult, Row]], alone: bool) -> Line:
+    """Join the rows of one line; a baseline that is not alone is named after the method it goes with."""
     results = tuple(result for result, _ in members)
     one, row = members[0]
     baseline = row.set not in _OWN
-    of = f" of {one.method}" if "@" in row.set else ""  # as many bytes as its sets take
+    of = "" if alone else f" of {one.method}"
     method = row.set + of if baseline else one.method + _OWN[row.set]
     first = row.network == one.network
     sizes = [row.images * each.real_image_bytes if baseline else each.stored_bytes for each, row in members]
-    printed = published.find(one.dataset, method, one.ipc) if first else None
+    printed = published.find(one.dataset, row.set if baseline else method, one.ipc) if first else None
     return Line(
         suite=one.suite,
         dataset=one.dataset,
@@ -205,6 +222,7 @@ def _line(members: list[tuple[CellResult, Row]]) -> Line:
         images=row.images,
         bytes=statistics.mean(sizes) if all(sizes) else float("nan"),
         seconds=float("nan") if baseline else statistics.mean(each.seconds for each in results),
+        experts_seconds=0.0 if baseline else statistics.mean(each.experts_seconds for each in results),
         published=printed,
         cells=results,
     )

@@ -10,6 +10,7 @@ from dsdistill.bench import tables
 from dsdistill.bench.results import CellResult
 from dsdistill.container import attribute, opened
 from dsdistill.errors import UserError
+from dsdistill.evaluation import scores
 from dsdistill.evaluation.judge import DISTILLED
 from dsdistill.report.figures import anchor
 
@@ -20,12 +21,14 @@ def article(result: CellResult) -> str:
     students = f"{judged.get('protocol')}, {judged.get('epochs')} epochs, {judged.get('repeats')} students"
     facts = {
         "accuracy": _accuracy(result),
+        "scores": escape(scores.told(judged.get("scores", {}))),
         "seed": str(result.seed),
         "network": escape(result.network),
         "protocol": escape(f"{students}, learning rate {judged.get('lr')}, last epoch"),
         "distillation": escape(
             f"{result.iterations} iterations in {tables.duration(result.seconds)}, "
-            f"peak memory {result.peak_memory_bytes / 1e9:.2f} GB"
+            + (f"experts in {tables.duration(result.experts_seconds)}, " if result.experts_seconds else "")
+            + f"peak memory {result.peak_memory_bytes / 1e9:.2f} GB"
         ),
         "size": escape(_size(result)),
         "file": _code(f"{result.cell}/{result.file}") + _state(result),
@@ -56,7 +59,10 @@ def _accuracy(result: CellResult) -> str:
 def _size(result: CellResult) -> str:
     row = result.main
     images = f"{row.images} images" + (f", decoded into {row.decoded}" if row.decoded != row.images else "")
-    return f"{images}, {tables.kilobytes(result.stored_bytes)} kB"
+    cost = result.evaluation.get("cost", {})
+    labels = f", {tables.kilobytes(cost['label_bytes'])} of them labels" if "label_bytes" in cost else ""
+    real = f", the bytes of {cost['real_images']:,.0f} real images" if "real_images" in cost else ""
+    return f"{images}, {tables.kilobytes(result.stored_bytes)} kB{labels}{real}"
 
 
 def _state(result: CellResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -62,7 +63,7 @@ def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
             at = sources.index(tables.cited(line.published)) + 1
             mark = f'{escape(str(line.published))} <a href="#source-{at}">[{at}]</a>'
         cells.append(f'<td class="number">{mark}</td>')
-    cells.append(_number("" if line.baseline else tables.duration(line.seconds)))
+    cells.append(_number(line.spent))
     cells += [_number(tables.kilobytes(line.bytes)), f"<td>{links}</td>", f"<td>{escape(line.protocol)}</td>"]
     cells += [_number(str(line.epochs)), f"<td>{escape(line.network)}</td>"]
     kind = ' class="baseline"' if line.baseline else ""
@@ -78,11 +79,13 @@ def networks(lines: Sequence[Line]) -> str:
         if len(students) < 2:
             continue
         low, high = min(line.mean for line in here), max(line.mean for line in here)
-        head = "".join(_heading(name, True) for name in students)
+        head = "".join(_heading(name, True) for name in (*students, "mean", "worst"))
         rows = ""
         for kind in dict.fromkeys((line.baseline, line.method, line.protocol) for line in here):
             at = {line.network: line for line in here if (line.baseline, line.method, line.protocol) == kind}
             values = "".join(_heat(at.get(name), low, high) for name in students)
+            means = [line.mean for line in at.values()]
+            values += _number(f"{statistics.mean(means):.1f}") + _number(f"{min(means):.1f}")
             style = ' class="baseline"' if kind[0] else ""
             name = f'<th scope="row">{escape(kind[1])} <small>protocol {escape(kind[2])}</small></th>'
             rows += f"<tr{style}>{name}{values}</tr>"
@@ -97,7 +100,8 @@ def _heat(line: Line | None, low: float, high: float) -> str:
     if line is None:
         return '<td class="number"></td>'
     share = (line.mean - low) / (high - low) if high > low else 0.0
-    return f'<td class="heat" style="--h:{share:.2f}" title="{escape(line.accuracy)}">{line.mean:.1f}</td>'
+    value = f'<a href="#{anchor(line.cells[0])}">{line.mean:.1f}</a>'
+    return f'<td class="heat" style="--h:{share:.2f}" title="{escape(line.accuracy)}">{value}</td>'
 
 
 def images(results: Sequence[CellResult]) -> str:
