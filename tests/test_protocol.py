@@ -46,6 +46,26 @@ def test_published_idc() -> None:
     assert not protocol.align_corners
 
 
+DISTRIBUTIONS: dict[str, dict[str, object]] = {
+    "idm": {"epochs_run": 1001, "milestones": (502,), "batch_size": 256, "optimiser": "sgd", "lr": 0.01}
+    | {"weight_decay": 5e-4, "augmentation_rule": "single", "cutmix": 0.0, "student": "convnet"},
+    "datadam": {"epochs_run": 1801, "milestones": (902,), "batch_size": 64, "optimiser": "sgd", "lr": 0.01}
+    | {"drop_factor": 0.1, "augmentation_rule": "single", "cutmix": 0.0, "student": "convnet-batch"},
+    "ncfm": {"epochs_run": 2000, "milestones": (400, 800, 1200, 1600), "batch_size": 128}
+    | {"optimiser": "adamw", "lr": 1e-3, "drop_factor": 0.5, "augmentation_rule": "idc", "cutmix": 0.5},
+    "fyi": {"epochs_run": 1001, "milestones": (502,), "batch_size": 256, "optimiser": "sgd", "lr": 0.01}
+    | {"augmentation_rule": "fyi", "align_corners": True, "momentum": 0.9},
+    "fyi-mtt": {"epochs_run": 1001, "milestones": (502,), "batch_size": 256, "lr": "learned"}
+    | {"augmentation_rule": "fyi", "align_corners": True, "drop_factor": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_published_protocols_of_distribution_matching_and_fyi(name: str) -> None:
+    protocol = load_protocol(name)
+    assert {key: getattr(protocol, key) for key in DISTRIBUTIONS[name]} == DISTRIBUTIONS[name]
+
+
 TRAJECTORIES: dict[str, dict[str, float | None]] = {
     "mtt": {"batch_size": 256, "weight_decay": 5e-4, "drop_factor": 0.1, "momentum_after_drop": None},
     "datm": {"batch_size": 128, "weight_decay": 5e-4, "drop_factor": 0.1, "momentum_after_drop": None},

@@ -10,9 +10,11 @@ import pytest
 
 from dsdistill.config import AugmentationConfig, RunConfig, load_recipe, resolve, to_toml
 from dsdistill.data.config import DataConfig
-from dsdistill.engines import GradientEngine, TrajectoryEngine
+from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
+from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.errors import UserError
 from dsdistill.formation import Formation
+from dsdistill.network_queue import QueueConfig
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.supply import NetworkTraining
 
@@ -21,10 +23,84 @@ def told(method: str, dataset: str = "cifar10", ipc: int = 10, **options: Any) -
     return resolve({"method": method, "data": {"name": dataset}, "ipc": ipc, **options})
 
 
+def distribution(*args: Any, **options: Any) -> DistributionEngine:
+    chosen = told(*args, **options).engine
+    assert isinstance(chosen, DistributionEngine)
+    return chosen
+
+
 def engine(*args: Any, **options: Any) -> GradientEngine:
     chosen = told(*args, **options).engine
     assert isinstance(chosen, GradientEngine)
     return chosen
+
+
+# DM, IDM, NCFM and DataDAM ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ipc", [1, 50, 74, 75, 100, 1250])
+def test_dm_moves_large_sets_of_cifar10_faster(ipc: int) -> None:
+    for dataset in ("cifar10", "cifar100", "svhn"):
+        config = told("dm", dataset, ipc)
+        fast = dataset == "cifar10" and ipc >= 75
+        assert config.optimiser == OptimiserConfig(kind="sgd", lr=10.0 if fast else 1.0, momentum=0.5)
+        assert (config.iterations, config.init, config.space) == (20000, "real", "network")
+        assert distribution("dm", dataset, ipc).batch_real == 256
+
+
+# Real images of a class, weight of the cross-entropy, push interval, training steps, iterations to a reset.
+IDM = {
+    ("cifar10", 1): (5000, 0.5, 5, 10, 100),
+    ("cifar10", 10): (256, 0.5, 30, 10, 100),
+    ("cifar10", 50): (256, 0.1, 30, 10, 500),
+    ("cifar100", 1): (5000, 0.5, 5, 10, 100),
+    ("cifar100", 10): (256, 0.1, 30, 50, 100),
+    ("cifar100", 50): (256, 0.1, 30, 10, 500),
+    ("tiny-imagenet", 1): (256, 0.5, 30, 10, 100),
+    ("tiny-imagenet", 10): (256, 0.5, 30, 10, 500),
+    ("tiny-imagenet", 50): (256, 0.8, 30, 50, 1000),
+}
+
+
+@pytest.mark.parametrize(("dataset", "ipc"), IDM)
+def test_idm_as_published(dataset: str, ipc: int) -> None:
+    config, chosen = told("idm", dataset, ipc), distribution("idm", dataset, ipc)
+    queue = chosen.supply
+    assert isinstance(queue, QueueConfig)
+    found = (chosen.batch_real, chosen.classification, queue.push_every, queue.steps, queue.forget_every)
+    assert found == IDM[dataset, ipc]
+    assert (queue.size, queue.start, queue.networks, queue.batch_size) == (100, 3, 2, 256)
+    assert (queue.lr, queue.momentum, queue.weight_decay) == (0.01, 0.9, 5e-4)
+    assert config.optimiser == OptimiserConfig(kind="sgd", lr=0.2, momentum=0.5, stepping="per-class")
+    assert (config.iterations, config.formation, config.init) == (20000, Formation(factor=2), "mix")
+
+
+@pytest.mark.parametrize("method", ["ncfm", "ncfm-minmax"])
+@pytest.mark.parametrize(("dataset", "ipc"), [("cifar10", 1), ("cifar100", 10), ("cifar100", 50)])
+def test_ncfm_as_published(method: str, dataset: str, ipc: int) -> None:
+    config, chosen = told(method, dataset, ipc), distribution(method, dataset, ipc)
+    seen = chosen.discrepancy
+    assert isinstance(seen, Characteristic)
+    assert (chosen.batch_real, chosen.calibration) == (1024, 1)
+    assert (seen.frequencies, seen.alpha, seen.beta, seen.scale) == (4096, 0.5, 0.5, 300)
+    assert seen.sampler == ("gaussian" if method == "ncfm" else "learned")
+    descent = config.optimiser
+    by_sgd = (dataset, ipc) == ("cifar100", 10)
+    assert (descent.kind, descent.lr) == (("sgd", 0.01) if by_sgd else ("adamw", 1e-3))
+    assert (descent.weight_decay, descent.patience, descent.clamp_every) == (5e-4, 500, 1)
+    assert (config.iterations, config.formation, config.space) == (20000, Formation(factor=2), "unit")
+    assert (config.augmentation.operators, config.augmentation.rule) == ("color_crop_cutout", "idc")
+
+
+@pytest.mark.parametrize(("ipc", "lr"), [(1, 1.0), (50, 1.0), (51, 10.0), (100, 10.0)])
+def test_datadam_as_released_and_as_printed(ipc: int, lr: float) -> None:
+    for method, network, power in (("datadam", "convnet-batch", 1), ("datadam-paper", "convnet", 4)):
+        config = told(method, ipc=ipc)
+        chosen = config.engine
+        assert isinstance(chosen, AttentionEngine)
+        assert (config.network, chosen.power, chosen.batch_real, chosen.balance) == (network, power, 64, 0.01)
+        assert (config.optimiser.lr, config.optimiser.momentum, config.init) == (lr, 0.5, "real")
+        assert config.iterations == (20000 if method == "datadam" else 8000)
 
 
 # DC and DSA -------------------------------------------------------------------------------------------------
