@@ -75,7 +75,10 @@ def results(cell: Cell) -> list[dict[str, Any]]:
         report = json.loads(cell.result(name).read_text())
         keys = ("dataset", "epochs", "precision", "machine", "date", "cost", "distil_machine")
         about = {key: report.get(key) for key in keys}
-        commands = {"distilled_by": cell.distil, "evaluated_by": options}
+        with_experts = f" --experts {cell.experts.name}.h5" if cell.experts else ""
+        commands = {"distilled_by": cell.distil + with_experts, "evaluated_by": options}
+        if cell.experts:
+            commands["experts_by"] = f"{cell.experts.options} -o {cell.experts.name}.h5"
         found += [
             {"cell": cell.name, "evaluation": name, **row, **about, **commands} for row in report["rows"]
         ]
@@ -109,6 +112,10 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
             f"- {name}: {statistics.mean(means):.2f} ± {statistics.stdev(means):.2f} ({len(means)} seeds)"
         )
     lines += ["", "Each set was made and judged by:", ""]
+    experts = {
+        row["experts_by"]: f"- `dsdistill experts {row['experts_by']}`" for row in rows if "experts_by" in row
+    }
+    lines += experts.values()
     made = {row["cell"]: f"`dsdistill distill {row['distilled_by']}`" for row in rows}
     judged = {(row["cell"], row["evaluation"]): f"`dsdistill evaluate {row['evaluated_by']}`" for row in rows}
     lines += [f"- {cell}: {command}" for cell, command in made.items()]

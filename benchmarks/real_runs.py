@@ -116,7 +116,10 @@ IN_FP32 = Experts(
 
 
 def _trajectory(ipc: int, iterations: dict[str, tuple[int, str]]) -> list[Cell]:
-    """Half an hour each on two cores, all along MTT's experts; by method, iterations and further options."""
+    """Half an hour each on two cores; by method, iterations and further options.
+
+    All follow MTT's experts: DATM and AST have experts of their own, whose training costs several times more.
+    """
     return [
         Cell(
             f"fashion-mnist-{method}-ipc{ipc}",

@@ -73,7 +73,15 @@ EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast")
 
 
 def test_there_are_the_promised_suites() -> None:
-    promised = {"digits", "fashion-mnist-quick", "fashion-mnist", "cifar10", "cifar100", "tiny-imagenet"}
+    promised = {
+        "digits",
+        "fashion-mnist-quick",
+        "fashion-mnist",
+        "cifar10",
+        "cifar100",
+        "tiny-imagenet",
+        "fyi",
+    }
     assert promised <= set(SUITES.names())
 
 
