@@ -187,6 +187,9 @@ def test_cross_architecture_is_a_heat_map() -> None:
     text = page.html([result(rows=rows)])
     shades = re.findall(r'--h:([\d.]+)" title="([\d.]+)"', text)
     assert shades == [("1.00", "60.00"), ("0.50", "40.00"), ("0.00", "20.00")]
+    assert '<td class="number">50.0</td><td class="number">40.0</td>' in text  # mean and worst of both
+    assert text.count('<td class="number">20.0</td>') == 0  # random was judged with one of them alone
+    assert re.search(rf'<td class="heat"[^>]*><a href="#{figures.anchor(result())}">60.0</a>', text)
 
 
 # Charts -----------------------------------------------------------------------------------------------------

@@ -85,7 +85,9 @@ def networks(lines: Sequence[Line]) -> str:
             at = {line.network: line for line in here if (line.baseline, line.method, line.protocol) == kind}
             values = "".join(_heat(at.get(name), low, high) for name in students)
             means = [line.mean for line in at.values()]
-            values += _number(f"{statistics.mean(means):.1f}") + _number(f"{min(means):.1f}")
+            whole = len(means) == len(students)
+            across = [f"{value:.1f}" if whole else "" for value in (statistics.mean(means), min(means))]
+            values += "".join(map(_number, across))
             style = ' class="baseline"' if kind[0] else ""
             name = f'<th scope="row">{escape(kind[1])} <small>protocol {escape(kind[2])}</small></th>'
             rows += f"<tr{style}>{name}{values}</tr>"
