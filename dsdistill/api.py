@@ -303,6 +303,9 @@ def _restored(
     return facts
 
 
+_DIGEST = "engine.supply.digest"
+
+
 def _refuse_changes(
     written: Mapping[str, Any], now: RunConfig, run: RunDirectory, undecided: tuple[str, ...] = ()
 ) -> None:
@@ -313,6 +316,8 @@ def _refuse_changes(
     """
     before = dotted(configs.as_table(configs.resolve({}, (), written)))  # what it lacks had its default
     after = dotted(configs.as_table(now))
+    if not before.get(_DIGEST):  # begun before it was written down
+        undecided = (*undecided, _DIGEST)
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) and not key.startswith(undecided):
             raise UserError(

@@ -56,10 +56,13 @@ def bench(
     if dry_run:
         screen.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
         return
-    judges = {judge.name: judge for judge in (planning.judging(cell, every) for cell in cells)}
-    away = sorted(judges.keys() - {cell.name for cell in cells})
-    if told.baselines and (away := [name for name in away if not stored.done(judges[name], folder)]):
-        screen.notify(f"some baselines are judged with {', '.join(away)}, which --only leaves out")
+    if len(cells) < len(every) and any("@" not in name for name in told.baselines):
+        judges = planning.judges(every)
+        needed = {judges[cell.name].name: judges[cell.name] for cell in cells}
+        away = needed.keys() - {cell.name for cell in cells}
+        if away := {name for name in away if not stored.done(needed[name], folder)}:
+            said = ", ".join(sorted(away))
+            screen.notify(f"some baselines are judged with {said}, which --only leaves out")
     where = planning.Where(root.expanduser().absolute() if root else None, download, device)
     on = runtime.resolve_device(device or "auto")
     import torch

@@ -147,16 +147,16 @@ class Buffer:
         """Epochs kept, ascending; 0 is the initial weights."""
         return self.facts.epochs
 
-    def digest(self, count: int) -> str:
-        """Identify the first ``count`` experts by 16 hexadecimal digits.
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits by which the experts are known.
 
         Weights, many gigabytes, are not read: the digits follow from what experts were trained on and from
-        their final losses, which no other training has to the last bit. Adding experts changes nothing.
+        the final loss of the first, which no other training has to the last bit. More experts change nothing.
         """
-        facts = self.facts
-        about = [facts.network, facts.fingerprint, facts.seed, facts.epochs]
-        told = json.dumps([about, [[each.loss, each.accuracy] for each in self.training[:count]]])
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        facts, first = self.facts, self.training[0]
+        told = [facts.network, facts.fingerprint, facts.seed, facts.epochs, first.loss, first.accuracy]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def flat(self, expert: int, epoch: int) -> Tensor:
         """Return the parameters of an expert after some epochs, float32 [P], in ``named_parameters()`` order.

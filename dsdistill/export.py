@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dsdistill.errors import UserError
 from dsdistill.files import beside, check_folder, reason, replace
-from dsdistill.storage import DistilledDataset, Dtype, describe, read, to_uint8, write
+from dsdistill.storage import DistilledDataset, Dtype, check_writable, describe, read, to_uint8, write
 
 
 def export_png(path: str | Path, folder: str | Path) -> str:
@@ -89,11 +89,13 @@ def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:
         a sentence that says what it cost the pixels, and the bytes of the images before and after.
 
     Raises:
-        UserError: as `storage.read` and `storage.write`; or ``out`` is the set itself.
+        UserError: as `storage.read` and `storage.write`; or ``out`` is the set itself, or is there already.
     """
     if Path(out).resolve() == Path(path).resolve():
         raise UserError(f"{out} is the set itself, which stays as it is; choose another name")
-    error = write(out, read(path), dtype)
+    distilled = read(path)
+    check_writable(out)
+    error = write(out, distilled, dtype)
     before, after = describe(path).image_bytes, describe(out).image_bytes
     return (
         f"{dtype}: the largest error of a pixel is {error:.2g}, where white is 1; "

@@ -45,14 +45,13 @@ class StoredConfig:
         if not self.path:
             return self
         buffer = Buffer.open(self.path)
-        count = self.count or buffer.count
-        digest = buffer.digest(count)
-        if self.digest not in ("", digest):
+        if self.digest not in ("", buffer.digest):
             raise UserError(
-                f"{self.path} holds other {self.word} (digest {digest}) than those this run was started with "
-                f"({self.digest}): put those back, or start anew with --set engine.supply.digest="
+                f"{self.path} holds other {self.word} (digest {buffer.digest}) than those this run was "
+                f"started with ({self.digest}): put those back, or start anew, with "
+                "--set engine.supply.digest= where a config is replayed"
             )
-        written: dict[str, Any] = {self.word: count, "digest": digest}
+        written: dict[str, Any] = {self.word: self.count or buffer.count, "digest": buffer.digest}
         return dataclasses.replace(self, **written)
 
 

@@ -155,6 +155,13 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
         plan(suite(tmp_path, text + own.replace("random", "rnd")))
 
 
+def test_scores_compare_every_cell_with_random_and_whole(tmp_path: Path) -> None:
+    text = 'scores = true\nbaselines = ["random", "herding", "whole"]\n' + SUITE
+    first, second = plan(suite(tmp_path, text))
+    assert (first.baselines, second.baselines) == (("random", "herding", "whole"), ("random", "whole"))
+    assert "--scores" in second.evaluate(tmp_path, Where())
+
+
 def test_baselines_at_learned_rates_are_those_of_their_method(tmp_path: Path) -> None:
     text = SUITE.replace('"dm", "mmd"', '"mtt", "tesla"')  # both under the protocol mtt
     text += "".join(f'[method.{name}]\nexperts = "all"\n' for name in ("mtt", "tesla"))

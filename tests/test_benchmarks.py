@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import real_runs
 from benchmarks.real_runs import SUITES
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
@@ -30,12 +32,13 @@ def test_plain_ncfm_computes_the_discrepancy() -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_real_runs_are_understood(
-    suite: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    suite: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def load(config: Any, split: str, *_: Any) -> None:
         raise UserError(f"reading {config.name}, {split}")
 
     monkeypatch.setattr(catalog, "load", load)
+    monkeypatch.setattr(real_runs, "RUNS", tmp_path)
     cells = SUITES[suite]()
     made = [step for cell in cells for step in cell.steps()]
     assert len({file for _, file in made}) == len(made)

@@ -440,6 +440,10 @@ def test_a_set_is_not_replaced_by_its_own_export(tmp_path: Path) -> None:
         export_h5(tmp_path / "set.h5", tmp_path / "sub" / ".." / "set.h5", "uint8")
     with pytest.raises(UserError, match="unknown storage dtype 'int4'"):
         export_h5(tmp_path / "set.h5", tmp_path / "new.h5", "int4")  # type: ignore[arg-type]
+    written(tmp_path / "other.h5")
+    with pytest.raises(UserError, match="exists"):
+        export_h5(tmp_path / "set.h5", tmp_path / "other.h5", "uint8")
+    assert storage.describe(tmp_path / "other.h5").dtype == "float32"
     assert torch.equal(storage.read(tmp_path / "set.h5").images, made.images)
     assert not (tmp_path / "new.h5").exists()
 

@@ -192,6 +192,19 @@ def test_cross_architecture_is_a_heat_map() -> None:
     assert re.search(rf'<td class="heat"[^>]*><a href="#{figures.anchor(result())}">60.0</a>', text)
 
 
+def test_rows_for_scores_are_on_the_page_and_in_no_chart() -> None:
+    names = ["distilled", "distilled-hard", "random", "whole", "distilled-plain", "random-plain"]
+    rows = [row(name, [50.0 - number]) for number, name in enumerate(names)]
+    results = [result(rows=rows), result("mtt", rows=rows)]
+    text = page.html(results)
+    for name in ("dm, hard labels", "dm, no augmentation", "random of mtt", "random, no augmentation of dm"):
+        assert f'<th scope="row">{name}</th>' in text
+    (over_bytes,) = figures.over_bytes(results, tables.lines(results))
+    assert not re.search("augmentation|hard labels|whole", over_bytes.svg)
+    (over_time,) = figures.over_time(results, tables.lines(results))
+    assert {"random of dm", "whole of mtt"} <= set(texts(over_time.svg))
+
+
 # Charts -----------------------------------------------------------------------------------------------------
 
 

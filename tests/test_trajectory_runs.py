@@ -186,14 +186,17 @@ def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path)
         distilled(home, output, f"engine.supply.path={experts}", progress=kill)
     written = tomllib.loads((output.with_suffix(".run") / "config.toml").read_text())["engine"]["supply"]
     held = Buffer.open(experts)
-    assert (written["experts"], written["digest"]) == (3, held.digest(3))
-    assert len({held.digest(count) for count in (1, 2, 3)}) == 3
+    assert (written["experts"], written["digest"]) == (3, held.digest)
     held.close()
     with h5py.File(experts, "r+") as file:  # as if trained anew
-        file["training/loss"][1] *= 1.001
+        file["training/loss"][0] *= 1.001
     with pytest.raises(UserError, match=r"holds other experts \(digest .*put those back"):
         distilled(home, output, f"engine.supply.path={experts}", resume=True)
     shutil.copy(home / "experts.h5", experts)
+    config = output.with_suffix(".run") / "config.toml"
+    config.write_text(
+        config.read_text().replace(f'digest = "{held.digest}"\n', "")
+    )  # begun by an older version
     distilled(home, output, f"engine.supply.path={experts}", resume=True)
 
 

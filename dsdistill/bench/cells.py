@@ -211,9 +211,10 @@ def plan(suite: Suite) -> list[Cell]:
     return _with_baselines(cells, suite.baselines)
 
 
-def judging(cell: Cell, cells: Iterable[Cell]) -> Cell:
-    """Return the first of a suite's cells that is judged as another: the one that judges its baselines."""
-    return next(each for each in cells if _judged_as(each) == _judged_as(cell))
+def judges(cells: Iterable[Cell]) -> dict[str, Cell]:
+    """Return for each of a suite's cells, by name, the one that judges its baselines: the first alike."""
+    first: dict[tuple[Any, ...], Cell] = {}
+    return {cell.name: first.setdefault(_judged_as(cell), cell) for cell in cells}
 
 
 def matching(cells: Sequence[Cell], only: str) -> list[Cell]:
@@ -303,7 +304,9 @@ def _with_baselines(cells: Iterable[Cell], names: tuple[str, ...]) -> list[Cell]
     found = []
     for cell in cells:
         key = _judged_as(cell)
-        own = names if key not in judged else tuple(name for name in names if "@" in name)
+        compared = (baselines.RANDOM, baselines.WHOLE) if cell.scores else ()
+        again = tuple(name for name in names if "@" in name or name in compared)
+        own = again if key in judged else names
         judged.add(key)
         found.append(changed(cell, baselines=tuple(dict.fromkeys((*own, *cell.baselines)))))
     return found

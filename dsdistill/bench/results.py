@@ -251,7 +251,10 @@ def verdict_done(path: Path) -> bool:
 def _experts_seconds(cell: Cell, results: Path) -> float:
     if cell.experts is None:
         return 0.0
-    return sum(each.seconds for each in Buffer.open(cell.experts.file(results)).training)
+    try:
+        return sum(each.seconds for each in Buffer.open(cell.experts.file(results)).training)
+    except UserError:  # moved away since: no reason to lose the cell
+        return 0.0
 
 
 def _point(cell: Cell, results: Path, snapshot: Path) -> Point | None:

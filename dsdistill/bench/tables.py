@@ -18,7 +18,8 @@ from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult
 from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, PLAIN, Row
 
-_OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: ", no augmentation"}
+_PLAINLY = ", no augmentation"
+_OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: _PLAINLY}
 """Rows of the set itself, and what is added to the method's name."""
 CAPTION = (
     "Accuracy in percent on the test set after the last epoch: mean ± sample standard deviation over all "
@@ -33,7 +34,7 @@ class Line:
     """One method or baseline at one data set, IPC, student and protocol, over the seeds.
 
     Attributes:
-        method: a recipe's name, or a baseline's.
+        method: a recipe's name, or a baseline's, with what is special about it. set: the rows' own name.
         baseline: whether it is real images.
         first: whether the student is the network that features were matched in.
         values: one per student, in percent, of all seeds.
@@ -47,6 +48,7 @@ class Line:
     dataset: str
     ipc: int
     method: str
+    set: str
     baseline: bool
     network: str
     first: bool
@@ -204,7 +206,7 @@ def _line(members: list[tuple[CellResult, Row]], alone: bool) -> Line:
     one, row = members[0]
     baseline = row.set not in _OWN
     of = "" if alone else f" of {one.method}"
-    method = row.set + of if baseline else one.method + _OWN[row.set]
+    method = row.set.replace(PLAIN, _PLAINLY) + of if baseline else one.method + _OWN[row.set]
     first = row.network == one.network
     sizes = [row.images * each.real_image_bytes if baseline else each.stored_bytes for each, row in members]
     printed = published.find(one.dataset, row.set if baseline else method, one.ipc) if first else None
@@ -213,6 +215,7 @@ def _line(members: list[tuple[CellResult, Row]], alone: bool) -> Line:
         dataset=one.dataset,
         ipc=one.ipc,
         method=method,
+        set=row.set,
         baseline=baseline,
         network=row.network,
         first=first,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import Line
+from dsdistill.evaluation.baselines import RANDOM, WHOLE
+from dsdistill.evaluation.judge import DISTILLED, PLAIN
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
 
 
@@ -49,7 +51,7 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
             if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)
             and line.baseline
             and line.first
-            and line.method in ("random", "whole")
+            and line.set in (RANDOM, WHOLE)
         ]
         title = f"{dataset}, {ipc} per class"
         svg = plot(
@@ -64,8 +66,15 @@ def over_bytes(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Fig
     colour = colours(results, lines)
     figures = []
     for suite, dataset in dict.fromkeys((each.suite, each.dataset) for each in results):
-        here = [line for line in lines if (line.suite, line.dataset, line.first) == (suite, dataset, True)]
-        kinds = dict.fromkeys((line.method, line.protocol) for line in here if line.method != "whole")
+        here = [
+            line
+            for line in lines
+            if (line.suite, line.dataset, line.first) == (suite, dataset, True)
+            and (line.set == DISTILLED or line.baseline)
+            and line.set != WHOLE
+            and PLAIN not in line.set
+        ]
+        kinds = dict.fromkeys((line.method, line.protocol) for line in here)
         protocols: dict[str, list[str]] = {}
         for method, protocol in kinds:
             protocols.setdefault(method, []).append(protocol)
