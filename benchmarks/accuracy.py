@@ -98,7 +98,7 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
         spent = f"{row['cost']['distil_seconds'] / 60:.0f} min" if row["set"] == "distilled" else "-"
         lines.append(
             f"| {row['cell']} | {row['evaluation']} | {row['set']} | {row['network']} | {row['protocol']} "
-            f"| {row['epochs']} | {row['mean']:.2f} ± {row['std']:.2f} | {len(row['values'])} | {spent} |"
+            f"| {row['epochs']} | {spread(row['values'])} | {len(row['values'])} | {spent} |"
         )
     seeds: dict[str, list[float]] = {}
     for row in rows:
@@ -108,9 +108,7 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
     if seeds:
         lines += ["", "Over seeds, mean ± sample standard deviation of the means above:", ""]
     for name, means in seeds.items():
-        lines.append(
-            f"- {name}: {statistics.mean(means):.2f} ± {statistics.stdev(means):.2f} ({len(means)} seeds)"
-        )
+        lines.append(f"- {name}: {spread(means)} ({len(means)} seeds)")
     lines += ["", "Each set was made and judged by:", ""]
     experts = {
         row["experts_by"]: f"- `dsdistill experts {row['experts_by']}`" for row in rows if "experts_by" in row
@@ -121,6 +119,12 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
     lines += [f"- {cell}: {command}" for cell, command in made.items()]
     lines += [f"- {cell}, {evaluation}: {command}" for (cell, evaluation), command in judged.items()]
     return "\n".join([*lines, ""])
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Write mean ± sample standard deviation, 0 for one value; with ``sign`` "+" the mean has a sign."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):{sign}.2f} ± {std:.2f}"
 
 
 if __name__ == "__main__":

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import datetime
 import json
-import statistics
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.accuracy import run
-from benchmarks.real_runs import ARTIFACTS, IN_FP32, RUNS, TRAJECTORIES, Experts
+from benchmarks.accuracy import run, spread
+from benchmarks.real_runs import ARTIFACTS, IN_FP32, RUNS, TRAJECTORIES
 from dsdistill import runtime
 from dsdistill.buffer import Buffer
 from dsdistill.data import catalog
 from dsdistill.data.catalog import DataConfig
-from dsdistill.data.real import RealDataset
 from dsdistill.evaluation.cohorts import CPU, Execution, Single
 from dsdistill.evaluation.students import HeldOut, accuracies
 from dsdistill.networks import build
@@ -34,18 +32,19 @@ COMMAND = "python benchmarks/experts.py"
 def main() -> None:
     RUNS.mkdir(exist_ok=True)
     run(experts.step for experts in (TRAJECTORIES, IN_FP32))
-    fp32 = Buffer.open(IN_FP32.file)
+    bf16, fp32 = Buffer.open(TRAJECTORIES.file), Buffer.open(IN_FP32.file)
     epochs, count = [epoch for epoch in fp32.epochs if epoch], fp32.count
     test = catalog.load(DataConfig(name="fashion-mnist"), "test")[1]
+    held_out = HeldOut(test, fp32.facts.preprocess, CPU)  # the same as that of the others
     rows = [
         {
             "precision": precision,
             "expert": expert,
             "epoch": epoch,
-            "test_accuracy": tested(experts, expert, epoch, test),
+            "test_accuracy": tested(buffer, expert, epoch, held_out),
             "made_by": experts.options,
         }
-        for precision, experts in (("bf16", TRAJECTORIES), ("fp32", IN_FP32))
+        for precision, experts, buffer in (("bf16", TRAJECTORIES, bf16), ("fp32", IN_FP32, fp32))
         for expert in range(count)
         for epoch in epochs
     ]
@@ -63,21 +62,19 @@ def main() -> None:
             [row["test_accuracy"] for row in rows if (row["precision"], row["epoch"]) == (precision, epoch)]
             for epoch in epochs
         ]
-        said = [f"{statistics.mean(each):.2f} ± {statistics.stdev(each):.2f}" for each in found]
-        lines.append(f"| {precision} | {' | '.join(said)} |")
+        lines.append(f"| {precision} | {' | '.join(map(spread, found))} |")
     lines += ["", f"- bf16: `dsdistill experts {TRAJECTORIES.options}`, its first {count}"]
     lines += [f"- fp32: `dsdistill experts {IN_FP32.options}`", ""]
     (ARTIFACTS / "experts-precision.md").write_text("\n".join(lines))
     print("\n".join(lines))
 
 
-def tested(experts: Experts, expert: int, epoch: int, test: RealDataset) -> float:
+def tested(buffer: Buffer, expert: int, epoch: int, held_out: HeldOut) -> float:
     """Return the accuracy in percent of one network of a file on the test images."""
-    buffer, execution = Buffer.open(experts.file), Execution()
-    facts = buffer.facts
+    facts, execution = buffer.facts, Execution()
     network = build(facts.network, facts.channels, facts.size, len(facts.classes))
     network.load_state_dict(buffer.state(expert, epoch))
-    return 100 * accuracies(Single(network, execution), HeldOut(test, facts.preprocess, CPU), execution)[0]
+    return 100 * accuracies(Single(network, execution), held_out, execution)[0]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import dsdistill
+from benchmarks.accuracy import spread
 from benchmarks.real_runs import ARTIFACTS, RUNS
 from dsdistill import runtime, storage
 from dsdistill.export import export_png
@@ -50,8 +50,9 @@ def main() -> None:
     (ARTIFACTS / "quantisation.json").write_text(
         json.dumps({"command": command, "rows": rows}, indent=1) + "\n"
     )
-    (ARTIFACTS / "quantisation.md").write_text(table(command, rows))
-    print(table(command, rows))
+    text = table(command, rows)
+    (ARTIFACTS / "quantisation.md").write_text(text)
+    print(text)
 
 
 def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats: int) -> list[dict[str, Any]]:
@@ -123,12 +124,6 @@ def table(command: str, rows: list[dict[str, Any]]) -> str:
         told += [row["form"], size, f"{row['largest_error']:.2g}", spread(row["values"]), lost]
         lines.append(f"| {' | '.join(map(str, told))} |")
     return "\n".join([*lines, ""])
-
-
-def spread(values: list[float], sign: str = "") -> str:
-    """Write mean ± sample standard deviation."""
-    std = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):{sign}.2f} ± {std:.2f}"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class Experts:
 
     @property
     def file(self) -> Path:
+        """Where they are kept."""
         return RUNS / f"{self.name}.h5"
 
     @property
@@ -149,17 +150,9 @@ def _fyi() -> list[Cell]:
     return cells
 
 
-def _gradient_precision() -> list[Cell]:
+def _precision(method: str, steps: int, name: str) -> list[Cell]:
     return [
-        _at_precision("dsa", 20, precision, seed, {"dsa": _brief("dsa", seed)}, f"gradient-{precision}")
-        for seed in range(3)
-        for precision in ("bf16", "fp32")
-    ]
-
-
-def _precision() -> list[Cell]:
-    return [
-        _at_precision("dm", 60, precision, seed, {"dm": _brief("dm", seed)}, f"precision-{precision}")
+        _at_precision(method, steps, precision, seed, {method: _brief(method, seed)}, f"{name}-{precision}")
         for seed in range(3)
         for precision in ("bf16", "fp32")
     ]
@@ -203,8 +196,8 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
         {"mtt": (90, _EARLY), "datm": (35, f"{_EARLY} --set engine.start.widen_from=4"), "ast": (60, _EARLY)},
     ),
     "fyi": _fyi,
-    "gradient-precision": _gradient_precision,
-    "precision": _precision,
+    "gradient-precision": lambda: _precision("dsa", 20, "gradient"),
+    "precision": lambda: _precision("dm", 60, "precision"),
     "evaluator": _evaluator,
 }
 """By name; every one of them stops and goes on at will."""

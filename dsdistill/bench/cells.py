@@ -300,14 +300,12 @@ def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> Experts |
 
 def _with_baselines(cells: Iterable[Cell], names: tuple[str, ...]) -> list[Cell]:
     """Give each cell the baselines it judges besides its own: those equal for others only once."""
-    judged = set()
-    found = []
+    cells, found = list(cells), []
+    first = judges(cells)
     for cell in cells:
-        key = _judged_as(cell)
         compared = (baselines.RANDOM, baselines.WHOLE) if cell.scores else ()
         again = tuple(name for name in names if "@" in name or name in compared)
-        own = again if key in judged else names
-        judged.add(key)
+        own = names if first[cell.name] is cell else again
         found.append(changed(cell, baselines=tuple(dict.fromkeys((*own, *cell.baselines)))))
     return found
 
