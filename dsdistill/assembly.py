@@ -17,7 +17,7 @@ from dsdistill.config import RunConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distilled import DistilledSet
 from dsdistill.distiller import Distiller
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import Engine, Sizes
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network, even, images_within
 from dsdistill.networks.embedder import Embedder
@@ -72,8 +72,8 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
-    seen = config.formation.decoded(config.ipc) * (2 if config.synthetic.flip else 1)
-    return config.engine.images(real.counts, seen)
+    copies = 2 if config.synthetic.flip else 1
+    return config.engine.images(Sizes(real.counts, config.formation.decoded(config.ipc), copies))
 
 
 def build(

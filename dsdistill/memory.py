@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dsdistill.data.real import RealDataset
 from dsdistill.distiller import Distiller
+from dsdistill.engines.base import Sizes
 from dsdistill.networks.base import Network
 
 
@@ -46,7 +47,8 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     synthetic, sources, network = distiller.synthetic, distiller.sources, distiller.sources.supply.network
     kept, largest = maps(network, synthetic.images[:1].detach())
     engine, chunk, size = distiller.engine, sources.learner.chunk, 2 if half else 4
-    held = engine.held(synthetic.matched_per_class, distiller.classes_at_once, chunk, size)
+    sizes = Sizes(real.counts, synthetic.decoded_per_class, synthetic.copies)
+    held = engine.held(sizes, distiller.classes_at_once, chunk, size)
     passed = engine.together(real.counts) if network.couples_samples else sources.embedder.chunk
     parameters = sum(each.nbytes for each in network.parameters())
     learned = sum(each.nbytes for each in synthetic.parameters())

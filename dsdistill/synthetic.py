@@ -73,7 +73,12 @@ class SyntheticSet(nn.Module):
     @property
     def matched_per_class(self) -> int:
         """Images of a class that a matching step sees: those decoded, and their mirror images."""
-        return self.decoded_per_class * (2 if self.flip else 1)
+        return self.decoded_per_class * self.copies
+
+    @property
+    def copies(self) -> int:
+        """How often a matching step sees each image: twice where mirror images are matched too."""
+        return 2 if self.flip else 1
 
     def batch(self, images: Tensor) -> Tensor:
         """Return what a step sees in place of training images: themselves, or with their mirror images.

@@ -13,6 +13,7 @@ from dsdistill import assembly, config, runtime
 from dsdistill.data import catalog
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import Task
+from dsdistill.engines.base import Engine, Sizes
 from dsdistill.memory import Estimate, estimate, maps
 from dsdistill.networks import build
 from dsdistill.seeding import fenced
@@ -95,3 +96,29 @@ def test_graphs_of_many_images_are_not_held_at_once(ipc: int, classes: int, held
     task = Task("toy", tuple(map(str, range(classes))), 1, 28, preprocess, mirror=True)
     synthetic = SyntheticSet(torch.zeros(classes * ipc, 1, 28, 28), classes, "network", preprocess)
     assert assembly._classes_at_once(synthetic, task, torch.device("cpu")) == held
+
+
+def engine_of(method: str, *overrides: str) -> Engine:
+    return config.resolve({"data": {"name": "fashion-mnist"}, "ipc": 6, "method": method}, overrides).engine
+
+
+def test_mirror_images_count_wherever_they_are_seen() -> None:
+    """DM matches all twice; DSA draws 3 of a class and trains on 16 at a time; MTT sees 20 either way."""
+    one, two = (Sizes(torch.full((10,), 50), decoded=6, copies=copies) for copies in (1, 2))
+
+    dm = engine_of("dm", "engine.batch_real=8")
+    assert [dm.images(each) for each in (one, two)] == [80 + 3 * 60, 80 + 3 * 120]
+    assert [dm.held(each, 5, 100, 2) for each in (one, two)] == [30 * 2, 60 * 2]
+
+    told = ("batch_real=8", "batch_synthetic=3", "training.epochs=2", "training.batch_size=16")
+    dsa = engine_of("dsa", *(f"engine.{each}" for each in told))
+    assert dsa.images(one) == 3 * (80 + 2 * 60) + 8 * 30
+    assert dsa.images(two) == 3 * (80 + 2 * 120) + 8 * 60
+    assert [dsa.held(each, 1, 100, 4) for each in (one, two)] == [
+        max(2 * 3, 8, 16) * 4,
+        max(2 * 6, 8, 32) * 4,
+    ]
+
+    mtt = engine_of("mtt", "engine.steps=5", "engine.batch_synthetic=20", "engine.supply.path=experts.h5")
+    assert mtt.images(one) == mtt.images(two) == 5 * 20 * 11
+    assert mtt.held(one, 10, 100, 4) == mtt.held(two, 10, 100, 4) == 2 * 4 * 20

@@ -20,7 +20,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill.data.real import Task
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import Engine, Sizes
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.attention import attention, attention_discrepancy, output_discrepancy
@@ -56,13 +56,13 @@ class AttentionEngine(Engine):
 
         return joined
 
-    def images(self, counts: Tensor, per_class: int) -> int:
+    def images(self, sizes: Sizes) -> int:
         """Count real images once and synthetic ones, which are differentiated, three times."""
-        return int(counts.clamp(max=self.batch_real).sum()) + 3 * per_class * len(counts)
+        return sizes.real(self.batch_real) + 3 * sizes.copies * sizes.total
 
-    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
+    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
         """Count the synthetic images."""
-        return per_class * classes * size
+        return sizes.copies * sizes.decoded * classes * size
 
     def together(self, counts: Tensor) -> int:
         """Count those of all classes."""

@@ -19,6 +19,27 @@ from dsdistill.synthetic import SyntheticSet
 from dsdistill.validation import FORBID_EXTRA
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """The images of an iteration, from which estimates are made."""
+
+    counts: Tensor
+    """int64 [K], real images of each class."""
+    decoded: int
+    """Synthetic images of a class, decoded."""
+    copies: int = 1
+    """2 where mirror images are matched beside them."""
+
+    @property
+    def total(self) -> int:
+        """Synthetic images of all classes, decoded."""
+        return self.decoded * len(self.counts)
+
+    def real(self, wanted: int) -> int:
+        """Return the real images of all classes, where so many of each are wanted."""
+        return int(self.counts.clamp(max=wanted).sum())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine(ABC):
     """A matching objective and the hyper-parameters it reads.
@@ -73,20 +94,15 @@ class Engine(ABC):
         return network.embed
 
     @abstractmethod
-    def images(self, counts: Tensor, per_class: int) -> int:
-        """Return roughly how many images an iteration passes through a network, for estimates.
-
-        Args:
-            counts: int64 [K], real images of each class.
-            per_class: synthetic images of a class, decoded.
-        """
+    def images(self, sizes: Sizes) -> int:
+        """Return roughly how many images an iteration passes through a network, for estimates."""
 
     @abstractmethod
-    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
+    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
         """Return the images whose maps are kept for a gradient at once, times bytes per value, for estimates.
 
         Args:
-            per_class: synthetic images of a class, decoded.
+            sizes: of an iteration.
             classes: taken at once.
             chunk: images in one pass where only a gradient to the weights is asked for.
             size: bytes of a value in the run's precision.

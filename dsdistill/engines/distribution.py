@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dsdistill.data.real import Task
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import Engine, Sizes
 from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
 from dsdistill.network_pool import PoolConfig
 from dsdistill.network_queue import QueueConfig
@@ -65,14 +65,13 @@ class DistributionEngine(Engine):
         """Return ``batch_real``."""
         return self.batch_real
 
-    def images(self, counts: Tensor, per_class: int) -> int:
+    def images(self, sizes: Sizes) -> int:
         """Count real images once and synthetic ones, which are differentiated, three times."""
-        real = int(counts.clamp(max=self.batch_real).sum())
-        return real + 3 * (per_class * len(counts) + self.supply.trained)
+        return sizes.real(self.batch_real) + 3 * (sizes.copies * sizes.total + self.supply.trained)
 
-    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
+    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
         """Count the synthetic images, or a batch that a network is trained on."""
-        return max(per_class * classes, getattr(self.supply, "batch_size", 0)) * size
+        return max(sizes.copies * sizes.decoded * classes, getattr(self.supply, "batch_size", 0)) * size
 
     def together(self, counts: Tensor) -> int:
         """Count those of all classes."""

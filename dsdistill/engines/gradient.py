@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.data.real import Task
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import Engine, Sizes
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.adjoint import with_slopes
@@ -55,17 +55,24 @@ class GradientEngine(Engine):
         """Return ``batch_real``."""
         return self.batch_real
 
-    def images(self, counts: Tensor, per_class: int) -> int:
+    def images(self, sizes: Sizes) -> int:
         """Count images differentiated once three times, and synthetic ones, of second order, eight times."""
-        synthetic = per_class * len(counts)
-        real = int(counts.clamp(max=self.batch_real).sum())
-        return 3 * (real + self.training.images(synthetic)) + 8 * synthetic
+        trained = self._copies(sizes) * self.training.images(sizes.total)
+        matched = self._matched(sizes) * len(sizes.counts)
+        return 3 * (sizes.real(self.batch_real) + trained) + 8 * matched
 
-    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
+    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
         """Count one class's dual pass, or a pass of real images, or a training batch, whichever is most."""
-        training = min(self.training.batch_size, self.training.images(per_class * classes))
-        matched = min(per_class, self.batch_synthetic or per_class)
-        return max(2 * matched * 4, min(chunk, self.batch_real) * size, training * size)
+        training = self._copies(sizes) * min(self.training.batch_size, self.training.images(sizes.total))
+        return max(2 * self._matched(sizes) * 4, min(chunk, self.batch_real) * size, training * size)
+
+    def _matched(self, sizes: Sizes) -> int:
+        """Count the synthetic images of a class that a step matches."""
+        return sizes.copies * min(sizes.decoded, self.batch_synthetic or sizes.decoded)
+
+    def _copies(self, sizes: Sizes) -> int:
+        """Return how often the network sees each image it is trained on."""
+        return sizes.copies if self.training.on == "synthetic" else 1
 
     def together(self, counts: Tensor) -> int:
         """Count those of one class."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from dsdistill import seeding
 from dsdistill.data.real import Task
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import Engine, Sizes
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.adjoint import with_slopes
@@ -148,13 +148,17 @@ class TrajectoryEngine(Engine):
         """Return how the student's learning rate and the labels are stepped."""
         return {"student_lr": self.student.learning, "label_logits": self.labels.optimiser}
 
-    def images(self, counts: Tensor, per_class: int) -> int:
+    def images(self, sizes: Sizes) -> int:
         """Count a student's images once forth and back, and once by a dual pass and back."""
-        return self.steps * self._batch(per_class * len(counts)) * (3 + 8)
+        return self.steps * self._seen(sizes) * (3 + 8)
 
-    def held(self, per_class: int, classes: int, chunk: int, size: int) -> int:
+    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
         """Count the images of a step that a dual pass holds at once."""
-        return 2 * 4 * min(chunk, self._batch(per_class * classes))
+        return 2 * 4 * min(chunk, self._seen(sizes))
+
+    def _seen(self, sizes: Sizes) -> int:
+        """Count the images of a step."""
+        return sizes.copies * self._drawn(sizes.total, sizes.copies)
 
     @property
     def kept_weights(self) -> int:
@@ -256,8 +260,7 @@ class TrajectoryEngine(Engine):
         """Return an iteration's student: its batches, and one operator for each with scalars per image."""
         supply, augmentation, side = sources.supply, sources.augmentation, sources.task.size
         assert isinstance(supply, Trajectories)
-        # As published, a step that sees mirror images too takes half as many images.
-        size = max(1, self._batch(len(images)) // 2) if synthetic.flip else self._batch(len(images))
+        size = self._drawn(len(images), synthetic.copies)
         rows = [each.to(images.device) for each in self._batches(len(images), size, sources)]
 
         def augment(step: int, batch: Tensor) -> Tensor:
@@ -267,8 +270,9 @@ class TrajectoryEngine(Engine):
 
         return Student(sources.classifier(), supply.layout, images, targets, rows, augment, weight)
 
-    def _batch(self, images: int) -> int:
-        return min(self.batch_synthetic or images, images)
+    def _drawn(self, images: int, copies: int) -> int:
+        """Return how many images a step takes: half of a batch where it sees mirror images too (FYI)."""
+        return max(1, min(self.batch_synthetic or images, images) // copies)
 
     def _epoch(self, sources: Sources) -> int:
         """Draw s."""
