@@ -53,6 +53,7 @@ def bench(
     folder = (output or Path("results") / told.name).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
+    tables.check_replaceable(folder)
     if dry_run:
         screen.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
         return

@@ -98,6 +98,10 @@ def test_there_are_the_promised_suites() -> None:
         (("methods = [", "methods = ["), ""),
         (("students = 2", 'baselines = ["rnd"]'), "unknown baseline 'rnd'; did you mean 'random'?"),
         (("students = 2", "set = { optimiser = { rate = 2 } }"), "unknown option 'optimiser.rate'"),
+        (
+            ("students = 2", 'set = { "optimiser.lr" = 2.0 }'),
+            "option 'optimiser.lr' stands in quotes as one key: write it without",
+        ),
         (("students = 2", 'protocol = "dms"'), "unknown protocol 'dms'"),
         (('"mmd"', '"ncfm"'), "matches with trained networks: name a table of experts"),
         (("title", "titel"), "unknown suite"),
@@ -655,5 +659,12 @@ def test_what_the_commands_refuse(capsys: Captured, tmp_path: Path) -> None:
     assert ".html" in refused(capsys, "report", tmp_path, "-o", written(tmp_path))
     (tmp_path / "file").write_text("")
     assert "is a file" in refused(capsys, "bench", "digits", "-o", tmp_path / "file")
+    for name, text in (("table.md", "mine"), ("results.json", "[]"), ("results.json", '{"suite": 1}')):
+        foreign = tmp_path / "foreign" / name
+        foreign.parent.mkdir(exist_ok=True)
+        foreign.write_text(text)
+        said = refused(capsys, "bench", written(tmp_path), "-o", foreign.parent)
+        assert "is no suite's and would be replaced" in said
+        assert foreign.read_text() == text
     out, _ = succeed(capsys, "bench")
     assert "digits" in out

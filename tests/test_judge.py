@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -254,15 +255,15 @@ def test_too_few_real_images_are_said() -> None:
 # From file to report ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def digits_file(tmp_path: Path) -> Path:
     """Two random digits of each class, as a distilled set."""
     task, train = catalog.load(DataConfig(name="digits"), "train")
     chosen = random_selection(train, torch.full((10,), 2), generator(0, "digits"))
     about = {"dataset": "digits", "data": json.dumps({"name": "digits", "size": None, "zca": True})}
     about |= {"network": "convnet3-w8", "fingerprint": train.fingerprint}
     images = train.unit(chosen)
-    path = tmp_path_factory.mktemp("sets") / "set.h5"
+    path = tmp_path / "digits.h5"
     made = DistilledSet(images, train.labels[chosen], train.classes, task.preprocess, attributes=about)
     storage.write(path, made)
     return path
@@ -290,6 +291,16 @@ def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> 
     assert [row["values"] for row in stored] == [row["values"] for row in written["rows"]]
     assert stored[0]["dataset"] == "digits"
     assert storage.load(digits_file).classes  # still verifies
+
+
+def test_an_evaluation_that_found_the_same_again_is_recorded_once(digits_file: Path) -> None:
+    def evaluated(**options: Any) -> list[float]:
+        told = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"} | options
+        return evaluate(digits_file, **told).rows[0].values
+
+    assert evaluated() == evaluated()
+    evaluated(epochs=2)
+    assert [row["epochs"] for row in storage.results(digits_file)] == [1, 2]
 
 
 def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from dsdistill import files
 from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult
+from dsdistill.errors import UserError
 from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, PLAIN, Row
 
 _PLAINLY = ", no augmentation"
@@ -170,14 +171,31 @@ def csv_text(results: Sequence[CellResult]) -> str:
     return file.getvalue()
 
 
+FILES = ("results.json", "results.csv", "table.md")
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that tables would replace nothing but an earlier suite's.
+
+    Raises:
+        UserError: files of such names lie there that no suite wrote.
+    """
+    there = [folder / name for name in FILES if (folder / name).exists()]
+    try:
+        ours = not there or {"suite", "cells"} <= json.loads((folder / FILES[0]).read_bytes()).keys()
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise UserError(f"{there[0]} is no suite's and would be replaced; choose another -o")
+
+
 def write(folder: Path, suite: str, results: Sequence[CellResult], problems: Sequence[str]) -> list[Path]:
     """Write results.json, results.csv and table.md, each at once or not at all; return them."""
     table = {"suite": suite, "cells": [each.to_dict() for each in results], "problems": list(problems)}
-    texts = {"results.json": json.dumps(table, indent=1) + "\n", "results.csv": csv_text(results)}
-    texts["table.md"] = markdown(results, problems)
-    for name, text in texts.items():
+    texts = (json.dumps(table, indent=1) + "\n", csv_text(results), markdown(results, problems))
+    for name, text in zip(FILES, texts, strict=True):
         files.replace(folder / name, text.encode())
-    return [folder / name for name in texts]
+    return [folder / name for name in FILES]
 
 
 def cited(value: Published) -> str:

@@ -69,12 +69,16 @@ class Report:
     def append_to(self, path: str | Path, row: Row) -> None:
         """Add a row, with how it came about, to the results in a distilled set's file.
 
+        One that is there already but for its date and time is left: an evaluation was stopped and repeated.
+
         Raises:
             UserError: the file is not a distilled set or cannot be written.
         """
         left_out = ("rows", "file", "cost", "distil_machine")  # the file knows these
         about = {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
-        storage.append_result(path, {**about, **dataclasses.asdict(row)})
+        result = json.loads(json.dumps({**about, **dataclasses.asdict(row)}))
+        if _lasting(result) not in map(_lasting, storage.results(path)):
+            storage.append_result(path, result)
 
     def table(self) -> Table:
         """Return a table for ``rich.print``: a line per network and training set, costs and scores below."""
@@ -112,3 +116,8 @@ class Report:
         if self.distil_machine:
             said.append(f"made on {self.distil_machine}")
         return "\n".join(filter(None, [", ".join(said), scores.told(self.scores())])) or None
+
+
+def _lasting(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is the same when an evaluation is repeated on the same machine."""
+    return {key: value for key, value in result.items() if key not in ("date", "seconds")}
