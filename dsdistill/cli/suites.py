@@ -113,9 +113,3 @@ def report(
 
     written = page.write(results.expanduser(), output.expanduser(), screen.notify)
     screen.out.print(f"wrote {written}", highlight=False, markup=False)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    app.command()(bench)
-    app.command()(report)

@@ -1,0 +1,70 @@
+"""The command ``export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsdistill.cli.options import File
+from dsdistill.errors import UserError, unknown
+
+
+def export(
+    file: File,
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUTPUT", help="What to write, if not given by -o.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder, a .pt or a .h5 file.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="png, pt, h5 or ddranking.", show_default="by the suffix; png for a folder"),
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).")
+    ] = "network",
+    dtype: Annotated[str, typer.Option(help="Of the pixels in a .h5: float32, float16 or uint8.")] = "uint8",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="For ddranking: how students are trained.", show_default="the method's own"),
+    ] = None,
+) -> None:
+    """Write a distilled set in a format that other programs read, or in fewer bytes.
+
+    A folder of PNGs, a .pt that torch.load(weights_only=True) reads, another .h5 with smaller pixels, or a
+    folder of what DD-Ranking's evaluators read: images.pt, labels.pt, lr.pt and ddranking.yaml.
+
+    `dsdistill export digits.h5 digits-png/`
+
+    `dsdistill export digits.h5 digits.pt`
+
+    `dsdistill export digits.h5 small.h5 --dtype uint8`
+
+    `dsdistill export cifar10.h5 --to ddranking -o cifar10-ddranking/`
+    """
+    from dsdistill import ddranking, screen
+    from dsdistill import export as exports
+
+    where = output or target
+    if where is None or (output and target):
+        raise UserError("name one output: a folder, a .pt or a .h5 file")
+    kinds = ("png", "pt", "h5", "ddranking")
+    kind = to or (suffix if (suffix := where.suffix[1:]) in ("pt", "h5") else "png")
+    if kind not in kinds:
+        raise unknown("export format", kind, kinds)
+    if space not in ("network", "unit"):
+        raise unknown("space", space, ("network", "unit"))
+    if kind == "pt":
+        exports.export_pt(file, where, space)  # type: ignore[arg-type]
+    elif kind == "h5":
+        screen.notify(exports.export_h5(file, where, dtype))  # type: ignore[arg-type]
+    elif kind == "png":
+        screen.notify(exports.export_png(file, where))
+    else:
+        for sentence in ddranking.export_ddranking(file, where, protocol):
+            screen.notify(sentence)
+    screen.out.print(f"wrote {where}", highlight=False, markup=False)

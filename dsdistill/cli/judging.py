@@ -1,0 +1,80 @@
+"""The command ``evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsdistill import runtime
+from dsdistill.cli.options import Device, Download, File, Root
+
+
+def evaluate(
+    file: File,
+    dataset: Annotated[
+        str | None, typer.Option(help="Judge on this data set.", show_default="the one the file names")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="A name, such as dsa, or a TOML file.", show_default="the method's own")
+    ] = None,
+    networks: Annotated[
+        str, typer.Option(help="Students, comma-separated.", show_default="the one it was distilled with")
+    ] = "",
+    repeats: Annotated[int | None, typer.Option(help="Fresh students each.", show_default="protocol")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Training epochs.", show_default="protocol")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    baselines: Annotated[
+        str,
+        typer.Option(
+            help="Real images to set beside it, comma-separated: random, herding, k-center, k-means, el2n, "
+            "el2n-easy (append @bytes for as many as fit into the file's bytes), whole; '' for nothing."
+        ),
+    ] = "random",
+    device: Device = None,
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores",
+            help="Also train the students that DD-Ranking's scores compare: under hard labels where the set "
+            "has soft ones, and without augmentation. LRS needs the baselines random and whole, ARS random.",
+        ),
+    ] = False,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    root: Root = None,
+    download: Download = False,
+    json: Annotated[Path | None, typer.Option(help="Write the results here too.", show_default=False)] = None,
+    save: Annotated[bool, typer.Option(help="Add the results to the file.")] = True,
+) -> None:
+    """Train fresh students on a distilled set, test them, and set random real images beside it.
+
+    Accuracy is that of the last epoch on the test set, mean ± standard deviation over fresh students.
+
+    `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
+    """
+    from dsdistill import screen
+    from dsdistill.evaluation.run import evaluate as judge_file
+
+    runtime.quiet_allocator()
+    with screen.Evaluation() as show:
+        report = judge_file(
+            file,
+            dataset=dataset,
+            root=root,
+            protocol=protocol,
+            networks=networks,
+            repeats=repeats,
+            epochs=epochs,
+            seed=seed,
+            device=device or "auto",
+            precision=precision,
+            baselines=baselines,
+            scores=scores,
+            json=json,
+            save=save,
+            download=download,
+            notify=show.notify,
+            progress=show.progress,
+        )
+    screen.out.print(report.table())

@@ -1,0 +1,168 @@
+"""The commands ``distill`` and ``experts``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsdistill import runtime
+from dsdistill.cli.options import (
+    Channels,
+    Dataset,
+    Device,
+    Download,
+    Output,
+    Overrides,
+    Root,
+    Seed,
+    Size,
+    Zca,
+    data_options,
+)
+
+
+def distill(
+    output: Output,
+    dataset: Dataset = None,
+    method: Annotated[str | None, typer.Option(help="See `dsdistill methods`.", show_default="dm")] = None,
+    ipc: Annotated[int | None, typer.Option(help="Synthetic images per class.", show_default=False)] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Network to match in, such as convnet3.", show_default="recipe")
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps to take.", show_default="recipe")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop after so many seconds in the loop, whatever the iterations.", show_default=False
+        ),
+    ] = None,
+    seed: Seed = None,
+    device: Device = None,
+    root: Root = None,
+    size: Size = None,
+    channels: Channels = None,
+    zca: Zca = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option(
+            "--pool",
+            "--experts",
+            help="Trained networks (`dsdistill experts`), for methods that match with them or follow them.",
+        ),
+    ] = None,
+    download: Download = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML with any options; a run's config.toml replays it.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where log and checkpoints go.", show_default="OUTPUT with suffix .run"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run of this output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier file and run.")] = False,
+) -> None:
+    """Distil a data set into one HDF5 file.
+
+    The method's recipe knows the published settings for the data set and IPC; options given here win over it.
+
+    `dsdistill distill --dataset cifar10 --download --method dm --ipc 10 -o cifar10.h5`
+
+    `dsdistill distill --dataset folder:~/pets --ipc 5 --size 64 -o pets.h5 --set optimiser.lr=0.5`
+
+    Stopped by Ctrl-C or killed, a run goes on with the same `-o` and `--resume` (on a CPU bit for bit).
+    """
+    from dsdistill import api, screen
+
+    runtime.quiet_allocator()
+    data = data_options(root, size, channels, zca, download)
+    with screen.Distillation() as show:
+        summary = api.distill(
+            output,
+            dataset=dataset,
+            method=method,
+            ipc=ipc,
+            network=network,
+            iterations=iterations,
+            seconds=seconds,
+            seed=seed,
+            device=device,
+            options=({"data": data} if data else {})
+            | ({"engine": {"supply": {"path": str(pool)}}} if pool else {}),
+            overrides=overrides or [],
+            config=config,
+            run_dir=run_dir,
+            resume=resume,
+            overwrite=overwrite,
+            notify=show.notify,
+            started=show.started,
+            progress=show.progress,
+        )
+    screen.print_summary(summary)
+
+
+def experts(
+    output: Output,
+    dataset: Dataset = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="mtt, ftd, datm, ast (trajectories), ncfm (a pool), or a TOML file.", show_default=False
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Networks in the finished file.", show_default="recipe")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of training each.", show_default="recipe")] = None,
+    network: Annotated[str | None, typer.Option(help="Such as convnet3.", show_default="recipe")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    root: Root = None,
+    size: Size = None,
+    channels: Channels = None,
+    zca: Zca = None,
+    download: Download = False,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished experts.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier file and unfinished experts.")
+    ] = False,
+) -> None:
+    """Train networks on real data and store them, for methods that match with them (NCFM, MTT).
+
+    Their data set, preprocessing and network have to be those of the distillation.
+
+    `dsdistill experts --dataset cifar10 --recipe ncfm -o pool.h5`
+
+    `dsdistill experts --dataset fashion-mnist --recipe mtt --count 5 --epochs 20 -o trajectories.h5`
+
+    The same command with a larger --count adds to a file. Stopped by Ctrl-C or killed, it goes on with
+    --resume from the last finished epoch (on a CPU bit for bit); until then, experts lie in OUTPUT.parts.
+    """
+    from dsdistill import api, screen
+
+    runtime.quiet_allocator()
+    data = data_options(root, size, channels, zca, download)
+    with screen.Experts() as show:
+        made = api.train_experts(
+            output,
+            dataset=dataset,
+            recipe=recipe,
+            count=count,
+            epochs=epochs,
+            network=network,
+            seed=seed,
+            device=device,
+            options={"data": data} if data else {},
+            overrides=overrides or [],
+            resume=resume,
+            overwrite=overwrite,
+            notify=show.notify,
+            started=show.started,
+            estimated=show.estimated,
+            progress=show.progress,
+        )
+    screen.print_experts(made)
