@@ -29,7 +29,7 @@ from dsdistill.cli import main
 from dsdistill.config import RECIPES
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
-from dsdistill.evaluation.baselines import baseline_names
+from dsdistill.evaluation.baselines import baseline_names, expanded
 from dsdistill.runs import Interrupted, RunDirectory
 from tests.bench_helpers import result, row
 from tests.cli_helpers import Captured, refused, succeed
@@ -152,6 +152,9 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
     beside = [cell.baselines for cell in plan(suite(tmp_path, text))]
     every = ("random", "random@bytes", "whole")
     assert beside == [every, ("random@bytes",), every]  # dm and mmd share a protocol, dsa has another
+    everything = plan(suite(tmp_path, text.replace('["random", "random@bytes", "whole"]', '["all"]')))
+    assert everything[0].baselines == tuple(expanded(["all"]))
+    assert all("@" in name for name in everything[1].baselines)
     own = '[method.mmd]\nbaselines = ["herding@bytes", "random"]\n'
     beside = [cell.baselines for cell in plan(suite(tmp_path, text + own))]
     assert beside == [every, ("random@bytes", "herding@bytes", "random"), every]

@@ -139,6 +139,24 @@ def test_chosen_images_are_the_same_for_every_repeat() -> None:
     assert sets(1)[0] is images
 
 
+def test_names_that_stand_for_several_baselines() -> None:
+    coresets = sorted(KINDS[1:])
+    assert baselines.expanded(["whole", "coresets@bytes"]) == [
+        "whole",
+        *(f"{each}@bytes" for each in coresets),
+    ]
+    everything = baselines.expanded(["all", "random"])
+    assert everything == [
+        "random",
+        *coresets,
+        "random@bytes",
+        *(f"{each}@bytes" for each in coresets),
+        "whole",
+    ]
+    with pytest.raises(UserError, match="unknown baseline 'al'; did you mean 'all'"):
+        baselines.check("al")
+
+
 def test_every_baseline_is_judged_at_its_size() -> None:
     seen: list[tuple[str, int, int]] = []
     names = [*KINDS, *(f"{name}@bytes" for name in KINDS), "whole"]
@@ -312,7 +330,7 @@ def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_at_the_same_bytes_and_on_everything(digits_file: Path) -> None:
-    names = "random, random@bytes, whole"
+    names = "random, random@bytes, whole, random"
     report = evaluate(digits_file, repeats=1, epochs=1, device="cpu", networks="mlp", baselines=names)
     fit = int(report.cost["real_images"])
     assert 20 < fit < 80  # the file holds 20 in float32, of values that 8 bits hold

@@ -190,7 +190,9 @@ def plan(suite: Suite) -> list[Cell]:
         UserError: an unknown data set, method, network, protocol, baseline or option; or a method that
             matches with experts where the suite has none for it.
     """
-    for name in (*suite.baselines, *(name for told in suite.method.values() for name in told.baselines)):
+    beside = baselines.expanded(suite.baselines)
+    own = baselines.expanded(name for told in suite.method.values() for name in told.baselines)
+    for name in (*beside, *own):
         baselines.check(name)
     for name in suite.networks:
         zoo.check(name)
@@ -208,7 +210,7 @@ def plan(suite: Suite) -> list[Cell]:
     names = [cell.name for cell in cells]
     if double := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"suite {suite.name!r} has two cells named {double}; rename a data set or a method")
-    return _with_baselines(cells, suite.baselines)
+    return _with_baselines(cells, beside)
 
 
 def judges(cells: Iterable[Cell]) -> dict[str, Cell]:
@@ -262,7 +264,7 @@ def _cell(suite: Suite, told: MethodSettings, dataset: str, method: str, ipc: in
         networks=tuple(dict.fromkeys((config.network, *suite.networks))),
         students=suite.students,
         epochs=suite.epochs,
-        baselines=told.baselines,
+        baselines=tuple(baselines.expanded(told.baselines)),
         curve=suite.curve,
         curve_students=suite.curve_students,
         scores=suite.scores,
@@ -298,7 +300,7 @@ def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> Experts |
     return Experts(f"{slug(config.data.name)}/experts-{slug('-'.join(parts))}", options)
 
 
-def _with_baselines(cells: Iterable[Cell], names: tuple[str, ...]) -> list[Cell]:
+def _with_baselines(cells: Iterable[Cell], names: Sequence[str]) -> list[Cell]:
     """Give each cell the baselines it judges besides its own: those equal for others only once."""
     cells, found = list(cells), []
     first = judges(cells)

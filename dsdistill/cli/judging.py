@@ -29,7 +29,8 @@ def evaluate(
         str,
         typer.Option(
             help="Real images to set beside it, comma-separated: random, herding, k-center, k-means, el2n, "
-            "el2n-easy (append @bytes for as many as fit into the file's bytes), whole; '' for nothing."
+            "el2n-easy (append @bytes for as many as fit into the file's bytes), whole; coresets for those "
+            "between random and whole, all for everything at either size, '' for nothing."
         ),
     ] = "random",
     device: Device = None,

@@ -3,6 +3,7 @@
 ``random``, ``herding``, ``k-center``, ``k-means``, ``el2n`` (the hardest images, as published) and
 ``el2n-easy`` take as many images of each class as the set stores. With ``@bytes`` appended they take as many
 as fit into the bytes that its images and labels have in its file. ``whole`` takes them all: the ceiling.
+``coresets`` stands for all that are neither random nor whole, and ``all`` for everything, at either size.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import h5py
 import torch
@@ -36,11 +37,26 @@ def baseline_names() -> list[str]:
     return sorted({RANDOM, WHOLE, *selection.BY_FEATURES, *selection.BY_EL2N})
 
 
+def expanded(names: Iterable[str]) -> list[str]:
+    """Write out ``coresets``, ``coresets@bytes`` and ``all``; each name comes once."""
+    coresets = [name for name in baseline_names() if name not in (RANDOM, WHOLE)]
+    found = list[str]()
+    for name in names:
+        group, at, suffix = name.partition("@")
+        if group == "coresets":
+            found += [each + at + suffix for each in coresets]
+        elif name == "all":
+            found += [RANDOM, *coresets, *(f"{each}@bytes" for each in (RANDOM, *coresets)), WHOLE]
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
 def check(name: str) -> None:
     """Raise a UserError, with the nearest name, unless ``name`` is a baseline."""
     method, at, suffix = name.partition("@")
     if method not in baseline_names():
-        raise unknown("baseline", method, baseline_names())
+        raise unknown("baseline", method, [*baseline_names(), "coresets", "all"])
     if at and suffix != "bytes":
         raise unknown("size of a baseline", f"@{suffix}", ["@bytes"])
     if at and method == WHOLE:

@@ -72,7 +72,7 @@ def evaluate(
     students = _listed(networks) or _listed(str(distilled.attributes.get("network", ""))) or [chosen.student]
     for student in students:
         zoo.check(student)
-    beside = _listed(baselines)
+    beside = real_sets.expanded(_listed(baselines))
     for name in beside:
         real_sets.check(name)
     if json is not None:
