@@ -1,4 +1,4 @@
-"""``python -m dsdistill``, also what torchrun launches."""
+"""``python -m dsdistill``."""
 
 from dsdistill.cli import program
 

@@ -136,7 +136,7 @@ def distill(
         _refuse_changes(before, told, run, undecided=("compute.",))  # before data are looked for
     task, real = catalog.load(told.data, "train", notify)
     with runtime.threads(told.compute.threads), runtime.full_float32():
-        cfg = assembly.resolved(told, task, real, where)
+        cfg = assembly.resolved(told, task, real, where, notify)
         if going_on:
             _refuse_changes(before, cfg, run)
         distiller = assembly.build(cfg, task, real, where, notify)
@@ -247,7 +247,7 @@ def train_experts(
     check_network(told.network)
     task, real = catalog.load(told.data, "train", notify)
     with runtime.threads(told.compute.threads), runtime.full_float32():
-        cfg = expert_config.resolved(told, task, real, where)
+        cfg = expert_config.resolved(told, task, real, where, notify)
         return make(
             output,
             cfg,
@@ -271,7 +271,7 @@ def _check_output(output: Path, run: RunDirectory, going_on: bool, overwrite: bo
     """
     if output == run.path:
         raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
-    storage.check_writable(output, overwrite=overwrite or going_on)
+    storage.check_writable(output, overwrite or going_on, ", or pass --overwrite")
     if going_on and not overwrite and output.exists() and not _made_by(output, run):
         raise UserError(
             f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"

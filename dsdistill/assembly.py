@@ -27,10 +27,12 @@ from dsdistill.stored_networks import Stored, StoredConfig
 from dsdistill.synthetic import SyntheticSet, initialise
 
 
-def resolved(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> RunConfig:
+def resolved(
+    config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: runtime.Notify
+) -> RunConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
-    decided = config.compute.decided(device, pixels, config.seconds)
+    decided = config.compute.decided(device, pixels, notify, config.seconds)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     engine: Any = config.engine
     if isinstance(supply := getattr(engine, "supply", None), StoredConfig):

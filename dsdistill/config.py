@@ -63,7 +63,7 @@ class ComputeConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the networks' convolutions; losses, pixels and second-order gradients stay float32."""
     compile: Literal["auto"] | bool = "auto"
-    """Use torch.compile; auto does where the run is long enough to earn back the minute it takes."""
+    """Use torch.compile; auto does on a CPU, where the run is long enough to earn back its minute."""
     chunk: Annotated[int, Ge(0)] = 0
     """Real images in one pass through a network; 0 chooses by the device's cache or memory."""
     class_chunk: Annotated[int, Ge(0)] = 0
@@ -72,16 +72,19 @@ class ComputeConfig:
     threads: Annotated[int, Ge(0)] = 0
     """CPU threads; 0 keeps torch's choice. Bit-identical results need the same number."""
 
-    def decided(self, device: torch.device, pixels: int, seconds: float = 0.0) -> ComputeConfig:
+    def decided(
+        self, device: torch.device, pixels: int, notify: runtime.Notify, seconds: float = 0.0
+    ) -> ComputeConfig:
         """Decide every ``auto`` for a device and a run that takes so many pixels through a network.
 
         Args:
+            notify: receives a sentence where a long run cannot be compiled.
             seconds: that the run lasts whatever its pixels; 0 where that is not said.
         """
         compile = self.compile
         if compile == "auto":
             long = seconds > _WORTH_SECONDS if seconds else pixels > _WORTH_COMPILING
-            compile = device.type == "cpu" and long and not runtime.compiler_missing(device)
+            compile = device.type == "cpu" and long and runtime.can_compile(device, notify)
         return dataclasses.replace(
             self,
             device=str(device),
@@ -119,7 +122,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything a distillation is told; two runs of one config on one machine write the same pixels."""
+    """Everything a distillation is told; two runs of one config on one CPU write the same pixels."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
@@ -213,6 +216,9 @@ class Recipe:
                 f"recipe {self.name!r}: a table of settings takes when, set or per_ipc, and source; "
                 "the first three are tables"
             )
+        names = table["when"].get("dataset", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"recipe {self.name!r}: dataset is a list of names, not {names!r}")
         bounds = [table["when"].get(bound, 0) for bound in ("ipc_min", "ipc_max")]
         if not all(isinstance(number, int) for number in bounds):
             raise UserError(f"recipe {self.name!r}: ipc_min and ipc_max are whole numbers")

@@ -23,6 +23,7 @@ from dsdistill.config import AugmentationConfig, ComputeConfig
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
+from dsdistill.runtime import Notify
 from dsdistill.shelf import Shelf
 from dsdistill.validation import FORBID_EXTRA, dotted, validated
 
@@ -202,14 +203,16 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
     return validated(ExpertConfig, options, "option", configs.known_keys(ExpertConfig))
 
 
-def resolved(config: ExpertConfig, task: Task, real: RealDataset, device: torch.device) -> ExpertConfig:
+def resolved(
+    config: ExpertConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
+) -> ExpertConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
     told, pixels = config.compute, real.images.numel() * config.epochs * config.count
     if config.sharpness.rho:
         pixels *= 2
         if told.precision == "auto":  # a ρ of 0.01 moves most weights by less than bfloat16 can tell apart
             told = dataclasses.replace(told, precision="fp32")
-    decided = told.decided(device, pixels)
+    decided = told.decided(device, pixels, notify)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     return dataclasses.replace(config, compute=decided, data=seen)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.errors import UserError
-from dsdistill.files import beside, check_folder, reason, replace
+from dsdistill.files import beside, check_folder, check_replaceable, reason, replace
 from dsdistill.storage import DistilledDataset, Dtype, check_writable, describe, read, to_uint8, write
 
 
@@ -61,8 +61,10 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
     preprocessing's tensors by name: ``mean`` and ``std`` where it standardises.
 
     Raises:
-        UserError: as `storage.read`; unknown space; or ``out`` cannot be written.
+        UserError: as `storage.read`; unknown space; ``out`` cannot be written, or is a file of another kind.
     """
+    check_replaceable(out, ".pt")
+    check_folder(out)
     dataset = DistilledDataset(read(path), space)
     content: dict[str, Tensor | list[str] | str] = {
         "images": dataset.images,
@@ -76,7 +78,6 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
         content["soft_labels"] = dataset.soft_labels
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    check_folder(out)
     replace(out, buffer.getbuffer())
 
 

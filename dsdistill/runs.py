@@ -239,7 +239,8 @@ class Watch:
             }
 
     def _save(self) -> None:
-        self.peak_memory = max(self.peak_memory, peak_memory())
+        here = peak_memory(self._distiller.synthetic.images.device)
+        self.peak_memory = max(self.peak_memory, here)
         spent = {"seconds": repr(self.seconds), "peak_memory_bytes": str(self.peak_memory)}
         self._run.save(self._distiller.state_dict(), self._facts | spent)
 

@@ -7,7 +7,6 @@ import ctypes
 import logging
 import os
 import platform
-import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -84,15 +83,21 @@ def compiler_missing(device: torch.device) -> str | None:
     return None
 
 
+def can_compile(device: torch.device, notify: Notify) -> bool:
+    """Whether ``torch.compile`` can work for this device; if not, ``notify`` is told why."""
+    reason = compiler_missing(device)
+    if reason:
+        notify(f"running without torch.compile: {reason}")
+    return reason is None
+
+
 def compiled(function: Callable[..., Any], device: torch.device, notify: Notify) -> Callable[..., Any]:
     """``torch.compile`` a function for fixed shapes, or keep it eager with one notice where that cannot be.
 
     Compiling happens at the first call. A failure there is reported once and the eager function serves from
     then on, with the same results up to rounding.
     """
-    reason = compiler_missing(device)
-    if reason:
-        notify(f"running without torch.compile: {reason}")
+    if not can_compile(device, notify):
         return function
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of an absent CUDA
     return first_working(torch.compile(function, dynamic=False), function, notify)
@@ -169,17 +174,24 @@ def quiet_allocator() -> bool:
     return all([libc.mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1 for key, value in settings])
 
 
-def peak_memory() -> int:
+def peak_memory(device: torch.device) -> int:
     """Bytes of the process's peak resident memory so far (CUDA: plus the peak allocated on the device)."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-    return peak + (torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0)
+    peak = 0
+    with contextlib.suppress(ImportError):
+        import resource  # not on Windows
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak + (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0)
 
 
 def available_memory(device: torch.device) -> int | None:
     """Bytes free on the device, or None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    with contextlib.suppress(OSError), open("/proc/meminfo") as lines:  # what caches hold counts as free
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):

@@ -317,11 +317,12 @@ def describe(path: str | Path) -> Description:
         )
 
 
-def check_writable(path: str | Path, overwrite: bool = False) -> None:
+def check_writable(path: str | Path, overwrite: bool = False, remedy: str = "") -> None:
     """Find out before a long run, not after it, that its result could not be written.
 
     Args:
         overwrite: whether a dsdistill file already there may be replaced; any other file never is.
+        remedy: what else than another name would do, for the message.
 
     Raises:
         UserError: the path is a folder, its folder is missing or cannot be written to, or a file is there.
@@ -338,4 +339,4 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
     except UserError as error:
         raise UserError(f"{path} exists and would not be replaced ({error}); choose another name") from error
     if not overwrite:
-        raise UserError(f"{path} exists; choose another name or allow it to be overwritten")
+        raise UserError(f"{path} exists; choose another name{remedy}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dsdistill import config as configs
 from dsdistill.config import RunConfig, load_recipe, resolve
@@ -119,6 +120,18 @@ def test_values_of_set_are_toml_or_bare_words() -> None:
     assert (config.optimiser.lr, config.init, config.network) == (0.5, "noise", "mlp")
     assert config.data.zca is True
     assert config.compute.compile is False
+
+
+def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("dsdistill.runtime.compiler_missing", lambda device: None)
+    assert configs.ComputeConfig().decided(cpu, 10**12, said.append).compile is True
+    monkeypatch.setattr("dsdistill.runtime.compiler_missing", lambda device: "no compiler")
+    assert configs.ComputeConfig().decided(cpu, 10, said.append).compile is False
+    assert said == []
+    assert configs.ComputeConfig().decided(cpu, 10**12, said.append).compile is False
+    assert said == ["running without torch.compile: no compiler"]
 
 
 def test_flips_are_left_out_where_they_change_labels() -> None:

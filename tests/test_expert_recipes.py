@@ -89,6 +89,7 @@ def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pyt
             resolve({"recipe": recipe, "data": {"name": "digits"}, "compute": {"precision": asked}}),
             *toys(),
             CPU,
+            print,
         ).compute.precision
         for recipe in ("mtt", "ftd")
         for asked in ("auto", "bf16")

@@ -169,8 +169,9 @@ def test_pt_refusals(tmp_path: Path) -> None:
     written(tmp_path / "set.h5")
     with pytest.raises(UserError, match="mkdir -p"):
         export_pt(tmp_path / "set.h5", tmp_path / "no" / "set.pt")
-    with pytest.raises(UserError, match="cannot write"):
-        export_pt(tmp_path / "set.h5", tmp_path)
+    for taken in ("", "set.h5"):  # a folder, and the set itself
+        with pytest.raises(UserError, match=r"exists and is no \.pt file"):
+            export_pt(tmp_path / "set.h5", tmp_path / taken)
     with pytest.raises(UserError, match="no file at"):
         export_pt(tmp_path / "absent.h5", tmp_path / "set.pt")
 

@@ -255,7 +255,8 @@ def test_the_whole_training_set_is_trained_on_for_as_many_steps() -> None:
         (task(), {"baselines": ["k-centre"]}, "did you mean 'k-center'"),
         (task(), {"baselines": ["herdin@bytes"]}, "unknown baseline 'herdin'; did you mean 'herding'"),
         (task(), {"baselines": ["herding@byte"]}, "did you mean '@bytes'"),
-        (task(), {"baselines": ["whole@bytes"]}, "drop '@bytes'"),
+        (task(), {"baselines": ["whole@bytes"]}, "'whole' goes with no number of bytes; drop '@bytes'"),
+        (task(), {"baselines": ["all@bytes"]}, "'all' goes with no number of bytes; drop '@bytes'"),
     ],
 )
 def test_misfits_are_one_sentence(judged: Task, options: dict[str, list[str]], message: str) -> None:

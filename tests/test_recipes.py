@@ -524,6 +524,13 @@ def test_a_misspelt_option_of_per_ipc_is_an_error(tmp_path: Path) -> None:
         told(mine)
 
 
+def test_data_sets_of_a_table_are_a_list(tmp_path: Path) -> None:
+    """In a text, "cifar10" would be found in "cifar100"."""
+    mine = recipe(tmp_path / "mine.toml", 'when = { dataset = "cifar100" }\nset = { seed = 4 }')
+    with pytest.raises(UserError, match="dataset is a list of names, not 'cifar100'"):
+        told(mine)
+
+
 def test_every_table_of_a_recipe_names_its_source() -> None:
     for name in ("dc", "dsa", "idc-i", "idc", *FAMILY):
         assert all(table["source"] for table in load_recipe(name).settings)

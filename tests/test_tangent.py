@@ -26,9 +26,11 @@ def network(name: str) -> Network:
         return build(name, 2, 8, 3).double()
 
 
-def batch(count: int = 5) -> tuple[Tensor, Tensor]:
+def batch(count: int = 5, soft: bool = False) -> tuple[Tensor, Tensor]:
     stream = generator(2, "test")
     images = torch.randn(count, 2, 8, 8, generator=stream, dtype=torch.float64)
+    if soft:
+        return images, torch.randn(count, 3, generator=stream, dtype=torch.float64).softmax(1)
     return images, torch.randint(3, (count,), generator=stream)
 
 
@@ -106,7 +108,8 @@ def test_slope_is_the_gradient_to_the_images() -> None:
     torch.testing.assert_close(found, double_backward(net, images, targets, tangents)[1])
 
 
-def test_compiled_code_serves_short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("soft", [False, True])
+def test_compiled_code_serves_short_batches(monkeypatch: pytest.MonkeyPatch, soft: bool) -> None:
     seen: list[int] = []
 
     def recorded(function: Callable[..., Tensor], *_: object) -> Callable[..., Tensor]:
@@ -118,7 +121,7 @@ def test_compiled_code_serves_short_batches(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("dsdistill.runtime.compiled", recorded)
     monkeypatch.setattr("dsdistill.runtime.compiler_missing", lambda device: None)
-    net, (images, targets) = network("convnet2-w6"), batch()
+    net, (images, targets) = network("convnet2-w6"), batch(soft=soft)
     learner = Learner(net, 8, CPU, compile=True, chunk=3)
     expected = torch.autograd.grad(
         F.cross_entropy(net(images), targets), net.get_parameter("classifier.weight")

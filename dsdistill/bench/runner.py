@@ -249,7 +249,8 @@ def _why_failed(job: _Job) -> str:
     code = job.process.returncode if job.process else 0
     if code == 0:
         return ""
-    lines = job.log.read_text(errors="replace").splitlines() if job.log.exists() else []
+    text = job.log.read_text(errors="replace") if job.log.exists() else ""
+    lines = text.rpartition("\n$ dsdistill ")[2].splitlines()  # of earlier commands, nothing
     said = next(
         (line.removeprefix("dsdistill: ") for line in reversed(lines) if line.startswith("dsdistill: ")), ""
     )

@@ -24,8 +24,8 @@ CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "fashion-mnist": ((0.2861,), (0.3530,)),
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    # Those of DC, DSA, DM, IDM and DataDAM, here for every method. The code of IDC, NCFM, FYI-MTT and of the MTT
-    # family reuses CIFAR-10's, so that its pixels are a third larger in the space they are learned in.
+    # Those of DC, DSA, DM, IDM and DataDAM, here for every method. The code of IDC, NCFM and the MTT family
+    # reuses CIFAR-10's, so that its pixels are a third larger in the space they are learned in.
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 

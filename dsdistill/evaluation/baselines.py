@@ -55,12 +55,12 @@ def expanded(names: Iterable[str]) -> list[str]:
 def check(name: str) -> None:
     """Raise a UserError, with the nearest name, unless ``name`` is a baseline."""
     method, at, suffix = name.partition("@")
+    if at and method in (WHOLE, "all"):
+        raise UserError(f"baseline {method!r} goes with no number of bytes; drop '@{suffix}'")
     if method not in baseline_names():
         raise unknown("baseline", method, [*baseline_names(), "coresets", "all"])
     if at and suffix != "bytes":
         raise unknown("size of a baseline", f"@{suffix}", ["@bytes"])
-    if at and method == WHOLE:
-        raise UserError("baseline 'whole' is all images, whatever their bytes; drop '@bytes'")
 
 
 def method_of(name: str) -> str:

@@ -20,7 +20,7 @@ from dsdistill.evaluation.protocol import Protocol
 from dsdistill.evaluation.selector import Selector
 from dsdistill.evaluation.students import HeldOut, TrainingSet, steps, train_students
 from dsdistill.networks import Network
-from dsdistill.runtime import Notify, Precision
+from dsdistill.runtime import Notify, Precision, once
 from dsdistill.seeding import fenced
 from dsdistill.storage import DistilledDataset
 
@@ -134,7 +134,7 @@ def judge(
     for kind in twins:
         sizes[kind + PLAIN], protocols[kind + PLAIN] = sizes[kind], protocols[kind].plain()
     work = {kind: protocol.repeats * steps(protocols[kind], size) for kind, size in sizes.items()}
-    execution = Execution(device, precision, notify=notify)
+    execution = Execution(device, precision, notify=once(notify))
     selector = Selector(protocol.student, train, distilled.preprocess.to(device), execution, seed)
     choosing = real_sets.choosing(counts)
     before = selector.steps(method for method, _ in choosing.values())

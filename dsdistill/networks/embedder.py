@@ -52,12 +52,10 @@ class Embedder:
         self.chunk = chunk or images_within(_CHUNK_BYTES[device.type], size)
         self._device = device
         self._precision = precision
-        self._compiled = compile and runtime.compiler_missing(device) is None
+        self._compiled = compile and runtime.can_compile(device, notify)
         self._embed: Callable[[Tensor], Tensor] = features or network.embed
         self._frozen: Callable[[Tensor], Tensor] = self._cast_embed
-        if compile and (reason := runtime.compiler_missing(device)):
-            notify(f"running without torch.compile: {reason}")
-        elif compile:
+        if self._compiled:
             notify = runtime.once(notify)
             self._embed = runtime.compiled(self._embed, device, notify)
             # Measured on the CPU only; on CUDA the library's kernels are left to do it.

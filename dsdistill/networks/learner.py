@@ -132,7 +132,7 @@ class Learner:
             missing = chunk - len(part) if self._compiled and not coupled else 0
             if missing:  # compiled code serves one batch size: repeat an image, and let it count nothing
                 part = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
-                labels = torch.cat([labels, labels[-1:].expand(missing)])
+                labels = torch.cat([labels, labels[-1:].expand(missing, *labels.shape[1:])])
                 share = F.pad(share, (0, missing))
             found = torch.autograd.grad(loss(weights, part, labels, share), wanted)
             total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
