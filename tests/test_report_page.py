@@ -18,6 +18,7 @@ from dsdistill.container import attribute, opened
 from dsdistill.data.preprocess import Standardise
 from dsdistill.distilled import DistilledSet
 from dsdistill.errors import UserError
+from dsdistill.evaluation import scores
 from dsdistill.report import figures, page, pictures
 from dsdistill.report.charts import Mark, Rule, Series, plot, short, spark, thinned
 from tests.bench_helpers import result, row
@@ -192,13 +193,21 @@ def test_cross_architecture_is_a_heat_map() -> None:
     assert re.search(rf'<td class="heat"[^>]*><a href="#{figures.anchor(result())}">60.0</a>', text)
 
 
-def test_rows_for_scores_are_on_the_page_and_in_no_chart() -> None:
+def test_rows_for_scores_are_in_a_table_of_their_own_and_in_no_chart() -> None:
     names = ["distilled", "distilled-hard", "random", "whole", "distilled-plain", "random-plain"]
     rows = [row(name, [50.0 - number]) for number, name in enumerate(names)]
-    results = [result(rows=rows), result("mtt", rows=rows)]
+    one, other = result(rows=rows), result("mtt", rows=rows)
+    assert 'id="scores"' not in page.html([one, other])  # nobody computed any
+    one.evaluation["scores"] = scores.of_rows(rows, soft_labels=True)
+    results = [one, other]
     text = page.html(results)
-    for name in ("dm, hard labels", "dm, no augmentation", "random of mtt", "random, no augmentation of dm"):
-        assert f'<th scope="row">{name}</th>' in text
+    check(text)
+    assert '<th scope="row">random of mtt</th>' in text
+    assert "no augmentation of dm</th>" not in text
+    table = text[text.index('id="scores"') :]
+    found = one.evaluation["scores"]["networks"]["convnet"]
+    values = ["50.00", "49.00", "46.00", "+2.0", "-2.0", f"{found['lrs']:.3f}", "+1.0", f"{found['ars']:.3f}"]
+    assert "".join(f'<td class="number">{value}</td>' for value in values) in table
     (over_bytes,) = figures.over_bytes(results, tables.lines(results))
     assert not re.search("augmentation|hard labels|whole", over_bytes.svg)
     (over_time,) = figures.over_time(results, tables.lines(results))

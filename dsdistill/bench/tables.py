@@ -64,6 +64,11 @@ class Line:
     cells: tuple[CellResult, ...]
 
     @property
+    def for_scores(self) -> bool:
+        """Whether students were trained otherwise than the protocol says, for what scores compare."""
+        return self.set == DISTILLED_HARD or self.set.endswith(PLAIN)
+
+    @property
     def mean(self) -> float:
         """Mean accuracy over all students."""
         return statistics.mean(self.values)

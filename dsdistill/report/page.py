@@ -59,6 +59,7 @@ def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
         "bytes": ("Accuracy against bytes", sections.charts(figures.over_bytes(results, lines), BYTES)),
         "images": ("Images", sections.images(results)),
         "networks": ("Across architectures", sections.networks(lines)),
+        "scores": ("Scores", sections.scores(lines)),
         "losses": ("Losses", sections.losses(figures.losses(results))),
         "problems": ("Left out", sections.sentences(problems)),
         "cells": ("Cells", "".join(map(cell.article, results))),

@@ -11,6 +11,7 @@ from dsdistill.bench import published, tables
 from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.errors import UserError
+from dsdistill.evaluation import judge
 from dsdistill.report import pictures
 from dsdistill.report.figures import Figure, anchor
 
@@ -21,6 +22,7 @@ def accuracies(lines: Sequence[Line]) -> str:
     text = ""
     for suite, dataset in dict.fromkeys((line.suite, line.dataset) for line in lines):
         here = [line for line in lines if (line.suite, line.dataset) == (suite, dataset) and line.first]
+        here = [line for line in here if not line.for_scores]
         text += _table(dataset, here, sources)
     if sources:
         listed = "".join(
@@ -72,7 +74,7 @@ def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
 
 def networks(lines: Sequence[Line]) -> str:
     """Return a heat map per data set and IPC: methods down, students across."""
-    text = ""
+    text, lines = "", [line for line in lines if not line.for_scores]
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in lines):
         here = [line for line in lines if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
         students = list(dict.fromkeys(line.network for line in sorted(here, key=lambda line: not line.first)))
@@ -96,6 +98,67 @@ def networks(lines: Sequence[Line]) -> str:
         head = f'<thead><tr><th scope="col">method</th>{head}</tr></thead>'
         text += _scrolling(f"students on {title}", note, f"<table>{head}<tbody>{rows}</tbody></table>")
     return text
+
+
+_TRAINED = {
+    "accuracy %": judge.DISTILLED,
+    "hard labels": judge.DISTILLED_HARD,
+    "plain": judge.DISTILLED + judge.PLAIN,
+}
+"""By heading: how the set's students were trained."""
+_SCORES = {
+    "IOR": ("ior", "{:+.1f}", 100),
+    "HLR": ("hlr", "{:+.1f}", 100),
+    "LRS": ("lrs", "{:.3f}", 1),
+    "plain IOR": ("plain_ior", "{:+.1f}", 100),
+    "ARS": ("ars", "{:.3f}", 1),
+}
+"""By heading: the key in an evaluation's scores, how it is written, and times what."""
+_ABOUT_SCORES = (
+    "Scores as DD-Ranking defines them (arXiv 2505.13300), means over the seeds. IOR: points above as many "
+    "random real images. HLR: points below the whole data set, both under hard labels. LRS weighs the two; "
+    "ARS weighs the IOR against the plain one, of students without augmentation. Both lie in [0, 1]; higher is "
+    "better."
+)
+
+
+def scores(lines: Sequence[Line]) -> str:
+    """Return a table of scores per data set and IPC, where suites were asked for them."""
+    own = [line for line in lines if not line.baseline and not line.for_scores]
+    otherwise = {(_cell_names(line), line.network, line.set): line.accuracy for line in lines}
+    text = ""
+    for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in own):
+        here = [line for line in own if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
+        found = [_scores_of(line) for line in here]
+        if not any({"lrs", "ars"} & each.keys() for each in found):
+            continue
+        rows = ""
+        for line, scored in zip(here, found, strict=True):
+            values = [
+                otherwise.get((_cell_names(line), line.network, kind), "") for kind in _TRAINED.values()
+            ]
+            for key, written, times in _SCORES.values():
+                values.append(written.format(times * scored[key]) if key in scored else "")
+            student = f"<small>on {escape(line.network)}, protocol {escape(line.protocol)}</small>"
+            link = f'<a href="#{anchor(line.cells[0])}">{escape(line.method)}</a>'
+            rows += f'<tr><th scope="row">{link} {student}</th>{"".join(map(_number, values))}</tr>'
+        head = '<th scope="col">method</th>' + "".join(_heading(name, True) for name in (*_TRAINED, *_SCORES))
+        title = f"{dataset}, {ipc} per class"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        text += _scrolling(f"scores on {title}", f"{title}. {_ABOUT_SCORES}", table)
+    return text
+
+
+def _cell_names(line: Line) -> tuple[str, ...]:
+    return tuple(each.cell for each in line.cells)
+
+
+def _scores_of(line: Line) -> dict[str, float]:
+    """Return the means over the seeds of those scores that every cell of a line has."""
+    each = [cell.evaluation.get("scores", {}).get("networks", {}) for cell in line.cells]
+    of_student = [networks.get(line.network, {}) for networks in each]
+    shared = set.intersection(*(set(found) for found in of_student))
+    return {key: statistics.mean(found[key] for found in of_student) for key in shared}
 
 
 def _heat(line: Line | None, low: float, high: float) -> str:
