@@ -117,7 +117,7 @@ _SCORES = {
 _ABOUT_SCORES = (
     "Scores as DD-Ranking defines them (arXiv 2505.13300), means over the seeds. IOR: points above as many "
     "random real images. HLR: points below the whole data set, both under hard labels. LRS weighs the two; "
-    "ARS weighs the IOR against the plain one, of students without augmentation. Both lie in [0, 1]; higher is "
+    "ARS weighs the IOR against the plain one, of students without augmentation. Both lie in [0, 1]; more is "
     "better."
 )
 
