@@ -58,7 +58,9 @@ class Cell:
         experts = f" --experts {self.experts.file}" if self.experts else ""
         made = [(f"distill -o {self.file} --run-dir {run} --resume {self.distil}{experts}", self.file)]
         for name, options in self.evaluations.items():
-            made.append((f"evaluate {self.file} --json {self.result(name)} {options}", self.result(name)))
+            made.append(
+                (f"evaluate {self.file} --json {self.result(name)} --resume {options}", self.result(name))
+            )
         return made
 
 

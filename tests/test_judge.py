@@ -21,6 +21,7 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.judge import judge
 from dsdistill.evaluation.run import evaluate
+from dsdistill.evaluation.students import train_students
 from dsdistill.formation import Formation
 from dsdistill.seeding import generator
 from dsdistill.selection import random_selection
@@ -320,6 +321,50 @@ def test_an_evaluation_that_found_the_same_again_is_recorded_once(digits_file: P
     assert evaluated() == evaluated()
     evaluated(epochs=2)
     assert [row["epochs"] for row in storage.results(digits_file)] == [1, 2]
+
+
+def test_a_stopped_evaluation_goes_on_from_the_rows_it_left(
+    digits_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluated(**options: Any) -> list[tuple[str, str, list[float]]]:
+        told = {"repeats": 2, "epochs": 2, "networks": "mlp,convnet2-w4", "baselines": "random,herding"}
+        report = evaluate(digits_file, **told | {"device": "cpu"} | options)
+        return [(row.network, row.set, row.values) for row in report.rows]
+
+    trained: list[str] = []
+
+    def training(build: Any, *rest: Any, **options: Any) -> list[float]:
+        trained.append(type(build(0)).__name__)
+        return train_students(build, *rest, **options)
+
+    def progress(what: str, done: int, total: int) -> None:
+        seen.append((what, done, total))
+        if stopping and what == "convnet2-w4 on random":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsdistill.evaluation.judge.train_students", training)
+    stopping, seen = True, list[tuple[str, int, int]]()
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(progress=progress)
+    assert len(storage.results(digits_file)) == 4
+    trained.clear()
+    seen.clear()
+    stopping = False
+    rows = evaluated(progress=progress, resume=True)
+    assert trained == ["ConvNet", "ConvNet"]
+    assert [row[:2] for row in rows] == [
+        (network, kind) for network in ("mlp", "convnet2-w4") for kind in ("distilled", "random", "herding")
+    ]
+    assert seen[-1][1] == seen[-1][2]
+    assert len(storage.results(digits_file)) == 6
+    assert evaluated(resume=True) == rows == evaluated()
+    assert len(trained) == 2 + 6  # nothing, then everything
+    evaluated(resume=True, repeats=1, baselines="")
+    assert len(trained) == 8 + 2
+    mine = digits_file.with_name("dm.toml")  # of the same name, and not the same
+    mine.write_text('title = ""\nsource = ""\nepochs = 2\nbatch_size = 7\n')
+    evaluated(resume=True, protocol=mine, baselines="")
+    assert len(trained) == 10 + 2
 
 
 def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:

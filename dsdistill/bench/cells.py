@@ -152,7 +152,7 @@ class Cell:
         folder = results / self.name
         words = self._judge(folder / "set.h5", folder / "evaluation.json", where)
         words += ["--networks", ",".join(self.networks), "--baselines", ",".join(self.baselines)]
-        words += ["--scores"] if self.scores else []
+        words += ["--resume", *(["--scores"] if self.scores else [])]
         return words + (["--repeats", str(self.students)] if self.students else [])
 
     def evaluate_snapshot(self, results: Path, snapshot: Path, where: Where) -> list[str]:

@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         return _stopped(stop, words)
     except (typer.Abort, KeyboardInterrupt):
-        return _refused("stopped", code=130)
+        kept = words[:1] == ["evaluate"] and "--no-save" not in words
+        return _refused("stopped" + "; finished rows are kept, --resume goes on" * kept, code=130)
     except Exception as error:
         if debug:
             raise

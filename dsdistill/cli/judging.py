@@ -47,6 +47,9 @@ def evaluate(
     download: Download = False,
     json: Annotated[Path | None, typer.Option(help="Write the results here too.", show_default=False)] = None,
     save: Annotated[bool, typer.Option(help="Add the results to the file.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a stopped evaluation: keep rows the file holds.")
+    ] = False,
 ) -> None:
     """Train fresh students on a distilled set, test them, and set random real images beside it.
 
@@ -74,6 +77,7 @@ def evaluate(
             scores=scores,
             json=json,
             save=save,
+            resume=resume,
             download=download,
             notify=show.notify,
             progress=show.progress,

@@ -81,6 +81,7 @@ def judge(
     baselines: Sequence[str] = ("random",),
     affordable: int | None = None,
     scores: bool = False,
+    known: Sequence[Row] = (),
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
     finished: Callable[[Row], None] = lambda row: None,
@@ -102,7 +103,8 @@ def judge(
         scores: also train what DD-Ranking's scores compare: where the set has soft labels, students on its
             images with hard ones; where the protocol augments and random is among the baselines, students on
             the set and on random images without augmentation.
-        finished: called with every row as soon as there is one.
+        known: rows that were found before, all else equal; what they are of is not trained again.
+        finished: called with every new row as soon as there is one.
         stack: train the students of a network together; "auto" on CUDA, for networks that allow it.
 
     Returns:
@@ -133,14 +135,23 @@ def judge(
     twins = (DISTILLED, real_sets.RANDOM) if scores and augments and real_sets.RANDOM in counts else ()
     for kind in twins:
         sizes[kind + PLAIN], protocols[kind + PLAIN] = sizes[kind], protocols[kind].plain()
+    took = {kind: (stored if kind.removesuffix(PLAIN) in own else size, size) for kind, size in sizes.items()}
+    earlier = {_identity(row): row for row in known}
+    there = {
+        (name, kind): row
+        for name in names
+        for kind, each in protocols.items()
+        if (row := earlier.get((name, kind, each.name, each.epochs, *took[kind])))
+    }
+    left = {kind: sum((name, kind) not in there for name in names) for kind in sizes}  # networks
     work = {kind: protocol.repeats * steps(protocols[kind], size) for kind, size in sizes.items()}
     execution = Execution(device, precision, notify=once(notify))
     selector = Selector(protocol.student, train, distilled.preprocess.to(device), execution, seed)
-    choosing = real_sets.choosing(counts)
+    choosing = real_sets.choosing({name: each for name, each in counts.items() if left[name]})
     before = selector.steps(method for method, _ in choosing.values())
-    total = before + len(names) * sum(work.values())
-    if real_sets.WHOLE in counts:
-        notify(_passes(len(names) * protocol.repeats, protocols, sizes))
+    total = before + sum(left[kind] * work[kind] for kind in sizes)
+    if left.get(real_sets.WHOLE):
+        notify(_passes(left[real_sets.WHOLE] * protocol.repeats, protocols, sizes))
     chosen = selector.choose(choosing, lambda done, _: progress("choosing real images", done, total))
     sources = {kind: _distilled_sets(distilled, hard=kind == DISTILLED_HARD) for kind in own}
     for name, each in counts.items():
@@ -156,6 +167,9 @@ def judge(
         compiles = pixels >= COMPILE_PIXELS[device.type] if compile == "auto" else compile
         cohorts = Cohorts(dataclasses.replace(execution, compile=compiles))
         for kind, sets in sources.items():
+            if row := there.get((name, kind)):
+                rows.append(row)
+                continue
 
             def tick(done: int, _: int, what: str = f"{name} on {kind}", before: int = before) -> None:
                 progress(what, before + done, total)
@@ -173,8 +187,7 @@ def judge(
                 lr=lr,
                 tick=tick,
             )
-            took = stored if kind.removesuffix(PLAIN) in own else sizes[kind], sizes[kind]
-            rows.append(_row(kind, name, protocols[kind], fractions, took, time.perf_counter() - start))
+            rows.append(_row(kind, name, protocols[kind], fractions, took[kind], time.perf_counter() - start))
             finished(rows[-1])
             before += work[kind]
     return rows
@@ -241,6 +254,11 @@ def _passes(students: int, protocols: Mapping[str, Protocol], sizes: Mapping[str
         f"whole: {epochs} epochs of all {whole:,} images, by {by}, "
         f"are {passes[real_sets.WHOLE]:,} image passes, {times:.3g} times those on the distilled set"
     )
+
+
+def _identity(row: Row) -> tuple[str, str, str, int, int, int]:
+    """Return what tells rows of one evaluation apart, and from those of a set of another size."""
+    return row.network, row.set, row.protocol, row.epochs, row.images, row.decoded
 
 
 def _row(

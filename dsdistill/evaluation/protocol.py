@@ -103,6 +103,12 @@ class Protocol:
         )
         return augmentation if mirror else augmentation.without("flip")
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """All that decides how students are trained; not how the protocol is called and where it is from."""
+        told = dataclasses.asdict(self)
+        return {key: value for key, value in told.items() if key not in ("name", "title", "source")}
+
     def plain(self) -> Protocol:
         """Return the same training without augmentation and CutMix."""
         return dataclasses.replace(self, augmentation="none", cutmix=0.0)

@@ -26,6 +26,7 @@ class Report:
         file: the distilled set's file. dataset: what it was judged on.
         protocol, epochs, repeats, lr, seed, precision, device: how.
         soft_labels: whether the rows "distilled" come from soft labels.
+        conditions: a digest of the protocol's content and of the data, which names alone do not settle.
         cost: what the distilled set cost where its file says so: file_bytes, image_bytes, label_bytes,
             distil_seconds, distil_peak_bytes; and real_images, as many as are stored in the bytes of its
             images and labels.
@@ -47,6 +48,7 @@ class Report:
     date: str
     packages: Mapping[str, str]
     soft_labels: bool = False
+    conditions: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)
     distil_machine: str | None = None
 
@@ -74,11 +76,29 @@ class Report:
         Raises:
             UserError: the file is not a distilled set or cannot be written.
         """
-        left_out = ("rows", "file", "cost", "distil_machine")  # the file knows these
-        about = {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
-        result = json.loads(json.dumps({**about, **dataclasses.asdict(row)}))
+        result = json.loads(json.dumps({**self._about(), **dataclasses.asdict(row)}))
         if _lasting(result) not in map(_lasting, storage.results(path)):
             storage.append_result(path, result)
+
+    def recorded(self, path: str | Path) -> list[Row]:
+        """Return the rows in a set's file that such an evaluation found before, on the same machine.
+
+        Raises:
+            UserError: the file is not a distilled set.
+        """
+        known = [field.name for field in dataclasses.fields(Row)]
+        about = json.loads(json.dumps(self._about()))
+        same = [key for key in about if key not in ("date", *known)]
+        return [
+            Row(**{key: result[key] for key in known})
+            for result in storage.results(path)
+            if set(known) <= result.keys() and all(result.get(key) == about[key] for key in same)
+        ]
+
+    def _about(self) -> dict[str, Any]:
+        """Return how the rows came about, without what a set's file knows itself."""
+        left_out = ("rows", "file", "cost", "distil_machine")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
 
     def table(self) -> Table:
         """Return a table for ``rich.print``: a line per network and training set, costs and scores below."""

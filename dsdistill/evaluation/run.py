@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json as json_format
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dsdistill import files, runtime, storage
 from dsdistill import networks as zoo
@@ -39,6 +41,7 @@ def evaluate(
     scores: bool = False,
     json: str | Path | None = None,
     save: bool = True,
+    resume: bool = False,
     download: bool = False,
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
@@ -59,6 +62,7 @@ def evaluate(
             ``dsdistill.evaluation.judge.judge``. What can be computed of them is reported either way.
         json: also write the report here.
         save: also add the results to the file.
+        resume: take over what the file's results say of the same evaluation, and train only what is left.
         download: fetch a missing data set.
 
     Raises:
@@ -105,17 +109,17 @@ def evaluate(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=runtime.packages(),
         soft_labels=distilled.soft_labels is not None,
+        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint),
         cost=cost | {"real_images": float(affordable)},
         distil_machine=str(made_on) if (made_on := distilled.attributes.get("machine")) else None,
     )
 
     def finished(row: Row) -> None:  # kept at once: an evaluation that is stopped loses what is unfinished
-        report.rows.append(row)
         if save:
             report.append_to(file, row)
 
     with runtime.full_float32():
-        judge(
+        report.rows[:] = judge(
             distilled,
             task,
             train,
@@ -130,6 +134,7 @@ def evaluate(
             baselines=beside,
             affordable=affordable,
             scores=scores,
+            known=report.recorded(file) if resume else (),
             notify=notify,
             progress=progress,
             finished=finished,
@@ -165,6 +170,10 @@ def _data(
     elif lay and Path(lay).is_dir():
         options["root"] = Path(lay)
     return DataConfig(download=download, **options)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json_format.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _cost(file: str | Path) -> dict[str, float]:
