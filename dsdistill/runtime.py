@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import logging
 import os
 import platform
@@ -11,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -194,7 +196,7 @@ def available_memory(device: torch.device) -> int | None:
                 return int(line.split()[1]) * 1024
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):  # the first on Windows
         return None
 
 
@@ -215,9 +217,22 @@ def machine(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
+def same_machine(one: str, other: str) -> bool:
+    """Whether two lines of `machine` name the same hardware, whatever the threads."""
+    return one.partition(", ")[0] == other.partition(", ")[0]
+
+
+def code() -> str:
+    """Return a digest of this package's modules: what a result was computed by, between two versions too."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
 def packages() -> dict[str, str]:
     """Versions of what a result depends on."""
-    names = ("dsdistill", "torch", "torchvision", "kornia", "numpy", "h5py", "scikit-learn")
+    names = ("dsdistill", "torch", "torchvision", "kornia", "numpy", "h5py", "scikit-learn", "timm")
     found = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):

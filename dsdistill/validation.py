@@ -58,7 +58,9 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
     if first["type"] in _EXTRA:
         written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
         if written in known and any("." in str(part) for part in first["loc"]):
-            return UserError(f"{what} {written!r} stands in quotes as one key: write it without")
+            return UserError(
+                f"{what} {written!r} is one key with dots in it: write it without quotes, or nested"
+            )
         if written in known:
             return UserError(
                 f"{what} {written!r} belongs to another kind than the one chosen: leave out one of the two"

@@ -33,7 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep tests of bits off a GPU, which adds in an order of its own; and what they start."""
+    """Keep tests of bits off a GPU, which adds in an order of its own; and what they start.
+
+    Fixtures of a wider scope come before this one: they name the device themselves.
+    """
     if not request.node.get_closest_marker("gpu"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -326,9 +326,11 @@ def test_an_evaluation_that_found_the_same_again_is_recorded_once(digits_file: P
 def test_a_stopped_evaluation_goes_on_from_the_rows_it_left(
     digits_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said: list[str] = []
+
     def evaluated(**options: Any) -> list[tuple[str, str, list[float]]]:
         told = {"repeats": 2, "epochs": 2, "networks": "mlp,convnet2-w4", "baselines": "random,herding"}
-        report = evaluate(digits_file, **told | {"device": "cpu"} | options)
+        report = evaluate(digits_file, notify=said.append, **told | {"device": "cpu"} | options)
         return [(row.network, row.set, row.values) for row in report.rows]
 
     trained: list[str] = []
@@ -352,6 +354,7 @@ def test_a_stopped_evaluation_goes_on_from_the_rows_it_left(
     stopping = False
     rows = evaluated(progress=progress, resume=True)
     assert trained == ["ConvNet", "ConvNet"]
+    assert "4 of the 4 rows in the file are kept" in said
     assert [row[:2] for row in rows] == [
         (network, kind) for network in ("mlp", "convnet2-w4") for kind in ("distilled", "random", "herding")
     ]
@@ -365,6 +368,7 @@ def test_a_stopped_evaluation_goes_on_from_the_rows_it_left(
     mine.write_text('title = ""\nsource = ""\nepochs = 2\nbatch_size = 7\n')
     evaluated(resume=True, protocol=mine, baselines="")
     assert len(trained) == 10 + 2
+    assert any(each.startswith("0 of the 8 rows in the file are kept: all are of other") for each in said)
 
 
 def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:

@@ -125,6 +125,9 @@ def test_mirror_images_count_wherever_they_are_seen() -> None:
         max(2 * 6, 8, 32) * 4,
     ]
 
+    all_at_once = engine_of("dsa", "engine.batch_real=8", "engine.training.epochs=9")  # batches of 256
+    assert [all_at_once.held(each, 1, 100, 4) for each in (one, two)] == [60 * 4, 120 * 4]
+
     mtt = engine_of("mtt", "engine.steps=5", "engine.batch_synthetic=20", "engine.supply.path=experts.h5")
     assert mtt.images(one) == mtt.images(two) == 5 * 20 * 11
     assert mtt.held(one, 10, 100, 4) == mtt.held(two, 10, 100, 4) == 2 * 4 * 20

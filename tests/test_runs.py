@@ -52,7 +52,7 @@ def thirty(output: Path, **options: Any) -> dsdistill.Summary:
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of 30 iterations that nothing disturbed."""
     output = tmp_path_factory.mktemp("straight") / "set.h5"
-    thirty(output)
+    thirty(output, device="cpu")
     return output
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     straight: Path, tmp_path: Path, truncate: bool
 ) -> None:
     output = tmp_path / "set.h5"
-    thirty(output)
+    thirty(output, device="cpu")
     latest = output.with_suffix(".run") / checkpoints(output)[-1]
     if truncate:
         latest.write_bytes(latest.read_bytes()[:100])
@@ -240,7 +240,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
 def test_damage_to_what_a_checkpoint_records_is_found_too(straight: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
-    thirty(output)
+    thirty(output, device="cpu")
     latest = output.with_suffix(".run") / checkpoints(output)[-1]
     data = bytearray(latest.read_bytes())
     position = data.index(b'"seconds":"') + len(b'"seconds":"')

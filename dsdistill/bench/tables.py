@@ -183,7 +183,7 @@ def check_replaceable(folder: Path) -> None:
     """Check that tables would replace nothing but an earlier suite's.
 
     Raises:
-        UserError: files of such names lie there that no suite wrote.
+        UserError: files of such names lie there, without results.json of a suite.
     """
     there = [folder / name for name in FILES if (folder / name).exists()]
     try:
@@ -191,7 +191,9 @@ def check_replaceable(folder: Path) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise UserError(f"{there[0]} is no suite's and would be replaced; choose another -o")
+        raise UserError(
+            f"{there[0]} would be replaced, and no results.json of a suite lies there; choose another -o"
+        )
 
 
 def write(folder: Path, suite: str, results: Sequence[CellResult], problems: Sequence[str]) -> list[Path]:

@@ -1,7 +1,4 @@
-"""The ``dsdistill`` command: thin, every subcommand is one call of the API.
-
-The modules here hold the subcommands, which import what they need when they run: so ``--help`` is quick.
-"""
+"""The ``dsdistill`` command: thin, every subcommand is one call of the API; the modules here hold them."""
 
 from __future__ import annotations
 

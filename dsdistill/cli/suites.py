@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dsdistill import runtime
+from dsdistill.cli.options import Device, Download, Root
 from dsdistill.errors import UserError
 
 
@@ -20,13 +21,9 @@ def bench(
     workers: Annotated[str, typer.Option(help="Cells side by side: auto or a number.")] = "auto",
     only: Annotated[str, typer.Option(help="Cells whose names hold this; commas, * and ?.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and how far they are.")] = False,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where data sets lie.", show_default="$DSDISTILL_DATA")
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch missing data sets.")] = False,
+    device: Device = None,
+    root: Root = None,
+    download: Download = False,
 ) -> None:
     """Run a suite: data sets × methods × IPC × seeds, each distilled, judged and collected.
 

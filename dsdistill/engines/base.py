@@ -19,7 +19,7 @@ from dsdistill.synthetic import SyntheticSet
 from dsdistill.validation import FORBID_EXTRA
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sizes:
     """The images of an iteration, from which estimates are made."""
 

@@ -63,7 +63,8 @@ class GradientEngine(Engine):
 
     def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
         """Count one class's dual pass, or a pass of real images, or a training batch, whichever is most."""
-        training = self._copies(sizes) * min(self.training.batch_size, self.training.images(sizes.total))
+        most = sizes.total if self.training.on == "synthetic" else self.training.samples
+        training = self._copies(sizes) * min(self.training.batch_size, most)
         return max(2 * self._matched(sizes) * 4, min(chunk, self.batch_real) * size, training * size)
 
     def _matched(self, sizes: Sizes) -> int:

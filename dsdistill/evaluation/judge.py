@@ -116,6 +116,7 @@ def judge(
             a baseline finds too few.
     """
     check_fit(distilled, task)
+    baselines = real_sets.expanded(baselines)
     names = list(dict.fromkeys(networks)) or [protocol.student]
     for name in names:
         zoo.check(name)
@@ -136,7 +137,9 @@ def judge(
     for kind in twins:
         sizes[kind + PLAIN], protocols[kind + PLAIN] = sizes[kind], protocols[kind].plain()
     took = {kind: (stored if kind.removesuffix(PLAIN) in own else size, size) for kind, size in sizes.items()}
-    earlier = {_identity(row): row for row in known}
+    earlier = {
+        (row.network, row.set, row.protocol, row.epochs, row.images, row.decoded): row for row in known
+    }
     there = {
         (name, kind): row
         for name in names
@@ -145,7 +148,7 @@ def judge(
     }
     left = {kind: sum((name, kind) not in there for name in names) for kind in sizes}  # networks
     work = {kind: protocol.repeats * steps(protocols[kind], size) for kind, size in sizes.items()}
-    execution = Execution(device, precision, notify=once(notify))
+    execution, told = Execution(device, precision, notify=notify), once(notify)
     selector = Selector(protocol.student, train, distilled.preprocess.to(device), execution, seed)
     choosing = real_sets.choosing({name: each for name, each in counts.items() if left[name]})
     before = selector.steps(method for method, _ in choosing.values())
@@ -165,7 +168,7 @@ def judge(
         seen = sum(protocols[kind].epochs_run * size for kind, size in sizes.items())
         pixels = seen * task.size**2 * protocol.repeats
         compiles = pixels >= COMPILE_PIXELS[device.type] if compile == "auto" else compile
-        cohorts = Cohorts(dataclasses.replace(execution, compile=compiles))
+        cohorts = Cohorts(dataclasses.replace(execution, compile=compiles, notify=told))
         for kind, sets in sources.items():
             if row := there.get((name, kind)):
                 rows.append(row)
@@ -254,11 +257,6 @@ def _passes(students: int, protocols: Mapping[str, Protocol], sizes: Mapping[str
         f"whole: {epochs} epochs of all {whole:,} images, by {by}, "
         f"are {passes[real_sets.WHOLE]:,} image passes, {times:.3g} times those on the distilled set"
     )
-
-
-def _identity(row: Row) -> tuple[str, str, str, int, int, int]:
-    """Return what tells rows of one evaluation apart, and from those of a set of another size."""
-    return row.network, row.set, row.protocol, row.epochs, row.images, row.decoded
 
 
 def _row(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsdistill import files, storage
+from dsdistill import files, runtime, storage
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.judge import Row
 
@@ -26,7 +26,8 @@ class Report:
         file: the distilled set's file. dataset: what it was judged on.
         protocol, epochs, repeats, lr, seed, precision, device: how.
         soft_labels: whether the rows "distilled" come from soft labels.
-        conditions: a digest of the protocol's content and of the data, which names alone do not settle.
+        conditions: a digest of the protocol's content, the data and this package's code, which names and
+            versions alone do not settle.
         cost: what the distilled set cost where its file says so: file_bytes, image_bytes, label_bytes,
             distil_seconds, distil_peak_bytes; and real_images, as many as are stored in the bytes of its
             images and labels.
@@ -86,13 +87,15 @@ class Report:
         Raises:
             UserError: the file is not a distilled set.
         """
-        known = [field.name for field in dataclasses.fields(Row)]
+        of_row = [field.name for field in dataclasses.fields(Row)]
         about = json.loads(json.dumps(self._about()))
-        same = [key for key in about if key not in ("date", *known)]
+        same = [key for key in about if key not in ("date", "machine", *of_row)]
         return [
-            Row(**{key: result[key] for key in known})
+            Row(**{key: result[key] for key in of_row})
             for result in storage.results(path)
-            if set(known) <= result.keys() and all(result.get(key) == about[key] for key in same)
+            if set(of_row) <= result.keys()
+            and all(result.get(key) == about[key] for key in same)
+            and runtime.same_machine(result.get("machine", ""), self.machine)
         ]
 
     def _about(self) -> dict[str, Any]:

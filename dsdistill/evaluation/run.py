@@ -109,10 +109,15 @@ def evaluate(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=runtime.packages(),
         soft_labels=distilled.soft_labels is not None,
-        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint),
+        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint, runtime.code()),
         cost=cost | {"real_images": float(affordable)},
         distil_machine=str(made_on) if (made_on := distilled.attributes.get("machine")) else None,
     )
+
+    known = report.recorded(file) if resume else []
+    if resume and (there := len(storage.results(file))):
+        others = "of other settings, data, code or machines"
+        notify(f"{len(known)} of the {there} rows in the file are kept" + f": all are {others}" * (not known))
 
     def finished(row: Row) -> None:  # kept at once: an evaluation that is stopped loses what is unfinished
         if save:
@@ -134,7 +139,7 @@ def evaluate(
             baselines=beside,
             affordable=affordable,
             scores=scores,
-            known=report.recorded(file) if resume else (),
+            known=known,
             notify=notify,
             progress=progress,
             finished=finished,

@@ -2,7 +2,7 @@
 
 A name is a family, then options joined by dashes in any order:
 
-    convnet            depth from the image size: 2 up to 16 pixels, 3 up to 32, 4 up to 64, and so on
+    convnet            depth from the image size: 2 to 16 pixels, 3 to 32, 4 to 64, 5 to 128, 6 beyond
     convnet3, …        that depth
         -w64           width (default 128)
         -instance | -batch | -group | -layer | -none       normalisation (default instance)

@@ -125,18 +125,17 @@ _ABOUT_SCORES = (
 def scores(lines: Sequence[Line]) -> str:
     """Return a table of scores per data set and IPC, where suites were asked for them."""
     own = [line for line in lines if not line.baseline and not line.for_scores]
-    otherwise = {(_cell_names(line), line.network, line.set): line.accuracy for line in lines}
+    asked = {(line.suite, line.dataset, line.ipc) for line in lines if line.for_scores}
+    otherwise = {(_cells(line), line.network, line.set): line.accuracy for line in lines}
     text = ""
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in own):
         here = [line for line in own if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
         found = [_scores_of(line) for line in here]
-        if not any({"lrs", "ars"} & each.keys() for each in found):
+        if (suite, dataset, ipc) not in asked and not any({"lrs", "ars"} & each.keys() for each in found):
             continue
         rows = ""
         for line, scored in zip(here, found, strict=True):
-            values = [
-                otherwise.get((_cell_names(line), line.network, kind), "") for kind in _TRAINED.values()
-            ]
+            values = [otherwise.get((_cells(line), line.network, kind), "") for kind in _TRAINED.values()]
             for key, written, times in _SCORES.values():
                 values.append(written.format(times * scored[key]) if key in scored else "")
             student = f"<small>on {escape(line.network)}, protocol {escape(line.protocol)}</small>"
@@ -149,8 +148,9 @@ def scores(lines: Sequence[Line]) -> str:
     return text
 
 
-def _cell_names(line: Line) -> tuple[str, ...]:
-    return tuple(each.cell for each in line.cells)
+def _cells(line: Line) -> tuple[tuple[str, str], ...]:
+    """Return which cells a line was made from; two suites may call theirs alike."""
+    return tuple((each.suite, each.cell) for each in line.cells)
 
 
 def _scores_of(line: Line) -> dict[str, float]:
