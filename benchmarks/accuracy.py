@@ -100,15 +100,12 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
             f"| {row['cell']} | {row['evaluation']} | {row['set']} | {row['network']} | {row['protocol']} "
             f"| {row['epochs']} | {spread(row['values'])} | {len(row['values'])} | {spent} |"
         )
-    seeds: dict[str, list[float]] = {}
-    for row in rows:
-        if "-seed" in row["cell"] + row["evaluation"]:
-            stems = [row[key].split("-seed")[0] for key in ("cell", "evaluation")]
-            seeds.setdefault(f"{stems[0]}, {stems[1]}, {row['set']}", []).append(row["mean"])
-    if seeds:
+    if seeds := over_seeds(rows):
         lines += ["", "Over seeds, mean ± sample standard deviation of the means above:", ""]
     for name, means in seeds.items():
-        lines.append(f"- {name}: {spread(means)} ({len(means)} seeds)")
+        gain = gains(name, seeds)
+        more = f"; {spread(gain, '+')} more than without, seed by seed" if gain else ""
+        lines.append(f"- {name}: {spread(means)} ({len(means)} seeds{more})")
     lines += ["", "Each set was made and judged by:", ""]
     experts = {
         row["experts_by"]: f"- `dsdistill experts {row['experts_by']}`" for row in rows if "experts_by" in row
@@ -119,6 +116,22 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
     lines += [f"- {cell}: {command}" for cell, command in made.items()]
     lines += [f"- {cell}, {evaluation}: {command}" for (cell, evaluation), command in judged.items()]
     return "\n".join([*lines, ""])
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the means of runs that differ in their seed alone, in its order, by what they share."""
+    seeds: dict[str, list[float]] = {}
+    for row in rows:
+        if "-seed" in row["cell"] + row["evaluation"]:
+            stems = [row[key].split("-seed")[0] for key in ("cell", "evaluation")]
+            seeds.setdefault(f"{stems[0]}, {stems[1]}, {row['set']}", []).append(row["mean"])
+    return seeds
+
+
+def gains(name: str, seeds: dict[str, list[float]]) -> list[float]:
+    """Return by how much runs with mirror images are better than those without, seed by seed."""
+    without = seeds.get(name.replace("flip-true", "flip-false"), []) if "flip-true" in name else []
+    return [one - other for one, other in zip(seeds[name], without, strict=True)] if without else []
 
 
 def spread(values: list[float], sign: str = "") -> str:

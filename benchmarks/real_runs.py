@@ -138,7 +138,7 @@ def _trajectory(ipc: int, iterations: dict[str, tuple[int, str]]) -> list[Cell]:
 def _fyi() -> list[Cell]:
     """With and without mirror images, all else equal: FYI's augmentation and protocol for both."""
     cells = []
-    for method, ipc, iterations in (("dm", 1, 300), ("dm", 10, 300), ("dsa", 1, 150), ("dsa", 10, 30)):
+    for method, ipc, iterations in (("dm", 1, 300), ("dm", 10, 300), ("dsa", 1, 100), ("dsa", 10, 20)):
         for seed in range(3):
             for flip in ("true", "false"):
                 random = method == "dm" and flip == "true"  # the same for all

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import real_runs
+from benchmarks.accuracy import gains, over_seeds
 from benchmarks.real_runs import SUITES
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
@@ -48,3 +49,18 @@ def test_real_runs_are_understood(
     for cell in cells:
         for options in cell.evaluations.values():
             load_protocol(options.split()[1])
+
+
+def test_gains_pair_runs_by_their_seed() -> None:
+    values = {"true": (3.0, 5.0), "false": (2.0, 2.5)}
+    rows = [
+        {"cell": f"fyi-flip-{flip}-seed{seed}", "evaluation": "fyi", "set": "distilled", "mean": mean}
+        for flip, means in values.items()
+        for seed, mean in enumerate(means)
+    ]
+    rows.append({"cell": "other", "evaluation": "fyi", "set": "distilled", "mean": 1.0})
+    seeds = over_seeds(rows)
+    assert {name: gains(name, seeds) for name in seeds} == {
+        "fyi-flip-true, fyi, distilled": [1.0, 2.5],
+        "fyi-flip-false, fyi, distilled": [],
+    }
