@@ -135,17 +135,17 @@ def _trajectory(ipc: int, iterations: dict[str, tuple[int, str]]) -> list[Cell]:
     ]
 
 
-def _fyi() -> list[Cell]:
+def _fyi(ipc: int, iterations: dict[str, int]) -> list[Cell]:
     """With and without mirror images, all else equal: FYI's augmentation and protocol for both."""
     cells = []
-    for method, ipc, iterations in (("dm", 1, 300), ("dm", 10, 300), ("dsa", 1, 100), ("dsa", 10, 20)):
+    for method, steps in iterations.items():
         for seed in range(3):
             for flip in ("true", "false"):
                 random = method == "dm" and flip == "true"  # the same for all
                 cells.append(
                     Cell(
                         f"fyi-{method}-ipc{ipc}-flip-{flip}-seed{seed}",
-                        _fashion(f"fyi-{method}", ipc, iterations, seed, f"--set synthetic.flip={flip}"),
+                        _fashion(f"fyi-{method}", ipc, steps, seed, f"--set synthetic.flip={flip}"),
                         {"fyi": _judged("fyi", repeats=2, seed=seed, random=random)},
                     )
                 )
@@ -197,7 +197,8 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
         10,
         {"mtt": (90, _EARLY), "datm": (35, f"{_EARLY} --set engine.start.widen_from=4"), "ast": (60, _EARLY)},
     ),
-    "fyi": _fyi,
+    "fyi-ipc1": lambda: _fyi(1, {"dm": 300, "dsa": 100}),
+    "fyi-ipc10": lambda: _fyi(10, {"dm": 300, "dsa": 20}),
     "gradient-precision": lambda: _precision("dsa", 20, "gradient"),
     "precision": lambda: _precision("dm", 60, "precision"),
     "evaluator": _evaluator,
