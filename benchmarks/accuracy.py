@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py gradient-ipc1       DSA and IDC under the protocols of both; -ipc10
     python benchmarks/accuracy.py distribution-ipc1   DataDAM, NCFM, IDM and NCFM's minmax; -ipc10
     python benchmarks/accuracy.py trajectory-ipc1     MTT, DATM and AST along experts of ten epochs; -ipc10
-    python benchmarks/accuracy.py fyi-ipc1            DM and DSA with and without mirror images, three seeds
+    python benchmarks/accuracy.py fyi-ipc1            DM and DSA with and without mirror images; -ipc10
     python benchmarks/accuracy.py precision           does bf16 change what DM reaches? three seeds
     python benchmarks/accuracy.py gradient-precision  does it change what DSA reaches?
     python benchmarks/accuracy.py evaluator           does a bf16 evaluator change the verdict?

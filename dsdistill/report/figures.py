@@ -10,7 +10,6 @@ from pathlib import Path
 from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
-from dsdistill.evaluation.judge import DISTILLED, PLAIN
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
 
 
@@ -70,9 +69,8 @@ def over_bytes(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Fig
             line
             for line in lines
             if (line.suite, line.dataset, line.first) == (suite, dataset, True)
-            and (line.set == DISTILLED or line.baseline)
+            and not line.for_scores
             and line.set != WHOLE
-            and PLAIN not in line.set
         ]
         kinds = dict.fromkeys((line.method, line.protocol) for line in here)
         protocols: dict[str, list[str]] = {}
