@@ -153,10 +153,11 @@ def distill(
         read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
         saving = cfg.checkpoint
         watch = Watch(distiller, run, saving.seconds, saving.iterations, read_every, facts, cfg.seconds)
-        losses = []
+        losses, discarded = [], 0
         kept = math.floor(watch.share * saving.snapshots + 1e-9)
         for entry in watch:
             losses.append(entry["loss"])
+            discarded += "discarded" in entry
             progress(entry)
             due = math.floor(watch.share * saving.snapshots + 1e-9)  # which of them has been reached
             if kept < due < saving.snapshots:
@@ -164,6 +165,8 @@ def distill(
                 storage.write(run.snapshot(distiller.iteration), so_far, cfg.storage)
             kept = due
     spent = watch.seconds
+    for sentence in assembly.doubts(distiller, discarded, len(losses)):
+        notify(sentence)
     made = assembly.distilled_set(cfg, distiller, real, spent, watch.peak_memory)
     if not losses and _made_by(output, run):  # resumed when finished: the file may hold results by now
         error = float((storage.read(output).images - made.images).abs().max())

@@ -108,7 +108,7 @@ def build(
     synthetic.flip = _flipped(config, task)
     real = runtime.beside(real, device)  # not before: the set begins on the CPU
     precision = runtime.resolve_precision(compute.precision, device)
-    engine.prepare(synthetic, supply)
+    engine.prepare(synthetic, supply, config.seed)
     if config.labels == "teacher" and synthetic.label_logits is not None:
         raise UserError(
             "labels are learned here, or a teacher's: set engine.labels.learned=false, or labels=hard"
@@ -161,6 +161,29 @@ def short_class(engine: Engine, real: RealDataset) -> str | None:
         f"class {real.classes[smallest]!r} has {int(real.counts[smallest])} training images: "
         f"its real batches hold no more, where engine.batch_real is {engine.wanted}"
     )
+
+
+def doubts(distiller: Distiller, discarded: int, taken: int) -> list[str]:
+    """Return sentences on what may be wrong with a finished loop, though every number in it is finite.
+
+    Args:
+        distiller: the loop.
+        discarded: iterations that left everything as it was.
+        taken: iterations in all.
+    """
+    found = []
+    if discarded:
+        found.append(
+            f"{discarded} of {taken} iterations were discarded, their loss being above engine.skip_above"
+            + ("; raise it, or train experts for longer" if 2 * discarded > taken else "")
+        )
+    lr = distiller.synthetic.student_lr
+    if lr is not None and not lr.item() > 0:
+        found.append(
+            f"the student's learning rate, which is learned, ended at {lr.item():.3g}, which no protocol "
+            "can use: start anew with a lower engine.student.learning.lr, or evaluate with --protocol dm"
+        )
+    return found
 
 
 def distilled_set(

@@ -191,7 +191,7 @@ class Buffer:
         """
         mine = self.facts
         if mine.classes != task.classes:
-            raise self._other("classes", _listed(mine.classes), _listed(task.classes))
+            raise self._other(*_differing(mine.classes, task.classes))
         shapes = [f"{c}x{size}x{size}" for c, size in ((mine.channels, mine.size), task.shape[:2])]
         if shapes[0] != shapes[1]:
             raise self._other("images of", shapes[0], shapes[1])
@@ -333,8 +333,19 @@ def _close(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     )
 
 
+def _differing(mine: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, str, str]:
+    """Say in what two lists of classes differ: the lists, or, where they are long, the first other name."""
+    if len(mine) != len(asked) or len(mine) <= _LISTED:
+        return "classes", _listed(mine), _listed(asked)
+    label = next(i for i, names in enumerate(zip(mine, asked, strict=True)) if names[0] != names[1])
+    return f"class {label}", repr(mine[label]), repr(asked[label])
+
+
+_LISTED = 12
+
+
 def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:12]) + (f", … ({len(names)})" if len(names) > 12 else "")
+    return ", ".join(names[:_LISTED]) + (f", … ({len(names)})" if len(names) > _LISTED else "")
 
 
 def ranges(epochs: tuple[int, ...]) -> str:

@@ -21,10 +21,12 @@ class Report:
     Attributes:
         iteration: how many have been taken in all, this one included.
         terms: detached scalars, summed over classes, on the device: reading one waits for it.
+        discarded: whether the engine had it leave everything as it was.
     """
 
     iteration: int
     terms: dict[str, Tensor]
+    discarded: bool = False
 
 
 class Distiller:
@@ -103,7 +105,7 @@ class Distiller:
         ):
             self._stepper.set_lr(self._plateau.lr)
         self.iteration += 1
-        return Report(self.iteration, totals)
+        return Report(self.iteration, totals, discarded=not stepped)
 
     def _take(self, totals: dict[str, Tensor]) -> bool:
         """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""

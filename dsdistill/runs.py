@@ -191,7 +191,8 @@ class Watch:
         return self._distiller.iteration / self._distiller.iterations
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield each iteration's logged entry: ``iteration``, ``loss``, the terms and ``seconds``.
+        """Yield each iteration's logged entry: ``iteration``, ``loss``, the terms, ``seconds``; and
+        ``discarded`` where it left everything as it was.
 
         Raises:
             NonFiniteLoss: naming the iteration, the value and the last good checkpoint.
@@ -235,6 +236,7 @@ class Watch:
                 "iteration": report.iteration,
                 "loss": sum(terms),
                 **named,
+                **({"discarded": True} if report.discarded else {}),
                 "seconds": round(self.seconds, 3),
             }
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dsdistill import buffer_writer, storage
-from dsdistill.buffer import FORMAT, Buffer, Facts, Training
+from dsdistill.buffer import FORMAT, Buffer, Facts, Training, _differing
 from dsdistill.container import LAYOUT, set_attributes
 from dsdistill.data.preprocess import ZCA, Standardise
 from dsdistill.data.real import Task
@@ -192,6 +192,13 @@ def test_another_task_is_refused(
 ) -> None:
     task = dataclasses.replace(TASK, **changes)
     refused(lambda: Buffer.open(shared).check(task, network, fingerprint), *words)
+
+
+def test_the_first_other_class_of_many_is_named() -> None:
+    names = tuple(f"class {index}" for index in range(100))
+    swapped = (*names[:98], names[99], names[98])
+    assert _differing(names, swapped) == ("class 98", "'class 98'", "'class 99'")
+    assert _differing(names, names[:99])[0] == "classes"
 
 
 # Damage -----------------------------------------------------------------------------------------------------

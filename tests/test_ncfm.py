@@ -21,10 +21,12 @@ def distiller(sampler: str = "gaussian", alpha: float = 0.5, **told: float) -> D
     return matching(points, **told)
 
 
-def matching(points: Characteristic, pixel_lr: float = 0.1, iterations: int = 6, **told: float) -> Distiller:
+def matching(
+    points: Characteristic, pixel_lr: float = 0.1, iterations: int = 6, seed: int = 0, **told: float
+) -> Distiller:
     engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
     made = loop(*toy(), "convnet2-w6", engine=engine)
-    engine.prepare(made.synthetic, made.sources.supply)
+    engine.prepare(made.synthetic, made.sources.supply, seed)
     synthetic = made.synthetic.double()
     return Distiller(engine, synthetic, made.sources, OptimiserConfig(lr=pixel_lr), iterations)
 
@@ -91,6 +93,25 @@ def test_calibration_is_a_step_of_its_own() -> None:
     assert list(next(iter(ours)).terms) == ["characteristic", "calibration"]
 
 
+def test_an_iteration_is_a_step_of_every_class_in_either_turn() -> None:
+    """The published loops step after each class, and once more after each class's calibration."""
+    ours, plain = distiller(calibration=1.0), distiller(calibration=1.0)
+    descent = OptimiserConfig(kind="adamw", lr=0.05, weight_decay=0.1, stepping="per-class")
+    for _ in Distiller(ours.engine, ours.synthetic, ours.sources, descent, iterations=3):
+        pass
+    images, sources = plain.synthetic.images, plain.sources
+    images.grad = torch.zeros_like(images)
+    optimiser = torch.optim.AdamW([images], lr=0.05, weight_decay=0.1)
+    for sources.iteration in range(3):
+        for sources.turn in range(2):
+            for label in range(3):
+                sources.classes = torch.tensor([label])
+                optimiser.zero_grad(set_to_none=False)
+                torch.stack(list(plain.engine.loss(plain.synthetic, sources).values())).sum().backward()
+                optimiser.step()
+    torch.testing.assert_close(ours.synthetic.images, images, rtol=1e-9, atol=1e-10)
+
+
 def test_each_turn_has_an_augmentation_of_its_own() -> None:
     sources = distiller().sources
     rows = sources.siamese()
@@ -154,6 +175,16 @@ def test_a_run_trains_and_resumes_the_adversary() -> None:
     for name, value in whole.synthetic.state_dict().items():
         assert torch.equal(value, second.synthetic.state_dict()[name])
         assert name == "labels" or not torch.equal(value, start[name])
+
+
+def test_an_adversary_is_drawn_from_the_seed_of_the_run() -> None:
+    points = Characteristic(frequencies=8, sampler="learned")
+    first, again, other = (matching(points, seed=seed).synthetic.adversary for seed in (0, 0, 1))
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert torch.equal(first.inner.weight, again.inner.weight)
+    assert not torch.equal(first.inner.weight, other.inner.weight)
 
 
 def test_a_plateau_is_that_of_torch() -> None:

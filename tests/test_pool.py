@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import dsdistill
 from dsdistill.buffer import Buffer
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.engines import DistributionEngine
+from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.errors import UserError
 from dsdistill.network_pool import Pool, PoolConfig
+from dsdistill.networks import build
 from dsdistill.seeding import generator
 from tests.conftest import THREADS
+from tests.test_distribution import loop
 
 CPU = torch.device("cpu")
 NETWORK = "convnet2-w6"
@@ -66,6 +71,24 @@ def test_fewer_networks_may_be_used_but_not_more(pool: Path) -> None:
         torch.testing.assert_close(dict(ours.network.state_dict()), Buffer.open(pool).state(0, 1))
     with pytest.raises(UserError, match="holds 2 networks, not 3"):
         supply(pool, networks=3)
+
+
+def test_calibration_is_by_the_trained_weights(pool: Path) -> None:
+    """Whatever weights between the first and the last are matched with (NCFM's code)."""
+    task, real = catalog.load(DataConfig(name="digits"), "train")
+    points = Characteristic(frequencies=8)
+    given = {"supply": PoolConfig(path=str(pool)), "discrepancy": points, "calibration": 2.0}
+    ours = loop(task, real, NETWORK, ipc=1, engine=DistributionEngine(batch_real=4, **given))  # type: ignore[arg-type]
+    engine, synthetic, sources = ours.engine, ours.synthetic, ours.sources
+    engine.loss(synthetic, sources)  # matched with weights in between
+    sources.turn = 1
+    (found,) = engine.loss(synthetic, sources).values()
+    network = build(NETWORK, task.channels, task.size, task.num_classes).double()
+    expert = int(torch.randint(2, (), generator=generator(0, "pool", 0)))
+    network.load_state_dict(Buffer.open(pool).state(expert, 1))
+    images = sources.augmentation(synthetic.images.detach(), sources.siamese())
+    expected = 2 * F.cross_entropy(network(images), torch.arange(10), reduction="sum")
+    torch.testing.assert_close(found.detach(), expected.detach())
 
 
 def told(tmp_path: Path, pool: Path, name: str, **options: object) -> dsdistill.Summary:

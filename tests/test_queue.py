@@ -87,6 +87,8 @@ def test_a_few_are_trained_by_sgd_and_graded() -> None:
         member = members._members[position]
         torch.testing.assert_close(member.state, dict(network.state_dict()))
         assert (int(member.right), member.seen) == (right, 24)
+        members._picked = position
+        assert float(members.trust) == pytest.approx(100 * right / 24)  # in percent
     (left,) = {0, 1, 2} - set(chosen)
     assert members._members[left].seen == 0
     assert all(torch.equal(value, before[left][name]) for name, value in members._members[left].state.items())

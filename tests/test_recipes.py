@@ -48,6 +48,8 @@ def test_dm_moves_large_sets_of_cifar10_faster(ipc: int) -> None:
         assert distribution("dm", dataset, ipc).batch_real == 256
 
 
+NEVER = 1000000
+
 # Real images of a class, weight of the cross-entropy, push interval, training steps, iterations to a reset.
 IDM = {
     ("cifar10", 1): (5000, 0.5, 5, 10, 100),
@@ -59,6 +61,9 @@ IDM = {
     ("tiny-imagenet", 1): (256, 0.5, 30, 10, 100),
     ("tiny-imagenet", 10): (256, 0.5, 30, 10, 500),
     ("tiny-imagenet", 50): (256, 0.8, 30, 50, 1000),
+    ("imagenette", 1): (128, 3, 50, 10, NEVER),
+    ("imagewoof", 10): (128, 3, 50, 10, NEVER),
+    ("imagenet", 50): (128, 3, 50, 10, NEVER),
 }
 
 
@@ -69,10 +74,13 @@ def test_idm_as_published(dataset: str, ipc: int) -> None:
     assert isinstance(queue, QueueConfig)
     found = (chosen.batch_real, chosen.classification, queue.push_every, queue.steps, queue.forget_every)
     assert found == IDM[dataset, ipc]
-    assert (queue.size, queue.start, queue.networks, queue.batch_size) == (100, 3, 2, 256)
+    size = 50 if dataset.startswith("image") and ipc < 30 else 100
+    assert (queue.size, queue.start, queue.networks, queue.batch_size) == (size, 3, 2, 256)
     assert (queue.lr, queue.momentum, queue.weight_decay) == (0.01, 0.9, 5e-4)
     assert config.optimiser == OptimiserConfig(kind="sgd", lr=0.2, momentum=0.5, stepping="per-class")
-    assert (config.iterations, config.formation, config.init) == (20000, Formation(factor=2), "mix")
+    whole = (dataset, ipc) == ("imagenet", 50)
+    assert config.iterations == 20000
+    assert (config.formation.factor, config.init) == ((1, "real") if whole else (2, "mix"))
 
 
 @pytest.mark.parametrize("method", ["ncfm", "ncfm-minmax"])
@@ -87,7 +95,7 @@ def test_ncfm_as_published(method: str, dataset: str, ipc: int) -> None:
     descent = config.optimiser
     by_sgd = (dataset, ipc) == ("cifar100", 10)
     assert (descent.kind, descent.lr) == (("sgd", 0.01) if by_sgd else ("adamw", 1e-3))
-    assert (descent.weight_decay, descent.patience, descent.clamp_every) == (5e-4, 500, 1)
+    assert (descent.weight_decay, descent.patience, descent.clamp_every) == (0 if by_sgd else 5e-4, 500, 1)
     assert (config.iterations, config.formation, config.space) == (20000, Formation(factor=2), "unit")
     assert (config.augmentation.operators, config.augmentation.rule) == ("color_crop_cutout", "idc")
 

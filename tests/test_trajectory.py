@@ -99,7 +99,7 @@ def loop(experts: Path, network: str = NETWORK, **told: Any) -> Distiller:
     supply.verify(network, task, real)
     supply.network.double()
     synthetic = initialise(task, real, ipc, init, space, 0, formation, supply).double()
-    engine.prepare(synthetic, supply)
+    engine.prepare(synthetic, supply, seed)
     passes = (supply.network, task.size, CPU)
     learner = Learner(*passes, chunk=4)
     sources = Sources(task, real, supply, Embedder(*passes), learner, Augmentation(), seed, CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import tomllib
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_a_learned_rate_that_is_no_rate_is_refused(home: Path, tmp_path: Path, r
     storage.write(tmp_path / "spoilt.h5", dataclasses.replace(made, attributes=attributes))
     protocol = tmp_path / "mine.toml"
     protocol.write_text('title = "mine"\nsource = "none"\nepochs = 4\nlr = "learned"\n')
-    with pytest.raises(UserError, match=f"takes the learned lr, which is {rate:.3g}: set lr"):
+    with pytest.raises(UserError, match=f"takes the learned lr, which is {rate:.3g}; choose"):
         dsdistill.evaluate(tmp_path / "spoilt.h5", protocol=protocol, device="cpu")
 
 
@@ -212,6 +213,28 @@ def test_a_learning_rate_that_becomes_negative_stops_the_run(
     assert "at iteration 1: start anew with a lower engine.student.learning.lr and --overwrite" in line
     assert int(checkpoint(output)["iteration"]) == 1
     assert not output.exists()
+
+
+def test_a_learning_rate_that_ends_negative_is_said(capsys: Captured, home: Path, tmp_path: Path) -> None:
+    words = ["distill", *told(home), "-o", str(tmp_path / "set.h5"), "--iterations", "1"]
+    words += ["--set", "engine.student.lr=0.5", "--set", "engine.student.learning.lr=100"]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "the student's learning rate, which is learned, ended at -" in said
+    assert "discarded" not in said
+
+
+def test_iterations_that_were_discarded_are_said(capsys: Captured, home: Path, tmp_path: Path) -> None:
+    output = tmp_path / "set.h5"
+    words = ["distill", *told(home), "-o", str(output), "--iterations", "3"]
+    assert main([*words, "--set", "engine.skip_above=1e-6"]) == 0
+    assert "3 of 3 iterations were discarded, their loss being above engine.skip_above; raise it" in (
+        capsys.readouterr().err
+    )
+    entries = (output.with_suffix(".run") / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(entry)["discarded"] for entry in entries] == [True] * 3
+    assert main([*words, "--set", "engine.skip_above=1e6", "--overwrite"]) == 0
+    assert "discarded" not in capsys.readouterr().err
 
 
 # Refused before the first step ------------------------------------------------------------------------------

@@ -60,8 +60,15 @@ class Engine(ABC):
         """How what is learned besides the images is stepped, by its name in the `SyntheticSet`."""
         return {}
 
-    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:  # noqa: B027 - most learn pixels alone
+    def prepare(  # noqa: B027 - most learn pixels alone
+        self, synthetic: SyntheticSet, supply: Supply, seed: int
+    ) -> None:
         """Register what is learned besides the images; called before the first step.
+
+        Args:
+            synthetic: where to.
+            supply: what is matched with.
+            seed: of the run, for what starts at random.
 
         Raises:
             UserError: the combination could not be computed; saying what to change.

@@ -14,6 +14,7 @@ from dsdistill import seeding
 from dsdistill.augment.dsa import Parameters
 from dsdistill.networks.base import Network
 from dsdistill.networks.sampler import FrequencySampler, reversed_gradient
+from dsdistill.objectives.adjoint import with_slopes
 from dsdistill.objectives.characteristic import characteristic, discrepancy, normalised
 from dsdistill.objectives.distributions import mean_discrepancy
 from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
@@ -34,7 +35,9 @@ class Discrepancy(ABC):
         """How what it learns besides the images is stepped."""
         return OptimiserConfig()
 
-    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:  # noqa: B027 - most learn nothing
+    def prepare(  # noqa: B027 - most learn nothing
+        self, synthetic: SyntheticSet, network: Network, seed: int
+    ) -> None:
         """Register what is learned besides the images."""
 
     @abstractmethod
@@ -128,26 +131,38 @@ class Characteristic(Discrepancy):
         """
         return OptimiserConfig(kind="adamw", lr=self.sampler_lr, betas=(0.5, 0.999))
 
-    def prepare(self, synthetic: SyntheticSet, network: Network) -> None:
+    def prepare(self, synthetic: SyntheticSet, network: Network, seed: int) -> None:
         """Register the adversary where there is one."""
         if self.sampler == "learned":
-            with seeding.fenced(0, "sampler"):
+            with seeding.fenced(seed, "sampler"):
                 synthetic.adversary = FrequencySampler(network.feature_dim, reach=self.sampler_reach)
 
     def term(
         self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
     ) -> Tensor:
-        """Return the discrepancies of the classes, summed and scaled."""
+        """Return the discrepancies of the classes, summed and scaled.
+
+        Each class is differentiated before the next one draws: the F·D frequencies of a hundred classes,
+        kept for the gradient, would be gigabytes.
+        """
         real = normalised(sources.real_features(batch_real, rows))
         parts = real.split(sources.counts(batch_real).tolist())
-        total = fake.new_zeros(())
-        for label, ours, theirs in zip(
-            sources.classes.tolist(), normalised(fake).unbind(), parts, strict=True
-        ):
-            points = self._points(synthetic, sources, label, ours)
-            at_real, at_fake = characteristic(theirs, points), characteristic(ours, points)
-            total = total + discrepancy(at_real, at_fake, self.alpha, self.beta).sum()
-        return self.scale * total
+        unit = normalised(fake)
+        learned = [] if synthetic.adversary is None else list(synthetic.adversary.parameters())
+        total, to_unit = fake.new_zeros(()), []
+        to_learned = [torch.zeros_like(each) for each in learned]
+        for label, ours, theirs in zip(sources.classes.tolist(), unit.detach().unbind(), parts, strict=True):
+            with torch.enable_grad():
+                ours.requires_grad_()
+                points = self._points(synthetic, sources, label, ours)
+                at_real, at_fake = characteristic(theirs, points), characteristic(ours, points)
+                found = discrepancy(at_real, at_fake, self.alpha, self.beta).sum()
+            slope, *further = torch.autograd.grad(found, [ours, *learned])
+            to_unit.append(slope)
+            to_learned = [before + more for before, more in zip(to_learned, further, strict=True)]
+            total += found.detach()
+        pairs = [(unit, torch.stack(to_unit)), *zip(learned, to_learned, strict=True)]
+        return self.scale * with_slopes(total, *pairs)
 
     def _points(self, synthetic: SyntheticSet, sources: Sources, label: int, like: Tensor) -> Tensor:
         """Draw the frequencies [F, D] of one class, on its features' device."""

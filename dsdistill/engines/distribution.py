@@ -91,9 +91,9 @@ class DistributionEngine(Engine):
         """Return how the discrepancy's adversary is stepped, if it has one."""
         return {"adversary": self.discrepancy.others}
 
-    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:
+    def prepare(self, synthetic: SyntheticSet, supply: Supply, seed: int) -> None:
         """Register what the discrepancy learns."""
-        self.discrepancy.prepare(synthetic, supply.network)
+        self.discrepancy.prepare(synthetic, supply.network, seed)
 
     def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
         """Return the discrepancy, and ``classification``; or ``calibration``, in a turn of its own."""

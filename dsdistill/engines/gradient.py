@@ -79,7 +79,7 @@ class GradientEngine(Engine):
         """Count those of one class."""
         return int(counts.clamp(max=self.batch_real).max())
 
-    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:
+    def prepare(self, synthetic: SyntheticSet, supply: Supply, seed: int) -> None:
         """Refuse to normalise a single image of a class by its own statistics.
 
         Raises:

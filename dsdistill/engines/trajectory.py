@@ -192,7 +192,7 @@ class TrajectoryEngine(Engine):
         )
         return supply
 
-    def prepare(self, synthetic: SyntheticSet, supply: Supply) -> None:
+    def prepare(self, synthetic: SyntheticSet, supply: Supply, seed: int) -> None:
         """Register the student's learning rate and, where they are learned, the labels.
 
         Raises:
@@ -224,7 +224,7 @@ class TrajectoryEngine(Engine):
         supply, lr = sources.supply, synthetic.student_lr
         assert isinstance(supply, Trajectories)
         assert lr is not None
-        if lr.item() <= 0:
+        if not lr.item() > 0:
             raise UserError(
                 f"the student's learning rate, which is learned, has become {lr.item():.3g} at iteration "
                 f"{sources.iteration}: start anew with a lower engine.student.learning.lr and --overwrite"

@@ -122,11 +122,17 @@ class Protocol:
         if self.lr != "learned":
             return self.lr
         if learned is None:
-            raise UserError(f"protocol {self.name!r} takes the learned lr, but the set stores none; set lr")
+            raise UserError(
+                f"protocol {self.name!r} takes the learned lr, but the set stores none; {_ANOTHER}"
+            )
         if not learned > 0:
-            raise UserError(f"protocol {self.name!r} takes the learned lr, which is {learned:.3g}: set lr")
+            raise UserError(
+                f"protocol {self.name!r} takes the learned lr, which is {learned:.3g}; {_ANOTHER}"
+            )
         return learned
 
+
+_ANOTHER = "choose one that names its lr, such as --protocol dm"
 
 PROTOCOLS = Shelf("protocols", "protocol")
 
