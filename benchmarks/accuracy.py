@@ -7,6 +7,7 @@
     python benchmarks/accuracy.py fyi-ipc1            DM and DSA with and without mirror images; -ipc10
     python benchmarks/accuracy.py precision           does bf16 change what DM reaches? three seeds
     python benchmarks/accuracy.py gradient-precision  does it change what DSA reaches?
+    python benchmarks/accuracy.py distribution-precision   and DataDAM, IDM and NCFM?
     python benchmarks/accuracy.py evaluator           does a bf16 evaluator change the verdict?
 
 A suite (benchmarks/real_runs.py) is a list of commands, printed as they run. Stopped, it goes on where it

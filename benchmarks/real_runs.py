@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +100,14 @@ POOL = Experts("experts-ncfm", "--dataset fashion-mnist --recipe ncfm --count 3 
 
 
 def _distribution(ipc: int, iterations: dict[str, int]) -> list[Cell]:
-    """Half an hour each on two cores; with its adversary, NCFM gets the iterations it has without."""
+    """Half an hour each on one thread (``--jobs 2``); NCFM takes as many iterations with its adversary.
+
+    Under ``dm`` all are judged by its network, DataDAM as well, whose own normalises by batches.
+    """
     cells = []
     for method, steps in iterations.items():
         evaluations = {method: _judged(method)} if method != "ncfm-minmax" else {}
-        evaluations["dm"] = _judged("dm", random=method == "datadam")  # the same for all of them
+        evaluations["dm"] = _judged("dm", random=method == "datadam", more="--networks convnet")
         name = f"fashion-mnist-{method}-ipc{ipc}"
         experts = POOL if method.startswith("ncfm") else None
         cells.append(Cell(name, _fashion(method, ipc, steps), evaluations, keep=True, experts=experts))
@@ -152,12 +156,22 @@ def _fyi(ipc: int, iterations: dict[str, int]) -> list[Cell]:
     return cells
 
 
-def _precision(method: str, steps: int, name: str) -> list[Cell]:
-    return [
-        _at_precision(method, steps, precision, seed, {method: _brief(method, seed)}, f"{name}-{precision}")
-        for seed in range(3)
-        for precision in ("bf16", "fp32")
-    ]
+def _precision(
+    method: str, steps: int, name: str, ipc: int = 10, more: str = "", experts: Experts | None = None
+) -> list[Cell]:
+    cells = []
+    for seed in range(3):
+        for precision in ("bf16", "fp32"):
+            told = f"--set compute.precision={precision} --set compute.compile=true {more}"
+            cells.append(
+                Cell(
+                    f"{name}-{precision}-seed{seed}",
+                    _fashion(method, ipc, steps, seed, told),
+                    {method: _brief(method, seed)},
+                    experts=experts,
+                )
+            )
+    return cells
 
 
 def _evaluator() -> list[Cell]:
@@ -166,18 +180,12 @@ def _evaluator() -> list[Cell]:
         for seed in range(3)
         for precision in ("bf16", "fp32")
     }
-    return [_at_precision("dm", 60, "bf16", 0, evaluations, "precision-bf16")]
+    (made, *_) = _precision("dm", 60, "precision")
+    return [dataclasses.replace(made, evaluations=evaluations)]
 
 
 def _brief(protocol: str, seed: int, repeats: int = 2, more: str = "") -> str:
     return _judged(protocol, repeats, seed, random=False, more=f"--epochs 300{more}")
-
-
-def _at_precision(
-    method: str, steps: int, precision: str, seed: int, evaluations: dict[str, str], name: str
-) -> Cell:
-    compute = f"--set compute.precision={precision} --set compute.compile=true"
-    return Cell(f"{name}-seed{seed}", _fashion(method, 10, steps, seed, compute), evaluations)
 
 
 _EARLY = "--set engine.start.most=8"  # of ten epochs; the recipes go on to later ones
@@ -187,19 +195,28 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
     "gradient-ipc1": lambda: _gradient(1, {"idc": 800, "dsa": 500}),
     "gradient-ipc10": lambda: _gradient(10, {"dsa": 170, "idc": 350}),
     "distribution-ipc1": lambda: _distribution(
-        1, {"datadam": 4500, "ncfm": 320, "idm": 100, "ncfm-minmax": 320}
+        1, {"datadam": 2400, "ncfm": 180, "idm": 50, "ncfm-minmax": 180}
     ),
     "distribution-ipc10": lambda: _distribution(
-        10, {"datadam": 4000, "ncfm": 320, "idm": 310, "ncfm-minmax": 320}
+        10, {"datadam": 2200, "ncfm": 180, "idm": 170, "ncfm-minmax": 180}
     ),
     "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (500, ""), "datm": (300, ""), "ast": (500, _EARLY)}),
     "trajectory-ipc10": lambda: _trajectory(
         10,
-        {"mtt": (90, _EARLY), "datm": (35, f"{_EARLY} --set engine.start.widen_from=4"), "ast": (60, _EARLY)},
+        {
+            "mtt": (90, _EARLY),
+            "datm": (35, f"{_EARLY} --set engine.start.widen_from=4 --set engine.start.widen_until=20"),
+            "ast": (60, _EARLY),
+        },
     ),
     "fyi-ipc1": lambda: _fyi(1, {"dm": 300, "dsa": 100}),
     "fyi-ipc10": lambda: _fyi(10, {"dm": 300, "dsa": 20}),
     "gradient-precision": lambda: _precision("dsa", 20, "gradient"),
+    "distribution-precision": lambda: [
+        *_precision("datadam", 100, "datadam", 1),
+        *_precision("idm", 30, "idm", 1, "--set engine.batch_real=256"),
+        *_precision("ncfm", 30, "ncfm", 1, experts=POOL),
+    ],
     "precision": lambda: _precision("dm", 60, "precision"),
     "evaluator": _evaluator,
 }
