@@ -262,7 +262,11 @@ def print_description(path: Path, about: Description) -> None:
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {each}"),
         *_formed(about),
         ("classes", _listed(about.classes)),
-        ("on disk", f"images {_bytes(about.image_bytes)}, labels {_bytes(about.label_bytes)}"),
+        (
+            "on disk",
+            f"images {_bytes(about.image_bytes)}, labels {_bytes(about.label_bytes)}, "
+            f"preprocessing {_bytes(about.preprocess_bytes)}",
+        ),
         ("preprocess", about.preprocess),
         *(
             (name.replace("_", " "), _told(name, said[name]))

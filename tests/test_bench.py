@@ -163,10 +163,10 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
         plan(suite(tmp_path, text + own.replace("random", "rnd")))
 
 
-def test_scores_compare_every_cell_with_random_and_whole(tmp_path: Path) -> None:
+def test_scores_compare_every_cell_with_random_of_its_own(tmp_path: Path) -> None:
     text = 'scores = true\nbaselines = ["random", "herding", "whole"]\n' + SUITE
     first, second = plan(suite(tmp_path, text))
-    assert (first.baselines, second.baselines) == (("random", "herding", "whole"), ("random", "whole"))
+    assert (first.baselines, second.baselines) == (("random", "herding", "whole"), ("random",))
     assert "--scores" in second.evaluate(tmp_path, Where())
 
 
@@ -316,8 +316,14 @@ def test_a_failing_cell_leaves_the_others(tmp_path: Path, finished: Path) -> Non
     assert failed["digits/dm-ipc1-seed0"].startswith("the disk is full (see ")
     found, problems = stored.collect(folder)
     assert [each.method for each in found] == ["mmd"]
-    assert problems == ["not finished: digits/dm-ipc1-seed0"]
+    (problem,) = problems
+    assert problem.startswith(
+        "not finished: digits/dm-ipc1-seed0 (the disk is full (see digits/dm-ipc1-seed0/"
+    )
+    assert problem.endswith("); its baselines are missing too: random")  # which mmd leaves to it
     assert run(cells, folder, Commands(finished)) == {}
+    assert stored.collect(folder)[1] == []
+    assert not (folder / cells[0].name / "failed.txt").exists()
 
 
 def test_a_command_that_said_nothing_fails_by_no_earlier_words(tmp_path: Path) -> None:
@@ -368,6 +374,24 @@ def test_other_settings_are_refused_and_nothing_is_lost(tmp_path: Path, finished
     assert len(launch.seen) == 4
     assert len(stored.collect(folder)[0]) == 2
     assert stored.state(changed[0], folder) == "begun with other settings"
+
+
+def test_other_judging_keeps_what_was_distilled(tmp_path: Path, finished: Path) -> None:
+    folder, launch = tmp_path / "r", Commands(finished)
+    run(plan(suite(tmp_path)), folder, launch)
+    (before,) = (each.path for each in stored.collect(folder)[0] if each.method == "dm" and each.path)
+    curve = before.with_name("curve-000000001.json")
+    curve.write_text(before.with_name("evaluation.json").read_text())
+    cells = plan(suite(tmp_path, SUITE + 'networks = ["mlp"]\n'))
+    assert stored.state(cells[0], folder) == "to be judged anew"
+    assert stored.done(cells[0], folder) is None
+    run(cells, folder, launch)
+    assert sorted(launch.seen[4:]) == [
+        "evaluate dm-ipc1-seed0/evaluation.json",
+        "evaluate mmd-ipc1-seed0/evaluation.json",
+    ]
+    assert not curve.exists()
+    assert [stored.state(cell, folder) for cell in cells] == ["finished", "finished"]
 
 
 def test_experts_of_other_settings_are_refused(tmp_path: Path, finished: Path) -> None:
@@ -462,6 +486,31 @@ def test_damaged_values_are_found(tmp_path: Path, key: str) -> None:
             stored.read(path)
 
 
+def test_a_cell_found_twice_counts_once(tmp_path: Path) -> None:
+    for copy in ("first", "second"):
+        saved(tmp_path / copy, result())
+    saved(tmp_path / "third", result(suite="another"))
+    found, problems = stored.collect(tmp_path)
+    assert [(each.suite, len(each.main.values)) for each in found] == [("another", 2), ("tried", 2)]
+    name = "cifar10/dm-ipc1-seed0/result.json"
+    assert problems == [f"left out: second/{name} is of the same suite and cell as first/{name}"]
+
+
+def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
+    own = [row("distilled", [60.0, 62.0])]
+    judge = result(rows=[row("distilled", [50.0]), row("random", [40.0]), row("whole", [90.0])])
+    without, elsewhere = result("mmd", rows=own), result("mtt", rows=own)
+    elsewhere.evaluation["lr"] = 0.5  # learned
+    others = [result("mmd", rows=own, **told) for told in ({"seed": 1}, {"ipc": 10}, {"suite": "another"})]
+    for each in (judge, without, elsewhere, *others):
+        saved(tmp_path / each.suite, each)
+    found = {(each.suite, each.cell): each.evaluation["scores"] for each in stored.collect(tmp_path)[0]}
+    scored = found[without.suite, without.cell]["networks"]["convnet"]
+    assert (scored["ior"], scored["hlr"]) == (pytest.approx(0.21), pytest.approx(0.29))
+    assert 0 < scored["lrs"] < 1
+    assert [found[each.suite, each.cell] for each in (elsewhere, *others)] == [{}] * 4
+
+
 # Tables -----------------------------------------------------------------------------------------------------
 
 
@@ -531,6 +580,9 @@ def test_csv_has_a_row_for_every_verdict() -> None:
         ("1", "random", 30.5),
     ]
     assert rows[0]["file"] == "cifar10/dm-ipc1-seed0/set.h5"
+    costs = ("stored_bytes", "iterations", "distil_seconds", "peak_memory_bytes")
+    assert [rows[0][key] for key in costs] == ["10000.0", "100", "50.00", "1000000000"]
+    assert [rows[1][key] for key in costs] == ["1000", "", "", ""]  # ten real images of 100 bytes each
 
 
 def test_published_values_are_those_that_were_read() -> None:

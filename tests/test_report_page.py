@@ -151,6 +151,8 @@ def test_a_cell_says_when_its_file_is_another(tmp_path: Path) -> None:
     storage.write(file, small_set(each=1))
     text = page.write(tmp_path, tmp_path / "report.html", pytest.fail).read_text()
     assert "another set lies there now" in text
+    assert "<img" not in text
+    assert 'id="losses"' not in text  # nor is the log known to be that of the set which was judged
     file.write_bytes(b"damaged")
     text = page.write(tmp_path, tmp_path / "report.html", pytest.fail).read_text()
     assert "missing or damaged" in text
@@ -208,12 +210,30 @@ def test_rows_for_scores_are_in_a_table_of_their_own_and_in_no_chart() -> None:
         assert f'<th scope="row">{gone}' not in text
     table = text[text.index('id="scores"') :]
     found = one.evaluation["scores"]["networks"]["convnet"]
-    values = ["50.00", "49.00", "46.00", "+2.0", "-2.0", f"{found['lrs']:.3f}", "+1.0", f"{found['ars']:.3f}"]
+    values = [
+        "50.00",
+        "49.00",
+        "46.00",
+        "+2.0",
+        "-2.0",
+        "1000",
+        f"{found['lrs']:.3f}",
+        "+1.0",
+        f"{found['ars']:.3f}",
+    ]
     assert "".join(f'<td class="number">{value}</td>' for value in values) in table
     (over_bytes,) = figures.over_bytes(results, tables.lines(results))
     assert not re.search("augmentation|hard labels|whole", over_bytes.svg)
     (over_time,) = figures.over_time(results, tables.lines(results))
     assert {"random of dm", "whole of mtt"} <= set(texts(over_time.svg))
+
+
+def test_what_comes_on_top_of_seconds_and_bytes_is_said() -> None:
+    trained = result(experts_seconds=1234.0)
+    assert "experts in 1.23e+03 s besides" in figures.over_time([trained], tables.lines([trained]))[0].svg
+    assert "whitening" not in page.html([trained]).partition('id="cells"')[2]
+    trained.evaluation["cost"]["preprocess_bytes"] = 37.7e6
+    assert "whitening takes 37,700.0 kB more" in page.html([trained])
 
 
 # Charts -----------------------------------------------------------------------------------------------------

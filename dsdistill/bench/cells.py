@@ -5,7 +5,7 @@ A cell's folder ``RESULTS/<data set>/<method>-ipc<N>-seed<S>/`` holds
 ``cell.toml``        what it was told
 ``set.h5, set.run/`` the distilled set and its run; snapshots are in the run
 ``evaluation.json``  the verdict; ``curve-<iteration>.json`` that on a snapshot
-``result.json``      all of it, once the cell is finished
+``result.json``      all of it, once the cell is finished; ``failed.txt`` why it is not
 ``log.txt``          what the commands said
 
 Experts lie beside the cells of their data set: ``experts-<name>-<network>.h5``, ``.toml`` and ``.log``.
@@ -305,8 +305,8 @@ def _with_baselines(cells: Iterable[Cell], names: Sequence[str]) -> list[Cell]:
     cells, found = list(cells), []
     first = judges(cells)
     for cell in cells:
-        compared = (baselines.RANDOM, baselines.WHOLE) if cell.scores else ()
-        again = tuple(name for name in names if "@" in name or name in compared)
+        twins = (baselines.RANDOM,) if cell.scores else ()  # it is trained without augmentation, too
+        again = tuple(name for name in names if "@" in name or name in twins)
         own = names if first[cell.name] is cell else again
         found.append(changed(cell, baselines=tuple(dict.fromkeys((*own, *cell.baselines)))))
     return found

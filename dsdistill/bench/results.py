@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from dsdistill.bench.cells import Cell, Experts
 from dsdistill.buffer import Buffer
 from dsdistill.container import attribute, opened
 from dsdistill.errors import UserError
+from dsdistill.evaluation import scores
+from dsdistill.evaluation.baselines import RANDOM, WHOLE
 from dsdistill.evaluation.judge import DISTILLED, Row
 from dsdistill.validation import dotted, validated
 
 FORMAT = "dsdistill-cell"
 VERSION = 1
+ANOTHER = "another set lies there now"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,18 @@ class CellResult:
         return self.stored_bytes / count if count else 0.0
 
     @property
+    def doubt(self) -> str:
+        """What is wrong with the set beside the result; empty where nothing is, or nobody can know."""
+        if self.path is None:
+            return ""
+        try:
+            with opened(self.path.parent / self.file) as file:
+                same = attribute(file, "sha256") == self.sha256
+        except UserError:
+            return "missing or damaged"
+        return "" if same else ANOTHER
+
+    @property
     def folder(self) -> Path | None:
         """Where the cell's files lie."""
         return self.path.parent if self.path else None
@@ -107,30 +122,53 @@ class CellResult:
 def write_told(job: Cell | Experts, results: Path) -> None:
     """Write what a cell, or the training of experts, is told, before it begins.
 
+    Where it was told before to be judged otherwise, verdicts are forgotten; the set stays, and what its file
+    knows of them.
+
     Raises:
-        UserError: it was begun being told otherwise.
+        UserError: it was begun being told to be made otherwise.
     """
-    if (changed := change(job, results)) is not None:
+    changed = _changes(job, results)
+    if lasting := [text for key, text in changed.items() if not _of_judging(key)]:
         raise UserError(
-            f"{results / job.name} was begun with other settings ({changed}): choose another folder with "
+            f"{results / job.name} was begun with other settings ({lasting[0]}): choose another folder with "
             "-o, or remove what is there"
         )
+    if changed:
+        folder = results / job.name
+        for stale in (folder / "result.json", folder / "evaluation.json", *folder.glob("curve-*.json")):
+            stale.unlink(missing_ok=True)
     file = job.told_file(results)
     file.parent.mkdir(parents=True, exist_ok=True)
     files.replace(file, tomli_w.dumps(job.told()).encode())
 
 
-def change(job: Cell | Experts, results: Path) -> str | None:
-    """Say what a job was told otherwise when it was begun here; None where nothing was, or it was not."""
+def _changes(job: Cell | Experts, results: Path) -> dict[str, str]:
+    """Say, by key, what a job was told otherwise when it was begun here."""
     try:
         text = job.told_file(results).read_text()
         before, now = dotted(tomllib.loads(text)), dotted(tomllib.loads(tomli_w.dumps(job.told())))
     except (OSError, ValueError):  # not begun, or nothing that says how
-        return None
-    if not before:
-        return None
+        return {}
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    return f"{keys[0]} was {before.get(keys[0])!r}, now {now.get(keys[0])!r}" if keys else None
+    return {key: f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in keys if before}
+
+
+def _of_judging(key: str) -> bool:
+    return key.startswith("evaluate.")
+
+
+def write_failure(cell: Cell, results: Path, why: str) -> None:
+    """Keep why a cell failed; empty when it is tried again."""
+    file = results / cell.name / _FAILURE
+    if why:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(file, f"{why}\n".encode())
+    else:
+        file.unlink(missing_ok=True)
+
+
+_FAILURE = "failed.txt"
 
 
 def finish(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellResult:
@@ -203,31 +241,76 @@ def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; make results with: dsdistill bench digits -o {folder}")
-    found, problems = [], []
+    found: dict[tuple[str, str], CellResult] = {}
+    problems = []
     for path in sorted(folder.rglob("result.json")):
         try:
-            found.append(read(path))
+            each = read(path)
         except UserError as error:
             problems.append(f"left out: {str(error).replace(f'{folder}/', '')}")
-    for path in sorted(folder.rglob("cell.toml")):
-        if not (path.parent / "result.json").exists():
-            problems.append(f"not finished: {path.parent.relative_to(folder)}")
-    order = sorted(found, key=lambda each: (each.suite, each.dataset, each.ipc, each.method, each.seed))
-    return order, problems
+            continue
+        first = found.setdefault((each.suite, each.cell), each)
+        if first is not each and first.path is not None:
+            there = first.path.relative_to(folder)
+            problems.append(f"left out: {path.relative_to(folder)} is of the same suite and cell as {there}")
+    problems += [
+        _unfinished(path.parent, folder)
+        for path in sorted(folder.rglob("cell.toml"))
+        if not (path.parent / "result.json").exists()
+    ]
+    order = sorted(
+        found.values(), key=lambda each: (each.suite, each.dataset, each.ipc, each.method, each.seed)
+    )
+    return [_scored(each, order) for each in order], problems
+
+
+def _unfinished(cell: Path, folder: Path) -> str:
+    """Say that a cell is not finished, why if it failed, and what others miss for it."""
+    text = f"not finished: {cell.relative_to(folder)}"
+    if (cell / _FAILURE).exists():
+        why = (cell / _FAILURE).read_text(errors="replace").strip()
+        text += f" ({why.replace(f'{folder}/', '')})"
+    try:
+        beside = tomllib.loads((cell / "cell.toml").read_text())["evaluate"]["baselines"]
+    except (OSError, ValueError, KeyError, TypeError):
+        beside = []
+    return text + (f"; its baselines are missing too: {', '.join(map(str, beside))}" if beside else "")
+
+
+def _scored(result: CellResult, every: Sequence[CellResult]) -> CellResult:
+    """Compute a cell's scores with the baselines that a cell like it has judged for all."""
+    rows = {(row.network, row.set): row for row in result.rows}
+    for other in every:
+        if _judged_as(other) == _judged_as(result):
+            for row in other.rows:
+                if row.set in (RANDOM, WHOLE):
+                    rows.setdefault((row.network, row.set), row)
+    found = scores.of_rows(list(rows.values()), bool(result.evaluation.get("soft_labels")))
+    return dataclasses.replace(result, evaluation={**result.evaluation, "scores": found})
+
+
+def _judged_as(result: CellResult) -> tuple[Any, ...]:
+    """Return all that baselines of a cell's count of images depend on."""
+    conditions = [result.evaluation.get(key) for key in ("protocol", "epochs", "lr", "precision")]
+    try:
+        data = tomllib.loads(result.config).get("data")
+    except ValueError:
+        data = None
+    return result.suite, result.dataset, result.ipc, result.seed, conditions, data
 
 
 def done(cell: Cell, results: Path) -> CellResult | None:
-    """Return a cell's result if it is finished and whole."""
+    """Return a cell's result if it is finished and whole, and no other judging has been asked for since."""
     try:
-        return read(results / cell.name / "result.json")
+        return read(results / cell.name / "result.json") if not _changes(cell, results) else None
     except UserError:
         return None
 
 
 def state(cell: Cell, results: Path) -> str:
     """Say in a word or two how far a cell is."""
-    if change(cell, results):
-        return "begun with other settings"
+    if changed := _changes(cell, results):
+        return "to be judged anew" if all(map(_of_judging, changed)) else "begun with other settings"
     if done(cell, results):
         return "finished"
     if (results / cell.name / "set.h5").exists():

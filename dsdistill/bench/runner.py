@@ -174,6 +174,7 @@ class _Work:
         self.running.append(job)
         if job.cell:
             self.left.remove(job.cell)
+            stored.write_failure(job.cell, self._results, "")
         return True
 
     def advance(self, job: _Job) -> None:
@@ -206,6 +207,7 @@ class _Work:
             if cell in self.left:
                 self.left.remove(cell)
             self.failed[cell.name] = why
+            stored.write_failure(cell, self._results, why)
             self._tell(cell.name, "failed", failure=why)
 
     def _tell(self, name: str, what: str, result: CellResult | None = None, failure: str = "") -> None:

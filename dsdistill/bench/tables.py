@@ -170,7 +170,15 @@ def csv_text(results: Sequence[CellResult]) -> str:
             about = [each.suite, each.cell, each.dataset, each.method, each.ipc, each.seed]
             found = [row.set, row.network, row.protocol, row.epochs, f"{row.mean:.4f}", f"{row.std:.4f}"]
             found += [len(row.values), values, row.images, row.decoded]
-            cost = [each.stored_bytes, each.iterations, f"{each.seconds:.2f}", each.peak_memory_bytes]
+            cost: list[Any] = [
+                each.stored_bytes,
+                each.iterations,
+                f"{each.seconds:.2f}",
+                each.peak_memory_bytes,
+            ]
+            if row.set not in _OWN:  # real images, which cost nothing but their bytes
+                taken = row.images * each.real_image_bytes
+                cost = [f"{taken:.0f}" if taken else "", "", "", ""]
             made = [f"{each.cell}/{each.file}", each.sha256, each.machine, each.evaluation.get("date", "")]
             writer.writerow([*about, *found, *cost, *made])
     return file.getvalue()

@@ -16,6 +16,9 @@ from dsdistill.evaluation.judge import Row
 if TYPE_CHECKING:
     from rich.table import Table
 
+MATRIX_BYTES = 10_000
+"""A preprocessing of more bytes is a matrix and worth a word; a mean and a deviation are not."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -131,10 +134,13 @@ class Report:
         words = {
             "image_bytes": ("images {:,.1f} kB", 1e3),
             "label_bytes": ("labels {:,.1f} kB", 1e3),
+            "preprocess_bytes": ("whitening {:,.1f} kB", 1e3),
             "real_images": ("as many bytes as {:,.0f} real images", 1),
             "distil_seconds": ("distilled in {:,.0f} s", 1),
             "distil_peak_bytes": ("peak memory {:,.2f} GB", 1e9),
         }
+        if self.cost.get("preprocess_bytes", 0) <= MATRIX_BYTES:
+            del words["preprocess_bytes"]
         said = [text.format(self.cost[key] / unit) for key, (text, unit) in words.items() if key in self.cost]
         if self.distil_machine:
             said.append(f"made on {self.distil_machine}")

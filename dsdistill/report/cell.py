@@ -8,10 +8,9 @@ from typing import Any
 
 from dsdistill.bench import tables
 from dsdistill.bench.results import CellResult
-from dsdistill.container import attribute, opened
-from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.judge import DISTILLED
+from dsdistill.evaluation.report import MATRIX_BYTES
 from dsdistill.report.figures import anchor
 
 
@@ -31,7 +30,7 @@ def article(result: CellResult) -> str:
             + f"peak memory {result.peak_memory_bytes / 1e9:.2f} GB"
         ),
         "size": escape(_size(result)),
-        "file": _code(f"{result.cell}/{result.file}") + _state(result),
+        "file": _code(f"{result.cell}/{result.file}") + (f" ({result.doubt})" if result.doubt else ""),
         "content SHA-256": _code(result.sha256),
         "machine": escape(result.machine),
         "distilled, judged": escape(f"{result.created}; {judged.get('date', '')}"),
@@ -62,19 +61,9 @@ def _size(result: CellResult) -> str:
     cost = result.evaluation.get("cost", {})
     labels = f", {tables.kilobytes(cost['label_bytes'])} of them labels" if "label_bytes" in cost else ""
     real = f", the bytes of {cost['real_images']:,.0f} real images" if "real_images" in cost else ""
-    return f"{images}, {tables.kilobytes(result.stored_bytes)} kB{labels}{real}"
-
-
-def _state(result: CellResult) -> str:
-    """Say what is wrong with a cell's file, if anything is."""
-    if result.folder is None:
-        return ""
-    try:
-        with opened(result.folder / result.file) as file:
-            same = attribute(file, "sha256") == result.sha256
-    except UserError:
-        return " (missing or damaged)"
-    return "" if same else " (another set lies there now)"
+    large = cost.get("preprocess_bytes", 0) > MATRIX_BYTES
+    matrix = f"; whitening takes {tables.kilobytes(cost['preprocess_bytes'])} kB more" if large else ""
+    return f"{images}, {tables.kilobytes(result.stored_bytes)} kB{labels}{real}{matrix}"
 
 
 def _packages(found: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsdistill.bench.results import CellResult
+from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
@@ -92,7 +92,10 @@ def losses(results: Sequence[CellResult]) -> list[Figure]:
     colour = colours(results)
     figures = []
     for each in results:
-        curve = thinned(read_losses(each.folder / "set.run" / "metrics.jsonl")) if each.folder else []
+        here = each.folder is not None and each.doubt != ANOTHER
+        curve = (
+            thinned(read_losses(each.folder / "set.run" / "metrics.jsonl")) if each.folder and here else []
+        )
         title, caption = f"{each.dataset}, {each.ipc} per class", f"{each.method}, seed {each.seed}"
         if svg := spark(curve, colour[each.method], f"loss of {caption} on {title}"):
             figures.append(Figure(anchor(each), title, svg, caption))
@@ -114,18 +117,19 @@ def read_losses(path: Path) -> list[tuple[float, float]]:
 def _curve(result: CellResult) -> tuple[Mark, ...]:
     main, link = result.main, f"#{anchor(result)}"
     name = f"{result.method}, seed {result.seed}"
+    besides = f", experts in {result.experts_seconds:.3g} s besides" if result.experts_seconds else ""
     marks = [
         Mark(
             point.seconds,
             point.mean,
             point.std,
             f"{name}: {point.mean:.2f} ± {point.std:.2f} % after {point.iteration} iterations, "
-            f"{point.seconds:.3g} s ({point.students} students)",
+            f"{point.seconds:.3g} s{besides} ({point.students} students)",
             link,
         )
         for point in result.curve
     ]
-    said = f"{name}: {main.mean:.2f} ± {main.std:.2f} % after {result.seconds:.3g} s"
+    said = f"{name}: {main.mean:.2f} ± {main.std:.2f} % after {result.seconds:.3g} s{besides}"
     return tuple(marks) or (Mark(result.seconds, main.mean, main.std, said, link),)
 
 

@@ -16,13 +16,14 @@ from dsdistill.errors import UserError
 from dsdistill.report import cell, figures, sections
 
 TIME = (
-    "Seconds are those in the loop of the distillation; evaluation is not counted. Joined points are "
-    "snapshots of one run, judged by fresh students, fewer than at the end; bars are one standard deviation "
-    "over students. A point leads to its cell."
+    "Seconds are those in the loop of the distillation; evaluation is not counted, nor the training of "
+    "experts, whose time the table adds. Joined points are snapshots of one run, judged by fresh students, "
+    "fewer than at the end; bars are one standard deviation over students. A point leads to its cell."
 )
 BYTES = (
     "Compressed bytes of images and labels as they are in the file; real images count what they take stored "
-    "in the same way. Students are the network that each method matched in."
+    "in the same way. Not counted is the matrix of a whitened set, whose size its cell tells. Students are "
+    "the network that each method matched in."
 )
 
 

@@ -109,6 +109,7 @@ _TRAINED = {
 _SCORES = {
     "IOR": ("ior", "{:+.1f}", 100),
     "HLR": ("hlr", "{:+.1f}", 100),
+    "whole's epochs": ("whole_epochs", "{:.0f}", 1),
     "LRS": ("lrs", "{:.3f}", 1),
     "plain IOR": ("plain_ior", "{:+.1f}", 100),
     "ARS": ("ars", "{:.3f}", 1),
@@ -116,9 +117,9 @@ _SCORES = {
 """By heading: the key in an evaluation's scores, how it is written, and times what."""
 _ABOUT_SCORES = (
     "Scores as DD-Ranking defines them (arXiv 2505.13300), means over the seeds. IOR: points above as many "
-    "random real images. HLR: points below the whole data set, both under hard labels. LRS weighs the two; "
-    "ARS weighs the IOR against the plain one, of students without augmentation. Both lie in [0, 1]; more is "
-    "better."
+    "random real images. HLR: points below the whole data set, both under hard labels; the whole is trained "
+    "on for the epochs shown, which may not exhaust it. LRS weighs the two; ARS weighs the IOR against the "
+    "plain one, of students without augmentation. Both lie in [0, 1]; more is better."
 )
 
 
@@ -175,12 +176,12 @@ def images(results: Sequence[CellResult]) -> str:
     for each in results:
         group = groups.setdefault(f"{each.dataset}, {each.ipc} per class", {})
         kind = f"{each.suite} {each.method}"
-        if kind in group or each.folder is None:
-            continue
+        if kind in group or each.folder is None or each.doubt:
+            continue  # the cell says so
         try:
             distilled = storage.read(each.folder / each.file)
         except UserError:
-            continue  # the cell says so
+            continue
         about, cut = f"{each.method}, seed {each.seed}", pictures.left_out(distilled)
         said = f'<a href="#{anchor(each)}">{escape(about)}</a>' + (f"; {cut}" if cut else "")
         alt = f"distilled images of {each.dataset} by {each.method}"
