@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def export_ddranking(path: str | Path, folder: str | Path, protocol: str | Path 
             buffer = io.BytesIO()  # torch raises no OSError where a disk is full
             torch.save(tensor.contiguous(), buffer)
             (part / file).write_bytes(buffer.getbuffer())
-        (part / CONFIG).write_text(_head(soft) + _yaml(config), encoding="utf-8")
+        (part / CONFIG).write_text(_head(soft, config) + _yaml(config), encoding="utf-8")
     return [*_loading(name, known, images.shape[-1]), *([_NO_SOFT] if soft else []), *notes]
 
 
@@ -246,18 +247,28 @@ def model_name(network: str, size: int) -> str | None:
     return f"{name}-BN" if norm == "batch" else name
 
 
-def _head(soft: bool) -> str:
+def _head(soft: bool, config: Mapping[str, Any]) -> str:
+    whole = _WHOLE.format(**config) if config["eval_full_data"] else ""
     labels = "" if soft else f' hard_labels=torch.load("{LABELS}"),'
     return f"""\
 # Written by dsdistill for DD-Ranking 0.2.0. In this folder, with the data set in real_data_path:
 #
+#     from ddranking.metrics import LabelRobustScoreHard, hard_label
+#     hard_label.save_results = lambda *_: None   # else it fails when all training is done
 #     metric = LabelRobustScoreHard(Config.from_file("{CONFIG}"))
 #     metric.compute_metrics(
 #         image_tensor=torch.load("{IMAGES}"),{labels} syn_lr=torch.load("{LR}")
 #     )
 #
-# It computes LRS from percents: divide HLR and IOR by 100 and put them into
+{whole}# It computes LRS from percents: divide HLR and IOR by 100 and put them into
 # dsdistill.evaluation.scores.label_robust_score instead.
+"""
+
+
+_WHOLE = """\
+# For eval_full_data it trains on the whole data set num_eval times. To spare that, tell it the accuracy, in
+# percent: ddranking.utils.REAL_DATA_ACC_CACHE["{dataset}-{model_name}"] = ... and eval_full_data: false.
+#
 """
 
 

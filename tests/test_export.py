@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from dsdistill import picture, storage
@@ -197,7 +198,6 @@ def loaded(folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def configured(folder: Path) -> dict:
-    yaml = pytest.importorskip("yaml")
     return yaml.safe_load((folder / "ddranking.yaml").read_text())
 
 
@@ -219,6 +219,9 @@ def test_ddranking_reads_standardised_images_in_order(tmp_path: Path) -> None:
 def test_ddranking_is_configured_as_the_protocol_says(tmp_path: Path) -> None:
     of_cifar(tmp_path / "set.h5")
     export_ddranking(tmp_path / "set.h5", tmp_path / "out")
+    text = (tmp_path / "out" / "ddranking.yaml").read_text()
+    assert 'REAL_DATA_ACC_CACHE["CIFAR10-ConvNet-3"]' in text
+    assert "hard_label.save_results = lambda" in text
     config = configured(tmp_path / "out")
     expected = {
         "dataset": "CIFAR10",
