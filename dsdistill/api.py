@@ -107,7 +107,8 @@ def distill(
         overwrite: replace an earlier file and run.
         notify: receives sentences worth reading.
         started: called once, before the first step.
-        progress: called with every iteration's entry: ``iteration``, ``loss``, its terms, ``seconds``.
+        progress: called with every iteration's entry: ``iteration``, ``loss``, its terms, ``seconds``,
+            and ``discarded`` where it left everything as it was.
 
     Returns:
         how it went.
@@ -153,11 +154,10 @@ def distill(
         read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
         saving = cfg.checkpoint
         watch = Watch(distiller, run, saving.seconds, saving.iterations, read_every, facts, cfg.seconds)
-        losses, discarded = [], 0
+        losses = []
         kept = math.floor(watch.share * saving.snapshots + 1e-9)
         for entry in watch:
             losses.append(entry["loss"])
-            discarded += "discarded" in entry
             progress(entry)
             due = math.floor(watch.share * saving.snapshots + 1e-9)  # which of them has been reached
             if kept < due < saving.snapshots:
@@ -165,7 +165,7 @@ def distill(
                 storage.write(run.snapshot(distiller.iteration), so_far, cfg.storage)
             kept = due
     spent = watch.seconds
-    for sentence in assembly.doubts(distiller, discarded, len(losses)):
+    for sentence in assembly.doubts(distiller, run.discarded()):
         notify(sentence)
     made = assembly.distilled_set(cfg, distiller, real, spent, watch.peak_memory)
     if not losses and _made_by(output, run):  # resumed when finished: the file may hold results by now

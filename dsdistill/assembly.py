@@ -163,15 +163,14 @@ def short_class(engine: Engine, real: RealDataset) -> str | None:
     )
 
 
-def doubts(distiller: Distiller, discarded: int, taken: int) -> list[str]:
+def doubts(distiller: Distiller, discarded: int) -> list[str]:
     """Return sentences on what may be wrong with a finished loop, though every number in it is finite.
 
     Args:
         distiller: the loop.
         discarded: iterations that left everything as it was.
-        taken: iterations in all.
     """
-    found = []
+    found, taken = [], distiller.iteration
     if discarded:
         found.append(
             f"{discarded} of {taken} iterations were discarded, their loss being above engine.skip_above"
@@ -180,8 +179,9 @@ def doubts(distiller: Distiller, discarded: int, taken: int) -> list[str]:
     lr = distiller.synthetic.student_lr
     if lr is not None and not lr.item() > 0:
         found.append(
-            f"the student's learning rate, which is learned, ended at {lr.item():.3g}, which no protocol "
-            "can use: start anew with a lower engine.student.learning.lr, or evaluate with --protocol dm"
+            f"the student's learning rate, which is learned, ended at {lr.item():.3g}, which protocols "
+            "that take it refuse: start anew with a lower engine.student.learning.lr, or evaluate with one "
+            "that does not, such as dm"
         )
     return found
 

@@ -122,6 +122,12 @@ class RunDirectory:
             raise UserError(f"every checkpoint in {self.path} is damaged; start anew with --overwrite")
         return None
 
+    def discarded(self) -> int:
+        """Count the logged iterations that left everything as it was, before a resume and since."""
+        if not self.metrics_file.exists():
+            return 0
+        return sum('"discarded": true' in line for line in self.metrics_file.read_text().splitlines())
+
     def trim(self, iteration: int) -> None:
         """Forget metrics and snapshots later than a checkpoint that is being resumed: they come again."""
         for path in self.snapshots():

@@ -163,10 +163,10 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
         plan(suite(tmp_path, text + own.replace("random", "rnd")))
 
 
-def test_scores_compare_every_cell_with_random_of_its_own(tmp_path: Path) -> None:
+def test_scores_compare_every_cell_with_random_and_whole(tmp_path: Path) -> None:
     text = 'scores = true\nbaselines = ["random", "herding", "whole"]\n' + SUITE
     first, second = plan(suite(tmp_path, text))
-    assert (first.baselines, second.baselines) == (("random", "herding", "whole"), ("random",))
+    assert (first.baselines, second.baselines) == (("random", "herding", "whole"), ("random", "whole"))
     assert "--scores" in second.evaluate(tmp_path, Where())
 
 
@@ -390,8 +390,14 @@ def test_other_judging_keeps_what_was_distilled(tmp_path: Path, finished: Path) 
         "evaluate dm-ipc1-seed0/evaluation.json",
         "evaluate mmd-ipc1-seed0/evaluation.json",
     ]
-    assert not curve.exists()
+    assert curve.exists()
     assert [stored.state(cell, folder) for cell in cells] == ["finished", "finished"]
+    mixed = SUITE.replace("epochs = 2", 'epochs = 7\nnetworks = ["mlp"]')
+    with pytest.raises(UserError, match=r"mmd-ipc1-seed0 was begun .*distil.optimiser.lr"):
+        run(plan(suite(tmp_path, mixed + "[method.mmd.set]\noptimiser.lr = 3.0\n")), folder, launch)
+    assert [stored.state(cell, folder) for cell in cells] == ["finished", "finished"]  # nothing was touched
+    run(plan(suite(tmp_path, mixed))[:1], folder, Commands(finished, failing="evaluation"))
+    assert not curve.exists()
 
 
 def test_experts_of_other_settings_are_refused(tmp_path: Path, finished: Path) -> None:
@@ -494,21 +500,36 @@ def test_a_cell_found_twice_counts_once(tmp_path: Path) -> None:
     assert [(each.suite, len(each.main.values)) for each in found] == [("another", 2), ("tried", 2)]
     name = "cifar10/dm-ipc1-seed0/result.json"
     assert problems == [f"left out: second/{name} is of the same suite and cell as first/{name}"]
+    home = saved(tmp_path, result())  # where it belongs, among copies
+    found, problems = stored.collect(tmp_path)
+    assert home in [each.path for each in found]
+    assert problems == [
+        f"left out: {copy}/{name} is of the same suite and cell as {name}" for copy in ("first", "second")
+    ]
 
 
 def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
     own = [row("distilled", [60.0, 62.0])]
-    judge = result(rows=[row("distilled", [50.0]), row("random", [40.0]), row("whole", [90.0])])
-    without, elsewhere = result("mmd", rows=own), result("mtt", rows=own)
+    data = '[data]\nname = "cifar10"\nzca = {}\ndownload = {}\n'
+    beside = [row("distilled", [50.0]), row("random", [40.0]), row("whole", [90.0])]
+    judge = result(rows=beside, config=data.format("false", "true"))
+    without, elsewhere = (
+        result(name, rows=own, config=data.format("false", "false")) for name in ("mmd", "mtt")
+    )
     elsewhere.evaluation["lr"] = 0.5  # learned
+    whitened = result("dsa", rows=own, config=data.format("true", "false"))
+    decoded = result("idm", rows=[dataclasses.replace(own[0], decoded=40)], config=without.config)
     others = [result("mmd", rows=own, **told) for told in ({"seed": 1}, {"ipc": 10}, {"suite": "another"})]
-    for each in (judge, without, elsewhere, *others):
+    for each in (judge, without, elsewhere, whitened, decoded, *others):
         saved(tmp_path / each.suite, each)
     found = {(each.suite, each.cell): each.evaluation["scores"] for each in stored.collect(tmp_path)[0]}
+    assert found[decoded.suite, decoded.cell]["networks"]["convnet"].keys() == {
+        "ior"
+    }  # the whole took few steps
     scored = found[without.suite, without.cell]["networks"]["convnet"]
     assert (scored["ior"], scored["hlr"]) == (pytest.approx(0.21), pytest.approx(0.29))
     assert 0 < scored["lrs"] < 1
-    assert [found[each.suite, each.cell] for each in (elsewhere, *others)] == [{}] * 4
+    assert [found[each.suite, each.cell] for each in (elsewhere, whitened, *others)] == [{}] * 5
 
 
 # Tables -----------------------------------------------------------------------------------------------------

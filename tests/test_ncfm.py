@@ -145,6 +145,31 @@ def test_the_adversary_climbs_while_the_images_descend() -> None:
     assert names == ["inner.weight", "inner.bias", "outer.weight", "outer.bias"]
 
 
+def test_the_adversarys_gradient_is_that_of_all_classes_reversed() -> None:
+    ours = distiller("learned")
+    adversary, sources = ours.synthetic.adversary, ours.sources
+    assert adversary is not None
+    for parameter in adversary.parameters():  # away from zero, so that every layer has a gradient
+        parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=seeding.generator(0, "test")))
+    (loss,) = ours.engine.loss(ours.synthetic, sources).values()
+    loss.backward()
+    network, (real, augment) = sources.network().network, drawn(ours)
+
+    def unit(x: Tensor) -> Tensor:
+        return F.normalize(network.embed(x), dim=1).detach()
+
+    total = torch.zeros((), dtype=torch.float64)
+    for label, images in enumerate(ours.synthetic.images.detach().split(2)):
+        stream = seeding.generator(0, "frequencies", 0, label)
+        points = adversary.draw(torch.randn(12, network.feature_dim, generator=stream, dtype=torch.float64))
+        features = [[unit(augment[label](each))] for each in (real[label], images)]
+        total = total + 300 * characteristic_discrepancy(*features, [points], 0.5, 0.5).sum()
+    slopes = torch.autograd.grad(total, list(adversary.parameters()))
+    torch.testing.assert_close(loss.detach(), total.detach(), rtol=1e-9, atol=0)
+    for parameter, slope in zip(adversary.parameters(), slopes, strict=True):
+        torch.testing.assert_close(parameter.grad, -slope, rtol=1e-7, atol=1e-9)
+
+
 def test_an_adversary_trained_alone_finds_where_the_images_still_differ() -> None:
     points = Characteristic(frequencies=64, sampler="learned")
     ours = matching(points, pixel_lr=0.0, iterations=80)

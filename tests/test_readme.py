@@ -36,7 +36,7 @@ def test_the_file_is_read_by_stock_h5py(
     assert "['cat', 'dog']" in capsys.readouterr().out
 
 
-def test_commands_in_readme_are_understood(tmp_path: Path) -> None:
+def test_commands_in_readme_are_understood() -> None:
     """Every option is known and has a value that it can take."""
     shown = re.findall(r"^dsdistill ([^#\n;]+)|; dsdistill ([^#\n;]+)", README, re.M)
     lines = [shlex.split(first or second) for first, second in shown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import tomllib
@@ -119,25 +120,34 @@ class CellResult:
         return {"format": FORMAT, "version": VERSION, **table}
 
 
-def write_told(job: Cell | Experts, results: Path) -> None:
-    """Write what a cell, or the training of experts, is told, before it begins.
+def write_told(jobs: Sequence[Cell | Experts], results: Path) -> None:
+    """Write what cells, and trainings of experts, are told, before the first of them begins.
 
-    Where it was told before to be judged otherwise, verdicts are forgotten; the set stays, and what its file
-    knows of them.
+    Where a cell was told before to be judged otherwise, its verdicts are forgotten; the set stays, and what
+    its file knows of them.
 
     Raises:
-        UserError: it was begun being told to be made otherwise.
+        UserError: one was begun being told to be made otherwise; nothing has been touched.
     """
-    changed = _changes(job, results)
-    if lasting := [text for key, text in changed.items() if not _of_judging(key)]:
-        raise UserError(
-            f"{results / job.name} was begun with other settings ({lasting[0]}): choose another folder with "
-            "-o, or remove what is there"
-        )
-    if changed:
-        folder = results / job.name
-        for stale in (folder / "result.json", folder / "evaluation.json", *folder.glob("curve-*.json")):
-            stale.unlink(missing_ok=True)
+    changed = [_changes(job, results) for job in jobs]
+    for job, changes in zip(jobs, changed, strict=True):
+        if lasting := [text for key, text in changes.items() if not _of_judging(key)]:
+            raise UserError(
+                f"{results / job.name} was begun with other settings ({lasting[0]}): choose another folder "
+                "with -o, or remove what is there"
+            )
+    for job, changes in zip(jobs, changed, strict=True):
+        _write_told(job, results, changes)
+
+
+def _write_told(job: Cell | Experts, results: Path, changes: Mapping[str, str]) -> None:
+    """Write what one is told, and forget the verdicts that it makes stale."""
+    folder = results / job.name
+    stale = [folder / "result.json", folder / "evaluation.json"] if changes else []
+    if not _OF_CURVES.isdisjoint(changes):
+        stale += folder.glob("curve-*.json")
+    for verdict in stale:
+        verdict.unlink(missing_ok=True)
     file = job.told_file(results)
     file.parent.mkdir(parents=True, exist_ok=True)
     files.replace(file, tomli_w.dumps(job.told()).encode())
@@ -158,14 +168,17 @@ def _of_judging(key: str) -> bool:
     return key.startswith("evaluate.")
 
 
+_OF_CURVES = {f"evaluate.{key}" for key in ("protocol", "epochs", "curve_students")}
+
+
 def write_failure(cell: Cell, results: Path, why: str) -> None:
-    """Keep why a cell failed; empty when it is tried again."""
+    """Keep why a cell failed, if that is possible; empty when it is tried again."""
     file = results / cell.name / _FAILURE
-    if why:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(file, f"{why}\n".encode())
-    else:
-        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError, UserError):  # the disk may be full, which is why
+        if why:
+            files.replace(file, f"{why}\n".encode())
+        else:
+            file.unlink(missing_ok=True)
 
 
 _FAILURE = "failed.txt"
@@ -243,16 +256,21 @@ def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
         raise UserError(f"there is no folder {folder}; make results with: dsdistill bench digits -o {folder}")
     found: dict[tuple[str, str], CellResult] = {}
     problems = []
+    copies = []
     for path in sorted(folder.rglob("result.json")):
         try:
             each = read(path)
         except UserError as error:
             problems.append(f"left out: {str(error).replace(f'{folder}/', '')}")
             continue
-        first = found.setdefault((each.suite, each.cell), each)
-        if first is not each and first.path is not None:
-            there = first.path.relative_to(folder)
-            problems.append(f"left out: {path.relative_to(folder)} is of the same suite and cell as {there}")
+        key, at_home = (each.suite, each.cell), path.parent == folder / each.cell
+        if key in found:
+            copies.append((found[key] if at_home else each, key))
+        if key not in found or at_home:
+            found[key] = each
+    for copy, key in copies:
+        paths = [each.path.relative_to(folder) for each in (copy, found[key]) if each.path]
+        problems.append("left out: {} is of the same suite and cell as {}".format(*paths))
     problems += [
         _unfinished(path.parent, folder)
         for path in sorted(folder.rglob("cell.toml"))
@@ -261,7 +279,7 @@ def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
     order = sorted(
         found.values(), key=lambda each: (each.suite, each.dataset, each.ipc, each.method, each.seed)
     )
-    return [_scored(each, order) for each in order], problems
+    return _scored(order), problems
 
 
 def _unfinished(cell: Path, folder: Path) -> str:
@@ -277,26 +295,33 @@ def _unfinished(cell: Path, folder: Path) -> str:
     return text + (f"; its baselines are missing too: {', '.join(map(str, beside))}" if beside else "")
 
 
-def _scored(result: CellResult, every: Sequence[CellResult]) -> CellResult:
-    """Compute a cell's scores with the baselines that a cell like it has judged for all."""
-    rows = {(row.network, row.set): row for row in result.rows}
-    for other in every:
-        if _judged_as(other) == _judged_as(result):
+def _scored(results: Sequence[CellResult]) -> list[CellResult]:
+    """Compute scores with the baselines that a cell like it has judged for a cell as well."""
+    alike: dict[str, list[CellResult]] = {}
+    for each in results:
+        alike.setdefault(_judged_as(each), []).append(each)
+    found = []
+    for each in results:
+        rows = {(row.network, row.set): row for row in each.rows}
+        for other in alike[_judged_as(each)]:
+            enough = other.main.decoded >= each.main.decoded  # steps on the whole follow from the set's
             for row in other.rows:
-                if row.set in (RANDOM, WHOLE):
+                if row.set == RANDOM or (row.set == WHOLE and enough):
                     rows.setdefault((row.network, row.set), row)
-    found = scores.of_rows(list(rows.values()), bool(result.evaluation.get("soft_labels")))
-    return dataclasses.replace(result, evaluation={**result.evaluation, "scores": found})
+        scored = scores.of_rows(list(rows.values()), bool(each.evaluation.get("soft_labels")))
+        found.append(dataclasses.replace(each, evaluation={**each.evaluation, "scores": scored}))
+    return found
 
 
-def _judged_as(result: CellResult) -> tuple[Any, ...]:
-    """Return all that baselines of a cell's count of images depend on."""
+def _judged_as(result: CellResult) -> str:
+    """Return all that random images of a cell, as many as it has, depend on."""
     conditions = [result.evaluation.get(key) for key in ("protocol", "epochs", "lr", "precision")]
     try:
-        data = tomllib.loads(result.config).get("data")
+        data = tomllib.loads(result.config).get("data", {})
     except ValueError:
-        data = None
-    return result.suite, result.dataset, result.ipc, result.seed, conditions, data
+        data = {}
+    seen = {key: value for key, value in sorted(data.items()) if key not in ("root", "download")}
+    return str((result.suite, result.dataset, result.ipc, result.seed, conditions, seen))
 
 
 def done(cell: Cell, results: Path) -> CellResult | None:

@@ -124,9 +124,7 @@ def run(
     """
     results.mkdir(parents=True, exist_ok=True)
     with _alone(results):
-        for cell in cells:
-            for each in (cell, cell.experts) if cell.experts else (cell,):
-                stored.write_told(each, results)
+        stored.write_told([*cells, *(cell.experts for cell in cells if cell.experts)], results)
         work = _Work(suite, cells, results, where, threads, notify, launch)
         with signals_noted() as received:
             try:

@@ -77,8 +77,8 @@ class Suite:
     """Judged once for the cells that share data set, IPC, seed and protocol, with the first of them; those
     that depend on a set's bytes with every cell."""
     scores: bool = False
-    """Also train the students that DD-Ranking's scores compare besides random and whole: on hard labels, and
-    without augmentation."""
+    """Also train the students that DD-Ranking's scores compare, and judge random and whole, where they are
+    among the baselines, with every cell."""
     curve: OrDefault = 0
     """Accuracy at so many equally spaced moments of the distillation, the end among them."""
     curve_students: Count = 1

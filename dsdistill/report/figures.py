@@ -92,10 +92,8 @@ def losses(results: Sequence[CellResult]) -> list[Figure]:
     colour = colours(results)
     figures = []
     for each in results:
-        here = each.folder is not None and each.doubt != ANOTHER
-        curve = (
-            thinned(read_losses(each.folder / "set.run" / "metrics.jsonl")) if each.folder and here else []
-        )
+        log = each.folder / "set.run" / "metrics.jsonl" if each.folder and each.doubt != ANOTHER else None
+        curve = thinned(read_losses(log)) if log else []
         title, caption = f"{each.dataset}, {each.ipc} per class", f"{each.method}, seed {each.seed}"
         if svg := spark(curve, colour[each.method], f"loss of {caption} on {title}"):
             figures.append(Figure(anchor(each), title, svg, caption))

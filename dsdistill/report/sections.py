@@ -118,8 +118,9 @@ _SCORES = {
 _ABOUT_SCORES = (
     "Scores as DD-Ranking defines them (arXiv 2505.13300), means over the seeds. IOR: points above as many "
     "random real images. HLR: points below the whole data set, both under hard labels; the whole is trained "
-    "on for the epochs shown, which may not exhaust it. LRS weighs the two; ARS weighs the IOR against the "
-    "plain one, of students without augmentation. Both lie in [0, 1]; more is better."
+    "on for the epochs shown, which may not exhaust it, and left out where the set is given more steps. LRS "
+    "weighs the two; ARS weighs the IOR against the plain one, of students without augmentation. Both lie in "
+    "[0, 1]; more is better."
 )
 
 
