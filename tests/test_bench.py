@@ -24,6 +24,7 @@ from dsdistill import storage
 from dsdistill.bench import published, runner, tables
 from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell, Where, matching, plan
+from dsdistill.bench.collection import collect
 from dsdistill.bench.runner import Event, workers_for
 from dsdistill.bench.suite import SUITES, Suite, load_suite
 from dsdistill.cli import main
@@ -278,7 +279,7 @@ def test_finished_cells_are_not_run_again(tmp_path: Path, finished: Path) -> Non
     assert [event.done for event in events if event.result] == [1, 2]
     run(cells, tmp_path / "r", launch)
     assert len(launch.seen) == 4
-    found, problems = stored.collect(tmp_path / "r")
+    found, problems = collect(tmp_path / "r")
     assert [(each.method, each.main.mean, each.iterations) for each in found] == [
         ("dm", 50.5, 3),
         ("mmd", 50.5, 3),
@@ -314,7 +315,7 @@ def test_a_failing_cell_leaves_the_others(tmp_path: Path, finished: Path) -> Non
     failed = run(cells, folder, Commands(finished, failing="dm-ipc1-seed0"))
     assert list(failed) == ["digits/dm-ipc1-seed0"]
     assert failed["digits/dm-ipc1-seed0"].startswith("the disk is full (see ")
-    found, problems = stored.collect(folder)
+    found, problems = collect(folder)
     assert [each.method for each in found] == ["mmd"]
     (problem,) = problems
     assert problem.startswith(
@@ -322,7 +323,7 @@ def test_a_failing_cell_leaves_the_others(tmp_path: Path, finished: Path) -> Non
     )
     assert problem.endswith("); its baselines are missing too: random")  # which mmd leaves to it
     assert run(cells, folder, Commands(finished)) == {}
-    assert stored.collect(folder)[1] == []
+    assert collect(folder)[1] == []
     assert not (folder / cells[0].name / "failed.txt").exists()
 
 
@@ -347,7 +348,7 @@ def test_experts_come_first_and_their_failure_is_their_cells(tmp_path: Path, fin
     assert launch.seen.index(experts[0]) < launch.seen.index("distill ncfm-ipc1-seed0/set.h5")
     failed = run(cells, tmp_path / "s", Commands(finished, failing="experts-pool"))
     assert list(failed) == ["digits/ncfm-ipc1-seed0", "digits/ncfm-ipc1-seed1"]
-    assert len(stored.collect(tmp_path / "s")[0]) == 2
+    assert len(collect(tmp_path / "s")[0]) == 2
 
 
 def test_snapshots_become_a_curve(tmp_path: Path, finished: Path) -> None:
@@ -358,7 +359,7 @@ def test_snapshots_become_a_curve(tmp_path: Path, finished: Path) -> None:
     launch = Commands(finished)
     run(cells, folder, launch)
     assert launch.seen[-1] == "evaluate dm-ipc1-seed0/curve-000000001.json"
-    (found,), _ = stored.collect(folder)
+    (found,), _ = collect(folder)
     assert [(point.iteration, point.mean, point.students) for point in found.curve] == [
         (3, 50.5, 2),
         (3, 50.5, 2),
@@ -372,14 +373,14 @@ def test_other_settings_are_refused_and_nothing_is_lost(tmp_path: Path, finished
     with pytest.raises(UserError, match=r"distil.iterations was 3, now 4.*choose another folder"):
         run(changed, folder, launch)
     assert len(launch.seen) == 4
-    assert len(stored.collect(folder)[0]) == 2
+    assert len(collect(folder)[0]) == 2
     assert stored.state(changed[0], folder) == "begun with other settings"
 
 
 def test_other_judging_keeps_what_was_distilled(tmp_path: Path, finished: Path) -> None:
     folder, launch = tmp_path / "r", Commands(finished)
     run(plan(suite(tmp_path)), folder, launch)
-    (before,) = (each.path for each in stored.collect(folder)[0] if each.method == "dm" and each.path)
+    (before,) = (each.path for each in collect(folder)[0] if each.method == "dm" and each.path)
     curve = before.with_name("curve-000000001.json")
     curve.write_text(before.with_name("evaluation.json").read_text())
     cells = plan(suite(tmp_path, SUITE + 'networks = ["mlp"]\n'))
@@ -473,7 +474,7 @@ def test_foreign_and_half_files_are_left_out_with_a_sentence(tmp_path: Path, tex
     saved(tmp_path, result())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "result.json").write_text(text)
-    found, (problem,) = stored.collect(tmp_path)
+    found, (problem,) = collect(tmp_path)
     assert len(found) == 1
     assert problem.startswith("left out: ")
     assert "other/result.json" in problem
@@ -496,12 +497,12 @@ def test_a_cell_found_twice_counts_once(tmp_path: Path) -> None:
     for copy in ("first", "second"):
         saved(tmp_path / copy, result())
     saved(tmp_path / "third", result(suite="another"))
-    found, problems = stored.collect(tmp_path)
+    found, problems = collect(tmp_path)
     assert [(each.suite, len(each.main.values)) for each in found] == [("another", 2), ("tried", 2)]
     name = "cifar10/dm-ipc1-seed0/result.json"
     assert problems == [f"left out: second/{name} is of the same suite and cell as first/{name}"]
     home = saved(tmp_path, result())  # where it belongs, among copies
-    found, problems = stored.collect(tmp_path)
+    found, problems = collect(tmp_path)
     assert home in [each.path for each in found]
     assert problems == [
         f"left out: {copy}/{name} is of the same suite and cell as {name}" for copy in ("first", "second")
@@ -522,7 +523,7 @@ def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
     others = [result("mmd", rows=own, **told) for told in ({"seed": 1}, {"ipc": 10}, {"suite": "another"})]
     for each in (judge, without, elsewhere, whitened, decoded, *others):
         saved(tmp_path / each.suite, each)
-    found = {(each.suite, each.cell): each.evaluation["scores"] for each in stored.collect(tmp_path)[0]}
+    found = {(each.suite, each.cell): each.evaluation["scores"] for each in collect(tmp_path)[0]}
     assert found[decoded.suite, decoded.cell]["networks"]["convnet"].keys() == {
         "ior"
     }  # the whole took few steps
@@ -708,7 +709,7 @@ def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: 
         "set.h5",
         "set.run",
     }
-    (one, other), problems = stored.collect(folder)
+    (one, other), problems = collect(folder)
     assert (one.method, other.method, problems) == ("dm", "mmd", [])
     assert [point.iteration for point in one.curve] == [2, 3]
     assert {each.set for each in one.rows} == {"distilled", "random"}

@@ -18,8 +18,6 @@ from dsdistill.bench.cells import Cell, Experts
 from dsdistill.buffer import Buffer
 from dsdistill.container import attribute, opened
 from dsdistill.errors import UserError
-from dsdistill.evaluation import scores
-from dsdistill.evaluation.baselines import RANDOM, WHOLE
 from dsdistill.evaluation.judge import DISTILLED, Row
 from dsdistill.validation import dotted, validated
 
@@ -173,7 +171,7 @@ _OF_CURVES = {f"evaluate.{key}" for key in ("protocol", "epochs", "curve_student
 
 def write_failure(cell: Cell, results: Path, why: str) -> None:
     """Keep why a cell failed, if that is possible; empty when it is tried again."""
-    file = results / cell.name / _FAILURE
+    file = results / cell.name / FAILURE
     with contextlib.suppress(OSError, UserError):  # the disk may be full, which is why
         if why:
             files.replace(file, f"{why}\n".encode())
@@ -181,7 +179,8 @@ def write_failure(cell: Cell, results: Path, why: str) -> None:
             file.unlink(missing_ok=True)
 
 
-_FAILURE = "failed.txt"
+FAILURE = "failed.txt"
+"""Why a cell failed, in its folder."""
 
 
 def finish(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellResult:
@@ -241,87 +240,6 @@ def read(path: Path) -> CellResult:
     if (version := table.pop("version", None)) != VERSION:
         raise UserError(f"{path} has version {version!r}; this dsdistill reads {VERSION}")
     return _checked(table, path)
-
-
-def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
-    """Read every result below a folder.
-
-    Returns:
-        the results by name, and a sentence for each file that is none and each cell that is not finished.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; make results with: dsdistill bench digits -o {folder}")
-    found: dict[tuple[str, str], CellResult] = {}
-    problems = []
-    copies = []
-    for path in sorted(folder.rglob("result.json")):
-        try:
-            each = read(path)
-        except UserError as error:
-            problems.append(f"left out: {str(error).replace(f'{folder}/', '')}")
-            continue
-        key, at_home = (each.suite, each.cell), path.parent == folder / each.cell
-        if key in found:
-            copies.append((found[key] if at_home else each, key))
-        if key not in found or at_home:
-            found[key] = each
-    for copy, key in copies:
-        paths = [each.path.relative_to(folder) for each in (copy, found[key]) if each.path]
-        problems.append("left out: {} is of the same suite and cell as {}".format(*paths))
-    problems += [
-        _unfinished(path.parent, folder)
-        for path in sorted(folder.rglob("cell.toml"))
-        if not (path.parent / "result.json").exists()
-    ]
-    order = sorted(
-        found.values(), key=lambda each: (each.suite, each.dataset, each.ipc, each.method, each.seed)
-    )
-    return _scored(order), problems
-
-
-def _unfinished(cell: Path, folder: Path) -> str:
-    """Say that a cell is not finished, why if it failed, and what others miss for it."""
-    text = f"not finished: {cell.relative_to(folder)}"
-    if (cell / _FAILURE).exists():
-        why = (cell / _FAILURE).read_text(errors="replace").strip()
-        text += f" ({why.replace(f'{folder}/', '')})"
-    try:
-        beside = tomllib.loads((cell / "cell.toml").read_text())["evaluate"]["baselines"]
-    except (OSError, ValueError, KeyError, TypeError):
-        beside = []
-    return text + (f"; its baselines are missing too: {', '.join(map(str, beside))}" if beside else "")
-
-
-def _scored(results: Sequence[CellResult]) -> list[CellResult]:
-    """Compute scores with the baselines that a cell like it has judged for a cell as well."""
-    alike: dict[str, list[CellResult]] = {}
-    for each in results:
-        alike.setdefault(_judged_as(each), []).append(each)
-    found = []
-    for each in results:
-        rows = {(row.network, row.set): row for row in each.rows}
-        for other in alike[_judged_as(each)]:
-            enough = other.main.decoded >= each.main.decoded  # steps on the whole follow from the set's
-            for row in other.rows:
-                if row.set == RANDOM or (row.set == WHOLE and enough):
-                    rows.setdefault((row.network, row.set), row)
-        scored = scores.of_rows(list(rows.values()), bool(each.evaluation.get("soft_labels")))
-        found.append(dataclasses.replace(each, evaluation={**each.evaluation, "scores": scored}))
-    return found
-
-
-def _judged_as(result: CellResult) -> str:
-    """Return all that random images of a cell, as many as it has, depend on."""
-    conditions = [result.evaluation.get(key) for key in ("protocol", "epochs", "lr", "precision")]
-    try:
-        data = tomllib.loads(result.config).get("data", {})
-    except ValueError:
-        data = {}
-    seen = {key: value for key, value in sorted(data.items()) if key not in ("root", "download")}
-    return str((result.suite, result.dataset, result.ipc, result.seed, conditions, seen))
 
 
 def done(cell: Cell, results: Path) -> CellResult | None:

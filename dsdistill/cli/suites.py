@@ -38,6 +38,7 @@ def bench(
     from dsdistill.bench import cells as planning
     from dsdistill.bench import plots, runner, tables
     from dsdistill.bench import results as stored
+    from dsdistill.bench.collection import collect
     from dsdistill.bench.suite import SUITES, load_suite
 
     if not suite:
@@ -75,7 +76,7 @@ def bench(
     )
     with screen.Suite(told.name, len(cells)) as show:
         failed = runner.run(told.name, cells, folder, where, count, threads, show.happened)
-    results, problems = stored.collect(folder)
+    results, problems = collect(folder)
     for problem in problems:
         if problem.startswith("left out"):
             screen.notify(problem)

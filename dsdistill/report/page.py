@@ -11,7 +11,8 @@ from string import Template
 
 from dsdistill import files
 from dsdistill.bench import tables
-from dsdistill.bench.results import CellResult, collect
+from dsdistill.bench.collection import collect
+from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.report import cell, figures, sections
 
