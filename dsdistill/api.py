@@ -73,6 +73,12 @@ def distill(
     seconds: float | None = None,
     seed: int | None = None,
     device: str | None = None,
+    experts: str | Path | None = None,
+    root: str | Path | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    zca: bool | None = None,
+    download: bool = False,
     options: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     config: str | Path | None = None,
@@ -98,6 +104,11 @@ def distill(
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
         seed: of every draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        experts: networks of `train_experts`, for methods that match with them or follow them.
+        root: where data sets lie; default ``$DSDISTILL_DATA``, else ``~/.cache/dsdistill/data``.
+        size, channels: of the images, in place of the data set's own.
+        zca: whether to whiten instead of standardising; default as the recipe says.
+        download: fetch a missing data set.
         options: further ones, nested as in a config file, such as ``{"optimiser": {"lr": 0.5}}``.
         overrides: ``key=value`` texts, as ``--set`` takes them.
         config: a TOML file; the ``config.toml`` of a run replays it.
@@ -126,9 +137,15 @@ def distill(
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
     flags |= {"seconds": seconds, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    given |= {"data": {"name": dataset}} if dataset else {}
+    data = configs.data_options(dataset, root, size, channels, zca, download)
+    given |= {"data": data} if data else {}
+    given |= {"engine": {"supply": {"path": str(experts)}}} if experts else {}
     given |= {"compute": {"device": device}} if device else {}
     told = configs.resolve(configs.merged(given, options or {}), overrides, written)
+    if config:
+        configs.check_replayed(read_toml(Path(config)), told, Path(config), notify)
+    if resume and not going_on:
+        notify(f"there is no run in {run.path} to resume: starting anew")
 
     where = runtime.resolve_device(told.compute.device)
     check_network(told.network)
@@ -196,6 +213,11 @@ def train_experts(
     network: str | None = None,
     seed: int | None = None,
     device: str | None = None,
+    root: str | Path | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    zca: bool | None = None,
+    download: bool = False,
     options: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
@@ -220,6 +242,7 @@ def train_experts(
         network: such as ``convnet3``.
         seed: of every draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        root, size, channels, zca, download: of the data, as `distill` takes them.
         options: further ones, nested, such as ``{"keep": [0, 20, 40]}``.
         overrides: ``key=value`` texts, as ``--set`` takes them.
         resume: go on with unfinished experts, on the same CPU and threads bit-identically.
@@ -243,7 +266,8 @@ def train_experts(
     files.check_folder(output)
     flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    given |= {"data": {"name": dataset}} if dataset else {}
+    data = configs.data_options(dataset, root, size, channels, zca, download)
+    given |= {"data": data} if data else {}
     given |= {"compute": {"device": device}} if device else {}
     told = expert_config.resolve(configs.merged(given, options or {}), overrides)
     where = runtime.resolve_device(told.compute.device)
@@ -274,7 +298,7 @@ def _check_output(output: Path, run: RunDirectory, going_on: bool, overwrite: bo
     """
     if output == run.path:
         raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
-    storage.check_writable(output, overwrite or going_on, ", or pass --overwrite")
+    storage.check_writable(output, overwrite or going_on, ", or pass overwrite=True (--overwrite)")
     if going_on and not overwrite and output.exists() and not _made_by(output, run):
         raise UserError(
             f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"

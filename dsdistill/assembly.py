@@ -157,9 +157,10 @@ def short_class(engine: Engine, real: RealDataset) -> str | None:
     smallest = int(real.counts.argmin())
     if real.counts[smallest] >= engine.wanted:
         return None
+    name, count = real.classes[smallest], int(real.counts[smallest])
     return (
-        f"class {real.classes[smallest]!r} has {int(real.counts[smallest])} training images: "
-        f"its real batches hold no more, where engine.batch_real is {engine.wanted}"
+        f"the smallest class, {name!r}, has {count} training images, so its batches hold all of them; the "
+        f"recipe asks for {engine.wanted} (engine.batch_real)"
     )
 
 

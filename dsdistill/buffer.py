@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsdistill.container import attribute
+from dsdistill.container import EXPERTS, attribute
 from dsdistill.data.preprocess import Preprocess, from_state
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
@@ -46,7 +46,7 @@ from dsdistill.networks.base import Network
 from dsdistill.networks.layout import Layout
 from dsdistill.seeding import fenced
 
-FORMAT = "dsdistill-experts"
+FORMAT = EXPERTS
 VERSION = 1
 
 TRAINING: dict[str, type] = {
@@ -284,7 +284,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise UserError(f"{path} is an HDF5 file, but holds no experts; dsdistill experts makes such files")
     raise UserError(
         f"{path} was written by a newer dsdistill (format version {version}, this one reads {VERSION}); "
-        "upgrade with pip install -U dsdistill"
+        "upgrade dsdistill"
     )
 
 

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import tomli_w
 import torch
@@ -271,7 +271,64 @@ def resolve(
         raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
     given = with_absolute_paths(given)
     recipe = load_recipe(str(given.get("method", "dm")))
-    return validated(RunConfig, merged(recipe.options(dataset, ipc), given), "option", known_keys(RunConfig))
+    options, known = recipe.options(dataset, ipc), known_keys(RunConfig)
+    if _table(given, "engine", "supply").keys() == {"path"}:
+        engine = {key: value for key, value in _table(given, "engine").items() if key != "supply"}
+        alone: RunConfig = validated(RunConfig, merged(options, {**given, "engine": engine}), "option", known)
+        if not hasattr(getattr(alone.engine, "supply", None), "path"):
+            raise UserError(
+                f"method {recipe.name!r} matches with no trained networks and follows none: leave out "
+                "--experts (or --pool)"
+            )
+    return validated(RunConfig, merged(options, given), "option", known)
+
+
+def check_replayed(file: Mapping[str, Any], told: RunConfig, path: Path, notify: runtime.Notify) -> None:
+    """Check that a run of a config file's settings is one of its method.
+
+    A run's ``config.toml`` holds every setting: of another method's recipe nothing would be left.
+
+    Args:
+        file: its content.
+        told: the run, resolved.
+        notify: receives a sentence where IPC or data set are others, as settings may depend on them.
+
+    Raises:
+        UserError: the method is another one.
+    """
+    if not _table(file, "engine").get("kind") or "iterations" not in file:
+        return  # holds but some
+    method, now = str(file.get("method")), told.method
+    if method != now:
+        raise UserError(
+            f"{path} holds every setting of {method}, so that nothing would be left of {now}'s: leave out "
+            "--config, or keep in the file only what you mean to set"
+        )
+    before = file.get("ipc"), _table(file, "data").get("name")
+    if before != (told.ipc, told.data.name):
+        notify(f"the settings in {path} are those for {before[1]} at IPC {before[0]}; they stay")
+
+
+def _table(options: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Return a table in nested options; empty where there is none."""
+    found: Any = options
+    for key in keys:
+        found = found.get(key, {}) if isinstance(found, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def data_options(
+    name: str | None,
+    root: str | Path | None,
+    size: int | None,
+    channels: int | None,
+    zca: bool | None,
+    download: bool,
+) -> dict[str, Any]:
+    """Return the options of the data that were given, as a config file has them."""
+    said = {"name": name, "root": str(root) if root else None, "size": size, "channels": channels}
+    said |= {"zca": zca, "download": download or None}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def as_table(config: RunConfig) -> dict[str, Any]:
@@ -334,12 +391,14 @@ def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
     """List the dotted keys of a config dataclass, those of every engine included."""
     keys: list[str] = []
     for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is ClassVar:
+            continue
         nested = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
         if nested:
             keys += [key for each in nested for key in known_keys(each, f"{prefix}{name}.")]  # type: ignore[arg-type]
         elif not name.startswith("__"):
             keys.append(prefix + name)
-    return keys
+    return list(dict.fromkeys(keys))
 
 
 def _times(options: Mapping[str, Any], ipc: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dsdistill.errors import UserError
 from dsdistill.files import reason
 
 FORMAT = "dsdistill"
+EXPERTS = "dsdistill-experts"
 VERSION = 1
 
 RESERVED = ("format", "version", "sha256")
@@ -39,10 +40,12 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     if not h5py.is_hdf5(path):
-        raise UserError(f"{path} is not an HDF5 file")
+        export = "; a distilled set is the .h5 itself, not its export" if Path(path).suffix == ".pt" else ""
+        raise UserError(f"{path} is not an HDF5 file{export}")
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            known = "format" in file.attrs and attribute(file, "format") == FORMAT
+            kind = attribute(file, "format") if "format" in file.attrs else ""
+            known = kind == FORMAT
             version = int(attribute(file, "version")) if known else 0
             if known and version <= VERSION:
                 yield file
@@ -51,11 +54,13 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, ValueError, …
         raise UserError(f"{path} is damaged: {reason(error)}; make it or fetch it again") from error
+    if kind == EXPERTS:
+        raise UserError(f"{path} holds experts, not a distilled set; dsdistill info says which")
     if not known:
         raise UserError(f"{path} is an HDF5 file, but not a dsdistill one")
     raise UserError(
         f"{path} was written by a newer dsdistill (format version {version}, this one reads {VERSION}); "
-        "upgrade with pip install -U dsdistill"
+        "upgrade dsdistill"
     )
 
 

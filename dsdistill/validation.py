@@ -55,6 +55,9 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
         return unknown(
             f"{what} '{key}.{first['ctx']['discriminator'].strip(chr(39))}'", first["ctx"]["tag"], tags
         )
+    if first["type"] == "union_tag_not_found":
+        tag = first["ctx"]["discriminator"].strip("'")
+        return UserError(f"{what} '{key}.{tag}' is missing: it says what the other keys of {key!r} belong to")
     if first["type"] in _EXTRA:
         written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
         if written in known and any("." in str(part) for part in first["loc"]):

@@ -91,8 +91,8 @@ def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, m
         (
             132,
             [
-                "class '8' has 131 training images: its real batches hold no more, "
-                "where engine.batch_real is 132"
+                "the smallest class, '8', has 131 training images, so its batches hold all of them; "
+                "the recipe asks for 132 (engine.batch_real)"
             ],
         ),
     ):

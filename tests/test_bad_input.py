@@ -251,6 +251,56 @@ def test_resume_refuses_another_configuration(capsys: Captured, made: Path) -> N
     assert "seed = 4: it was started with 0" in line
 
 
+def test_a_replay_is_one_of_the_same_method(capsys: Captured, made: Path, tmp_path: Path) -> None:
+    config = made.with_suffix(".run") / "config.toml"
+    words = ["distill", "--config", config, "-o", tmp_path / "again.h5"]
+    assert "holds every setting of dm, so that nothing would be left of mmd's: leave out --config" in (
+        refused(capsys, *words, "--method", "mmd", "--set", "engine.discrepancy.kind=mmd")
+    )
+    assert "nothing would be left of fyi-dm's" in refused(capsys, *words, "--method", "fyi-dm")
+    _, err = succeed(capsys, *words, "--ipc", "2")
+    assert "are those for digits at IPC 1; they stay" in err
+    some = tmp_path / "some.toml"
+    some.write_text('method = "dm"\noptimiser.lr = 0.5\n')
+    words = ["distill", *TINY, "--config", some, "--method", "mmd", "-o", tmp_path / "other.h5"]
+    assert "they stay" not in succeed(capsys, *words)[1]
+
+
+def test_options_without_a_flag_and_words_in_their_place(capsys: Captured, tmp_path: Path) -> None:
+    words = ["distill", *TINY, "-o", tmp_path / "set.h5"]
+    assert "no such option: --lr; say --set optimiser.lr=VALUE" in refused(capsys, *words, "--lr", "0.1")
+    line = refused(capsys, *words, "--set", "lr=0.1")
+    assert "unknown option 'lr'; did you mean 'optimiser.lr' or" in line
+    assert len(line) < 200
+    assert "did you mean 'digits'?" in refused(capsys, *words, "--dataset", "DIGITS")
+    line = refused(capsys, *words, "--experts", tmp_path / "experts.h5")
+    assert "method 'dm' matches with no trained networks and follows none: leave out --experts" in line
+
+
+def test_export_refuses_what_it_would_ignore(capsys: Captured, made: Path, tmp_path: Path) -> None:
+    for name in ("set.npz", "set.zip"):
+        assert "no format goes by the suffix" in refused(capsys, "export", made, tmp_path / name)
+    assert "--dtype is for h5, not for png" in refused(
+        capsys, "export", made, tmp_path / "out", "--dtype", "uint8"
+    )
+    assert "--space is for pt, not for h5" in refused(
+        capsys, "export", made, tmp_path / "a.H5", "--space", "unit"
+    )
+    succeed(capsys, "export", made, tmp_path / "set.pth")
+    assert (tmp_path / "set.pth").is_file()
+
+
+def test_data_that_moved_are_asked_for(capsys: Captured, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        pictures(tmp_path / "pets" / split, {"cat": 4, "dog": 4})
+    made = tmp_path / "set.h5"
+    succeed(capsys, "distill", *TINY, "--dataset", f"folder:{tmp_path / 'pets'}", "-o", made)
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    line = refused(capsys, "evaluate", made, *FAST)
+    assert f"no longer at {tmp_path / 'pets'}; pass --dataset folder:PATH" in line
+    succeed(capsys, "evaluate", made, *FAST, "--dataset", f"folder:{tmp_path / 'moved'}")
+
+
 # Folders of pictures ----------------------------------------------------------------------------------------
 
 

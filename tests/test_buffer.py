@@ -282,7 +282,7 @@ def test_a_full_disk_is_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_distilled_set_is_not_one(shared: Path) -> None:
-    refused(lambda: storage.read(shared), "not a dsdistill one")
+    refused(lambda: storage.read(shared), "holds experts, not a distilled set")
 
 
 # Description ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from PIL import Image
 import dsdistill
 from dsdistill import screen, storage
 from dsdistill.cli import main
-from tests.cli_helpers import FAST, TINY, Captured, pictures, succeed
+from tests.cli_helpers import FAST, TINY, Captured, pictures, refused, succeed
 
 # What works -------------------------------------------------------------------------------------------------
 
@@ -74,6 +74,15 @@ def test_methods_and_datasets_are_listed(capsys: Captured) -> None:
     assert "folder:PATH" in out
 
 
+def test_networks_protocols_and_the_version_are_told(capsys: Captured) -> None:
+    out, _ = succeed(capsys, "networks")
+    assert "convnet4-w64-batch" in out
+    out, _ = succeed(capsys, "protocols")
+    assert "DSA" in out
+    out, _ = succeed(capsys, "--version")
+    assert out.startswith("dsdistill 0.")
+
+
 def test_python_calls_do_the_same(tmp_path: Path) -> None:
     output = tmp_path / "digits.h5"
     summary = dsdistill.distill(output, dataset="digits", ipc=1, network="convnet2-w8", iterations=2)
@@ -98,6 +107,21 @@ def test_a_process_exits_with_2_and_no_traceback() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr == "dsdistill: no file at no-such-file.h5\n"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 17 GB")]
+)
+def test_running_out_of_memory_is_said(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("dsdistill.api.distill", exhausted)
+    line = refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5")
+    assert "out of memory" in line
+    assert "compute.class_chunk=1" in line
 
 
 def test_debug_shows_where(tmp_path: Path) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 
 from dsdistill.cli import exporting, judging, looking, making, suites
-from dsdistill.errors import UserError, unknown
+from dsdistill.errors import UserError, meanings, unknown
 from dsdistill.runs import Interrupted
 
-_EPILOG = "Options missing here are set with --set key=value: see the config.toml any run leaves behind."
+_EPILOG = (
+    "Options missing here are set with --set key=value; any run leaves a config.toml with all of them. Those "
+    "most asked for: init, optimiser.lr, optimiser.momentum, augmentation.operators, engine.batch_real, "
+    "formation.factor, synthetic.flip, storage, protocol, compute.precision, compute.compile."
+)
 
 app = typer.Typer(
     name="dsdistill",
@@ -27,9 +33,21 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dsdistill {metadata.version('dsdistill')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", help="Say which version this is.", callback=_version, is_eager=True
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", metavar="", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Take options that every subcommand shares; `main` reads them itself."""
 
@@ -48,6 +66,8 @@ for _command in (
     exporting.export,
     looking.methods,
     looking.datasets,
+    looking.networks,
+    looking.protocols,
     suites.bench,
     suites.report,
 ):
@@ -73,9 +93,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, UserError):
             return _refused(str(error))
         if hasattr(error, "format_message"):  # a usage error of click's, or of the copy newer typers bring
-            return _refused(error.format_message())
+            return _refused(_set_instead(error, words) or error.format_message())
+        if _out_of_memory(error):
+            return _refused(f"out of memory ({str(error) or type(error).__name__}); {_LESS}")
         return _refused(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
     return 0
+
+
+_LESS = (
+    "less is needed with --set compute.class_chunk=1 --set compute.chunk=8, a smaller --size, --ipc or "
+    "network, or with --device cpu"
+)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU or here; torch is not imported to ask."""
+    kinds = {each.__name__ for each in type(error).__mro__}
+    return bool(kinds & {"OutOfMemoryError", "MemoryError"}) or "can't allocate memory" in str(error)
+
+
+def _set_instead(error: Any, words: Sequence[str]) -> str:
+    """Say how an option without a flag is given, if that is what is wrong."""
+    option = getattr(error, "option_name", "")
+    if not option or words[0] not in ("distill", "experts"):
+        return ""
+    from dsdistill import config, expert_config
+
+    kind = config.RunConfig if words[0] == "distill" else expert_config.ExpertConfig
+    keys = meanings(option.lstrip("-").replace("-", "_"), config.known_keys(kind))
+    return (
+        f"no such option: {option}; say --set {' or '.join(f'{key}=VALUE' for key in keys[:3])}"
+        if keys
+        else ""
+    )
 
 
 def _check_command(words: Sequence[str]) -> None:
@@ -101,4 +151,7 @@ def _stopped(stop: Interrupted, words: list[str]) -> int:
 
 def program() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no result is lost to a terminal that has no ±
+            stream.reconfigure(errors="replace")
     sys.exit(main())

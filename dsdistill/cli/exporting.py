@@ -25,9 +25,13 @@ def export(
         typer.Option(help="png, pt, h5 or ddranking.", show_default="by the suffix; png for a folder"),
     ] = None,
     space: Annotated[
-        str, typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).")
-    ] = "network",
-    dtype: Annotated[str, typer.Option(help="Of the pixels in a .h5: float32, float16 or uint8.")] = "uint8",
+        str | None,
+        typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).", show_default="network"),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Of the pixels in a .h5: float32, float16 or uint8.", show_default="uint8"),
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(help="For ddranking: how students are trained.", show_default="the method's own"),
@@ -52,19 +56,41 @@ def export(
     where = output or target
     if where is None or (output and target):
         raise UserError("name one output: a folder, a .pt or a .h5 file")
-    kinds = ("png", "pt", "h5", "ddranking")
-    kind = to or (suffix if (suffix := where.suffix[1:]) in ("pt", "h5") else "png")
-    if kind not in kinds:
-        raise unknown("export format", kind, kinds)
-    if space not in ("network", "unit"):
-        raise unknown("space", space, ("network", "unit"))
+    kind = _kind(to, where)
+    for name, value, only in (
+        ("space", space, "pt"),
+        ("dtype", dtype, "h5"),
+        ("protocol", protocol, "ddranking"),
+    ):
+        if value is not None and kind != only:
+            raise UserError(f"--{name} is for {only}, not for {kind}; leave it out")
     if kind == "pt":
+        if (space := space or "network") not in ("network", "unit"):
+            raise unknown("space", space, ("network", "unit"))
         exports.export_pt(file, where, space)  # type: ignore[arg-type]
     elif kind == "h5":
-        screen.notify(exports.export_h5(file, where, dtype))  # type: ignore[arg-type]
+        screen.notify(exports.export_h5(file, where, dtype or "uint8"))  # type: ignore[arg-type]
     elif kind == "png":
         screen.notify(exports.export_png(file, where))
     else:
         for sentence in ddranking.export_ddranking(file, where, protocol):
             screen.notify(sentence)
     screen.out.print(f"wrote {where}", highlight=False, markup=False)
+
+
+_KINDS = ("png", "pt", "h5", "ddranking")
+_SUFFIXES = {"": "png", ".pt": "pt", ".pth": "pt", ".h5": "h5", ".hdf5": "h5"}
+
+
+def _kind(to: str | None, where: Path) -> str:
+    """Return the format asked for by --to, or else by the output's suffix."""
+    suffix = where.suffix.lower()
+    if to is None and suffix not in _SUFFIXES:
+        raise UserError(
+            f"no format goes by the suffix {suffix!r}: end the output in .pt or .h5, name a folder, or "
+            f"choose with --to {', '.join(_KINDS)}"
+        )
+    kind = to or _SUFFIXES[suffix]
+    if kind not in _KINDS:
+        raise unknown("export format", kind, _KINDS)
+    return kind

@@ -17,10 +17,18 @@ def evaluate(
         str | None, typer.Option(help="Judge on this data set.", show_default="the one the file names")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="A name, such as dsa, or a TOML file.", show_default="the method's own")
+        str | None,
+        typer.Option(
+            help="A name, such as dsa (see `dsdistill protocols`), or a TOML file.",
+            show_default="the method's own",
+        ),
     ] = None,
     networks: Annotated[
-        str, typer.Option(help="Students, comma-separated.", show_default="the one it was distilled with")
+        str,
+        typer.Option(
+            help="Students, comma-separated (see `dsdistill networks`).",
+            show_default="the one it was distilled with",
+        ),
     ] = "",
     repeats: Annotated[int | None, typer.Option(help="Fresh students each.", show_default="protocol")] = None,
     epochs: Annotated[int | None, typer.Option(help="Training epochs.", show_default="protocol")] = None,
@@ -38,6 +46,7 @@ def evaluate(
         bool,
         typer.Option(
             "--scores",
+            metavar="",
             help="Also train the students that DD-Ranking's scores compare: under hard labels where the set "
             "has soft ones, and without augmentation. LRS needs the baselines random and whole, ARS random.",
         ),
@@ -48,7 +57,10 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="Write the results here too.", show_default=False)] = None,
     save: Annotated[bool, typer.Option(help="Add the results to the file.")] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a stopped evaluation: keep rows the file holds.")
+        bool,
+        typer.Option(
+            "--resume", metavar="", help="Go on with a stopped evaluation: keep rows the file holds."
+        ),
     ] = False,
 ) -> None:
     """Train fresh students on a distilled set, test them, and set random real images beside it.

@@ -54,6 +54,25 @@ def methods() -> None:
     )
 
 
+def networks() -> None:
+    """Tell how networks are named: families, depth, width, normalisation, activation and pooling."""
+    import inspect
+
+    from dsdistill import screen
+    from dsdistill.networks import registry
+
+    screen.out.print(inspect.cleandoc(registry.__doc__ or ""), highlight=False, markup=False)
+
+
+def protocols() -> None:
+    """List the protocols that --protocol takes, and whose training they are."""
+    from dsdistill import screen
+    from dsdistill.evaluation.protocol import PROTOCOLS, load_protocol
+
+    every = [load_protocol(name) for name in PROTOCOLS.names()]
+    screen.print_pairs((each.name, f"{each.title}. {each.source}") for each in every)
+
+
 def datasets() -> None:
     """List the data sets that --dataset takes."""
     from dsdistill import screen

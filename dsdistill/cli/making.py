@@ -19,7 +19,6 @@ from dsdistill.cli.options import (
     Seed,
     Size,
     Zca,
-    data_options,
 )
 
 
@@ -29,7 +28,10 @@ def distill(
     method: Annotated[str | None, typer.Option(help="See `dsdistill methods`.", show_default="dm")] = None,
     ipc: Annotated[int | None, typer.Option(help="Synthetic images per class.", show_default=False)] = None,
     network: Annotated[
-        str | None, typer.Option(help="Network to match in, such as convnet3.", show_default="recipe")
+        str | None,
+        typer.Option(
+            help="Network to match in, such as convnet3 (see `dsdistill networks`).", show_default="recipe"
+        ),
     ] = None,
     iterations: Annotated[int | None, typer.Option(help="Steps to take.", show_default="recipe")] = None,
     seconds: Annotated[
@@ -62,8 +64,12 @@ def distill(
         Path | None,
         typer.Option(help="Where log and checkpoints go.", show_default="OUTPUT with suffix .run"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run of this output.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier file and run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Continue the run of this output.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace an earlier file and run.")
+    ] = False,
 ) -> None:
     """Distil a data set into one HDF5 file.
 
@@ -78,7 +84,6 @@ def distill(
     from dsdistill import api, screen
 
     runtime.quiet_allocator()
-    data = data_options(root, size, channels, zca, download)
     with screen.Distillation() as show:
         summary = api.distill(
             output,
@@ -90,8 +95,12 @@ def distill(
             seconds=seconds,
             seed=seed,
             device=device,
-            options=({"data": data} if data else {})
-            | ({"engine": {"supply": {"path": str(pool)}}} if pool else {}),
+            experts=pool,
+            root=root,
+            size=size,
+            channels=channels,
+            zca=zca,
+            download=download,
             overrides=overrides or [],
             config=config,
             run_dir=run_dir,
@@ -117,7 +126,9 @@ def experts(
         int | None, typer.Option(help="Networks in the finished file.", show_default="recipe")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of training each.", show_default="recipe")] = None,
-    network: Annotated[str | None, typer.Option(help="Such as convnet3.", show_default="recipe")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Such as convnet3 (see `dsdistill networks`).", show_default="recipe")
+    ] = None,
     seed: Seed = None,
     device: Device = None,
     root: Root = None,
@@ -126,9 +137,11 @@ def experts(
     zca: Zca = None,
     download: Download = False,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished experts.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on with unfinished experts.")
+    ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier file and unfinished experts.")
+        bool, typer.Option("--overwrite", metavar="", help="Replace an earlier file and unfinished experts.")
     ] = False,
 ) -> None:
     """Train networks on real data and store them, for methods that match with them (NCFM, MTT).
@@ -145,7 +158,6 @@ def experts(
     from dsdistill import api, screen
 
     runtime.quiet_allocator()
-    data = data_options(root, size, channels, zca, download)
     with screen.Experts() as show:
         made = api.train_experts(
             output,
@@ -156,7 +168,11 @@ def experts(
             network=network,
             seed=seed,
             device=device,
-            options={"data": data} if data else {},
+            root=root,
+            size=size,
+            channels=channels,
+            zca=zca,
+            download=download,
             overrides=overrides or [],
             resume=resume,
             overwrite=overwrite,

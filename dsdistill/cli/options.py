@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,20 @@ Dataset = Annotated[
 ]
 Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="native")]
 Channels = Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")]
-Zca = Annotated[bool | None, typer.Option("--zca", help="Whiten instead of standardising.")]
+Zca = Annotated[
+    bool | None,
+    typer.Option(
+        "--zca/--no-zca", metavar="", help="Whiten instead of standardising.", show_default="recipe"
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")]
-Root = Annotated[Path | None, typer.Option(help="Where data sets lie.", show_default="$DSDISTILL_DATA")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is not there.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Where data sets lie.", show_default="$DSDISTILL_DATA, else ~/.cache/dsdistill/data"),
+]
+Download = Annotated[
+    bool, typer.Option("--download", metavar="", help="Fetch the data set if it is not there.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
 Overrides = Annotated[
     list[str] | None,
@@ -26,11 +36,3 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Any option, such as compute.precision=fp32; repeatable."
     ),
 ]
-
-
-def data_options(
-    root: Path | None, size: int | None, channels: int | None, zca: bool | None, download: bool
-) -> dict[str, Any]:
-    """Return the options of the data that were given."""
-    said = {"root": str(root) if root else None, "size": size, "channels": channels, "zca": zca}
-    return {key: value for key, value in (said | {"download": download or None}).items() if value is not None}

@@ -20,7 +20,9 @@ def bench(
     ] = None,
     workers: Annotated[str, typer.Option(help="Cells side by side: auto or a number.")] = "auto",
     only: Annotated[str, typer.Option(help="Cells whose names hold this; commas, * and ?.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and how far they are.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="List the cells and how far they are.")
+    ] = False,
     device: Device = None,
     root: Root = None,
     download: Download = False,

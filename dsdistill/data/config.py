@@ -10,6 +10,8 @@ from typing import Literal
 from dsdistill.errors import UserError
 
 Split = Literal["train", "test"]
+FETCHED = ("mnist", "fashion-mnist", "kmnist", "svhn", "cifar10", "cifar100")
+"""What torchvision downloads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class DataConfig:
 
     def missing(self, what: str) -> UserError:
         """Build the error for a catalogue data set that is not on this machine."""
-        return UserError(
-            f"data set {self.name!r}: {what} not found under {self.folder}; "
-            "pass --download to fetch it where that is offered, or --root DIR where it lies"
-        )
+        here = "--root DIR where it lies"
+        fetch = f"pass --download to fetch it, or {here}"
+        mend = fetch if self.name in FETCHED else f"it is not offered for download: pass {here}"
+        return UserError(f"data set {self.name!r}: {what} not found under {self.folder}; {mend}")

@@ -116,8 +116,8 @@ class Report:
             caption=self._caption(),
         )
         for name, justify in (("network", "left"), ("trained on", "left"), ("images", "right")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        table.add_column("accuracy %", justify="right")
+            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column("accuracy %", justify="right", no_wrap=True)
         table.add_column("seconds", justify="right")
         previous = None
         for row in self.rows:

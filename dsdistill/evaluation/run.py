@@ -68,6 +68,7 @@ def evaluate(
     Raises:
         UserError: anything that does not exist, cannot be read or written, or does not fit.
     """
+    file = Path(file).expanduser()
     distilled = storage.load(file)
     named = protocol or str(distilled.attributes.get("protocol", "dm"))
     chosen = load_protocol(named, repeats=repeats, epochs=epochs)
@@ -81,11 +82,21 @@ def evaluate(
         real_sets.check(name)
     if json is not None:
         files.check_replaceable(json, ".json")
-    for target in (json, file if save else None):
-        if target is not None:
-            files.check_folder(target)  # before hours of training, not after
+    if json is not None:
+        files.check_folder(json)  # before hours of training, not after
+    if save:
+        try:
+            files.check_folder(file)
+        except UserError as error:
+            raise UserError(f"{error}, or pass --no-save (save=False) to leave the file as it is") from error
 
     config = _data(distilled, dataset, root, download)
+    kind, colon, lay = config.name.partition(":")
+    if colon and dataset is None and not Path(lay).exists():
+        raise UserError(
+            f"the data that the set was distilled from are no longer at {lay}; pass --dataset {kind}:PATH "
+            "where they lie now"
+        )
     task, train = catalog.load(config, "train", notify)
     check_fit(distilled, task)
     _, test = catalog.load(config, "test", notify)
