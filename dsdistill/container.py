@@ -64,6 +64,9 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
     )
 
 
+_DEFLATE, _SLACK = 1100, 1 << 20  # compression's best, and what may be left out of so little
+
+
 def contents(file: h5py.File) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]:
     """Read every data set by path and every attribute by ``path@name``, except checksum and results.
 
@@ -76,8 +79,12 @@ def contents(file: h5py.File) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]
         if path == "results" or path.startswith("results/"):
             return
         if isinstance(node, h5py.Dataset):
-            if node.dtype.hasobject:
-                raise ValueError(f"/{path} has an unknown type")
+            if node.dtype.hasobject or node.external or node.is_virtual:
+                raise ValueError(f"/{path} has an unknown type or lies outside the file")
+            if node.nbytes > _DEFLATE * node.id.get_storage_size() + _SLACK:
+                raise ValueError(
+                    f"/{path} claims {node.nbytes / 1e9:.3g} GB, of which next to nothing is there"
+                )
             arrays[path] = np.asarray(node[()])
         for name in node.attrs:
             if (path, name) != ("", "sha256"):

@@ -58,7 +58,29 @@ def test_a_newer_version_says_how_to_upgrade(tmp_path: Path) -> None:
     changed(tmp_path / "set.h5", version=7)
     message = refusal(tmp_path / "set.h5")
     assert "written by a newer dsdistill (format version 7, this one reads 1)" in message
-    assert "pip install -U dsdistill" in message
+    assert "upgrade dsdistill" in message
+
+
+def test_pixels_elsewhere_or_nowhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").write_bytes(bytes(4 * 4 * 9))
+    for name in ("outside", "virtual", "nothing"):
+        path = tmp_path / f"{name}.h5"
+        storage.write(path, make())
+        with h5py.File(path, "r+") as file:
+            del file["images"]
+            if name == "outside":
+                external = [(str(tmp_path / "raw"), 0, 4 * 4 * 9)]
+                file.create_dataset("images", (4, 1, 3, 3), "f4", external=external)
+            elif name == "virtual":
+                layout = h5py.VirtualLayout((4, 1, 3, 3), "f4")
+                layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "images", (4, 1, 3, 3))
+                file.create_virtual_dataset("images", layout)
+            else:
+                file.create_dataset("images", (10**6, 3, 1000, 1000), "u1", chunks=(1, 3, 1000, 1000))
+        said = (
+            "claims 3e+03 GB, of which next to nothing is there" if name == "nothing" else "outside the file"
+        )
+        assert said in refusal(path)
 
 
 def test_a_sound_file_with_unsound_content_is_refused(tmp_path: Path) -> None:

@@ -155,6 +155,21 @@ def test_real_fashion_mnist_has_the_published_statistics(monkeypatch: pytest.Mon
     torch.testing.assert_close(computed.std, published["std"], atol=2e-4, rtol=0)
 
 
+def test_files_of_a_data_sets_own_folder_and_packed_ones_come_first(tmp_path: Path) -> None:
+    """All three are named alike in the root; and an unpacked file may be half written."""
+    own = tmp_path / "KMNIST" / "raw"
+    own.mkdir(parents=True)
+    for folder, seed in ((tmp_path, 1), (own, 2)):
+        for prefix in ("train", "t10k"):
+            write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", pixels(10, 28, 28, seed=seed))
+            write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", np.arange(10, dtype=np.uint8))
+    (own / "train-images-idx3-ubyte").write_bytes(b"half")
+    (own / "train-labels-idx1-ubyte").write_bytes(b"half")
+    for name, seed in (("kmnist", 2), ("mnist", 1)):
+        _, train = load(DataConfig(name=name, root=tmp_path), "train")
+        assert np.array_equal(train.images[:, 0].numpy(), pixels(10, 28, 28, seed=seed))
+
+
 def test_damaged_idx_files_are_named(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     images = tmp_path / "train-images-idx3-ubyte.gz"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +120,28 @@ def test_decoding_is_cached_and_a_damaged_cache_is_rebuilt(
     for survey in (tmp_path / "cache").rglob("*.json"):
         survey.write_text("[[1")
     assert load(config, "train")[1].fingerprint == whole
+
+
+def test_a_cache_is_read_where_no_memory_is_promised_for_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class_folders(tmp_path / "pets" / "train", 3)
+    class_folders(tmp_path / "pets" / "test", 1)
+    config = DataConfig(name=f"folder:{tmp_path / 'pets'}")
+    _, before = load(config, "train")
+    opened = np.load
+
+    def strict(path: Path, mmap_mode: str, **told: bool) -> np.ndarray:
+        if mmap_mode == "c":
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return opened(path, mmap_mode=mmap_mode, **told)
+
+    monkeypatch.setattr(decode_module.np, "load", strict)
+    monkeypatch.setattr(decode_module, "pixels", pytest.fail)  # nothing is decoded again
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, after = load(config, "train")
+    assert torch.equal(before.images, after.images)
 
 
 def test_an_edited_picture_is_decoded_anew(tmp_path: Path) -> None:

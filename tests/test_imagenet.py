@@ -69,7 +69,15 @@ def test_imagenet_subset_takes_its_labels_from_the_published_order(tmp_path: Pat
     assert train.images[:, 0, 64, 64].tolist() == [20 * level for level in range(10)]
     assert task.classes[:2] == ("Australian terrier", "Border terrier")
     assert "10 not 128x128 resized" in told[0]
-    assert load(DataConfig(name="imagewoof", root=tmp_path, size=32), "test")[1].images.shape[2] == 32
+    told.clear()
+    _, test = load(DataConfig(name="imagewoof", root=tmp_path, size=32), "test", told.append)
+    assert test.images.shape[2] == 32
+    assert "not hold ILSVRC2012's validation images alone" in told[0]  # a.JPEG is no name of theirs
+    for file in (tmp_path / "val").glob("*/a.JPEG"):
+        file.rename(file.with_name(f"ILSVRC2012_val_{file.parent.name}.JPEG"))
+    told.clear()
+    load(DataConfig(name="imagewoof", root=tmp_path, size=32), "test", told.append)
+    assert not any("ILSVRC2012" in sentence for sentence in told)
     fails("train/n01440764 was not found", "imagenette", root=tmp_path)
     fails("11 class folders, not ImageNet's 1000", "imagenet", root=tmp_path)
     fails("folder val/ was not found", "imagenet", "test", root=tmp_path / "x")

@@ -109,6 +109,10 @@ def test_zca_refuses_what_it_cannot_fit(monkeypatch: pytest.MonkeyPatch) -> None
         ZCA.fit(torch.zeros(2, 3, 65, 65, dtype=torch.uint8))
     with pytest.raises(UserError, match="two training images"):
         ZCA.fit(pictures(1))
+    with monkeypatch.context() as little:
+        little.setattr("dsdistill.data.preprocess.available_memory", lambda device: 100)
+        with pytest.raises(UserError, match="GB at once"):
+            ZCA.fit(pictures())
     monkeypatch.setitem(sys.modules, "kornia.enhance", None)
     with pytest.raises(UserError, match="pip install kornia"):
         ZCA.fit(pictures())

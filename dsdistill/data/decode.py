@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -139,12 +141,25 @@ def survey(listing: Listing) -> Survey:
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """Map a cached array, copy-on-write so that a stray write cannot reach the file; None if unusable."""
+    """Map a cached array; None if unusable.
+
+    Copy-on-write, so that a stray write cannot reach the file; or, where the system promises no memory for as
+    many copies as there are pages (tens of gigabytes of ImageNet), read-only.
+    """
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        try:
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None  # absent, truncated or not an array
-    return torch.from_numpy(array) if array.shape == shape and array.dtype == np.uint8 else None
+    if array.shape != shape or array.dtype != np.uint8:
+        return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def decode(listing: Listing, size: int, channels: int, notify: Notify) -> RealDataset:
@@ -169,5 +184,8 @@ def decode(listing: Listing, size: int, channels: int, notify: Notify) -> RealDa
             for batch in _on_every_core(lambda path: pixels(path, size, channels), listing.paths, title):
                 file.write(np.stack(batch).tobytes())
         images = _mapped(cached, shape)
-        assert images is not None
+        if images is None:
+            raise UserError(
+                f"{cached} was written but cannot be read back; free memory, or choose a smaller --size"
+            )
     return RealDataset(listing.name, listing.split, images, listing.labels, listing.classes)

@@ -79,5 +79,10 @@ def read_ilsvrc(config: DataConfig, split: Split, notify: Notify) -> RealDataset
     listing = replace(
         list_classes(folder, config.name, split, wnids), classes=tuple(names[index] for index in indices)
     )
+    if split == "test" and not all(path.name.startswith("ILSVRC2012_val_") for path in listing.paths):
+        notify(
+            f"{folder} does not hold ILSVRC2012's validation images alone (fast.ai's Imagenette is split "
+            "otherwise): accuracies do not compare with published ones"
+        )
     size = config.size or (128 if config.name in SUBSETS else 64)
     return decode(listing, size, config.channels or 3, notify)

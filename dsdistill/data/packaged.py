@@ -65,13 +65,17 @@ _IDX = {  # name -> torchvision's class, class names
 
 
 def _idx_files(config: DataConfig, kind: str, split: Split) -> tuple[Path, Path] | None:
-    """Find a split's image and label files: in the root, in torchvision's layout, or in Debian's folder."""
-    folders = [config.folder, config.folder / kind / "raw"]
+    """Find a split's image and label files: in torchvision's layout, in the root, or in Debian's folder.
+
+    The root comes second, as files are named alike for all three data sets; and of a file and what it was
+    unpacked from, the latter, whose checksum tells whether it is whole.
+    """
+    folders = [config.folder / kind / "raw", config.folder]
     if config.name == "fashion-mnist":
         folders.append(DEBIAN_FASHION)
     prefix = "train" if split == "train" else "t10k"
     for folder in folders:
-        for ending in ("", ".gz"):
+        for ending in (".gz", ""):
             images = folder / f"{prefix}-images-idx3-ubyte{ending}"
             labels = folder / f"{prefix}-labels-idx1-ubyte{ending}"
             if images.is_file() and labels.is_file():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.errors import UserError, unknown
+from dsdistill.runtime import available_memory
 
 STD_FLOOR = 1 / 255  # one grey level: a constant channel must not divide by zero
 ZCA_EPS = 0.1
@@ -110,9 +111,15 @@ class ZCA(Preprocess):
         """Fit on uint8 [N,C,H,W] training images.
 
         Raises:
-            UserError: kornia is missing, fewer than two images, or C x H x W is above 12288.
+            UserError: kornia is missing, fewer than two images, C x H x W is above 12288, or memory is short.
         """
         cls.check(images[0].numel())
+        needed, free = 8 * images.numel(), available_memory(torch.device("cpu"))  # in float32, and centred
+        if free is not None and needed > free:
+            raise UserError(
+                f"zca of {len(images)} images needs {needed / 1e9:.0f} GB at once, and {free / 1e9:.0f} GB "
+                "are free; choose a smaller size, or turn zca off"
+            )
         if len(images) < 2:
             raise UserError("zca needs at least two training images")
         try:
