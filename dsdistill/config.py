@@ -277,8 +277,8 @@ def resolve(
         alone: RunConfig = validated(RunConfig, merged(options, {**given, "engine": engine}), "option", known)
         if not hasattr(getattr(alone.engine, "supply", None), "path"):
             raise UserError(
-                f"method {recipe.name!r} matches with no trained networks and follows none: leave out "
-                "--experts (or --pool)"
+                f"method {recipe.name!r} takes no networks trained beforehand: leave out --experts "
+                "(or --pool)"
             )
     return validated(RunConfig, merged(options, given), "option", known)
 
@@ -296,8 +296,9 @@ def check_replayed(file: Mapping[str, Any], told: RunConfig, path: Path, notify:
     Raises:
         UserError: the method is another one.
     """
-    if not _table(file, "engine").get("kind") or "iterations" not in file:
-        return  # holds but some
+    whole = {"method", "data", "ipc", "network", "iterations", "engine", "optimiser", "compute"}
+    if not whole <= file.keys():
+        return
     method, now = str(file.get("method")), told.method
     if method != now:
         raise UserError(

@@ -63,7 +63,7 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
     Raises:
         UserError: as `storage.read`; unknown space; ``out`` cannot be written, or is a file of another kind.
     """
-    check_replaceable(out, ".pt")
+    check_replaceable(out, ".pth" if Path(out).suffix.lower() == ".pth" else ".pt")
     check_folder(out)
     dataset = DistilledDataset(read(path), space)
     content: dict[str, Tensor | list[str] | str] = {

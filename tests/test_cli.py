@@ -119,9 +119,11 @@ def test_running_out_of_memory_is_said(
         raise error
 
     monkeypatch.setattr("dsdistill.api.distill", exhausted)
+    monkeypatch.setattr("dsdistill.evaluation.run.evaluate", exhausted)
     line = refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5")
     assert "out of memory" in line
     assert "compute.class_chunk=1" in line
+    assert "--set" not in refused(capsys, "evaluate", tmp_path / "set.h5")
 
 
 def test_debug_shows_where(tmp_path: Path) -> None:

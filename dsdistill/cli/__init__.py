@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shlex
 import sys
@@ -95,27 +96,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # a usage error of click's, or of the copy newer typers bring
             return _refused(_set_instead(error, words) or error.format_message())
         if _out_of_memory(error):
-            return _refused(f"out of memory ({str(error) or type(error).__name__}); {_LESS}")
+            hint = _LESS.get(words[0] if words else "", "free some, or choose another machine")
+            return _refused(f"out of memory ({str(error) or type(error).__name__}); {hint}")
         return _refused(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
     return 0
 
 
-_LESS = (
-    "less is needed with --set compute.class_chunk=1 --set compute.chunk=8, a smaller --size, --ipc or "
-    "network, or with --device cpu"
-)
+_LESS = {
+    "distill": "less is needed with --set compute.class_chunk=1 --set compute.chunk=8, or a smaller --size, "
+    "--ipc or network",
+    "experts": "less is needed with --set batch_size=64, or a smaller --size or network",
+    "evaluate": "less is needed with smaller --networks, or without baselines that take many images",
+}
+_EXHAUSTED = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def _out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, on a GPU or here; torch is not imported to ask."""
     kinds = {each.__name__ for each in type(error).__mro__}
-    return bool(kinds & {"OutOfMemoryError", "MemoryError"}) or "can't allocate memory" in str(error)
+    by_number = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return (
+        bool(kinds & {"OutOfMemoryError", "MemoryError"})
+        or by_number
+        or any(said in str(error) for said in _EXHAUSTED)
+    )
 
 
 def _set_instead(error: Any, words: Sequence[str]) -> str:
     """Say how an option without a flag is given, if that is what is wrong."""
     option = getattr(error, "option_name", "")
-    if not option or words[0] not in ("distill", "experts"):
+    if type(error).__name__ != "NoSuchOption" or words[0] not in ("distill", "experts"):
         return ""
     from dsdistill import config, expert_config
 

@@ -91,8 +91,8 @@ def evaluate(
             raise UserError(f"{error}, or pass --no-save (save=False) to leave the file as it is") from error
 
     config = _data(distilled, dataset, root, download)
-    kind, colon, lay = config.name.partition(":")
-    if colon and dataset is None and not Path(lay).exists():
+    kind, _, lay = config.name.partition(":")
+    if kind in ("folder", "npz") and dataset is None and not Path(lay).expanduser().exists():
         raise UserError(
             f"the data that the set was distilled from are no longer at {lay}; pass --dataset {kind}:PATH "
             "where they lie now"
