@@ -144,8 +144,6 @@ def distill(
     told = configs.resolve(configs.merged(given, options or {}), overrides, written)
     if config:
         configs.check_replayed(read_toml(Path(config)), told, Path(config), notify)
-    if resume and not going_on:
-        notify(f"there is no run in {run.path} to resume: starting anew")
 
     where = runtime.resolve_device(told.compute.device)
     check_network(told.network)
@@ -162,6 +160,8 @@ def distill(
             facts = _restored(run, distiller, real, notify)
         else:
             facts = {"fingerprint": real.fingerprint}
+            if resume:
+                notify(f"there is no run in {run.path} to resume: starting anew")
             run.create(configs.to_toml(cfg), overwrite)
         if not going_on and (sentence := assembly.short_class(cfg.engine, real)):
             notify(sentence)
