@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py dm                  Fashion-MNIST, DM, IPC 1 and 10
     python benchmarks/accuracy.py gradient-ipc1       DSA and IDC under the protocols of both; -ipc10
     python benchmarks/accuracy.py distribution-ipc1   DataDAM, NCFM, IDM and NCFM's minmax; -ipc10
+    python benchmarks/accuracy.py adversary           NCFM on digits: an adversary that reaches near or far
     python benchmarks/accuracy.py trajectory-ipc1     MTT, DATM and AST along experts of ten epochs; -ipc10
     python benchmarks/accuracy.py fyi-ipc1            DM and DSA with and without mirror images; -ipc10
     python benchmarks/accuracy.py precision           does bf16 change what DM reaches? three seeds
@@ -51,7 +52,7 @@ def main() -> None:
         if cell.keep:
             shutil.copy(cell.file, ARTIFACTS)
     rows = [row for cell in cells for row in results(cell)]
-    command = f"python benchmarks/accuracy.py {args.suite}"
+    command = f"python benchmarks/accuracy.py {args.suite}" + f" --jobs {args.jobs}" * (args.jobs > 1)
     table = _table(command, rows)
     record = json.dumps({"command": command, "rows": rows}, indent=1)
     (ARTIFACTS / f"accuracy-{args.suite}.json").write_text(record + "\n")
@@ -77,9 +78,13 @@ def results(cell: Cell) -> list[dict[str, Any]]:
         keys = ("dataset", "epochs", "precision", "machine", "date", "cost", "distil_machine")
         about = {key: report.get(key) for key in keys}
         with_experts = f" --experts {cell.experts.name}.h5" if cell.experts else ""
-        commands = {"distilled_by": cell.distil + with_experts, "evaluated_by": options}
+        file = f"{cell.name}.h5"
+        commands = {
+            "distilled_by": f"distill -o {file} {cell.distil}{with_experts}",
+            "evaluated_by": f"evaluate {file} {options}",
+        }
         if cell.experts:
-            commands["experts_by"] = f"{cell.experts.options} -o {cell.experts.name}.h5"
+            commands["experts_by"] = f"experts -o {cell.experts.name}.h5 {cell.experts.options}"
         found += [
             {"cell": cell.name, "evaluation": name, **row, **about, **commands} for row in report["rows"]
         ]
@@ -108,14 +113,10 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
         more = f"; {spread(gain, '+')} more than without, seed by seed" if gain else ""
         lines.append(f"- {name}: {spread(means)} ({len(means)} seeds{more})")
     lines += ["", "Each set was made and judged by:", ""]
-    experts = {
-        row["experts_by"]: f"- `dsdistill experts {row['experts_by']}`" for row in rows if "experts_by" in row
-    }
-    lines += experts.values()
-    made = {row["cell"]: f"`dsdistill distill {row['distilled_by']}`" for row in rows}
-    judged = {(row["cell"], row["evaluation"]): f"`dsdistill evaluate {row['evaluated_by']}`" for row in rows}
-    lines += [f"- {cell}: {command}" for cell, command in made.items()]
-    lines += [f"- {cell}, {evaluation}: {command}" for (cell, evaluation), command in judged.items()]
+    commands = [
+        row[key] for key in ("experts_by", "distilled_by", "evaluated_by") for row in rows if key in row
+    ]
+    lines += [f"- `dsdistill {command}`" for command in dict.fromkeys(commands)]
     return "\n".join([*lines, ""])
 
 

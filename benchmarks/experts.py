@@ -49,6 +49,7 @@ def main() -> None:
         for epoch in epochs
     ]
     about = {"command": COMMAND, "date": datetime.date.today().isoformat(), "machine": runtime.machine(CPU)}
+    about["code"] = runtime.code()
     (ARTIFACTS / "experts-precision.json").write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
     lines = [
         f"Written by `{COMMAND}` on {about['machine']}, {about['date']}. Test accuracy in percent",

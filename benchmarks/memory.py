@@ -52,6 +52,7 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "machine": runtime.machine(ways.CPU),
         "packages": runtime.packages(),
+        "code": runtime.code(),
         "rows": rows,
     }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""

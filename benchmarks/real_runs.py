@@ -114,6 +114,28 @@ def _distribution(ipc: int, iterations: dict[str, int]) -> list[Cell]:
     return cells
 
 
+DIGITS = "--dataset digits --network convnet2-w32"
+DIGITS_POOL = Experts("experts-digits", f"{DIGITS} --recipe ncfm --count 3 --epochs 20 --seed 0")
+
+
+def _adversary() -> list[Cell]:
+    """NCFM on digits without its adversary, and with one that reaches so far."""
+    told = f"{DIGITS} --ipc 1 --iterations 400 --method"
+    ways = {"none": "ncfm", "reach-2": "ncfm-minmax"}
+    # The square root of the features' length, 128: every coordinate of a frequency may move by 1.
+    ways["reach-11"] = "ncfm-minmax --set engine.discrepancy.sampler_reach=11.3"
+    return [
+        Cell(
+            f"adversary-{way}-seed{seed}",
+            f"{told} {method} --seed {seed}",
+            {"dm": _judged("dm", seed=seed, random=way == "none", more="--epochs 300")},
+            experts=DIGITS_POOL,
+        )
+        for seed in range(3)
+        for way, method in ways.items()
+    ]
+
+
 TRAJECTORIES = Experts("experts-mtt", "--dataset fashion-mnist --recipe mtt --count 5 --epochs 10 --seed 0")
 IN_FP32 = Experts(
     "experts-mtt-fp32",
@@ -200,6 +222,7 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
     "distribution-ipc10": lambda: _distribution(
         10, {"datadam": 2200, "ncfm": 180, "idm": 170, "ncfm-minmax": 180}
     ),
+    "adversary": _adversary,
     "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (500, ""), "datm": (300, ""), "ast": (500, _EARLY)}),
     "trajectory-ipc10": lambda: _trajectory(
         10,

@@ -89,6 +89,7 @@ def main() -> None:
         "machine": runtime.machine(ways.CPU),
         "load_before": load,
         "packages": runtime.packages(),
+        "code": runtime.code(),
         "rows": rows,
     }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from dsdistill.experts import Starting
     from dsdistill.storage import Description
 
-out = Console(soft_wrap=True)
+_WIDE = 200  # columns where there is no terminal: a file or a pipe wants a row on one line
+
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE)
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -276,9 +280,11 @@ def print_description(path: Path, about: Description) -> None:
     ]
     print_pairs(rows)
     for result in about.results:
+        count = len(result["values"])
+        found = f"{result['mean']:.2f} ± {result['std']:.2f} %" if count > 1 else f"{result['mean']:.2f} %"
         line = Text(result["set"], style="bold").append(
-            f" {result['network']}, protocol {result['protocol']}: {result['mean']:.2f} ± "
-            f"{result['std']:.2f} % ({len(result['values'])} students, {result['date'][:10]})",
+            f" {result['network']}, protocol {result['protocol']}, {result['epochs']} epochs: {found} "
+            f"({count} student{'s' * (count > 1)}, {result['date'][:10]})",
             style="not bold",
         )
         out.print(line)
@@ -324,6 +330,11 @@ def _formed(about: Description) -> list[tuple[str, str]]:
         return []
     how = f"factor {formation.factor}, {formation.mode}"
     return [("decoded", f"into {sum(about.decoded)} training images ({how})")]
+
+
+def print_text(text: str) -> None:
+    """Show a text as it is."""
+    out.print(text.rstrip("\n"), highlight=False, markup=False)
 
 
 def print_pairs(rows: Iterable[tuple[str, str]]) -> None:

@@ -578,7 +578,13 @@ def test_the_time_of_experts_comes_on_top() -> None:
     made = dataclasses.replace(result(), seconds=120.0, experts_seconds=600.0)
     line, baseline = tables.lines([made])
     assert (line.spent, baseline.spent) == ("2 min + 10 min", "")
-    assert "| 2 min + 10 min |" in tables.markdown([made])
+    assert "| 2 min + 10 min | 100 |" in tables.markdown([made])
+
+
+def test_iterations_are_those_of_the_seeds_on_average() -> None:
+    seeds = [dataclasses.replace(result(seed=seed), iterations=steps) for seed, steps in enumerate((7, 10))]
+    line, baseline = tables.lines(seeds)
+    assert (line.iterations, baseline.iterations) == ("8", "")
 
 
 def test_markdown_gives_published_values_their_source() -> None:

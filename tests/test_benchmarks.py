@@ -45,7 +45,8 @@ def test_real_runs_are_understood(
     assert len({file for _, file in made}) == len(made)
     for command, _ in made + [cell.experts.step for cell in cells if cell.experts]:
         said = refused(capsys, *shlex.split(command))
-        assert said.endswith(": reading fashion-mnist, train\n") or "no file at" in said, command
+        data = "digits" if suite == "adversary" else "fashion-mnist"
+        assert said.endswith(f": reading {data}, train\n") or "no file at" in said, command
     for cell in cells:
         for options in cell.evaluations.values():
             load_protocol(options.split()[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_evaluate_judges_and_keeps_the_results(capsys: Captured, made: Path) -> 
     assert [row["set"] for row in json.loads(results.read_text())["rows"]] == ["distilled", "random"]
     out, _ = succeed(capsys, "info", made)
     assert out.count("2 students") == 2
+    assert out.count(" epochs: ") == 2
     succeed(capsys, "evaluate", made, *FAST, "--no-save", "--baselines", "")
     assert len(storage.results(made)) == 2
 
@@ -66,9 +68,20 @@ def test_info_show_and_export(capsys: Captured, made: Path) -> None:
     assert tensors.exists()
 
 
+def test_info_prints_the_configuration_that_replays_a_set(capsys: Captured, made: Path) -> None:
+    out, _ = succeed(capsys, "info", made, "--config")
+    again, config = made.parent / "again.h5", made.parent / "again.toml"
+    config.write_text(out)
+    succeed(capsys, "distill", "--config", config, "-o", again)
+    assert torch.equal(storage.read(again).images, storage.read(made).images)
+
+
 def test_methods_and_datasets_are_listed(capsys: Captured) -> None:
     out, _ = succeed(capsys, "methods")
     assert "Zhao & Bilen" in out
+    out, _ = succeed(capsys, "methods", "mtt")
+    assert tomllib.loads(out)["title"].startswith("MTT")
+    assert "did you mean 'mtt'" in refused(capsys, "methods", "mttt")
     out, _ = succeed(capsys, "datasets")
     assert "cifar10 " in out
     assert "folder:PATH" in out

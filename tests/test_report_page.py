@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -179,6 +180,15 @@ def test_pages_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
         page.write(tmp_path / "none", tmp_path / "report.html", pytest.fail)
     with pytest.raises(UserError, match="does not exist"):
         page.write(tmp_path, tmp_path / "none" / "report.html", pytest.fail)
+
+
+def test_the_best_is_that_of_those_judged_alike() -> None:
+    cells = [
+        result(method, rows=[row("distilled", [mean])]) for method, mean in (("dm", 50.0), ("mtt", 60.0))
+    ]
+    other = dataclasses.replace(row("distilled", [70.0]), protocol="dsa")
+    text = page.html([*cells, result("dsa", rows=[other])])
+    assert re.findall(r'<td class="number best">([\d.]+)</td>', text) == ["60.00"]
 
 
 def test_cross_architecture_is_a_heat_map() -> None:

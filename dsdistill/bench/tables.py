@@ -92,6 +92,11 @@ class Line:
         return duration(self.seconds) + experts
 
     @property
+    def iterations(self) -> str:
+        """How many the distillation took, mean over the seeds: a budget in seconds leaves them open."""
+        return "" if self.baseline else f"{statistics.mean(each.iterations for each in self.cells):.0f}"
+
+    @property
     def over(self) -> str:
         """Students behind the mean, and seeds."""
         seeds = len({each.seed for each in self.cells})
@@ -125,7 +130,7 @@ def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str
     """Return a table in Markdown, with how it is to be read and where published values come from."""
     drawn = lines(results)
     head = ["data set", "IPC", "method", "student", "protocol", "epochs", "accuracy %", "students"]
-    head += ["distilled in", "kB", "published %"]
+    head += ["distilled in", "iterations", "kB", "published %"]
     text = [CAPTION, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     sources: list[str] = []
     for line in drawn:
@@ -135,7 +140,7 @@ def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str
             sources += [source] if source not in sources else []
             mark = f"{line.published} [{sources.index(source) + 1}]"
         cells = [line.dataset, line.ipc, line.method, line.network, line.protocol, line.epochs, line.accuracy]
-        cells += [line.over, line.spent, kilobytes(line.bytes), mark]
+        cells += [line.over, line.spent, line.iterations, kilobytes(line.bytes), mark]
         text.append(f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |"))
     if sources:
         text += ["", published.NOTE, ""]

@@ -8,21 +8,37 @@ from typing import Annotated
 import typer
 
 from dsdistill.cli.options import File
+from dsdistill.errors import UserError
 
 
 def info(
     file: Annotated[Path, typer.Argument(help="A distilled set, or experts (.h5).", show_default=False)],
+    config: Annotated[
+        bool, typer.Option("--config", metavar="", help="Print the configuration it was made by (TOML).")
+    ] = False,
 ) -> None:
     """Verify a file and say what is in it: content, origin and cost; of a distilled set, results too.
 
     Of experts, which may be many gigabytes, the structure is verified, and weights when they are read.
+
+    `dsdistill info cifar10.h5 --config > again.toml` keeps what `distill --config again.toml` replays.
     """
     from dsdistill import buffer, screen, storage
 
     if buffer.holds_experts(file):
-        screen.print_buffer(buffer.Buffer.open(file))
+        experts = buffer.Buffer.open(file)
+        if config:
+            screen.print_text(experts.facts.config)
+        else:
+            screen.print_buffer(experts)
+        return
+    about = storage.describe(file)
+    if config and "config" not in about.attributes:
+        raise UserError(f"{file} does not hold the configuration it was made by")
+    if config:
+        screen.print_text(str(about.attributes["config"]))
     else:
-        screen.print_description(file, storage.describe(file))
+        screen.print_description(file, about)
 
 
 def show(
@@ -43,13 +59,23 @@ def show(
     screen.out.print(f"wrote {target}", highlight=False, markup=False)
 
 
-def methods() -> None:
-    """List the methods, what they are and where their settings come from."""
+def methods(
+    name: Annotated[
+        str, typer.Argument(help="Print this one's recipe instead (TOML).", show_default=False)
+    ] = "",
+) -> None:
+    """List the methods and what they are; or show one's settings, where they come from and what is ours.
+
+    `dsdistill methods mtt`
+    """
     from dsdistill import config, screen
 
+    if name:
+        screen.print_text(config.RECIPES.find(name).read_text(encoding="utf-8"))
+        return
     recipes = [config.load_recipe(name) for name in config.RECIPES.names()]
     screen.print_pairs(
-        (each.name, f"{each.title}. {each.paper} (settings: the {each.follows}'s; protocol {each.protocol})")
+        (each.name, f"{each.title}. {each.paper} (follows the {each.follows}; protocol {each.protocol})")
         for each in recipes
     )
 

@@ -73,7 +73,8 @@ def distill(
 ) -> None:
     """Distil a data set into one HDF5 file.
 
-    The method's recipe knows the published settings for the data set and IPC; options given here win over it.
+    The method's recipe has the settings of the paper or its code for the data set and IPC, and says where it
+    departs (`dsdistill methods NAME`); options given here win over it.
 
     `dsdistill distill --dataset cifar10 --download --method dm --ipc 10 -o cifar10.h5`
 

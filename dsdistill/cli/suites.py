@@ -34,7 +34,7 @@ def bench(
 
     `dsdistill bench digits -o results/digits`
 
-    `dsdistill bench fashion-mnist --only "dm-ipc1-*,dsa" --dry-run`
+    `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
     """
     from dsdistill import screen
     from dsdistill.bench import cells as planning

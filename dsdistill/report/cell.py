@@ -59,7 +59,8 @@ def _size(result: CellResult) -> str:
     row = result.main
     images = f"{row.images} images" + (f", decoded into {row.decoded}" if row.decoded != row.images else "")
     cost = result.evaluation.get("cost", {})
-    labels = f", {tables.kilobytes(cost['label_bytes'])} of them labels" if "label_bytes" in cost else ""
+    soft = result.evaluation.get("soft_labels") and "label_bytes" in cost
+    labels = f", {tables.kilobytes(cost['label_bytes'])} kB of them soft labels" if soft else ""
     real = f", the bytes of {cost['real_images']:,.0f} real images" if "real_images" in cost else ""
     large = cost.get("preprocess_bytes", 0) > MATRIX_BYTES
     matrix = f"; whitening takes {tables.kilobytes(cost['preprocess_bytes'])} kB more" if large else ""

@@ -54,7 +54,11 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
         ]
         title = f"{dataset}, {ipc} per class"
         svg = plot(
-            series, "seconds of distillation", "accuracy %", rules, f"{title}: accuracy against seconds"
+            series,
+            "seconds of distillation (log scale)",
+            "accuracy %",
+            rules,
+            f"{title}: accuracy against seconds",
         )
         figures.append(Figure(f"seconds-{suite}-{dataset}-ipc{ipc}", title, svg))
     return [figure for figure in figures if figure.svg]
@@ -82,7 +86,13 @@ def over_bytes(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Fig
             several, lap = len(protocols[method]) > 1, protocols[method].index(protocol)
             name = f"{method} ({protocol})" if several else method
             series.append(Series(name, tuple(map(_stored, chosen)), colour[method] + COLOURS * lap))
-        svg = plot(series, "kB of images and labels", "accuracy %", (), f"{dataset}: accuracy against bytes")
+        svg = plot(
+            series,
+            "kB of images and labels (log scale)",
+            "accuracy %",
+            (),
+            f"{dataset}: accuracy against bytes",
+        )
         figures.append(Figure(f"bytes-{suite}-{dataset}", dataset, svg))
     return [figure for figure in figures if figure.svg]
 

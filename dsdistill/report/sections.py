@@ -26,9 +26,10 @@ def accuracies(lines: Sequence[Line]) -> str:
         text += _table(dataset, here, sources)
     if sources:
         listed = "".join(
-            f'<li id="source-{number}">{escape(text)}</li>' for number, text in enumerate(sources, 1)
+            f'<li id="source-{number}"><small>{escape(text)}</small></li>'
+            for number, text in enumerate(sources, 1)
         )
-        text += f"<p><small>{escape(published.NOTE)}</small></p><ol><small>{listed}</small></ol>"
+        text += f"<p><small>{escape(published.NOTE)}</small></p><ol>{listed}</ol>"
     return text
 
 
@@ -36,23 +37,31 @@ def _table(dataset: str, lines: Sequence[Line], sources: Sequence[str]) -> str:
     printed = any(line.published for line in lines)
     head = [("method", False), ("accuracy %", True), ("students", True)]
     head += [("published %", True)] if printed else []
-    head += [("distilled in", True), ("kB", True), ("cells", False), ("protocol", False), ("epochs", True)]
-    head += [("student", False)]
+    head += [("distilled in", True), ("iterations", True), ("kB", True), ("cells", False)]
+    head += [("protocol", False), ("epochs", True), ("student", False)]
     columns = "".join(_heading(name, number) for name, number in head)
     groups = ""
     for ipc in dict.fromkeys(line.ipc for line in lines):
         group = sorted(
             (line for line in lines if line.ipc == ipc), key=lambda line: (line.baseline, -line.mean)
         )
-        best = max((line.mean for line in group if not line.baseline), default=None)
+        best = _best(group)
         title = f'<tr><th scope="rowgroup" colspan="{len(head)}">{ipc} per class</th></tr>'
-        rows = "".join(
-            _row(line, sources, printed, line.mean == best and not line.baseline) for line in group
-        )
+        rows = "".join(_row(line, sources, printed, line in best) for line in group)
         groups += f'<tbody class="group">{title}{rows}</tbody>'
-    note = f"{dataset}. {tables.CAPTION} Grey: real images, for comparison."
+    note = f"{dataset}. {tables.CAPTION} Bold: the best of several judged alike. Grey: real images."
     table = f"<table><thead><tr>{columns}</tr></thead>{groups}</table>"
     return _scrolling(f"results on {dataset}", note, table)
+
+
+def _best(lines: Sequence[Line]) -> list[Line]:
+    """Return the most accurate methods of those that one protocol and student judged, where it is several."""
+    judged: dict[tuple[str, int, str], list[Line]] = {}
+    for line in lines:
+        if not line.baseline:
+            judged.setdefault((line.protocol, line.epochs, line.network), []).append(line)
+    tops = [(alike, max(line.mean for line in alike)) for alike in judged.values() if len(alike) > 1]
+    return [line for alike, top in tops for line in alike if line.mean == top]
 
 
 def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
@@ -65,9 +74,9 @@ def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
             at = sources.index(tables.cited(line.published)) + 1
             mark = f'{escape(str(line.published))} <a href="#source-{at}">[{at}]</a>'
         cells.append(f'<td class="number">{mark}</td>')
-    cells.append(_number(line.spent))
-    cells += [_number(tables.kilobytes(line.bytes)), f"<td>{links}</td>", f"<td>{escape(line.protocol)}</td>"]
-    cells += [_number(str(line.epochs)), f"<td>{escape(line.network)}</td>"]
+    cells += [_number(line.spent), _number(line.iterations), _number(tables.kilobytes(line.bytes))]
+    cells += [f"<td>{links}</td>", f"<td>{escape(line.protocol)}</td>", _number(str(line.epochs))]
+    cells.append(f"<td>{escape(line.network)}</td>")
     kind = ' class="baseline"' if line.baseline else ""
     return f'<tr{kind}><th scope="row">{escape(line.method)}</th>{"".join(cells)}</tr>'
 
@@ -191,7 +200,7 @@ def images(results: Sequence[CellResult]) -> str:
     drawn = {title: "".join(group.values()) for title, group in groups.items() if group}
     if not drawn:
         return ""
-    note = "A column per class. Pixels as stored, clipped to black and white; a multi-formation shows tiles."
+    note = "A column per class. Pixels as stored, clipped to [0, 1]; a multi-formation shows tiles."
     return f'<p class="quiet">{note}</p>{_grouped(drawn, "grids")}'
 
 
@@ -213,8 +222,8 @@ def losses(drawn: Sequence[Figure]) -> str:
     if not groups:
         return ""
     note = (
-        "The matching loss over iterations, with its first and last value; losses of different methods have "
-        "no common scale."
+        "The matching loss over iterations, smoothed where they are many, with where it begins and ends; "
+        "losses of different methods have no common scale."
     )
     return f'<p class="quiet">{note}</p>{_grouped(groups, "sparks")}'
 
