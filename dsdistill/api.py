@@ -150,6 +150,8 @@ def distill(
     load_protocol(told.protocol)  # the file will name it
     if going_on:
         _refuse_changes(before, told, run, undecided=("compute.",))  # before data are looked for
+    runtime.forget_peak(where)
+    free = runtime.available_memory(where)  # of which the estimate counts all that comes now
     task, real = catalog.load(told.data, "train", notify)
     with runtime.threads(told.compute.threads), runtime.full_float32():
         cfg = assembly.resolved(told, task, real, where, notify)
@@ -165,8 +167,8 @@ def distill(
             run.create(configs.to_toml(cfg), overwrite)
         if not going_on and (sentence := assembly.short_class(cfg.engine, real)):
             notify(sentence)
-        memory = estimate(distiller, real, half=cfg.compute.precision == "bf16")
-        started(Started(cfg, task, real, memory, distiller.iteration, runtime.available_memory(where)))
+        half = cfg.compute.precision == "bf16" and where.type == "cpu"
+        started(Started(cfg, task, real, estimate(distiller, real, half), distiller.iteration, free))
 
         read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
         saving = cfg.checkpoint
@@ -181,10 +183,10 @@ def distill(
                 so_far = assembly.distilled_set(cfg, distiller, real, watch.seconds, watch.peak_memory)
                 storage.write(run.snapshot(distiller.iteration), so_far, cfg.storage)
             kept = due
-    spent = watch.seconds
-    for sentence in assembly.doubts(distiller, run.discarded()):
-        notify(sentence)
-    made = assembly.distilled_set(cfg, distiller, real, spent, watch.peak_memory)
+        spent = watch.seconds
+        for sentence in assembly.doubts(distiller, run.discarded()):
+            notify(sentence)
+        made = assembly.distilled_set(cfg, distiller, real, spent, watch.peak_memory)
     if not losses and _made_by(output, run):  # resumed when finished: the file may hold results by now
         error = float((storage.read(output).images - made.images).abs().max())
     else:

@@ -42,7 +42,7 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     Args:
         distiller: ready to run; its network sees two blank images, without gradient.
         real: the training images.
-        half: whether maps are bf16 rather than fp32.
+        half: whether maps are bf16 rather than fp32. On CUDA most are not: autocast normalises in fp32.
     """
     synthetic, sources, network = distiller.synthetic, distiller.sources, distiller.sources.supply.network
     kept, largest = maps(network, synthetic.images[:1].detach())

@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -75,14 +76,18 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
 def compiler_missing(device: torch.device) -> str | None:
     """Say why ``torch.compile`` cannot work for this device, or None where it can."""
     if device.type == "cpu":
-        names = (os.environ.get("CXX", ""), "g++", "clang++")
-        found = any(shutil.which(name) for name in names if name)
-        return None if found else "no C++ compiler (g++ or clang++) is on PATH"
+        return None if _on_path("CXX", "g++", "clang++") else "no C++ compiler (g++ or clang++) is on PATH"
     try:
         import triton  # noqa: F401
     except ImportError:
         return "triton is not installed"
-    return None
+    found = _on_path("CC", "cc", "gcc", "clang")
+    return None if found else "triton needs a C compiler (gcc or clang) on PATH"
+
+
+def _on_path(variable: str, *names: str) -> bool:
+    """Whether there is one of these programs, or the one that an environment variable names."""
+    return any(shutil.which(name) for name in (os.environ.get(variable, ""), *names) if name)
 
 
 def can_compile(device: torch.device, notify: Notify) -> bool:
@@ -115,11 +120,12 @@ def first_working(fast: Callable[..., Any], safe: Callable[..., Any], notify: No
         try:
             result = fast(*args)
             serving.append(fast)
+            return result
         except Exception as error:  # the compiler raises its own many types; anything real recurs in safe
-            result = safe(*args)
-            serving.append(safe)
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            notify(f"running without torch.compile: {reason}")
+        result = safe(*args)  # not above, where the error holds what its frames have allocated
+        serving.append(safe)
+        notify(f"running without torch.compile: {reason}")
         return result
 
     return call
@@ -154,12 +160,24 @@ def full_float32() -> Iterator[None]:
 
     Second-order gradients and trajectories need the digits; where speed counts bf16 is asked for.
     """
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    before = _tf32(False)
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        _tf32(before)
+
+
+def _tf32(allowed: bool) -> bool:
+    """Set whether a GPU's convolutions may round float32 to TF32; return what held before.
+
+    torch 2.9 warns of this switch; its successor is none yet, as torch's compiler reads this one and fails
+    where the two differ.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = allowed
+    return before
 
 
 def quiet_allocator() -> bool:
@@ -177,13 +195,20 @@ def quiet_allocator() -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes of the process's peak resident memory so far (CUDA: plus the peak allocated on the device)."""
-    peak = 0
-    with contextlib.suppress(ImportError):
-        import resource  # not on Windows
+    """Bytes of memory at most in use so far: resident of the process, or allocated on a CUDA device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return peak + (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0)
+
+def forget_peak(device: torch.device) -> None:
+    """Let the peak of a CUDA device begin anew; that of a process cannot."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def available_memory(device: torch.device) -> int | None:

@@ -87,7 +87,7 @@ class Sources:
 
     def counts(self, per_class: int) -> Tensor:
         """Return how many images `real` gives of each of ``classes``, int64 [k]: small classes have fewer."""
-        return self.data.counts.cpu()[self.classes].clamp(max=per_class)
+        return self.data.counts[self.classes].clamp(max=per_class)
 
     def real(self, per_class: int, parameters: Parameters) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw real images of each of ``classes`` without replacement, preprocessed and augmented.
@@ -179,7 +179,6 @@ class Sources:
         for batch in range(self.supply.told.steps):
             stream = seeding.generator(self.seed, "queue-batches", self.iteration, network, batch)
             rows = torch.randperm(len(self.data), generator=stream)[: self.supply.told.batch_size]
-            rows = rows.to(self.data.labels.device, non_blocking=True)
             yield self._prepared(rows), self.data.labels[rows].to(self._device, non_blocking=True)
 
     def _warm_up_batches(self, training: NetworkTraining) -> Iterator[Batch]:
@@ -198,7 +197,6 @@ class Sources:
                 generator = seeding.generator(self.seed, stream, epoch)
                 shuffled, order = epoch, torch.randperm(len(self.data), generator=generator)
             rows = order[batch * size : (batch + 1) * size]
-            rows = rows.to(self.data.labels.device, non_blocking=True)
             labels = self.data.labels[rows].to(self._device, non_blocking=True)
             yield self._for_training(self._prepared(rows), labels, stream, number)
 
@@ -262,4 +260,4 @@ class Sources:
         """Draw positions of real images of one class in ``data``, without replacement."""
         members = self.data.indices_of(label)
         stream = seeding.generator(self.seed, stream_name, self.iteration, label)
-        return members[torch.randperm(len(members), generator=stream)[:per_class].to(members.device)]
+        return members[torch.randperm(len(members), generator=stream)[:per_class]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -280,10 +281,12 @@ def test_cuda_matches_cpu_without_waiting(rule: str) -> None:
     images = pixels(64, 3, 32)
     on_device = images.cuda().requires_grad_()
     augmentation(on_device, parameters).sum().backward()  # first use of the device may wait
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        out = augmentation(on_device, parameters)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode is a prototype, said once the mode is on
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            out = augmentation(on_device, parameters)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(out.cpu(), augmentation(images, parameters), rtol=0, atol=1e-12)
     torch.testing.assert_close(augmentation(on_device, parameters.to("cuda")), out, rtol=0, atol=1e-12)

@@ -92,8 +92,8 @@ def counting(network: Network) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize(("compiled", "expected"), [(False, [4, 4, 2, 1]), (True, [4, 4, 4, 4])])
-def test_compiled_passes_have_one_size_and_the_filling_is_dropped(
+@pytest.mark.parametrize(("compiled", "expected"), [(False, [4, 4, 2, 1]), (True, [4, 4, 4, 1])])
+def test_compiled_passes_are_filled_up_and_the_filling_is_dropped(
     monkeypatch: pytest.MonkeyPatch, compiled: bool, expected: list[int]
 ) -> None:
     monkeypatch.setattr(runtime, "compiled", lambda function, device, notify: function)
@@ -200,3 +200,12 @@ def test_compiled_equals_eager_and_fresh_weights_compile_nothing() -> None:
         torch._dynamo.reset()
     torch.testing.assert_close(again, network.embed(x[:5]), atol=1e-4, rtol=1e-4)
     assert said == []
+
+
+def test_compiled_passes_are_of_few_sizes_and_hardly_filled_up() -> None:
+    embedder = Embedder(frozen("convnet2-w8"), 8, CPU, chunk=48)
+    embedder._compiled = True
+    passes = {images: embedder._passed(images) for images in range(1, 481)}
+    assert len(set(passes.values())) <= 6
+    assert all(-images % size < 8 * -(-images // 48) for images, size in passes.items())
+    assert (passes[1], passes[8], passes[9], passes[80], passes[480]) == (8, 8, 16, 40, 48)

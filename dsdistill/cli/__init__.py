@@ -108,7 +108,12 @@ _LESS = {
     "experts": "less is needed with --set batch_size=64, or a smaller --size or network",
     "evaluate": "less is needed with smaller --networks, or without baselines that take many images",
 }
-_EXHAUSTED = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_EXHAUSTED = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -83,12 +83,15 @@ class RealDataset:
 
     def unit(self, indices: Tensor | slice) -> Tensor:
         """Return the chosen images in unit pixel space, float32 [n,C,H,W] in [0, 1]."""
+        if isinstance(indices, Tensor):
+            indices = indices.to(self.images.device, non_blocking=True)
         pixels = self.images[indices].to(torch.float32).div_(255)
         # Of one channel there are several sets of strides, and convolutions take the slow way for some.
         return pixels.flatten().view(pixels.shape)
 
     def to(self, device: torch.device | str) -> RealDataset:
-        """Return the data set on a device; a memory map is read into the device's memory."""
-        return RealDataset(
-            self.name, self.split, self.images.to(device), self.labels.to(device), self.classes
-        )
+        """Return the data set with its images on a device; a memory map is read into the device's memory.
+
+        Labels stay where batches are drawn, on the CPU: to read them elsewhere would wait for the device.
+        """
+        return RealDataset(self.name, self.split, self.images.to(device), self.labels, self.classes)

@@ -14,6 +14,7 @@ from dsdistill.networks.base import Network, images_within
 from dsdistill.networks.convnet import ConvNet
 
 _CHUNK_BYTES = {"cpu": 1 << 24, "cuda": 1 << 30}  # of the largest map of a ConvNet: the CPU's fits its cache
+_SIZES = 6  # of passes, where they are compiled: torch does so for eight, then no more
 
 
 class Embedder:
@@ -68,12 +69,21 @@ class Embedder:
         return self._cast_embed(images)
 
     def frozen(self, images: Tensor) -> Tensor:
-        """Embed [B, C, H, W] without a graph, in passes of ``chunk`` images -> [B, D], at least float32."""
-        chunk = len(images) if self.network.couples_samples else self.chunk
+        """Embed [B, C, H, W] without a graph, at most ``chunk`` images a pass -> [B, D], at least float32."""
+        chunk = self._passed(len(images))
         with torch.inference_mode():
             parts = [self._frozen(self._filled(part, chunk))[: len(part)] for part in images.split(chunk)]
             features = torch.cat(parts)
         return features.clone()  # out of inference mode, so that losses may keep it for their gradient
+
+    def _passed(self, images: int) -> int:
+        """Return the images of a pass. Compiled code is for few sizes, and what fills one up is lost time."""
+        if self.network.couples_samples:
+            return images
+        if not self._compiled:
+            return self.chunk
+        passes, step = -(-images // self.chunk), -(-self.chunk // _SIZES)
+        return min(self.chunk, -(-images // (passes * step)) * step)
 
     def _filled(self, part: Tensor, chunk: int) -> Tensor:
         """Repeat the last image of a short pass where compiled code serves one batch size."""
