@@ -311,7 +311,7 @@ def _made_by(output: Path, run: RunDirectory) -> bool:
     """Whether a file is there and holds the set of this run."""
     if not output.exists():
         return False
-    return storage.read(output).attributes.get("config") == run.config_file.read_text()
+    return storage.read(output).attributes.get("config") == configs.for_sharing(read_toml(run.config_file))
 
 
 def _restored(

@@ -201,7 +201,7 @@ def distilled_set(
     """
     task, learned = distiller.sources.task, distiller.synthetic
     rate = {} if learned.student_lr is None else {"learned_lr": learned.student_lr.item()}
-    data = configs.as_table(config)["data"]
+    table = configs.as_table(config)
     made = DistilledSet(
         images=learned.unit_images().float().cpu(),
         labels=learned.labels.cpu(),
@@ -211,9 +211,9 @@ def distilled_set(
         attributes={
             **rate,
             "method": Path(config.method).stem,  # of a recipe file, or a name as it is
-            "config": configs.to_toml(config),
+            "config": configs.for_sharing(table),
             "dataset": task.name,
-            "data": json.dumps(data),
+            "data": json.dumps(table["data"]),
             "network": config.network,
             "protocol": config.protocol,
             "fingerprint": real.fingerprint,

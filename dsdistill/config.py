@@ -342,6 +342,14 @@ def to_toml(config: RunConfig) -> str:
     return tomli_w.dumps(as_table(config))
 
 
+def for_sharing(table: Mapping[str, Any]) -> str:
+    """Write a config's table as TOML that names files without their folders: sets are passed on."""
+    named: dict[str, Any] = {"method": Path(table["method"]).name}
+    if path := table["engine"].get("supply", {}).get("path"):
+        named["engine"] = {"supply": {"path": Path(path).name}}
+    return tomli_w.dumps(merged(table, named))
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay nested options over others; tables merge, anything else replaces."""
     result = dict(base)

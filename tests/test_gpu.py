@@ -88,6 +88,83 @@ def test_gradient_matching_on_the_device(tmp_path: Path, method: str, precision:
 
 
 @pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return networks trained on the device, their second epoch after an interruption."""
+    file = tmp_path_factory.mktemp("pool") / "pool.h5"
+    told: dict[str, Any] = {
+        "dataset": "digits",
+        "recipe": "ncfm",
+        "network": "convnet2-w16",
+        "device": "cuda",
+    }
+
+    def kill_after_one(entry: dict[str, Any]) -> None:
+        if entry["done"] == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        dsdistill.train_experts(file, **told, count=2, epochs=2, progress=kill_after_one)
+    dsdistill.train_experts(file, **told, count=2, epochs=2, resume=True)
+    return file
+
+
+def features_matched(method: str, pool: Path, *overrides: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"dataset": "digits", "method": method, "ipc": 1, "network": "convnet2-w16"}
+    told |= {"experts": pool} if method.startswith("ncfm") else {}
+    return told | {"device": "cuda", "overrides": list(overrides)}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["dm", "mmd", "idm", "ncfm", "ncfm-minmax", "datadam", "datadam-paper"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("compiled", ["false", "true"])
+def test_features_are_matched_on_the_device(
+    tmp_path: Path, pool: Path, method: str, precision: str, compiled: str
+) -> None:
+    told = features_matched(method, pool, f"compute.precision={precision}", f"compute.compile={compiled}")
+    said: list[str] = []
+    dsdistill.distill(tmp_path / "a.h5", **told, iterations=3, notify=said.append)
+    assert not [sentence for sentence in said if "torch.compile" in sentence]
+    assert storage.read(tmp_path / "a.h5").images.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["idm", "ncfm-minmax"])
+def test_queue_and_adversary_killed_and_resumed(tmp_path: Path, pool: Path, method: str) -> None:
+    """What else a checkpoint holds: a queue of networks, AdamW's moments, an adversary."""
+    overrides = ("checkpoint.iterations=6", "compute.precision=fp32", "compute.compile=false")
+    told = features_matched(method, pool, *overrides) | {"iterations": 12}
+    straight, output, half = (tmp_path / f"{name}.h5" for name in ("straight", "set", "half"))
+    dsdistill.distill(straight, **told)
+    dsdistill.distill(half, **told | {"iterations": 6})
+    with pytest.raises(Killed):
+        dsdistill.distill(output, **told, progress=kill)
+    dsdistill.distill(output, **told, resume=True)
+    whole, resumed, before = (storage.read(file).images for file in (straight, output, half))
+    assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()
+
+
+@pytest.mark.gpu
+def test_a_class_at_a_time_is_all_of_them_on_the_device(tmp_path: Path, pool: Path) -> None:
+    exact = ("compute.precision=fp32", "compute.compile=false")
+    for chunk in (0, 1):
+        told = features_matched("dm", pool, *exact, f"compute.class_chunk={chunk}")
+        dsdistill.distill(tmp_path / f"{chunk}.h5", **told, iterations=2)
+    images = [storage.read(tmp_path / f"{chunk}.h5").images for chunk in (0, 1)]
+    torch.testing.assert_close(*images, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_baselines_are_chosen_on_the_device(tmp_path: Path, pool: Path) -> None:
+    dsdistill.distill(tmp_path / "a.h5", **features_matched("dm", pool), iterations=2)
+    report = dsdistill.evaluate(
+        tmp_path / "a.h5", device="cuda", epochs=5, repeats=2, baselines="random,herding,k-center,el2n,whole"
+    )
+    sets = ["distilled", "random", "herding", "k-center", "el2n", "whole"]
+    assert [row.set for row in report.rows] == sets
+
+
+@pytest.fixture(scope="module")
 def following(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return options of a run that follows experts, whose weights walk at random."""
     folder = tmp_path_factory.mktemp("following")

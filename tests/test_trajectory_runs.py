@@ -180,6 +180,17 @@ def test_killed_and_resumed_is_bit_identical(home: Path, tmp_path: Path) -> None
     assert found.attributes["learned_lr"] == expected.attributes["learned_lr"]
 
 
+def test_a_set_tells_of_no_folder_and_a_finished_run_knows_it(home: Path, tmp_path: Path) -> None:
+    output = tmp_path / "set.h5"
+    made = distilled(home, output, iterations=1)
+    told = tomllib.loads(str(made.attributes["config"]))
+    assert (told["method"], told["engine"]["supply"]["path"]) == ("method.toml", "experts.h5")
+    assert not [value for value in made.attributes.values() if str(home) in str(value)]
+    storage.append_result(output, {"an": "evaluation"})
+    distilled(home, output, iterations=1, resume=True)
+    assert storage.results(output) == [{"an": "evaluation"}]  # the file was not written again
+
+
 def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path) -> None:
     experts, output = tmp_path / "experts.h5", tmp_path / "set.h5"
     shutil.copy(home / "experts.h5", experts)

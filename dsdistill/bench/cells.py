@@ -144,7 +144,7 @@ class Cell:
             if key in told:
                 words += [f"--{flag}", str(told.pop(key))]
         if self.experts:
-            told["engine.supply.path"] = str(self.experts.file(results).absolute())
+            told["engine.supply.path"] = str(self.experts.file(results))
         return words + _settings(told) + where.words()
 
     def evaluate(self, results: Path, where: Where) -> list[str]:
