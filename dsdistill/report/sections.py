@@ -26,8 +26,7 @@ def accuracies(lines: Sequence[Line]) -> str:
         text += _table(dataset, here, sources)
     if sources:
         listed = "".join(
-            f'<li id="source-{number}"><small>{escape(text)}</small></li>'
-            for number, text in enumerate(sources, 1)
+            f'<li id="source-{number}">{escape(text)}</li>' for number, text in enumerate(sources, 1)
         )
         text += f"<p><small>{escape(published.NOTE)}</small></p><ol>{listed}</ol>"
     return text
@@ -35,10 +34,10 @@ def accuracies(lines: Sequence[Line]) -> str:
 
 def _table(dataset: str, lines: Sequence[Line], sources: Sequence[str]) -> str:
     printed = any(line.published for line in lines)
-    head = [("method", False), ("accuracy %", True), ("students", True)]
+    head = [("method", False), ("accuracy %", True), ("student", False), ("students", True)]
     head += [("published %", True)] if printed else []
-    head += [("distilled in", True), ("iterations", True), ("kB", True), ("cells", False)]
-    head += [("protocol", False), ("epochs", True), ("student", False)]
+    head += [("distilled in", True), ("iterations", True), ("kB", True)]
+    head += [("protocol", False), ("epochs", True), ("cells", False)]
     columns = "".join(_heading(name, number) for name, number in head)
     groups = ""
     for ipc in dict.fromkeys(line.ipc for line in lines):
@@ -67,7 +66,8 @@ def _best(lines: Sequence[Line]) -> list[Line]:
 def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
     links = ", ".join(f'<a href="#{anchor(each)}">seed {each.seed}</a>' for each in line.cells[:5])
     links += f" and {len(line.cells) - 5} more" if len(line.cells) > 5 else ""
-    cells = [_number(line.accuracy, "best" if best else ""), _number(line.over)]
+    cells = [_number(line.accuracy, "best" if best else ""), f"<td>{escape(line.network)}</td>"]
+    cells.append(_number(line.over))
     if printed:
         mark = ""
         if line.published:
@@ -75,8 +75,7 @@ def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
             mark = f'{escape(str(line.published))} <a href="#source-{at}">[{at}]</a>'
         cells.append(f'<td class="number">{mark}</td>')
     cells += [_number(line.spent), _number(line.iterations), _number(tables.kilobytes(line.bytes))]
-    cells += [f"<td>{links}</td>", f"<td>{escape(line.protocol)}</td>", _number(str(line.epochs))]
-    cells.append(f"<td>{escape(line.network)}</td>")
+    cells += [f"<td>{escape(line.protocol)}</td>", _number(str(line.epochs)), f"<td>{links}</td>"]
     kind = ' class="baseline"' if line.baseline else ""
     return f'<tr{kind}><th scope="row">{escape(line.method)}</th>{"".join(cells)}</tr>'
 
