@@ -118,6 +118,7 @@ def features_matched(method: str, pool: Path, *overrides: str) -> dict[str, Any]
 @pytest.mark.parametrize("method", ["dm", "mmd", "idm", "ncfm", "ncfm-minmax", "datadam", "datadam-paper"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("compiled", ["false", "true"])
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of what it does itself
 def test_features_are_matched_on_the_device(
     tmp_path: Path, pool: Path, method: str, precision: str, compiled: str
 ) -> None:
