@@ -21,8 +21,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import dsdistill
@@ -63,8 +61,7 @@ def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats:
     clipped = dataclasses.replace(made, images=made.images.clamp(0, 1))
     name = f"{made.attributes['method']}-ipc{made.attributes['ipc']}"
     rows: list[dict[str, Any]] = []
-    with h5py.File(file) as opened:
-        content = opened.attrs["sha256"]  # not of evaluations, which may be added
+    content = storage.digest(file)  # not of evaluations, which may be added
     for form in FORMS:
         told = f"{content} {form} {protocol} {epochs} {repeats}"
         path = kept / f"{name}-{form}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.h5"

@@ -258,6 +258,8 @@ def print_experts(made: Buffer) -> None:
 
 def print_description(path: Path, about: Description) -> None:
     """Show what is in a file."""
+    from dsdistill.evaluation.report import spread
+
     counts = set(about.counts)
     each = f"{min(counts)} a class" if len(counts) == 1 else f"{min(counts)} to {max(counts)} a class"
     said = about.attributes
@@ -281,9 +283,9 @@ def print_description(path: Path, about: Description) -> None:
     print_pairs(rows)
     for result in about.results:
         count = len(result["values"])
-        found = f"{result['mean']:.2f} ± {result['std']:.2f} %" if count > 1 else f"{result['mean']:.2f} %"
+        found = spread(result["mean"], result["std"], count)
         line = Text(result["set"], style="bold").append(
-            f" {result['network']}, protocol {result['protocol']}, {result['epochs']} epochs: {found} "
+            f" {result['network']}, protocol {result['protocol']}, {result['epochs']} epochs: {found} % "
             f"({count} student{'s' * (count > 1)}, {result['date'][:10]})",
             style="not bold",
         )

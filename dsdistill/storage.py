@@ -286,6 +286,16 @@ class Description:
     results: list[dict[str, Any]]
 
 
+def digest(path: str | Path) -> str:
+    """Return the checksum of a file's content, results aside, as the file itself states it.
+
+    Raises:
+        UserError: the file cannot be read or is not a dsdistill one.
+    """
+    with opened(path) as file:
+        return str(attribute(file, "sha256"))
+
+
 def describe(path: str | Path) -> Description:
     """Verify a file and say what is in it.
 

@@ -47,6 +47,20 @@ def kill(entry: dict[str, Any]) -> None:
         raise Killed
 
 
+def killed_and_resumed(folder: Path, told: dict[str, Any]) -> tuple[Path, Path, Path]:
+    """Make the set of twelve iterations, the same after a kill at the eighth, and that of the first six."""
+    straight, output, half = (folder / f"{name}.h5" for name in ("straight", "set", "half"))
+    dsdistill.distill(straight, **told)
+    dsdistill.distill(half, **told | {"iterations": 6})
+    with pytest.raises(Killed):
+        dsdistill.distill(output, **told, progress=kill)
+    assert not output.exists()
+    steps: list[int] = []
+    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
+    assert steps == [7, 8, 9, 10, 11, 12]
+    return straight, output, half
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("network", ["convnet2-w16", "convnet2-w16-batch"])
 @pytest.mark.parametrize("method", ["dm", "dsa", "idc"])
@@ -56,15 +70,7 @@ def test_killed_and_resumed(tmp_path: Path, method: str, network: str) -> None:
     told |= {"device": "cuda", "iterations": 12}
     told["overrides"] = ["checkpoint.iterations=6", "compute.precision=fp32", "compute.compile=false"]
     told["overrides"] += ["engine.training.epochs=5"] if method == "dsa" else []
-    straight, output, half = (tmp_path / f"{name}.h5" for name in ("straight", "set", "half"))
-    dsdistill.distill(straight, **told)
-    dsdistill.distill(half, **told | {"iterations": 6})
-    with pytest.raises(Killed):
-        dsdistill.distill(output, **told, progress=kill)
-    assert not output.exists()
-    steps: list[int] = []
-    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
-    assert steps == [7, 8, 9, 10, 11, 12]
+    straight, output, half = killed_and_resumed(tmp_path, told)
     whole, resumed, before = (dsdistill.load(f, space="unit").images for f in (straight, output, half))
     assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()
 
@@ -135,12 +141,7 @@ def test_queue_and_adversary_killed_and_resumed(tmp_path: Path, pool: Path, meth
     """What else a checkpoint holds: a queue of networks, AdamW's moments, an adversary."""
     overrides = ("checkpoint.iterations=6", "compute.precision=fp32", "compute.compile=false")
     told = features_matched(method, pool, *overrides) | {"iterations": 12}
-    straight, output, half = (tmp_path / f"{name}.h5" for name in ("straight", "set", "half"))
-    dsdistill.distill(straight, **told)
-    dsdistill.distill(half, **told | {"iterations": 6})
-    with pytest.raises(Killed):
-        dsdistill.distill(output, **told, progress=kill)
-    dsdistill.distill(output, **told, resume=True)
+    straight, output, half = killed_and_resumed(tmp_path, told)
     whole, resumed, before = (storage.read(file).images for file in (straight, output, half))
     assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()
 
@@ -194,14 +195,7 @@ def test_the_device_changes_no_student(tmp_path: Path, following: dict[str, Any]
 def test_following_experts_killed_and_resumed(tmp_path: Path, following: dict[str, Any]) -> None:
     """As above, for pixels, labels and learning rate."""
     told = following | {"device": "cuda", "iterations": 12, "options": {"checkpoint": {"iterations": 6}}}
-    straight, output, half = (tmp_path / f"{name}.h5" for name in ("straight", "set", "half"))
-    dsdistill.distill(straight, **told)
-    dsdistill.distill(half, **told | {"iterations": 6})
-    with pytest.raises(Killed):
-        dsdistill.distill(output, **told, progress=kill)
-    steps: list[int] = []
-    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
-    assert steps == [7, 8, 9, 10, 11, 12]
+    straight, output, half = killed_and_resumed(tmp_path, told)
     for values in zip(*map(learned, (straight, output, half)), strict=True):
         whole, resumed, before = values
         assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()

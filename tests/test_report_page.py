@@ -15,7 +15,6 @@ import torch
 from dsdistill import storage
 from dsdistill.bench import plots, tables
 from dsdistill.bench.results import CellResult
-from dsdistill.container import attribute, opened
 from dsdistill.data.preprocess import Standardise
 from dsdistill.distilled import DistilledSet
 from dsdistill.errors import UserError
@@ -75,11 +74,9 @@ def stored(folder: Path, found: CellResult) -> CellResult:
     cell = folder / found.cell
     (cell / "set.run").mkdir(parents=True)
     storage.write(cell / "set.h5", small_set())
-    with opened(cell / "set.h5") as file:
-        digest = str(attribute(file, "sha256"))
     log = [json.dumps({"iteration": at, "loss": 10.0 / at}) for at in range(1, 300)]
     (cell / "set.run" / "metrics.jsonl").write_text("\n".join([*log, '{"iteration": 300, "lo']))
-    table = found.to_dict() | {"sha256": digest}
+    table = found.to_dict() | {"sha256": storage.digest(cell / "set.h5")}
     (cell / "result.json").write_text(json.dumps(table))
     return found
 

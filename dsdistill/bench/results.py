@@ -16,7 +16,6 @@ import tomli_w
 from dsdistill import files, storage
 from dsdistill.bench.cells import Cell, Experts
 from dsdistill.buffer import Buffer
-from dsdistill.container import attribute, opened
 from dsdistill.errors import UserError
 from dsdistill.evaluation.judge import DISTILLED, Row
 from dsdistill.validation import dotted, validated
@@ -101,8 +100,7 @@ class CellResult:
         if self.path is None:
             return ""
         try:
-            with opened(self.path.parent / self.file) as file:
-                same = attribute(file, "sha256") == self.sha256
+            same = storage.digest(self.path.parent / self.file) == self.sha256
         except UserError:
             return "missing or damaged"
         return "" if same else ANOTHER
@@ -192,8 +190,6 @@ def finish(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellRe
     folder = results / cell.name
     set_file = folder / "set.h5"
     about = storage.describe(set_file).attributes
-    with opened(set_file) as file:
-        digest = str(attribute(file, "sha256"))
     verdict = _json(folder / "evaluation.json")
     rows = verdict.pop("rows", [])
     curve = [point for path in cell.run(results).snapshots() if (point := _point(cell, results, path))]
@@ -208,7 +204,7 @@ def finish(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellRe
         "told": json.loads(json.dumps(cell.told())),
         "config": about["config"],
         "file": set_file.name,
-        "sha256": digest,
+        "sha256": storage.digest(set_file),
         "iterations": about["iterations"],
         "seconds": about["seconds"],
         "experts_seconds": _experts_seconds(cell, results),

@@ -18,6 +18,7 @@ from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, PLAIN, Row
+from dsdistill.evaluation.report import spread
 
 _PLAINLY = ", no augmentation"
 _OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: _PLAINLY}
@@ -81,7 +82,7 @@ class Line:
     @property
     def accuracy(self) -> str:
         """Mean ± deviation, as tables print it."""
-        return f"{self.mean:.2f} ± {self.std:.2f}" if len(self.values) > 1 else f"{self.mean:.2f}"
+        return spread(self.mean, self.std, len(self.values))
 
     @property
     def spent(self) -> str:

@@ -87,7 +87,7 @@ def networks() -> None:
     from dsdistill import screen
     from dsdistill.networks import registry
 
-    screen.out.print(inspect.cleandoc(registry.__doc__ or ""), highlight=False, markup=False)
+    screen.print_text(inspect.cleandoc(registry.__doc__ or ""))
 
 
 def protocols() -> None:

@@ -147,6 +147,11 @@ class Report:
         return "\n".join(filter(None, [", ".join(said), scores.told(self.scores())])) or None
 
 
+def spread(mean: float, std: float, students: int) -> str:
+    """Write mean ± deviation, and no ± where there is one student."""
+    return f"{mean:.2f} ± {std:.2f}" if students > 1 else f"{mean:.2f}"
+
+
 def _lasting(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is the same when an evaluation is repeated on the same machine."""
     return {key: value for key, value in result.items() if key not in ("date", "seconds")}

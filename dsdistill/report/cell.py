@@ -10,7 +10,7 @@ from dsdistill.bench import tables
 from dsdistill.bench.results import CellResult
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.judge import DISTILLED
-from dsdistill.evaluation.report import MATRIX_BYTES
+from dsdistill.evaluation.report import MATRIX_BYTES, spread
 from dsdistill.report.figures import anchor
 
 
@@ -47,9 +47,9 @@ def article(result: CellResult) -> str:
 
 def _accuracy(result: CellResult) -> str:
     found = [
-        f"{row.set if row.set != DISTILLED else result.method} on {row.network} {row.mean:.2f}"
-        + (f" ± {row.std:.2f}" if len(row.values) > 1 else "")
-        + f" % ({', '.join(f'{value:.2f}' for value in row.values)})"
+        f"{row.set if row.set != DISTILLED else result.method} on {row.network} "
+        f"{spread(row.mean, row.std, len(row.values))} % "
+        f"({', '.join(f'{value:.2f}' for value in row.values)})"
         for row in result.rows
     ]
     return "<br>".join(map(escape, found))
