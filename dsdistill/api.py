@@ -19,6 +19,7 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation.protocol import load_protocol
 from dsdistill.experts import Starting, make
 from dsdistill.memory import Estimate, estimate
+from dsdistill.nested import data_options, merged
 from dsdistill.networks import check as check_network
 from dsdistill.runs import RunDirectory, Watch
 from dsdistill.shelf import read_toml
@@ -133,15 +134,15 @@ def distill(
     going_on = resume and run.config_file.exists()
     _check_output(output, run, going_on, overwrite)
     before = read_toml(run.config_file) if going_on else {}
-    written = configs.merged(before, read_toml(Path(config)) if config else {})
+    written = merged(before, read_toml(Path(config)) if config else {})
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
     flags |= {"seconds": seconds, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    data = configs.data_options(dataset, root, size, channels, zca, download)
+    data = data_options(dataset, root, size, channels, zca, download)
     given |= {"data": data} if data else {}
     given |= {"engine": {"supply": {"path": str(experts)}}} if experts else {}
     given |= {"compute": {"device": device}} if device else {}
-    told = configs.resolve(configs.merged(given, options or {}), overrides, written)
+    told = configs.resolve(merged(given, options or {}), overrides, written)
     if config:
         configs.check_replayed(read_toml(Path(config)), told, Path(config), notify)
 
@@ -268,10 +269,10 @@ def train_experts(
     files.check_folder(output)
     flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    data = configs.data_options(dataset, root, size, channels, zca, download)
+    data = data_options(dataset, root, size, channels, zca, download)
     given |= {"data": data} if data else {}
     given |= {"compute": {"device": device}} if device else {}
-    told = expert_config.resolve(configs.merged(given, options or {}), overrides)
+    told = expert_config.resolve(merged(given, options or {}), overrides)
     where = runtime.resolve_device(told.compute.device)
     check_network(told.network)
     task, real = catalog.load(told.data, "train", notify)

@@ -1,17 +1,15 @@
 """What a run is told, from one place: recipe < config file < command line, validated once.
 
-A recipe (``recipes/<method>.toml``) holds a published method's settings and the tables of those that depend
-on the data set and the IPC. A config file holds some or all keys of `RunConfig`; every run writes them all.
+A config file holds some or all keys of `RunConfig`; every run writes them all.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
 import torch
@@ -24,11 +22,12 @@ from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
 from dsdistill.errors import UserError
 from dsdistill.formation import Formation
-from dsdistill.shelf import Shelf
+from dsdistill.nested import known_keys, merged, parsed_override, table_at, with_absolute_paths
+from dsdistill.recipe import load_recipe
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.storage import Dtype
 from dsdistill.synthetic import Init, Space
-from dsdistill.validation import FORBID_EXTRA, dotted, validated
+from dsdistill.validation import FORBID_EXTRA, validated
 
 _WORTH_COMPILING = 1.5e8
 """Pixels through a network that take an uncompiled run some two minutes on two cores; compiling takes one."""
@@ -157,90 +156,6 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A published method: what it is, its settings, and tables of those that vary."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
-
-    name: str
-    title: str
-    paper: str
-    follows: Literal["paper", "code"]
-    """Which one the settings follow where the paper and its code differ."""
-    protocol: str
-    defaults: dict[str, Any] = field(default_factory=dict)
-    settings: tuple[dict[str, Any], ...] = ()
-    base: str = ""
-    """Another recipe, whose options come first."""
-
-    def options(self, dataset: str, ipc: int, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
-        """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds.
-
-        Those of ``base`` come before them all. A table gives options as they are under ``set``, and under
-        ``per_ipc`` those proportional to the IPC.
-
-        Args:
-            heirs: bases that lead here from another recipe.
-
-        Raises:
-            UserError: a table is wrong, or bases lead in a ring.
-        """
-        if self.base in heirs:
-            raise UserError(f"recipe {self.name!r} begins from {self.base!r}, which begins from it; drop one")
-        base = load_recipe(self.base) if self.base else None
-        found = base.options(dataset, ipc, (*heirs, self.base)) if base else {}
-        found = merged(found, {"method": self.name, "protocol": self.protocol})
-        found = merged(found, self.defaults)
-        for table in self.settings:
-            self._check(table)
-            when = table["when"]
-            if unsupported := when.keys() - {"dataset", "ipc_min", "ipc_max"}:
-                raise UserError(f"recipe {self.name!r}: no such condition: {', '.join(sorted(unsupported))}")
-            fits = dataset in when.get("dataset", [dataset])
-            if fits and when.get("ipc_min", ipc) <= ipc <= when.get("ipc_max", ipc):
-                found = merged(found, table.get("set", {}))
-                found = merged(found, _times(table.get("per_ipc", {}), ipc))
-        return found
-
-    def _check(self, table: Mapping[str, Any]) -> None:
-        """Check one table of settings.
-
-        Raises:
-            UserError: saying what it may hold.
-        """
-        parts = table.keys() - {"source"}
-        known = {"when", "set", "per_ipc"}
-        if not {"when"} < parts <= known or not all(isinstance(table[part], Mapping) for part in parts):
-            raise UserError(
-                f"recipe {self.name!r}: a table of settings takes when, set or per_ipc, and source; "
-                "the first three are tables"
-            )
-        names = table["when"].get("dataset", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"recipe {self.name!r}: dataset is a list of names, not {names!r}")
-        bounds = [table["when"].get(bound, 0) for bound in ("ipc_min", "ipc_max")]
-        if not all(isinstance(number, int) for number in bounds):
-            raise UserError(f"recipe {self.name!r}: ipc_min and ipc_max are whole numbers")
-        if not all(isinstance(value, (int, float)) for value in dotted(table.get("per_ipc", {})).values()):
-            raise UserError(f"recipe {self.name!r}: per_ipc holds numbers, to be multiplied by the IPC")
-
-
-RECIPES = Shelf("recipes", "method")
-
-
-def load_recipe(name: str) -> Recipe:
-    """Read a recipe by name, or from the path of a TOML file.
-
-    Raises:
-        UserError: there is no such recipe, or the file is not one.
-    """
-    table = RECIPES.read(name)
-    if str(table.get("base", "")).endswith(".toml"):  # beside the recipe, wherever it is read from
-        table["base"] = str(RECIPES.find(name).parent / table["base"])
-    return validated(Recipe, table, f"recipe {table['name']!r}: key", known_keys(Recipe))
-
-
 def resolve(
     explicit: Mapping[str, Any], overrides: Iterable[str] = (), file: Mapping[str, Any] | None = None
 ) -> RunConfig:
@@ -272,8 +187,8 @@ def resolve(
     given = with_absolute_paths(given)
     recipe = load_recipe(str(given.get("method", "dm")))
     options, known = recipe.options(dataset, ipc), known_keys(RunConfig)
-    if _table(given, "engine", "supply").keys() == {"path"}:
-        engine = {key: value for key, value in _table(given, "engine").items() if key != "supply"}
+    if table_at(given, "engine", "supply").keys() == {"path"}:
+        engine = {key: value for key, value in table_at(given, "engine").items() if key != "supply"}
         alone: RunConfig = validated(RunConfig, merged(options, {**given, "engine": engine}), "option", known)
         if not hasattr(getattr(alone.engine, "supply", None), "path"):
             raise UserError(
@@ -305,31 +220,9 @@ def check_replayed(file: Mapping[str, Any], told: RunConfig, path: Path, notify:
             f"{path} holds every setting of {method}, so that nothing would be left of {now}'s: leave out "
             "--config, or keep in the file only what you mean to set"
         )
-    before = file.get("ipc"), _table(file, "data").get("name")
+    before = file.get("ipc"), table_at(file, "data").get("name")
     if before != (told.ipc, told.data.name):
         notify(f"the settings in {path} are those for {before[1]} at IPC {before[0]}; they stay")
-
-
-def _table(options: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Return a table in nested options; empty where there is none."""
-    found: Any = options
-    for key in keys:
-        found = found.get(key, {}) if isinstance(found, Mapping) else {}
-    return found if isinstance(found, Mapping) else {}
-
-
-def data_options(
-    name: str | None,
-    root: str | Path | None,
-    size: int | None,
-    channels: int | None,
-    zca: bool | None,
-    download: bool,
-) -> dict[str, Any]:
-    """Return the options of the data that were given, as a config file has them."""
-    said = {"name": name, "root": str(root) if root else None, "size": size, "channels": channels}
-    said |= {"zca": zca, "download": download or None}
-    return {key: value for key, value in said.items() if value is not None}
 
 
 def as_table(config: RunConfig) -> dict[str, Any]:
@@ -348,74 +241,6 @@ def for_sharing(table: Mapping[str, Any]) -> str:
     if path := table["engine"].get("supply", {}).get("path"):
         named["engine"] = {"supply": {"path": Path(path).name}}
     return tomli_w.dumps(merged(table, named))
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay nested options over others; tables merge, anything else replaces."""
-    result = dict(base)
-    for key, value in over.items():
-        below = result.get(key)
-        both_tables = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both_tables else value  # type: ignore[arg-type]
-    return result
-
-
-def with_absolute_paths(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Make paths absolute: a config is replayed, and a set evaluated, from other folders too."""
-
-    def absolute(path: Any) -> str:
-        return str(Path(str(path)).expanduser().absolute())
-
-    result = dict(given)
-    data = dict(given["data"])
-    kind, colon, path = str(data["name"]).partition(":")
-    if colon and path:
-        data["name"] = f"{kind}:{absolute(path)}"
-    if data.get("root"):
-        data["root"] = absolute(data["root"])
-    result["data"] = data
-    supply = result.get("engine", {}).get("supply", {}) if isinstance(result.get("engine"), Mapping) else {}
-    if isinstance(supply, Mapping) and supply.get("path"):
-        result = merged(result, {"engine": {"supply": {"path": absolute(supply["path"])}}})
-    for key in ("method", "protocol"):
-        if str(given.get(key, "")).endswith(".toml"):
-            result[key] = absolute(given[key])
-    return result
-
-
-def parsed_override(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set takes key=value, not {text!r}; for example --set optimiser.lr=0.5")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return parsed
-
-
-def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
-    """List the dotted keys of a config dataclass, those of every engine included."""
-    keys: list[str] = []
-    for name, hint in get_type_hints(kind).items():
-        if get_origin(hint) is ClassVar:
-            continue
-        nested = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
-        if nested:
-            keys += [key for each in nested for key in known_keys(each, f"{prefix}{name}.")]  # type: ignore[arg-type]
-        elif not name.startswith("__"):
-            keys.append(prefix + name)
-    return list(dict.fromkeys(keys))
-
-
-def _times(options: Mapping[str, Any], ipc: int) -> dict[str, Any]:
-    """Multiply every number in nested options."""
-    return {
-        key: _times(value, ipc) if isinstance(value, Mapping) else value * ipc
-        for key, value in options.items()
-    }
 
 
 def _plain(value: Any) -> Any:

@@ -18,11 +18,11 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter
 
-from dsdistill import config as configs
 from dsdistill.config import AugmentationConfig, ComputeConfig
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
+from dsdistill.nested import known_keys, merged, parsed_override, with_absolute_paths
 from dsdistill.runtime import Notify
 from dsdistill.shelf import Shelf
 from dsdistill.validation import FORBID_EXTRA, dotted, validated
@@ -158,7 +158,7 @@ class ExpertRecipe:
         found: dict[str, Any] = {"recipe": self.name, **self.defaults}
         for table in self.settings:
             if dataset in table.when.get("dataset", [dataset]):
-                found = configs.merged(found, table.set)
+                found = merged(found, table.set)
         return found
 
 
@@ -187,7 +187,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
     """
     given = dict(explicit)
     for text in overrides:
-        given = configs.merged(given, configs.parsed_override(text))
+        given = merged(given, parsed_override(text))
     data = given.get("data", {})
     if not isinstance(data, Mapping):
         raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
@@ -198,9 +198,9 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
         raise UserError(f"no recipe given; pass --recipe {' or --recipe '.join(RECIPES.names())}")
     if recipe.endswith(".toml"):
         given["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
-    given = configs.with_absolute_paths(given)
-    options = configs.merged(load_recipe(recipe).options(str(data["name"])), given)
-    return validated(ExpertConfig, options, "option", configs.known_keys(ExpertConfig))
+    given = with_absolute_paths(given)
+    options = merged(load_recipe(recipe).options(str(data["name"])), given)
+    return validated(ExpertConfig, options, "option", known_keys(ExpertConfig))
 
 
 def resolved(
@@ -236,7 +236,7 @@ def difference(before: str, now: ExpertConfig) -> tuple[str, Any, Any] | None:
             had their defaults.
     """
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
-    one = dotted(configs.merged(defaults, tomllib.loads(before)))
+    one = dotted(merged(defaults, tomllib.loads(before)))
     other = dotted(_table(now))
     for key in sorted(one.keys() | other.keys()):
         if one.get(key) != other.get(key) and key not in _INDIFFERENT:

@@ -28,10 +28,10 @@ from dsdistill.bench.collection import collect
 from dsdistill.bench.runner import Event, workers_for
 from dsdistill.bench.suite import SUITES, Suite, load_suite
 from dsdistill.cli import main
-from dsdistill.config import RECIPES
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import baseline_names, expanded
+from dsdistill.recipe import RECIPES
 from dsdistill.runs import Interrupted, RunDirectory
 from tests.bench_helpers import result, row
 from tests.cli_helpers import Captured, refused, succeed

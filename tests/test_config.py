@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from dsdistill import config as configs
-from dsdistill.config import RunConfig, load_recipe, resolve
+from dsdistill.config import RunConfig, resolve
 from dsdistill.errors import UserError
+from dsdistill.nested import merged
+from dsdistill.recipe import RECIPES, load_recipe
 from dsdistill.validation import dotted
 
 
@@ -53,7 +55,7 @@ def test_dm_takes_the_published_learning_rates(name: str, ipc: int, lr: float) -
 
 
 def test_every_recipe_resolves() -> None:
-    for name in configs.RECIPES.names():
+    for name in RECIPES.names():
         for data in ("digits", "cifar10", "folder:pets"):
             assert told(data, method=name).method == name
 
@@ -108,8 +110,8 @@ def test_recipes_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
 
 def test_merged_lays_tables_over_tables() -> None:
     base = {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
-    assert configs.merged(base, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
-    assert configs.merged(base, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
+    assert merged(base, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
+    assert merged(base, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
     assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
     assert dotted(base) == {"a.x": 1, "a.y.z": 2, "b": 1}
 

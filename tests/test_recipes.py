@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from dsdistill.config import AugmentationConfig, RunConfig, load_recipe, resolve, to_toml
+from dsdistill.config import AugmentationConfig, RunConfig, resolve, to_toml
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
 from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.errors import UserError
 from dsdistill.formation import Formation
 from dsdistill.network_queue import QueueConfig
+from dsdistill.recipe import load_recipe
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.supply import NetworkTraining
 

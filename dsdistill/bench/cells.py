@@ -34,6 +34,8 @@ from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.protocol import load_protocol
+from dsdistill.nested import merged
+from dsdistill.recipe import load_recipe
 from dsdistill.runs import RunDirectory
 from dsdistill.validation import dotted
 
@@ -199,7 +201,7 @@ def plan(suite: Suite) -> list[Cell]:
     for name in suite.datasets:
         catalog.check(name)
     for method in suite.methods:
-        configs.load_recipe(method)
+        load_recipe(method)
     cells: list[Cell] = []
     for dataset in suite.datasets:
         for ipc in sorted({*suite.ipcs, *(ipc for told in suite.method.values() for ipc in told.ipcs)}):
@@ -245,7 +247,7 @@ def _cell(suite: Suite, told: MethodSettings, dataset: str, method: str, ipc: in
     asked |= {"iterations": suite.iterations, "seconds": suite.seconds}
     given |= {key: value for key, value in asked.items() if value}
     given |= {"checkpoint": {"snapshots": suite.curve}} if suite.curve else {}
-    options = configs.merged(configs.merged(given, suite.set), told.set)
+    options = merged(merged(given, suite.set), told.set)
     try:
         config = configs.resolve(options)
         zoo.check(config.network)
@@ -293,7 +295,7 @@ def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> Experts |
     asked = {"count": settings.count, "epochs": settings.epochs}
     options: dict[str, Any] = {"recipe": settings.recipe, "data": data, "network": config.network}
     options |= {key: value for key, value in asked.items() if value}
-    options = configs.merged(options, settings.set)
+    options = merged(options, settings.set)
     expert_config.resolve(options)
     network = str(options["network"])
     parts = [told.experts, network, *(["zca"] if config.data.zca else [])]

@@ -133,9 +133,10 @@ def _set_instead(error: Any, words: Sequence[str]) -> str:
     if type(error).__name__ != "NoSuchOption" or words[0] not in ("distill", "experts"):
         return ""
     from dsdistill import config, expert_config
+    from dsdistill.nested import known_keys
 
     kind = config.RunConfig if words[0] == "distill" else expert_config.ExpertConfig
-    keys = meanings(option.lstrip("-").replace("-", "_"), config.known_keys(kind))
+    keys = meanings(option.lstrip("-").replace("-", "_"), known_keys(kind))
     return (
         f"no such option: {option}; say --set {' or '.join(f'{key}=VALUE' for key in keys[:3])}"
         if keys

@@ -68,12 +68,13 @@ def methods(
 
     `dsdistill methods mtt`
     """
-    from dsdistill import config, screen
+    from dsdistill import screen
+    from dsdistill.recipe import RECIPES, load_recipe
 
     if name:
-        screen.print_text(config.RECIPES.find(name).read_text(encoding="utf-8"))
+        screen.print_text(RECIPES.find(name).read_text(encoding="utf-8"))
         return
-    recipes = [config.load_recipe(name) for name in config.RECIPES.names()]
+    recipes = [load_recipe(name) for name in RECIPES.names()]
     screen.print_pairs(
         (each.name, f"{each.title}. {each.paper} (follows the {each.follows}; protocol {each.protocol})")
         for each in recipes
