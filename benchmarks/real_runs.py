@@ -145,7 +145,7 @@ IN_FP32 = Experts(
 
 
 def _trajectory(ipc: int, iterations: dict[str, tuple[int, str]]) -> list[Cell]:
-    """Half an hour each on two cores; by method, iterations and further options.
+    """Half an hour each on one thread (``--jobs 2``); by method, iterations and further options.
 
     All follow MTT's experts: DATM and AST have experts of their own, whose training costs several times more.
     """
@@ -223,13 +223,13 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
         10, {"datadam": 2200, "ncfm": 180, "idm": 170, "ncfm-minmax": 180}
     ),
     "adversary": _adversary,
-    "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (500, ""), "datm": (300, ""), "ast": (500, _EARLY)}),
+    "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (270, ""), "datm": (170, ""), "ast": (480, _EARLY)}),
     "trajectory-ipc10": lambda: _trajectory(
         10,
         {
-            "mtt": (90, _EARLY),
-            "datm": (35, f"{_EARLY} --set engine.start.widen_from=4 --set engine.start.widen_until=20"),
-            "ast": (60, _EARLY),
+            "mtt": (47, _EARLY),
+            "datm": (18, f"{_EARLY} --set engine.start.widen_from=4 --set engine.start.widen_until=10"),
+            "ast": (50, _EARLY),
         },
     ),
     "fyi-ipc1": lambda: _fyi(1, {"dm": 300, "dsa": 100}),
