@@ -13,8 +13,9 @@
 
 A suite (benchmarks/real_runs.py) is a list of commands, printed as they run. Stopped, it goes on where it
 was: runs resume from their checkpoints (kept in runs/, outside git) and finished evaluations are not
-repeated. With --jobs 2 two sets are made at a time, each on its share of the cores: on a small CPU that
-takes less time in all, while each set takes more.
+repeated. What other commands made than the suite has now does not count as done. With --jobs 2 two sets are
+made at a time, each on its share of the cores: on a small CPU that takes less time in all, while each set
+takes more.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def main() -> None:
     args = parser.parse_args()
     RUNS.mkdir(exist_ok=True)
     cells = SUITES[args.suite]()
-    run({cell.experts.step for cell in cells if cell.experts})
+    for experts in {cell.experts for cell in cells if cell.experts}:
+        run([experts.step])  # once, before cells at a time want them
     with ThreadPoolExecutor(args.jobs) as pool:
         for _ in pool.map(lambda cell: run(cell.steps(), args.jobs), cells):
             pass  # a failed command raises here
@@ -61,13 +63,23 @@ def main() -> None:
 
 
 def run(steps: Iterable[Step], jobs: int = 1) -> None:
-    """Run the commands that are not done yet, one after the other, on one of so many shares of the cores."""
+    """Run the commands that are not done yet, one after the other, on one of so many shares of the cores.
+
+    Each reads what those before it made: its file counts as done where the same commands made it and them,
+    which is written beside it, and where none of them has to run again.
+    """
     share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+    anew, told = False, ""
     for command, done in steps:
-        if not done.exists():
-            print(f"$ dsdistill {command}", flush=True)
-            words = [sys.executable, "-m", "dsdistill", *shlex.split(command)]
-            subprocess.run(words, check=True, cwd=ROOT, env=os.environ | share)
+        by = done.with_name(f"{done.name}.by")
+        told += command.replace(f"{done.parent}/", "") + "\n"
+        if not anew and done.exists() and by.exists() and by.read_text() == told:
+            continue
+        anew = True
+        print(f"$ dsdistill {command}", flush=True)
+        words = [sys.executable, "-m", "dsdistill", *shlex.split(command)]
+        subprocess.run(words, check=True, cwd=ROOT, env=os.environ | share)
+        by.write_text(told)
 
 
 def results(cell: Cell) -> list[dict[str, Any]]:
@@ -75,7 +87,7 @@ def results(cell: Cell) -> list[dict[str, Any]]:
     found = []
     for name, options in cell.evaluations.items():
         report = json.loads(cell.result(name).read_text())
-        keys = ("dataset", "epochs", "precision", "machine", "date", "cost", "distil_machine")
+        keys = ("dataset", "epochs", "precision", "machine", "date", "conditions", "cost", "distil_machine")
         about = {key: report.get(key) for key in keys}
         with_experts = f" --experts {cell.experts.name}.h5" if cell.experts else ""
         file = f"{cell.name}.h5"
@@ -93,8 +105,10 @@ def results(cell: Cell) -> list[dict[str, Any]]:
 
 def _table(command: str, rows: list[dict[str, Any]]) -> str:
     machines = sorted({row[key] for row in rows for key in ("machine", "distil_machine") if row[key]})
+    dates = sorted({row["date"][:10] for row in rows})
     lines = [
-        f"Written by `{command}` on {' and '.join(machines)}, {rows[-1]['date'][:10]}. Accuracy in percent,",
+        f"Written by `{command}` on {' and '.join(machines)}, {' to '.join(dates[:: len(dates) - 1 or 1])}. "
+        "Accuracy in percent,",
         "last epoch on the test set, mean ± sample standard deviation over fresh students.",
         "",
         "| run | evaluation | set | student | protocol | epochs | accuracy % | students | distilled in |",

@@ -31,7 +31,8 @@ COMMAND = "python benchmarks/experts.py"
 
 def main() -> None:
     RUNS.mkdir(exist_ok=True)
-    run(experts.step for experts in (TRAJECTORIES, IN_FP32))
+    for experts in (TRAJECTORIES, IN_FP32):
+        run([experts.step])
     bf16, fp32 = Buffer.open(TRAJECTORIES.file), Buffer.open(IN_FP32.file)
     epochs, count = [epoch for epoch in fp32.epochs if epoch], fp32.count
     test = catalog.load(DataConfig(name="fashion-mnist"), "test")[1]

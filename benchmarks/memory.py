@@ -4,16 +4,19 @@
     python benchmarks/memory.py dm         a DM iteration, likewise; datadam, idm and ncfm as well
     python benchmarks/memory.py trajectory MTT iterations of 5 to 40 steps, ours and unrolled
 
-Idle is the resident memory with data loaded and everything imported, before the first iteration. "peak" is
-the most it ever rises above that, compiling included; "steady" the most in iterations after the first, as
-the kernel counts it (VmHWM). Written to artifacts/memory-<what>.json. Linux only.
+Idle is the resident memory with data loaded and everything imported, before the first iteration, and with
+what loading left free given back: kept, an iteration would use it without being seen to. "peak" is the most
+it ever rises above that, compiling included; "steady" the most in iterations after the first, as the kernel
+counts it (VmHWM). Written to artifacts/memory-<what>.json. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import functools
+import gc
 import json
 import multiprocessing as mp
 import sys
@@ -74,6 +77,8 @@ def _steps(ipc: int) -> dict[str, ways.Way]:
 def measure(prepare: ways.Way, iterations: int, pipe: Connection) -> None:
     """Run a way and send what it took."""
     work = prepare()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     idle = _status("VmRSS")
     _forget_peak()
     work()

@@ -61,25 +61,27 @@ def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats:
     clipped = dataclasses.replace(made, images=made.images.clamp(0, 1))
     name = f"{made.attributes['method']}-ipc{made.attributes['ipc']}"
     rows: list[dict[str, Any]] = []
+    paths, errors = {}, {}
     content = storage.digest(file)  # not of evaluations, which may be added
     for form in FORMS:
         told = f"{content} {form} {protocol} {epochs} {repeats}"
         path = kept / f"{name}-{form}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.h5"
-        verdict = path.with_suffix(".json")
         stored = clipped if form == "clipped" else made
         error = storage.write(path, stored, "float32" if form == "clipped" else form)  # type: ignore[arg-type]
-        if not verdict.exists():
-            print(f"judging {name} in the form {form}", flush=True)
-            dsdistill.evaluate(
-                path,
-                protocol=protocol,
-                epochs=epochs,
-                repeats=repeats,
-                baselines="",
-                save=False,
-                json=verdict,
-            )
-        report = json.loads(verdict.read_text())
+        paths[form], errors[form] = path, max(error, float((stored.images - made.images).abs().max()))
+    while left := unlike([path.with_suffix(".json") for path in paths.values()]):
+        print(f"judging {left[0].stem}", flush=True)
+        dsdistill.evaluate(
+            left[0].with_suffix(".h5"),
+            protocol=protocol,
+            epochs=epochs,
+            repeats=repeats,
+            baselines="",
+            save=False,
+            json=left[0],
+        )
+    for form, path in paths.items():
+        report = json.loads(path.with_suffix(".json").read_text())
         values = report["rows"][0]["values"]
         whole = rows[0]["values"] if rows else values
         rows.append(
@@ -92,11 +94,18 @@ def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats:
                 "image_bytes": storage.describe(path).image_bytes,
                 "png_bytes": png_bytes(path) if form == "uint8" else None,
                 "outside": float((made.images != clipped.images).double().mean()),
-                "largest_error": max(error, float((stored.images - made.images).abs().max())),
-                **{key: report[key] for key in ("protocol", "epochs", "machine", "date")},
+                "largest_error": errors[form],
+                **{key: report.get(key) for key in ("protocol", "epochs", "conditions", "machine", "date")},
             }
         )
     return rows
+
+
+def unlike(verdicts: list[Path]) -> list[Path]:
+    """Return those that are missing, or no twins of the latest: of other code, another protocol or other data."""
+    there = {path: json.loads(path.read_text()) for path in verdicts if path.exists()}
+    latest = max(there.values(), key=lambda report: str(report["date"]), default={}).get("conditions")
+    return [path for path in verdicts if path not in there or there[path].get("conditions") != latest]
 
 
 def png_bytes(path: Path) -> int:
@@ -109,8 +118,10 @@ def png_bytes(path: Path) -> int:
 def table(command: str, rows: list[dict[str, Any]]) -> str:
     """Return the records in Markdown."""
     machines = " and ".join(sorted({row["machine"] for row in rows}))
+    dates = sorted({row["date"][:10] for row in rows})
+    dated = " to ".join(dates[:: len(dates) - 1 or 1])
     lines = [
-        f"Written by `{command}` on {machines}, {rows[-1]['date'][:10]}. Accuracy in percent, last epoch",
+        f"Written by `{command}` on {machines}, {dated}. Accuracy in percent, last epoch",
         "on the test set, mean ± sample standard deviation over students; lost: of each student against its",
         "twin on the set as it is, in points. PNG has the pixels of uint8.",
         "",

@@ -54,10 +54,11 @@ class Cell:
         return RUNS / f"{self.name}.{evaluation}.json"
 
     def steps(self) -> list[Step]:
-        """Return the commands in their order; the experts come before, once for all cells."""
+        """Return the commands in their order; experts, the same for several cells, come first."""
         run = f"{RUNS / self.name}.run"
         experts = f" --experts {self.experts.file}" if self.experts else ""
-        made = [(f"distill -o {self.file} --run-dir {run} --resume {self.distil}{experts}", self.file)]
+        made = [self.experts.step] if self.experts else []
+        made.append((f"distill -o {self.file} --run-dir {run} --resume {self.distil}{experts}", self.file))
         for name, options in self.evaluations.items():
             made.append(
                 (f"evaluate {self.file} --json {self.result(name)} --resume {options}", self.result(name))

@@ -216,7 +216,7 @@ def plain_inner(ipc: int) -> Callable[[], Any]:
 def ours_inner(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One epoch of DSA's network on the synthetic set by the engine's supply."""
     runtime.quiet_allocator()
-    loop = _loop(ipc, precision, compile, "dsa", engine={"training": {"epochs": 1}})
+    loop = _loop(ipc, precision, compile, "dsa", engine={"training": {"epochs": 1, "updates_per_network": 2}})
     sources = loop.sources
     sources.classifier()
     return lambda: sources.advance(loop.synthetic)
@@ -307,7 +307,7 @@ def plain_idm(ipc: int) -> Callable[[], Any]:
     def iteration() -> None:
         real, augment = draw()
         for label in range(10):
-            fake = loop.synthetic.of(torch.arange(10))[label]
+            fake = loop.synthetic.of(torch.tensor([label]))[0]
             optimiser.zero_grad()
             class_loss(network, real[label], fake, augment[label], label, 20.0).backward()
             optimiser.step()
@@ -343,13 +343,13 @@ def plain_ncfm(ipc: int) -> Callable[[], Any]:
     def iteration() -> None:
         real, augment = draw()
         for label in range(10):
-            fake = augment[label](loop.synthetic.of(torch.arange(10))[label])
+            fake = augment[label](loop.synthetic.of(torch.tensor([label]))[0])
             frequencies = torch.randn(4096, network.feature_dim)
             optimiser.zero_grad()
             plain_class_loss(network, augment[label](real[label]), fake, frequencies).backward()
             optimiser.step()
         for label in range(10):
-            fake = augment[label](loop.synthetic.of(torch.arange(10))[label])
+            fake = augment[label](loop.synthetic.of(torch.tensor([label]))[0])
             optimiser.zero_grad()
             F.cross_entropy(network(fake), torch.full((len(fake),), label)).backward()
             optimiser.step()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 import torch
 
 from benchmarks import real_runs
-from benchmarks.accuracy import gains, over_seeds
+from benchmarks.accuracy import gains, over_seeds, run
+from benchmarks.quantisation import unlike
 from benchmarks.real_runs import SUITES
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
@@ -41,15 +44,41 @@ def test_real_runs_are_understood(
     monkeypatch.setattr(catalog, "load", load)
     monkeypatch.setattr(real_runs, "RUNS", tmp_path)
     cells = SUITES[suite]()
-    made = [step for cell in cells for step in cell.steps()]
+    made = {step for cell in cells for step in cell.steps()}
     assert len({file for _, file in made}) == len(made)
-    for command, _ in made + [cell.experts.step for cell in cells if cell.experts]:
+    for command, _ in sorted(made):
         said = refused(capsys, *shlex.split(command))
         data = "digits" if suite == "adversary" else "fashion-mnist"
         assert said.endswith(f": reading {data}, train\n") or "no file at" in said, command
     for cell in cells:
         for options in cell.evaluations.values():
             load_protocol(options.split()[1])
+
+
+def test_what_other_commands_made_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(words: list[str], **_: Any) -> None:
+        Path(words[words.index("-o") + 1]).touch()
+
+    def ran(*commands: str) -> int:
+        run((f"-o {tmp_path / str(at)} {command}", tmp_path / str(at)) for at, command in enumerate(commands))
+        return capsys.readouterr().out.count("$")
+
+    monkeypatch.setattr(subprocess, "run", told)
+    assert ran("distil", "judge", "again") == 3
+    assert ran("distil", "judge", "again") == 0
+    (tmp_path / "1").unlink()
+    assert ran("distil", "judge", "again") == 2
+    assert ran("distil longer", "judge", "again") == 3
+
+
+def test_forms_of_a_set_are_judged_alike(tmp_path: Path) -> None:
+    verdicts = [tmp_path / name for name in ("float32.json", "float16.json", "uint8.json")]
+    for date, (file, code) in enumerate(zip(verdicts, ("old", "new", "new"), strict=True)):
+        assert unlike(verdicts) == verdicts[date:] if date < 2 else unlike(verdicts) == [verdicts[0], file]
+        file.write_text(json.dumps({"conditions": code, "date": f"2026-01-0{date + 1}"}))
+    assert unlike(verdicts) == verdicts[:1]
 
 
 def test_gains_pair_runs_by_their_seed() -> None:
