@@ -102,7 +102,7 @@ def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats:
 
 
 def unlike(verdicts: list[Path]) -> list[Path]:
-    """Return those that are missing, or no twins of the latest: of other code, another protocol or other data."""
+    """Return those that are missing, or no twins of the latest: of other code, protocol or data."""
     there = {path: json.loads(path.read_text()) for path in verdicts if path.exists()}
     latest = max(there.values(), key=lambda report: str(report["date"]), default={}).get("conditions")
     return [path for path in verdicts if path not in there or there[path].get("conditions") != latest]
