@@ -15,12 +15,13 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 import dsdistill
-from dsdistill import storage
+from dsdistill import runs, storage
 from dsdistill.bench import published, runner, tables
 from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell, Where, matching, plan
@@ -29,6 +30,7 @@ from dsdistill.bench.runner import Event, workers_for
 from dsdistill.bench.suite import SUITES, Suite, load_suite
 from dsdistill.cli import main
 from dsdistill.data import catalog
+from dsdistill.distiller import Distiller, Report
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import baseline_names, expanded
 from dsdistill.recipe import RECIPES
@@ -639,34 +641,48 @@ def test_published_values_are_those_that_were_read() -> None:
 # Budgets and snapshots of a distillation --------------------------------------------------------------------
 
 
+@pytest.fixture
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eighth of a second an iteration, however long it takes."""
+    now, step = [0.0], Distiller.step
+
+    def timed(distiller: Distiller) -> Report:
+        now[0] += 0.125
+        return step(distiller)
+
+    monkeypatch.setattr(Distiller, "step", timed)
+    monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+
+@pytest.mark.usefixtures("_clock")
 def test_seconds_decide_in_place_of_iterations(tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     made = dsdistill.distill(output, **TINY | {"iterations": 1}, seconds=0.3, overrides=[THREADS])
-    assert made.iterations > 1
-    assert 0.3 <= made.seconds < 30
-    assert storage.read(output).attributes["iterations"] == made.iterations
+    assert (made.iterations, made.seconds) == (3, 0.375)
+    assert storage.read(output).attributes["iterations"] == 3
     again = dsdistill.distill(output, resume=True)
-    assert again.iterations == made.iterations
+    assert again.iterations == 3
     short = dsdistill.distill(tmp_path / "one.h5", **TINY, seconds=1e-6, overrides=[THREADS])
     assert short.iterations == 1
     with pytest.raises(UserError, match="seconds"):
         dsdistill.distill(tmp_path / "none.h5", **TINY, seconds=-1)
 
 
+@pytest.mark.usefixtures("_clock")
 def test_seconds_count_across_resumes(tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
 
     def stop(entry: dict[str, Any]) -> None:
-        if entry["iteration"] > 1 and entry["seconds"] > 0.1:
+        if entry["iteration"] == 2:
             raise KeyboardInterrupt
 
-    told: dict[str, Any] = {"overrides": [THREADS, "checkpoint.iterations=1"], "seconds": 0.4}
+    told: dict[str, Any] = {"overrides": [THREADS, "checkpoint.iterations=1"], "seconds": 0.5}
     with pytest.raises(KeyboardInterrupt):
         dsdistill.distill(output, **TINY, **told, progress=stop)
     seen: list[float] = []
     made = dsdistill.distill(output, resume=True, progress=lambda entry: seen.append(entry["seconds"]))
-    assert 0.4 <= made.seconds < 30
-    assert seen[0] > 0.05  # it went on with what was spent
+    assert seen == [0.25, 0.375, 0.5]  # the second one was on its way to be saved
+    assert (made.iterations, made.seconds) == (4, 0.5)
 
 
 def test_snapshots_are_sets_of_their_moment(tmp_path: Path) -> None:
