@@ -13,6 +13,9 @@ from tests.conftest import THREADS
 
 NETWORK = "convnet2-w32"
 
+ALIKE = [THREADS, "compute.precision=fp32"]
+"""The same on CPUs with and without bf16."""
+
 ITERATIONS = {
     "dm": 30,
     "dc": 30,
@@ -51,7 +54,7 @@ def test_every_recipe_beats_random_selection_or_is_a_known_exception() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path | None]:
     """Train, once, the networks on digits that methods match with or follow."""
-    folder, told = tmp_path_factory.mktemp("experts"), ["compute.compile=false", THREADS]
+    folder, told = tmp_path_factory.mktemp("experts"), ["compute.compile=false", *ALIKE]
 
     def made(recipe: str, count: int, epochs: int) -> Path:
         file = folder / f"{recipe}.h5"
@@ -82,7 +85,7 @@ def test_a_short_run_on_digits_beats_random_selection(
     tmp_path: Path, method: str, trained: Callable[[str], Path | None]
 ) -> None:
     file, experts = tmp_path / "digits.h5", trained(method)
-    overrides = [THREADS, *([f"engine.supply.path={experts}"] if experts else [])]
+    overrides = [*ALIKE, *([f"engine.supply.path={experts}"] if experts else [])]
     if method.startswith("fyi"):  # a digit's mirror image is not that digit, but here it need not be
         overrides.append("synthetic.flip=force")
     summary = dsdistill.distill(
@@ -96,7 +99,7 @@ def test_a_short_run_on_digits_beats_random_selection(
         overrides=overrides,
     )
     assert summary.iterations == ITERATIONS[method]
-    report = dsdistill.evaluate(file, epochs=100, repeats=4, device="cpu")
+    report = dsdistill.evaluate(file, epochs=100, repeats=4, device="cpu", precision="fp32")
     distilled, random = report.rows
     assert (distilled.set, random.set) == ("distilled", "random")
     assert distilled.images == random.images == 10

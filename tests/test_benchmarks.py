@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import real_runs
+from benchmarks import real_runs, speed
 from benchmarks.accuracy import gains, over_seeds, run
 from benchmarks.quantisation import unlike
 from benchmarks.real_runs import SUITES
+from dsdistill import config, expert_config, runtime
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
 from dsdistill.evaluation.protocol import load_protocol
@@ -22,6 +26,7 @@ from dsdistill.networks import build
 from dsdistill.seeding import fenced
 from tests.cli_helpers import refused
 from tests.reference.ncfm import characteristic_discrepancy, plain_class_loss
+from tests.test_distribution import toy
 
 
 def test_plain_ncfm_computes_the_discrepancy() -> None:
@@ -94,3 +99,47 @@ def test_gains_pair_runs_by_their_seed() -> None:
         "fyi-flip-true, fyi, distilled": [1.0, 2.5],
         "fyi-flip-false, fyi, distilled": [],
     }
+
+
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.conv2d.default)
+
+
+class _Convolved(TorchDispatchMode):
+    """Counts the images that enter networks: go forth through a convolution of one input channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _CONVOLUTIONS and args[1].shape[1] == 1:
+            self.images += len(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+def _small(resolve: Callable[[dict[str, Any]], Any], told: dict[str, Any]) -> Any:
+    return resolve({"network": "convnet3-w8", **told})
+
+
+@pytest.mark.parametrize("what", ["dm", "datadam", "idm", "ncfm", "inner", "student", "expert"])
+def test_ways_that_are_compared_do_the_same_work(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    tiny = toy(size=28, counts=(4,) * 10)
+    monkeypatch.setattr(catalog, "load", lambda *_: tiny)
+    monkeypatch.setattr(runtime, "quiet_allocator", lambda: True)
+    for module in (config, expert_config):
+        small = functools.partial(_small, module.resolve)
+        monkeypatch.setattr(module, "resolve", small)
+    worked = []
+    for name, way in speed.compared(what, ipc=1).items():
+        if "compiled" not in name:
+            work = way()
+            work()
+            with _Convolved() as counted:
+                work()
+            worked.append(counted.images)
+    plain, ours = worked
+    if what == "student":  # a call of ours are two epochs
+        plain *= 2
+    if what == "idm":  # whose released code passes the synthetic images, four a class, twice
+        plain -= 40
+    assert plain == ours > 0

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 def toy(channels: int = 1, size: int = 12, counts: tuple[int, ...] = (9, 5, 7)) -> tuple[Task, RealDataset]:
     """Make a small random data set of uneven classes."""
     generator = torch.Generator().manual_seed(3)
-    classes = tuple("abcdefgh"[: len(counts)])
+    classes = tuple("abcdefghij"[: len(counts)])
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     labels = labels[torch.randperm(len(labels), generator=generator)]
     images = torch.randint(0, 256, (len(labels), channels, size, size), generator=generator).to(torch.uint8)
