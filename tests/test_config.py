@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from dsdistill import assembly
 from dsdistill import config as configs
 from dsdistill.config import RunConfig, resolve
 from dsdistill.errors import UserError
 from dsdistill.nested import merged
 from dsdistill.recipe import RECIPES, load_recipe
 from dsdistill.validation import dotted
+from tests.test_distribution import CPU, toy
 
 
 def told(name: str = "digits", ipc: int = 10, **options: Any) -> RunConfig:
@@ -41,17 +43,6 @@ def test_recipe_then_file_then_flags_then_set() -> None:
     assert (config.iterations, config.seed) == (30, 4)
     assert config.engine.batch_real == 256
     assert resolve(given, ["seed=4", "seed=5"], file).seed == 5
-
-
-@pytest.mark.parametrize(
-    ("name", "ipc", "lr"), [("cifar10", 1, 1), ("cifar10", 7, 1), ("cifar10", 50, 1), ("cifar10", 100, 10)]
-)
-def test_dm_takes_the_published_learning_rates(name: str, ipc: int, lr: float) -> None:
-    config = told(name, ipc)
-    assert config.optimiser.lr == lr
-    assert (config.iterations, config.engine.batch_real, config.optimiser.momentum) == (20000, 256, 0.5)
-    assert config.augmentation.operators == "color_crop_cutout_flip_scale_rotate"
-    assert (config.network, config.init, config.protocol) == ("convnet", "real", "dm")
 
 
 def test_every_recipe_resolves() -> None:
@@ -134,6 +125,18 @@ def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPa
     assert said == []
     assert configs.ComputeConfig().decided(cpu, 10**12, said.append).compile is False
     assert said == ["running without torch.compile: no compiler"]
+
+
+def test_seconds_say_whether_a_run_is_long_where_it_is_given_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.runtime.compiler_missing", lambda device: None)
+
+    def compiled(**options: Any) -> bool | str:
+        return assembly.resolved(told(**options), *toy(), CPU, print).compute.compile
+
+    assert compiled(iterations=10**9) is True
+    assert compiled(iterations=10**9, seconds=5.0) is False
+    assert compiled(iterations=1) is False
+    assert compiled(iterations=1, seconds=3600.0) is True
 
 
 def test_flips_are_left_out_where_they_change_labels() -> None:

@@ -17,7 +17,7 @@ from dsdistill.networks.learner import Learner
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
 from dsdistill.sources import Sources
 from dsdistill.stepping import OptimiserConfig
-from dsdistill.synthetic import SyntheticSet, initialise
+from dsdistill.synthetic import initialise
 from tests.reference.dm import distribution_matching_loss
 
 CPU = torch.device("cpu")
@@ -125,6 +125,20 @@ def test_small_classes_give_all_they_have() -> None:
     assert len(images) == 14
 
 
+def test_means_are_those_of_each_class_whatever_parts_its_images_come_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distiller = loop(*toy(), "convnet2-w8")
+    real, augment = drawn(distiller)
+    sources = distiller.sources
+    expected = [sources.supply.network.embed(augment[label](real[label])).mean(0) for label in (1, 2)]
+    monkeypatch.setattr(Sources, "part_bytes", 4 * 12 * 12 * 4)
+    sources.classes = torch.tensor([1, 2])
+    rows = sources.siamese()
+    assert [owner.tolist() for _, owner in sources.real(6, rows)] == [[0, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1]]
+    torch.testing.assert_close(sources.real_means(6, rows), torch.stack(expected))
+
+
 def test_draws_depend_on_the_iteration_only() -> None:
     one, other = (loop(*toy(), "convnet2-w8").sources for _ in range(2))
     for sources, path in ((one, [0, 1, 5]), (other, [5])):
@@ -143,12 +157,3 @@ def test_equal_distributions_have_no_discrepancy() -> None:
     means = class_sums(features, owner, 2) / torch.tensor([[2.0], [4.0]])
     assert mean_discrepancy(means, torch.stack([features[:2].mean(0), features[2:].mean(0)])) < 1e-12
     assert mean_discrepancy(torch.zeros(3, 5), torch.ones(3, 5)) == 15  # a sum, not a mean
-
-
-def test_pixels_leave_in_unit_space_whatever_space_was_optimised() -> None:
-    task, real = toy()
-    sets = {space: initialise(task, real, 2, "real", space, 0) for space in ("network", "unit")}
-    assert isinstance(sets["unit"], SyntheticSet)
-    torch.testing.assert_close(sets["network"].unit_images(), sets["unit"].unit_images())
-    everything = torch.arange(3)
-    torch.testing.assert_close(sets["network"].of(everything), sets["unit"].of(everything))

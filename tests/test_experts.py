@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +78,9 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
     momentum = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
     augmentation = config.augmentation.build(mirror=True)
     images = (real.images.float() / 255 - 0.5) / 0.25
+    means = []
     for epoch in range(4):
+        total = 0.0
         order = torch.randperm(50, generator=generator(3, "experts", expert, epoch))
         batches = [order[start : start + 16] for start in range(0, 48 if drop_last else 50, 16)]
         lr = config.lr * (config.drop_factor if epoch >= 2 else 1)
@@ -90,14 +94,31 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
                 )
                 x, y = mix.images(x), mix.targets(y)
             loss = -(y * network(x).log_softmax(1)).sum(1).mean()
+            total += float(loss.detach()) * len(rows)
             gradients = torch.autograd.grad(loss, list(network.parameters()))
             with torch.no_grad():
                 for (name, value), gradient in zip(network.named_parameters(), gradients, strict=True):
                     momentum[name] *= config.momentum
                     momentum[name] += gradient + config.weight_decay * value
                     value -= lr * momentum[name]
+        means.append(total / (48 if drop_last else 50))
     expected = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
-    torch.testing.assert_close(trained(config, expert, task, real), expected, rtol=1e-4, atol=1e-6)
+    trainer = Trainer(config, task, real, CPU, print)
+    trainer.start(expert)
+    assert [trainer.epoch(expert, epoch, []) for epoch in range(4)] == pytest.approx(means, rel=1e-4)
+    found = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_pace_is_that_of_an_epochs_later_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(told(batch_size=16, drop_last=False), *toys(), CPU, print)
+    before = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach().clone()
+    ticks = itertools.chain(
+        [0.0, 60.0], itertools.count(60.0, 0.5)
+    )  # a minute of compiling, then half seconds
+    monkeypatch.setattr("dsdistill.expert_trainer.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    assert trainer.pace() == pytest.approx(4 * 0.5)
+    assert torch.equal(torch.nn.utils.parameters_to_vector(trainer.network.parameters()), before)
 
 
 def test_preprocessing_once_or_by_the_batch_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from dsdistill.network_queue import Queue, QueueConfig
 from dsdistill.networks import build
 from dsdistill.seeding import fenced, generator
 from tests.reference.idm import improved_matching_losses
-from tests.test_distribution import drawn, loop, toy
+from tests.test_distribution import CPU, drawn, loop, toy
 
 TOLD = QueueConfig(size=4, start=2, push_every=2, networks=2, steps=3, batch_size=8, forget_every=4)
 
@@ -61,25 +61,37 @@ def test_networks_come_and_go_by_age() -> None:
     def held() -> list[torch.Tensor]:
         return [member.state["classifier.weight"] for member in ours._members]
 
-    for iteration, serials in ((0, [0, 1, 2]), (1, [0, 1, 2]), (2, [0, 1, 2, 3]), (4, [1, 2, 3, 4])):
+    places = set()
+    for iteration, first, last in ((0, 0, 2), (1, 0, 2), (2, 0, 3), (3, 0, 3), (4, 1, 4), (5, 1, 4)):
         ours.draw(0, iteration)
-        torch.testing.assert_close(held(), [fresh(serial) for serial in serials])
+        torch.testing.assert_close(held(), [fresh(serial) for serial in range(first, last + 1)])
+        place = int(torch.randint(len(held()), (), generator=generator(0, "queue", iteration)))
+        torch.testing.assert_close(ours.network.state_dict()["classifier.weight"], fresh(first + place))
+        ours._members[place].right, ours._members[place].seen = torch.tensor(iteration + 1), 100
+        assert float(ours.trust) == pytest.approx(iteration + 1)  # that of the network it has the weights of
+        places.add(place)
+    assert len(places) > 2
 
 
 def test_a_few_are_trained_by_sgd_and_graded() -> None:
     ours = distiller()
     sources, members = ours.sources, queue(ours)
-    ours.sources.classifier()
+    data, preprocess = sources.data, sources.task.preprocess.to(CPU, torch.float64)
+    sources.classifier()
+    sources.iteration = 1
+    sources.classifier()
     before = [{name: value.clone() for name, value in each.state.items()} for each in members._members]
     sources.advance(ours.synthetic)
-    chosen = torch.randperm(3, generator=generator(0, "queue-training", 0))[:2].tolist()
+    chosen = torch.randperm(3, generator=generator(0, "queue-training", 1))[:2].tolist()
     for turn, position in enumerate(chosen):
         network = build("convnet2-w6", 1, 12, 3).double()
         network.load_state_dict(before[position])
         optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
         right = 0
-        for images, labels in sources._random_batches(turn):
-            logits = network(images)
+        for batch in range(3):
+            rows = torch.randperm(21, generator=generator(0, "queue-batches", 1, turn, batch))[:8]
+            labels = data.labels[rows]
+            logits = network(preprocess(data.unit(rows).double()))
             right += int((logits.argmax(1) == labels).sum())
             optimiser.zero_grad()
             F.cross_entropy(logits, labels).backward()

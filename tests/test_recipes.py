@@ -46,6 +46,8 @@ def test_dm_moves_large_sets_of_cifar10_faster(ipc: int) -> None:
         fast = dataset == "cifar10" and ipc >= 75
         assert config.optimiser == OptimiserConfig(kind="sgd", lr=10.0 if fast else 1.0, momentum=0.5)
         assert (config.iterations, config.init, config.space) == (20000, "real", "network")
+        assert (config.network, config.protocol) == ("convnet", "dm")
+        assert config.augmentation.operators == "color_crop_cutout_flip_scale_rotate"
         assert distribution("dm", dataset, ipc).batch_real == 256
 
 

@@ -206,6 +206,28 @@ def test_partly_trained_networks_survive_a_kill(tmp_path: Path, case: str) -> No
     assert logged(output) == logged(whole)
 
 
+def snapshots(file: Path) -> list[str]:
+    return sorted(path.name for path in file.with_suffix(".run").glob("snapshot-*"))
+
+
+def test_snapshots_after_the_last_checkpoint_are_taken_again(tmp_path: Path) -> None:
+    whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
+    told: dict[str, Any] = THIRTY | {"iterations": 8, "options": {"checkpoint": {"snapshots": 8}}}
+    told["overrides"] = [THREADS, "checkpoint.iterations=3"]
+    dsdistill.distill(whole, **told)
+    names = snapshots(whole)
+    assert names == [f"snapshot-{iteration:09d}.h5" for iteration in range(1, 8)]
+    with pytest.raises(Killed):
+        dsdistill.distill(output, **told, progress=kill)
+    assert snapshots(output) == names[:4]
+    seen: list[list[str]] = []
+    dsdistill.distill(output, **told, resume=True, progress=lambda entry: seen.append(snapshots(output)))
+    assert seen == [names[:taken] for taken in range(3, 8)]
+    for name in names:
+        one, other = (file.with_suffix(".run") / name for file in (output, whole))
+        assert torch.equal(images(one), images(other))
+
+
 # Checkpoints ------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks.base import Network
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
+from dsdistill.seeding import generator
 from dsdistill.sources import Sources
 from dsdistill.supply import Fresh
 
@@ -38,6 +39,26 @@ def test_parts_are_bounded_unless_batch_statistics_need_the_whole(
     assert [len(part) for part, _ in split] == parts
     torch.testing.assert_close(torch.cat([part for part, _ in split]), images)
     assert torch.equal(torch.cat([owner for _, owner in split]), owners)
+
+
+def test_every_iteration_and_turn_has_an_augmentation_of_its_own() -> None:
+    ours = sources("convnet2-w8")
+    ours.seed, ours.classes = 3, torch.tensor([1])
+    drawn = set()
+    for ours.iteration, ours.turn, stream in (
+        (0, 0, generator(3, "augment", 0)),
+        (1, 0, generator(3, "augment", 1)),
+        (12, 0, generator(3, "augment", 12)),
+        (1, 1, generator(3, "augment", 1, 1)),
+        (1, 2, generator(3, "augment", 1, 2)),
+    ):
+        rows = ours.siamese()
+        expected = ours.augmentation.draw(2, 8, stream, shared_operator=False)[ours.classes]
+        assert rows.size == expected.size
+        for name, column in vars(rows).items():
+            assert name == "size" or torch.equal(column, getattr(expected, name))
+        drawn.add(float(rows.brightness))
+    assert len(drawn) == 5
 
 
 class Noisy(Network):

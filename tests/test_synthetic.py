@@ -99,6 +99,7 @@ def test_noise_is_standard_normal_or_grey() -> None:
     grey = initialise(task, real, 10, "noise", "unit", 0).images.detach()
     assert 0 <= float(grey.min()) < float(grey.max()) <= 1
     assert abs(float(grey.mean()) - 0.5) < 0.02
+    assert abs(float(grey.std()) - 0.24) < 0.005  # 0.25, but for what is clamped
 
 
 def test_a_network_sees_the_same_from_either_space() -> None:

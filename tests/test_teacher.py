@@ -44,15 +44,6 @@ def test_decoded_images_may_have_labels_of_their_own(tmp_path: Path) -> None:
     assert all(torch.equal(torch.as_tensor(dataset[i][1]), made.soft_labels[i]) for i in range(16))
 
 
-def test_or_share_those_of_their_stored_image(tmp_path: Path) -> None:
-    made = decoded_set(4)
-    dataset = DistilledDataset(made)
-    assert made.soft_labels is not None
-    assert dataset.soft_labels is not None
-    assert torch.equal(dataset.soft_labels, made.soft_labels[made.decoded()[1]])
-    assert DistilledDataset(made, labels="soft", decode=False)[3][1] is not None
-
-
 def test_stored_images_have_none_where_decoded_ones_do() -> None:
     assert DistilledDataset(decoded_set(16), decode=False).soft_labels is None
     with pytest.raises(UserError, match="those of decoded images; load the set with decode=True"):

@@ -13,6 +13,7 @@ from torch import Tensor
 from dsdistill.distiller import Distiller
 from dsdistill.engines.trajectory import StudentConfig
 from dsdistill.errors import UserError
+from dsdistill.formation import Formation
 from dsdistill.networks import build
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.trajectories import Trajectories
@@ -41,14 +42,20 @@ def judged(distiller: Distiller, images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("space", ["network", "unit"])
-def test_labels_start_as_the_mean_of_the_experts_that_are_right(experts: Path, space: str) -> None:
-    distiller = loop(experts, labels=SOFT, ipc=4, space=space)
-    labels = distiller.synthetic.labels
-    logits = judged(distiller, distiller.synthetic.of(torch.arange(3)).flatten(0, 1).detach())
+@pytest.mark.parametrize("tiles", [1, 4])
+def test_labels_start_as_the_mean_of_the_experts_that_are_right(
+    experts: Path, space: str, tiles: int
+) -> None:
+    """Of all that an image is decoded into, each expert is asked."""
+    formation = Formation(factor=1 if tiles == 1 else 2)
+    distiller = loop(experts, labels=SOFT, ipc=4, space=space, formation=formation)
+    seen = judged(distiller, distiller.synthetic.of(torch.arange(3)).flatten(0, 1).detach())
+    logits = seen.view(3, 3, tiles, 4, 3).transpose(2, 3).reshape(3, 12, tiles, 3)  # tile by tile of a class
     expected, rights = [], []
-    for image, label in enumerate(labels.tolist()):
-        right = [each[image] for each in logits if int(each[image].argmax()) == label]
-        expected.append(torch.stack(right or list(logits[:, image])).mean(0))
+    for image, label in enumerate(distiller.synthetic.labels.tolist()):
+        answers = logits[:, image].flatten(0, 1)
+        right = [each for each in answers if int(each.argmax()) == label]
+        expected.append(torch.stack(right or list(answers)).mean(0))
         rights.append(len(right))
     assert {0, 1, 2} <= set(rights)
     assert distiller.synthetic.label_logits is not None

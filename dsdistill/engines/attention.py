@@ -89,8 +89,7 @@ class AttentionEngine(Engine):
         real = sources.real_means(self.batch_real, rows)
         fake = sources.synthetic_features(synthetic, rows).mean(1)
         embedding = sources.supply.network.feature_dim
-        # Squared differences add up, so that the layers need not be told apart.
         return {
-            "attention": attention_discrepancy([real[:, :-embedding]], [fake[:, :-embedding]]),
+            "attention": attention_discrepancy(real[:, :-embedding], fake[:, :-embedding]),
             "output": output_discrepancy(real[:, -embedding:], fake[:, -embedding:], self.balance),
         }

@@ -156,7 +156,7 @@ class Characteristic(Discrepancy):
                 ours.requires_grad_()
                 points = self._points(synthetic, sources, label, ours)
                 at_real, at_fake = characteristic(theirs, points), characteristic(ours, points)
-                found = discrepancy(at_real, at_fake, self.alpha, self.beta).sum()
+                found = discrepancy(at_real, at_fake, self.alpha, self.beta)
             slope, *further = torch.autograd.grad(found, [ours, *learned])
             to_unit.append(slope)
             to_learned = [before + more for before, more in zip(to_learned, further, strict=True)]

@@ -1,6 +1,6 @@
 """The adversary of NCFM: a network that learns at which frequencies real and synthetic features differ most.
 
-frequencies = reversed_gradient(sampler.draw(sampler.noise(4096, generator)))
+frequencies = reversed_gradient(sampler.draw(noise))
 loss(images, frequencies).backward()   # descent for the images, ascent for the sampler
 """
 
@@ -40,12 +40,8 @@ class FrequencySampler(nn.Module):
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw what `draw` reads, [count, dim] standard normal, on the generator's device."""
-        return torch.randn(count, self.dim, generator=generator, device=generator.device)
-
     def draw(self, noise: Tensor) -> Tensor:
-        """Turn noise [F, dim] into frequencies [F, dim], differentiable in the weights."""
+        """Turn standard normal noise [F, dim] into frequencies [F, dim], differentiable in the weights."""
         direction = self.outer(F.leaky_relu(self.inner(noise), 0.2)).tanh()
         return noise + self.reach / math.sqrt(self.dim) * direction
 

@@ -6,14 +6,11 @@ reductions of its released code, which the published pixel learning rates belong
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsdistill.errors import UserError
-from dsdistill.objectives.distributions import class_sums, mean_discrepancy
+from dsdistill.objectives.distributions import mean_discrepancy
 
 SCALE = 100.0
 """What the released code multiplies both terms by; the paper's equations have no such factor."""
@@ -33,37 +30,19 @@ def attention(activation: Tensor, p: float) -> Tensor:
     return F.normalize(_power(wide, p).sum(1).flatten(1), dim=1, eps=1e-12)
 
 
-def attention_sums(activations: Sequence[Tensor], p: float, owner: Tensor, classes: int) -> list[Tensor]:
-    """Sum the attention of the images of each class, layer by layer.
-
-    Args:
-        activations: [B, c, h, w] of each layer; leave out the last, whose place `output_discrepancy` takes.
-        p: see `attention`.
-        owner: int64 [B] in [0, classes), the row each image belongs to.
-        classes: number of rows.
-
-    Returns:
-        [classes, h·w] of each layer; divide by the images of each class for its mean.
-    """
-    return [class_sums(attention(activation, p), owner, classes) for activation in activations]
-
-
-def attention_discrepancy(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+def attention_discrepancy(real: Tensor, synthetic: Tensor) -> Tensor:
     """Measure how far the mean attention of each class lies apart (DataDAM's L_SAM).
 
+    Squared differences add up, so that layers need not be told apart. Leave out the last, whose place
+    `output_discrepancy` takes.
+
     Args:
-        real, synthetic: [K, h·w] mean attention of each class, one tensor per layer.
+        real, synthetic: [K, positions] mean attention of each class, all layers in one row.
 
     Returns:
-        Scalar: 100 times the squared differences, **summed** over layers, classes and positions.
-
-    Raises:
-        UserError: if there is no layer.
+        Scalar: 100 times the squared differences, **summed** over classes and positions.
     """
-    if not real:
-        raise UserError("no layer to match the attention of; choose a network of two or more blocks")
-    layers = [mean_discrepancy(a, b) for a, b in zip(real, synthetic, strict=True)]
-    return SCALE * torch.stack(layers).sum()
+    return SCALE * mean_discrepancy(real, synthetic)
 
 
 def output_discrepancy(real: Tensor, synthetic: Tensor, balance: float) -> Tensor:

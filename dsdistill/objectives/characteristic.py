@@ -11,7 +11,6 @@ distributions are equal where their φ agree at all frequencies.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Characteristic = tuple[Tensor, Tensor]
-"""Real and imaginary parts of characteristic functions, each [classes, F]."""
+"""Real and imaginary part of a characteristic function, each [F]."""
 
 FLOOR = 1e-12
 """Least value of a phase term, as in the published code."""
@@ -32,30 +31,22 @@ def normalised(features: Tensor) -> Tensor:
     return F.normalize(features, dim=-1, eps=1e-12)
 
 
-def characteristic(
-    features: Tensor, frequencies: Tensor, owner: Tensor | None = None, classes: int = 1, chunk: int = 512
-) -> Characteristic:
-    """Compute the empirical characteristic function of each class.
+def characteristic(features: Tensor, frequencies: Tensor, chunk: int = 512) -> Characteristic:
+    """Compute the empirical characteristic function of samples.
 
     Differentiable once, in features and in frequencies. Memory is a few matrices of [chunk, F], forward and
     backward: phases are computed anew for the gradient, and only references to the arguments are kept.
 
     Args:
         features: [B, D], any float dtype; computed in float32 or wider.
-        frequencies: [F, D] for all classes, or [classes, F, D]: each class its own.
-        owner: int64 [B] in [0, classes), the class of each feature, on the same device; in class order where
-            each class has its own frequencies. None: in class order, as many of each class.
-        classes: how many there are.
+        frequencies: [F, D].
         chunk: features at a time.
 
     Returns:
-        Real and imaginary part, each [classes, F] in [-1, 1]; zero for a class without features.
+        Real and imaginary part, each [F] in [-1, 1].
     """
-    if owner is None:
-        owner = torch.arange(classes, device=features.device).repeat_interleave(len(features) // classes)
     dtype = reduce(torch.promote_types, (features.dtype, frequencies.dtype, torch.float32))
-    sets = frequencies if frequencies.ndim == 3 else frequencies[None]
-    return _Characteristic.apply(features.to(dtype), sets.to(dtype), owner, classes, chunk)
+    return _Characteristic.apply(features.to(dtype), frequencies.to(dtype), chunk)
 
 
 def terms(real: Characteristic, synthetic: Characteristic) -> tuple[Tensor, Tensor]:
@@ -70,7 +61,7 @@ def terms(real: Characteristic, synthetic: Characteristic) -> tuple[Tensor, Tens
         real, synthetic: from `characteristic`, of the same frequencies.
 
     Returns:
-        Amplitude and phase terms, each [classes, F] and at least 0, the phase at least ``FLOOR``.
+        Amplitude and phase terms, each [F] and at least 0, the phase at least ``FLOOR``.
     """
     ours, theirs = torch.complex(*synthetic), torch.complex(*real)  # whose abs has the slope 0 at 0
     amplitude = (theirs.abs() - ours.abs()).square()
@@ -88,61 +79,49 @@ def discrepancy(
     difference, and those are as good as equal.
 
     Args:
-        real, synthetic: from `characteristic`, of the same frequencies, each [classes, F].
+        real, synthetic: from `characteristic`, of the same frequencies.
         alpha: weight of the amplitude term, at least 0.
         beta: weight of the phase term, at least 0.
 
     Returns:
-        [classes]. The slope at equality is 0, not infinite. The published code multiplies by 300.
+        Scalar. The slope at equality is 0, not infinite. The published code multiplies by 300.
     """
     if alpha == beta:
         difference = torch.complex(real[0] - synthetic[0], real[1] - synthetic[1])
-        return math.sqrt(alpha) * difference.abs().mean(-1)
+        return math.sqrt(alpha) * difference.abs().mean()
     amplitude, phase = terms(real, synthetic)
     total = alpha * amplitude + beta * phase
-    return total.clamp_min(torch.finfo(total.dtype).tiny).sqrt().mean(-1)  # tiny: β may be 0
+    return total.clamp_min(torch.finfo(total.dtype).tiny).sqrt().mean()  # tiny: β may be 0
 
 
 class _Characteristic(torch.autograd.Function):
-    """Features [B, D], frequencies [1 or classes, F, D] and owner [B] to two [classes, F]."""
+    """Features [B, D] and frequencies [F, D] to two [F]."""
 
     @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, sets: Tensor, owner: Tensor, classes: int, chunk: int
-    ) -> Characteristic:
-        counts = owner.bincount(minlength=classes).clamp_min(1).to(features.dtype)[:, None]
-        real, imaginary = (features.new_zeros(classes, sets.shape[1]) for _ in range(2))
-        for rows, index in _pieces(owner, len(sets), chunk):
-            phases = features[rows] @ sets[index].T
-            real.index_add_(0, owner[rows], phases.cos())
-            imaginary.index_add_(0, owner[rows], phases.sin_())
-        ctx.save_for_backward(features, sets, owner, counts)
+    def forward(ctx: Any, features: Tensor, frequencies: Tensor, chunk: int) -> Characteristic:
+        real, imaginary = (features.new_zeros(len(frequencies)) for _ in range(2))
+        for part in features.split(chunk):
+            phases = part @ frequencies.T
+            real += phases.cos().sum(0)
+            imaginary += phases.sin_().sum(0)
+        ctx.save_for_backward(features, frequencies)
         ctx.chunk = chunk
-        return real.div_(counts), imaginary.div_(counts)
+        return real.div_(len(features)), imaginary.div_(len(features))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        features, sets, owner, counts = ctx.saved_tensors
-        real, imaginary = (gradient / counts for gradient in upstream)
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        features, frequencies = ctx.saved_tensors
+        real, imaginary = (gradient / len(features) for gradient in upstream)
         to_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
-        to_sets = torch.zeros_like(sets) if ctx.needs_input_grad[1] else None
-        for rows, index in _pieces(owner, len(sets), ctx.chunk):
-            phases = features[rows] @ sets[index].T
-            slope = phases.cos().mul_(imaginary[owner[rows]])
-            slope.addcmul_(phases.sin_(), real[owner[rows]], value=-1)
+        to_frequencies = torch.zeros_like(frequencies) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(features), ctx.chunk):
+            rows = slice(start, start + ctx.chunk)
+            phases = features[rows] @ frequencies.T
+            slope = phases.cos().mul_(imaginary)
+            slope.addcmul_(phases.sin_(), real, value=-1)
             if to_features is not None:
-                to_features[rows] = slope @ sets[index]
-            if to_sets is not None:
-                to_sets[index].addmm_(slope.T, features[rows])
-        return to_features, to_sets, None, None, None
-
-
-def _pieces(owner: Tensor, sets: int, chunk: int) -> Iterator[tuple[slice, int]]:
-    """Yield rows, at most ``chunk`` at a time, with the one set of frequencies that they are met with."""
-    sizes = [len(owner)] if sets == 1 else owner.bincount(minlength=sets).tolist()
-    first = 0
-    for index, size in enumerate(sizes):
-        for start in range(first, first + size, chunk):
-            yield slice(start, min(start + chunk, first + size)), index
-        first += size
+                to_features[rows] = slope @ frequencies
+            if to_frequencies is not None:
+                to_frequencies.addmm_(slope.T, features[rows])
+        return to_features, to_frequencies, None
