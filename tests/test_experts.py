@@ -113,9 +113,7 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
 def test_the_pace_is_that_of_an_epochs_later_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(told(batch_size=16, drop_last=False), *toys(), CPU, print)
     before = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach().clone()
-    ticks = itertools.chain(
-        [0.0, 60.0], itertools.count(60.0, 0.5)
-    )  # a minute of compiling, then half seconds
+    ticks = itertools.chain([0.0, 60.0], itertools.count(60.0, 0.5))  # it compiles for a minute
     monkeypatch.setattr("dsdistill.expert_trainer.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     assert trainer.pace() == pytest.approx(4 * 0.5)
     assert torch.equal(torch.nn.utils.parameters_to_vector(trainer.network.parameters()), before)
