@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import dsdistill
 from dsdistill import runtime, storage
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
+from dsdistill.runs import RunDirectory
 from dsdistill.synthetic import Space, SyntheticSet
 from tests.conftest import THREADS, TINY
+from tests.data_helpers import pixels
 
 JUDGED: dict[str, Any] = {"epochs": 2, "repeats": 1, "networks": "convnet2-w8"}
 
@@ -48,10 +52,12 @@ def test_an_evaluation_that_is_stopped_keeps_what_it_finished(made: Path) -> Non
     assert [result["set"] for result in storage.results(made)] == ["distilled"]
 
 
+def write_arrays(path: Path) -> None:
+    np.savez(path, images=pixels(40, 8, 8), labels=np.arange(40) % 2)
+
+
 def test_paths_are_remembered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = np.random.default_rng(0)
-    data = {"images": generator.integers(0, 256, (40, 8, 8), np.uint8), "labels": np.arange(40) % 2}
-    np.savez(tmp_path / "data.npz", **data)
+    write_arrays(tmp_path / "data.npz")
     monkeypatch.chdir(tmp_path)
     dsdistill.distill("set.h5", **TINY | {"dataset": "npz:data.npz"}, overrides=["data.mirror=false"])
     (tmp_path / "below").mkdir()
@@ -74,6 +80,52 @@ def test_whether_a_mirror_image_keeps_its_label_can_be_said(tmp_path: Path) -> N
     default, never, ever = (storage.read(tmp_path / f"{m}.h5").images for m in (None, False, True))
     assert torch.equal(default, never)  # digits are not to be mirrored
     assert not torch.equal(default, ever)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_what_storing_changed_is_reported(finished: Path, tmp_path: Path, dtype: str) -> None:
+    output = tmp_path / "set.h5"
+    told = [THREADS, f"storage={dtype}", "checkpoint.snapshots=3"]
+    made = dsdistill.distill(output, **TINY, overrides=told)
+    error = float((storage.read(output).images - storage.read(finished).images).abs().max())
+    assert made.storage_error == error
+    assert (error == 0) is (dtype == "float32")
+    assert dsdistill.distill(output, resume=True).storage_error == error  # of the file that is there
+    kept = RunDirectory(made.run_dir).snapshots()
+    assert [storage.describe(path).dtype for path in (output, *kept)] == [dtype] * 3
+
+
+CALLS: dict[str, Callable[..., object]] = {
+    "distill": lambda output, **told: dsdistill.distill(output, ipc=1, iterations=2, **told),
+    "train_experts": lambda output, **told: dsdistill.train_experts(
+        output, recipe="ncfm", count=1, epochs=1, **told
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_are_as_asked_inside_and_as_they_were_outside(tmp_path: Path, call: str, fails: bool) -> None:
+    before, seen = torch.get_num_threads(), set[int]()
+    another = 1 if before > 1 else 2
+    write_arrays(tmp_path / "data.npz")
+
+    def progress(entry: dict[str, Any]) -> None:
+        seen.add(torch.get_num_threads())
+        if fails:
+            raise KeyError
+
+    for asked, given in ((0, before), (another, another)):
+        seen.clear()
+        with pytest.raises(KeyError) if fails else contextlib.nullcontext():
+            CALLS[call](
+                tmp_path / f"{asked}.h5",
+                dataset=f"npz:{tmp_path / 'data.npz'}",
+                network="convnet2-w4",
+                overrides=["compute.compile=false", f"compute.threads={asked}"],
+                progress=progress,
+            )
+        assert (seen, torch.get_num_threads()) == ({given}, before)
 
 
 @pytest.mark.parametrize("space", ["network", "unit"])

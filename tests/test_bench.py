@@ -128,7 +128,9 @@ def test_an_unknown_suite_names_the_nearest() -> None:
 
 
 def test_cells_are_told_what_the_suite_says(tmp_path: Path) -> None:
-    text = SUITE.replace("iterations = 3", 'seconds = 2.5\nseeds = [0, 7]\nnetworks = ["mlp"]\ncurve = 4')
+    text = SUITE.replace(
+        "iterations = 3", 'seconds = 2.5\nseeds = [0, 7]\nnetworks = ["mlp"]\ncurve = 4\ncurve_students = 3'
+    )
     text += "[method.mmd]\nipcs = [5]\nset = { optimiser = { lr = 2.0 }, data = { zca = true } }\n"
     cells = plan(suite(tmp_path, text))
     assert [cell.name for cell in cells] == [
@@ -142,9 +144,19 @@ def test_cells_are_told_what_the_suite_says(tmp_path: Path) -> None:
     assert (pairs["--method"], pairs["--ipc"], pairs["--seconds"]) == ("mmd", "5", "2.5")
     assert (pairs["--root"], pairs["--device"], pairs["--dataset"]) == ("/data", "cpu", "digits")
     assert {"optimiser.lr=2.0", "data.zca=true", "checkpoint.snapshots=4", "--resume"} <= set(words)
-    judged = cells[2].evaluate(tmp_path, Where())
-    assert judged[judged.index("--networks") + 1] == "convnet2-w8,mlp"
-    assert judged[judged.index("--protocol") + 1] == "dm"
+    judged = dict(itertools.pairwise(cells[2].evaluate(tmp_path, Where())))
+    assert (judged["--networks"], judged["--protocol"]) == ("convnet2-w8,mlp", "dm")
+    assert (judged["--repeats"], judged["--epochs"]) == ("2", "2")
+    early = dict(itertools.pairwise(cells[2].evaluate_snapshot(tmp_path, tmp_path / "snapshot.h5", Where())))
+    assert (early["--networks"], early["--protocol"]) == ("convnet2-w8", "dm")
+    assert (early["--repeats"], early["--epochs"]) == ("3", "2")
+    for cell, seed in zip(cells, ("0", "7") * 2, strict=True):
+        commands = (
+            cell.distil(tmp_path, Where()),
+            cell.evaluate(tmp_path, Where()),
+            cell.evaluate_snapshot(tmp_path, tmp_path / "snapshot.h5", Where()),
+        )
+        assert [words[words.index("--seed") + 1] for words in commands] == [seed] * 3
 
 
 def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
@@ -160,6 +172,23 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
     assert beside == [every, ("random@bytes", "herding@bytes", "random"), every]
     with pytest.raises(UserError, match="unknown baseline 'rnd'"):
         plan(suite(tmp_path, text + own.replace("random", "rnd")))
+
+
+@pytest.mark.parametrize(
+    ("change", "beside"),
+    [
+        (("seeds = [0]", "seeds = [0, 7]"), [1, 1, 0, 0]),  # dm's, then mmd's
+        (("ipcs = [1]", "ipcs = [1, 5]"), [1, 0, 1, 0]),  # dm and mmd at each
+        (('["digits"]', '["digits", "mnist"]'), [1, 0, 1, 0]),
+        (("seeds = [0]", "seeds = [0]\nmethod.mmd.set.data.zca = true"), [1, 1]),
+        (("seeds = [0]", 'seeds = [0]\nmethod.mmd.set.network = "mlp"'), [1, 1]),
+    ],
+)
+def test_baselines_that_differ_are_judged_apart(
+    tmp_path: Path, change: tuple[str, str], beside: list[int]
+) -> None:
+    text = ("seeds = [0]\n" + SUITE).replace(*change)
+    assert [len(cell.baselines) for cell in plan(suite(tmp_path, text))] == beside
 
 
 def test_scores_compare_every_cell_with_random_and_whole(tmp_path: Path) -> None:
@@ -741,6 +770,25 @@ def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: 
     assert out.count("finished") == 2
     succeed(capsys, "bench", mine, "-o", folder)
     assert (cell / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_suite_with_a_failing_cell_fails_and_keeps_the_others(
+    capsys: Captured, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner.run
+    failing = Commands(finished, failing="dm-ipc1-seed0")
+    monkeypatch.setattr(runner, "run", lambda *told: run(*told, launch=failing))
+    folder = tmp_path / "r"
+    assert main(["bench", str(written(tmp_path)), "-o", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    last = err.splitlines()[-1]
+    assert last.startswith("dsdistill: 1 of 2 cells failed, the first of them digits/dm-ipc1-seed0: the disk")
+    assert last.endswith("; the others are kept, and the same command tries again")
+    assert "dsdistill report" not in out
+    assert "mmd" in (folder / "table.md").read_text()
+    failing.failing = ""
+    out, _ = succeed(capsys, "bench", tmp_path / "mine.toml", "-o", folder)
+    assert f"dsdistill report {folder}" in out
 
 
 def test_a_stopped_suite_says_how_to_go_on(

@@ -15,8 +15,11 @@ from PIL import Image
 
 import dsdistill
 from dsdistill import screen, storage
+from dsdistill.buffer import Buffer
 from dsdistill.cli import main
 from tests.cli_helpers import FAST, TINY, Captured, pictures, refused, succeed
+from tests.conftest import THREADS
+from tests.test_data import write_mnist
 
 # What works -------------------------------------------------------------------------------------------------
 
@@ -26,6 +29,7 @@ def test_distill_writes_the_file_and_its_run(capsys: Captured, tmp_path: Path) -
     out, err = succeed(capsys, "distill", *TINY, "-o", output)
     assert str(output) in out
     assert "10 images" in out
+    assert "changed pixels" not in out
     assert "1/3" in err
     assert "networks " in next(line for line in err.splitlines() if line.startswith("memory estimate"))
     run = tmp_path / "digits.run"
@@ -51,6 +55,56 @@ def test_evaluate_judges_and_keeps_the_results(capsys: Captured, made: Path) -> 
     assert out.count(" epochs: ") == 2
     succeed(capsys, "evaluate", made, *FAST, "--no-save", "--baselines", "")
     assert len(storage.results(made)) == 2
+
+
+def test_evaluate_takes_a_seed_a_precision_and_scores(
+    capsys: Captured, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsdistill.runtime._multiplies_bf16", lambda device: True)
+    results = made.with_suffix(".json")
+    words = ["evaluate", made, *FAST, "--json", results, "--no-save"]
+    succeed(capsys, *words, "--seed", "3", "--precision", "fp32", "--scores")
+    found = json.loads(results.read_text())
+    assert (found["seed"], found["precision"]) == (3, "fp32")
+    plain = ["distilled-plain", "random-plain"]
+    assert [row["set"] for row in found["rows"]] == ["distilled", "random", *plain]
+    report = dsdistill.evaluate(
+        made, epochs=2, repeats=2, networks="convnet2-w8", seed=3, precision="fp32", save=False
+    )
+    assert [row.values for row in report.rows] == [row["values"] for row in found["rows"][:2]]
+
+
+EXPERTS = ("--recipe", "ncfm", "--network", "convnet2-w8", "--count", "1", "--epochs", "1", "--set", THREADS)
+
+
+def test_data_are_whitened_where_that_is_said(capsys: Captured, tmp_path: Path, data_home: None) -> None:
+    output, pool, config = tmp_path / "set.h5", tmp_path / "pool.h5", tmp_path / "my.toml"
+    out, _ = succeed(capsys, "distill", *TINY, "--zca", "-o", output, "--set", "storage=uint8")
+    assert storage.read(output).preprocess.kind == "zca"
+    assert "changed pixels by up to" in out
+    config.write_text("data.zca = true")
+    words = ["distill", *TINY, "-o", output, "--overwrite", "--config", config]
+    for word, kind in (("", "zca"), ("--no-zca", "standardise")):
+        succeed(capsys, *words, *word.split())
+        assert storage.read(output).preprocess.kind == kind
+    succeed(capsys, "experts", "--dataset", "digits", *EXPERTS, "--zca", "-o", pool)
+    assert Buffer.open(pool).facts.preprocess.kind == "zca"
+
+
+def test_data_are_read_from_where_they_are_said_to_lie(
+    capsys: Captured, tmp_path: Path, data_home: None
+) -> None:
+    there, moved = tmp_path / "there", tmp_path / "moved"
+    write_mnist(there)
+    output, pool = tmp_path / "set.h5", tmp_path / "pool.h5"
+    for words in (["distill", *TINY, "-o", output], ["experts", *EXPERTS, "-o", pool]):
+        words = [*words, "--dataset", "mnist"]
+        assert "--root" in refused(capsys, *words)
+        succeed(capsys, *words, "--root", there)
+    succeed(capsys, "evaluate", output, *FAST)  # where they lay
+    there.rename(moved)
+    assert "--root" in refused(capsys, "evaluate", output, *FAST)
+    succeed(capsys, "evaluate", output, *FAST, "--root", moved)
 
 
 def test_info_show_and_export(capsys: Captured, made: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 import subprocess
@@ -10,18 +11,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from dsdistill import storage
+from dsdistill import runtime, storage
 from dsdistill.data import catalog
 from dsdistill.data.catalog import DataConfig
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
+from dsdistill.evaluation.cohorts import Cohort
 from dsdistill.evaluation.judge import judge
 from dsdistill.evaluation.run import evaluate
-from dsdistill.evaluation.students import train_students
+from dsdistill.evaluation.students import TrainingSet, fit, train_students
 from dsdistill.formation import Formation
 from dsdistill.seeding import generator
 from dsdistill.selection import random_selection
@@ -94,6 +98,43 @@ def test_judge_is_deterministic_whatever_else_is_judged() -> None:
     alone = values([NETWORK])
     assert alone == values(["mlp", NETWORK])
     assert alone != values([NETWORK], seed=1)
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_repeats_differ_in_weights_and_random_images_and_sets_in_images_alone(
+    monkeypatch: pytest.MonkeyPatch, stack: bool
+) -> None:
+    told, weights, images = list[int](), list[Tensor](), list[Tensor]()
+
+    def noting(cohort: Cohort, sets: list[TrainingSet], repeats: list[int], *rest: Any) -> None:
+        for place, repeat in enumerate(repeats):
+            own = [each[place] if stack else each for each in cohort.parameters]
+            told.append(repeat)
+            weights.append(torch.cat([each.detach().flatten() for each in own]))
+            images.append(sets[place][0])
+        fit(cohort, sets, repeats, *rest)
+
+    monkeypatch.setattr("dsdistill.evaluation.students.fit", noting)
+    protocol = tiny(repeats=3, epochs=1)
+    judge(distilled(), task(), real(30), real(40, 1), protocol, [NETWORK], stack=stack)
+    assert told == [0, 1, 2] * 2  # on distilled images, then on random ones
+    assert all(torch.equal(weights[repeat], weights[3 + repeat]) for repeat in range(3))
+    for one, other in itertools.combinations(range(3), 2):
+        assert not torch.equal(weights[one], weights[other])
+        assert torch.equal(images[one], images[other])
+        assert not torch.equal(images[3 + one], images[3 + other])
+
+
+def test_what_cannot_be_mirrored_is_not() -> None:
+    def values(augmentation: str, mirror: bool) -> dict[str, list[float]]:
+        protocol = tiny(augmentation=augmentation, epochs=8)
+        rows = judge(distilled(), task(mirror), real(30), real(40, 1), protocol, [NETWORK], scores=True)
+        return {row.set: row.values for row in rows}
+
+    never, plain, ever = values("flip", False), values("none", False), values("flip", True)
+    assert never == plain
+    assert ever.keys() - plain.keys() == {"distilled-plain", "random-plain"}
+    assert ever["distilled"] != ever["distilled-plain"] == plain["distilled"]
 
 
 def test_students_learn() -> None:
@@ -315,12 +356,13 @@ def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> 
 
 def test_an_evaluation_that_found_the_same_again_is_recorded_once(digits_file: Path) -> None:
     def evaluated(**options: Any) -> list[float]:
-        told = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"} | options
+        told = {"repeats": 2, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"} | options
         return evaluate(digits_file, **told).rows[0].values
 
     assert evaluated() == evaluated()
+    assert evaluated(seed=1) == evaluated(seed=1) != evaluated()
     evaluated(epochs=2)
-    assert [row["epochs"] for row in storage.results(digits_file)] == [1, 2]
+    assert [(row["epochs"], row["seed"]) for row in storage.results(digits_file)] == [(1, 0), (1, 1), (2, 0)]
 
 
 def test_a_stopped_evaluation_goes_on_from_the_rows_it_left(
@@ -369,6 +411,57 @@ def test_a_stopped_evaluation_goes_on_from_the_rows_it_left(
     evaluated(resume=True, protocol=mine, baselines="")
     assert len(trained) == 10 + 2
     assert any(each.startswith("0 of the 8 rows in the file are kept: all are of other") for each in said)
+
+
+def write_stripes(folder: Path, train_seed: int = 0, test_seed: int = 1) -> str:
+    """Write real images; return their name in the catalogue."""
+    train, test = real(9, train_seed), real(9, test_seed)
+    arrays = {"x_train": train.images, "y_train": train.labels, "x_test": test.images, "y_test": test.labels}
+    path = folder / "stripes.npz"
+    np.savez(path, classes=train.classes, **{name: each.numpy() for name, each in arrays.items()})
+    return f"npz:{path}"
+
+
+@pytest.fixture
+def stripes_file(tmp_path: Path) -> Path:
+    """A distilled set of real images that can be written anew."""
+    name, data = write_stripes(tmp_path), real(3, seed=5)
+    _, train = catalog.load(DataConfig(name=name), "train")
+    about = {"dataset": name, "fingerprint": train.fingerprint}
+    path = tmp_path / "stripes.h5"
+    unit = data.unit(slice(None))
+    storage.write(path, DistilledSet(unit, data.labels, data.classes, PREPROCESS, attributes=about))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("other", "kept"),
+    [("nothing", 2), ("threads", 2), ("machine", 0), ("code", 0), ("seed", 0), ("train", 0), ("test", 0)],
+)
+def test_rows_of_another_machine_code_seed_or_data_are_found_anew(
+    stripes_file: Path, monkeypatch: pytest.MonkeyPatch, other: str, kept: int
+) -> None:
+    def evaluated(**options: Any) -> list[str]:
+        said: list[str] = []
+        told = {"repeats": 1, "epochs": 1, "networks": "mlp", "device": "cpu"} | options
+        evaluate(stripes_file, notify=said.append, **told)
+        return said
+
+    monkeypatch.setattr(runtime, "machine", lambda device: "a CPU, 2 threads")
+    assert evaluated() == []
+    if other in ("threads", "machine"):
+        found = "a CPU, 4 threads" if other == "threads" else "another CPU, 2 threads"
+        monkeypatch.setattr(runtime, "machine", lambda device: found)
+    if other == "code":
+        monkeypatch.setattr(runtime, "code", lambda: "changed")
+    if other in ("train", "test"):
+        write_stripes(stripes_file.parent, **{f"{other}_seed": 7})
+    *before, last = evaluated(resume=True, **{"seed": 1} if other == "seed" else {})
+    assert last.startswith(f"{kept} of the 2 rows in the file are kept")
+    assert len(storage.results(stripes_file)) == 4 - kept
+    name = f"npz:{stripes_file.with_suffix('.npz')}"
+    unlike = f"{name} on this machine is not the data the set was distilled from"
+    assert before == ([unlike] if other == "train" else [])
 
 
 def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:

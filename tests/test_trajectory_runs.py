@@ -296,6 +296,7 @@ def test_experts_of_something_else_are_refused(
         ("engine.gradient=half", "option 'engine.gradient' is 'half': input should be 'exact'"),
         ("engine.start.mots=3", "did you mean 'engine.start.most'?"),
         ("engine.labels.lerned=true", "did you mean 'engine.labels.learned'?"),
+        ("labels=teacher", "learned here, or a teacher's: set engine.labels.learned=false, or labels=hard"),
     ],
 )
 def test_what_cannot_be_is_refused(
