@@ -105,10 +105,8 @@ def results(cell: Cell) -> list[dict[str, Any]]:
 
 def _table(command: str, rows: list[dict[str, Any]]) -> str:
     machines = sorted({row[key] for row in rows for key in ("machine", "distil_machine") if row[key]})
-    dates = sorted({row["date"][:10] for row in rows})
     lines = [
-        f"Written by `{command}` on {' and '.join(machines)}, {' to '.join(dates[:: len(dates) - 1 or 1])}. "
-        "Accuracy in percent,",
+        f"Written by `{command}` on {' and '.join(machines)}, {dated(rows)}. Accuracy in percent,",
         "last epoch on the test set, mean ± sample standard deviation over fresh students.",
         "",
         "| run | evaluation | set | student | protocol | epochs | accuracy % | students | distilled in |",
@@ -148,6 +146,12 @@ def gains(name: str, seeds: dict[str, list[float]]) -> list[float]:
     """Return by how much runs with mirror images are better than those without, seed by seed."""
     without = seeds.get(name.replace("flip-true", "flip-false"), []) if "flip-true" in name else []
     return [one - other for one, other in zip(seeds[name], without, strict=True)] if without else []
+
+
+def dated(rows: list[dict[str, Any]]) -> str:
+    """Write the first and the last day on which something was judged."""
+    days = sorted({row["date"][:10] for row in rows})
+    return " to ".join(dict.fromkeys([days[0], days[-1]]))
 
 
 def spread(values: list[float], sign: str = "") -> str:

@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import dsdistill
-from benchmarks.accuracy import spread
+from benchmarks.accuracy import dated, spread
 from benchmarks.real_runs import ARTIFACTS, RUNS
 from dsdistill import runtime, storage
 from dsdistill.export import export_png
@@ -118,10 +118,8 @@ def png_bytes(path: Path) -> int:
 def table(command: str, rows: list[dict[str, Any]]) -> str:
     """Return the records in Markdown."""
     machines = " and ".join(sorted({row["machine"] for row in rows}))
-    dates = sorted({row["date"][:10] for row in rows})
-    dated = " to ".join(dates[:: len(dates) - 1 or 1])
     lines = [
-        f"Written by `{command}` on {machines}, {dated}. Accuracy in percent, last epoch",
+        f"Written by `{command}` on {machines}, {dated(rows)}. Accuracy in percent, last epoch",
         "on the test set, mean ± sample standard deviation over students; lost: of each student against its",
         "twin on the set as it is, in points. PNG has the pixels of uint8.",
         "",
