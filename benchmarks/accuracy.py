@@ -28,6 +28,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,9 +48,7 @@ def main() -> None:
     cells = SUITES[args.suite]()
     for experts in {cell.experts for cell in cells if cell.experts}:
         run([experts.step])  # once, before cells at a time want them
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for _ in pool.map(lambda cell: run(cell.steps(), args.jobs), cells):
-            pass  # a failed command raises here
+    make(cells, args.jobs)
     for cell in cells:
         if cell.keep:
             shutil.copy(cell.file, ARTIFACTS)
@@ -60,6 +59,23 @@ def main() -> None:
     (ARTIFACTS / f"accuracy-{args.suite}.json").write_text(record + "\n")
     (ARTIFACTS / f"accuracy-{args.suite}.md").write_text(table)
     print(table)
+
+
+def make(cells: Iterable[Cell], jobs: int) -> None:
+    """Make and judge so many cells at a time; where a command fails or is stopped, no other begins."""
+    stopped = threading.Event()
+
+    def made(cell: Cell) -> None:
+        if not stopped.is_set():
+            try:
+                run(cell.steps(), jobs)
+            except BaseException:
+                stopped.set()
+                raise
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(made, cells):
+            pass  # what went wrong is raised here
 
 
 def run(steps: Iterable[Step], jobs: int = 1) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import real_runs, speed
-from benchmarks.accuracy import gains, over_seeds, run
+from benchmarks.accuracy import gains, make, over_seeds, run
 from benchmarks.quantisation import unlike
 from benchmarks.real_runs import SUITES
 from dsdistill import config, expert_config, runtime
@@ -76,6 +76,23 @@ def test_what_other_commands_made_is_made_again(
     (tmp_path / "1").unlink()
     assert ran("distil", "judge", "again") == 2
     assert ran("distil longer", "judge", "again") == 3
+
+
+def test_where_a_command_is_stopped_no_other_cell_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun = []
+
+    def stopped(words: list[str], **_: Any) -> None:
+        begun.append(words)
+        raise subprocess.CalledProcessError(143, words)
+
+    monkeypatch.setattr(real_runs, "RUNS", tmp_path)
+    monkeypatch.setattr(subprocess, "run", stopped)
+    cells = [real_runs.Cell(str(at), "", {}) for at in range(9)]
+    with pytest.raises(subprocess.CalledProcessError):
+        make(cells, 1)
+    assert len(begun) == 1
 
 
 def test_forms_of_a_set_are_judged_alike(tmp_path: Path) -> None:
