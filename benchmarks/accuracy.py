@@ -85,17 +85,23 @@ def run(steps: Iterable[Step], jobs: int = 1) -> None:
     which is written beside it, and where none of them has to run again.
     """
     share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
-    anew, told = False, ""
+    chain, told = [], ""
     for command, done in steps:
-        by = done.with_name(f"{done.name}.by")
         told += command.replace(f"{done.parent}/", "") + "\n"
-        if not anew and done.exists() and by.exists() and by.read_text() == told:
-            continue
-        anew = True
+        chain.append((command, done, done.with_name(f"{done.name}.by"), told))
+    while chain and _is_done(*chain[0][1:]):
+        chain.pop(0)
+    for _, _, by, _ in chain:  # all of them at once: stopped half-way, none of the later ones counts
+        by.unlink(missing_ok=True)
+    for command, _, by, told in chain:
         print(f"$ dsdistill {command}", flush=True)
         words = [sys.executable, "-m", "dsdistill", *shlex.split(command)]
         subprocess.run(words, check=True, cwd=ROOT, env=os.environ | share)
         by.write_text(told)
+
+
+def _is_done(done: Path, by: Path, told: str) -> bool:
+    return done.exists() and by.exists() and by.read_text() == told
 
 
 def results(cell: Cell) -> list[dict[str, Any]]:

@@ -64,6 +64,8 @@ def test_what_other_commands_made_is_made_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told(words: list[str], **_: Any) -> None:
+        if "fails" in words:
+            raise subprocess.CalledProcessError(2, words)
         Path(words[words.index("-o") + 1]).touch()
 
     def ran(*commands: str) -> int:
@@ -76,6 +78,11 @@ def test_what_other_commands_made_is_made_again(
     (tmp_path / "1").unlink()
     assert ran("distil", "judge", "again") == 2
     assert ran("distil longer", "judge", "again") == 3
+    (tmp_path / "0").unlink()
+    with pytest.raises(subprocess.CalledProcessError):
+        ran("distil longer", "fails", "again")
+    capsys.readouterr()
+    assert ran("distil longer", "judge", "again") == 2  # what was judged was another set
 
 
 def test_where_a_command_is_stopped_no_other_cell_begins(

@@ -28,7 +28,10 @@ from tests import test_trajectory as trajectory
 from tests.evaluation_helpers import fresh, tiny, training_set, weights
 from tests.test_distribution import CPU, toy
 
-EXPERTS = pytest.fixture(scope="module", name="experts")(trajectory.experts.__wrapped__)
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trajectory.buffers(tmp_path_factory.mktemp("experts"))
 
 
 @pytest.fixture
