@@ -152,12 +152,16 @@ def _trajectory(ipc: int, iterations: dict[str, tuple[int, str]]) -> list[Cell]:
     """Half an hour each on one thread (``--jobs 2``); by method, iterations and further options.
 
     All follow MTT's experts: DATM and AST have experts of their own, whose training costs several times more.
+    Under ``dm`` they are judged by the same network as the sets of other suites, and random images with DM's.
     """
     return [
         Cell(
             f"fashion-mnist-{method}-ipc{ipc}",
-            _fashion(method, ipc, steps, more=more),
-            {method: _judged(method)},  # each at a learning rate of its own, random selection as well
+            _fashion(method, ipc, steps, more=f"--network {NARROW} {more}"),
+            {  # each at a learning rate of its own, random selection as well
+                method: _judged(method, more=f"--networks {NARROW}"),
+                "dm": _judged("dm", random=False, more="--networks convnet"),
+            },
             keep=True,
             experts=TRAJECTORIES,
         )
@@ -227,13 +231,13 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
         10, {"datadam": 2200, "ncfm": 180, "idm": 170, "ncfm-minmax": 180}
     ),
     "adversary": _adversary,
-    "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (270, ""), "datm": (170, ""), "ast": (480, _EARLY)}),
+    "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (600, ""), "datm": (380, ""), "ast": (1100, _EARLY)}),
     "trajectory-ipc10": lambda: _trajectory(
         10,
         {
-            "mtt": (47, _EARLY),
-            "datm": (18, f"{_EARLY} --set engine.start.widen_from=4 --set engine.start.widen_until=10"),
-            "ast": (50, _EARLY),
+            "mtt": (120, _EARLY),
+            "datm": (45, f"{_EARLY} --set engine.start.widen_from=4 --set engine.start.widen_until=25"),
+            "ast": (120, _EARLY),
         },
     ),
     "fyi-ipc1": lambda: _fyi(1, {"dm": 300, "dsa": 100}),
