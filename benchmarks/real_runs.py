@@ -231,13 +231,13 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
         10, {"datadam": 2200, "ncfm": 180, "idm": 170, "ncfm-minmax": 180}
     ),
     "adversary": _adversary,
-    "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (600, ""), "datm": (380, ""), "ast": (1100, _EARLY)}),
+    "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (540, ""), "datm": (340, ""), "ast": (960, _EARLY)}),
     "trajectory-ipc10": lambda: _trajectory(
         10,
         {
             "mtt": (120, _EARLY),
             "datm": (45, f"{_EARLY} --set engine.start.widen_from=4 --set engine.start.widen_until=25"),
-            "ast": (120, _EARLY),
+            "ast": (105, _EARLY),
         },
     ),
     "fyi-ipc1": lambda: _fyi(1, {"dm": 300, "dsa": 100}),
