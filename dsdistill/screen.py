@@ -192,8 +192,11 @@ class Suite(_Bar):
     def happened(self, event: Event) -> None:
         """Say what finished or failed, and show what runs."""
         if event.result:
+            from dsdistill.evaluation.report import spread
+
             row, spent = event.result.main, _duration(event.result.seconds)
-            found = f"{event.name}: {row.mean:.2f} ± {row.std:.2f} %, distilled in {spent}"
+            accuracy = spread(row.mean, row.std, len(row.values))
+            found = f"{event.name}: {accuracy} %, distilled in {spent}"
             err.print(found, highlight=False, markup=False)
         elif event.failure:
             err.print(f"{event.name} failed: {event.failure}", style="red", highlight=False, markup=False)

@@ -509,6 +509,7 @@ def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:
     table = report.table()
     assert table.row_count == 2
     assert "digits" in str(table.title)
+    assert list(table.columns[3].cells) == [f"{row.mean:.2f}" for row in report.rows]  # one student: no ±
 
 
 def test_evaluate_says_what_is_missing(tmp_path: Path) -> None:

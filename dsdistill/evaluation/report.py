@@ -123,7 +123,7 @@ class Report:
         for row in self.rows:
             if previous not in (None, row.network):
                 table.add_section()
-            accuracy = f"{row.mean:.2f} ± {row.std:.2f}"
+            accuracy = spread(row.mean, row.std, len(row.values))
             images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
             trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
             table.add_row(row.network, trained, images, accuracy, f"{row.seconds:.1f}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
+from dsdistill.evaluation.report import spread
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
 
 
@@ -131,13 +132,14 @@ def _curve(result: CellResult) -> tuple[Mark, ...]:
             point.seconds,
             point.mean,
             point.std,
-            f"{name}: {point.mean:.2f} ± {point.std:.2f} % after {point.iteration} iterations, "
+            f"{name}: {spread(point.mean, point.std, point.students)} % after {point.iteration} iterations, "
             f"{point.seconds:.3g} s{besides} ({point.students} students)",
             link,
         )
         for point in result.curve
     ]
-    said = f"{name}: {main.mean:.2f} ± {main.std:.2f} % after {result.seconds:.3g} s{besides}"
+    accuracy = spread(main.mean, main.std, len(main.values))
+    said = f"{name}: {accuracy} % after {result.seconds:.3g} s{besides}"
     return tuple(marks) or (Mark(result.seconds, main.mean, main.std, said, link),)
 
 
