@@ -15,7 +15,8 @@ A suite (benchmarks/real_runs.py) is a list of commands, printed as they run. St
 was: runs resume from their checkpoints (kept in runs/, outside git) and finished evaluations are not
 repeated. What other commands made than the suite has now does not count as done. With --jobs 2 two sets are
 made at a time, each on its share of the cores: on a small CPU that takes less time in all, while each set
-takes more.
+takes more. With --cells only those are made, and the table keeps what it says of the others: so that a
+suite can be made bit by bit, on several machines too.
 """
 
 from __future__ import annotations
@@ -43,21 +44,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--jobs", type=int, default=1, help="sets made at a time")
+    parser.add_argument("--cells", nargs="+", metavar="NAME", help="sets to make, without .h5; default: all")
     args = parser.parse_args()
     RUNS.mkdir(exist_ok=True)
-    cells = SUITES[args.suite]()
+    suite = SUITES[args.suite]()
+    names = [cell.name for cell in suite]
+    if unknown := set(args.cells or ()) - set(names):
+        parser.error(f"{args.suite} has no {', '.join(sorted(unknown))}, but {', '.join(names)}")
+    cells = [cell for cell in suite if cell.name in (args.cells or names)]
     for experts in {cell.experts for cell in cells if cell.experts}:
         run([experts.step])  # once, before cells at a time want them
     make(cells, args.jobs)
     for cell in cells:
         if cell.keep:
             shutil.copy(cell.file, ARTIFACTS)
-    rows = [row for cell in cells for row in results(cell)]
+    record = ARTIFACTS / f"accuracy-{args.suite}.json"
+    rows = [row for cell in suite for row in (results(cell) if cell in cells else recorded(cell, record))]
     command = f"python benchmarks/accuracy.py {args.suite}" + f" --jobs {args.jobs}" * (args.jobs > 1)
-    table = _table(command, rows)
-    record = json.dumps({"command": command, "rows": rows}, indent=1)
-    (ARTIFACTS / f"accuracy-{args.suite}.json").write_text(record + "\n")
-    (ARTIFACTS / f"accuracy-{args.suite}.md").write_text(table)
+    table = _table(command, rows, names)
+    record.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
+    record.with_suffix(".md").write_text(table)
     print(table)
 
 
@@ -110,22 +116,35 @@ def results(cell: Cell) -> list[dict[str, Any]]:
     for name, options in cell.evaluations.items():
         report = json.loads(cell.result(name).read_text())
         keys = ("dataset", "epochs", "precision", "machine", "date", "conditions", "cost", "distil_machine")
-        about = {key: report.get(key) for key in keys}
-        with_experts = f" --experts {cell.experts.name}.h5" if cell.experts else ""
-        file = f"{cell.name}.h5"
-        commands = {
-            "distilled_by": f"distill -o {file} {cell.distil}{with_experts}",
-            "evaluated_by": f"evaluate {file} {options}",
-        }
-        if cell.experts:
-            commands["experts_by"] = f"experts -o {cell.experts.name}.h5 {cell.experts.options}"
-        found += [
-            {"cell": cell.name, "evaluation": name, **row, **about, **commands} for row in report["rows"]
-        ]
+        about = {key: report.get(key) for key in keys} | _commands(cell, options)
+        found += [{"cell": cell.name, "evaluation": name, **row, **about} for row in report["rows"]]
     return found
 
 
-def _table(command: str, rows: list[dict[str, Any]]) -> str:
+def recorded(cell: Cell, record: Path) -> list[dict[str, Any]]:
+    """Return what a table's record says of a cell, as ``results``: nothing that other commands made."""
+    rows = json.loads(record.read_text())["rows"] if record.exists() else []
+    made = {name: _commands(cell, options) for name, options in cell.evaluations.items()}
+    return [
+        row
+        for row in rows
+        if row["cell"] == cell.name and made.get(row["evaluation"], {"": None}).items() <= row.items()
+    ]
+
+
+def _commands(cell: Cell, options: str) -> dict[str, str]:
+    """Return the commands behind an evaluation with these options, files without their folder."""
+    with_experts = f" --experts {cell.experts.name}.h5" if cell.experts else ""
+    commands = {
+        "distilled_by": f"distill -o {cell.file.name} {cell.distil}{with_experts}",
+        "evaluated_by": f"evaluate {cell.file.name} {options}",
+    }
+    if cell.experts:
+        commands["experts_by"] = f"experts -o {cell.experts.file.name} {cell.experts.options}"
+    return commands
+
+
+def _table(command: str, rows: list[dict[str, Any]], names: list[str]) -> str:
     machines = sorted({row[key] for row in rows for key in ("machine", "distil_machine") if row[key]})
     lines = [
         f"Written by `{command}` on {' and '.join(machines)}, {dated(rows)}. Accuracy in percent,",
@@ -140,6 +159,8 @@ def _table(command: str, rows: list[dict[str, Any]]) -> str:
             f"| {row['cell']} | {row['evaluation']} | {row['set']} | {row['network']} | {row['protocol']} "
             f"| {row['epochs']} | {spread(row['values'])} | {len(row['values'])} | {spent} |"
         )
+    if missing := [name for name in names if name not in {row["cell"] for row in rows}]:
+        lines += ["", f"Not made yet: {', '.join(missing)}."]
     if seeds := over_seeds(rows):
         lines += ["", "Over seeds, mean ± sample standard deviation of the means above:", ""]
     for name, means in seeds.items():

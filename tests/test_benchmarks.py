@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import real_runs, speed
+from benchmarks import accuracy, real_runs, speed
 from benchmarks.accuracy import gains, make, over_seeds, run
 from benchmarks.quantisation import unlike
 from benchmarks.real_runs import SUITES
@@ -100,6 +100,44 @@ def test_where_a_command_is_stopped_no_other_cell_begins(
     with pytest.raises(subprocess.CalledProcessError):
         make(cells, 1)
     assert len(begun) == 1
+
+
+def test_cells_are_made_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(words: list[str], **_: Any) -> None:
+        if "--json" not in words:
+            return Path(words[words.index("-o") + 1]).touch()
+        row = {"set": "distilled", "network": "mlp", "protocol": "dm", "values": [50.0, 52.0], "mean": 51.0}
+        about = {"date": "2026-01-02", "machine": "a", "epochs": 3, "cost": {"distil_seconds": 60}}
+        Path(words[words.index("--json") + 1]).write_text(json.dumps({"rows": [row], **about}))
+
+    def made(*arguments: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["accuracy.py", "two", *arguments])
+        accuracy.main()
+        capsys.readouterr()
+        return [row["cell"] for row in json.loads((tmp_path / "accuracy-two.json").read_text())["rows"]]
+
+    cells = [real_runs.Cell(name, f"--seed {at}", {"dm": "--repeats 2"}) for at, name in enumerate("ab")]
+    suite = {"two": lambda: cells}
+    for module, name, value in (
+        (subprocess, "run", told),
+        (real_runs, "RUNS", tmp_path),
+        (accuracy, "RUNS", tmp_path),
+        (accuracy, "ARTIFACTS", tmp_path),
+        (accuracy, "SUITES", suite),
+    ):
+        monkeypatch.setattr(module, name, value)
+    assert made("--cells", "b") == ["b"]
+    assert "Not made yet: a." in (tmp_path / "accuracy-two.md").read_text()
+    (tmp_path / "b.dm.json").unlink()  # as on another machine
+    assert made("--cells", "a") == ["a", "b"]
+    assert "Not made yet" not in (tmp_path / "accuracy-two.md").read_text()
+    cells[1] = real_runs.Cell("b", "--seed 5", {"dm": "--repeats 2"})
+    assert made("--cells", "a") == ["a"]  # b was made by another command
+    with pytest.raises(SystemExit):
+        made("--cells", "c")
+    assert "two has no c, but a, b" in capsys.readouterr().err
 
 
 def test_forms_of_a_set_are_judged_alike(tmp_path: Path) -> None:
