@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,11 +22,14 @@ class Report:
         iteration: how many have been taken in all, this one included.
         terms: detached scalars, summed over classes, on the device: reading one waits for it.
         discarded: whether the engine had it leave everything as it was.
+        learned: scalars that are learned beside the pixels, such as a student's learning rate, as they are
+            now; detached, on the device.
     """
 
     iteration: int
     terms: dict[str, Tensor]
     discarded: bool = False
+    learned: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Distiller:
@@ -105,7 +108,9 @@ class Distiller:
         ):
             self._stepper.set_lr(self._plateau.lr)
         self.iteration += 1
-        return Report(self.iteration, totals, discarded=not stepped)
+        named = self.synthetic.named_parameters()
+        learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
+        return Report(self.iteration, totals, discarded=not stepped, learned=learned)
 
     def _take(self, totals: dict[str, Tensor]) -> bool:
         """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""

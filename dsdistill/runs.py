@@ -197,8 +197,8 @@ class Watch:
         return self._distiller.iteration / self._distiller.iterations
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield each iteration's logged entry: ``iteration``, ``loss``, the terms, ``seconds``; and
-        ``discarded`` where it left everything as it was.
+        """Yield each iteration's logged entry: ``iteration``, ``loss``, its terms, learned scalars
+        (``student_lr``), ``seconds``; and ``discarded`` where it left everything as it was.
 
         Raises:
             NonFiniteLoss: naming the iteration, the value and the last good checkpoint.
@@ -228,19 +228,21 @@ class Watch:
 
     def _read(self) -> Iterator[dict[str, Any]]:
         reports, self._unread = self._unread, []
-        values = torch.stack([torch.stack(list(report.terms.values())) for report in reports]).tolist()
-        for report, terms in zip(reports, values, strict=True):
-            named = dict(zip(report.terms, terms, strict=True))
+        scalars = [report.terms | report.learned for report in reports]
+        values = torch.stack([torch.stack(list(each.values())) for each in scalars]).tolist()  # waits once
+        for report, names, numbers in zip(reports, scalars, values, strict=True):
+            named = dict(zip(names, numbers, strict=True))
             if bad := [name for name, value in named.items() if not math.isfinite(value)]:
+                kind = "loss term" if bad[0] in report.terms else "learned value"
                 last = next((f"last good state: {path}" for path in self._run.checkpoints()), None)
                 raise NonFiniteLoss(
-                    f"iteration {report.iteration}: the loss term {bad[0]!r} is {named[bad[0]]}; start anew "
+                    f"iteration {report.iteration}: the {kind} {bad[0]!r} is {named[bad[0]]}; start anew "
                     "with a lower optimiser.lr and --overwrite "
                     f"({last or 'no checkpoint had been written yet'})"
                 )
             yield {
                 "iteration": report.iteration,
-                "loss": sum(terms),
+                "loss": sum(named[name] for name in report.terms),
                 **named,
                 **({"discarded": True} if report.discarded else {}),
                 "seconds": round(self.seconds, 3),

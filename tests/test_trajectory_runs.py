@@ -89,6 +89,11 @@ def test_the_file_holds_what_was_learned(home: Path, tmp_path: Path) -> None:
     assert made.soft_labels is not None
     assert torch.equal(made.soft_labels, learned["synthetic.label_logits"])
     assert made.attributes["learned_lr"] == learned["synthetic.student_lr"].item() != pytest.approx(0.05)
+    log = [json.loads(line) for line in (tmp_path / "set.run" / "metrics.jsonl").read_text().splitlines()]
+    rates = [entry["student_lr"] for entry in log]
+    assert rates[-1] == made.attributes["learned_lr"]
+    assert len(set(rates)) == 6
+    assert all(entry["loss"] == entry["trajectory"] for entry in log)
     averaged = made.preprocess.inverse(learned["synthetic.average"])
     assert torch.equal(made.images, averaged)
     assert not torch.allclose(averaged, made.preprocess.inverse(learned["synthetic.images"]), rtol=1e-3)

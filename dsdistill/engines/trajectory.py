@@ -227,7 +227,8 @@ class TrajectoryEngine(Engine):
         if not lr.item() > 0:
             raise UserError(
                 f"the student's learning rate, which is learned, has become {lr.item():.3g} at iteration "
-                f"{sources.iteration}: start anew with a lower engine.student.learning.lr and --overwrite"
+                f"{sources.iteration}: start anew with a lower engine.student.learning.lr or, "
+                "where losses begin far above 1, engine.start.most, and --overwrite"
             )
         images = synthetic.of(sources.classes).flatten(0, 1)
         expert = supply.expert(sources.seed, sources.iteration)
