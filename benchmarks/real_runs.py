@@ -149,7 +149,7 @@ IN_FP32 = Experts(
 
 
 def _trajectory(ipc: int, iterations: dict[str, tuple[int, str]]) -> list[Cell]:
-    """Half an hour each on one thread (``--jobs 2``); by method, iterations and further options.
+    """Up to half an hour each on one thread (``--jobs 2``); by method, iterations and further options.
 
     All follow MTT's experts: DATM and AST have experts of their own, whose training costs several times more.
     Under ``dm`` they are judged by the same network as the sets of other suites, and random images with DM's.
