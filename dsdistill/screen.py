@@ -192,11 +192,8 @@ class Suite(_Bar):
     def happened(self, event: Event) -> None:
         """Say what finished or failed, and show what runs."""
         if event.result:
-            from dsdistill.evaluation.report import spread
-
-            row, spent = event.result.main, _duration(event.result.seconds)
-            accuracy = spread(row.mean, row.std, len(row.values))
-            found = f"{event.name}: {accuracy} %, distilled in {spent}"
+            spent = _duration(event.result.seconds)
+            found = f"{event.name}: {event.result.main.accuracy} %, distilled in {spent}"
             err.print(found, highlight=False, markup=False)
         elif event.failure:
             err.print(f"{event.name} failed: {event.failure}", style="red", highlight=False, markup=False)
@@ -261,7 +258,7 @@ def print_experts(made: Buffer) -> None:
 
 def print_description(path: Path, about: Description) -> None:
     """Show what is in a file."""
-    from dsdistill.evaluation.report import spread
+    from dsdistill.evaluation.judge import spread
 
     counts = set(about.counts)
     each = f"{min(counts)} a class" if len(counts) == 1 else f"{min(counts)} to {max(counts)} a class"

@@ -226,7 +226,8 @@ def test_a_learning_rate_that_becomes_negative_stops_the_run(
     assert main(words) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("dsdistill: the student's learning rate, which is learned, has become -")
-    assert "at iteration 1: start anew with a lower engine.student.learning.lr or, where" in line
+    assert "at iteration 1: start anew with a lower engine.student.learning.lr or" in line
+    assert line.endswith(" or, where losses begin far above 1, engine.start.most, and --overwrite")
     assert int(checkpoint(output)["iteration"]) == 1
     assert not output.exists()
 

@@ -64,6 +64,16 @@ class Row:
     decoded: int
     seconds: float
 
+    @property
+    def accuracy(self) -> str:
+        """Mean ± deviation, as it is shown to people."""
+        return spread(self.mean, self.std, len(self.values))
+
+
+def spread(mean: float, std: float, students: int) -> str:
+    """Write mean ± deviation, and no ± where there is one student."""
+    return f"{mean:.2f} ± {std:.2f}" if students > 1 else f"{mean:.2f}"
+
 
 def judge(
     distilled: DistilledDataset,

@@ -123,10 +123,9 @@ class Report:
         for row in self.rows:
             if previous not in (None, row.network):
                 table.add_section()
-            accuracy = spread(row.mean, row.std, len(row.values))
             images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
             trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
-            table.add_row(row.network, trained, images, accuracy, f"{row.seconds:.1f}")
+            table.add_row(row.network, trained, images, row.accuracy, f"{row.seconds:.1f}")
             previous = row.network
         return table
 
@@ -145,11 +144,6 @@ class Report:
         if self.distil_machine:
             said.append(f"made on {self.distil_machine}")
         return "\n".join(filter(None, [", ".join(said), scores.told(self.scores())])) or None
-
-
-def spread(mean: float, std: float, students: int) -> str:
-    """Write mean ± deviation, and no ± where there is one student."""
-    return f"{mean:.2f} ± {std:.2f}" if students > 1 else f"{mean:.2f}"
 
 
 def _lasting(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dsdistill.bench import tables
 from dsdistill.bench.results import CellResult
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.judge import DISTILLED
-from dsdistill.evaluation.report import MATRIX_BYTES, spread
+from dsdistill.evaluation.report import MATRIX_BYTES
 from dsdistill.report.figures import anchor
 
 
@@ -48,7 +48,7 @@ def article(result: CellResult) -> str:
 def _accuracy(result: CellResult) -> str:
     found = [
         f"{row.set if row.set != DISTILLED else result.method} on {row.network} "
-        f"{spread(row.mean, row.std, len(row.values))} % "
+        f"{row.accuracy} % "
         f"({', '.join(f'{value:.2f}' for value in row.values)})"
         for row in result.rows
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
-from dsdistill.evaluation.report import spread
+from dsdistill.evaluation.judge import spread
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
 
 
@@ -138,8 +138,7 @@ def _curve(result: CellResult) -> tuple[Mark, ...]:
         )
         for point in result.curve
     ]
-    accuracy = spread(main.mean, main.std, len(main.values))
-    said = f"{name}: {accuracy} % after {result.seconds:.3g} s{besides}"
+    said = f"{name}: {main.accuracy} % after {result.seconds:.3g} s{besides}"
     return tuple(marks) or (Mark(result.seconds, main.mean, main.std, said, link),)
 
 
