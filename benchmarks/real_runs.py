@@ -103,12 +103,14 @@ POOL = Experts("experts-ncfm", "--dataset fashion-mnist --recipe ncfm --count 3 
 def _distribution(ipc: int, iterations: dict[str, int]) -> list[Cell]:
     """Half an hour each on one thread (``--jobs 2``); NCFM takes as many iterations with its adversary.
 
-    Under ``dm`` all are judged by its network, DataDAM as well, whose own normalises by batches.
+    Under ``dm`` all are judged by its network, DataDAM as well, whose own normalises by batches; IDM's own
+    protocol has the settings of ``dm``.
     """
     cells = []
     for method, steps in iterations.items():
         evaluations = {method: _judged(method)} if method != "ncfm-minmax" else {}
-        evaluations["dm"] = _judged("dm", random=method == "datadam", more="--networks convnet")
+        if method != "idm":
+            evaluations["dm"] = _judged("dm", random=method == "datadam", more="--networks convnet")
         name = f"fashion-mnist-{method}-ipc{ipc}"
         experts = POOL if method.startswith("ncfm") else None
         cells.append(Cell(name, _fashion(method, ipc, steps), evaluations, keep=True, experts=experts))

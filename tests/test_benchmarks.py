@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shlex
@@ -58,6 +59,15 @@ def test_real_runs_are_understood(
     for cell in cells:
         for options in cell.evaluations.values():
             load_protocol(options.split()[1])
+
+
+def test_idm_is_judged_once_because_its_protocol_has_dm_s_settings() -> None:
+    idm, dm = (
+        dataclasses.replace(load_protocol(name), name="", title="", source="") for name in ("idm", "dm")
+    )
+    assert idm == dm
+    (cell,) = (cell for cell in SUITES["distribution-ipc1"]() if "idm" in cell.name)
+    assert list(cell.evaluations) == ["idm"]
 
 
 def test_what_other_commands_made_is_made_again(
