@@ -145,7 +145,7 @@ class Sources:
             return
         if fresh and supply.training.warm_up:
             supply.train(self.learner, self._warm_up_batches(supply.training))
-        if supply.network.couples_samples and supply.training.batch_norm == "refreshed":
+        if supply.network.has_batch_norm and supply.training.batch_norm == "refreshed":
             labels = range(self.task.num_classes)
             index = torch.cat([self.indices(label, 16, "statistics") for label in labels])
             supply.refresh(self._prepared(index))

@@ -12,6 +12,7 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distiller import Distiller
 from dsdistill.engines import DistributionEngine, Engine
+from dsdistill.formation import IDENTITY, Formation
 from dsdistill.networks.embedder import Embedder
 from dsdistill.networks.learner import Learner
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
@@ -19,6 +20,7 @@ from dsdistill.sources import Sources
 from dsdistill.stepping import OptimiserConfig
 from dsdistill.synthetic import initialise
 from tests.reference.dm import distribution_matching_loss
+from tests.test_formation import naive as naive_decode
 
 CPU = torch.device("cpu")
 
@@ -45,10 +47,11 @@ def loop(
     ipc: int = 2,
     class_chunk: int = 0,
     engine: Engine | None = None,
+    formation: Formation = IDENTITY,
 ) -> Distiller:
     """Put a float64 loop together by hand."""
     engine = engine or DistributionEngine(batch_real=batch_real)
-    synthetic = initialise(task, real, ipc, "real", "network", seed=0)
+    synthetic = initialise(task, real, ipc, "real", "network", seed=0, formation=formation)
     supply = engine.networks(network, task, CPU)
     supply.network.double()
     features = engine.features(supply.network)
@@ -56,6 +59,13 @@ def loop(
     learner = Learner(supply.network, task.size, CPU)
     sources = Sources(task, real, supply, embedder, learner, Augmentation(), 0, CPU, torch.float64)
     return Distiller(engine, synthetic.double(), sources, OptimiserConfig(), 3, class_chunk)
+
+
+def decoded(distiller: Distiller, images: torch.Tensor) -> list[torch.Tensor]:
+    """Cut and enlarge each class's images [n, C, H, W], stored in network space, pixel by pixel."""
+    preprocess = distiller.sources.task.preprocess.to(CPU, torch.float64)
+    factor, ipc = distiller.synthetic.formation.factor, distiller.synthetic.ipc
+    return [preprocess(naive_decode(part, factor)) for part in preprocess.inverse(images).split(ipc)]
 
 
 def drawn(distiller: Distiller) -> tuple[list[torch.Tensor], list[Callable[[torch.Tensor], torch.Tensor]]]:

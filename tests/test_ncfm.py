@@ -13,9 +13,10 @@ from dsdistill import seeding
 from dsdistill.distiller import Distiller
 from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic
+from dsdistill.formation import IDENTITY, Formation
 from dsdistill.stepping import OptimiserConfig, Plateau
 from tests.reference.ncfm import characteristic_discrepancy
-from tests.test_distribution import drawn, loop, toy
+from tests.test_distribution import decoded, drawn, loop, toy
 
 
 def distiller(sampler: Literal["gaussian", "learned"] = "gaussian", **told: float) -> Distiller:
@@ -23,19 +24,27 @@ def distiller(sampler: Literal["gaussian", "learned"] = "gaussian", **told: floa
 
 
 def matching(
-    points: Characteristic, pixel_lr: float = 0.1, iterations: int = 6, seed: int = 0, **told: float
+    points: Characteristic,
+    pixel_lr: float = 0.1,
+    iterations: int = 6,
+    seed: int = 0,
+    formation: Formation = IDENTITY,
+    **told: float,
 ) -> Distiller:
     engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
-    made = loop(*toy(), "convnet2-w6", engine=engine)
+    made = loop(*toy(), "convnet2-w6", engine=engine, formation=formation)
     engine.prepare(made.synthetic, made.sources.supply, seed)
     synthetic = made.synthetic.double()
     return Distiller(engine, synthetic, made.sources, OptimiserConfig(lr=pixel_lr), iterations)
 
 
 @pytest.mark.parametrize("told", [{}, {"alpha": 0.2}, {"beta": 0.3}, {"scale": 20.0}], ids=str)
-@pytest.mark.parametrize("iteration", range(2))
-def test_loss_and_pixel_gradient_equal_complex_exponentials(told: dict[str, float], iteration: int) -> None:
-    ours = matching(Characteristic(**{"frequencies": 12, **told}))  # type: ignore[arg-type]
+@pytest.mark.parametrize(("iteration", "factor"), [(0, 1), (1, 2)])
+def test_loss_and_pixel_gradient_equal_complex_exponentials(
+    told: dict[str, float], iteration: int, factor: int
+) -> None:
+    points_told = Characteristic(**{"frequencies": 12, **told})  # type: ignore[arg-type]
+    ours = matching(points_told, formation=Formation(factor=factor))
     ours.sources.iteration = iteration
     network = ours.sources.network().network
     real, augment = drawn(ours)
@@ -54,7 +63,7 @@ def test_loss_and_pixel_gradient_equal_complex_exponentials(told: dict[str, floa
         features = network.embed(x)
         return features / features.norm(dim=1, keepdim=True)
 
-    each = list(zip(real, images.split(2), augment, strict=True))
+    each = list(zip(real, decoded(ours, images), augment, strict=True))
     expected = (
         told.get("scale", 300)
         * characteristic_discrepancy(

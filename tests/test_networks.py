@@ -81,7 +81,7 @@ def test_convnet_options(norm, activation, pool):
     network = build(f"convnet2-{pool}-w8-{norm}-{activation}", size=16)
     x = images(3, 16)
     check_contract(network, x)
-    assert network.couples_samples == (norm == "batch")
+    assert network.has_batch_norm == (norm == "batch")
     side = 16 if pool == "nopool" else 4
     assert network.feature_dim == 8 * side**2
     expected = {
@@ -180,10 +180,13 @@ def test_resnetap10_starts_from_its_papers_distribution():
 
 
 @pytest.mark.parametrize("name", networks.names())
-def test_couples_samples_means_batch_norm(name):
+def test_batch_norm_couples_samples_unless_it_keeps_its_statistics(name):
     with torch.device("meta"):
         network = networks.build(narrow(name), 3, 64, 10)
-    assert network.couples_samples == ("batch" in name)
+    assert network.couples_samples == network.has_batch_norm == ("batch" in name)
+    network.eval()
+    assert not network.couples_samples
+    assert network.has_batch_norm == ("batch" in name)
 
 
 @pytest.mark.parametrize("name", ["convnet-w8", "mlp", "lenet", "alexnet", "vgg11", "resnet18-w8"])

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from dsdistill.distiller import Distiller
 from dsdistill.engines import DistributionEngine
+from dsdistill.formation import IDENTITY, Formation
 from dsdistill.network_queue import Queue, QueueConfig
 from dsdistill.networks import build
 from dsdistill.seeding import fenced, generator
 from tests.reference.idm import improved_matching_losses
-from tests.test_distribution import CPU, drawn, loop, toy
+from tests.test_distribution import CPU, decoded, drawn, loop, toy
 
 TOLD = QueueConfig(size=4, start=2, push_every=2, networks=2, steps=3, batch_size=8, forget_every=4)
 
 
-def distiller(told: QueueConfig = TOLD, weight: float = 0.5) -> Distiller:
-    engine = DistributionEngine(batch_real=6, supply=told, classification=weight)
-    return loop(*toy(), "convnet2-w6", engine=engine)
+def distiller(network: str = "convnet2-w6", formation: Formation = IDENTITY) -> Distiller:
+    engine = DistributionEngine(batch_real=6, supply=TOLD, classification=0.5)
+    return loop(*toy(), network, engine=engine, formation=formation)
 
 
 def queue(loop: Distiller) -> Queue:
@@ -27,8 +30,10 @@ def queue(loop: Distiller) -> Queue:
     return loop.sources.supply
 
 
-def test_loss_equals_two_forwards_per_class() -> None:
-    ours = distiller()
+@pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch"])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_loss_equals_two_forwards_per_class(network: str, factor: int) -> None:
+    ours = distiller(network, Formation(factor=factor))
     reports = iter(ours)
     next(reports), next(reports)  # some networks have been trained by now
     for iteration in range(2, 12):
@@ -36,9 +41,9 @@ def test_loss_equals_two_forwards_per_class() -> None:
         real, augment = drawn(ours)
         if not queue(ours).trust:
             continue
-        network, weight = ours.sources.supply.network, 0.5 * float(queue(ours).trust)
+        judge, weight = copy.deepcopy(queue(ours).network).eval(), 0.5 * float(queue(ours).trust)
         images = ours.synthetic.images.detach().clone().requires_grad_()
-        losses = improved_matching_losses(network, real, list(images.split(2)), augment, weight)
+        losses = improved_matching_losses(judge, real, decoded(ours, images), augment, weight)
         (slope,) = torch.autograd.grad(torch.stack(losses).sum(), images)
         expected = float(torch.stack(losses).sum().detach())
         ours.sources._drawn_at = iteration  # the same network once more

@@ -85,7 +85,7 @@ class GradientEngine(Engine):
         Raises:
             UserError: saying so.
         """
-        by_batch = supply.network.couples_samples and self.training.batch_norm == "batch"
+        by_batch = supply.network.has_batch_norm and self.training.batch_norm == "batch"
         if by_batch and min(synthetic.matched_per_class, self.batch_real) == 1:
             raise UserError(
                 "one image of a class is no batch to normalise by: choose a larger --ipc, "

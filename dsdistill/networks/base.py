@@ -41,9 +41,18 @@ class Network(nn.Module, ABC):
         return self.classifier(self.embed(x))
 
     @property
-    def couples_samples(self) -> bool:
-        """Whether one sample's output depends on the rest of its batch, so that a batch cannot be split."""
+    def has_batch_norm(self) -> bool:
+        """Whether any layer normalises by batches, or by the statistics it has kept of them."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
+
+    @property
+    def couples_samples(self) -> bool:
+        """Whether one sample's output depends on the rest of its batch, so that a batch cannot be split.
+
+        That is so of batch normalisation while it reads the batch at hand; with statistics it has kept, and
+        keeps, a sample is alone.
+        """
+        return any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
 
 
 class Block(nn.Module, ABC):
