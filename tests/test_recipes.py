@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,18 @@ def engine(*args: Any, **options: Any) -> GradientEngine:
 # DM, IDM, NCFM and DataDAM ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", ["dm", "mmd"])
 @pytest.mark.parametrize("ipc", [1, 50, 74, 75, 100, 1250])
-def test_dm_moves_large_sets_of_cifar10_faster(ipc: int) -> None:
+def test_dm_and_mmd_move_large_sets_of_cifar10_faster(method: str, ipc: int) -> None:
     for dataset in ("cifar10", "cifar100", "svhn"):
-        config = told("dm", dataset, ipc)
+        config = told(method, dataset, ipc)
         fast = dataset == "cifar10" and ipc >= 75
         assert config.optimiser == OptimiserConfig(kind="sgd", lr=10.0 if fast else 1.0, momentum=0.5)
         assert (config.iterations, config.init, config.space) == (20000, "real", "network")
         assert (config.network, config.protocol) == ("convnet", "dm")
         assert config.augmentation.operators == "color_crop_cutout_flip_scale_rotate"
-        assert distribution("dm", dataset, ipc).batch_real == 256
+        chosen = distribution(method, dataset, ipc)
+        assert (chosen.batch_real, chosen.discrepancy.kind) == (256, {"dm": "mean", "mmd": "mmd"}[method])
 
 
 NEVER = 1000000
@@ -95,11 +98,12 @@ def test_ncfm_as_published(method: str, dataset: str, ipc: int) -> None:
     assert (chosen.batch_real, chosen.calibration) == (1024, 1)
     assert (seen.frequencies, seen.alpha, seen.beta, seen.scale) == (4096, 0.5, 0.5, 300)
     assert seen.sampler == ("gaussian" if method == "ncfm" else "learned")
-    descent = config.optimiser
-    by_sgd = (dataset, ipc) == ("cifar100", 10)
-    assert (descent.kind, descent.lr) == (("sgd", 0.01) if by_sgd else ("adamw", 1e-3))
-    assert (descent.weight_decay, descent.patience, descent.clamp_every) == (0 if by_sgd else 5e-4, 500, 1)
+    adamw = OptimiserConfig(kind="adamw", lr=1e-3, weight_decay=5e-4)
+    sgd = OptimiserConfig(kind="sgd", lr=0.01, momentum=0.5)
+    descent = sgd if (dataset, ipc) == ("cifar100", 10) else adamw
+    assert config.optimiser == dataclasses.replace(descent, stepping="per-class", clamp_every=1, patience=500)
     assert (config.iterations, config.formation, config.space) == (20000, Formation(factor=2), "unit")
+    assert config.init == "mix"
     assert (config.augmentation.operators, config.augmentation.rule) == ("color_crop_cutout", "idc")
 
 
