@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class _Given(torch.autograd.Function):
@@ -15,6 +16,7 @@ class _Given(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         slopes = ctx.saved_tensors
         return None, None, *(upstream[0] * slope for slope in slopes), *(None for _ in slopes)
