@@ -24,6 +24,8 @@ from dsdistill.cli import main
 from dsdistill.errors import UserError
 from dsdistill.runs import NonFiniteLoss
 from tests.conftest import THREADS
+from tests.test_pool import NETWORK as POOLED
+from tests.test_pool import pool as pool  # a fixture
 
 EVERY_13 = "checkpoint.iterations=13"
 THIRTY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 30}
@@ -170,17 +172,32 @@ def kill(entry: dict[str, Any]) -> None:
         raise Killed
 
 
+IDC = ["engine.training.samples=20", "engine.training.batch_size=8"]
+WARM = ["engine.training.warm_up=1", "engine.training.batch_size=400"]
+QUEUE = [f"engine.supply.{told}" for told in ("size=3", "push_every=2", "steps=2", "batch_size=8")]
 TRAINED = {
     "dsa": ("dsa", "convnet2-w8", ["engine.training.epochs=2"]),
     "dsa, batch norm": ("dsa", "convnet2-w8-batch", ["engine.training.epochs=2"]),
-    "idc": ("idc", "convnet2-w8", ["engine.training.updates_per_network=6", "optimiser.clamp_every=4"]),
-    "idc, warm-up": ("idc", "convnet2-w8", ["engine.training.updates_per_network=2", "optimiser.lr=0.1"]),
+    "idc": ("idc", "convnet2-w8", [*IDC, "engine.training.updates_per_network=6", "optimiser.clamp_every=4"]),
+    "idc, warm-up": (
+        "idc",
+        "convnet2-w8",
+        [*IDC, *WARM, "engine.training.updates_per_network=2", "optimiser.lr=0.1"],
+    ),
+    "idm": ("idm", "convnet2-w8", QUEUE),
+    "idm, batch norm": ("idm", "convnet2-w8-batch", QUEUE),
+    "ncfm-minmax": (
+        "ncfm-minmax",
+        POOLED,
+        ["engine.supply.path={pool}", "engine.discrepancy.frequencies=16", "optimiser.patience=1"],
+    ),
 }
 
 
 @pytest.mark.parametrize("case", TRAINED)
-def test_partly_trained_networks_survive_a_kill(tmp_path: Path, case: str) -> None:
+def test_what_is_trained_beside_the_images_survives_a_kill(tmp_path: Path, pool: Path, case: str) -> None:
     method, network, overrides = TRAINED[case]
+    overrides = [each.format(pool=pool) for each in overrides]
     told: dict[str, Any] = {
         "dataset": "digits",
         "method": method,
@@ -189,10 +206,6 @@ def test_partly_trained_networks_survive_a_kill(tmp_path: Path, case: str) -> No
         "iterations": 8,
         "overrides": [THREADS, "checkpoint.iterations=3", "engine.batch_real=8", *overrides],
     }
-    if method == "idc":
-        told["overrides"] += ["engine.training.samples=20", "engine.training.batch_size=8"]
-    if "warm-up" in case:
-        told["overrides"] += ["engine.training.warm_up=1", "engine.training.batch_size=400"]
     whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
     dsdistill.distill(whole, **told)
     with pytest.raises(Killed):
