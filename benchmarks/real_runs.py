@@ -233,9 +233,7 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
     "distribution-ipc1": lambda: _distribution(
         1, {"datadam": 2400, "ncfm": 180, "idm": 50, "ncfm-minmax": 180}
     ),
-    "distribution-ipc10": lambda: _distribution(
-        10, {"datadam": 2200, "ncfm": 180, "idm": 170, "ncfm-minmax": 180}
-    ),
+    "distribution-ipc10": lambda: _distribution(10, {"datadam": 2200, "ncfm": 180, "idm": 170}),
     "adversary": _adversary,
     "trajectory-ipc1": lambda: _trajectory(1, {"mtt": (540, ""), "datm": (340, ""), "ast": (900, _EARLIEST)}),
     "trajectory-ipc10": lambda: _trajectory(
@@ -252,8 +250,8 @@ SUITES: dict[str, Callable[[], list[Cell]]] = {
     "distribution-precision": lambda: [
         # Under dm too: DataDAM's own students, of ten images, spread too widely to tell.
         *_precision("datadam", 100, "datadam", 1, also=("dm",)),
-        *_precision("idm", 30, "idm", 1, "--set engine.batch_real=256"),
-        *_precision("ncfm", 30, "ncfm", 1, experts=POOL),
+        *_precision("idm", 15, "idm", 1, "--set engine.batch_real=256"),
+        *_precision("ncfm", 15, "ncfm", 1, experts=POOL),
     ],
     "precision": lambda: _precision("dm", 60, "precision"),
     "evaluator": _evaluator,
