@@ -66,7 +66,8 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
             )
         if written in known:
             return UserError(
-                f"{what} {written!r} belongs to another kind than the one chosen: leave out one of the two"
+                f"{what} {written!r} belongs to another kind than the one chosen: leave out one of the two, "
+                "or begin from a method of that kind if a recipe gave it"
             )
         return unknown(what, written, known)
     if first["type"] in _MISSING:

@@ -36,7 +36,7 @@ class Protocol:
     Attributes:
         name: what results carry.
         title, source: for people: what it is and where it comes from.
-        student: the network judged with where none is asked for.
+        student: the network judged with where none is asked for and the set does not name its own.
         lr: learning rate, or "learned": the one stored with the set.
         optimiser: "sgd", or "adamw" with torch's betas, for which momentum means nothing.
         momentum_after_drop: SGD's momentum from the first drop on (AST); None keeps it.
