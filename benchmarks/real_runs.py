@@ -106,15 +106,25 @@ def _distribution(ipc: int, iterations: dict[str, int]) -> list[Cell]:
     Under ``dm`` all are judged by its network, DataDAM as well, whose own normalises by batches; IDM's own
     protocol has the settings of ``dm``.
     """
-    cells = []
-    for method, steps in iterations.items():
-        evaluations = {method: _judged(method)} if method != "ncfm-minmax" else {}
-        if method != "idm":
-            evaluations["dm"] = _judged("dm", random=method == "datadam", more="--networks convnet")
-        name = f"fashion-mnist-{method}-ipc{ipc}"
-        experts = POOL if method.startswith("ncfm") else None
-        cells.append(Cell(name, _fashion(method, ipc, steps), evaluations, keep=True, experts=experts))
-    return cells
+    convnet = "--networks convnet"
+    alone = _judged("dm", random=False, more=convnet)
+    judged = {
+        "datadam": {"datadam": _judged("datadam"), "dm": _judged("dm", more=convnet)},
+        "idm": {"idm": _judged("idm")},
+        "ncfm": {"ncfm": _judged("ncfm"), "dm": alone},
+        "ncfm-minmax": {"dm": alone},
+    }
+    experts = {"ncfm": POOL, "ncfm-minmax": POOL}
+    return [
+        Cell(
+            f"fashion-mnist-{method}-ipc{ipc}",
+            _fashion(method, ipc, steps),
+            judged[method],
+            keep=True,
+            experts=experts.get(method),
+        )
+        for method, steps in iterations.items()
+    ]
 
 
 DIGITS = "--dataset digits --network convnet2-w32"
