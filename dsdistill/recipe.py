@@ -29,22 +29,39 @@ class Recipe:
     base: str = ""
     """Another recipe, whose options come first."""
 
-    def options(self, dataset: str, ipc: int, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
+    def lineage(self) -> list[Recipe]:
+        """Return this recipe, the one it begins from, and so on.
+
+        Raises:
+            UserError: a base cannot be read, or bases lead in a ring.
+        """
+        found, bases = [self], [self.base]
+        while base := found[-1].base:
+            recipe = load_recipe(base)
+            if recipe.base in bases:
+                raise UserError(
+                    f"recipe {recipe.name!r} begins from {recipe.base!r}, which begins from it; drop one"
+                )
+            found.append(recipe)
+            bases.append(recipe.base)
+        return found
+
+    def options(self, dataset: str, ipc: int) -> dict[str, Any]:
         """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds.
 
         Those of ``base`` come before them all. A table gives options as they are under ``set``, and under
         ``per_ipc`` those proportional to the IPC.
 
-        Args:
-            heirs: bases that lead here from another recipe.
-
         Raises:
-            UserError: a table is wrong, or bases lead in a ring.
+            UserError: a table is wrong, or as `lineage`.
         """
-        if self.base in heirs:
-            raise UserError(f"recipe {self.name!r} begins from {self.base!r}, which begins from it; drop one")
-        base = load_recipe(self.base) if self.base else None
-        found = base.options(dataset, ipc, (*heirs, self.base)) if base else {}
+        found: dict[str, Any] = {}
+        for recipe in reversed(self.lineage()):
+            found = recipe._over(found, dataset, ipc)
+        return found
+
+    def _over(self, found: dict[str, Any], dataset: str, ipc: int) -> dict[str, Any]:
+        """Put this recipe's own options over those of its base."""
         found = merged(found, {"method": self.name, "protocol": self.protocol})
         found = merged(found, self.defaults)
         for table in self.settings:

@@ -135,6 +135,10 @@ def test_methods_and_datasets_are_listed(capsys: Captured) -> None:
     assert "Zhao & Bilen" in out
     out, _ = succeed(capsys, "methods", "mtt")
     assert tomllib.loads(out)["title"].startswith("MTT")
+    out, _ = succeed(capsys, "methods", "ncfm-minmax")
+    assert tomllib.loads(out)["title"].startswith("NCFM with its minmax")  # what follows is a comment
+    assert "# It begins from ncfm:" in out
+    assert "# batch_real = 1024\n" in out
     assert "did you mean 'mtt'" in refused(capsys, "methods", "mttt")
     out, _ = succeed(capsys, "datasets")
     assert "cifar10 " in out

@@ -539,6 +539,22 @@ def test_a_misspelt_option_of_per_ipc_is_an_error(tmp_path: Path) -> None:
         told(mine)
 
 
+def test_recipes_begin_from_others_but_not_in_a_ring(tmp_path: Path) -> None:
+    def write(name: str, base: str, momentum: float) -> str:
+        text = f'title = "t"\npaper = "p"\nfollows = "paper"\nprotocol = "dm"\nbase = "{base}"\n'
+        (tmp_path / f"{name}.toml").write_text(f"{text}[defaults.optimiser]\nmomentum = {momentum}\n")
+        return str(tmp_path / f"{name}.toml")
+
+    mine, yours = write("mine", "yours.toml", 0.125), write("yours", "dsa", 0.25)
+    assert [recipe.name for recipe in load_recipe(mine).lineage()] == ["mine", "yours", "dsa"]
+    assert (told(mine).optimiser.momentum, told(yours).optimiser.momentum) == (0.125, 0.25)
+    assert told(mine).engine == told("dsa").engine
+    for base in ("mine", "yours"):
+        write("yours", f"{base}.toml", 0.25)
+        with pytest.raises(UserError, match=rf"recipe '{base}' begins from '.*/yours.toml', which begins"):
+            told(mine)
+
+
 def test_data_sets_of_a_table_are_a_list(tmp_path: Path) -> None:
     """In a text, "cifar10" would be found in "cifar100"."""
     mine = recipe(tmp_path / "mine.toml", 'when = { dataset = "cifar100" }\nset = { seed = 4 }')

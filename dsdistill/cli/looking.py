@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -66,13 +67,19 @@ def methods(
 ) -> None:
     """List the methods and what they are; or show one's settings, where they come from and what is ours.
 
+    A recipe that begins from another is followed by that one, as a comment.
+
     `dsdistill methods mtt`
     """
     from dsdistill import screen
     from dsdistill.recipe import RECIPES, load_recipe
 
     if name:
+        bases = [each.base for each in load_recipe(name).lineage() if each.base]
         screen.print_text(RECIPES.find(name).read_text(encoding="utf-8"))
+        for base in bases:
+            text = RECIPES.find(base).read_text(encoding="utf-8")
+            screen.print_text(f"\n# It begins from {base}:\n\n" + textwrap.indent(text, "# "))
         return
     recipes = [load_recipe(name) for name in RECIPES.names()]
     screen.print_pairs(
