@@ -39,7 +39,7 @@ def matching(
 
 
 @pytest.mark.parametrize("told", [{}, {"alpha": 0.2}, {"beta": 0.3}, {"scale": 20.0}], ids=str)
-@pytest.mark.parametrize(("iteration", "factor"), [(0, 1), (1, 2)])
+@pytest.mark.parametrize(("iteration", "factor"), [(0, 1), (1, 1), (1, 2)])
 def test_loss_and_pixel_gradient_equal_complex_exponentials(
     told: dict[str, float], iteration: int, factor: int
 ) -> None:

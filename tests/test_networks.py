@@ -80,8 +80,8 @@ def test_digits(name):
 def test_convnet_options(norm, activation, pool):
     network = build(f"convnet2-{pool}-w8-{norm}-{activation}", size=16)
     x = images(3, 16)
+    assert network.couples_samples == (norm == "batch")
     check_contract(network, x)
-    assert network.has_batch_norm == (norm == "batch")
     side = 16 if pool == "nopool" else 4
     assert network.feature_dim == 8 * side**2
     expected = {
