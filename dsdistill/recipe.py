@@ -35,15 +35,14 @@ class Recipe:
         Raises:
             UserError: a base cannot be read, or bases lead in a ring.
         """
-        found, bases = [self], [self.base]
+        found = [self]
         while base := found[-1].base:
             recipe = load_recipe(base)
-            if recipe.base in bases:
+            if recipe.base in (each.base for each in found):
                 raise UserError(
                     f"recipe {recipe.name!r} begins from {recipe.base!r}, which begins from it; drop one"
                 )
             found.append(recipe)
-            bases.append(recipe.base)
         return found
 
     def options(self, dataset: str, ipc: int) -> dict[str, Any]:
