@@ -35,16 +35,19 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # in place of this folder, where `import ddranking` would find this file
 
-import torch  # noqa: E402
+import torch
 
-from dsdistill import api, runtime, storage  # noqa: E402
-from dsdistill.data import catalog  # noqa: E402
-from dsdistill.data.catalog import DataConfig  # noqa: E402
-from dsdistill.data.facts import DIGITS  # noqa: E402
-from dsdistill.ddranking import CONFIG, IMAGES, LABELS, LR, export_ddranking  # noqa: E402
-from dsdistill.evaluation import scores  # noqa: E402
-from dsdistill.evaluation.run import evaluate  # noqa: E402
-from dsdistill.storage import DistilledSet  # noqa: E402
+from dsdistill.data import catalog
+from dsdistill.data.config import DataConfig
+from dsdistill.data.facts import DIGITS
+from dsdistill.distillation import run
+from dsdistill.evaluation import scores
+from dsdistill.evaluation.run import evaluate
+from dsdistill.export.ddranking import CONFIG, IMAGES, LABELS, LR, export_ddranking
+from dsdistill.runtime import provenance
+from dsdistill.runtime.device import quiet_allocator
+from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledSet
 
 TRAIN, TEST = 20, 30  # real images a class
 NEEDED = (
@@ -64,7 +67,7 @@ def main() -> None:
         import ddranking.metrics  # noqa: F401
     except ImportError as error:
         sys.exit(f"{NEEDED} ({error})")
-    runtime.quiet_allocator()
+    quiet_allocator()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_cifar(folder / "data")
@@ -82,8 +85,8 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/ddranking.py {' '.join(sys.argv[1:])}".strip(),
         "date": datetime.date.today().isoformat(),
-        "machine": runtime.machine(torch.device("cpu")),
-        "packages": runtime.packages(),
+        "machine": provenance.machine(torch.device("cpu")),
+        "packages": provenance.packages(),
         "loader_error": found["loader"],
         "rows": rows,
     }
@@ -132,7 +135,7 @@ def loader_error(folder: Path, zca: bool) -> float:
     about = {"dataset": "cifar10", "protocol": "dsa", "network": "convnet3"}
     made = DistilledSet(real.unit(rows), real.labels[rows], real.classes, task.preprocess, attributes=about)
     path, out = folder / f"real-{zca}.h5", folder / f"real-{zca}"
-    storage.write(path, made)
+    set_file.write(path, made)
     export_ddranking(path, out)
     with quiet():
         theirs = get_dataset("CIFAR10", str(folder / "data"), (32, 32), zca, None, "cpu")[5]
@@ -143,7 +146,7 @@ def loader_error(folder: Path, zca: bool) -> float:
 def judged(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Distil a set, and return what each judge says of it."""
     path, out = folder / "set.h5", folder / "set"
-    api.distill(
+    run.distill(
         path,
         dataset="cifar10",
         method="dm",

@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.accuracy import run, spread
 from benchmarks.real_runs import ARTIFACTS, IN_FP32, RUNS, TRAJECTORIES
-from dsdistill import runtime
-from dsdistill.buffer import Buffer
 from dsdistill.data import catalog
-from dsdistill.data.catalog import DataConfig
-from dsdistill.evaluation.cohorts import CPU, Execution, Single
+from dsdistill.data.config import DataConfig
+from dsdistill.evaluation.ensembles import CPU, Execution, Single
 from dsdistill.evaluation.students import HeldOut, accuracies
 from dsdistill.networks import build
+from dsdistill.runtime import provenance
+from dsdistill.storage.expert_file import Buffer
 
 COMMAND = "python benchmarks/experts.py"
 
@@ -49,8 +49,12 @@ def main() -> None:
         for expert in range(count)
         for epoch in epochs
     ]
-    about = {"command": COMMAND, "date": datetime.date.today().isoformat(), "machine": runtime.machine(CPU)}
-    about["code"] = runtime.code()
+    about = {
+        "command": COMMAND,
+        "date": datetime.date.today().isoformat(),
+        "machine": provenance.machine(CPU),
+    }
+    about["code"] = provenance.code()
     (ARTIFACTS / "experts-precision.json").write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
     lines = [
         f"Written by `{COMMAND}` on {about['machine']}, {about['date']}. Test accuracy in percent",

@@ -27,9 +27,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import ways  # noqa: E402
-from benchmarks.speed import compared  # noqa: E402
-from dsdistill import runtime  # noqa: E402
+from benchmarks import ways
+from benchmarks.speed import compared
+from dsdistill.runtime import provenance
 
 
 def main() -> None:
@@ -53,9 +53,9 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/memory.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
-        "machine": runtime.machine(ways.CPU),
-        "packages": runtime.packages(),
-        "code": runtime.code(),
+        "machine": provenance.machine(ways.CPU),
+        "packages": provenance.packages(),
+        "code": provenance.code(),
         "rows": rows,
     }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""

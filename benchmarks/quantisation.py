@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import dsdistill
 from benchmarks.accuracy import dated, spread
 from benchmarks.real_runs import ARTIFACTS, RUNS
-from dsdistill import runtime, storage
-from dsdistill.export import export_png
+from dsdistill.export.png import export_png
+from dsdistill.runtime.device import quiet_allocator
+from dsdistill.storage import set_file
 
 HEAD = ("method", "IPC", "protocol, epochs", "outside [0, 1]", "form", "images kB", "largest error")
 HEAD += ("accuracy %", "lost")
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    runtime.quiet_allocator()
+    quiet_allocator()
     kept = RUNS / "quantised"
     kept.mkdir(parents=True, exist_ok=True)
     found = [measured(file, kept, args.protocol, args.epochs, args.repeats) for file in args.files]
@@ -57,17 +58,17 @@ def main() -> None:
 
 def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats: int) -> list[dict[str, Any]]:
     """Judge a set in every form, and return a record of each."""
-    made = storage.read(file)
+    made = set_file.read(file)
     clipped = dataclasses.replace(made, images=made.images.clamp(0, 1))
     name = f"{made.attributes['method']}-ipc{made.attributes['ipc']}"
     rows: list[dict[str, Any]] = []
     paths, errors = {}, {}
-    content = storage.digest(file)  # not of evaluations, which may be added
+    content = set_file.digest(file)  # not of evaluations, which may be added
     for form in FORMS:
         told = f"{content} {form} {protocol} {epochs} {repeats}"
         path = kept / f"{name}-{form}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.h5"
         stored = clipped if form == "clipped" else made
-        error = storage.write(path, stored, "float32" if form == "clipped" else form)  # type: ignore[arg-type]
+        error = set_file.write(path, stored, "float32" if form == "clipped" else form)  # type: ignore[arg-type]
         paths[form], errors[form] = path, max(error, float((stored.images - made.images).abs().max()))
     while left := unlike([path.with_suffix(".json") for path in paths.values()]):
         print(f"judging {left[0].stem}", flush=True)
@@ -91,7 +92,7 @@ def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats:
                 "form": form,
                 "values": values,
                 "lost": [before - after for before, after in zip(whole, values, strict=True)],
-                "image_bytes": storage.describe(path).image_bytes,
+                "image_bytes": set_file.describe(path).image_bytes,
                 "png_bytes": png_bytes(path) if form == "uint8" else None,
                 "outside": float((made.images != clipped.images).double().mean()),
                 "largest_error": errors[form],

@@ -28,9 +28,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import ways  # noqa: E402
-from benchmarks.alternate import alternate, report  # noqa: E402
-from dsdistill import runtime  # noqa: E402
+from benchmarks import ways
+from benchmarks.alternate import alternate, report
+from dsdistill.runtime import provenance
 
 LEVELS = {"fp32, eager": ("fp32", False), "fp32, compiled": ("fp32", True), "bf16, compiled": ("bf16", True)}
 UNITS = {
@@ -86,10 +86,10 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/speed.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
-        "machine": runtime.machine(ways.CPU),
+        "machine": provenance.machine(ways.CPU),
         "load_before": load,
-        "packages": runtime.packages(),
-        "code": runtime.code(),
+        "packages": provenance.packages(),
+        "code": provenance.code(),
         "rows": rows,
     }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""

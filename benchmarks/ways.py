@@ -22,26 +22,30 @@ from torch.func import functional_call, grad, vmap
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
 
-from dsdistill import assembly, buffer_writer, config, expert_config, runtime  # noqa: E402
-from dsdistill.augment.dsa import Augmentation, Parameters  # noqa: E402
-from dsdistill.buffer import Facts, Training  # noqa: E402
-from dsdistill.data import catalog  # noqa: E402
-from dsdistill.evaluation import students  # noqa: E402
-from dsdistill.evaluation.cohorts import Execution, Single, Stacked  # noqa: E402
-from dsdistill.evaluation.protocol import load_protocol  # noqa: E402
-from dsdistill.expert_trainer import Trainer  # noqa: E402
-from dsdistill.networks import build  # noqa: E402
-from dsdistill.networks.layers import Convolution  # noqa: E402
-from dsdistill.networks.layout import Layout  # noqa: E402
-from dsdistill.objectives.gradients import matched_parameters  # noqa: E402
-from dsdistill.seeding import generator  # noqa: E402
-from tests.reference import student as reference  # noqa: E402
-from tests.reference.datadam import attention_matching_loss  # noqa: E402
-from tests.reference.dm import distribution_matching_loss  # noqa: E402
-from tests.reference.gradient import gradient_matching_loss, inner_epochs  # noqa: E402
-from tests.reference.idm import class_loss  # noqa: E402
-from tests.reference.ncfm import plain_class_loss  # noqa: E402
-from tests.reference.trajectory import matching_loss, unrolled  # noqa: E402
+from dsdistill.augment.dsa import Augmentation, Parameters
+from dsdistill.data import catalog
+from dsdistill.distillation import assembly
+from dsdistill.distillation import config as configs
+from dsdistill.evaluation import students
+from dsdistill.evaluation.ensembles import Execution, Single, Stacked
+from dsdistill.experts import config as expert_config
+from dsdistill.experts.trainer import Trainer
+from dsdistill.networks import build
+from dsdistill.networks.layers import Convolution
+from dsdistill.networks.layout import Layout
+from dsdistill.objectives.gradients import matched_parameters
+from dsdistill.protocol import load_protocol
+from dsdistill.runtime.device import quiet_allocator
+from dsdistill.seeding import generator
+from dsdistill.storage import expert_writer
+from dsdistill.storage.expert_file import Facts, Training
+from tests.reference import student as reference
+from tests.reference.datadam import attention_matching_loss
+from tests.reference.dm import distribution_matching_loss
+from tests.reference.gradient import gradient_matching_loss, inner_epochs
+from tests.reference.idm import class_loss
+from tests.reference.ncfm import plain_class_loss
+from tests.reference.trajectory import matching_loss, unrolled
 
 CPU = torch.device("cpu")
 Way = Callable[[], Callable[[], Any]]
@@ -98,7 +102,7 @@ def _shared(augmentation: Augmentation, row: Parameters, images: torch.Tensor) -
 
 def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One DM iteration of the engine."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     return functools.partial(next, iter(_loop(ipc, precision, compile)))
 
 
@@ -110,7 +114,7 @@ def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options
         "compute": {"precision": precision, "compile": compile},
         **options,
     }
-    cfg = config.resolve(told)
+    cfg = configs.resolve(told)
     task, real = catalog.load(cfg.data, "train")
     return assembly.build(cfg, task, real, CPU, print)
 
@@ -140,7 +144,7 @@ def plain_student(ipc: int) -> Callable[[], Any]:
 
 def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> Callable[[], Any]:
     """One epoch of the evaluator: of one student, or of several stacked."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     task, images, labels, _ = _students(ipc)
     protocol = load_protocol("dm", epochs=1)
     execution = Execution(CPU, precision, compile, print)  # type: ignore[arg-type]
@@ -192,7 +196,7 @@ def plain_gradient(ipc: int) -> Callable[[], Any]:
 
 def ours_gradient(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One image update of DSA by the engine."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     return functools.partial(next, iter(_loop(ipc, precision, compile, "dsa", **_NEW_NETWORK_EACH)))
 
 
@@ -215,7 +219,7 @@ def plain_inner(ipc: int) -> Callable[[], Any]:
 
 def ours_inner(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One epoch of DSA's network on the synthetic set by the engine's supply."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     loop = _loop(ipc, precision, compile, "dsa", engine={"training": {"epochs": 1, "updates_per_network": 2}})
     sources = loop.sources
     sources.classifier()
@@ -224,7 +228,7 @@ def ours_inner(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
 
 def per_class(how: str) -> Callable[[], Any]:
     """The gradients of ten classes of 64 real images each, to the weights: eager, fp32."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     loop = _loop(1, "fp32", False, "dsa")
     learner = loop.sources.classifier()
     network, names = learner.network, matched_parameters(learner.network, "weights", "cosine")
@@ -290,7 +294,7 @@ def plain_datadam(ipc: int) -> Callable[[], Any]:
 
 def ours_datadam(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One DataDAM iteration of the engine."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     return functools.partial(next, iter(_loop(ipc, precision, compile, "datadam")))
 
 
@@ -327,7 +331,7 @@ def plain_idm(ipc: int) -> Callable[[], Any]:
 
 def ours_idm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One IDM iteration of the engine."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     return functools.partial(next, iter(_loop(ipc, precision, compile, "idm", **_LARGE_BATCHES)))
 
 
@@ -359,7 +363,7 @@ def plain_ncfm(ipc: int) -> Callable[[], Any]:
 
 def ours_ncfm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One NCFM iteration of the engine."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     return functools.partial(next, iter(_loop(ipc, precision, compile, "ncfm", **_NO_POOL)))
 
 
@@ -367,7 +371,9 @@ def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
     """A loop of MTT, all images in every step, on an expert whose weights wander at random."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "experts.h5"
-        task, real = catalog.load(config.resolve({"data": {"name": "fashion-mnist"}, "ipc": 1}).data, "train")
+        task, real = catalog.load(
+            configs.resolve({"data": {"name": "fashion-mnist"}, "ipc": 1}).data, "train"
+        )
         network = build("convnet", task.channels, task.size, task.num_classes)
         layout = Layout.of(network)
         facts = Facts(
@@ -387,7 +393,7 @@ def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
         noise = torch.randn(4, len(weights), generator=generator(0, "walk"))
         walk = [(weights + 0.01 * epoch * noise[epoch], nothing) for epoch in range(4)]
         training = Training(0.0, 0.0, 0.0, "", "")
-        buffer_writer.write(path, facts, iter([(training, iter(walk))]), 1)
+        expert_writer.write(path, facts, iter([(training, iter(walk))]), 1)
         engine = {"steps": steps, "gradient": gradient, "expert_epochs": 2, "start": {"most": 2}}
         engine |= {"batch_synthetic": 0, "supply": {"path": str(path)}}
         loop = _loop(ipc, "fp32", compile, "mtt", engine=engine)
@@ -425,7 +431,7 @@ def plain_trajectory(ipc: int, steps: int) -> Callable[[], Any]:
 
 def ours_trajectory(ipc: int, steps: int, gradient: str, compile: bool) -> Callable[[], Any]:
     """One MTT iteration of the engine."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     return functools.partial(next, iter(_trajectories(ipc, steps, gradient, compile)))
 
 
@@ -458,7 +464,7 @@ def plain_expert(ipc: int) -> Callable[[], Any]:
 
 def ours_expert(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """A tenth of an expert's epoch by the trainer."""
-    runtime.quiet_allocator()
+    quiet_allocator()
     trainer = _trainer(precision, compile)
     trainer.start(0)
     trainer.network.train()

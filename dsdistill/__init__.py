@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from dsdistill.api import Summary, distill, train_experts
-from dsdistill.buffer import Buffer
-from dsdistill.distilled import DistilledSet
+from dsdistill.distillation.run import Summary, distill
 from dsdistill.errors import UserError
 from dsdistill.evaluation.run import evaluate
-from dsdistill.runs import Interrupted
-from dsdistill.storage import DistilledDataset, load
+from dsdistill.experts.run import train_experts
+from dsdistill.runtime.signals import Interrupted
+from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.set_file import load
+from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 
 __version__ = metadata.version("dsdistill")
 

@@ -40,3 +40,7 @@ _MANY = 40
 def _listed(choices: list[str]) -> str:
     few = ", ".join(choices[:_MANY])
     return few if len(choices) <= _MANY else f"{few}, … ({len(choices)} in all)"
+
+
+class NonFiniteLoss(UserError):
+    """The loss became infinite or NaN."""

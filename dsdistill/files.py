@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from dsdistill.errors import UserError
 
@@ -107,3 +110,53 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a neighbour of ``path`` that takes its place when the block ends, and vanishes if it fails.
+
+    For what is too large to write at once; the folder is made if need be.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    part = beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the cache file {path}: {reason(error)}; free space there or set DSDISTILL_CACHE"
+        ) from error
+    finally:
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Make a folder whole or not at all: yield a temporary neighbour, which becomes ``folder`` at the end.
+
+    Raises:
+        UserError: ``folder`` is a file or holds something, or cannot be written.
+    """
+    target = Path(folder).absolute()
+    check_folder(target)
+    if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
+        raise UserError(f"{folder} exists and is not an empty folder; choose another name")
+    part = beside(target)
+    try:
+        part.mkdir()
+        yield part
+        with contextlib.suppress(FileNotFoundError):
+            target.rmdir()
+        os.rename(part, target)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {reason(error)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

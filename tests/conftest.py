@@ -13,7 +13,7 @@ import dsdistill
 from dsdistill.data import packaged
 
 pytest.register_assert_rewrite(
-    *(f"tests.{name}_helpers" for name in ("cli", "data", "evaluation", "networks", "storage"))
+    *(f"tests.helpers.{name}" for name in ("cli", "data", "evaluation", "networks", "storage"))
 )
 
 TINY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 3}

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import dsdistill
-from dsdistill import storage
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from tests.test_trajectory import written
-from tests.test_trajectory_runs import RECIPE
+from dsdistill.storage import set_file
+from tests.distillation.test_trajectory_runs import RECIPE
+from tests.engines.test_trajectory import written
 
 
 @pytest.mark.gpu
@@ -132,7 +132,7 @@ def test_features_are_matched_on_the_device(
     said: list[str] = []
     dsdistill.distill(tmp_path / "a.h5", **told, iterations=3, notify=said.append)
     assert not [sentence for sentence in said if "torch.compile" in sentence]
-    assert storage.read(tmp_path / "a.h5").images.isfinite().all()
+    assert set_file.read(tmp_path / "a.h5").images.isfinite().all()
 
 
 @pytest.mark.gpu
@@ -142,7 +142,7 @@ def test_queue_and_adversary_killed_and_resumed(tmp_path: Path, pool: Path, meth
     overrides = ("checkpoint.iterations=6", "compute.precision=fp32", "compute.compile=false")
     told = features_matched(method, pool, *overrides) | {"iterations": 12}
     straight, output, half = killed_and_resumed(tmp_path, told)
-    whole, resumed, before = (storage.read(file).images for file in (straight, output, half))
+    whole, resumed, before = (set_file.read(file).images for file in (straight, output, half))
     assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()
 
 
@@ -152,7 +152,7 @@ def test_a_class_at_a_time_is_all_of_them_on_the_device(tmp_path: Path, pool: Pa
     for chunk in (0, 1):
         told = features_matched("dm", pool, *exact, f"compute.class_chunk={chunk}")
         dsdistill.distill(tmp_path / f"{chunk}.h5", **told, iterations=2)
-    images = [storage.read(tmp_path / f"{chunk}.h5").images for chunk in (0, 1)]
+    images = [set_file.read(tmp_path / f"{chunk}.h5").images for chunk in (0, 1)]
     torch.testing.assert_close(*images, rtol=1e-3, atol=1e-3)
 
 
@@ -184,7 +184,7 @@ def test_the_device_changes_no_student(tmp_path: Path, following: dict[str, Any]
     for device in ("cpu", "cuda"):
         told = following | {"options": {"init": init}, "iterations": 2, "device": device}
         dsdistill.distill(tmp_path / f"{device}.h5", **told)
-        sets.append(storage.read(tmp_path / f"{device}.h5"))
+        sets.append(set_file.read(tmp_path / f"{device}.h5"))
     one, other = sets
     torch.testing.assert_close(one.images, other.images, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(one.soft_labels, other.soft_labels, rtol=1e-3, atol=1e-3)
@@ -202,6 +202,6 @@ def test_following_experts_killed_and_resumed(tmp_path: Path, following: dict[st
 
 
 def learned(file: Path) -> tuple[torch.Tensor, ...]:
-    made = storage.read(file)
+    made = set_file.read(file)
     assert made.soft_labels is not None
     return made.images, made.soft_labels, torch.tensor(made.attributes["learned_lr"], dtype=torch.float64)

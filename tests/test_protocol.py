@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dsdistill.errors import UserError
-from dsdistill.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
-from tests.evaluation_helpers import PACKAGE
+from dsdistill.protocol import PROTOCOLS, Protocol, load_protocol
+from tests.helpers.evaluation import PACKAGE
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_unknown_protocol_names_the_nearest() -> None:
 
 
 def test_protocol_files_name_their_deviations() -> None:
-    for path in (PACKAGE / "protocols").glob("*.toml"):
+    for path in (PACKAGE / "presets" / "protocols").glob("*.toml"):
         text = path.read_text()
         assert "published: " in text.lower()
         assert set(tomllib.loads(text)) <= set(Protocol.__dataclass_fields__)

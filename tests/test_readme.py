@@ -11,10 +11,10 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from dsdistill import storage
 from dsdistill.cli import app
 from dsdistill.data.preprocess import Standardise
-from dsdistill.distilled import DistilledSet
+from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledSet
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -24,14 +24,14 @@ def test_the_file_is_read_by_stock_h5py(
 ) -> None:
     images = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     made = DistilledSet(images, torch.tensor([0, 0, 1, 1]), ("cat", "dog"), Standardise.of((0.4,), (0.2,)))
-    storage.write(tmp_path / "digits.h5", made)
+    set_file.write(tmp_path / "digits.h5", made)
     (script,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "import h5py" in code)
     assert "dsdistill" not in script
     assert len(script.strip().splitlines()) <= 12
     monkeypatch.chdir(tmp_path)
     scope: dict[str, torch.Tensor] = {}
     exec(script, scope)
-    torch.testing.assert_close(scope["inputs"].float(), storage.load(tmp_path / "digits.h5").images)
+    torch.testing.assert_close(scope["inputs"].float(), set_file.load(tmp_path / "digits.h5").images)
     assert scope["labels"].tolist() == [0, 0, 1, 1]
     assert "['cat', 'dog']" in capsys.readouterr().out
 

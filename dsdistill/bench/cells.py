@@ -24,20 +24,20 @@ from typing import Any
 
 import tomli_w
 
-from dsdistill import config as configs
-from dsdistill import expert_config
 from dsdistill import networks as zoo
 from dsdistill.bench.suite import MethodSettings, Suite
-from dsdistill.config import RunConfig
+from dsdistill.config.options import merged
+from dsdistill.config.recipe import load_recipe
+from dsdistill.config.validation import dotted
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.distillation import config as configs
+from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
-from dsdistill.evaluation.protocol import load_protocol
-from dsdistill.nested import merged
-from dsdistill.recipe import load_recipe
-from dsdistill.runs import RunDirectory
-from dsdistill.validation import dotted
+from dsdistill.experts import config as expert_config
+from dsdistill.protocol import load_protocol
+from dsdistill.runtime.checkpoints import RunDirectory
 
 _FLAGS = {"method": "method", "ipc": "ipc", "seed": "seed", "iterations": "iterations", "seconds": "seconds"}
 _FLAGS |= {"network": "network", "data.name": "dataset"}

@@ -46,7 +46,9 @@ def _known() -> dict[tuple[str, str, int], Published]:
 
 def every() -> Iterator[Published]:
     """Yield all that is known."""
-    table = tomllib.loads((resources.files("dsdistill.bench") / "published.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads(
+        (resources.files("dsdistill") / "presets" / "published.toml").read_text(encoding="utf-8")
+    )
     sources = table.pop("sources")
     for dataset, methods in table.items():
         for method, rows in methods.items():

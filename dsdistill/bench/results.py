@@ -13,12 +13,13 @@ from typing import Any
 
 import tomli_w
 
-from dsdistill import files, storage
+from dsdistill import files
 from dsdistill.bench.cells import Cell, Experts
-from dsdistill.buffer import Buffer
+from dsdistill.config.validation import dotted, validated
 from dsdistill.errors import UserError
-from dsdistill.evaluation.judge import DISTILLED, Row
-from dsdistill.validation import dotted, validated
+from dsdistill.evaluation.rows import DISTILLED, Row
+from dsdistill.storage import set_file as storage
+from dsdistill.storage.expert_file import Buffer
 
 FORMAT = "dsdistill-cell"
 VERSION = 1

@@ -16,7 +16,7 @@ from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell, Experts, Where
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.runs import Interrupted, signals_noted
+from dsdistill.runtime.signals import Interrupted, signals_noted
 
 MEMORY_EACH = 3 * 10**9
 """Bytes that a cell is reckoned to need beside others."""

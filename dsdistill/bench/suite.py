@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, MinLen
 from pydantic import Field
 
+from dsdistill.config.presets import Shelf
+from dsdistill.config.validation import FORBID_EXTRA, validated
 from dsdistill.errors import UserError, unknown
-from dsdistill.shelf import Shelf
-from dsdistill.validation import FORBID_EXTRA, validated
 
 Count = Annotated[int, Ge(1)]
 OrDefault = Annotated[int, Ge(0)]

@@ -17,7 +17,7 @@ from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, PLAIN, Row, spread
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row, spread
 
 _PLAINLY = ", no augmentation"
 _OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: _PLAINLY}

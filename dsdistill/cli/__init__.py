@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dsdistill.cli import exporting, judging, looking, making, suites
+from dsdistill.cli import distilling, evaluating, exporting, inspecting, suites
 from dsdistill.errors import UserError, meanings, unknown
-from dsdistill.runs import Interrupted
+from dsdistill.runtime.signals import Interrupted
 
 _EPILOG = (
     "Options missing here are set with --set key=value; any run leaves a config.toml with all of them. Those "
@@ -53,22 +53,22 @@ def _options(
     """Take options that every subcommand shares; `main` reads them itself."""
 
 
-app.command(epilog=_EPILOG)(making.distill)
+app.command(epilog=_EPILOG)(distilling.distill)
 app.command(
     epilog="Options missing here are set with --set key=value: keep (ends, all, or epochs: [0,20,40]), lr, "
     "momentum, weight_decay, batch_size, drop_last, drop_at, drop_factor, drop_restarts, sharpness.rho, "
     "sharpness.alpha, gradient_penalty, ramp_from, ramp_epochs, cutmix, augmentation.operators, "
     "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads."
-)(making.experts)
+)(distilling.experts)
 for _command in (
-    judging.evaluate,
-    looking.info,
-    looking.show,
+    evaluating.evaluate,
+    inspecting.info,
+    inspecting.show,
     exporting.export,
-    looking.methods,
-    looking.datasets,
-    looking.networks,
-    looking.protocols,
+    inspecting.methods,
+    inspecting.datasets,
+    inspecting.networks,
+    inspecting.protocols,
     suites.bench,
     suites.report,
 ):
@@ -132,10 +132,11 @@ def _set_instead(error: Any, words: Sequence[str]) -> str:
     option = getattr(error, "option_name", "")
     if type(error).__name__ != "NoSuchOption" or words[0] not in ("distill", "experts"):
         return ""
-    from dsdistill import config, expert_config
-    from dsdistill.nested import known_keys
+    from dsdistill.config.options import known_keys
+    from dsdistill.distillation import config as configs
+    from dsdistill.experts import config as expert_config
 
-    kind = config.RunConfig if words[0] == "distill" else expert_config.ExpertConfig
+    kind = configs.RunConfig if words[0] == "distill" else expert_config.ExpertConfig
     keys = meanings(option.lstrip("-").replace("-", "_"), known_keys(kind))
     return (
         f"no such option: {option}; say --set {' or '.join(f'{key}=VALUE' for key in keys[:3])}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dsdistill.cli.options import File
+from dsdistill.cli.arguments import File
 from dsdistill.errors import UserError, unknown
 
 
@@ -50,8 +50,11 @@ def export(
 
     `dsdistill export cifar10.h5 --to ddranking -o cifar10-ddranking/`
     """
-    from dsdistill import ddranking, screen
-    from dsdistill import export as exports
+    from dsdistill.cli import console
+    from dsdistill.export.ddranking import export_ddranking
+    from dsdistill.export.hdf5 import export_h5
+    from dsdistill.export.png import export_png
+    from dsdistill.export.pt import export_pt
 
     where = output or target
     if where is None or (output and target):
@@ -67,15 +70,15 @@ def export(
     if kind == "pt":
         if (space := space or "network") not in ("network", "unit"):
             raise unknown("space", space, ("network", "unit"))
-        exports.export_pt(file, where, space)  # type: ignore[arg-type]
+        export_pt(file, where, space)  # type: ignore[arg-type]
     elif kind == "h5":
-        screen.notify(exports.export_h5(file, where, dtype or "uint8"))  # type: ignore[arg-type]
+        console.notify(export_h5(file, where, dtype or "uint8"))  # type: ignore[arg-type]
     elif kind == "png":
-        screen.notify(exports.export_png(file, where))
+        console.notify(export_png(file, where))
     else:
-        for sentence in ddranking.export_ddranking(file, where, protocol):
-            screen.notify(sentence)
-    screen.out.print(f"wrote {where}", highlight=False, markup=False)
+        for sentence in export_ddranking(file, where, protocol):
+            console.notify(sentence)
+    console.out.print(f"wrote {where}", highlight=False, markup=False)
 
 
 _KINDS = ("png", "pt", "h5", "ddranking")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from dsdistill import runtime
-from dsdistill.cli.options import Device, Download, Root
+from dsdistill.cli.arguments import Device, Download, Root
 from dsdistill.errors import UserError
+from dsdistill.runtime.device import available_memory, resolve_device
 
 
 def bench(
@@ -36,16 +36,17 @@ def bench(
 
     `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
     """
-    from dsdistill import screen
     from dsdistill.bench import cells as planning
-    from dsdistill.bench import plots, runner, tables
     from dsdistill.bench import results as stored
+    from dsdistill.bench import runner, tables
     from dsdistill.bench.collection import collect
     from dsdistill.bench.suite import SUITES, load_suite
+    from dsdistill.cli import console
+    from dsdistill.report import plots
 
     if not suite:
         known = [load_suite(name) for name in SUITES.names()]
-        screen.print_pairs((each.name, f"{each.title}. {each.about}") for each in known)
+        console.print_pairs((each.name, f"{each.title}. {each.about}") for each in known)
         return
     told = load_suite(suite)
     every = planning.plan(told)
@@ -55,7 +56,7 @@ def bench(
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
     tables.check_replaceable(folder)
     if dry_run:
-        screen.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
+        console.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
         return
     if len(cells) < len(every) and any("@" not in name for name in told.baselines):
         judges = planning.judges(every)
@@ -63,30 +64,30 @@ def bench(
         away = needed.keys() - {cell.name for cell in cells}
         if away := {name for name in away if not stored.done(needed[name], folder)}:
             said = ", ".join(sorted(away))
-            screen.notify(f"some baselines are judged with {said}, which --only leaves out")
+            console.notify(f"some baselines are judged with {said}, which --only leaves out")
     where = planning.Where(root.expanduser().absolute() if root else None, download, device)
-    on = runtime.resolve_device(device or "auto")
+    on = resolve_device(device or "auto")
     import torch
 
     count, threads = runner.workers_for(
         workers,
         sum(stored.done(cell, folder) is None for cell in cells),
         cores=torch.get_num_threads(),
-        memory=runtime.available_memory(torch.device("cpu")),
+        memory=available_memory(torch.device("cpu")),
         timed=bool(told.seconds),
         on_gpu=on.type == "cuda",
     )
-    with screen.Suite(told.name, len(cells)) as show:
+    with console.Suite(told.name, len(cells)) as show:
         failed = runner.run(told.name, cells, folder, where, count, threads, show.happened)
     results, problems = collect(folder)
     for problem in problems:
         if problem.startswith("left out"):
-            screen.notify(problem)
+            console.notify(problem)
     written = tables.write(folder, told.name, results, problems) if results else []
     written += plots.write(folder / "plots", results) if results else []
     if results:
-        screen.print_lines(tables.lines(results))
-    screen.print_pairs(
+        console.print_lines(tables.lines(results))
+    console.print_pairs(
         [("results", ", ".join(str(path.relative_to(folder)) for path in written) + f" in {folder}")]
     )
     if failed:
@@ -95,7 +96,7 @@ def bench(
             f"{len(failed)} of {len(cells)} cells failed, the first of them {name}: {why}; "
             "the others are kept, and the same command tries again"
         )
-    screen.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
+    console.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
 
 
 def report(
@@ -108,8 +109,8 @@ def report(
 
     `dsdistill report results/digits -o report.html`
     """
-    from dsdistill import screen
+    from dsdistill.cli import console
     from dsdistill.report import page
 
-    written = page.write(results.expanduser(), output.expanduser(), screen.notify)
-    screen.out.print(f"wrote {written}", highlight=False, markup=False)
+    written = page.write(results.expanduser(), output.expanduser(), console.notify)
+    console.out.print(f"wrote {written}", highlight=False, markup=False)

@@ -12,13 +12,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from dsdistill.data import folder, imagenet, npz, packaged
-from dsdistill.data.cache import cache_folder, replacing
-from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.config import DataConfig, Split, cache_folder
 from dsdistill.data.facts import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError, unknown
-from dsdistill.runtime import Notify
+from dsdistill.files import replacing
+from dsdistill.runtime.notice import Notify
 
 __all__ = ["DataConfig", "check", "load", "names"]
 

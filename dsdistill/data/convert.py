@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
-from dsdistill.runtime import Notify
+from dsdistill.runtime.notice import Notify
 from dsdistill.seeding import generator
 
 

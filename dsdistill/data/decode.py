@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsdistill.data.cache import cache_folder, replacing
-from dsdistill.data.config import Split
+from dsdistill.data.config import Split, cache_folder
 from dsdistill.data.pictures import GREY, TRANSPARENT, pixels, probe
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
-from dsdistill.runtime import Notify
+from dsdistill.files import replacing
+from dsdistill.runtime.notice import Notify
 
 LADDER = (8, 16, 28, 32, 64, 128, 224)
 BATCH = 256  # files in flight: bounds memory however long the list

@@ -14,7 +14,7 @@ from dsdistill.data.decode import Listing, decode, survey
 from dsdistill.data.pictures import EXTENSIONS
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
-from dsdistill.runtime import Notify
+from dsdistill.runtime.notice import Notify
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from dsdistill.data.facts import SUBSETS, subset_wnids
 from dsdistill.data.folder import list_classes
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
-from dsdistill.runtime import Notify
+from dsdistill.runtime.notice import Notify
 
 
 def _lines(path: Path) -> list[list[str]]:

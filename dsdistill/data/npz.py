@@ -15,7 +15,7 @@ from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.convert import present, stratified
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
-from dsdistill.runtime import Notify
+from dsdistill.runtime.notice import Notify
 
 SPLIT_KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),

@@ -19,7 +19,7 @@ from dsdistill.data.facts import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.files import reason
-from dsdistill.runtime import Notify
+from dsdistill.runtime.notice import Notify
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.errors import UserError, unknown
-from dsdistill.runtime import available_memory
+from dsdistill.runtime.device import available_memory
 
 STD_FLOOR = 1 / 255  # one grey level: a constant channel must not divide by zero
 ZCA_EPS = 0.1

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.data.preprocess import Preprocess
+from dsdistill.runtime.device import available_memory
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,9 @@ class RealDataset:
         Labels stay where batches are drawn, on the CPU: to read them elsewhere would wait for the device.
         """
         return RealDataset(self.name, self.split, self.images.to(device), self.labels, self.classes)
+
+    def resident_on(self, device: torch.device) -> RealDataset:
+        """Return the data set with its images on a CUDA device if they leave most of its memory free."""
+        free = available_memory(device)
+        fits = device.type == "cuda" and free and self.images.numel() < free // 4
+        return self.to(device) if fits else self

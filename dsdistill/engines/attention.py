@@ -21,12 +21,13 @@ from torch import Tensor
 
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.attention import attention, attention_discrepancy, output_discrepancy
-from dsdistill.sources import Sources
-from dsdistill.supply import Fresh, Supply
-from dsdistill.synthetic import SyntheticSet
+from dsdistill.supply.base import Supply
+from dsdistill.supply.fresh import Fresh
+from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.config.validation import FORBID_EXTRA
 from dsdistill.data.real import Task
+from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
-from dsdistill.sources import Sources
-from dsdistill.stepping import OptimiserConfig
-from dsdistill.supply import Supply
-from dsdistill.synthetic import SyntheticSet
-from dsdistill.validation import FORBID_EXTRA
+from dsdistill.supply.base import Supply
+from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.augment.dsa import Parameters
+from dsdistill.compute.custom_gradient import with_slopes
+from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
-from dsdistill.networks.sampler import FrequencySampler, reversed_gradient
-from dsdistill.objectives.adjoint import with_slopes
 from dsdistill.objectives.characteristic import characteristic, discrepancy, normalised
 from dsdistill.objectives.distributions import mean_discrepancy
 from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
-from dsdistill.sources import Sources
-from dsdistill.stepping import OptimiserConfig
-from dsdistill.synthetic import SyntheticSet
-from dsdistill.validation import FORBID_EXTRA
+from dsdistill.synthetic.adversary import FrequencySampler, reversed_gradient
+from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,15 +24,16 @@ from annotated_types import Ge
 from pydantic import Field
 from torch import Tensor
 
+from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine, Sizes
 from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
-from dsdistill.network_pool import PoolConfig
-from dsdistill.network_queue import QueueConfig
-from dsdistill.sources import Sources
-from dsdistill.stepping import OptimiserConfig
-from dsdistill.supply import FreshConfig, Supply
-from dsdistill.synthetic import SyntheticSet
+from dsdistill.engines.sources import Sources
+from dsdistill.supply.base import Supply
+from dsdistill.supply.fresh import FreshConfig
+from dsdistill.supply.pool import PoolConfig
+from dsdistill.supply.queue import QueueConfig
+from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ trained as the images improve:
 
 DSA adds the siamese augmentation A; IDC (Kim et al., ICML 2022) trains θ on real data and decodes each stored
 image into several. The gradient to the pixels is of second order, yet no graph of a graph is made: see
-`dsdistill.networks.tangent`. One class's graph is held at a time.
+`dsdistill.compute.jvp`. One class's graph is held at a time.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill import seeding
+from dsdistill.compute.custom_gradient import with_slopes
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.objectives.adjoint import with_slopes
 from dsdistill.objectives.gradients import Matched, Metric, distance_and_slope, matched_parameters
-from dsdistill.sources import Sources
-from dsdistill.supply import NetworkTraining, Supply, Trained
-from dsdistill.synthetic import SyntheticSet
+from dsdistill.supply.base import NetworkTraining, Supply
+from dsdistill.supply.trained import Trained
+from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)

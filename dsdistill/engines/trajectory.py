@@ -8,7 +8,7 @@ weights θ*_s of an expert after s epochs of real data, a student takes T steps 
 FTD (Du et al., CVPR 2023) follows flatter experts and keeps an average of the pixels; DATM (Guo et al., ICLR
 2024) widens the range of s and learns labels; AST (Shen et al. 2023) lets the student have momentum, matches
 epochs between and perturbs the start. The gradient is exact, with the graph of one step in memory: see
-`dsdistill.student`. TESLA's (Cui et al., ICML 2023) approximation is an option.
+`dsdistill.compute.unroll`. TESLA's (Cui et al., ICML 2023) approximation is an option.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from dsdistill import seeding
+from dsdistill.compute.custom_gradient import with_slopes
+from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.unroll import Student
+from dsdistill.config.validation import FORBID_EXTRA
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.objectives.adjoint import with_slopes
-from dsdistill.sources import Sources
-from dsdistill.stepping import OptimiserConfig
-from dsdistill.student import Student
-from dsdistill.supply import Supply
-from dsdistill.synthetic import SyntheticSet
-from dsdistill.trajectories import Trajectories, TrajectoriesConfig
-from dsdistill.validation import FORBID_EXTRA
+from dsdistill.supply.base import Supply
+from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
+from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,14 @@ import h5py
 import torch
 from torch import Tensor
 
-from dsdistill import selection
-from dsdistill.container import create
+from dsdistill.data import selection
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError, unknown
-from dsdistill.evaluation.protocol import Protocol
 from dsdistill.evaluation.students import TrainingSet, steps
+from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
+from dsdistill.storage.hdf5 import create
 
 RANDOM, WHOLE = "random", "whole"
 WHOLE_EPOCHS = 10  # at least, unless the protocol has fewer

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsdistill import files, runtime, storage
+from dsdistill import files
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.judge import Row
+from dsdistill.evaluation.rows import Row
+from dsdistill.runtime import provenance
+from dsdistill.storage import set_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,8 +83,8 @@ class Report:
             UserError: the file is not a distilled set or cannot be written.
         """
         result = json.loads(json.dumps({**self._about(), **dataclasses.asdict(row)}))
-        if _lasting(result) not in map(_lasting, storage.results(path)):
-            storage.append_result(path, result)
+        if _lasting(result) not in map(_lasting, set_file.results(path)):
+            set_file.append_result(path, result)
 
     def recorded(self, path: str | Path) -> list[Row]:
         """Return the rows in a set's file that such an evaluation found before, on the same machine.
@@ -95,10 +97,10 @@ class Report:
         same = [key for key in about if key not in ("date", "machine", *of_row)]
         return [
             Row(**{key: result[key] for key in of_row})
-            for result in storage.results(path)
+            for result in set_file.results(path)
             if set(of_row) <= result.keys()
             and all(result.get(key) == about[key] for key in same)
-            and runtime.same_machine(result.get("machine", ""), self.machine)
+            and provenance.same_machine(result.get("machine", ""), self.machine)
         ]
 
     def _about(self) -> dict[str, Any]:

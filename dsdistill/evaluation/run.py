@@ -10,17 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dsdistill import files, runtime, storage
+from dsdistill import files
 from dsdistill import networks as zoo
 from dsdistill.data import catalog
-from dsdistill.data.catalog import DataConfig
+from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines as real_sets
-from dsdistill.evaluation.judge import Auto, Progress, Row, check_fit, judge
-from dsdistill.evaluation.protocol import load_protocol
+from dsdistill.evaluation.evaluate import Auto, Progress, check_fit, judge
 from dsdistill.evaluation.report import Report
-from dsdistill.runtime import Notify
-from dsdistill.storage import DistilledDataset
+from dsdistill.evaluation.rows import Row
+from dsdistill.protocol import load_protocol
+from dsdistill.runtime import provenance
+from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
+from dsdistill.runtime.notice import Notify
+from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledDataset
 
 
 def evaluate(
@@ -56,10 +60,10 @@ def evaluate(
         networks: names, or one string with commas; default the network the set was distilled with, else the
             protocol's student.
         repeats, epochs: in place of the protocol's.
-        compile, stack: see ``dsdistill.evaluation.judge.judge``.
+        compile, stack: see ``dsdistill.evaluation.evaluate.judge``.
         baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none.
         scores: measure what DD-Ranking's scores need besides the baselines random and whole; see
-            ``dsdistill.evaluation.judge.judge``. What can be computed of them is reported either way.
+            ``dsdistill.evaluation.evaluate.judge``. What can be computed of them is reported either way.
         json: also write the report here.
         save: also add the results to the file.
         resume: take over what the file's results say of the same evaluation, and train only what is left.
@@ -69,11 +73,11 @@ def evaluate(
         UserError: anything that does not exist, cannot be read or written, or does not fit.
     """
     file = Path(file).expanduser()
-    distilled = storage.load(file)
+    distilled = set_file.load(file)
     named = protocol or str(distilled.attributes.get("protocol", "dm"))
     chosen = load_protocol(named, repeats=repeats, epochs=epochs)
-    where = runtime.resolve_device(device)
-    exact = runtime.resolve_precision(precision, where)
+    where = resolve_device(device)
+    exact = resolve_precision(precision, where)
     students = _listed(networks) or _listed(str(distilled.attributes.get("network", ""))) or [chosen.student]
     for student in students:
         zoo.check(student)
@@ -116,17 +120,17 @@ def evaluate(
         seed=seed,
         precision=exact,
         device=str(where),
-        machine=runtime.machine(where),
+        machine=provenance.machine(where),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        packages=runtime.packages(),
+        packages=provenance.packages(),
         soft_labels=distilled.soft_labels is not None,
-        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint, runtime.code()),
+        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint, provenance.code()),
         cost=cost | {"real_images": float(affordable)},
         distil_machine=str(made_on) if (made_on := distilled.attributes.get("machine")) else None,
     )
 
     known = report.recorded(file) if resume else []
-    if resume and (there := len(storage.results(file))):
+    if resume and (there := len(set_file.results(file))):
         others = "of other settings, data, code or machines"
         notify(f"{len(known)} of the {there} rows in the file are kept" + f": all are {others}" * (not known))
 
@@ -134,7 +138,7 @@ def evaluate(
         if save:
             report.append_to(file, row)
 
-    with runtime.full_float32():
+    with full_float32():
         report.rows[:] = judge(
             distilled,
             task,
@@ -193,7 +197,7 @@ def _digest(*parts: Any) -> str:
 
 
 def _cost(file: str | Path) -> dict[str, float]:
-    about = storage.describe(file)
+    about = set_file.describe(file)
     known = {"seconds": "distil_seconds", "peak_memory_bytes": "distil_peak_bytes"}
     said = {name: float(about.attributes[key]) for key, name in known.items() if key in about.attributes}
     sizes = {"file": about.file_bytes, "image": about.image_bytes, "label": about.label_bytes}

@@ -19,7 +19,7 @@ from typing import Any
 
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
-from dsdistill.evaluation.judge import DISTILLED, DISTILLED_HARD, PLAIN, Row
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row
 
 # Formulas ---------------------------------------------------------------------------------------------------
 

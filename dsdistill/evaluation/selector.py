@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill import networks as zoo
-from dsdistill import runtime
+from dsdistill.compute.sgd import sgd
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
+from dsdistill.data.selection import BY_EL2N, BY_FEATURES, el2n
 from dsdistill.errors import UserError
-from dsdistill.evaluation.cohorts import Execution
+from dsdistill.evaluation.ensembles import Execution
 from dsdistill.networks import Network
-from dsdistill.networks.sgd import sgd
+from dsdistill.runtime.device import autocast
 from dsdistill.seeding import fenced, generator
-from dsdistill.selection import BY_EL2N, BY_FEATURES, el2n
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Selector:
                 order = torch.randperm(images, generator=generator(self.seed, "selector-order", index, epoch))
                 for rows in order.split(told.batch_size):
                     labels = self.real.labels[rows].to(device)
-                    with runtime.autocast(device, self.execution.precision):
+                    with autocast(device, self.execution.precision):
                         loss = F.cross_entropy(network(self._images(rows)).float(), labels)
                     loss.backward()
                     optimiser.step()
@@ -161,7 +161,7 @@ class Selector:
         """Return float32 [n, D] on the device."""
         parts = []
         for part in rows.split(self.training.batch_size):
-            with runtime.autocast(self.execution.device, self.execution.precision):
+            with autocast(self.execution.device, self.execution.precision):
                 parts.append(network.embed(self._images(part)).float())
             advance()
         return torch.cat(parts)

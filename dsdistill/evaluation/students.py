@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dsdistill import runtime
 from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.augment.mix import CutMix, Mix
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
-from dsdistill.evaluation.cohorts import Cohort, Cohorts, Execution, Single
-from dsdistill.evaluation.protocol import Protocol
+from dsdistill.evaluation.ensembles import Cohort, Cohorts, Execution, Single
 from dsdistill.networks import Network
+from dsdistill.protocol import Protocol
+from dsdistill.runtime.device import autocast
 from dsdistill.seeding import fenced, generator
 
 TrainingSet = tuple[Tensor, Tensor]
@@ -146,7 +146,7 @@ def accuracies(cohort: Cohort, held_out: HeldOut, execution: Execution) -> list[
     cohort.train(False)
     correct = torch.zeros(cohort.count, dtype=torch.int64, device=execution.device)
     for images, labels in held_out:
-        with runtime.autocast(execution.device, execution.precision):
+        with autocast(execution.device, execution.precision):
             predicted = cohort.logits(images).argmax(-1)
         correct += (predicted[:, : len(labels)] == labels).sum(1)
     return [count / len(held_out) for count in correct.tolist()]
@@ -187,7 +187,7 @@ def fit(
                     draws = [generator(seed, "student-mix", r, epoch, batch) for r in repeats]
                     mix = Mix.cat([cutmix.draw(rows.shape[1], size, g) for g in draws])
                     x, y = mix.images(x), mix.targets(y)
-                with runtime.autocast(execution.device, execution.precision):
+                with autocast(execution.device, execution.precision):
                     loss = cohort.loss(x, y)
                 loss.backward()
                 optimiser.step()

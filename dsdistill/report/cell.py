@@ -9,8 +9,8 @@ from typing import Any
 from dsdistill.bench import tables
 from dsdistill.bench.results import CellResult
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.judge import DISTILLED
 from dsdistill.evaluation.report import MATRIX_BYTES
+from dsdistill.evaluation.rows import DISTILLED
 from dsdistill.report.figures import anchor
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
-from dsdistill.evaluation.judge import spread
+from dsdistill.evaluation.rows import spread
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
 
 

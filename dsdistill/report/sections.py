@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from dsdistill import storage
 from dsdistill.bench import published, tables
 from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.errors import UserError
-from dsdistill.evaluation import judge
-from dsdistill.report import pictures
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN
+from dsdistill.export import picture_inline
 from dsdistill.report.figures import Figure, anchor
+from dsdistill.storage import set_file
 
 
 def accuracies(lines: Sequence[Line]) -> str:
@@ -109,9 +109,9 @@ def networks(lines: Sequence[Line]) -> str:
 
 
 _TRAINED = {
-    "accuracy %": judge.DISTILLED,
-    "hard labels": judge.DISTILLED_HARD,
-    "plain": judge.DISTILLED + judge.PLAIN,
+    "accuracy %": DISTILLED,
+    "hard labels": DISTILLED_HARD,
+    "plain": DISTILLED + PLAIN,
 }
 """By heading: how the set's students were trained."""
 _SCORES = {
@@ -188,13 +188,13 @@ def images(results: Sequence[CellResult]) -> str:
         if kind in group or each.folder is None or each.doubt:
             continue  # the cell says so
         try:
-            distilled = storage.read(each.folder / each.file)
+            distilled = set_file.read(each.folder / each.file)
         except UserError:
             continue
-        about, cut = f"{each.method}, seed {each.seed}", pictures.left_out(distilled)
+        about, cut = f"{each.method}, seed {each.seed}", picture_inline.left_out(distilled)
         said = f'<a href="#{anchor(each)}">{escape(about)}</a>' + (f"; {cut}" if cut else "")
         alt = f"distilled images of {each.dataset} by {each.method}"
-        picture = f'<img src="{pictures.data_uri(distilled)}" alt="{escape(alt)}">'
+        picture = f'<img src="{picture_inline.data_uri(distilled)}" alt="{escape(alt)}">'
         group[kind] = f"<figure>{picture}<figcaption>{said}</figcaption></figure>"
     drawn = {title: "".join(group.values()) for title, group in groups.items() if group}
     if not drawn:

@@ -1,0 +1,118 @@
+"""Embedding images with a network whose weights are replaced between calls, as fast as the device allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsdistill.compute import fused
+from dsdistill.compute.chunks import images_within
+from dsdistill.networks.base import Network
+from dsdistill.networks.convnet import ConvNet
+from dsdistill.runtime import compiler
+from dsdistill.runtime.device import Precision, autocast
+from dsdistill.runtime.notice import Notify, once
+
+_CHUNK_BYTES = {"cpu": 1 << 24, "cuda": 1 << 30}  # of the largest map of a ConvNet: the CPU's fits its cache
+_SIZES = 6  # of passes, where they are compiled: torch does so for eight, then no more
+
+
+class Embedder:
+    """``network.embed``, or other features, of one frozen module, compiled once, in one precision.
+
+    Attributes:
+        network: the module; its weights may change in place between calls, its requires_grad may not.
+        chunk: images per pass where no gradient is asked for.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        size: int,
+        device: torch.device,
+        precision: Precision = "fp32",
+        compile: bool = False,
+        chunk: int = 0,
+        notify: Notify = print,
+        features: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Prepare the functions; compiling itself happens at their first call.
+
+        Args:
+            network: on ``device``, with frozen parameters.
+            size: height and width of the images.
+            precision: of convolutions and of the maps between them; embeddings come back as float32.
+            compile: whether to use ``torch.compile``.
+            chunk: images per pass without gradients; 0 chooses by the device. A network that couples the
+                samples of a batch is never split.
+            notify: receives a sentence where something asked for cannot be had.
+            features: another function of the images and the network's weights, to vectors [B, D], in place of
+                ``network.embed``; samples meet in it no more than they do in the network.
+        """
+        self.network = network
+        self.chunk = chunk or images_within(_CHUNK_BYTES[device.type], size)
+        self._device = device
+        self._precision = precision
+        self._compiled = compile and compiler.can_compile(device, notify)
+        self._embed: Callable[[Tensor], Tensor] = features or network.embed
+        self._frozen: Callable[[Tensor], Tensor] = self._cast_embed
+        if self._compiled:
+            notify = once(notify)
+            self._embed = compiler.compiled(self._embed, device, notify)
+            # Measured on the CPU only; on CUDA the library's kernels are left to do it.
+            fusible = features in (None, network.embed) and fused.supports(network)
+            if device.type == "cpu" and isinstance(network, ConvNet) and fusible:
+                self._frozen = compiler.first_working(self._fused(network), self._cast_embed, notify)
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        """Embed [B, C, H, W] with a graph to the images -> [B, D], at least float32."""
+        return self._cast_embed(images)
+
+    def frozen(self, images: Tensor) -> Tensor:
+        """Embed [B, C, H, W] without a graph, at most ``chunk`` images a pass -> [B, D], at least float32."""
+        chunk = self._passed(len(images))
+        with torch.inference_mode():
+            parts = [self._frozen(self._filled(part, chunk))[: len(part)] for part in images.split(chunk)]
+            features = torch.cat(parts)
+        return features.clone()  # out of inference mode, so that losses may keep it for their gradient
+
+    def _passed(self, images: int) -> int:
+        """Return the images of a pass. Compiled code is for few sizes, and what fills one up is lost time."""
+        if self.network.couples_samples:
+            return images
+        if not self._compiled:
+            return self.chunk
+        passes, step = -(-images // self.chunk), -(-self.chunk // _SIZES)
+        return min(self.chunk, -(-images // (passes * step)) * step)
+
+    def _filled(self, part: Tensor, chunk: int) -> Tensor:
+        """Repeat the last image of a short pass where compiled code serves one batch size."""
+        missing = chunk - len(part) if self._compiled else 0
+        return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
+
+    def _cast_embed(self, images: Tensor) -> Tensor:
+        with autocast(self._device, self._precision):
+            features = self._embed(images)
+        return features if features.dtype == torch.float64 else features.float()
+
+    def _fused(self, network: ConvNet) -> Callable[[Tensor], Tensor]:
+        dtype = torch.bfloat16 if self._precision == "bf16" else torch.float32
+        first = network.blocks[0]
+        padding = (int(first.conv.padding[0]),) * 4  # type: ignore[union-attr, index]
+
+        def head_loop(x: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+            return fused.head(x, weights, offsets).to(dtype)
+
+        head = torch.compile(head_loop, dynamic=False)
+        tail = torch.compile(lambda x: fused.tail(network, x), dynamic=False)
+
+        def embed(images: Tensor) -> Tensor:
+            padded = F.pad(images, padding)
+            # Kept out of the compiled loops, which would inline it and compute it at every pixel.
+            weights, offsets = fused.moments(first, padded)  # type: ignore[arg-type]
+            return tail(head(padded, weights, offsets)).float()
+
+        return embed

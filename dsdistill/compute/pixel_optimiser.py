@@ -1,0 +1,345 @@
+"""How what is learned is stepped: all classes together, or one class after the other.
+
+IDC, IDM and NCFM keep all images in one parameter and take one optimiser step per class. The other classes'
+gradients are zero then, not absent, so every step moves every image: momentum carries on, Adam's averages and
+counter advance, weights decay. One step per iteration at the same learning rate is another method.
+
+Yet classes do not meet: each one's loss reads its own images only. `PerClass` therefore evaluates all of them
+at once, each where its own turn would have found it, and takes the steps without a gradient on either side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+
+from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.errors import UserError
+
+Decay = Annotated[float, Ge(0), Lt(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How pixels are stepped."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Ge(0)] = 1.0
+    """Learning rate of the pixels; the published ones belong to losses summed over features and classes."""
+    momentum: Annotated[float, Ge(0)] = 0.5
+    """Of sgd."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Of adamw: decay of the averages of the gradient and of its square."""
+    eps: Annotated[float, Gt(0)] = 1e-8
+    """Of adamw."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Of adamw: decoupled. Of sgd: added to the gradient."""
+    stepping: Literal["together", "per-class"] = "together"
+    """One step for all classes, or one for each, in which the others' gradients are zero (IDC, IDM, NCFM)."""
+    clamp_every: Annotated[int, Ge(0)] = 0
+    """Clamp pixels to [0, 1] every so many iterations; 0 never does."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Decay of an average of the pixels over the steps that is stored in their place (FTD); 0 keeps none."""
+    patience: Annotated[int, Ge(0)] = 0
+    """Iterations without a lower loss after which the learning rate is halved; 0 never does."""
+
+
+class Stepper(ABC):
+    """Steps parameters in place, pass by pass.
+
+    A pass is: `zero_grad`, `before`, the losses and their gradients, `step`. State is whole between passes.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self.parameters = dict(parameters)
+
+    def before(self) -> None:  # noqa: B027 - stepping together needs no preparation
+        """Bring the parameters to where this pass's losses are evaluated."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Step with the gradients in ``.grad``."""
+
+    @abstractmethod
+    def set_lr(self, lr: float) -> None:
+        """Step at another learning rate from now on."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all a resumed run needs besides the parameters; names are ``parameter.slot``."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a state returned by `state_dict` of a stepper of the same configuration."""
+
+
+def build(config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int) -> Stepper:
+    """Return what steps some parameters.
+
+    Args:
+        config: the optimiser and its stepping rule.
+        parameters: leaves, by name, on the device they are optimised on. Stepping per class wants them
+            contiguous and class-major: of K * n rows, class c owns rows c * n to (c + 1) * n.
+        classes: number of classes K.
+
+    Raises:
+        UserError: a parameter cannot be stepped per class, as its rows do not divide among the classes.
+    """
+    if config.stepping == "together":
+        return Together(config, parameters)
+    for name, parameter in parameters.items():
+        if not parameter.dim() or len(parameter) % classes:
+            raise UserError(
+                f"{name!r} of shape {tuple(parameter.shape)} does not divide among {classes} classes; "
+                "use optimiser.stepping=together"
+            )
+    return PerClass(config, parameters, classes)
+
+
+class Plateau:
+    """Halves a learning rate when a loss has stopped falling, as torch's ReduceLROnPlateau does by default.
+
+    A loss counts as lower where it is so by a ten-thousandth; patience starts anew with every halving.
+    """
+
+    def __init__(self, lr: float, patience: int) -> None:
+        self.lr, self.patience = lr, patience
+        self._best, self._waited = math.inf, 0
+
+    def saw(self, loss: float) -> bool:
+        """Take note of an iteration's loss; return whether the rate has just been halved."""
+        self._waited += 1
+        if loss < self._best * (1 - 1e-4):
+            self._best, self._waited = loss, 0
+        if self._waited <= self.patience:
+            return False
+        self.lr, self._waited = self.lr / 2, 0
+        return True
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs."""
+        return {"plateau": torch.tensor([self.lr, self._best, self._waited], dtype=torch.float64)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a state returned by `state_dict`."""
+        self.lr, self._best, waited = state["plateau"].tolist()
+        self._waited = int(waited)
+
+
+class Together(Stepper):
+    """One step of torch's SGD or AdamW for everything."""
+
+    def __init__(self, config: OptimiserConfig, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__(parameters)
+        tensors, decay = list(self.parameters.values()), config.weight_decay
+        self._optimiser: torch.optim.Optimizer
+        if config.kind == "sgd":
+            self._optimiser = torch.optim.SGD(tensors, config.lr, config.momentum, weight_decay=decay)
+        else:
+            self._optimiser = torch.optim.AdamW(
+                tensors, config.lr, config.betas, config.eps, weight_decay=decay, fused=True
+            )
+
+    def step(self) -> None:
+        self._optimiser.step()
+
+    def set_lr(self, lr: float) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+
+    def state_dict(self) -> dict[str, Tensor]:
+        names = list(self.parameters)
+        return {
+            f"{names[index]}.{slot}": torch.as_tensor(value)
+            for index, slots in self._optimiser.state_dict()["state"].items()
+            for slot, value in slots.items()
+            if value is not None
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        names = list(self.parameters)
+        slots: dict[int, dict[str, Any]] = {}
+        for key, value in state.items():
+            name, _, slot = key.rpartition(".")
+            slots.setdefault(names.index(name), {})[slot] = value.clone()  # torch would step it in place
+        self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
+
+
+class PerClass(Stepper):
+    """One step per class and pass, in class order, with one evaluation of the losses.
+
+    Equal, up to rounding, to K times backward and step of torch's SGD or AdamW on parameters that all classes
+    share, if each loss reads its own class only. A parameter without a gradient counts as one of gradient 0.
+    """
+
+    def __init__(self, config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int) -> None:
+        super().__init__(parameters)
+        rule = {"sgd": _SGD, "adamw": _AdamW}[config.kind]
+        self._rules = {name: rule(config, parameter, classes) for name, parameter in self.parameters.items()}
+        self._classes = classes
+        self._taken = 0
+
+    @torch.no_grad()
+    def before(self) -> None:
+        """Take, for class c, the c steps that belong to the classes before it."""
+        for rule in self._rules.values():
+            rule.coast(self._taken, before=True)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take every class's own step, then, for class c, the K - 1 - c of the classes after it."""
+        for rule in self._rules.values():
+            rule.descend(self._taken)
+            rule.coast(self._taken, before=False)
+        self._taken += self._classes
+
+    def set_lr(self, lr: float) -> None:
+        for rule in self._rules.values():
+            rule.configure(dataclasses.replace(rule.config, lr=lr))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        slots = {
+            f"{name}.{slot}": value
+            for name, rule in self._rules.items()
+            for slot, value in rule.slots.items()
+        }
+        return slots | {"taken": torch.tensor(self._taken)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, rule in self._rules.items():
+            for slot, value in rule.slots.items():
+                value.copy_(state[f"{name}.{slot}"])
+        self._taken = int(state["taken"])
+
+
+class _Rule(ABC):
+    """An optimiser over one parameter as rows [K, D], one per class, that need not be at the same step.
+
+    Attributes:
+        slots: what the optimiser remembers, each [K, D], zero at first.
+        ranks: column [K, 1] of 0 to K - 1.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: OptimiserConfig, parameter: Tensor, classes: int) -> None:
+        self.parameter = parameter
+        self.ranks = torch.arange(classes, dtype=parameter.dtype, device=parameter.device)[:, None]
+        self.slots = {name: torch.zeros_like(self.rows) for name in self.names}
+        self.configure(config)
+
+    def configure(self, config: OptimiserConfig) -> None:
+        """Follow a config from now on."""
+        self.config = config
+
+    @property
+    def rows(self) -> Tensor:
+        """The values of the parameter, a view."""
+        return self.parameter.detach().view(len(self.ranks), -1)
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient as rows."""
+        gradient = self.parameter.grad
+        return torch.zeros_like(self.rows) if gradient is None else gradient.reshape(len(self.ranks), -1)
+
+    @abstractmethod
+    def coast(self, taken: int, before: bool) -> None:
+        """Step without a gradient: row c takes c steps before its own, or K - 1 - c after it.
+
+        Args:
+            taken: steps that every row had taken when the pass began.
+            before: which side of the rows' own steps this is.
+        """
+
+    @abstractmethod
+    def descend(self, taken: int) -> None:
+        """Step with the gradient: row c takes step ``taken`` + c + 1."""
+
+
+class _SGD(_Rule):
+    """torch.optim.SGD: v = μ v + g + λ p, then p = p - lr v.
+
+    Without g this is linear in (p, v), so m steps are the m-th power of a 2 x 2 matrix.
+    """
+
+    names = ("momentum",)
+
+    def configure(self, config: OptimiserConfig) -> None:
+        super().configure(config)
+        lr, momentum, decay = config.lr, config.momentum, config.weight_decay
+        once = torch.tensor([[1 - lr * decay, -lr * momentum], [decay, momentum]], dtype=torch.float64)
+        powers = torch.stack([torch.linalg.matrix_power(once, m) for m in range(len(self.ranks))])
+        self._powers = powers.to(self.parameter)  # [K, 2, 2]
+
+    def coast(self, taken: int, before: bool) -> None:
+        rows, momentum = self.rows, self.slots["momentum"]
+        powers = (self._powers if before else self._powers.flip(0))[..., None]
+        moved = powers[:, 0, 0] * rows + powers[:, 0, 1] * momentum
+        momentum.mul_(powers[:, 1, 1]).addcmul_(powers[:, 1, 0], rows)
+        rows.copy_(moved)
+
+    def descend(self, taken: int) -> None:
+        rows, momentum = self.rows, self.slots["momentum"]
+        momentum.mul_(self.config.momentum).add_(self.gradient).add_(rows, alpha=self.config.weight_decay)
+        rows.sub_(momentum, alpha=self.config.lr)
+
+
+class _AdamW(_Rule):
+    """torch.optim.AdamW. Without a gradient both averages only shrink, by β₁ and β₂ a step."""
+
+    names = ("exp_avg", "exp_avg_sq")
+
+    def coast(self, taken: int, before: bool) -> None:
+        average, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
+        root, classes = square.sqrt(), len(self.ranks)
+        done = taken + (0 * self.ranks if before else self.ranks + 1)
+        for m in range(1, classes):  # all rows that take an m-th step take it now
+            some = slice(m, None) if before else slice(0, classes - m)
+            self._move(some, done[some] + m, root[some], shrunk=m)
+        counts = self.ranks if before else self.ranks.flip(0)
+        average.mul_(self.config.betas[0] ** counts)
+        square.mul_(self.config.betas[1] ** counts)
+
+    def descend(self, taken: int) -> None:
+        average, square, gradient = self.slots["exp_avg"], self.slots["exp_avg_sq"], self.gradient
+        beta1, beta2 = self.config.betas
+        average.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        self._move(slice(None), taken + self.ranks + 1, square.sqrt(), shrunk=0)
+
+    def _move(self, some: slice, steps: Tensor, root: Tensor, shrunk: int) -> None:
+        """Decay and move some rows [k, D].
+
+        Args:
+            some: which rows.
+            steps: column [k, 1] of the numbers of the steps they take.
+            root: square roots [k, D] of their average squared gradients, ``shrunk`` steps ago.
+            shrunk: steps by which both averages have shrunk since.
+        """
+        lr, (beta1, beta2) = self.config.lr, self.config.betas
+        first = _correction(beta1, steps)
+        scale = first / _correction(beta2, steps).sqrt() * beta2 ** (shrunk / 2)
+        denominator = torch.addcmul(self.config.eps * first, root, scale)
+        rows = self.rows[some].mul_(1 - lr * self.config.weight_decay)
+        rows.addcdiv_(self.slots["exp_avg"][some], denominator, value=-lr * beta1**shrunk)
+
+
+def _correction(beta: float, steps: Tensor) -> Tensor:
+    """Return 1 - β^steps, precise in float32 as well."""
+    return -torch.expm1(steps * (math.log(beta) if beta else -math.inf))

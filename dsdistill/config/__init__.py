@@ -1,0 +1,1 @@
+"""Options: nested tables from TOML and the command line, checked against dataclasses."""

@@ -1,0 +1,1 @@
+"""Distilling: a config, a loop over an engine, and the set it makes."""

@@ -1,0 +1,234 @@
+"""From a config to a loop ready to run, and from a finished loop to the set it made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from dsdistill.compute.chunks import even, images_within
+from dsdistill.compute.embedder import Embedder
+from dsdistill.compute.learner import Learner
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.distillation import config as configs
+from dsdistill.distillation.config import RunConfig
+from dsdistill.distillation.loop import Distiller
+from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.sources import Sources
+from dsdistill.errors import UserError
+from dsdistill.networks.base import Network
+from dsdistill.runtime import provenance
+from dsdistill.runtime.device import resolve_precision
+from dsdistill.runtime.notice import Notify, once
+from dsdistill.supply.stored import Stored, StoredConfig
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.initial import initialise
+from dsdistill.synthetic.set import SyntheticSet
+
+
+def resolved(
+    config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
+) -> RunConfig:
+    """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
+    pixels = real.images[0].numel() * _images(config, real) * config.iterations
+    decided = config.compute.decided(device, pixels, notify, config.seconds)
+    seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
+    engine: Any = config.engine
+    if isinstance(supply := getattr(engine, "supply", None), StoredConfig):
+        engine = dataclasses.replace(engine, supply=supply.resolved())
+    return dataclasses.replace(config, engine=engine, compute=decided, data=seen)
+
+
+def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None:
+    """Refuse stepping rules that the space or the network does not allow.
+
+    Raises:
+        UserError: naming the option to change.
+    """
+    if config.optimiser.clamp_every and config.space != "unit":
+        raise UserError(
+            "pixels are clamped to [0, 1] in unit space only: set space=unit or optimiser.clamp_every=0"
+        )
+    if config.optimiser.stepping == "per-class" and not engine.separable(network):
+        raise UserError(
+            "classes meet in this loss, so that they cannot be stepped one by one: set "
+            "optimiser.stepping=together, or choose a network of instance normalisation if it is for the "
+            f"batch normalisation of {config.network}"
+        )
+
+
+def _flipped(config: RunConfig, task: Task) -> bool:
+    """Decide whether mirror images are matched too.
+
+    Raises:
+        UserError: a mirror image of such data has another label.
+    """
+    if config.synthetic.flip is True and not task.mirror:
+        raise UserError(
+            f"a mirror image of {task.name} may have another label, or none: set synthetic.flip=false, "
+            "or synthetic.flip=force to do it all the same"
+        )
+    return bool(config.synthetic.flip)
+
+
+def _images(config: RunConfig, real: RealDataset) -> int:
+    """Count the images an iteration passes through a network."""
+    copies = 2 if config.synthetic.flip else 1
+    return config.engine.images(Sizes(real.counts, config.formation.decoded(config.ipc), copies))
+
+
+def build(
+    config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
+) -> Distiller:
+    """Put a run together.
+
+    Args:
+        config: resolved.
+        task, real: what is distilled; images that leave most of a CUDA device free are moved to it.
+        device: where it is computed.
+        notify: receives a sentence where something asked for cannot be had.
+
+    Raises:
+        UserError: the network cannot take such images, or the IPC does not fit the data.
+    """
+    engine: Engine = config.engine
+    compute = config.compute
+    init, formation = config.init, config.formation
+    supply = engine.networks(config.network, task, device)
+    supply.verify(config.network, task, real)
+    guide = supply if isinstance(supply, Stored) else None
+    if config.labels == "teacher" and guide is None:
+        raise UserError(
+            "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
+            "use a method that matches with a pool or follows experts"
+        )
+    begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
+    synthetic = begun.to(device)
+    synthetic.flip = _flipped(config, task)
+    real = real.resident_on(device)  # not before: the set begins on the CPU
+    precision = resolve_precision(compute.precision, device)
+    engine.prepare(synthetic, supply, config.seed)
+    if config.labels == "teacher" and synthetic.label_logits is not None:
+        raise UserError(
+            "labels are learned here, or a teacher's: set engine.labels.learned=false, or labels=hard"
+        )
+    synthetic.to(device)
+    _check_stepping(config, engine, supply.network)
+    told = once(notify)  # several functions are compiled, and one notice says it for all
+    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, told)
+    augmentation = config.augmentation.build(task.mirror)
+    embedder = Embedder(*passes, features=engine.features(supply.network))
+    sources = Sources(task, real, supply, embedder, Learner(*passes), augmentation, config.seed, device)
+    held = compute.class_chunk or _classes_at_once(synthetic, task, device)
+    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, held)
+
+
+_GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a ConvNet, of all images in a graph
+
+
+def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) -> int:
+    """Choose how many classes' graphs are held: on a CPU more in one pass save no time, and cost memory."""
+    images = images_within(_GRAPH_BYTES[device.type], task.size)
+    return even(task.num_classes, max(1, images // synthetic.matched_per_class))
+
+
+def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) -> DistilledSet:
+    """Add the logits of labels that were learned, or of those that a teacher gives to the training images.
+
+    The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
+    softened like all others, it does not say more than e against 1 (NCFM's code).
+    """
+    learned, guide = distiller.synthetic.label_logits, distiller.sources.supply
+    if learned is not None:
+        return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
+    if config.labels == "hard" or not isinstance(guide, Stored):
+        return made
+    images, origins = made.decoded()
+    labels = made.labels[origins]
+    logits = guide.logits(0, made.preprocess(images))
+    wrong = logits.argmax(1) != labels
+    logits[wrong] = F.one_hot(labels[wrong], len(made.classes)).float()
+    return dataclasses.replace(made, soft_labels=logits)
+
+
+def short_class(engine: Engine, real: RealDataset) -> str | None:
+    """Say that the smallest class has fewer images than the engine takes of it, if that is so."""
+    smallest = int(real.counts.argmin())
+    if real.counts[smallest] >= engine.wanted:
+        return None
+    name, count = real.classes[smallest], int(real.counts[smallest])
+    return (
+        f"the smallest class, {name!r}, has {count} training images, so its batches hold all of them; the "
+        f"recipe asks for {engine.wanted} (engine.batch_real)"
+    )
+
+
+def doubts(distiller: Distiller, discarded: int) -> list[str]:
+    """Return sentences on what may be wrong with a finished loop, though every number in it is finite.
+
+    Args:
+        distiller: the loop.
+        discarded: iterations that left everything as it was.
+    """
+    found, taken = [], distiller.iteration
+    if discarded:
+        found.append(
+            f"{discarded} of {taken} iterations were discarded, their loss being above engine.skip_above"
+            + ("; raise it, or train experts for longer" if 2 * discarded > taken else "")
+        )
+    lr = distiller.synthetic.student_lr
+    if lr is not None and not lr.item() > 0:
+        found.append(
+            f"the student's learning rate, which is learned, ended at {lr.item():.3g}, which protocols "
+            "that take it refuse: start anew with a lower engine.student.learning.lr, or evaluate with one "
+            "that does not, such as dm"
+        )
+    return found
+
+
+def distilled_set(
+    config: RunConfig, distiller: Distiller, real: RealDataset, seconds: float, peak_memory: int
+) -> DistilledSet:
+    """Return what a finished loop has learned, with its provenance, in unit pixel space.
+
+    Args:
+        config: resolved.
+        distiller: finished.
+        real: the training images; their fingerprint is recorded.
+        seconds: in the loop.
+        peak_memory: bytes.
+    """
+    task, learned = distiller.sources.task, distiller.synthetic
+    rate = {} if learned.student_lr is None else {"learned_lr": learned.student_lr.item()}
+    table = configs.as_table(config)
+    made = DistilledSet(
+        images=learned.unit_images().float().cpu(),
+        labels=learned.labels.cpu(),
+        classes=task.classes,
+        preprocess=task.preprocess,
+        formation=learned.formation,
+        attributes={
+            **rate,
+            "method": Path(config.method).stem,  # of a recipe file, or a name as it is
+            "config": configs.for_sharing(table),
+            "dataset": task.name,
+            "data": json.dumps(table["data"]),
+            "network": config.network,
+            "protocol": config.protocol,
+            "fingerprint": real.fingerprint,
+            "ipc": config.ipc,
+            "seed": config.seed,
+            "iterations": distiller.iteration,
+            "seconds": seconds,
+            "peak_memory_bytes": peak_memory,
+            "machine": provenance.machine(torch.device(config.compute.device)),
+            "packages": json.dumps(provenance.packages()),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    return _soft_labels(config, distiller, made)

@@ -1,0 +1,190 @@
+"""What a run is told, from one place: recipe < config file < command line, validated once.
+
+A config file holds some or all keys of `RunConfig`; every run writes them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tomli_w
+from annotated_types import Ge, Lt
+from pydantic import Field
+
+from dsdistill.augment.config import AugmentationConfig
+from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.config.options import known_keys, merged, parsed_override, table_at, with_absolute_paths
+from dsdistill.config.recipe import load_recipe
+from dsdistill.config.validation import FORBID_EXTRA, validated
+from dsdistill.data.config import DataConfig
+from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
+from dsdistill.errors import UserError
+from dsdistill.runtime.config import ComputeConfig
+from dsdistill.runtime.notice import Notify
+from dsdistill.storage.set_file import Dtype
+from dsdistill.synthetic.initial import Init
+from dsdistill.synthetic.multi_formation import Formation
+from dsdistill.synthetic.set import Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When a run saves its state."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    seconds: Annotated[float, Ge(0)] = 60.0
+    """At least this often."""
+    iterations: Annotated[int, Ge(0)] = 0
+    """And every so many iterations; 0 leaves it to the clock."""
+    snapshots: Annotated[int, Ge(0)] = 0
+    """At so many moments, equally spaced over the run, the set as it is then is kept in the run directory as
+    ``snapshot-<iteration>.h5``; the last of them is the output itself. They show accuracy over time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """What matching sees of the synthetic images."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    flip: bool | Literal["force"] = False
+    """Put the mirror images beside them in every synthetic batch (FYI): true, or force where mirroring
+    changes what an image shows, as with digits. The set stores no more images for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a distillation is told; two runs of one config on one CPU write the same pixels."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    method: str
+    data: DataConfig
+    ipc: int
+    network: str
+    iterations: Annotated[int, Ge(1)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Stop after so many seconds in the loop, whatever ``iterations`` says; 0: iterations alone decide. The
+    file tells how many were taken: that number makes the same pixels again."""
+    seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
+    init: Init = "real"
+    space: Space = "network"
+    """Pixel space the optimiser works in; the file always holds unit pixels."""
+    protocol: str = "dm"
+    """The evaluation protocol the method's paper uses."""
+    labels: Literal["hard", "teacher"] = "hard"
+    """teacher: the set stores the logits that a trained network gives its images when they are finished, for
+    methods that have such networks. Labels that are learned are stored anyway."""
+    storage: Dtype = "float32"
+    formation: Formation = field(default_factory=Formation)
+    """Multi-formation: how many training images a stored image is decoded into."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    engine: Annotated[
+        AttentionEngine | DistributionEngine | GradientEngine | TrajectoryEngine,
+        Field(discriminator="kind"),
+    ]
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+def resolve(
+    explicit: Mapping[str, Any], overrides: Iterable[str] = (), file: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Join recipe, config file and command line into one validated config; later ones win.
+
+    Args:
+        explicit: nested options, as in a config file, that were given by name.
+        overrides: ``key=value`` texts, dotted keys, values in TOML (a bare word is a string).
+        file: the content of a config file.
+
+    Raises:
+        UserError: an unknown key, with the nearest one; a value out of range; something required is missing.
+    """
+    given = merged(file or {}, explicit)
+    for text in overrides:
+        given = merged(given, parsed_override(text))
+    data, ipc = given.get("data", {}), given.get("ipc")
+    if not isinstance(data, Mapping):
+        raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
+    dataset = data.get("name")
+    if not dataset:
+        raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
+    if ipc is None:
+        raise UserError("no IPC (images per class) given; pass --ipc N")
+    if not isinstance(ipc, int) or isinstance(ipc, bool):
+        raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
+    if ipc < 1:
+        raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
+    given = with_absolute_paths(given)
+    recipe = load_recipe(str(given.get("method", "dm")))
+    options, known = recipe.options(dataset, ipc), known_keys(RunConfig)
+    if table_at(given, "engine", "supply").keys() == {"path"}:
+        engine = {key: value for key, value in table_at(given, "engine").items() if key != "supply"}
+        alone: RunConfig = validated(RunConfig, merged(options, {**given, "engine": engine}), "option", known)
+        if not hasattr(getattr(alone.engine, "supply", None), "path"):
+            raise UserError(
+                f"method {recipe.name!r} takes no networks trained beforehand: leave out --experts "
+                "(or --pool)"
+            )
+    return validated(RunConfig, merged(options, given), "option", known)
+
+
+def check_replayed(file: Mapping[str, Any], told: RunConfig, path: Path, notify: Notify) -> None:
+    """Check that a run of a config file's settings is one of its method.
+
+    A run's ``config.toml`` holds every setting: of another method's recipe nothing would be left.
+
+    Args:
+        file: its content.
+        told: the run, resolved.
+        notify: receives a sentence where IPC or data set are others, as settings may depend on them.
+
+    Raises:
+        UserError: the method is another one.
+    """
+    whole = {"method", "data", "ipc", "network", "iterations", "engine", "optimiser", "compute"}
+    if not whole <= file.keys():
+        return
+    method, now = str(file.get("method")), told.method
+    if method != now:
+        raise UserError(
+            f"{path} holds every setting of {method}, so that nothing would be left of {now}'s: leave out "
+            "--config, or keep in the file only what you mean to set"
+        )
+    before = file.get("ipc"), table_at(file, "data").get("name")
+    if before != (told.ipc, told.data.name):
+        notify(f"the settings in {path} are those for {before[1]} at IPC {before[0]}; they stay")
+
+
+def as_table(config: RunConfig) -> dict[str, Any]:
+    """Return a config as nested options that TOML can hold; absent options are left out."""
+    return _plain(dataclasses.asdict(config))
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write a config as TOML that `resolve` reads back to an equal one."""
+    return tomli_w.dumps(as_table(config))
+
+
+def for_sharing(table: Mapping[str, Any]) -> str:
+    """Write a config's table as TOML that names files without their folders: sets are passed on."""
+    named: dict[str, Any] = {"method": Path(table["method"]).name}
+    if path := table["engine"].get("supply", {}).get("path"):
+        named["engine"] = {"supply": {"path": Path(path).name}}
+    return tomli_w.dumps(merged(table, named))
+
+
+def _plain(value: Any) -> Any:
+    """Make options TOML can hold: no None, no paths, no tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,160 @@
+"""The loop: iterate a `Distiller` and the synthetic set moves one step per report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau, build
+from dsdistill.engines.base import Engine
+from dsdistill.engines.sources import Sources
+from dsdistill.synthetic.set import SyntheticSet
+
+
+@dataclass(frozen=True)
+class Report:
+    """One iteration that has been taken.
+
+    Attributes:
+        iteration: how many have been taken in all, this one included.
+        terms: detached scalars, summed over classes, on the device: reading one waits for it.
+        discarded: whether the engine had it leave everything as it was.
+        learned: scalars that are learned beside the pixels, such as a student's learning rate, as they are
+            now; detached, on the device.
+    """
+
+    iteration: int
+    terms: dict[str, Tensor]
+    discarded: bool = False
+    learned: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Distiller:
+    """Owns the optimiser and the step counter. Whoever iterates owns progress, checkpoints and evaluation.
+
+    Attributes:
+        synthetic: what is learned.
+        iteration: steps taken.
+        iterations: steps to take; iterating stops there.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        synthetic: SyntheticSet,
+        sources: Sources,
+        optimiser: OptimiserConfig,
+        iterations: int,
+        class_chunk: int = 0,
+    ) -> None:
+        """Prepare the loop.
+
+        Args:
+            engine: what is minimised.
+            synthetic: on the device it is to be optimised on.
+            sources: what the engine draws from.
+            optimiser: how pixels are stepped.
+            iterations: steps to take in all.
+            class_chunk: classes whose graphs are held at once, 0 for all. Their gradients add up to that of
+                all classes together. Ignored where the loss is no sum over classes.
+        """
+        self.engine = engine
+        self.synthetic = synthetic
+        self.sources = sources
+        self.iteration = 0
+        self.iterations = iterations
+        self._clamp_every = optimiser.clamp_every
+        self._ema = optimiser.ema
+        if self._ema:
+            synthetic.keep_average()
+        learned: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in synthetic.named_parameters():
+            learned.setdefault(name.partition(".")[0], {})[name] = parameter
+        self._stepper = build(optimiser, learned.pop("images"), sources.task.num_classes)
+        # What else is learned, such as an adversary, steps by the engine's rule for it.
+        self._others = {name: build(engine.others[name], each, 1) for name, each in learned.items()}
+        self._plateau = Plateau(optimiser.lr, optimiser.patience)
+        classes = torch.arange(sources.task.num_classes)
+        whole = not class_chunk or not engine.separable(sources.supply.network)
+        self._passes = [classes] if whole else list(classes.split(class_chunk))
+
+    @property
+    def classes_at_once(self) -> int:
+        """Classes whose graphs are held at once."""
+        return len(self._passes[0])
+
+    def __iter__(self) -> Iterator[Report]:
+        while self.iteration < self.iterations:
+            yield self.step()
+
+    def step(self) -> Report:
+        """Take one iteration, whether or not `iterations` have been taken."""
+        self.sources.iteration = self.iteration
+        if self._clamp_every and self.iteration % self._clamp_every == 0:
+            self.synthetic.clamp_()
+        totals: dict[str, Tensor] = {}
+        stepped = True
+        for turn in range(self.engine.turns):
+            self.sources.turn = turn
+            stepped &= self._take(totals)
+        self.sources.advance(self.synthetic)
+        if (
+            stepped
+            and self._plateau.patience
+            and self._plateau.saw(float(torch.stack(list(totals.values())).sum()))
+        ):
+            self._stepper.set_lr(self._plateau.lr)
+        self.iteration += 1
+        named = self.synthetic.named_parameters()
+        learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
+        return Report(self.iteration, totals, discarded=not stepped, learned=learned)
+
+    def _take(self, totals: dict[str, Tensor]) -> bool:
+        """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""
+        steppers = [self._stepper, *self._others.values()]
+        for stepper in steppers:
+            stepper.zero_grad()
+            stepper.before()
+        for classes in self._passes:
+            self.sources.classes = classes
+            terms = self.engine.loss(self.synthetic, self.sources)
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0) + value.detach()
+            if self.engine.discards(terms):
+                return False
+            torch.stack(list(terms.values())).sum().backward()
+        for stepper in steppers:
+            stepper.step()
+        if self._ema:
+            self.synthetic.update_average(self._ema)
+        return True
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
+        state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
+        state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
+        state |= {f"optimiser.{name}": value for name, value in self._stepper.state_dict().items()}
+        for group, stepper in self._others.items():
+            state |= {f"others/{group}.{name}": value for name, value in stepper.state_dict().items()}
+        if self._plateau.patience:
+            state |= self._plateau.state_dict()
+        return state | {"iteration": torch.tensor(self.iteration)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state returned by `state_dict` of a loop of the same configuration."""
+        self.synthetic.load_state_dict(_below("synthetic.", state))
+        self.sources.load(_below("supply.", state))
+        self._stepper.load_state_dict(_below("optimiser.", state))
+        for group, stepper in self._others.items():
+            stepper.load_state_dict(_below(f"others/{group}.", state))
+        if self._plateau.patience:
+            self._plateau.load_state_dict(state)
+            self._stepper.set_lr(self._plateau.lr)
+        self.iteration = int(state["iteration"])
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

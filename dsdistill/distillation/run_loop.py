@@ -1,0 +1,128 @@
+"""The run loop: a `Distiller` taken through its iterations, logged and checkpointed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from dsdistill.distillation.loop import Distiller, Report
+from dsdistill.errors import NonFiniteLoss
+from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.device import peak_memory
+from dsdistill.runtime.signals import Interrupted, signals_noted
+
+
+class Watch:
+    """Takes a `Distiller` through its iterations: logs, checkpoints, stops on signals and non-finite losses.
+
+    Attributes:
+        seconds: spent in the loop, resumed parts included.
+        peak_memory: bytes, the largest of all parts.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        run: RunDirectory,
+        every_seconds: float,
+        every_iterations: int,
+        read_every: int,
+        facts: dict[str, str] | None = None,
+        budget: float = 0.0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            distiller: the loop.
+            run: where to write.
+            every_seconds, every_iterations: checkpoint cadence; 0 iterations leaves it to the clock.
+            read_every: iterations between reads of the losses; reading waits for the device.
+            facts: what every checkpoint records besides; those of the checkpoint that is resumed.
+            budget: seconds after which the loop ends, whatever its iterations; 0 leaves it to them.
+        """
+        self._distiller = distiller
+        self._run = run
+        self._every_seconds = every_seconds
+        self._every_iterations = every_iterations
+        self._read_every = read_every
+        self._budget = budget
+        self._unread: list[Report] = []
+        self._facts = facts or {}
+        self._earlier = float(self._facts.get("seconds", 0.0))
+        self._started = time.monotonic()
+        self.peak_memory = int(self._facts.get("peak_memory_bytes", 0))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in the loop so far, resumed parts included."""
+        return self._earlier + time.monotonic() - self._started
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done: 1 once its seconds, or else its iterations, are spent."""
+        if self._budget:
+            return self.seconds / self._budget
+        return self._distiller.iteration / self._distiller.iterations
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield each iteration's logged entry: ``iteration``, ``loss``, its terms, learned scalars
+        (``student_lr``), ``seconds``; and ``discarded`` where it left everything as it was.
+
+        Raises:
+            NonFiniteLoss: naming the iteration, the value and the last good checkpoint.
+            Interrupted: after a checkpoint, on SIGINT or SIGTERM.
+        """
+        saved_at = time.monotonic()
+        with signals_noted() as received, self._run.metrics_file.open("a") as log:
+            finished = self.share >= 1 and self._distiller.iteration > 0
+            while not finished:
+                report = self._distiller.step()
+                self._unread.append(report)
+                finished = self.share >= 1
+                cadence = self._every_iterations
+                due = bool(cadence and report.iteration % cadence == 0)
+                due |= time.monotonic() - saved_at >= self._every_seconds
+                stopping = bool(received)
+                if due or finished or stopping or len(self._unread) >= self._read_every:
+                    for entry in self._read():
+                        log.write(json.dumps(entry) + "\n")
+                        yield entry
+                if due or finished or stopping:
+                    log.flush()  # so that metrics reach as far as the checkpoint does
+                    self._save()
+                    saved_at = time.monotonic()
+                if stopping and not finished:
+                    raise Interrupted(received[0])
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        reports, self._unread = self._unread, []
+        scalars = [report.terms | report.learned for report in reports]
+        values = torch.stack([torch.stack(list(each.values())) for each in scalars]).tolist()  # waits once
+        for report, names, numbers in zip(reports, scalars, values, strict=True):
+            named = dict(zip(names, numbers, strict=True))
+            if bad := [name for name, value in named.items() if not math.isfinite(value)]:
+                kind = "loss term" if bad[0] in report.terms else "learned value"
+                last = next((f"last good state: {path}" for path in self._run.checkpoints()), None)
+                raise NonFiniteLoss(
+                    f"iteration {report.iteration}: the {kind} {bad[0]!r} is {named[bad[0]]}; start anew "
+                    "with a lower optimiser.lr and --overwrite "
+                    f"({last or 'no checkpoint had been written yet'})"
+                )
+            yield {
+                "iteration": report.iteration,
+                "loss": sum(named[name] for name in report.terms),
+                **named,
+                **({"discarded": True} if report.discarded else {}),
+                "seconds": round(self.seconds, 3),
+            }
+
+    def _save(self) -> None:
+        here = peak_memory(self._distiller.synthetic.images.device)
+        self.peak_memory = max(self.peak_memory, here)
+        spent = {"seconds": repr(self.seconds), "peak_memory_bytes": str(self.peak_memory)}
+        self._run.save(self._distiller.state_dict(), self._facts | spent)

@@ -1,0 +1,1 @@
+"""Training experts: networks stored as they were after some of their epochs."""

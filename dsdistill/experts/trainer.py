@@ -1,0 +1,183 @@
+"""Training one expert after another.
+
+Every draw is a function of (seed, stream, expert, epoch, batch): expert e is the same however many are
+trained and wherever a run was broken off.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsdistill.augment.mix import CutMix
+from dsdistill.compute.learner import Learner
+from dsdistill.compute.sgd import restored, sgd, state_of
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.experts.config import ExpertConfig
+from dsdistill.experts.objective import Batch, Objective
+from dsdistill.networks import build
+from dsdistill.networks.layout import Layout
+from dsdistill.runtime.device import autocast, resolve_precision
+from dsdistill.runtime.notice import Notify, once
+from dsdistill.runtime.signals import Interrupted
+from dsdistill.seeding import fenced, generator
+
+_RESIDENT_BYTES = 1 << 30  # training images up to this size are preprocessed once, not once per epoch
+_CHUNK = 512  # images preprocessed or graded at once
+_TIMED, _TIMING_SECONDS = 16, 3.0  # steps timed, while the later ones take no longer than this
+
+
+class Trainer:
+    """Trains one network at a time; all of them live in one module, so that compiled code serves them all.
+
+    Attributes:
+        network: on the device, in training mode.
+        layout: how its state is flattened.
+        batches: steps of an epoch.
+    """
+
+    def __init__(
+        self,
+        config: ExpertConfig,
+        task: Task,
+        real: RealDataset,
+        device: torch.device,
+        notify: Notify,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            config: resolved.
+            task, real: the training images; those that leave most of a CUDA device free are moved to it.
+            device: where it is computed.
+            notify: receives a sentence where something asked for cannot be had.
+
+        Raises:
+            UserError: the network cannot take such images.
+        """
+        real = real.resident_on(device)
+        self._config, self._task, self._real, self._device = config, task, real, device
+        self._preprocess = task.preprocess.to(device)
+        self._labels = real.labels.to(device)
+        self._augmentation = config.augmentation.build(task.mirror)
+        self._cutmix = CutMix(probability=config.cutmix) if config.cutmix else None
+        self._size = min(config.batch_size, len(real))
+        whole = len(real) // self._size if config.drop_last else -(-len(real) // self._size)
+        self.batches = whole
+        with fenced(config.seed, "experts-init", 0):
+            self.network = build(config.network, *task.shape[:2], task.num_classes).to(device)
+        self.layout = Layout.of(self.network)
+        compute = config.compute
+        self._precision = resolve_precision(compute.precision, device)
+        told = once(notify)
+        learner = Learner(
+            self.network, task.size, device, self._precision, bool(compute.compile), notify=told
+        )
+        self._objective = Objective(learner, config)
+        self._optimiser = sgd(self.network, self._config)
+        self._resident: Tensor | None = None
+        if 4 * real.images.numel() <= _RESIDENT_BYTES:
+            self._resident = torch.empty(real.images.shape, device=device)
+            for rows in torch.arange(len(real)).split(_CHUNK):
+                self._resident[rows.to(device)] = self._preprocessed(rows)
+
+    def start(self, expert: int) -> None:
+        """Give the network the initial weights of an expert, and forget all momentum."""
+        config, task = self._config, self._task
+        with fenced(config.seed, "experts-init", expert):
+            fresh = build(config.network, *task.shape[:2], task.num_classes)
+        self.network.load_state_dict(fresh.state_dict())
+        self._optimiser = sgd(self.network, self._config)
+
+    def epoch(self, expert: int, epoch: int, received: list[int]) -> float:
+        """Train for the epoch counted from 0 and return its mean loss: of augmented images, with all terms.
+
+        Raises:
+            Interrupted: as soon as a signal is in ``received``.
+        """
+        if self._config.drop_restarts and epoch in self._config.drops:
+            self._optimiser = sgd(self.network, self._config)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._config.rate(epoch)
+        self.network.train()
+        total, seen = torch.zeros((), device=self._device), 0
+        with fenced(self._config.seed, "experts-noise", expert, epoch):  # for dropout
+            for batch in self._epoch_batches(expert, epoch):
+                if received:
+                    raise Interrupted(received[0])
+                loss = self._objective.descend(batch, epoch)
+                self._optimiser.step()
+                self._optimiser.zero_grad()
+                total += loss * len(batch.images)
+                seen += len(batch.images)
+        return float(total) / seen
+
+    @torch.no_grad()
+    def grade(self) -> tuple[float, float]:
+        """Return the mean loss and the share classified correctly of all training images, not augmented."""
+        self.network.eval()
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        right = torch.zeros((), dtype=torch.int64, device=self._device)
+        for rows in torch.arange(len(self._real)).split(_CHUNK):
+            labels = self._labels[rows.to(self._device)]
+            with autocast(self._device, self._precision):
+                logits = self.network(self._images(rows)).float()
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+            right += (logits.argmax(1) == labels).sum()
+        return float(loss) / len(self._real), int(right) / len(self._real)
+
+    def pace(self) -> float:
+        """Return about how many seconds an epoch takes, by timing steps that change no weights.
+
+        Compiling happens here, in the first of them.
+        """
+        self.network.train()
+        taken: list[float] = []
+        batches = (batch for epoch in itertools.count() for batch in self._epoch_batches(0, epoch))
+        with fenced(self._config.seed, "experts-noise"):
+            while len(taken) < _TIMED and sum(taken[1:]) < _TIMING_SECONDS:
+                since = time.monotonic()
+                loss = self._objective.descend(next(batches), 0)
+                self._optimiser.zero_grad()
+                loss.item()  # waits for the device
+                taken.append(time.monotonic() - since)
+        return statistics.fmean(taken[len(taken) // 2 :]) * self.batches
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return weights, buffers and momentum."""
+        return state_of(self.network, self._optimiser)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state returned by `state_dict`."""
+        self._optimiser = restored(self.network, self._config, state)
+
+    def _epoch_batches(self, expert: int, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch: one operator for each, its parameters per image; then mixed."""
+        seed, side, classes = self._config.seed, self._task.size, self._task.num_classes
+        order = torch.randperm(len(self._real), generator=generator(seed, "experts", expert, epoch))
+        for batch, rows in enumerate(itertools.islice(order.split(self._size), self.batches)):
+            plain = images = self._images(rows)
+            targets = self._labels[rows.to(self._device, non_blocking=True)]
+            if self._augmentation.operators:
+                stream = generator(seed, "experts-augment", expert, epoch, batch)
+                drawn = self._augmentation.draw(len(rows), side, stream, shared_operator=True)
+                images = self._augmentation(images, drawn)
+            if self._cutmix:
+                stream = generator(seed, "experts-mix", expert, epoch, batch)
+                mix = self._cutmix.draw(len(rows), side, stream)
+                images, targets = mix.images(images), mix.targets(F.one_hot(targets, classes).float())
+            yield Batch(images, targets, plain)
+
+    def _images(self, rows: Tensor) -> Tensor:
+        if self._resident is not None:
+            return self._resident[rows.to(self._device, non_blocking=True)]
+        return self._preprocessed(rows)
+
+    def _preprocessed(self, rows: Tensor) -> Tensor:
+        return self._preprocess(self._real.unit(rows.to(self._real.images.device)).to(self._device))

@@ -1,0 +1,1 @@
+"""A distilled set as other programs read it, or as a picture."""

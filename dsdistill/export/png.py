@@ -1,0 +1,86 @@
+"""A distilled set as a folder of PNG files."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from dsdistill.errors import UserError
+from dsdistill.files import new_folder
+from dsdistill.storage.set_file import read, to_uint8
+
+
+def export_png(path: str | Path, folder: str | Path) -> str:
+    """Write the stored images of a set as ``folder/<class>/<index>.png``, 8 bits a channel, in unit space.
+
+    They are to look at where the set is a multi-formation: `export_pt` writes what is trained on.
+    ``folder/labels.csv`` lists (file, label, class), as folders sorted by name need not be in label order.
+
+    Args:
+        path: the set.
+        folder: made here, whole or not at all; it must not exist or be empty.
+
+    Returns:
+        a sentence that says what clipping and rounding to 8 bits cost, and whether images are to be decoded.
+
+    Raises:
+        UserError: as `storage.read`; images of neither 1 nor 3 channels; the folder holds something or
+            cannot be written.
+    """
+    distilled = read(path)
+    channels = distilled.images.shape[1]
+    if channels not in (1, 3):
+        raise UserError(f"PNG holds 1 or 3 channels, {path} has {channels}; export it as .pt instead")
+    pixels = to_uint8(distilled.images)
+    with new_folder(folder) as part:
+        _write_folder(part, pixels, distilled.labels, distilled.classes)
+    cost = _cost(distilled.images, pixels)
+    if distilled.formation.is_identity:
+        return cost
+    return f"{cost}; the images are stored ones, to be decoded before training: export a .pt for decoded ones"
+
+
+def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+    from PIL import Image
+
+    names = _folder_names(classes)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    width = len(str(int(labels.bincount().max()) - 1))
+    index = dict.fromkeys(range(len(classes)), 0)
+    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "label", "class"])
+        for image, label in zip(pixels, labels.tolist(), strict=True):
+            name = f"{names[label]}/{index[label]:0{width}d}.png"
+            index[label] += 1
+            array = image.permute(1, 2, 0).contiguous().numpy()
+            Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(folder / name)
+            table.writerow([name, label, classes[label]])
+
+
+def _folder_names(classes: Sequence[str]) -> list[str]:
+    """Turn class names into folder names safe on any system, all different even where case is ignored."""
+    safe = [re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "class" for name in classes]
+    reserved = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
+    seen: set[str] = {"labels.csv"}
+    for label, name in enumerate(safe):
+        while name.lower() in seen or reserved.fullmatch(name):
+            name = f"{name}_{label}".replace(".", "_")
+        seen.add(name.lower())
+        safe[label] = name
+    return safe
+
+
+def _cost(images: Tensor, pixels: Tensor) -> str:
+    error = (images - pixels.float() / 255).double().abs()
+    clipped = float(((images < 0) | (images > 1)).double().mean())
+    return (
+        f"8-bit PNG: {clipped:.2%} of the pixel values lay outside [0, 1] and were clipped; "
+        f"the largest error is {float(error.max()):.4f}, rms {float(error.square().mean().sqrt()):.4f}, "
+        "where white is 1"
+    )

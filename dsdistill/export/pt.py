@@ -1,0 +1,44 @@
+"""A distilled set as one .pt file that torch reads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dsdistill.files import check_folder, check_replaceable, replace
+from dsdistill.storage.set_file import read
+from dsdistill.synthetic.distilled import DistilledDataset
+
+
+def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> None:
+    """Write a set as one .pt file, a plain dict that ``torch.load(out, weights_only=True)`` reads.
+
+    It holds training images: those that a multi-formation is decoded into, as its readers do not decode.
+
+    Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
+    (only where the set has them), ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the
+    preprocessing's tensors by name: ``mean`` and ``std`` where it standardises.
+
+    Raises:
+        UserError: as `storage.read`; unknown space; ``out`` cannot be written, or is a file of another kind.
+    """
+    check_replaceable(out, ".pth" if Path(out).suffix.lower() == ".pth" else ".pt")
+    check_folder(out)
+    dataset = DistilledDataset(read(path), space)
+    content: dict[str, Tensor | list[str] | str] = {
+        "images": dataset.images,
+        "labels": dataset.labels,
+        "classes": list(dataset.classes),
+        "space": space,
+        "preprocess": dataset.preprocess.kind,
+        **dataset.preprocess.state(),
+    }
+    if dataset.soft_labels is not None:
+        content["soft_labels"] = dataset.soft_labels
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    replace(out, buffer.getbuffer())

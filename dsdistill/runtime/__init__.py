@@ -1,0 +1,1 @@
+"""The machine under a run: device, compiler, checkpoints, signals, provenance."""

@@ -1,0 +1,126 @@
+"""A run directory: resolved config, metrics log, checkpoints; and the watch over a loop that fills it.
+
+``config.toml``               every option the run was told, resolved
+``metrics.jsonl``             one line per logged iteration: iteration, terms, seconds
+``checkpoint-<n>.safetensors`` the state after n iterations; the two latest are kept
+``snapshot-<n>.h5``           the set after n iterations, where snapshots are asked for
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from dsdistill import files
+from dsdistill.errors import UserError
+from dsdistill.runtime.notice import Notify
+
+
+class RunDirectory:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.toml"
+        self.metrics_file = path / "metrics.jsonl"
+
+    def create(self, config: str, overwrite: bool) -> None:
+        """Start a run: make the directory and write its config.
+
+        Raises:
+            UserError: it holds an earlier run and may not be replaced, or cannot be written.
+        """
+        if self.config_file.exists() and not overwrite:
+            raise UserError(
+                f"{self.path} holds an earlier run; pass --resume to go on with it, or --overwrite"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file, not a run directory; choose another --run-dir")
+        if self.path.exists() and not self.config_file.exists() and any(self.path.iterdir()):
+            raise UserError(f"{self.path} is not a run directory and not empty; choose another --run-dir")
+        files.check_folder(self.path)
+        for old in (*self.checkpoints(), *self.snapshots()):  # and nothing else that may lie here
+            old.unlink()
+        self.path.mkdir(exist_ok=True)
+        files.replace(self.config_file, config.encode())
+        files.replace(self.metrics_file, b"")
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints, latest first."""
+        return sorted(self.path.glob("checkpoint-*.safetensors"), reverse=True)
+
+    def snapshot(self, iteration: int) -> Path:
+        """Return where the set is kept as it was after so many iterations."""
+        return self.path / f"snapshot-{iteration:09d}.h5"
+
+    def snapshots(self) -> list[Path]:
+        """Return the snapshots, earliest first."""
+        return sorted(self.path.glob("snapshot-*.h5"))
+
+    def save(self, state: dict[str, Tensor], facts: dict[str, str]) -> None:
+        """Write a checkpoint, then drop all but it and the one before.
+
+        Args:
+            state: named tensors with an int64 scalar ``iteration``.
+            facts: what else a resumed run must know, as text.
+        """
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        metadata = facts | {"sha256": _digest(tensors, facts)}
+        path = self.path / f"checkpoint-{int(state['iteration']):09d}.safetensors"
+        files.replace(path, save_tensors(tensors, metadata))
+        for old in self.checkpoints()[2:]:
+            old.unlink()
+
+    def restore(self, notify: Notify) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Read the latest whole checkpoint; None where there is none yet.
+
+        Raises:
+            UserError: there are checkpoints and all are damaged.
+        """
+        for path in self.checkpoints():
+            try:
+                with safe_open(path, "pt") as file:
+                    facts = dict(file.metadata() or {})
+                    state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                if facts.pop("sha256", "") == _digest(state, facts):
+                    return state, facts
+            except (SafetensorError, OSError):
+                pass
+            notify(f"{path.name} is damaged; trying the one before it")
+        if self.checkpoints():
+            raise UserError(f"every checkpoint in {self.path} is damaged; start anew with --overwrite")
+        return None
+
+    def discarded(self) -> int:
+        """Count the logged iterations that left everything as it was, before a resume and since."""
+        if not self.metrics_file.exists():
+            return 0
+        return sum('"discarded": true' in line for line in self.metrics_file.read_text().splitlines())
+
+    def trim(self, iteration: int) -> None:
+        """Forget metrics and snapshots later than a checkpoint that is being resumed: they come again."""
+        for path in self.snapshots():
+            if path > self.snapshot(iteration):
+                path.unlink()
+        kept = []
+        for line in self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                break  # a line cut short by a kill; nothing after it was logged
+            if entry["iteration"] <= iteration:
+                kept.append(line + "\n")
+        files.replace(self.metrics_file, "".join(kept).encode())
+
+
+def _digest(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""The machine under a run: device, precision, compiler and memory allocator. Each is decided here, once."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from dsdistill.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+Precision = Literal["fp32", "bf16"]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that exists.
+
+    Raises:
+        UserError: the device is unknown or absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:0") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UserError(
+                f"device {name!r} asked for, but torch finds {count} CUDA devices; use --device cpu"
+            )
+    elif device.type != "cpu":
+        raise UserError(f"device {name!r} is not supported; use auto, cpu or cuda")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """Turn ``auto`` into bf16 where the hardware multiplies it natively, else fp32."""
+    if name == "auto":
+        return "bf16" if _multiplies_bf16(device) else "fp32"
+    if name not in ("fp32", "bf16"):
+        raise UserError(f"unknown precision {name!r}; use auto, fp32 or bf16")
+    return name  # type: ignore[return-value]
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public question for it
+    return bool(capable and capable())
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Run matrix products in ``precision`` inside this context; fp32 leaves everything as it is."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on so many CPU threads inside this context; 0 keeps the number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep a GPU's convolutions from rounding float32 to TF32 inside this context, as torch does by default.
+
+    Second-order gradients and trajectories need the digits; where speed counts bf16 is asked for.
+    """
+    before = _tf32(False)
+    try:
+        yield
+    finally:
+        _tf32(before)
+
+
+def _tf32(allowed: bool) -> bool:
+    """Set whether a GPU's convolutions may round float32 to TF32; return what held before.
+
+    torch 2.9 warns of this switch; its successor is none yet, as torch's compiler reads this one and fails
+    where the two differ.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = allowed
+    return before
+
+
+def quiet_allocator() -> bool:
+    """Ask glibc to keep freed memory instead of returning it to the kernel; True where that was done.
+
+    Large tensors otherwise are mapped and unmapped at every operation, and each page is faulted in anew. Call
+    from a program's entry point, not on import: it changes the whole process. Elsewhere than glibc: nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
+    settings = ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 1 << 28))
+    return all([libc.mallopt(ctypes.c_int(key), ctypes.c_int(value)) == 1 for key, value in settings])
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes of memory at most in use so far: resident of the process, or allocated on a CUDA device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let the peak of a CUDA device begin anew; that of a process cannot."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes free on the device, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with contextlib.suppress(OSError), open("/proc/meminfo") as lines:  # what caches hold counts as free
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # the first on Windows
+        return None

@@ -1,0 +1,1 @@
+"""Synthetic images: learnable while they are distilled, finished as they are stored."""

@@ -1,0 +1,160 @@
+"""A distilled set in memory: what an engine hands to storage, and what training code gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dsdistill.data.preprocess import Preprocess
+from dsdistill.errors import UserError
+from dsdistill.synthetic.multi_formation import IDENTITY, Formation, decode
+
+Scalar = str | int | float
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledSet:
+    """A distilled set in memory, checked on construction.
+
+    Attributes:
+        images: float32 [N,C,H,W] in unit pixel space (0 black, 1 white; may exceed), finite; as stored.
+        labels: int64 [N] in [0, K), class-major (never decreasing).
+        classes: K names in label order.
+        preprocess: from unit pixel space to what the student must see.
+        soft_labels: float32 logits, or None: [N,K] of the stored images, which those decoded from them share,
+            or [M,K] of the M training images that they are decoded into.
+        formation: how the stored images of a class become training images.
+        attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
+            peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
+
+    Raises:
+        UserError: on construction, where one of these does not hold.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    soft_labels: Tensor | None = None
+    formation: Formation = IDENTITY
+    attributes: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        images, labels, soft, count = self.images, self.labels, self.soft_labels, len(self.classes)
+        if images.dim() != 4 or images.numel() == 0 or images.dtype != torch.float32:
+            raise UserError(f"images must be float32 [N,C,H,W] and not empty, got {_signature(images)}")
+        if not images.isfinite().all():
+            raise UserError("images hold values that are not finite (NaN or infinity)")
+        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+            raise UserError(f"labels must be int64 [{len(images)}], one an image, got {_signature(labels)}")
+        if count == 0 or labels.min() < 0 or labels.max() >= count:
+            raise UserError(f"labels must lie in [0, {count}), there being {count} classes")
+        if (labels.diff() < 0).any():
+            raise UserError("images must be sorted by label (class-major)")
+        self.formation.check(min(images.shape[2:]))
+        if soft is None:
+            return
+        sizes = list(dict.fromkeys([len(images), self.decoded_count]))
+        if soft.dtype != torch.float32 or soft.shape not in [(size, count) for size in sizes]:
+            asked = " or ".join(f"[{size},{count}]" for size in sizes)
+            raise UserError(f"soft labels must be float32 {asked}, got {_signature(soft)}")
+        if not soft.isfinite().all():
+            raise UserError("soft labels hold values that are not finite (NaN or infinity)")
+
+    @property
+    def counts(self) -> list[int]:
+        """Stored images of every class that has any, in label order."""
+        return self.labels.unique_consecutive(return_counts=True)[1].tolist()
+
+    @property
+    def decoded_count(self) -> int:
+        """Training images that the stored ones are decoded into."""
+        return sum(map(self.formation.decoded, self.counts))
+
+    def decoded(self) -> tuple[Tensor, Tensor]:
+        """Decode the stored images.
+
+        Returns:
+            training images float32 [M,C,H,W] in unit pixel space, class-major, and which stored image each
+            comes from, int64 [M].
+        """
+        counts = self.counts
+        images = [decode(part, self.formation) for part in self.images.split(counts)]
+        rows = torch.arange(len(self.labels)).split(counts)
+        origins = [part[self.formation.origins(len(part))] for part in rows]
+        return torch.cat(images), torch.cat(origins)
+
+
+def _signature(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
+    """A distilled set as a torch data set, all in memory: no open file, safe in DataLoader workers.
+
+    It holds training images: where the set is a multi-formation, what its stored images are decoded into
+    (in unit pixel space, before any preprocessing), each with the label of the stored image it comes from,
+    and soft ones of its own or that image's. With ``decode=False`` it holds the stored images.
+
+    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``.
+
+    Attributes:
+        images: float32 [N,C,H,W]; ``space="network"``: preprocessed, what a student is trained on;
+            ``space="unit"``: pixels, 0 black and 1 white (may exceed).
+        labels: int64 [N], class-major. soft_labels: float32 [N,K] logits, or None.
+        classes: K names in label order.
+        stored: stored images of each class, int64 [K], whether decoded here or not.
+        formation: how stored images become training images.
+        preprocess: what real images must go through before a student trained on this set judges them.
+        lr: the learning rate that was learned with the set, or None.
+        attributes: how the set was made.
+
+    Raises:
+        UserError: soft labels asked of a set without, or of stored images where decoded ones have them; or an
+            unknown space or kind of label.
+    """
+
+    def __init__(
+        self,
+        distilled: DistilledSet,
+        space: Literal["network", "unit"] = "network",
+        labels: Literal["hard", "soft"] = "hard",
+        decode: bool = True,
+    ) -> None:
+        if space not in ("network", "unit"):
+            raise UserError(f"unknown space {space!r}; known: network, unit")
+        if labels not in ("hard", "soft"):
+            raise UserError(f"unknown kind of labels {labels!r}; known: hard, soft")
+        if labels == "soft" and distilled.soft_labels is None:
+            raise UserError('the set has no soft labels; load it with labels="hard"')
+        images, self.labels, self.soft_labels = distilled.images, distilled.labels, distilled.soft_labels
+        if decode and not distilled.formation.is_identity:
+            images, origins = distilled.decoded()
+            self.labels = self.labels[origins]
+            if self.soft_labels is not None and len(self.soft_labels) != len(origins):
+                self.soft_labels = self.soft_labels[origins]
+        elif self.soft_labels is not None and len(self.soft_labels) != len(images):
+            if labels == "soft":
+                raise UserError("the soft labels are those of decoded images; load the set with decode=True")
+            self.soft_labels = None
+        self.images = distilled.preprocess(images) if space == "network" else images
+        self.classes = distilled.classes
+        self.stored = torch.bincount(distilled.labels, minlength=len(distilled.classes))
+        self.formation = distilled.formation
+        self.preprocess = distilled.preprocess
+        self.attributes = dict(distilled.attributes)
+        lr = self.attributes.get("learned_lr")
+        self.lr = None if lr is None else float(lr)
+        self._targets = self.soft_labels if labels == "soft" else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+        target = int(self.labels[index]) if self._targets is None else self._targets[index]
+        return self.images[index], target

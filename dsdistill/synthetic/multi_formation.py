@@ -1,0 +1,145 @@
+"""Multi-formation: a stored image is decoded into several training images.
+
+After Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization" (IDC, 2022). Everything
+here works in unit pixel space and within one class: leading dimensions are classes, or absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, get_args
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.errors import UserError
+
+Mode = Literal["single", "multi", "bound"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formation:
+    """How a stored image becomes training images: cut into factor × factor tiles, enlarged to its size."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
+
+    factor: Annotated[int, Ge(1)] = 1
+    """Tiles along a side; 1 leaves images as they are stored."""
+    mode: Mode = "single"
+    """single: every image at the factor; multi: every image at factors 1, 2, … and the factor;
+    bound: as many images as fit the bound at the factor, the others at lower ones."""
+    bound: Annotated[int, Ge(1)] = 128
+    """Training images of a class that mode "bound" aims at; more only where more are stored."""
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every stored image is one training image."""
+        return self.factor == 1
+
+    def decoded(self, ipc: int) -> int:
+        """Return how many training images ``ipc`` stored ones of a class become."""
+        return sum(factor**2 * len(rows) for factor, rows in self.parts(ipc))
+
+    def origins(self, ipc: int) -> Tensor:
+        """Return which stored image of its class each training image comes from, int64 [decoded(ipc)]."""
+        parts = self.parts(ipc)
+        return torch.cat([torch.arange(rows.start, rows.stop).repeat(factor**2) for factor, rows in parts])
+
+    def parts(self, ipc: int) -> list[tuple[int, range]]:
+        """Return which stored images of a class are decoded at which factor, in the order of the result."""
+        if self.mode == "single":
+            return [(self.factor, range(ipc))]
+        if self.mode == "multi":
+            return [(factor, range(ipc)) for factor in range(1, self.factor + 1)]
+        found = []
+        first = decoded = 0
+        for factor in range(self.factor, 0, -1):
+            left = ipc - first
+            room = max(0, self.bound - decoded - left)  # the rest must still fit at factor 1
+            count = min(room // factor**2, left) if factor > 1 else left
+            if count:
+                found.append((factor, range(first, first + count)))
+            first += count
+            decoded += factor**2 * count
+        return found
+
+    def check(self, size: int) -> None:
+        """Check the fields, and that every tile of an image of ``size`` pixels a side holds some of them.
+
+        Raises:
+            UserError: a field is out of range, or the factor is too large (any above ``size`` is).
+        """
+        if self.factor < 1 or self.bound < 1 or self.mode not in get_args(Mode):
+            raise UserError(
+                f"no multi-formation has factor {self.factor}, mode {self.mode!r} and bound {self.bound}: "
+                f"numbers are at least 1, modes are {', '.join(get_args(Mode))}"
+            )
+        used = [self.factor] if self.mode == "single" else range(1, self.factor + 1)
+        if any((factor - 1) * -(-size // factor) >= size for factor in used):
+            raise UserError(
+                f"multi-formation at factor {self.factor} leaves nothing in some tiles of an image {size} "
+                "pixels a side; choose a smaller factor"
+            )
+
+
+IDENTITY = Formation()
+"""Every stored image is one training image."""
+
+
+def decode(images: Tensor, formation: Formation, fill: float = 0.5) -> Tensor:
+    """Turn the stored images of each class into training images; linear but for the fill.
+
+    At factor q an image whose sides q does not divide is first padded at the right and the bottom; its
+    q × q tiles are enlarged bilinearly to its size. The order is tile by tile: the first tile of every image,
+    then the second (to the right of the first) of every image, and so on.
+
+    Args:
+        images: float [..., n, C, H, W] in unit space, n of one class.
+        formation: one that ``formation.check`` accepts.
+        fill: the value of padding.
+
+    Returns:
+        [..., formation.decoded(n), C, H, W]; the input itself where the formation is the identity.
+    """
+    if formation.is_identity:
+        return images
+    parts = formation.parts(images.shape[-4])
+    return torch.cat(
+        [_enlarged(images[..., rows.start : rows.stop, :, :, :], q, fill) for q, rows in parts], -4
+    )
+
+
+def _enlarged(images: Tensor, factor: int, fill: float) -> Tensor:
+    """Enlarge the tiles of images [..., n, C, H, W] to [..., factor² · n, C, H, W]."""
+    if factor == 1:
+        return images
+    *classes, n, _, height, width = images.shape
+    padded = pad(images, (0, -width % factor, 0, -height % factor), value=fill)
+    tiles = padded.unflatten(-1, (factor, -1)).unflatten(-3, (factor, -1))  # [..., n, C, row, h, column, w]
+    tiles = tiles.movedim((-4, -2), (-6, -5)).flatten(0, -4)
+    enlarged = interpolate(tiles, (height, width), mode="bilinear", align_corners=False)
+    return enlarged.unflatten(0, (*classes, factor**2 * n))
+
+
+def mosaic(images: Tensor, factor: int) -> Tensor:
+    """Shrink images and paste them together: what a multi-formation of that factor starts from ("mix").
+
+    Tile k, counted along rows, of the n mosaics holds images k·n to (k+1)·n. Where the factor does not divide
+    a side, the first tiles are a pixel longer than the others, as in IDC's code; `decode` cuts tiles of equal
+    size there, so that they hold an edge of their neighbours.
+
+    Args:
+        images: float [n · factor², C, H, W].
+
+    Returns:
+        [n, C, H, W], each image sampled at its nearest pixels.
+    """
+    blocks = images.unflatten(0, (factor**2, -1))
+    canvas = torch.empty_like(blocks[0])
+    bands = [band.tensor_split(factor, -1) for band in canvas.tensor_split(factor, -2)]
+    for block, tile in zip(blocks, (tile for band in bands for tile in band), strict=True):
+        tile.copy_(interpolate(block, tile.shape[-2:], mode="nearest"))
+    return canvas

@@ -1,0 +1,322 @@
+"""The command line: everything wrong is one line and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dsdistill.storage import hdf5, set_file
+from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
+
+# Words that are wrong ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dataset", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
+        (["--method", "dn"], "unknown method 'dn'; did you mean 'dm'?"),
+        (["--network", "convnte3"], "did you mean 'convnet3'?"),
+        (["--network", "convnet5"], "convnet5 cannot take 8x8 images"),
+        (["--set", "protocol=dx"], "unknown protocol 'dx'; did you mean 'dm'?"),
+        (["--ipc", "0"], "IPC must be at least 1"),
+        (["--ipc", "132"], "more than the 131 training images of class '8'"),
+        (["--ipc", "ten"], "--ipc"),
+        (["--iterations", "0"], "'iterations' is 0: input should be greater than or equal to 1"),
+        (["--seed", "99999999999999999999"], "option 'seed'"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--size", "0"], "size must be at least 1 pixel"),
+        (["--channels", "2"], "channels must be 1 (grey) or 3 (RGB)"),
+        (["--datase", "digits"], "--dataset"),
+        (["--set", "nonsense"], "--set takes key=value, not 'nonsense'"),
+        (["--set", "=3"], "--set takes key=value"),
+        (["--set", "optimizer.lr=3"], "unknown option 'optimizer.lr'; did you mean 'optimiser.lr'?"),
+        (["--set", "optimiser.rl=3"], "unknown option 'optimiser.rl'; did you mean 'optimiser.lr'?"),
+        (["--set", "engine.batch_reel=3"], "did you mean 'engine.batch_real'?"),
+        (["--set", "engine.kind=distributions"], "did you mean 'distribution'?"),
+        (["--set", "optimiser.lr=fast"], "option 'optimiser.lr' is 'fast': input should be a valid number"),
+        (["--set", "compute.compile=maybe"], "input should be 'auto' or input should be a valid boolean"),
+        (["--set", "ipc=many"], "option 'ipc' is 'many': it takes a whole number"),
+        (["--set", "data=3"], "option 'data' is a table, not 3"),
+        (["--set", "optimiser=3"], "option 'optimiser' is a table, not 3"),
+        (["--set", "augmentation.operators=colr"], "did you mean 'color'?"),
+    ],
+)
+def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], said: str) -> None:
+    assert said in refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--method idc --set formation.factor=9",
+            "factor 9 leaves nothing in some tiles of an image",
+        ),
+        ("--method idc --set formation.factor=0", "option 'formation.factor' is 0"),
+        ("--method idc --network mlp", "no convolutions to match gradients of; match its weights instead"),
+        ("--method idc --set engine.metric=foo", "option 'engine.metric' is 'foo': input should be 'cosine'"),
+        ("--method dsa --set optimiser.clamp_every=1", "set space=unit or optimiser.clamp_every=0"),
+        ("--method idc-i --network convnet2-w8-batch", "one image of a class is no batch to normalise by"),
+        ("--method idc --set engine.kind=distribution", "belongs to another kind than the one chosen"),
+        (
+            "--method dm --network convnet2-w8-batch --set optimiser.stepping=per-class",
+            "classes meet in this loss, so that they cannot be stepped one by one",
+        ),
+        ("--method dsa --set engine.training.on=fake", "option 'engine.training.on' is 'fake'"),
+        ("--method dsa --set engine.training.epoch=2", "did you mean 'engine.training.epochs'?"),
+        ("--method idc --set engine.training.cutmix=1.5", "option 'engine.training.cutmix' is 1.5"),
+        ("--method idc --ipc 33", "init 'mix' at IPC 33 takes 132 images a class"),
+        ("--method dsa --set init=corect", "option 'init' is 'corect': input should be 'real'"),
+        (
+            "--method dm --set init=correct",
+            "init=correct chooses images by trained networks, and this",
+        ),
+        ("--method dc --set init=representative", "set init=real, or use a method that follows experts"),
+    ],
+)
+def test_gradient_methods_refuse(capsys: Captured, tmp_path: Path, words: str, said: str) -> None:
+    assert said in refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", *words.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_where_there_is_none(capsys: Captured, made: Path) -> None:
+    for words in (("distill", *TINY, "-o", made, "--overwrite"), ("evaluate", made, *FAST)):
+        assert "use --device cpu" in refused(capsys, *words, "--device", "cuda")
+
+
+def test_unknown_words(capsys: Captured) -> None:
+    assert "unknown command 'distil'; did you mean 'distill'?" in refused(capsys, "distil", "-o", "x.h5")
+    assert "--output" in refused(capsys, "distill", "--dataset", "digits")
+    assert "--help" in refused(capsys, "--hlep")
+    assert "no data set given" in refused(capsys, "distill", "-o", "none.h5", "--ipc", "1")
+    assert "no IPC" in refused(capsys, "distill", "-o", "none.h5", "--dataset", "digits")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot read"),
+        ("not toml", "is not valid TOML"),
+        ("[optimizer]\nlr = 1.0", "unknown option 'optimizer.lr'; did you mean 'optimiser.lr'?"),
+        ('data = "digits"', "option 'data' is a table"),
+    ],
+)
+def test_config_files_that_are_wrong(capsys: Captured, tmp_path: Path, text: str | None, said: str) -> None:
+    config = tmp_path / "my.toml"
+    if text is not None:
+        config.write_text(text)
+    words = ["distill", "-o", tmp_path / "set.h5", "--config", config, "--ipc", "1"]
+    words += [] if text and text.startswith("data") else ["--dataset", "digits"]
+    assert said in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--repeats", "0"], "'repeats' is 0"),
+        (["--epochs", "0"], "'epochs' is 0"),
+        (["--epochs", "-3"], "'epochs' is -3"),
+        (["--networks", "convnte3"], "did you mean 'convnet3'?"),
+        (["--networks", "convnet5"], "cannot take 8x8 images"),
+        (["--protocol", "dx"], "unknown protocol 'dx'; did you mean 'dm'?"),
+        (["--protocol", "none.toml"], "cannot read"),
+        (["--dataset", "digit"], "did you mean 'digits'?"),
+        (["--baselines", "randm"], "did you mean 'random'?"),
+        (["--precision", "fp8"], "unknown precision"),
+        (["--json", "no-such-folder/x.json"], "does not exist"),
+        (["--epoch", "3"], "--epochs"),
+    ],
+)
+def test_evaluate_refuses(capsys: Captured, made: Path, words: list[str], said: str) -> None:
+    before = made.read_bytes()
+    assert said in refused(capsys, "evaluate", made, *FAST, *words)
+    assert made.read_bytes() == before
+
+
+# Files that are wrong ---------------------------------------------------------------------------------------
+
+
+def _alien(path: Path, good: bytes) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+
+
+def _png(path: Path, good: bytes) -> None:
+    with path.open("wb") as file:
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "PNG")
+
+
+def _newer(path: Path, good: bytes) -> None:
+    path.write_bytes(good)
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = hdf5.VERSION + 1
+
+
+def _flipped(path: Path, good: bytes) -> None:
+    path.write_bytes(good)
+    with h5py.File(path) as file:
+        offset = file["images"].id.get_chunk_info(0).byte_offset
+    path.write_bytes(good[: offset + 9] + bytes([good[offset + 9] ^ 8]) + good[offset + 10 :])
+
+
+BAD = {
+    "missing": (lambda path, good: None, "no file at"),
+    "truncated": (lambda path, good: path.write_bytes(good[: len(good) // 2]), "is damaged"),
+    "flipped": (_flipped, "is damaged"),
+    "alien": (_alien, "is an HDF5 file, but not a dsdistill one"),
+    "png": (_png, "is not an HDF5 file"),
+    "newer": (_newer, "newer"),
+    "folder": (lambda path, good: path.mkdir(), "Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files(capsys: Captured, finished: Path, tmp_path: Path, kind: str) -> None:
+    spoil, said = BAD[kind]
+    path = tmp_path / "bad.h5"
+    spoil(path, finished.read_bytes())
+    before = path.read_bytes() if path.is_file() else None
+    for words in (["info"], ["evaluate"], ["show"], ["export"]):
+        extra = [tmp_path / "out.pt"] if words == ["export"] else []
+        assert said in refused(capsys, *words, path, *extra)
+    assert (path.read_bytes() if path.is_file() else None) == before
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"bad.h5"}
+
+
+def test_outputs_that_cannot_be_written_are_found_before_the_run(capsys: Captured, tmp_path: Path) -> None:
+    def lines(output: object, *more: object) -> str:
+        return refused(capsys, "distill", *TINY, "-o", output, *more)
+
+    assert "does not exist" in lines(tmp_path / "none/set.h5")
+    assert "is a folder" in lines(tmp_path)
+    assert "does not exist" in lines(tmp_path / "set.h5", "--run-dir", tmp_path / "none/run")
+    assert "both the output and the run directory" in lines(tmp_path / "set.run")
+    for kind, spoil in (("alien", _alien), ("png", _png)):
+        path = tmp_path / f"{kind}.h5"
+        spoil(path, b"")
+        before = path.read_bytes()
+        assert "would not be replaced" in lines(path, "--overwrite")
+        assert path.read_bytes() == before
+    assert "is a file" in lines(tmp_path / "set.h5", "--run-dir", tmp_path / "png.h5")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    assert "is not a run directory" in lines(
+        tmp_path / "set.h5", "--run-dir", tmp_path / "full", "--overwrite"
+    )
+    assert (tmp_path / "full/mine.txt").read_text() == "mine"
+    assert not (tmp_path / "set.h5").exists()
+
+
+def test_nothing_is_replaced_unasked(capsys: Captured, made: Path) -> None:
+    before = made.read_bytes()
+    assert "exists" in refused(capsys, "distill", *TINY, "-o", made)
+    assert "exists" in refused(
+        capsys, "distill", *TINY, "-o", made, "--resume", "--run-dir", made.parent / "no"
+    )
+    assert "is no .png" in refused(capsys, "show", made, "-o", made)
+    assert "is no .json" in refused(capsys, "evaluate", made, *FAST, "--json", made)
+    assert "choose another" in refused(capsys, "export", made, made)
+    assert made.read_bytes() == before
+    other = made.with_name("other.h5")
+    line = refused(capsys, "distill", *TINY, "-o", other, "--run-dir", made.with_suffix(".run"))
+    assert "--resume" in line
+    assert "--overwrite" in line
+
+    (made.with_suffix(".run") / "notes.txt").write_text("mine")
+    old = set_file.read(made).images
+    succeed(capsys, "distill", *TINY, "-o", made, "--overwrite", "--seed", "1")
+    assert not torch.equal(set_file.read(made).images, old)
+    assert (made.with_suffix(".run") / "notes.txt").read_text() == "mine"
+
+
+def test_resume_refuses_another_configuration(capsys: Captured, made: Path) -> None:
+    for words, key, value, old in (
+        (["--ipc", "2"], "ipc", "2", "1"),
+        (["--dataset", "mnist"], "data.name", "'mnist'", "'digits'"),
+        (["--set", "optimiser.lr=0.5"], "optimiser.lr", "0.5", "10.0"),
+        (["--set", "compute.class_chunk=2"], "compute.class_chunk", "2", "0"),
+    ):
+        line = refused(capsys, "distill", *TINY, "-o", made, "--resume", *words)
+        assert f"with {key} = {value}: it was started with {old};" in line
+    config = made.with_name("my.toml")
+    config.write_text("seed = 4")
+    line = refused(capsys, "distill", "-o", made, "--resume", "--config", config)
+    assert "seed = 4: it was started with 0" in line
+
+
+def test_a_replay_is_one_of_the_same_method(capsys: Captured, made: Path, tmp_path: Path) -> None:
+    config = made.with_suffix(".run") / "config.toml"
+    words = ["distill", "--config", config, "-o", tmp_path / "again.h5"]
+    assert "holds every setting of dm, so that nothing would be left of mmd's: leave out --config" in (
+        refused(capsys, *words, "--method", "mmd", "--set", "engine.discrepancy.kind=mmd")
+    )
+    assert "nothing would be left of fyi-dm's" in refused(capsys, *words, "--method", "fyi-dm")
+    _, err = succeed(capsys, *words, "--ipc", "2")
+    assert "are those for digits at IPC 1; they stay" in err
+    some = tmp_path / "some.toml"
+    some.write_text('method = "dm"\niterations = 2\nengine.kind = "distribution"\noptimiser.lr = 0.5\n')
+    words = ["distill", *TINY, "--config", some, "--method", "mmd", "-o", tmp_path / "other.h5"]
+    assert "they stay" not in succeed(capsys, *words)[1]
+
+
+def test_options_without_a_flag_and_words_in_their_place(capsys: Captured, tmp_path: Path) -> None:
+    words = ["distill", *TINY, "-o", tmp_path / "set.h5"]
+    assert "no such option: --lr; say --set optimiser.lr=VALUE" in refused(capsys, *words, "--lr", "0.1")
+    line = refused(capsys, *words, "--set", "lr=0.1")
+    assert "unknown option 'lr'; did you mean 'optimiser.lr' or" in line
+    assert len(line) < 200
+    assert "did you mean 'digits'?" in refused(capsys, *words, "--dataset", "DIGITS")
+    line = refused(capsys, *words, "--experts", tmp_path / "experts.h5")
+    assert "method 'dm' takes no networks trained beforehand: leave out --experts" in line
+    assert "requires an argument" in refused(capsys, *words, "--seed")
+
+
+def test_export_refuses_what_it_would_ignore(capsys: Captured, made: Path, tmp_path: Path) -> None:
+    for name in ("set.npz", "set.zip"):
+        assert "no format goes by the suffix" in refused(capsys, "export", made, tmp_path / name)
+    assert "--dtype is for h5, not for png" in refused(
+        capsys, "export", made, tmp_path / "out", "--dtype", "uint8"
+    )
+    assert "--space is for pt, not for h5" in refused(
+        capsys, "export", made, tmp_path / "a.H5", "--space", "unit"
+    )
+    for _ in range(2):  # it may be replaced
+        succeed(capsys, "export", made, tmp_path / "set.pth")
+    assert (tmp_path / "set.pth").is_file()
+
+
+def test_data_that_moved_are_asked_for(capsys: Captured, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        pictures(tmp_path / "pets" / split, {"cat": 4, "dog": 4})
+    made = tmp_path / "set.h5"
+    succeed(capsys, "distill", *TINY, "--dataset", f"folder:{tmp_path / 'pets'}", "-o", made)
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    line = refused(capsys, "evaluate", made, *FAST)
+    assert f"no longer at {tmp_path / 'pets'}; pass --dataset folder:PATH" in line
+    succeed(capsys, "evaluate", made, *FAST, "--dataset", f"folder:{tmp_path / 'moved'}")
+
+
+# Folders of pictures ----------------------------------------------------------------------------------------
+
+
+def test_folders_that_are_wrong(capsys: Captured, tmp_path: Path) -> None:
+    def line(folder: Path) -> str:
+        return refused(capsys, "distill", *TINY, "--dataset", f"folder:{folder}", "-o", tmp_path / "set.h5")
+
+    assert "no such folder" in line(tmp_path / "none")
+    assert "holds no pictures" in line(pictures(tmp_path / "empty", {"cat": 4, "dog": 0}))
+    assert "one class only" in line(pictures(tmp_path / "single", {"cat": 4}))
+    for split in ("train", "test"):
+        pictures(tmp_path / "corrupt" / split, {"cat": 4, "dog": 4})
+    path = tmp_path / "corrupt/train/dog/2.png"
+    path.write_bytes(path.read_bytes()[:60])
+    assert str(path) in line(tmp_path / "corrupt")
+    assert not (tmp_path / "set.h5").exists()

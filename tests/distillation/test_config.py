@@ -1,0 +1,146 @@
+"""Configs: precedence, recipes, round trips."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dsdistill.config.options import merged
+from dsdistill.config.recipe import RECIPES, load_recipe
+from dsdistill.config.validation import dotted
+from dsdistill.distillation import assembly
+from dsdistill.distillation import config as configs
+from dsdistill.distillation.config import RunConfig, resolve
+from dsdistill.errors import UserError
+from dsdistill.runtime.config import ComputeConfig
+from tests.engines.test_distribution import CPU, toy
+
+
+def told(name: str = "digits", ipc: int = 10, **options: Any) -> RunConfig:
+    return resolve({"data": {"name": name}, "ipc": ipc, **options})
+
+
+def test_toml_reads_back_to_an_equal_config() -> None:
+    config = resolve(
+        {"data": {"name": "cifar10", "root": "/data", "size": 16}, "ipc": 7, "seed": 3},
+        ["compute.compile=false", "engine.batch_real=32", "checkpoint.seconds=1.5"],
+    )
+    table = tomllib.loads(configs.to_toml(config))
+    assert resolve(table) == config
+    assert resolve({}, file=table) == config
+    assert configs.as_table(config) == table
+
+
+def test_recipe_then_file_then_flags_then_set() -> None:
+    file = {"optimiser": {"lr": 2.0, "momentum": 0.25}, "iterations": 20, "seed": 2}
+    given = {"data": {"name": "digits"}, "ipc": 1, "iterations": 30, "seed": 3}
+    assert told().optimiser.lr == 10  # the recipe
+    config = resolve(given, ["seed=4"], file)
+    assert (config.optimiser.lr, config.optimiser.momentum) == (2.0, 0.25)
+    assert (config.iterations, config.seed) == (30, 4)
+    assert config.engine.batch_real == 256
+    assert resolve(given, ["seed=4", "seed=5"], file).seed == 5
+
+
+def test_every_recipe_resolves() -> None:
+    for name in RECIPES.names():
+        for data in ("digits", "cifar10", "folder:pets"):
+            assert told(data, method=name).method == name
+
+
+RECIPE = """
+title = "Mine"
+paper = "none"
+follows = "paper"
+protocol = "dsa"
+[defaults]
+network = "mlp"
+iterations = 5
+engine = { kind = "distribution" }
+[[settings]]
+when = { dataset = ["digits"], %s }
+set = { iterations = 50, optimiser = { momentum = 0.0 } }
+"""
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE % "ipc_max = 10")
+    assert load_recipe(str(path)).name == "mine"
+    config = told(method=str(path))
+    assert (config.network, config.protocol, config.iterations) == ("mlp", "dsa", 50)
+    assert (config.optimiser.lr, config.optimiser.momentum) == (1.0, 0.0)
+    assert told("digits", 11, method=str(path)).iterations == 5
+    assert told("cifar10", 10, method=str(path)).iterations == 5
+    assert told(method=str(path), iterations=7).iterations == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (RECIPE % "ipcmax = 10", "no such condition: ipcmax"),
+        ('title = "Mine"', "'paper' is missing"),
+        (
+            RECIPE.replace("title", "titel") % "ipc_max = 1",
+            "unknown recipe 'mine': key 'titel'; did you mean 'title'",
+        ),
+        (RECIPE.replace("when =", "where =") % "ipc_max = 1", "takes when, set or per_ipc, and source"),
+        (RECIPE.replace('"paper"', '"rumour"') % "ipc_max = 1", "'follows' is 'rumour'"),
+        ("=", "not valid TOML"),
+    ],
+)
+def test_recipes_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        told(method=str(path))
+
+
+def test_merged_lays_tables_over_tables() -> None:
+    base = {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
+    assert merged(base, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
+    assert merged(base, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
+    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
+    assert dotted(base) == {"a.x": 1, "a.y.z": 2, "b": 1}
+
+
+def test_values_of_set_are_toml_or_bare_words() -> None:
+    texts = ["optimiser.lr=0.5", "init=noise", 'network="mlp"', "data.zca=true", "compute.compile = false"]
+    config = resolve({"data": {"name": "digits"}, "ipc": 1}, texts)
+    assert (config.optimiser.lr, config.init, config.network) == (0.5, "noise", "mlp")
+    assert config.data.zca is True
+    assert config.compute.compile is False
+
+
+def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: None)
+    assert ComputeConfig().decided(cpu, 10**12, said.append).compile is True
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: "no compiler")
+    assert ComputeConfig().decided(cpu, 10, said.append).compile is False
+    assert said == []
+    assert ComputeConfig().decided(cpu, 10**12, said.append).compile is False
+    assert said == ["running without torch.compile: no compiler"]
+
+
+def test_seconds_say_whether_a_run_is_long_where_it_is_given_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: None)
+
+    def compiled(**options: Any) -> bool | str:
+        return assembly.resolved(told(**options), *toy(), CPU, print).compute.compile
+
+    assert compiled(iterations=10**9) is True
+    assert compiled(iterations=10**9, seconds=5.0) is False
+    assert compiled(iterations=1) is False
+    assert compiled(iterations=1, seconds=3600.0) is True
+
+
+def test_flips_are_left_out_where_they_change_labels() -> None:
+    config = told().augmentation
+    assert "flip" in config.build(mirror=True).operators
+    assert "flip" not in config.build(mirror=False).operators

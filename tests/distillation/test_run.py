@@ -1,0 +1,171 @@
+"""What a call promises beyond pixels: nothing finished is lost, paths and devices do not matter."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dsdistill
+from dsdistill.data.preprocess import Standardise
+from dsdistill.errors import UserError
+from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.device import full_float32
+from dsdistill.storage import set_file
+from dsdistill.synthetic.set import Space, SyntheticSet
+from tests.conftest import THREADS, TINY
+from tests.helpers.data import pixels
+
+JUDGED: dict[str, Any] = {"epochs": 2, "repeats": 1, "networks": "convnet2-w8"}
+
+
+def test_resuming_a_finished_run_keeps_its_results(made: Path) -> None:
+    dsdistill.evaluate(made, **JUDGED)
+    before = set_file.results(made)
+    assert len(before) == 2
+    dsdistill.distill(made, resume=True)
+    assert set_file.results(made) == before
+
+
+def test_resuming_does_not_replace_another_set(made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    dsdistill.distill(other, **TINY | {"ipc": 2}, overrides=[THREADS])
+    before = other.read_bytes()
+    with pytest.raises(UserError, match=r"other.h5 was not made by set.run; pass --overwrite"):
+        dsdistill.distill(other, run_dir=made.with_suffix(".run"), resume=True)
+    assert other.read_bytes() == before
+    dsdistill.distill(other, run_dir=made.with_suffix(".run"), resume=True, overwrite=True)
+    assert torch.equal(set_file.read(other).images, set_file.read(made).images)
+
+
+def test_an_evaluation_that_is_stopped_keeps_what_it_finished(made: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if "random" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dsdistill.evaluate(made, **JUDGED, progress=stop)
+    assert [result["set"] for result in set_file.results(made)] == ["distilled"]
+
+
+def write_arrays(path: Path) -> None:
+    np.savez(path, images=pixels(40, 8, 8), labels=np.arange(40) % 2)
+
+
+def test_paths_are_remembered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_arrays(tmp_path / "data.npz")
+    monkeypatch.chdir(tmp_path)
+    dsdistill.distill("set.h5", **TINY | {"dataset": "npz:data.npz"}, overrides=["data.mirror=false"])
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    report = dsdistill.evaluate("../set.h5", **JUDGED)
+    assert [row.set for row in report.rows] == ["distilled", "random"]
+    dsdistill.distill("again.h5", config="../set.run/config.toml")
+    images = [set_file.read(path).images for path in (tmp_path / "set.h5", Path("again.h5"))]
+    assert torch.equal(*images)
+
+
+def test_whether_a_mirror_image_keeps_its_label_can_be_said(tmp_path: Path) -> None:
+    for mirror in (None, False, True):
+        told = [] if mirror is None else [f"data.mirror={str(mirror).lower()}"]
+        dsdistill.distill(
+            tmp_path / f"{mirror}.h5",
+            **TINY | {"iterations": 12},
+            overrides=[THREADS, "augmentation.operators=flip", *told],
+        )
+    default, never, ever = (set_file.read(tmp_path / f"{m}.h5").images for m in (None, False, True))
+    assert torch.equal(default, never)  # digits are not to be mirrored
+    assert not torch.equal(default, ever)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_what_storing_changed_is_reported(finished: Path, tmp_path: Path, dtype: str) -> None:
+    output = tmp_path / "set.h5"
+    told = [THREADS, f"storage={dtype}", "checkpoint.snapshots=3"]
+    made = dsdistill.distill(output, **TINY, overrides=told)
+    error = float((set_file.read(output).images - set_file.read(finished).images).abs().max())
+    assert made.storage_error == error
+    assert (error == 0) is (dtype == "float32")
+    assert dsdistill.distill(output, resume=True).storage_error == error  # of the file that is there
+    kept = RunDirectory(made.run_dir).snapshots()
+    assert [set_file.describe(path).dtype for path in (output, *kept)] == [dtype] * 3
+
+
+CALLS: dict[str, Callable[..., object]] = {
+    "distill": lambda output, **told: dsdistill.distill(output, ipc=1, iterations=2, **told),
+    "train_experts": lambda output, **told: dsdistill.train_experts(
+        output, recipe="ncfm", count=1, epochs=1, **told
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_are_as_asked_inside_and_as_they_were_outside(tmp_path: Path, call: str, fails: bool) -> None:
+    before, seen = torch.get_num_threads(), set[int]()
+    another = 1 if before > 1 else 2
+    write_arrays(tmp_path / "data.npz")
+
+    def progress(entry: dict[str, Any]) -> None:
+        seen.add(torch.get_num_threads())
+        if fails:
+            raise KeyError
+
+    for asked, given in ((0, before), (another, another)):
+        seen.clear()
+        with pytest.raises(KeyError) if fails else contextlib.nullcontext():
+            CALLS[call](
+                tmp_path / f"{asked}.h5",
+                dataset=f"npz:{tmp_path / 'data.npz'}",
+                network="convnet2-w4",
+                overrides=["compute.compile=false", f"compute.threads={asked}"],
+                progress=progress,
+            )
+        assert (seen, torch.get_num_threads()) == ({given}, before)
+
+
+@pytest.mark.parametrize("space", ["network", "unit"])
+def test_a_set_that_moves_takes_its_preprocessing_along(space: Space) -> None:
+    preprocess = Standardise.of((0.4,), (0.2,))
+    synthetic = SyntheticSet(torch.rand(4, 1, 3, 3), 2, space, preprocess).to("meta")
+    assert synthetic.unit_images().device.type == "meta"
+    assert synthetic.of(torch.arange(2, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("method", ["dm", "dsa", "idc-i"])
+def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, method: str) -> None:
+    for batch_real, expected in (
+        (131, []),  # the smallest class of the training digits has as many
+        (
+            132,
+            [
+                "the smallest class, '8', has 131 training images, so its batches hold all of them; "
+                "the recipe asks for 132 (engine.batch_real)"
+            ],
+        ),
+    ):
+        said: list[str] = []
+        dsdistill.distill(
+            tmp_path / f"{batch_real}.h5",
+            **TINY | {"method": method, "iterations": 2},
+            overrides=[THREADS, f"engine.batch_real={batch_real}"],
+            notify=said.append,
+        )
+        assert said == expected
+
+
+def test_float32_is_float32_inside_and_what_it_was_outside() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for setting in (True, False):
+            torch.backends.cudnn.allow_tf32 = setting
+            with full_float32():
+                assert not torch.backends.cudnn.allow_tf32
+            assert torch.backends.cudnn.allow_tf32 is setting
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

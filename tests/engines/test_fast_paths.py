@@ -1,0 +1,170 @@
+"""What compiled and bf16 runs compute: other paths than those of plain runs. Nothing is compiled here."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dsdistill.compute import fused_jvp
+from dsdistill.compute.embedder import Embedder
+from dsdistill.compute.learner import Learner
+from dsdistill.compute.unroll import Student
+from dsdistill.engines import AttentionEngine
+from dsdistill.evaluation.ensembles import Execution
+from dsdistill.evaluation.students import train_student
+from dsdistill.networks import build
+from dsdistill.networks.layout import Layout
+from dsdistill.runtime import compiler
+from dsdistill.seeding import fenced, generator
+from tests.engines import test_discrepancies as discrepancies
+from tests.engines import test_distribution as distribution
+from tests.engines import test_gradient as gradient
+from tests.engines import test_trajectory as trajectory
+from tests.engines.test_distribution import CPU, toy
+from tests.helpers.evaluation import fresh, tiny, training_set, weights
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trajectory.buffers(tmp_path_factory.mktemp("experts"))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Let the loops below take the paths of compiled runs; record what they call, on how many images."""
+    called: list[tuple[str, int]] = []
+
+    def compiled(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            images = [each for each in given if isinstance(each, Tensor) and each.dim() == 4]
+            called.append((function.__name__, len(images[0]) if images else 0))
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(compiler, "compiler_missing", lambda device: None)
+    monkeypatch.setattr(compiler, "compiled", compiled)
+    monkeypatch.setattr(fused_jvp, "_compiled", compiled)
+    monkeypatch.setattr(torch, "compile", compiled)
+    for module in (gradient, trajectory, distribution):
+        monkeypatch.setattr(module, "Learner", functools.partial(Learner, compile=True))
+        monkeypatch.setattr(module, "Embedder", functools.partial(Embedder, compile=True))
+    return called
+
+
+@pytest.mark.parametrize("case", gradient.CASES)
+def test_gradient_matching_compiled(calls: list[tuple[str, int]], case: str) -> None:
+    distiller = gradient.loop(**gradient.CASES[case])
+    expected, slope = gradient.naive(distiller)
+    calls.clear()
+    (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected, rtol=1e-9, atol=0)
+    found = distiller.synthetic.images.grad
+    torch.testing.assert_close(found, slope, rtol=1e-9, atol=1e-10 * float(slope.abs().max()))
+    assert {"loss", "dual" if "network" not in gradient.CASES[case] else "loss"} <= {
+        name for name, _ in calls
+    }
+
+
+def test_classes_of_all_sizes_are_served_by_code_for_one(calls: list[tuple[str, int]]) -> None:
+    distiller = gradient.loop(counts=(9, 4, 7))
+    distiller.engine.loss(distiller.synthetic, distiller.sources)
+    synthetic = len(distiller.synthetic.images) // 3
+    assert {size for name, size in calls if name == "loss"} == {synthetic, 3}  # real: 6 or 4, by threes
+
+
+@pytest.mark.parametrize("case", trajectory.CASES)
+def test_trajectory_matching_compiled(experts: Path, calls: list[tuple[str, int]], case: str) -> None:
+    distiller = trajectory.loop(experts, **trajectory.CASES[case])
+    expected = trajectory.naive(distiller)
+    calls.clear()
+    trajectory.check(trajectory.found(distiller), expected)
+    assert "loss" in {name for name, _ in calls}
+
+
+@pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch"])
+def test_attention_matching_compiled(calls: list[tuple[str, int]], network: str) -> None:
+    """Its features are not those that the fused path has."""
+    distiller = distribution.loop(*toy(), network, engine=AttentionEngine(batch_real=6, power=4.0))
+    loss, slope = discrepancies.found(distiller)
+    assert calls
+    distiller.sources.embedder = Embedder(
+        distiller.sources.supply.network,
+        12,
+        CPU,
+        features=distiller.engine.features(distiller.sources.supply.network),
+    )
+    distiller.synthetic.images.grad = None
+    expected, exact = discrepancies.found(distiller)
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(slope, exact, rtol=1e-9, atol=1e-12)
+
+
+def test_distribution_matching_compiled(calls: list[tuple[str, int]]) -> None:
+    distiller = distribution.loop(*toy(), "convnet2-w8")
+    expected, slope = distribution.naive(distiller)
+    calls.clear()
+    (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()
+    loss.backward()
+    assert "head_loop" in {name for name, _ in calls}
+    torch.testing.assert_close(loss.detach(), expected, rtol=1e-4, atol=0)  # real features are float32 there
+    found = distiller.synthetic.images.grad
+    torch.testing.assert_close(found, slope, rtol=1e-3, atol=1e-3 * float(slope.abs().max()))
+
+
+# bf16 -------------------------------------------------------------------------------------------------------
+
+
+def learners(name: str = "convnet2-w8") -> tuple[Learner, Learner, Tensor, Tensor]:
+    """Return learners of one network in fp32 and in bf16, images and labels."""
+    with fenced(0, "test"):
+        network = build(name, 1, 12, 3)
+    images = torch.randn(6, 1, 12, 12, generator=generator(0, "images"))
+    one, other = (Learner(network, 12, CPU, precision) for precision in ("fp32", "bf16"))  # type: ignore[arg-type]
+    return one, other, images, torch.arange(6) % 3
+
+
+def near(found: Tensor, expected: Tensor, share: float = 0.03) -> None:
+    """Check that something was computed in bf16, and well."""
+    assert 0 < (found - expected).norm() < share * expected.norm()
+
+
+def test_training_and_real_gradients_are_in_bf16_and_exact_ones_are_not() -> None:
+    fp32, bf16, *batch = learners()
+    names = [name for name, _ in fp32.network.named_parameters()]
+    near(bf16.loss(*batch).detach()[None], fp32.loss(*batch).detach()[None])
+    gradients = [way.gradient(*batch, names) for way in (bf16, fp32)]
+    near(*(torch.cat([each.flatten() for each in found]) for found in gradients))
+    assert all(map(torch.equal, bf16.gradient(*batch, names, exact=True), gradients[1]))
+
+
+def test_second_derivatives_and_students_that_are_followed_are_not_in_bf16() -> None:
+    fp32, bf16, images, labels = learners()
+    tangents = dict(fp32.weights(()))
+    assert torch.equal(*(way.slope(images, labels, tangents) for way in (fp32, bf16)))
+    layout = Layout.of(fp32.network)
+    start, _ = layout.pack(fp32.network.state_dict())
+    paths = [
+        Student(way, layout, images, labels, [torch.arange(6)] * 3, lambda _, batch: batch).unroll(
+            start, torch.tensor(0.1)
+        )
+        for way in (fp32, bf16)
+    ]
+    assert all(map(torch.equal, *paths))
+
+
+def test_students_are_trained_in_the_precision_they_are_told() -> None:
+    protocol, moved, start = tiny(epochs=2), [], weights(fresh(0))
+    augmentation = protocol.augmentation_for(mirror=True)
+    for precision in ("fp32", "bf16"):
+        told = Execution(precision=precision)  # type: ignore[arg-type]
+        student = train_student(fresh(0), *training_set(), protocol, augmentation, seed=0, execution=told)
+        moved.append(weights(student) - start)
+    near(moved[1], moved[0], 0.1)

@@ -1,0 +1,139 @@
+"""Recipes of experts hold the published numbers; their options are checked, written and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from dsdistill import UserError
+from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
+from dsdistill.config.validation import validated
+from dsdistill.experts import config as expert_config
+from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
+from tests.experts.test_run import CPU, told, toys
+
+
+def test_recipes_hold_the_published_settings() -> None:
+    ncfm, mtt = (resolve({"recipe": name, "data": {"name": "cifar10"}}) for name in ("ncfm", "mtt"))
+    assert (ncfm.count, ncfm.epochs, ncfm.kept, ncfm.batch_size, ncfm.cutmix) == (20, 60, (0, 60), 128, 0.5)
+    assert [ncfm.rate(epoch) for epoch in (0, 39, 40, 49, 50, 59)] == pytest.approx(
+        [0.01, 0.01, 0.002, 0.002, 0.0004, 0.0004]
+    )
+    assert (ncfm.momentum, ncfm.weight_decay, ncfm.augmentation.rule) == (0.9, 5e-4, "idc")
+    assert (mtt.count, mtt.epochs, mtt.kept, mtt.batch_size) == (100, 50, tuple(range(51)), 256)
+    assert (mtt.momentum, mtt.weight_decay, mtt.cutmix, mtt.rate(49)) == (0, 0, 0, 0.01)
+    assert mtt.augmentation.align_corners
+    assert "flip" not in mtt.augmentation.build(mirror=False).operators
+    assert resolve({"recipe": "ncfm", "data": {"name": "imagewoof"}}).epochs == 80
+
+
+def test_recipes_of_flat_and_smooth_trajectories_hold_the_published_settings() -> None:
+    def of(recipe: str, dataset: str = "cifar10") -> ExpertConfig:
+        return resolve({"recipe": recipe, "data": {"name": dataset}})
+
+    mtt, ftd, datm, ast = (of(recipe) for recipe in ("mtt", "ftd", "datm", "ast"))
+    sharpness = Sharpness(rho=0.01, alpha=0.3)
+    assert ftd == dataclasses.replace(mtt, recipe="ftd", sharpness=sharpness)
+    assert datm == dataclasses.replace(ftd, recipe="datm", epochs=100)
+    assert [of("ftd", each).sharpness.alpha for each in ("cifar100", "tiny-imagenet", "svhn")] == [1, 1, 0.3]
+    assert of("datm", "cifar100").sharpness == sharpness
+    assert (mtt.sharpness, mtt.gradient_penalty, mtt.factor(0)) == (Sharpness(), 0, 1)
+
+    assert (ast.lr, ast.momentum, ast.weight_decay) == (0.003, 0.9, 1e-3)
+    assert (ast.epochs, ast.batch_size, ast.kept) == (50, 256, tuple(range(51)))
+    assert [ast.rate(epoch) for epoch in (0, 26, 27, 49)] == pytest.approx([0.003, 0.003, 0.0018, 0.0018])
+    assert (ast.drops, ast.drop_restarts, ast.gradient_penalty) == ([27], True, 2)
+    ramp = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1]
+    assert [ast.factor(epoch) for epoch in range(12)] == pytest.approx(ramp)
+    assert (ast.augmentation, ast.sharpness) == (mtt.augmentation, Sharpness())
+
+
+def test_a_config_survives_being_written() -> None:
+    for name in EXPERT_RECIPES.names():
+        config = told(name)
+        written = expert_config.to_toml(config)
+        table = tomllib.loads(written)
+        assert validated(ExpertConfig, table, "option", []) == config
+        assert expert_config.difference(written, config) is None
+        for key in ("sharpness", "gradient_penalty", "ramp_epochs", "ramp_from", "drop_restarts"):
+            del table[key]
+        if name in ("mtt", "ncfm"):  # as written before there were these options
+            assert expert_config.difference(tomli_w.dumps(table), config) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("sharpness.rho=0.05", ("sharpness.rho", 0.01, 0.05)),
+        ("sharpness.alpha=1.0", ("sharpness.alpha", 0.3, 1.0)),
+        ("gradient_penalty=1.0", ("gradient_penalty", 0.0, 1.0)),
+        ("ramp_epochs=3", ("ramp_epochs", 0, 3)),
+        ("ramp_from=0.5", ("ramp_from", 1.0, 0.5)),
+        ("drop_restarts=true", ("drop_restarts", False, True)),
+    ],
+)
+def test_options_that_make_other_experts_are_named(option: str, values: tuple[str, Any, Any]) -> None:
+    given = {"recipe": "ftd", "data": {"name": "digits"}}
+    before = expert_config.to_toml(resolve(given))
+    assert expert_config.difference(before, resolve(given, [option])) == values
+    assert expert_config.difference(before, resolve(given)) is None
+
+
+def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.runtime.device._multiplies_bf16", lambda device: True)
+    found = {
+        (recipe, asked): expert_config.resolved(
+            resolve({"recipe": recipe, "data": {"name": "digits"}, "compute": {"precision": asked}}),
+            *toys(),
+            CPU,
+            print,
+        ).compute.precision
+        for recipe in ("mtt", "ftd")
+        for asked in ("auto", "bf16")
+    }
+    assert found == {
+        ("mtt", "auto"): "bf16",
+        ("mtt", "bf16"): "bf16",
+        ("ftd", "auto"): "fp32",
+        ("ftd", "bf16"): "bf16",
+    }
+
+
+def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
+    assert EXPERT_RECIPES.names() == ["ast", "datm", "ftd", "mtt", "ncfm"]
+    for name in EXPERT_RECIPES.names():
+        recipe = load_expert_recipe(name)
+        assert recipe.follows == "code"
+        assert recipe.paper
+    mine = tmp_path / "mine.toml"
+    mine.write_text('title="t"\npaper="p"\nfollows="paper"\n[defaults]\ncount = 1\nepochs = 1\n')
+    assert resolve({"recipe": str(mine), "data": {"name": "digits"}}).count == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "override", "words"),
+    [
+        ({}, "lr=0.1", "no data set given"),
+        ({"data": {"name": "digits"}}, "lr=0.1", "no recipe given"),
+        ({"data": {"name": "digits"}, "recipe": "ncmf"}, "lr=0.1", "did you mean 'ncfm'"),
+        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "momentun=0.1", "did you mean 'momentum'"),
+        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "keep=[0,61]", "keep lists epochs from 0"),
+        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "keep=some", "'keep' is 'some'"),
+        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "lr=0", "'lr' is 0"),
+        ({"data": {"name": "digits"}, "recipe": "ncfm"}, "count=0", "'count' is 0"),
+        ({"data": {"name": "digits"}, "recipe": "ftd"}, "sharpness.roh=0.1", "did you mean 'sharpness.rho'"),
+        ({"data": {"name": "digits"}, "recipe": "ftd"}, "sharpness.rho=-1", "'sharpness.rho' is -1"),
+        ({"data": {"name": "digits"}, "recipe": "ftd"}, "sharpness=1", "'sharpness' is a table"),
+        ({"data": {"name": "digits"}, "recipe": "ast"}, "ramp_from=2", "'ramp_from' is 2"),
+    ],
+)
+def test_bad_options_get_a_sentence(options: dict[str, Any], override: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(options, [override])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,359 @@
+"""Training experts: what a step is, that nothing else matters, and that a kill costs an epoch at most."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import dsdistill
+from dsdistill import UserError
+from dsdistill.augment.mix import CutMix
+from dsdistill.cli import main
+from dsdistill.data import catalog
+from dsdistill.data.config import DataConfig
+from dsdistill.data.preprocess import Standardise
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.experts.config import ExpertConfig, resolve
+from dsdistill.experts.trainer import Trainer
+from dsdistill.networks import build
+from dsdistill.seeding import fenced, generator
+from dsdistill.storage.expert_file import Buffer
+from tests.helpers.cli import Captured, refused, succeed
+
+CPU = torch.device("cpu")
+PLAIN = ["compute.threads=1", "compute.compile=false", "compute.precision=fp32"]
+TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convnet2-w6", "epochs": 2}
+
+
+def toys(count: int = 50) -> tuple[Task, RealDataset]:
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator(0, "toys"))
+    classes = ("ball", "doll", "kite")
+    task = Task("toys", classes, 1, 8, Standardise.of((0.5,), (0.25,)), True)
+    return task, RealDataset("toys", "train", pixels, torch.arange(count) % 3, classes)
+
+
+def told(recipe: str = "ncfm", network: str = "convnet2-w6", **options: Any) -> ExpertConfig:
+    given = {"recipe": recipe, "network": network, "data": {"name": "digits"}, **options}
+    return resolve(given, PLAIN)
+
+
+def trained(config: ExpertConfig, expert: int, task: Task, real: RealDataset) -> torch.Tensor:
+    trainer = Trainer(config, task, real, CPU, print)
+    trainer.start(expert)
+    for epoch in range(config.epochs):
+        trainer.epoch(expert, epoch, [])
+    return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
+
+
+def train(output: Path, count: int, overrides: tuple[str, ...] = (), **options: Any) -> Buffer:
+    return dsdistill.train_experts(output, count=count, overrides=[*PLAIN, *overrides], **{**TINY, **options})
+
+
+def same(one: Buffer, other: Buffer, experts: int) -> bool:
+    return all(
+        torch.equal(one.flat(expert, epoch), other.flat(expert, epoch))
+        for expert in range(experts)
+        for epoch in one.epochs
+    )
+
+
+# Training ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["ncfm", "mtt"])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: bool) -> None:
+    task, real = toys()
+    config = told(recipe, epochs=4, batch_size=16, drop_at=(0.5,), drop_last=drop_last, seed=3)
+    expert = 2
+    with fenced(3, "experts-init", expert):
+        network = build("convnet2-w6", 1, 8, 3)
+    momentum = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
+    augmentation = config.augmentation.build(mirror=True)
+    images = (real.images.float() / 255 - 0.5) / 0.25
+    means = []
+    for epoch in range(4):
+        total = 0.0
+        order = torch.randperm(50, generator=generator(3, "experts", expert, epoch))
+        batches = [order[start : start + 16] for start in range(0, 48 if drop_last else 50, 16)]
+        lr = config.lr * (config.drop_factor if epoch >= 2 else 1)
+        for batch, rows in enumerate(batches):
+            stream = generator(3, "experts-augment", expert, epoch, batch)
+            x = augmentation(images[rows], augmentation.draw(len(rows), 8, stream, shared_operator=True))
+            y = F.one_hot(real.labels[rows], 3).float()
+            if recipe == "ncfm":
+                mix = CutMix(probability=0.5).draw(
+                    len(rows), 8, generator(3, "experts-mix", expert, epoch, batch)
+                )
+                x, y = mix.images(x), mix.targets(y)
+            loss = -(y * network(x).log_softmax(1)).sum(1).mean()
+            total += float(loss.detach()) * len(rows)
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            with torch.no_grad():
+                for (name, value), gradient in zip(network.named_parameters(), gradients, strict=True):
+                    momentum[name] *= config.momentum
+                    momentum[name] += gradient + config.weight_decay * value
+                    value -= lr * momentum[name]
+        means.append(total / (48 if drop_last else 50))
+    expected = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+    trainer = Trainer(config, task, real, CPU, print)
+    trainer.start(expert)
+    assert [trainer.epoch(expert, epoch, []) for epoch in range(4)] == pytest.approx(means, rel=1e-4)
+    found = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_pace_is_that_of_an_epochs_later_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(told(batch_size=16, drop_last=False), *toys(), CPU, print)
+    before = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach().clone()
+    ticks = itertools.chain([0.0, 60.0], itertools.count(60.0, 0.5))  # it compiles for a minute
+    monkeypatch.setattr("dsdistill.experts.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    assert trainer.pace() == pytest.approx(4 * 0.5)
+    assert torch.equal(torch.nn.utils.parameters_to_vector(trainer.network.parameters()), before)
+
+
+def test_experts_of_what_cannot_be_mirrored_see_no_mirror_images() -> None:
+    task, real = toys()
+    never = dataclasses.replace(task, mirror=False)
+
+    def weights(operators: str, task: Task) -> torch.Tensor:
+        return trained(told(epochs=1, augmentation={"operators": operators}), 0, task, real)
+
+    plain = weights("none", never)
+    assert torch.equal(weights("flip", never), plain)
+    assert not torch.equal(weights("flip", task), plain)
+
+
+def test_preprocessing_once_or_by_the_batch_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, real = toys()
+    config = told(epochs=1)
+    resident = trained(config, 0, task, real)
+    monkeypatch.setattr("dsdistill.experts.trainer._RESIDENT_BYTES", 0)
+    assert torch.equal(trained(config, 0, task, real), resident)
+
+
+def test_an_expert_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    two, three = train(tmp_path / "two.h5", 2), train(tmp_path / "three.h5", 3)
+    assert same(two, three, 2)
+    assert not torch.equal(two.flat(0, 0), two.flat(1, 0))
+    task, real = catalog.load(DataConfig(name="digits"), "train")
+    config = told(epochs=2)
+    torch.testing.assert_close(trained(config, 2, task, real), three.flat(2, 2))
+
+
+def test_the_initial_weights_and_the_chosen_epochs_are_kept(tmp_path: Path) -> None:
+    options = ("keep=[3,0,1]",)
+    found = train(tmp_path / "pool.h5", 1, options, epochs=3, seed=5)
+    everything = train(tmp_path / "all.h5", 1, ("keep=all",), epochs=3, seed=5)
+    assert (found.epochs, everything.epochs) == ((0, 1, 3), (0, 1, 2, 3))
+    assert same(found, everything, 1)
+    with fenced(5, "experts-init", 0):
+        fresh = build("convnet2-w6", 1, 8, 10)
+    assert torch.equal(found.flat(0, 0), torch.nn.utils.parameters_to_vector(fresh.parameters()))
+
+
+def test_what_is_said_of_an_expert_holds_for_what_is_stored(tmp_path: Path) -> None:
+    found = train(tmp_path / "pool.h5", 1, network="convnet2-w6-batch")
+    task, real = catalog.load(DataConfig(name="digits"), "train")
+    found.check(task, "convnet2-w6-batch", real.fingerprint)
+    network = build("convnet2-w6-batch", 1, 8, 10).eval()
+    network.load_state_dict(found.state(0, 2))
+    with torch.no_grad():
+        logits = network(task.preprocess(real.unit(slice(None))))
+    assert float((logits.argmax(1) == real.labels).float().mean()) == pytest.approx(
+        found.training[0].accuracy
+    )
+    assert float(F.cross_entropy(logits, real.labels)) == pytest.approx(found.training[0].loss, rel=1e-4)
+    assert found.training[0].seconds > 0
+
+
+def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
+    task, real = toys()
+    config = told(epochs=1, network="convnet2-w6")
+
+    def run() -> torch.Tensor:
+        trainer = Trainer(config, task, real, CPU, print)
+        trainer.start(0)
+        trainer.network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), trainer.network.classifier)
+        trainer.epoch(0, 0, [])
+        return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
+
+    torch.manual_seed(1)
+    one, after = run(), torch.rand(())
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(()))
+    assert torch.equal(run(), one)
+
+
+# Interrupted and resumed ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["signal", "kill"])
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
+def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: int) -> None:
+    whole = train(tmp_path / "whole.h5", 2, ("keep=all",), epochs=3)
+    output = tmp_path / "pool.h5"
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["done"] == stop_after:
+            if kind == "kill":
+                raise RuntimeError("killed")
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(dsdistill.Interrupted if kind == "signal" else RuntimeError):
+        train(output, 2, ("keep=all",), epochs=3, progress=stop)
+    assert not output.exists()
+    with pytest.raises(UserError, match="--resume"):
+        train(output, 2, ("keep=all",), epochs=3)
+    with pytest.raises(UserError, match=r"cannot resume .* lr = 0\.5: it was started with 0\.01"):
+        train(output, 2, ("keep=all", "lr=0.5"), epochs=3, resume=True)
+    entries: list[dict[str, Any]] = []
+    found = train(output, 2, ("keep=all",), epochs=3, resume=True, progress=entries.append)
+    assert [entry["done"] for entry in entries] == list(range(stop_after + 1, 7))
+    assert same(found, whole, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.h5", "whole.h5"]
+
+
+@pytest.mark.parametrize("recipe", ["ftd", "ast"])
+@pytest.mark.parametrize("stop_after", [2, 3])
+def test_flat_and_smooth_experts_are_resumed_bit_identically(
+    tmp_path: Path, recipe: str, stop_after: int
+) -> None:
+    options = ("drop_at=[0.5]", "momentum=0.9", "ramp_epochs=3")
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["done"] == stop_after:
+            raise RuntimeError("killed")
+
+    def run(name: str, **more: Any) -> Buffer:
+        return train(
+            tmp_path / name, 1, options, recipe=recipe, network="convnet2-w4-batch", epochs=4, **more
+        )
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run("stopped.h5", progress=stop)
+    assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
+
+
+def test_a_lost_part_is_trained_again(tmp_path: Path) -> None:
+    output = tmp_path / "pool.h5"
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["done"] == 2:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(output, 1, epochs=3, progress=stop)
+    (tmp_path / "pool.h5.parts/00000/epoch-00000.safetensors").unlink()
+    assert same(train(output, 1, epochs=3, resume=True), train(tmp_path / "b.h5", 1, epochs=3), 1)
+
+
+def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
+    def stop(entry: dict[str, Any]) -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "pool.h5", 1, progress=stop)
+    found = train(tmp_path / "pool.h5", 1, ("lr=0.02",), overwrite=True)
+    assert same(found, train(tmp_path / "b.h5", 1, ("lr=0.02",)), 1)
+
+
+# Adding to a file -------------------------------------------------------------------------------------------
+
+
+def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
+    output = tmp_path / "pool.h5"
+    first = train(output, 1)
+    before, accuracy = first.flat(0, 2), first.training[0]
+    entries: list[dict[str, Any]] = []
+    found = train(output, 3, progress=entries.append)
+    assert {entry["expert"] for entry in entries} == {1, 2}
+    assert found.count == 3
+    assert torch.equal(found.flat(0, 2), before)
+    assert found.training[0] == accuracy
+    assert same(found, train(tmp_path / "three.h5", 3), 3)
+
+
+def test_a_file_is_not_changed_into_another(tmp_path: Path) -> None:
+    output = tmp_path / "pool.h5"
+    train(output, 2)
+    content = output.read_bytes()
+    with pytest.raises(UserError, match="holds these 2 experts already"):
+        train(output, 2)
+    assert train(output, 2, resume=True).count == 2
+    with pytest.raises(UserError, match="holds 2 experts, more than the 1"):
+        train(output, 1)
+    with pytest.raises(UserError, match=r"cutmix = 0\.5, and those asked for have 0\.0"):
+        train(output, 3, ("cutmix=0.0",))
+    with pytest.raises(UserError, match=r"data\.zca = False"):
+        train(output, 3, ("data.zca=true",))
+    assert output.read_bytes() == content
+    assert not (tmp_path / "pool.h5.parts").exists()
+    assert train(output, 1, ("cutmix=0.0",), overwrite=True).count == 1
+
+
+def test_other_files_are_never_replaced(tmp_path: Path, made: Path) -> None:
+    with pytest.raises(UserError, match="would not be replaced"):
+        train(made, 1, overwrite=True)
+    parts = tmp_path / "pool.h5.parts"
+    parts.mkdir()
+    (parts / "mine.txt").touch()
+    with pytest.raises(UserError, match="in the way"):
+        train(tmp_path / "pool.h5", 1, overwrite=True)
+    with pytest.raises(UserError, match="is a folder"):
+        train(tmp_path, 1)
+    with pytest.raises(UserError, match="does not exist"):
+        train(tmp_path / "none" / "pool.h5", 1)
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"expert 0, epoch 1: the mean loss is .*; .*lower lr"):
+        train(tmp_path / "pool.h5", 1, ("lr=1e30",))
+
+
+# The command ------------------------------------------------------------------------------------------------
+
+SHORT = ("--dataset", "digits", "--recipe", "mtt", "--epochs", "2", "--network", "convnet2-w6")
+SET = [word for option in PLAIN for word in ("--set", option)]
+
+
+def test_the_command_end_to_end(capsys: Captured, tmp_path: Path) -> None:
+    output = tmp_path / "pool.h5"
+    out, err = succeed(capsys, "experts", *SHORT, *SET, "--count", "2", "-o", output)
+    assert "expert 1  accuracy" in out
+    assert f"{output} (2 experts, 3 snapshots each" in out
+    assert "estimated time" in err
+    assert "file: 15.9 KB" in err
+    assert "4/4 expert 1 loss" in err
+    succeed(capsys, "experts", *SHORT, *SET, "--count", "3", "-o", output)
+    assert Buffer.open(output).count == 3
+    assert "--overwrite" in refused(capsys, "experts", *SHORT, *SET, "--count", "3", "-o", output)
+    assert "--recipe ncfm" in refused(capsys, "experts", "--dataset", "digits", "-o", output)
+
+
+def test_a_stopped_command_says_how_to_go_on(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "pool.h5"
+    monkeypatch.setattr(
+        "dsdistill.cli.console.Experts.progress", lambda self, entry: signal.raise_signal(signal.SIGINT)
+    )
+    words = ["experts", *SHORT, *SET, "--count", "1", "-o", str(output)]
+    assert main(words) == 128 + signal.SIGINT
+    assert f"-o {output} --resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert "resuming after 1 of 2 epochs" in succeed(capsys, *words, "--resume")[1]
+
+
+def test_help_teaches(capsys: Captured) -> None:
+    out, _ = succeed(capsys, "experts", "--help")
+    for word in ("NCFM", "--recipe", "--count", "--resume", "momentum", "keep"):
+        assert word in out

@@ -1,0 +1,61 @@
+"""Results of cells that nobody ran."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from dsdistill.bench.results import CellResult, Point
+from dsdistill.evaluation.rows import Row
+
+
+def row(kind: str, values: list[float], network: str = "convnet", images: int = 10) -> Row:
+    """Return one row of a verdict."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    mean = statistics.mean(values)
+    return Row(kind, network, "dm", 1000, mean, spread, values, images, images, seconds=1.0)
+
+
+def result(
+    method: str = "dm",
+    ipc: int = 1,
+    seed: int = 0,
+    *,
+    dataset: str = "cifar10",
+    rows: list[Row] | None = None,
+    path: Path | None = None,
+    **changes: Any,
+) -> CellResult:
+    """Return a finished cell whose images take 1,000 bytes each, real ones 100."""
+    images = 10 * ipc
+    cost = {"image_bytes": 990.0 * images, "label_bytes": 10.0 * images, "real_images": 10.0 * images}
+    evaluation = {"protocol": "dm", "epochs": 1000, "repeats": 2, "lr": 0.01, "cost": cost}
+    evaluation |= {"date": "2026-01-02T03:04:05+00:00", "packages": {"torch": "2.6"}}
+    facts: dict[str, Any] = {
+        "suite": "tried",
+        "cell": f"{dataset}/{method}-ipc{ipc}-seed{seed}",
+        "dataset": dataset,
+        "method": method,
+        "ipc": ipc,
+        "seed": seed,
+        "network": "convnet",
+        "told": {
+            "distil": {"method": method, "ipc": ipc, "seed": seed},
+            "evaluate": {"baselines": ["random"]},
+        },
+        "config": f'method = "{method}"\nipc = {ipc}\nseed = {seed}\n',
+        "file": "set.h5",
+        "sha256": "0" * 64,
+        "iterations": 100,
+        "seconds": 50.0,
+        "peak_memory_bytes": 10**9,
+        "machine": "a machine",
+        "created": "2026-01-02T03:00:00+00:00",
+        "evaluation": evaluation,
+        "rows": rows or [row("distilled", [50.0 + seed, 52.0 + seed]), row("random", [30.0, 31.0])],
+        "curve": [Point(50, 25.0, 45.0, 0.0, 1), Point(100, 50.0, 51.0, 1.0, 2)],
+        "commands": [f"dsdistill distill --method {method}"],
+        "path": path,
+    }
+    return CellResult(**(facts | changes))

@@ -1,0 +1,47 @@
+"""The distilled sets that the tests of the HDF5 file write, and how two are compared."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch import Tensor
+
+from dsdistill.data.preprocess import Preprocess, Standardise, from_state
+from dsdistill.synthetic.distilled import DistilledSet
+
+
+def standardise(channels: int = 3) -> Preprocess:
+    return Standardise(torch.linspace(0.4, 0.5, channels), torch.linspace(0.2, 0.3, channels))
+
+
+def zca(pixels: int) -> Preprocess:
+    matrix = torch.randn(pixels, pixels, generator=torch.Generator().manual_seed(1))
+    return from_state("zca", {"mean": matrix[0], "matrix": matrix, "eps": torch.tensor(0.1)})
+
+
+def make(count: int = 4, kinds: int = 3, channels: int = 3, size: int = 8, **fields: object) -> DistilledSet:
+    generator = torch.Generator().manual_seed(0)
+    values: dict = {
+        "images": torch.randn(count * kinds, channels, size, size, generator=generator) * 0.5 + 0.5,
+        "labels": torch.arange(kinds).repeat_interleave(count),
+        "classes": tuple(f"class {label}" for label in range(kinds)),
+        "preprocess": standardise(channels),
+        "attributes": {"method": "dm", "seed": 3, "seconds": 1.5},
+    }
+    return DistilledSet(**(values | fields))
+
+
+def same(a: DistilledSet, b: DistilledSet) -> bool:
+    states = a.preprocess.state(), b.preprocess.state()
+    tensors: list[tuple[Tensor, Tensor]] = [(a.images, b.images), (a.labels, b.labels)]
+    tensors += [(states[0][name], states[1][name]) for name in states[0]]
+    if a.soft_labels is not None and b.soft_labels is not None:
+        tensors.append((a.soft_labels, b.soft_labels))
+    return (
+        all(x.dtype == y.dtype and torch.equal(x, y) for x, y in tensors)
+        and (a.classes, a.preprocess.kind, a.formation) == (b.classes, b.preprocess.kind, b.formation)
+        and (a.soft_labels is None) == (b.soft_labels is None)
+        and states[0].keys() == states[1].keys()
+        and json.dumps(dict(a.attributes), sort_keys=True) == json.dumps(dict(b.attributes), sort_keys=True)
+    )

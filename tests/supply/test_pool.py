@@ -1,0 +1,115 @@
+"""A pool of trained networks, and matching with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import dsdistill
+from dsdistill.data import catalog
+from dsdistill.data.config import DataConfig
+from dsdistill.engines import DistributionEngine
+from dsdistill.engines.discrepancies import Characteristic
+from dsdistill.errors import UserError
+from dsdistill.networks import build
+from dsdistill.seeding import generator
+from dsdistill.storage.expert_file import Buffer
+from dsdistill.supply.pool import Pool, PoolConfig
+from tests.conftest import THREADS
+from tests.engines.test_distribution import loop
+
+CPU = torch.device("cpu")
+NETWORK = "convnet2-w6"
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("pool") / "pool.h5"
+    dsdistill.train_experts(
+        file,
+        dataset="digits",
+        recipe="ncfm",
+        network=NETWORK,
+        count=2,
+        epochs=1,
+        device="cpu",
+        overrides=["compute.compile=false", THREADS],
+    )
+    return file
+
+
+def supply(pool: Path, **told: int) -> Pool:
+    task, _ = catalog.load(DataConfig(name="digits"), "train")
+    return PoolConfig(path=str(pool), **told).build(NETWORK, task, CPU)
+
+
+def test_weights_lie_between_the_first_and_the_last(pool: Path) -> None:
+    ours, buffer = supply(pool), Buffer.open(pool)
+    seen = set()
+    for iteration in range(6):
+        assert ours.draw(0, iteration)
+        stream = generator(0, "pool", iteration)
+        expert, share = int(torch.randint(2, (), generator=stream)), float(torch.rand((), generator=stream))
+        first, last = (buffer.state(expert, epoch) for epoch in (0, 1))
+        expected = {name: share * first[name] + (1 - share) * value for name, value in last.items()}
+        torch.testing.assert_close(dict(ours.network.state_dict()), expected)
+        ours.settle()
+        torch.testing.assert_close(dict(ours.network.state_dict()), last)
+        seen.add(expert)
+    assert seen == {0, 1}
+    assert not any(parameter.requires_grad for parameter in ours.network.parameters())
+
+
+def test_fewer_networks_may_be_used_but_not_more(pool: Path) -> None:
+    ours = supply(pool, networks=1)
+    for iteration in range(4):
+        ours.draw(0, iteration)
+        ours.settle()
+        torch.testing.assert_close(dict(ours.network.state_dict()), Buffer.open(pool).state(0, 1))
+    with pytest.raises(UserError, match="holds 2 networks, not 3"):
+        supply(pool, networks=3)
+
+
+def test_calibration_is_by_the_trained_weights(pool: Path) -> None:
+    """Whatever weights between the first and the last are matched with (NCFM's code)."""
+    task, real = catalog.load(DataConfig(name="digits"), "train")
+    points = Characteristic(frequencies=8)
+    given = {"supply": PoolConfig(path=str(pool)), "discrepancy": points, "calibration": 2.0}
+    ours = loop(task, real, NETWORK, ipc=1, engine=DistributionEngine(batch_real=4, **given))  # type: ignore[arg-type]
+    engine, synthetic, sources = ours.engine, ours.synthetic, ours.sources
+    engine.loss(synthetic, sources)  # matched with weights in between
+    sources.turn = 1
+    (found,) = engine.loss(synthetic, sources).values()
+    network = build(NETWORK, task.channels, task.size, task.num_classes).double()
+    expert = int(torch.randint(2, (), generator=generator(0, "pool", 0)))
+    network.load_state_dict(Buffer.open(pool).state(expert, 1))
+    images = sources.augmentation(synthetic.images.detach(), sources.siamese())
+    expected = 2 * F.cross_entropy(network(images), torch.arange(10), reduction="sum")
+    torch.testing.assert_close(found.detach(), expected.detach())
+
+
+def told(tmp_path: Path, pool: Path, name: str, **options: object) -> dsdistill.Summary:
+    overrides = [f"engine.supply.path={pool}", THREADS, "engine.discrepancy.frequencies=64"]
+    given = {"method": "ncfm", "network": NETWORK, "iterations": 4, "device": "cpu", "ipc": 1} | options
+    return dsdistill.distill(tmp_path / f"{name}.h5", dataset="digits", overrides=overrides, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["ncfm", "ncfm-minmax"])
+def test_ncfm_runs_and_repeats_itself(tmp_path: Path, pool: Path, method: str) -> None:
+    images = []
+    for name in ("a", "b"):
+        summary = told(tmp_path, pool, name, method=method)
+        assert summary.iterations == 4
+        images.append(dsdistill.load(tmp_path / f"{name}.h5", space="unit").images)
+    assert torch.equal(*images)
+
+
+def test_networks_of_something_else_are_refused(tmp_path: Path, pool: Path) -> None:
+    with pytest.raises(UserError, match="trained with network convnet2-w6, and this run has convnet2-w8"):
+        told(tmp_path, pool, "a", network="convnet2-w8")
+    with pytest.raises(UserError, match="make some with dsdistill experts"):
+        dsdistill.distill(tmp_path / "a.h5", dataset="digits", method="ncfm", ipc=1, device="cpu")
+    assert not list(tmp_path.iterdir())
