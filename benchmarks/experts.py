@@ -22,9 +22,9 @@ from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.evaluation.ensembles import CPU, Execution, Single
 from dsdistill.evaluation.students import HeldOut, accuracies
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.runtime import provenance
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 
 COMMAND = "python benchmarks/experts.py"
 
@@ -33,10 +33,10 @@ def main() -> None:
     RUNS.mkdir(exist_ok=True)
     for experts in (TRAJECTORIES, IN_FP32):
         run([experts.step])
-    bf16, fp32 = Buffer.open(TRAJECTORIES.file), Buffer.open(IN_FP32.file)
+    bf16, fp32 = ExpertFile.open(TRAJECTORIES.file), ExpertFile.open(IN_FP32.file)
     epochs, count = [epoch for epoch in fp32.epochs if epoch], fp32.count
     test = catalog.load(DataConfig(name="fashion-mnist"), "test")[1]
-    held_out = HeldOut(test, fp32.facts.preprocess, CPU)  # the same as that of the others
+    held_out = HeldOut(test, fp32.metadata.preprocess, CPU)  # the same as that of the others
     rows = [
         {
             "precision": precision,
@@ -75,10 +75,10 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def tested(buffer: Buffer, expert: int, epoch: int, held_out: HeldOut) -> float:
+def tested(buffer: ExpertFile, expert: int, epoch: int, held_out: HeldOut) -> float:
     """Return the accuracy in percent of one network of a file on the test images."""
-    facts, execution = buffer.facts, Execution()
-    network = build(facts.network, facts.channels, facts.size, len(facts.classes))
+    facts, execution = buffer.metadata, Execution()
+    network = build_network(facts.network, facts.channels, facts.size, len(facts.classes))
     network.load_state_dict(buffer.state(expert, epoch))
     return 100 * accuracies(Single(network, execution), held_out, execution)[0]
 

@@ -30,7 +30,7 @@ from dsdistill.evaluation import students
 from dsdistill.evaluation.ensembles import Execution, Single, Stacked
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.trainer import Trainer
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.networks.layers import Convolution
 from dsdistill.networks.layout import Layout
 from dsdistill.objectives.gradients import matched_parameters
@@ -38,7 +38,7 @@ from dsdistill.protocol import load_protocol
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.seeding import generator
 from dsdistill.storage import expert_writer
-from dsdistill.storage.expert_file import Facts, Training
+from dsdistill.storage.expert_file import ExpertMetadata, TrainingRecord
 from tests.reference import student as reference
 from tests.reference.datadam import attention_matching_loss
 from tests.reference.dm import distribution_matching_loss
@@ -122,7 +122,7 @@ def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options
 def plain_student(ipc: int) -> Callable[[], Any]:
     """One epoch of a student as the papers' code trains it."""
     task, images, labels, draw = _students(ipc)
-    network = _as_published(build("convnet3", task.channels, task.size, task.num_classes))
+    network = _as_published(build_network("convnet3", task.channels, task.size, task.num_classes))
     epoch = 0
 
     def one_epoch() -> None:
@@ -148,14 +148,16 @@ def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> C
     task, images, labels, _ = _students(ipc)
     protocol = load_protocol("dm", epochs=1)
     execution = Execution(CPU, precision, compile, print)  # type: ignore[arg-type]
-    networks = [build("convnet3", task.channels, task.size, task.num_classes) for _ in range(stacked or 1)]
-    cohort = Stacked(networks, execution) if stacked else Single(networks[0], execution)
+    networks = [
+        build_network("convnet3", task.channels, task.size, task.num_classes) for _ in range(stacked or 1)
+    ]
+    ensemble = Stacked(networks, execution) if stacked else Single(networks[0], execution)
     augmentation = protocol.augmentation_for(task.mirror)
     sets, repeats = [(images, labels)] * len(networks), list(range(len(networks)))
 
     def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
         students.fit(
-            cohort, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None
+            ensemble, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None
         )
 
     return two_epochs
@@ -374,9 +376,9 @@ def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
         task, real = catalog.load(
             configs.resolve({"data": {"name": "fashion-mnist"}, "ipc": 1}).data, "train"
         )
-        network = build("convnet", task.channels, task.size, task.num_classes)
+        network = build_network("convnet", task.channels, task.size, task.num_classes)
         layout = Layout.of(network)
-        facts = Facts(
+        facts = ExpertMetadata(
             network="convnet",
             layout=layout,
             dataset=task.name,
@@ -392,7 +394,7 @@ def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
         weights, nothing = layout.pack(network.state_dict())
         noise = torch.randn(4, len(weights), generator=generator(0, "walk"))
         walk = [(weights + 0.01 * epoch * noise[epoch], nothing) for epoch in range(4)]
-        training = Training(0.0, 0.0, 0.0, "", "")
+        training = TrainingRecord(0.0, 0.0, 0.0, "", "")
         expert_writer.write(path, facts, iter([(training, iter(walk))]), 1)
         engine = {"steps": steps, "gradient": gradient, "expert_epochs": 2, "start": {"most": 2}}
         engine |= {"batch_synthetic": 0, "supply": {"path": str(path)}}

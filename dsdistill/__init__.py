@@ -14,16 +14,16 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation.run import evaluate
 from dsdistill.experts.run import train_experts
 from dsdistill.runtime.signals import Interrupted
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.set_file import load
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 
 __version__ = metadata.version("dsdistill")
 
 __all__ = [
-    "Buffer",
     "DistilledDataset",
     "DistilledSet",
+    "ExpertFile",
     "Interrupted",
     "Summary",
     "UserError",

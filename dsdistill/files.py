@@ -24,7 +24,7 @@ def replace(path: str | Path, data: bytes | memoryview) -> None:
         UserError: the file cannot be written (no such folder, no permission, disk full).
     """
     target = Path(os.path.realpath(path))
-    part = beside(target)
+    part = temporary_neighbour(target)
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -38,7 +38,7 @@ def replace(path: str | Path, data: bytes | memoryview) -> None:
         part.unlink(missing_ok=True)
 
 
-def beside(path: Path) -> Path:
+def temporary_neighbour(path: Path) -> Path:
     """Name a temporary neighbour of ``path``: same folder, so that it can be renamed onto it."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
@@ -121,7 +121,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    part = beside(path)
+    part = temporary_neighbour(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
@@ -149,7 +149,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     check_folder(target)
     if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
         raise UserError(f"{folder} exists and is not an empty folder; choose another name")
-    part = beside(target)
+    part = temporary_neighbour(target)
     try:
         part.mkdir()
         yield part

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
-from dsdistill.config.presets import Shelf
+from dsdistill.config.presets import Presets
 from dsdistill.config.validation import FORBID_EXTRA, validated
 from dsdistill.errors import UserError
 
@@ -134,7 +134,7 @@ class Protocol:
 
 _ANOTHER = "choose one that names its lr, such as --protocol dm"
 
-PROTOCOLS = Shelf("protocols", "protocol")
+PROTOCOLS = Presets("protocols", "protocol")
 
 
 def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:

@@ -24,7 +24,7 @@ def generator(seed: int, stream: str, *index: int, device: torch.device | str = 
 
 
 @contextmanager
-def fenced(seed: int, stream: str, *index: int) -> Iterator[None]:
+def forked(seed: int, stream: str, *index: int) -> Iterator[None]:
     """Seed torch's global generators for code that can use no other, and restore them afterwards.
 
     Layer constructors draw their initial weights from the CPU's; build them on the CPU inside this fence,

@@ -24,7 +24,6 @@ from typing import Any
 
 import tomli_w
 
-from dsdistill import networks as zoo
 from dsdistill.bench.suite import MethodSettings, Suite
 from dsdistill.config.options import merged
 from dsdistill.config.recipe import load_recipe
@@ -36,6 +35,7 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.experts import config as expert_config
+from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.checkpoints import RunDirectory
 
@@ -44,7 +44,7 @@ _FLAGS |= {"network": "network", "data.name": "dataset"}
 
 
 @dataclass(frozen=True)
-class Where:
+class Environment:
     """On what and with which data a suite runs; none of it is part of what a cell is."""
 
     root: Path | None = None
@@ -59,7 +59,7 @@ class Where:
 
 
 @dataclass(frozen=True)
-class Experts:
+class ExpertSet:
     """Networks that cells match with; trained before them."""
 
     name: str
@@ -82,7 +82,7 @@ class Experts:
         """Return where their command's words go."""
         return results / f"{self.name}.log"
 
-    def command(self, results: Path, where: Where) -> list[str]:
+    def command(self, results: Path, where: Environment) -> list[str]:
         """Return the words that train them, or go on with it."""
         told = dotted(self.options)
         words = [
@@ -117,7 +117,7 @@ class Cell:
     curve: int = 0
     curve_students: int = 1
     scores: bool = False
-    experts: Experts | None = field(default=None, compare=False)
+    experts: ExpertSet | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -137,7 +137,7 @@ class Cell:
         """Return where that is written."""
         return results / self.name / "cell.toml"
 
-    def distil(self, results: Path, where: Where) -> list[str]:
+    def distil(self, results: Path, where: Environment) -> list[str]:
         """Return the words that distil the set, or go on with it."""
         folder = results / self.name
         told = dotted(self.options)
@@ -149,7 +149,7 @@ class Cell:
             told["engine.supply.path"] = str(self.experts.file(results))
         return words + _settings(told) + where.words()
 
-    def evaluate(self, results: Path, where: Where) -> list[str]:
+    def evaluate(self, results: Path, where: Environment) -> list[str]:
         """Return the words that judge the finished set."""
         folder = results / self.name
         words = self._judge(folder / "set.h5", folder / "evaluation.json", where)
@@ -157,19 +157,19 @@ class Cell:
         words += ["--resume", *(["--scores"] if self.scores else [])]
         return words + (["--repeats", str(self.students)] if self.students else [])
 
-    def evaluate_snapshot(self, results: Path, snapshot: Path, where: Where) -> list[str]:
+    def evaluate_snapshot(self, results: Path, snapshot: Path, where: Environment) -> list[str]:
         """Return the words that judge the set as it was before the end."""
         words = self._judge(snapshot, self.verdict(results, snapshot), where)
         words += ["--networks", self.networks[0], "--baselines", "", "--no-save"]
         return [*words, "--repeats", str(self.curve_students)]
 
-    def commands(self, results: Path, where: Where) -> list[str]:
+    def commands(self, results: Path, where: Environment) -> list[str]:
         """Return the commands that make and judge the set, for people."""
         first = [self.experts.command(results, where)] if self.experts else []
         made = [*first, self.distil(results, where), self.evaluate(results, where)]
         return [shlex.join(["dsdistill", *words]) for words in made]
 
-    def _judge(self, file: Path, verdict: Path, where: Where) -> list[str]:
+    def _judge(self, file: Path, verdict: Path, where: Environment) -> list[str]:
         words = ["evaluate", str(file), "--json", str(verdict), "--protocol", self.protocol]
         words += ["--epochs", str(self.epochs)] if self.epochs else []
         return [*words, "--seed", str(self.seed), *where.words()]
@@ -197,7 +197,7 @@ def plan(suite: Suite) -> list[Cell]:
     for name in (*beside, *own):
         baselines.check(name)
     for name in suite.networks:
-        zoo.check(name)
+        check_network(name)
     for name in suite.datasets:
         catalog.check(name)
     for method in suite.methods:
@@ -250,7 +250,7 @@ def _cell(suite: Suite, told: MethodSettings, dataset: str, method: str, ipc: in
     options = merged(merged(given, suite.set), told.set)
     try:
         config = configs.resolve(options)
-        zoo.check(config.network)
+        check_network(config.network)
         load_protocol(config.protocol)
         experts = _experts(suite, told, config)
     except UserError as error:
@@ -274,7 +274,7 @@ def _cell(suite: Suite, told: MethodSettings, dataset: str, method: str, ipc: in
     )
 
 
-def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> Experts | None:
+def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> ExpertSet | None:
     """Say which experts a cell matches with: those for its data, whitening and network.
 
     Raises:
@@ -299,7 +299,7 @@ def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> Experts |
     expert_config.resolve(options)
     network = str(options["network"])
     parts = [told.experts, network, *(["zca"] if config.data.zca else [])]
-    return Experts(f"{slug(config.data.name)}/experts-{slug('-'.join(parts))}", options)
+    return ExpertSet(f"{slug(config.data.name)}/experts-{slug('-'.join(parts))}", options)
 
 
 def _with_baselines(cells: Iterable[Cell], names: Sequence[str]) -> list[Cell]:

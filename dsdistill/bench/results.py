@@ -14,12 +14,12 @@ from typing import Any
 import tomli_w
 
 from dsdistill import files
-from dsdistill.bench.cells import Cell, Experts
+from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.config.validation import dotted, validated
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, Row
 from dsdistill.storage import set_file as storage
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 
 FORMAT = "dsdistill-cell"
 VERSION = 1
@@ -117,7 +117,7 @@ class CellResult:
         return {"format": FORMAT, "version": VERSION, **table}
 
 
-def write_told(jobs: Sequence[Cell | Experts], results: Path) -> None:
+def write_told(jobs: Sequence[Cell | ExpertSet], results: Path) -> None:
     """Write what cells, and trainings of experts, are told, before the first of them begins.
 
     Where a cell was told before to be judged otherwise, its verdicts are forgotten; the set stays, and what
@@ -137,7 +137,7 @@ def write_told(jobs: Sequence[Cell | Experts], results: Path) -> None:
         _write_told(job, results, changes)
 
 
-def _write_told(job: Cell | Experts, results: Path, changes: Mapping[str, str]) -> None:
+def _write_told(job: Cell | ExpertSet, results: Path, changes: Mapping[str, str]) -> None:
     """Write what one is told, and forget the verdicts that it makes stale."""
     folder = results / job.name
     stale = [folder / "result.json", folder / "evaluation.json"] if changes else []
@@ -150,7 +150,7 @@ def _write_told(job: Cell | Experts, results: Path, changes: Mapping[str, str]) 
     files.replace(file, tomli_w.dumps(job.told()).encode())
 
 
-def _changes(job: Cell | Experts, results: Path) -> dict[str, str]:
+def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
     """Say, by key, what a job was told otherwise when it was begun here."""
     try:
         text = job.told_file(results).read_text()
@@ -258,7 +258,7 @@ def state(cell: Cell, results: Path) -> str:
     return "begun" if cell.run(results).config_file.exists() else "to do"
 
 
-def trained(experts: Experts, results: Path) -> bool:
+def trained(experts: ExpertSet, results: Path) -> bool:
     """Whether experts are there; their file appears when the last is trained."""
     return experts.file(results).exists()
 
@@ -275,7 +275,7 @@ def _experts_seconds(cell: Cell, results: Path) -> float:
     if cell.experts is None:
         return 0.0
     try:
-        return sum(each.seconds for each in Buffer.open(cell.experts.file(results)).training)
+        return sum(each.seconds for each in ExpertFile.open(cell.experts.file(results)).training)
     except UserError:  # moved away since: no reason to lose the cell
         return 0.0
 

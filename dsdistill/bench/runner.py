@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsdistill.bench import results as stored
-from dsdistill.bench.cells import Cell, Experts, Where
+from dsdistill.bench.cells import Cell, Environment, ExpertSet
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import Interrupted, signals_noted
@@ -48,7 +48,7 @@ class _Job:
     steps: Iterator[tuple[str, list[str]]]
     log: Path
     cell: Cell | None = None
-    experts: Experts | None = None
+    experts: ExpertSet | None = None
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -101,7 +101,7 @@ def run(
     suite: str,
     cells: Sequence[Cell],
     results: Path,
-    where: Where,
+    where: Environment,
     workers: int,
     threads: int,
     notify: Callable[[Event], None],
@@ -152,7 +152,7 @@ class _Work:
         suite: str,
         cells: Sequence[Cell],
         results: Path,
-        where: Where,
+        where: Environment,
         threads: int,
         notify: Callable[[Event], None],
         launch: Launch,
@@ -214,7 +214,9 @@ class _Work:
         self._notify(Event(name, what, done, self._total, result, failure, names))
 
 
-def _ready(left: Sequence[Cell], running: Sequence[_Job], results: Path, where: Where) -> Iterator[_Job]:
+def _ready(
+    left: Sequence[Cell], running: Sequence[_Job], results: Path, where: Environment
+) -> Iterator[_Job]:
     """Yield what could start now: the next cells, or the experts that one waits for."""
     training = [job.experts for job in running if job.experts]
     for cell in left:
@@ -230,7 +232,7 @@ def _ready(left: Sequence[Cell], running: Sequence[_Job], results: Path, where: 
             yield _Job(cell.name, _steps(cell, results, where), log, cell=cell)
 
 
-def _steps(cell: Cell, results: Path, where: Where) -> Iterator[tuple[str, list[str]]]:
+def _steps(cell: Cell, results: Path, where: Environment) -> Iterator[tuple[str, list[str]]]:
     """Yield the commands that a cell still needs, each when the one before has left its files."""
     folder = results / cell.name
     if not (folder / "set.h5").exists():

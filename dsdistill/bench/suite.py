@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, MinLen
 from pydantic import Field
 
-from dsdistill.config.presets import Shelf
+from dsdistill.config.presets import Presets
 from dsdistill.config.validation import FORBID_EXTRA, validated
 from dsdistill.errors import UserError, unknown
 
@@ -107,7 +107,7 @@ class Suite:
                 )
 
 
-SUITES = Shelf("suites", "suite")
+SUITES = Presets("suites", "suite")
 
 
 def load_suite(name_or_path: str | Path) -> Suite:

@@ -18,9 +18,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from dsdistill.bench.runner import Event
     from dsdistill.bench.tables import Line
-    from dsdistill.distillation.run import Started, Summary
-    from dsdistill.experts.run import Starting
-    from dsdistill.storage.expert_file import Buffer
+    from dsdistill.distillation.run import RunStart, Summary
+    from dsdistill.experts.run import TrainingStart
+    from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import Description
 
 _WIDE = 200  # columns where there is no terminal: a file or a pipe wants a row on one line
@@ -34,7 +34,7 @@ def notify(sentence: str) -> None:
     err.print(sentence, style="yellow", highlight=False, markup=False)
 
 
-class _Bar:
+class ProgressBar:
     """A progress bar with an ETA; where stderr is no terminal, a line now and then instead."""
 
     LINE_EVERY = 30.0  # seconds
@@ -77,7 +77,7 @@ class _Bar:
             err.print(" ".join(filter(None, words)), highlight=False, markup=False)
 
 
-class Distillation(_Bar):
+class DistillationProgress(ProgressBar):
     """Progress of `distill`."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Distillation(_Bar):
         self._what = ""
         self._start = 0.0
 
-    def started(self, run: Started) -> None:
+    def started(self, run: RunStart) -> None:
         """Say what is about to happen, and what it is expected to need."""
         cfg, memory = run.config, run.memory
         self._first, self._total, self._start = run.iteration, cfg.iterations, time.monotonic()
@@ -126,14 +126,14 @@ class Distillation(_Bar):
             self._advance(self._what, done, self._total, self._first, **shown)
 
 
-class Experts(_Bar):
+class ExpertsProgress(ProgressBar):
     """Progress of `experts`, in epochs of all."""
 
     def __init__(self) -> None:
         super().__init__("{task.fields[expert]}", "{task.fields[loss]}")
-        self._run: Starting | None = None
+        self._run: TrainingStart | None = None
 
-    def started(self, run: Starting) -> None:
+    def started(self, run: TrainingStart) -> None:
         """Say what is about to happen, and how large the file will be."""
         self._run = run
         cfg, task = run.config, run.task
@@ -173,7 +173,7 @@ class Experts(_Bar):
         )
 
 
-class Evaluation(_Bar):
+class EvaluationProgress(ProgressBar):
     """Progress of `evaluate`."""
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -181,7 +181,7 @@ class Evaluation(_Bar):
         self._advance(what, done, total)
 
 
-class Suite(_Bar):
+class SuiteProgress(ProgressBar):
     """Progress of `bench`, in cells."""
 
     def __init__(self, name: str, cells: int) -> None:
@@ -240,7 +240,7 @@ def print_summary(summary: Summary) -> None:
     print_pairs(rows)
 
 
-def print_experts(made: Buffer) -> None:
+def print_experts(made: ExpertFile) -> None:
     """Show how the training of experts went, on the training images."""
     each = [
         (
@@ -292,11 +292,11 @@ def print_description(path: Path, about: Description) -> None:
         out.print(line)
 
 
-def print_buffer(found: Buffer) -> None:
+def print_buffer(found: ExpertFile) -> None:
     """Show what is in a file of experts."""
     from dsdistill.storage.expert_file import ranges
 
-    facts, trained = found.facts, found.training
+    facts, trained = found.metadata, found.training
     recipe = tomllib.loads(facts.config).get("recipe", "")
     low, high = (100 * pick(one.accuracy for one in trained) for pick in (min, max))
     machines = dict.fromkeys(one.machine for one in trained)

@@ -86,7 +86,7 @@ def distill(
     from dsdistill.distillation import run
 
     quiet_allocator()
-    with console.Distillation() as show:
+    with console.DistillationProgress() as show:
         summary = run.distill(
             output,
             dataset=dataset,
@@ -161,7 +161,7 @@ def experts(
     from dsdistill.experts import run
 
     quiet_allocator()
-    with console.Experts() as show:
+    with console.ExpertsProgress() as show:
         made = run.train_experts(
             output,
             dataset=dataset,

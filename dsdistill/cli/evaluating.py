@@ -73,7 +73,7 @@ def evaluate(
     from dsdistill.evaluation.run import evaluate as judge_file
 
     quiet_allocator()
-    with console.Evaluation() as show:
+    with console.EvaluationProgress() as show:
         report = judge_file(
             file,
             dataset=dataset,

@@ -28,9 +28,9 @@ def info(
     from dsdistill.storage import expert_file, set_file
 
     if expert_file.holds_experts(file):
-        experts = expert_file.Buffer.open(file)
+        experts = expert_file.ExpertFile.open(file)
         if config:
-            console.print_text(experts.facts.config)
+            console.print_text(experts.metadata.config)
         else:
             console.print_buffer(experts)
         return

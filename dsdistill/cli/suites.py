@@ -65,7 +65,7 @@ def bench(
         if away := {name for name in away if not stored.done(needed[name], folder)}:
             said = ", ".join(sorted(away))
             console.notify(f"some baselines are judged with {said}, which --only leaves out")
-    where = planning.Where(root.expanduser().absolute() if root else None, download, device)
+    where = planning.Environment(root.expanduser().absolute() if root else None, download, device)
     on = resolve_device(device or "auto")
     import torch
 
@@ -77,7 +77,7 @@ def bench(
         timed=bool(told.seconds),
         on_gpu=on.type == "cuda",
     )
-    with console.Suite(told.name, len(cells)) as show:
+    with console.SuiteProgress(told.name, len(cells)) as show:
         failed = runner.run(told.name, cells, folder, where, count, threads, show.happened)
     results, problems = collect(folder)
     for problem in problems:

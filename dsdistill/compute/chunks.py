@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def even(images: int, most: int) -> int:
+def equal_chunk(images: int, most: int) -> int:
     """Return the size of the parts, equal ones if possible, that so many images are best split into.
 
     Compiled code serves one size, and each other costs a compilation; parts are at least half of ``most``.
@@ -13,7 +13,7 @@ def even(images: int, most: int) -> int:
     return -(-images // parts)
 
 
-def images_within(limit: int, size: int) -> int:
+def images_per_bytes(limit: int, size: int) -> int:
     """Return how many images, 1 at least, have largest maps of a ConvNet of ``limit`` bytes together.
 
     Args:

@@ -22,7 +22,7 @@ class _Given(torch.autograd.Function):
         return None, None, *(upstream[0] * slope for slope in slopes), *(None for _ in slopes)
 
 
-def with_slopes(value: Tensor, *pairs: tuple[Tensor, Tensor]) -> Tensor:
+def attach_gradients(value: Tensor, *pairs: tuple[Tensor, Tensor]) -> Tensor:
     """Return a scalar ``value`` whose gradient to each x of pairs (x, slope) is that slope; once only.
 
     Differentiating it twice raises: slopes, of the shapes of their x, are numbers and not functions of x.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.compute import fused
-from dsdistill.compute.chunks import images_within
+from dsdistill.compute.chunks import images_per_bytes
 from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.runtime import compiler
@@ -53,7 +53,7 @@ class Embedder:
                 ``network.embed``; samples meet in it no more than they do in the network.
         """
         self.network = network
-        self.chunk = chunk or images_within(_CHUNK_BYTES[device.type], size)
+        self.chunk = chunk or images_per_bytes(_CHUNK_BYTES[device.type], size)
         self._device = device
         self._precision = precision
         self._compiled = compile and compiler.can_compile(device, notify)

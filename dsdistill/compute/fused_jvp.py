@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsdistill.compute import fused
-from dsdistill.compute.chunks import even
+from dsdistill.compute.chunks import equal_chunk
 from dsdistill.compute.jvp import Weights, through_convnet
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock
@@ -44,7 +44,7 @@ def _compiled(
     return compiler.first_working(torch.compile(function, dynamic=False, options=options), function, notify)
 
 
-class FusedTangent:
+class FusedJvp:
     """`tangent.directional` for one network that `fused.supports`, compiled."""
 
     def __init__(self, network: ConvNet, notify: Notify = print) -> None:
@@ -137,7 +137,7 @@ class _Head:
 
     def back(self, inputs: tuple[Tensor, ...], slopes: tuple[Tensor, ...]) -> list[Tensor]:
         """Return the gradients to x and the four coefficients."""
-        size = even(len(inputs[0]), _CHUNK)
+        size = equal_chunk(len(inputs[0]), _CHUNK)
         parts = [each.split(size) for each in (*inputs, *slopes)]
         found = [self._part(*part) for part in zip(*parts, strict=True)]
         return [torch.cat(each) for each in zip(*found, strict=True)]

@@ -31,7 +31,7 @@ Weights = Mapping[str, Tensor]
 """Parameters by name, as ``network.named_parameters()`` gives them."""
 
 
-def directional(
+def loss_jvp(
     network: Network, weights: Weights, tangents: Weights, images: Tensor, targets: Tensor
 ) -> Tensor:
     """Return d/dε of the mean cross-entropy at ``weights + ε·tangents``, at ε = 0.
@@ -121,10 +121,10 @@ def through_convnet(
 
     Args:
         network: of instance norm, ReLU and average pooling.
-        weights, tangents: as in `directional`.
+        weights, tangents: as in `loss_jvp`.
         x: [B, c, h, w], the input of block ``first``.
         t: its change, or None for 0.
-        targets: as in `directional`.
+        targets: as in `loss_jvp`.
         first: number of a block.
     """
     for level, block in list(enumerate(network.blocks))[first:]:

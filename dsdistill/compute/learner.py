@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dsdistill.compute import fused, jvp
-from dsdistill.compute.chunks import even, images_within
-from dsdistill.compute.fused_jvp import FusedTangent
+from dsdistill.compute.chunks import equal_chunk, images_per_bytes
+from dsdistill.compute.fused_jvp import FusedJvp
 from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.runtime import compiler
@@ -56,7 +56,7 @@ class Learner:
             notify: receives a sentence where something asked for cannot be had.
         """
         self.network = network
-        self.chunk = chunk or images_within(_CHUNK_BYTES[device.type], size)
+        self.chunk = chunk or images_per_bytes(_CHUNK_BYTES[device.type], size)
         self._compiled = compile and compiler.compiler_missing(device) is None
 
         def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,7 +77,7 @@ class Learner:
             return F.cross_entropy(_wide(logits), targets), (logits.argmax(1) == labels).sum()
 
         def moving(weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
-            return jvp.directional(network, weights, tangents, *batch)
+            return jvp.loss_jvp(network, weights, tangents, *batch)
 
         self._exact = shared("fp32")
         self._fast = self._exact if precision == "fp32" else shared(precision)
@@ -85,7 +85,7 @@ class Learner:
         # On a CPU what the first block costs is memory traffic; what it costs on CUDA has not been measured.
         fusible = self._compiled and device.type == "cpu" and fused.supports(network)
         if fusible and isinstance(network, ConvNet):
-            self._moving: Callable[..., Tensor] = FusedTangent(network, notify)
+            self._moving: Callable[..., Tensor] = FusedJvp(network, notify)
         else:
             self._moving = prepared(moving)
         self._moving_eagerly = moving
@@ -99,7 +99,7 @@ class Learner:
         """
         return self._mean(images, targets)[0]
 
-    def graded(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_correct(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return `loss` and how many images were classified correctly, int64, before any step."""
         return self._mean(images, targets)
 
@@ -143,17 +143,17 @@ class Learner:
 
     def part(self, images: int) -> int:
         """Return how many of so many images go through the network at once where their graph is held."""
-        return images if self.network.couples_samples else even(images, self.chunk)
+        return images if self.network.couples_samples else equal_chunk(images, self.chunk)
 
-    def slope(self, images: Tensor, targets: Tensor, tangents: Mapping[str, Tensor]) -> Tensor:
+    def image_grad(self, images: Tensor, targets: Tensor, tangents: Mapping[str, Tensor]) -> Tensor:
         """Return the gradient to the images [B, C, H, W] of ``Σ tangent · gradient`` over the tangents given.
 
         With the tangents ∂D/∂g of a distance D between gradients, held constant, this is ∂D/∂images.
         """
         images = images.detach().requires_grad_()
-        return torch.autograd.grad(self.change(images, targets, self.weights(()), tangents), images)[0]
+        return torch.autograd.grad(self.jvp(images, targets, self.weights(()), tangents), images)[0]
 
-    def change(
+    def jvp(
         self, images: Tensor, targets: Tensor, weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor]
     ) -> Tensor:
         """Return d/dε of the mean cross-entropy at ``weights + ε·tangents``; see `tangent.directional`.

@@ -4,8 +4,9 @@ IDC, IDM and NCFM keep all images in one parameter and take one optimiser step p
 gradients are zero then, not absent, so every step moves every image: momentum carries on, Adam's averages and
 counter advance, weights decay. One step per iteration at the same learning rate is another method.
 
-Yet classes do not meet: each one's loss reads its own images only. `PerClass` therefore evaluates all of them
-at once, each where its own turn would have found it, and takes the steps without a gradient on either side.
+Yet classes do not meet: each one's loss reads its own images only. `PerClassOptimiser` therefore evaluates
+all of them at once, each where its own turn would have found it, and takes the steps without a gradient on
+either side.
 """
 
 from __future__ import annotations
@@ -54,16 +55,16 @@ class OptimiserConfig:
     """Iterations without a lower loss after which the learning rate is halved; 0 never does."""
 
 
-class Stepper(ABC):
+class PixelOptimiser(ABC):
     """Steps parameters in place, pass by pass.
 
-    A pass is: `zero_grad`, `before`, the losses and their gradients, `step`. State is whole between passes.
+    A pass is: `zero_grad`, `prepare`, the losses and their gradients, `step`. State is whole between passes.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self.parameters = dict(parameters)
 
-    def before(self) -> None:  # noqa: B027 - stepping together needs no preparation
+    def prepare(self) -> None:  # noqa: B027 - stepping together needs no preparation
         """Bring the parameters to where this pass's losses are evaluated."""
 
     @abstractmethod
@@ -88,7 +89,9 @@ class Stepper(ABC):
         """Continue from a state returned by `state_dict` of a stepper of the same configuration."""
 
 
-def build(config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int) -> Stepper:
+def make_pixel_optimiser(
+    config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int
+) -> PixelOptimiser:
     """Return what steps some parameters.
 
     Args:
@@ -101,14 +104,14 @@ def build(config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: in
         UserError: a parameter cannot be stepped per class, as its rows do not divide among the classes.
     """
     if config.stepping == "together":
-        return Together(config, parameters)
+        return JointOptimiser(config, parameters)
     for name, parameter in parameters.items():
         if not parameter.dim() or len(parameter) % classes:
             raise UserError(
                 f"{name!r} of shape {tuple(parameter.shape)} does not divide among {classes} classes; "
                 "use optimiser.stepping=together"
             )
-    return PerClass(config, parameters, classes)
+    return PerClassOptimiser(config, parameters, classes)
 
 
 class Plateau:
@@ -141,7 +144,7 @@ class Plateau:
         self._waited = int(waited)
 
 
-class Together(Stepper):
+class JointOptimiser(PixelOptimiser):
     """One step of torch's SGD or AdamW for everything."""
 
     def __init__(self, config: OptimiserConfig, parameters: Mapping[str, Tensor]) -> None:
@@ -180,7 +183,7 @@ class Together(Stepper):
         self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
 
 
-class PerClass(Stepper):
+class PerClassOptimiser(PixelOptimiser):
     """One step per class and pass, in class order, with one evaluation of the losses.
 
     Equal, up to rounding, to K times backward and step of torch's SGD or AdamW on parameters that all classes
@@ -195,17 +198,17 @@ class PerClass(Stepper):
         self._taken = 0
 
     @torch.no_grad()
-    def before(self) -> None:
+    def prepare(self) -> None:
         """Take, for class c, the c steps that belong to the classes before it."""
         for rule in self._rules.values():
-            rule.coast(self._taken, before=True)
+            rule.zero_grad_steps(self._taken, before=True)
 
     @torch.no_grad()
     def step(self) -> None:
         """Take every class's own step, then, for class c, the K - 1 - c of the classes after it."""
         for rule in self._rules.values():
             rule.descend(self._taken)
-            rule.coast(self._taken, before=False)
+            rule.zero_grad_steps(self._taken, before=False)
         self._taken += self._classes
 
     def set_lr(self, lr: float) -> None:
@@ -259,7 +262,7 @@ class _Rule(ABC):
         return torch.zeros_like(self.rows) if gradient is None else gradient.reshape(len(self.ranks), -1)
 
     @abstractmethod
-    def coast(self, taken: int, before: bool) -> None:
+    def zero_grad_steps(self, taken: int, before: bool) -> None:
         """Step without a gradient: row c takes c steps before its own, or K - 1 - c after it.
 
         Args:
@@ -287,7 +290,7 @@ class _SGD(_Rule):
         powers = torch.stack([torch.linalg.matrix_power(once, m) for m in range(len(self.ranks))])
         self._powers = powers.to(self.parameter)  # [K, 2, 2]
 
-    def coast(self, taken: int, before: bool) -> None:
+    def zero_grad_steps(self, taken: int, before: bool) -> None:
         rows, momentum = self.rows, self.slots["momentum"]
         powers = (self._powers if before else self._powers.flip(0))[..., None]
         moved = powers[:, 0, 0] * rows + powers[:, 0, 1] * momentum
@@ -305,7 +308,7 @@ class _AdamW(_Rule):
 
     names = ("exp_avg", "exp_avg_sq")
 
-    def coast(self, taken: int, before: bool) -> None:
+    def zero_grad_steps(self, taken: int, before: bool) -> None:
         average, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
         root, classes = square.sqrt(), len(self.ranks)
         done = taken + (0 * self.ranks if before else self.ranks + 1)

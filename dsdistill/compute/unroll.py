@@ -29,7 +29,7 @@ from dsdistill.networks.layout import Layout
 
 
 @dataclass(frozen=True)
-class Gradients:
+class StudentGradients:
     """The gradient of a loss of a student's weights to what it learned from.
 
     Attributes:
@@ -44,7 +44,7 @@ class Gradients:
 
 
 @dataclass(frozen=True, eq=False)
-class Student:
+class UnrolledStudent:
     """T steps on batches that are known beforehand.
 
     Attributes:
@@ -91,7 +91,7 @@ class Student:
         *,
         truncated: bool = False,
         last: int = 0,
-    ) -> Gradients:
+    ) -> StudentGradients:
         """Return the gradient of a loss of ``path``.
 
         Args:
@@ -124,7 +124,7 @@ class Student:
             total = total - value
         if first and momentum:  # the velocity of the steps taken as fixed, which β goes on to multiply
             total = total - momentum * (kappa @ (path[first - 1] - path[first])) / lr
-        return Gradients(images, labels, total)
+        return StudentGradients(images, labels, total)
 
     def _step_back(
         self, step: int, weights: Tensor, direction: Tensor, onward: bool
@@ -148,7 +148,7 @@ class Student:
             seen.requires_grad_()
             soft = [part.requires_grad_()] if part.is_floating_point() else []
             share = self.weight * len(seen) / len(augmented)
-            change = self.learner.change(seen, part, self.layout.views(at), tangents)
+            change = self.learner.jvp(seen, part, self.layout.views(at), tangents)
             value = value + share * change.detach()
             found = torch.autograd.grad(change, [seen, *soft, *([at] if onward else [])])
             to_seen.append(share * found[0])

@@ -13,7 +13,7 @@ _PRESETS = Path(__file__).parent.parent / "presets"
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Presets:
     """One kind of settings.
 
     Attributes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from dsdistill.config.options import known_keys, merged
-from dsdistill.config.presets import Shelf
+from dsdistill.config.presets import Presets
 from dsdistill.config.validation import FORBID_EXTRA, dotted, validated
 from dsdistill.errors import UserError
 
@@ -98,7 +98,7 @@ class Recipe:
             raise UserError(f"recipe {self.name!r}: per_ipc holds numbers, to be multiplied by the IPC")
 
 
-RECIPES = Shelf("recipes", "method")
+RECIPES = Presets("recipes", "method")
 
 
 def load_recipe(name: str) -> Recipe:
@@ -155,7 +155,7 @@ class ExpertRecipe:
         return found
 
 
-EXPERT_RECIPES = Shelf("experts", "recipe of experts")
+EXPERT_RECIPES = Presets("experts", "recipe of experts")
 
 
 def load_expert_recipe(name: str) -> ExpertRecipe:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from dsdistill.compute.chunks import even, images_within
+from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.data.real import RealDataset, Task
@@ -133,8 +133,8 @@ _GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a Conv
 
 def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) -> int:
     """Choose how many classes' graphs are held: on a CPU more in one pass save no time, and cost memory."""
-    images = images_within(_GRAPH_BYTES[device.type], task.size)
-    return even(task.num_classes, max(1, images // synthetic.matched_per_class))
+    images = images_per_bytes(_GRAPH_BYTES[device.type], task.size)
+    return equal_chunk(task.num_classes, max(1, images // synthetic.matched_per_class))
 
 
 def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) -> DistilledSet:
@@ -156,7 +156,7 @@ def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) ->
     return dataclasses.replace(made, soft_labels=logits)
 
 
-def short_class(engine: Engine, real: RealDataset) -> str | None:
+def small_class_notice(engine: Engine, real: RealDataset) -> str | None:
     """Say that the smallest class has fewer images than the engine takes of it, if that is so."""
     smallest = int(real.counts.argmin())
     if real.counts[smallest] >= engine.wanted:
@@ -168,7 +168,7 @@ def short_class(engine: Engine, real: RealDataset) -> str | None:
     )
 
 
-def doubts(distiller: Distiller, discarded: int) -> list[str]:
+def warnings_for(distiller: Distiller, discarded: int) -> list[str]:
     """Return sentences on what may be wrong with a finished loop, though every number in it is finite.
 
     Args:

@@ -27,7 +27,7 @@ from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage.set_file import Dtype
 from dsdistill.synthetic.initial import Init
-from dsdistill.synthetic.multi_formation import Formation
+from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import Space
 
 
@@ -81,7 +81,7 @@ class RunConfig:
     """teacher: the set stores the logits that a trained network gives its images when they are finished, for
     methods that have such networks. Labels that are learned are stored anyway."""
     storage: Dtype = "float32"
-    formation: Formation = field(default_factory=Formation)
+    formation: MultiFormation = field(default_factory=MultiFormation)
     """Multi-formation: how many training images a stored image is decoded into."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     engine: Annotated[

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau, build
+from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau, make_pixel_optimiser
 from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True)
-class Report:
+class IterationReport:
     """One iteration that has been taken.
 
     Attributes:
@@ -73,9 +73,12 @@ class Distiller:
         learned: dict[str, dict[str, Tensor]] = {}
         for name, parameter in synthetic.named_parameters():
             learned.setdefault(name.partition(".")[0], {})[name] = parameter
-        self._stepper = build(optimiser, learned.pop("images"), sources.task.num_classes)
+        self._stepper = make_pixel_optimiser(optimiser, learned.pop("images"), sources.task.num_classes)
         # What else is learned, such as an adversary, steps by the engine's rule for it.
-        self._others = {name: build(engine.others[name], each, 1) for name, each in learned.items()}
+        self._auxiliary = {
+            name: make_pixel_optimiser(engine.auxiliary_optimisers[name], each, 1)
+            for name, each in learned.items()
+        }
         self._plateau = Plateau(optimiser.lr, optimiser.patience)
         classes = torch.arange(sources.task.num_classes)
         whole = not class_chunk or not engine.separable(sources.supply.network)
@@ -86,19 +89,19 @@ class Distiller:
         """Classes whose graphs are held at once."""
         return len(self._passes[0])
 
-    def __iter__(self) -> Iterator[Report]:
+    def __iter__(self) -> Iterator[IterationReport]:
         while self.iteration < self.iterations:
             yield self.step()
 
-    def step(self) -> Report:
+    def step(self) -> IterationReport:
         """Take one iteration, whether or not `iterations` have been taken."""
         self.sources.iteration = self.iteration
         if self._clamp_every and self.iteration % self._clamp_every == 0:
             self.synthetic.clamp_()
         totals: dict[str, Tensor] = {}
         stepped = True
-        for turn in range(self.engine.turns):
-            self.sources.turn = turn
+        for turn in range(self.engine.updates_per_iteration):
+            self.sources.update = turn
             stepped &= self._take(totals)
         self.sources.advance(self.synthetic)
         if (
@@ -110,14 +113,14 @@ class Distiller:
         self.iteration += 1
         named = self.synthetic.named_parameters()
         learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
-        return Report(self.iteration, totals, discarded=not stepped, learned=learned)
+        return IterationReport(self.iteration, totals, discarded=not stepped, learned=learned)
 
     def _take(self, totals: dict[str, Tensor]) -> bool:
         """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""
-        steppers = [self._stepper, *self._others.values()]
+        steppers = [self._stepper, *self._auxiliary.values()]
         for stepper in steppers:
             stepper.zero_grad()
-            stepper.before()
+            stepper.prepare()
         for classes in self._passes:
             self.sources.classes = classes
             terms = self.engine.loss(self.synthetic, self.sources)
@@ -137,7 +140,7 @@ class Distiller:
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
         state |= {f"optimiser.{name}": value for name, value in self._stepper.state_dict().items()}
-        for group, stepper in self._others.items():
+        for group, stepper in self._auxiliary.items():
             state |= {f"others/{group}.{name}": value for name, value in stepper.state_dict().items()}
         if self._plateau.patience:
             state |= self._plateau.state_dict()
@@ -148,7 +151,7 @@ class Distiller:
         self.synthetic.load_state_dict(_below("synthetic.", state))
         self.sources.load(_below("supply.", state))
         self._stepper.load_state_dict(_below("optimiser.", state))
-        for group, stepper in self._others.items():
+        for group, stepper in self._auxiliary.items():
             stepper.load_state_dict(_below(f"others/{group}.", state))
         if self._plateau.patience:
             self._plateau.load_state_dict(state)

@@ -58,7 +58,7 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
         synthetic=3 * learned + averages,
         graph=held * kept,
         frozen=passed * 3 * largest * size if engine.wanted else 0,
-        networks=sources.supply.held_bytes(distiller.iterations) + engine.kept_weights * parameters,
+        networks=sources.supply.network_bytes(distiller.iterations) + engine.kept_weights * parameters,
     )
 
 

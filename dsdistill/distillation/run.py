@@ -18,9 +18,9 @@ from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
-from dsdistill.distillation.run_loop import Watch
+from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.errors import UserError
-from dsdistill.networks import check as check_network
+from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import available_memory, forget_peak, full_float32, resolve_device, threads
@@ -29,7 +29,7 @@ from dsdistill.storage import set_file
 
 
 @dataclass(frozen=True)
-class Started:
+class RunStart:
     """What is known before the first step, for whoever shows progress."""
 
     config: RunConfig
@@ -89,7 +89,7 @@ def distill(
     resume: bool = False,
     overwrite: bool = False,
     notify: Notify = _silent,
-    started: Callable[[Started], None] = _silent,
+    started: Callable[[RunStart], None] = _silent,
     progress: Callable[[dict[str, Any]], None] = _silent,
 ) -> Summary:
     """Distil a data set into one HDF5 file.
@@ -168,14 +168,14 @@ def distill(
             if resume:
                 notify(f"there is no run in {run.path} to resume: starting anew")
             run.create(configs.to_toml(cfg), overwrite)
-        if not going_on and (sentence := assembly.short_class(cfg.engine, real)):
+        if not going_on and (sentence := assembly.small_class_notice(cfg.engine, real)):
             notify(sentence)
         half = cfg.compute.precision == "bf16" and where.type == "cpu"
-        started(Started(cfg, task, real, estimate(distiller, real, half), distiller.iteration, free))
+        started(RunStart(cfg, task, real, estimate(distiller, real, half), distiller.iteration, free))
 
         read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
         saving = cfg.checkpoint
-        watch = Watch(distiller, run, saving.seconds, saving.iterations, read_every, facts, cfg.seconds)
+        watch = RunLoop(distiller, run, saving.seconds, saving.iterations, read_every, facts, cfg.seconds)
         losses = []
         kept = math.floor(watch.share * saving.snapshots + 1e-9)
         for entry in watch:
@@ -187,7 +187,7 @@ def distill(
                 set_file.write(run.snapshot(distiller.iteration), so_far, cfg.storage)
             kept = due
         spent = watch.seconds
-        for sentence in assembly.doubts(distiller, run.discarded()):
+        for sentence in assembly.warnings_for(distiller, run.discarded()):
             notify(sentence)
         made = assembly.distilled_set(cfg, distiller, real, spent, watch.peak_memory)
     if not losses and _made_by(output, run):  # resumed when finished: the file may hold results by now

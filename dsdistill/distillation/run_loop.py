@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from dsdistill.distillation.loop import Distiller, Report
+from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.errors import NonFiniteLoss
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import peak_memory
 from dsdistill.runtime.signals import Interrupted, signals_noted
 
 
-class Watch:
+class RunLoop:
     """Takes a `Distiller` through its iterations: logs, checkpoints, stops on signals and non-finite losses.
 
     Attributes:
@@ -51,7 +51,7 @@ class Watch:
         self._every_iterations = every_iterations
         self._read_every = read_every
         self._budget = budget
-        self._unread: list[Report] = []
+        self._unread: list[IterationReport] = []
         self._facts = facts or {}
         self._earlier = float(self._facts.get("seconds", 0.0))
         self._started = time.monotonic()

@@ -51,12 +51,12 @@ class Engine(ABC):
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     @property
-    def turns(self) -> int:
-        """Steps of the pixels in an iteration; ``sources.turn`` says which of them a loss is for."""
+    def updates_per_iteration(self) -> int:
+        """Steps of the pixels in an iteration; ``sources.update`` says which of them a loss is for."""
         return 1
 
     @property
-    def others(self) -> Mapping[str, OptimiserConfig]:
+    def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
         """How what is learned besides the images is stepped, by its name in the `SyntheticSet`."""
         return {}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.augment.dsa import Parameters
-from dsdistill.compute.custom_gradient import with_slopes
+from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.validation import FORBID_EXTRA
 from dsdistill.engines.sources import Sources
@@ -31,7 +31,7 @@ class Discrepancy(ABC):
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     @property
-    def others(self) -> OptimiserConfig:
+    def adversary_optimiser(self) -> OptimiserConfig:
         """How what it learns besides the images is stepped."""
         return OptimiserConfig()
 
@@ -123,7 +123,7 @@ class Characteristic(Discrepancy):
     of a feature is 1 before."""
 
     @property
-    def others(self) -> OptimiserConfig:
+    def adversary_optimiser(self) -> OptimiserConfig:
         """Return what steps the adversary, whose gradient arrives reversed.
 
         The gradient grows with classes, ``scale`` and features; AdamW's steps do not. Its average is short,
@@ -134,7 +134,7 @@ class Characteristic(Discrepancy):
     def prepare(self, synthetic: SyntheticSet, network: Network, seed: int) -> None:
         """Register the adversary where there is one."""
         if self.sampler == "learned":
-            with seeding.fenced(seed, "sampler"):
+            with seeding.forked(seed, "sampler"):
                 synthetic.adversary = FrequencySampler(network.feature_dim, reach=self.sampler_reach)
 
     def term(
@@ -162,7 +162,7 @@ class Characteristic(Discrepancy):
             to_learned = [before + more for before, more in zip(to_learned, further, strict=True)]
             total += found.detach()
         pairs = [(unit, torch.stack(to_unit)), *zip(learned, to_learned, strict=True)]
-        return self.scale * with_slopes(total, *pairs)
+        return self.scale * attach_gradients(total, *pairs)
 
     def _points(self, synthetic: SyntheticSet, sources: Sources, label: int, like: Tensor) -> Tensor:
         """Draw the frequencies [F, D] of one class, on its features' device."""

@@ -83,14 +83,14 @@ class DistributionEngine(Engine):
         return self.supply.build(name, task, device)
 
     @property
-    def turns(self) -> int:
+    def updates_per_iteration(self) -> int:
         """Return 2 where a step of calibration follows that of matching."""
         return 2 if self.calibration else 1
 
     @property
-    def others(self) -> Mapping[str, OptimiserConfig]:
+    def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
         """Return how the discrepancy's adversary is stepped, if it has one."""
-        return {"adversary": self.discrepancy.others}
+        return {"adversary": self.discrepancy.adversary_optimiser}
 
     def prepare(self, synthetic: SyntheticSet, supply: Supply, seed: int) -> None:
         """Register what the discrepancy learns."""
@@ -99,7 +99,7 @@ class DistributionEngine(Engine):
     def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
         """Return the discrepancy, and ``classification``; or ``calibration``, in a turn of its own."""
         rows = sources.siamese()
-        if sources.turn:
+        if sources.update:
             sources.network()
             sources.supply.settle()
             fake = sources.synthetic_features(synthetic, rows)

@@ -20,13 +20,13 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill import seeding
-from dsdistill.compute.custom_gradient import with_slopes
+from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine, Sizes
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.objectives.gradients import Matched, Metric, distance_and_slope, matched_parameters
+from dsdistill.objectives.gradients import Matched, Metric, distance_and_grad, matched_parameters
 from dsdistill.supply.base import NetworkTraining, Supply
 from dsdistill.supply.trained import Trained
 from dsdistill.synthetic.set import SyntheticSet
@@ -120,9 +120,9 @@ class GradientEngine(Engine):
             images = sources.augmentation(chosen, row[torch.zeros(len(chosen), dtype=torch.int64)])
             targets = torch.full((len(images),), label, device=images.device)
             ours = network.gradient(images.detach(), targets, names, exact=True)
-            distance, slopes = distance_and_slope(self.metric, ours, theirs)
-            slope = network.slope(images, targets, dict(zip(names, slopes, strict=True)))
-            total = total + with_slopes(distance, (images, slope))
+            distance, slopes = distance_and_grad(self.metric, ours, theirs)
+            slope = network.image_grad(images, targets, dict(zip(names, slopes, strict=True)))
+            total = total + attach_gradients(distance, (images, slope))
         return {"gradient": total}
 
     def _chosen(self, images: Tensor, sources: Sources, label: int) -> Tensor:

@@ -34,7 +34,7 @@ class Sources:
         seed: of the run.
         largest_class: real images of the class that has most.
         iteration: set by the loop.
-        turn: which of an iteration's steps of the pixels is taken; set by the loop.
+        update: which of an iteration's steps of the pixels is taken; set by the loop.
         classes: int64 [k] label values this pass is about, on the CPU; set by the loop.
     """
 
@@ -57,7 +57,7 @@ class Sources:
         self.supply = supply
         self.augmentation = augmentation
         self.iteration = 0
-        self.turn = 0
+        self.update = 0
         self.classes = torch.arange(task.num_classes)
         self.data = real
         self._preprocess = task.preprocess.to(device, dtype)
@@ -81,8 +81,8 @@ class Sources:
 
     def siamese(self) -> Parameters:
         """Draw this turn's augmentation: one row for each of ``classes``, on the CPU."""
-        turn = (self.turn,) if self.turn else ()
-        stream = seeding.generator(self.seed, "augment", self.iteration, *turn)
+        update = (self.update,) if self.update else ()
+        stream = seeding.generator(self.seed, "augment", self.iteration, *update)
         rows = self.augmentation.draw(self.task.num_classes, self.task.size, stream, shared_operator=False)
         return rows[self.classes]
 

@@ -24,9 +24,9 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from dsdistill import seeding
-from dsdistill.compute.custom_gradient import with_slopes
+from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.compute.unroll import Student
+from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.config.validation import FORBID_EXTRA
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine, Sizes
@@ -144,7 +144,7 @@ class TrajectoryEngine(Engine):
         return False
 
     @property
-    def others(self) -> Mapping[str, OptimiserConfig]:
+    def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
         """Return how the student's learning rate and the labels are stepped."""
         return {"student_lr": self.student.learning, "label_logits": self.labels.optimiser}
 
@@ -253,11 +253,11 @@ class TrajectoryEngine(Engine):
         pairs = [(images, to_images), (lr, slopes.lr)]
         if slopes.labels is not None:
             pairs.append((targets, slopes.labels))
-        return {"trajectory": with_slopes(loss, *pairs)}
+        return {"trajectory": attach_gradients(loss, *pairs)}
 
     def _student(
         self, synthetic: SyntheticSet, images: Tensor, targets: Tensor, weight: float, sources: Sources
-    ) -> Student:
+    ) -> UnrolledStudent:
         """Return an iteration's student: its batches, and one operator for each with scalars per image."""
         supply, augmentation, side = sources.supply, sources.augmentation, sources.task.size
         assert isinstance(supply, Trajectories)
@@ -269,7 +269,7 @@ class TrajectoryEngine(Engine):
             batch = synthetic.batch(batch)
             return augmentation(batch, augmentation.draw(len(batch), side, stream, shared_operator=True))
 
-        return Student(sources.classifier(), supply.layout, images, targets, rows, augment, weight)
+        return UnrolledStudent(sources.classifier(), supply.layout, images, targets, rows, augment, weight)
 
     def _drawn(self, images: int, copies: int) -> int:
         """Return how many images a step takes: half of a batch where it sees mirror images too (FYI)."""

@@ -54,7 +54,7 @@ def _own(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     )
 
 
-class Cohort(ABC):
+class Ensemble(ABC):
     """Students of one architecture that train side by side.
 
     Attributes:
@@ -81,7 +81,7 @@ class Cohort(ABC):
         """Switch between training and testing."""
 
 
-class Single(Cohort):
+class Single(Ensemble):
     """One network; it is trained itself, not a copy."""
 
     def __init__(self, network: Network, execution: Execution) -> None:
@@ -105,7 +105,7 @@ class Single(Cohort):
         self._network.train(mode)
 
 
-class Stacked(Cohort):
+class Stacked(Ensemble):
     """Copies of several networks, their weights stacked along a first axis."""
 
     def __init__(self, networks: Sequence[Network], execution: Execution) -> None:
@@ -152,15 +152,15 @@ def stackable(network: Network) -> bool:
     return not dropout and next(network.buffers(), None) is None
 
 
-class Cohorts:
-    """The cohorts of one architecture by size, made once and refilled: nothing is compiled twice."""
+class Ensembles:
+    """The ensembles of one architecture by size, made once and refilled: nothing is compiled twice."""
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self._made: dict[int, Cohort] = {}
+        self._made: dict[int, Ensemble] = {}
 
-    def filled(self, networks: Sequence[Network]) -> Cohort:
-        """Return a cohort with the weights of these networks."""
+    def filled(self, networks: Sequence[Network]) -> Ensemble:
+        """Return a ensemble with the weights of these networks."""
         size = len(networks)
         networks = [network.to(self.execution.device) for network in networks]
         if size in self._made:

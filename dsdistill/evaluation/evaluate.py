@@ -10,19 +10,18 @@ from typing import Literal
 
 import torch
 
-from dsdistill import networks as zoo
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines as real_sets
-from dsdistill.evaluation.ensembles import CPU, Cohorts, Execution, stackable
+from dsdistill.evaluation.ensembles import CPU, Ensembles, Execution, stackable
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row
 from dsdistill.evaluation.selector import Selector
 from dsdistill.evaluation.students import HeldOut, TrainingSet, steps, train_students
-from dsdistill.networks import Network
+from dsdistill.networks import Network, build_network, check_network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.device import Precision
 from dsdistill.runtime.notice import Notify, once
-from dsdistill.seeding import fenced
+from dsdistill.seeding import forked
 from dsdistill.synthetic.distilled import DistilledDataset
 
 Progress = Callable[[str, int, int], None]
@@ -90,7 +89,7 @@ def judge(
     baselines = real_sets.expanded(baselines)
     names = list(dict.fromkeys(networks)) or [protocol.student]
     for name in names:
-        zoo.check(name)
+        check_network(name)
     stored = int(distilled.stored.sum())
     counts = {name: real_sets.counts_of(name, train, distilled.stored, affordable) for name in baselines}
     fresh = {name: _builder(name, task, seed) for name in names}
@@ -139,7 +138,7 @@ def judge(
         seen = sum(protocols[kind].epochs_run * size for kind, size in sizes.items())
         pixels = seen * task.size**2 * protocol.repeats
         compiles = pixels >= COMPILE_PIXELS[device.type] if compile == "auto" else compile
-        cohorts = Cohorts(dataclasses.replace(execution, compile=compiles, notify=told))
+        ensembles = Ensembles(dataclasses.replace(execution, compile=compiles, notify=told))
         for kind, sets in sources.items():
             if row := there.get((name, kind)):
                 rows.append(row)
@@ -155,7 +154,7 @@ def judge(
                 held_out,
                 protocols[kind],
                 protocols[kind].augmentation_for(task.mirror),
-                cohorts,
+                ensembles,
                 seed=seed,
                 stack=stacked[name],
                 lr=lr,
@@ -196,8 +195,8 @@ def _builder(name: str, task: Task, seed: int) -> Callable[[int], Network]:
     """Return what makes the untrained student of a repeat, whatever other networks are judged."""
 
     def build(repeat: int) -> Network:
-        with fenced(seed, f"student/{name}", repeat):
-            return zoo.build(name, task.channels, task.size, task.num_classes)
+        with forked(seed, f"student/{name}", repeat):
+            return build_network(name, task.channels, task.size, task.num_classes)
 
     return build
 

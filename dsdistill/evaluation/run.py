@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
-from dsdistill import networks as zoo
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
@@ -19,6 +18,7 @@ from dsdistill.evaluation import baselines as real_sets
 from dsdistill.evaluation.evaluate import Auto, Progress, check_fit, judge
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
+from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
@@ -80,7 +80,7 @@ def evaluate(
     exact = resolve_precision(precision, where)
     students = _listed(networks) or _listed(str(distilled.attributes.get("network", ""))) or [chosen.student]
     for student in students:
-        zoo.check(student)
+        check_network(student)
     beside = real_sets.expanded(_listed(baselines))
     for name in beside:
         real_sets.check(name)

@@ -10,20 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsdistill import networks as zoo
 from dsdistill.compute.sgd import sgd
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.data.selection import BY_EL2N, BY_FEATURES, el2n
 from dsdistill.errors import UserError
 from dsdistill.evaluation.ensembles import Execution
-from dsdistill.networks import Network
+from dsdistill.networks import Network, build_network
 from dsdistill.runtime.device import autocast
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 
 
 @dataclass(frozen=True)
-class Training:
+class SelectorTraining:
     """How a network that chooses images is trained: plain SGD, neither schedule nor augmentation.
 
     Where coresets are compared with distilling, features are those of networks trained to the end; a few
@@ -48,7 +47,7 @@ class Training:
         return max(self.epochs, -(-self.least_steps // self.batches(images)))
 
 
-TRAINING = Training()
+TRAINING = SelectorTraining()
 _TIMED_STEPS = 10
 _LONG = 30.0  # seconds that are worth a sentence
 
@@ -69,7 +68,7 @@ class Selector:
     preprocess: Preprocess
     execution: Execution
     seed: int
-    training: Training = TRAINING
+    training: SelectorTraining = TRAINING
 
     def steps(self, methods: Iterable[str]) -> int:
         """Return the batches that go through networks, in training and after it, to choose by ``methods``."""
@@ -138,10 +137,10 @@ class Selector:
     def _trained(self, index: int, advance: Callable[[], None]) -> Network:
         told, images, device = self.training, len(self.real), self.execution.device
         _, channels, size, _ = self.real.images.shape
-        with fenced(self.seed, "selector", index):
-            network = zoo.build(self.network, channels, size, len(self.real.classes)).to(device)
+        with forked(self.seed, "selector", index):
+            network = build_network(self.network, channels, size, len(self.real.classes)).to(device)
         optimiser = sgd(network, told)
-        with fenced(self.seed, "selector-noise", index):  # for dropout
+        with forked(self.seed, "selector-noise", index):  # for dropout
             for epoch in range(told.epochs_on(images)):
                 order = torch.randperm(images, generator=generator(self.seed, "selector-order", index, epoch))
                 for rows in order.split(told.batch_size):

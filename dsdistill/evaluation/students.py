@@ -17,11 +17,11 @@ from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.augment.mix import CutMix, Mix
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
-from dsdistill.evaluation.ensembles import Cohort, Cohorts, Execution, Single
+from dsdistill.evaluation.ensembles import Ensemble, Ensembles, Execution, Single
 from dsdistill.networks import Network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.device import autocast
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 
 TrainingSet = tuple[Tensor, Tensor]
 """Images float [N,C,H,W] in network space; labels int64 [N], or logits float [N,K] for soft labels."""
@@ -84,8 +84,8 @@ def train_student(
         lr: in place of the protocol's, where that is "learned".
         repeat: selects the draws of shuffling, augmentation and CutMix, together with the seed.
     """
-    cohort = Single(network, execution)
-    fit(cohort, [(images, labels)], [repeat], protocol, augmentation, seed, lr, execution, tick)
+    ensemble = Single(network, execution)
+    fit(ensemble, [(images, labels)], [repeat], protocol, augmentation, seed, lr, execution, tick)
     return network
 
 
@@ -95,7 +95,7 @@ def train_students(
     held_out: HeldOut,
     protocol: Protocol,
     augmentation: Augmentation,
-    cohorts: Cohorts,
+    ensembles: Ensembles,
     *,
     seed: int,
     stack: bool = False,
@@ -107,14 +107,14 @@ def train_students(
     Args:
         build: a repeat to its untrained network, on the CPU.
         sets: a repeat to its training set; all repeats have equally many images.
-        cohorts: pass the same ones for every set that this architecture is trained on.
-        stack: train students together, as many as fit in memory (see ``cohorts``).
+        ensembles: pass the same ones for every set that this architecture is trained on.
+        stack: train students together, as many as fit in memory (see ``ensembles``).
         lr: in place of the protocol's, where that is "learned".
 
     Returns:
         test accuracies, fractions in [0, 1], one per repeat.
     """
-    device = cohorts.execution.device
+    device = ensembles.execution.device
     first = sets(0)[0]
     together = max(1, _STACKED_PIXELS // (min(len(first), protocol.batch_size) * first.shape[-1] ** 2))
     groups = torch.arange(protocol.repeats).split(together if stack else 1)
@@ -124,13 +124,13 @@ def train_students(
     for group in groups:
         repeats = group.tolist()
         chosen = _shared([sets(repeat) for repeat in repeats], device)
-        cohort = cohorts.filled([build(repeat) for repeat in repeats])
+        ensemble = ensembles.filled([build(repeat) for repeat in repeats])
 
         def advance(steps_done: int, _: int, before: int = done) -> None:
             tick(before + steps_done, total)
 
-        fit(cohort, chosen, repeats, protocol, augmentation, seed, lr, cohorts.execution, advance)
-        found += accuracies(cohort, held_out, cohorts.execution)
+        fit(ensemble, chosen, repeats, protocol, augmentation, seed, lr, ensembles.execution, advance)
+        found += accuracies(ensemble, held_out, ensembles.execution)
         done += len(repeats) * steps(protocol, len(first))
     return found
 
@@ -141,19 +141,19 @@ def steps(protocol: Protocol, images: int) -> int:
 
 
 @torch.inference_mode()
-def accuracies(cohort: Cohort, held_out: HeldOut, execution: Execution) -> list[float]:
+def accuracies(ensemble: Ensemble, held_out: HeldOut, execution: Execution) -> list[float]:
     """Return each student's share of test images it classifies correctly."""
-    cohort.train(False)
-    correct = torch.zeros(cohort.count, dtype=torch.int64, device=execution.device)
+    ensemble.train(False)
+    correct = torch.zeros(ensemble.count, dtype=torch.int64, device=execution.device)
     for images, labels in held_out:
         with autocast(execution.device, execution.precision):
-            predicted = cohort.logits(images).argmax(-1)
+            predicted = ensemble.logits(images).argmax(-1)
         correct += (predicted[:, : len(labels)] == labels).sum(1)
     return [count / len(held_out) for count in correct.tolist()]
 
 
 def fit(
-    cohort: Cohort,
+    ensemble: Ensemble,
     sets: Sequence[TrainingSet],
     repeats: Sequence[int],
     protocol: Protocol,
@@ -163,18 +163,18 @@ def fit(
     execution: Execution,
     tick: Tick,
 ) -> None:
-    """Train a cohort, student r on ``sets[r]`` with the draws of ``repeats[r]``."""
+    """Train a ensemble, student r on ``sets[r]`` with the draws of ``repeats[r]``."""
     count, size = len(sets[0][0]), sets[0][0].shape[-1]
     cutmix = CutMix(probability=protocol.cutmix, beta=protocol.cutmix_beta) if protocol.cutmix else None
-    images, targets, offsets = _pool(sets, classes=cohort.classes if cutmix else None)
+    images, targets, offsets = _pool(sets, classes=ensemble.classes if cutmix else None)
     rate = protocol.learning_rate(lr)
-    total = cohort.count * steps(protocol, count)
-    optimiser = _optimiser(cohort, protocol, rate, epoch=0)
-    cohort.train(True)
-    with fenced(seed, "student-noise", *repeats):  # for dropout, which knows only the global generator
+    total = ensemble.count * steps(protocol, count)
+    optimiser = _optimiser(ensemble, protocol, rate, epoch=0)
+    ensemble.train(True)
+    with forked(seed, "student-noise", *repeats):  # for dropout, which knows only the global generator
         for epoch in range(protocol.epochs_run):
             if epoch in protocol.milestones:
-                optimiser = _lowered(optimiser, cohort, protocol, rate, epoch)
+                optimiser = _lowered(optimiser, ensemble, protocol, rate, epoch)
             orders = [torch.randperm(count, generator=generator(seed, "students", r, epoch)) for r in repeats]
             for batch, rows in enumerate(torch.stack(orders).split(protocol.batch_size, dim=1)):
                 index = (rows + offsets).flatten().to(images.device, non_blocking=True)
@@ -188,14 +188,14 @@ def fit(
                     mix = Mix.cat([cutmix.draw(rows.shape[1], size, g) for g in draws])
                     x, y = mix.images(x), mix.targets(y)
                 with autocast(execution.device, execution.precision):
-                    loss = cohort.loss(x, y)
+                    loss = ensemble.loss(x, y)
                 loss.backward()
                 optimiser.step()
                 optimiser.zero_grad()
-            tick(cohort.count * (epoch + 1) * (batch + 1), total)
+            tick(ensemble.count * (epoch + 1) * (batch + 1), total)
 
 
-def _optimiser(cohort: Cohort, protocol: Protocol, rate: float, epoch: int) -> Optimizer:
+def _optimiser(ensemble: Ensemble, protocol: Protocol, rate: float, epoch: int) -> Optimizer:
     """Make an optimiser that has taken no step, for an epoch and a rate at first.
 
     It is element-wise, so stacking changes nothing.
@@ -203,9 +203,9 @@ def _optimiser(cohort: Cohort, protocol: Protocol, rate: float, epoch: int) -> O
     lr = rate * protocol.decay(epoch)
     # Fused takes a third of the time of the other implementations, on a CPU too.
     if protocol.optimiser == "adamw":
-        return torch.optim.AdamW(cohort.parameters, lr=lr, weight_decay=protocol.weight_decay, fused=True)
+        return torch.optim.AdamW(ensemble.parameters, lr=lr, weight_decay=protocol.weight_decay, fused=True)
     return torch.optim.SGD(
-        cohort.parameters,
+        ensemble.parameters,
         lr=lr,
         momentum=protocol.momentum_in(epoch),
         weight_decay=protocol.weight_decay,
@@ -213,10 +213,12 @@ def _optimiser(cohort: Cohort, protocol: Protocol, rate: float, epoch: int) -> O
     )
 
 
-def _lowered(optimiser: Optimizer, cohort: Cohort, protocol: Protocol, rate: float, epoch: int) -> Optimizer:
+def _lowered(
+    optimiser: Optimizer, ensemble: Ensemble, protocol: Protocol, rate: float, epoch: int
+) -> Optimizer:
     """Return what goes on at a lower rate: a fresh optimiser, or this one with its momentum."""
     if protocol.schedule == "restart":
-        return _optimiser(cohort, protocol, rate, epoch)
+        return _optimiser(ensemble, protocol, rate, epoch)
     for group in optimiser.param_groups:
         group["lr"] = rate * protocol.decay(epoch)
         if "momentum" in group:  # not of AdamW

@@ -13,7 +13,7 @@ from dsdistill.objectives import sharpness
 from dsdistill.objectives.smoothness import gradient_penalty
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """Training images and what they show.
 
     Attributes:
@@ -40,7 +40,7 @@ class Objective:
         """
         self._learner, self._config = learner, config
 
-    def descend(self, batch: Batch, epoch: int) -> Tensor:
+    def descend(self, batch: TrainingBatch, epoch: int) -> Tensor:
         """Leave in every parameter's ``grad``, empty before, the direction to step against; return the loss.
 
         Weights stay as they are, to the bit; buffers (statistics of batch normalisation) move as in one pass.
@@ -57,14 +57,14 @@ class Objective:
             self._flatten(batch, epoch)
         return loss
 
-    def _backward(self, batch: Batch, epoch: int) -> Tensor:
+    def _backward(self, batch: TrainingBatch, epoch: int) -> Tensor:
         loss = self._config.factor(epoch) * self._learner.loss(batch.images, batch.targets)
         if weight := self._config.gradient_penalty:
             loss = loss + weight * gradient_penalty(self._learner.network, batch.plain)
         loss.backward()
         return loss.detach()
 
-    def _flatten(self, batch: Batch, epoch: int) -> None:
+    def _flatten(self, batch: TrainingBatch, epoch: int) -> None:
         """Turn the gradient that ``grad`` holds into the direction of adaptive GSAM."""
         told, network = self._config.sharpness, self._learner.network
         weights: list[Tensor] = [weight for weight in network.parameters() if weight.grad is not None]

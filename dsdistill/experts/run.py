@@ -25,19 +25,19 @@ from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, difference, to_toml
 from dsdistill.experts.trainer import Trainer
-from dsdistill.experts.workdir import Parts
-from dsdistill.networks import check as check_network
+from dsdistill.experts.workdir import WorkDir
+from dsdistill.networks import check_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, threads
 from dsdistill.runtime.notice import Notify
 from dsdistill.runtime.signals import signals_noted
 from dsdistill.storage import expert_writer
-from dsdistill.storage.expert_file import Buffer, Expert, Facts, Training
+from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, TrainingRecord
 
 
 @dataclass(frozen=True)
-class Starting:
+class TrainingStart:
     """What is known before the first step, for whoever shows progress."""
 
     config: ExpertConfig
@@ -64,10 +64,10 @@ def make(
     resume: bool,
     overwrite: bool,
     notify: Notify,
-    started: Callable[[Starting], None],
+    started: Callable[[TrainingStart], None],
     estimated: Callable[[float], None],
     progress: Callable[[dict[str, Any]], None],
-) -> Buffer:
+) -> ExpertFile:
     """Train the experts that a file lacks and write it. See ``dsdistill.experts`` for what is not said here.
 
     Args:
@@ -85,7 +85,7 @@ def make(
         return held
     trainer = Trainer(config, task, real, device, notify)
     facts = _facts(config, task, real, trainer.layout)
-    parts = Parts(output.with_name(output.name + ".parts"), config, real.fingerprint)
+    parts = WorkDir(output.with_name(output.name + ".parts"), config, real.fingerprint)
     left = range(first, config.count)
     total = len(left) * config.epochs
     behind = parts.epochs_done(left) if resume else 0
@@ -94,7 +94,7 @@ def make(
     parts.begin(resume, overwrite)
     done = parts.epochs_done(left)
     size = config.count * facts.expert_bytes
-    started(Starting(config, task, real, trainer.layout.sizes[0], size, first, done, total))
+    started(TrainingStart(config, task, real, trainer.layout.sizes[0], size, first, done, total))
     with signals_noted() as received:
         if done < total:
             estimated(trainer.pace() * (total - done))
@@ -108,12 +108,12 @@ def make(
     if held:
         held.close()
     parts.clear()
-    return Buffer.open(output)
+    return ExpertFile.open(output)
 
 
 def _held(
     output: Path, config: ExpertConfig, real: RealDataset, resume: bool, overwrite: bool
-) -> Buffer | None:
+) -> ExpertFile | None:
     """Open the file whose experts are the first of those asked for; None where all are to be trained.
 
     Raises:
@@ -122,14 +122,14 @@ def _held(
     if not output.exists():
         return None
     try:
-        found = Buffer.open(output)
+        found = ExpertFile.open(output)
     except UserError as error:
         raise UserError(
             f"{output} exists and would not be replaced ({error}); choose another name"
         ) from error
-    differs = difference(found.facts.config, config)
-    if found.facts.fingerprint != real.fingerprint:
-        differs = ("fingerprint", found.facts.fingerprint[:8] + "…", real.fingerprint[:8] + "…")
+    differs = difference(found.metadata.config, config)
+    if found.metadata.fingerprint != real.fingerprint:
+        differs = ("fingerprint", found.metadata.fingerprint[:8] + "…", real.fingerprint[:8] + "…")
     if overwrite and (differs or not resume):
         return None
     if differs:
@@ -153,7 +153,7 @@ def _held(
 
 def _trained(
     trainer: Trainer,
-    parts: Parts,
+    parts: WorkDir,
     expert: int,
     config: ExpertConfig,
     received: list[int],
@@ -180,19 +180,19 @@ def _trained(
             parts.keep(expert, done, trainer.layout.pack(trainer.network.state_dict()))
         graded = trainer.grade() if done == config.epochs else None
         seconds += time.monotonic() - since
-        training = graded and Training(*graded, seconds, _machine(config), _now())
+        training = graded and TrainingRecord(*graded, seconds, _machine(config), _now())
         parts.save(expert, done, seconds, trainer.state_dict(), training)
         yield {"expert": expert, "epoch": done, "loss": loss, "seconds": seconds}
 
 
-def _stored(held: Buffer) -> Iterator[Expert]:
+def _stored(held: ExpertFile) -> Iterator[Expert]:
     """Yield the experts of a file."""
     for expert, training in enumerate(held.training):
         yield training, (held.snapshot(expert, epoch) for epoch in held.epochs)
 
 
-def _facts(config: ExpertConfig, task: Task, real: RealDataset, layout: Layout) -> Facts:
-    return Facts(
+def _facts(config: ExpertConfig, task: Task, real: RealDataset, layout: Layout) -> ExpertMetadata:
+    return ExpertMetadata(
         network=config.network,
         layout=layout,
         dataset=task.name,
@@ -236,10 +236,10 @@ def train_experts(
     resume: bool = False,
     overwrite: bool = False,
     notify: Notify = _silent,
-    started: Callable[[Starting], None] = _silent,
+    started: Callable[[TrainingStart], None] = _silent,
     estimated: Callable[[float], None] = _silent,
     progress: Callable[[dict[str, Any]], None] = _silent,
-) -> Buffer:
+) -> ExpertFile:
     """Train networks on real data and store them in one HDF5 file, for methods that match with them.
 
     ``dsdistill.train_experts("pool.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. Where the

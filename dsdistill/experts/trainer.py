@@ -20,13 +20,13 @@ from dsdistill.compute.learner import Learner
 from dsdistill.compute.sgd import restored, sgd, state_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig
-from dsdistill.experts.objective import Batch, Objective
-from dsdistill.networks import build
+from dsdistill.experts.objective import Objective, TrainingBatch
+from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime.device import autocast, resolve_precision
 from dsdistill.runtime.notice import Notify, once
 from dsdistill.runtime.signals import Interrupted
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 
 _RESIDENT_BYTES = 1 << 30  # training images up to this size are preprocessed once, not once per epoch
 _CHUNK = 512  # images preprocessed or graded at once
@@ -70,8 +70,8 @@ class Trainer:
         self._size = min(config.batch_size, len(real))
         whole = len(real) // self._size if config.drop_last else -(-len(real) // self._size)
         self.batches = whole
-        with fenced(config.seed, "experts-init", 0):
-            self.network = build(config.network, *task.shape[:2], task.num_classes).to(device)
+        with forked(config.seed, "experts-init", 0):
+            self.network = build_network(config.network, *task.shape[:2], task.num_classes).to(device)
         self.layout = Layout.of(self.network)
         compute = config.compute
         self._precision = resolve_precision(compute.precision, device)
@@ -90,8 +90,8 @@ class Trainer:
     def start(self, expert: int) -> None:
         """Give the network the initial weights of an expert, and forget all momentum."""
         config, task = self._config, self._task
-        with fenced(config.seed, "experts-init", expert):
-            fresh = build(config.network, *task.shape[:2], task.num_classes)
+        with forked(config.seed, "experts-init", expert):
+            fresh = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network.load_state_dict(fresh.state_dict())
         self._optimiser = sgd(self.network, self._config)
 
@@ -107,7 +107,7 @@ class Trainer:
             group["lr"] = self._config.rate(epoch)
         self.network.train()
         total, seen = torch.zeros((), device=self._device), 0
-        with fenced(self._config.seed, "experts-noise", expert, epoch):  # for dropout
+        with forked(self._config.seed, "experts-noise", expert, epoch):  # for dropout
             for batch in self._epoch_batches(expert, epoch):
                 if received:
                     raise Interrupted(received[0])
@@ -140,7 +140,7 @@ class Trainer:
         self.network.train()
         taken: list[float] = []
         batches = (batch for epoch in itertools.count() for batch in self._epoch_batches(0, epoch))
-        with fenced(self._config.seed, "experts-noise"):
+        with forked(self._config.seed, "experts-noise"):
             while len(taken) < _TIMED and sum(taken[1:]) < _TIMING_SECONDS:
                 since = time.monotonic()
                 loss = self._objective.descend(next(batches), 0)
@@ -157,7 +157,7 @@ class Trainer:
         """Continue from a state returned by `state_dict`."""
         self._optimiser = restored(self.network, self._config, state)
 
-    def _epoch_batches(self, expert: int, epoch: int) -> Iterator[Batch]:
+    def _epoch_batches(self, expert: int, epoch: int) -> Iterator[TrainingBatch]:
         """Yield the batches of an epoch: one operator for each, its parameters per image; then mixed."""
         seed, side, classes = self._config.seed, self._task.size, self._task.num_classes
         order = torch.randperm(len(self._real), generator=generator(seed, "experts", expert, epoch))
@@ -172,7 +172,7 @@ class Trainer:
                 stream = generator(seed, "experts-mix", expert, epoch, batch)
                 mix = self._cutmix.draw(len(rows), side, stream)
                 images, targets = mix.images(images), mix.targets(F.one_hot(targets, classes).float())
-            yield Batch(images, targets, plain)
+            yield TrainingBatch(images, targets, plain)
 
     def _images(self, rows: Tensor) -> Tensor:
         if self._resident is not None:

@@ -24,10 +24,10 @@ from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig, difference, to_toml
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.notice import Notify
-from dsdistill.storage.expert_file import Snapshot, Training
+from dsdistill.storage.expert_file import Snapshot, TrainingRecord
 
 
-class Parts:
+class WorkDir:
     """The folder of experts that are not in a file yet."""
 
     def __init__(self, path: Path, config: ExpertConfig, fingerprint: str) -> None:
@@ -85,7 +85,12 @@ class Parts:
         files.replace(self._kept(expert, epoch), save_tensors({"weights": weights, "buffers": buffers}))
 
     def save(
-        self, expert: int, epoch: int, seconds: float, state: dict[str, Tensor], training: Training | None
+        self,
+        expert: int,
+        epoch: int,
+        seconds: float,
+        state: dict[str, Tensor],
+        training: TrainingRecord | None,
     ) -> None:
         """Store what an expert needs to go on after an epoch, and after its last how the training went."""
         facts = {"seconds": repr(seconds), "fingerprint": self._fingerprint}
@@ -115,12 +120,12 @@ class Parts:
             return None
         return state, epoch, float(facts["seconds"])
 
-    def training(self, expert: int) -> Training:
+    def training(self, expert: int) -> TrainingRecord:
         """Return how the training of a finished expert went."""
         found = self._run(expert).restore(lambda sentence: None)
         if found is None or "training" not in found[1]:
             raise UserError(f"expert {expert} in {self.path} is not finished; train it with --resume")
-        return Training(**json.loads(found[1]["training"]))
+        return TrainingRecord(**json.loads(found[1]["training"]))
 
     def snapshots(self, expert: int) -> Iterator[Snapshot]:
         """Yield what the file will hold of a finished expert.

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from dsdistill.networks.base import Network
-from dsdistill.networks.registry import build, check, names
+from dsdistill.networks.registry import build_network, check_network, network_names
 
-__all__ = ["Network", "build", "check", "names"]
+__all__ = ["Network", "build_network", "check_network", "network_names"]

@@ -74,10 +74,10 @@ LIBRARIES: dict[str, tuple[Callable[[str], None], Callable[[str, int, int, int],
 }
 
 
-def build(name: str, channels: int, size: int, num_classes: int) -> Network:
+def build_network(name: str, channels: int, size: int, num_classes: int) -> Network:
     """Make a network with fresh weights for [B, channels, size, size] images.
 
-    Weights are drawn from torch's global generator: call this inside ``seeding.fenced``.
+    Weights are drawn from torch's global generator: call this inside ``seeding.forked``.
 
     Args:
         name: see the module's docstring.
@@ -91,14 +91,14 @@ def build(name: str, channels: int, size: int, num_classes: int) -> Network:
     return _maker(name)(channels, size, num_classes)
 
 
-def names() -> list[str]:
+def network_names() -> list[str]:
     """Return the names worth listing: the networks of the papers. Options and libraries give many more."""
     depths = [f"convnet{depth}" for depth in range(3, 7)]
     batch = [f"{name}-batch" for name in ("convnet", "alexnet", "vgg11", "resnet18", "resnetap10")]
     return sorted([*FAMILIES, *depths, *batch, "resnet18-ap", "resnet18-ap-batch"])
 
 
-def check(name: str) -> None:
+def check_network(name: str) -> None:
     """Raise a UserError, with the nearest name, unless ``name`` names a network."""
     _maker(name)
 
@@ -116,7 +116,7 @@ def _maker(name: str) -> Maker:
     if depth := re.fullmatch(r"convnet([1-9][0-9]?)", stem):
         stem, keywords["depth"] = "convnet", int(depth[1])
     if stem not in FAMILIES:
-        raise unknown("network", stem, [*FAMILIES, *names()])
+        raise unknown("network", stem, [*FAMILIES, *network_names()])
     family = FAMILIES[stem]
     keyword_of = {value: keyword for keyword, values in family.options.items() for value in values}
     for word in words:

@@ -70,7 +70,7 @@ def distance(metric: Metric, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -
     return sum((_between(metric, a, b) for a, b in zip(ours, theirs, strict=True)), start=zero)
 
 
-def distance_and_slope(
+def distance_and_grad(
     metric: Metric, ours: Sequence[Tensor], theirs: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     """Return `distance` and its derivative with respect to each of ``ours``, both without a graph."""

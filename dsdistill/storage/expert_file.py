@@ -40,10 +40,10 @@ from dsdistill.data.preprocess import Preprocess, from_state
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.files import reason
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.networks.base import Network
 from dsdistill.networks.layout import Layout
-from dsdistill.seeding import fenced
+from dsdistill.seeding import forked
 from dsdistill.storage.hdf5 import EXPERTS, attribute
 
 FORMAT = EXPERTS
@@ -59,7 +59,7 @@ TRAINING: dict[str, type] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Facts:
+class ExpertMetadata:
     """What all experts of a buffer have in common.
 
     Attributes:
@@ -87,7 +87,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRecord:
     """How one expert's training went.
 
     Attributes:
@@ -108,34 +108,34 @@ class Training:
 Snapshot = tuple[Tensor, Tensor]
 """Weights float32 [P] and buffers float32 [Q]."""
 
-Expert = tuple[Training, Iterable[Snapshot]]
+Expert = tuple[TrainingRecord, Iterable[Snapshot]]
 """One network: how its training went, and its state at every kept epoch."""
 
 
 @dataclass(frozen=True, eq=False)
-class Buffer:
+class ExpertFile:
     """A buffer that was verified when it was opened; weights are read from the file when they are asked for.
 
     Attributes:
         path: of the file.
-        facts: what its experts have in common.
+        metadata: what its experts have in common.
         training: how each one's training went.
     """
 
     path: Path
-    facts: Facts
-    training: tuple[Training, ...]
+    metadata: ExpertMetadata
+    training: tuple[TrainingRecord, ...]
 
     @classmethod
-    def open(cls, path: str | Path) -> Buffer:
+    def open(cls, path: str | Path) -> ExpertFile:
         """Open a buffer and verify its structure.
 
         Raises:
             UserError: no such file, not a buffer, made by a newer version, or damaged.
         """
         with _opened(Path(path)) as file:
-            facts = _facts(file)
-            return cls(Path(path), facts, _trained(file))
+            metadata = _facts(file)
+            return cls(Path(path), metadata, _trained(file))
 
     @property
     def count(self) -> int:
@@ -145,7 +145,7 @@ class Buffer:
     @property
     def epochs(self) -> tuple[int, ...]:
         """Epochs kept, ascending; 0 is the initial weights."""
-        return self.facts.epochs
+        return self.metadata.epochs
 
     @property
     def digest(self) -> str:
@@ -154,8 +154,15 @@ class Buffer:
         Weights, many gigabytes, are not read: the digits follow from what experts were trained on and from
         the final loss of the first, which no other training has to the last bit. More experts change nothing.
         """
-        facts, first = self.facts, self.training[0]
-        told = [facts.network, facts.fingerprint, facts.seed, facts.epochs, first.loss, first.accuracy]
+        metadata, first = self.metadata, self.training[0]
+        told = [
+            metadata.network,
+            metadata.fingerprint,
+            metadata.seed,
+            metadata.epochs,
+            first.loss,
+            first.accuracy,
+        ]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def flat(self, expert: int, epoch: int) -> Tensor:
@@ -168,14 +175,14 @@ class Buffer:
 
     def snapshot(self, expert: int, epoch: int) -> Snapshot:
         """Return `flat` and the buffers beside it, float32 [Q]; errors as there."""
-        has_buffers = bool(self.facts.layout.buffers)
+        has_buffers = bool(self.metadata.layout.buffers)
         return self.flat(expert, epoch), (
             self._read("buffers", expert, epoch) if has_buffers else torch.empty(0)
         )
 
     def state(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Return what ``network.load_state_dict`` takes, float32 and on the CPU; errors as `flat`."""
-        return self.facts.layout.unpack(*self.snapshot(expert, epoch))
+        return self.metadata.layout.unpack(*self.snapshot(expert, epoch))
 
     def check(self, task: Task, network: str, fingerprint: str) -> None:
         """Refuse to serve a task that the experts were not trained for.
@@ -189,7 +196,7 @@ class Buffer:
             UserError: data set, classes and their order, image shape, preprocessing or network differ; the
                 sentence names both.
         """
-        mine = self.facts
+        mine = self.metadata
         if mine.classes != task.classes:
             raise self._other(*_differing(mine.classes, task.classes))
         shapes = [f"{c}x{size}x{size}" for c, size in ((mine.channels, mine.size), task.shape[:2])]
@@ -239,18 +246,18 @@ class Buffer:
 
     def _same_network(self, name: str) -> bool:
         """Whether a name is another one for the same network, as convnet is for convnet3."""
-        return repr(self._built(name)) == repr(self._built(self.facts.network))
+        return repr(self._built(name)) == repr(self._built(self.metadata.network))
 
     def _built(self, name: str) -> Network:
-        with fenced(0, "networks"):
-            return build(name, self.facts.channels, self.facts.size, len(self.facts.classes))
+        with forked(0, "networks"):
+            return build_network(name, self.metadata.channels, self.metadata.size, len(self.metadata.classes))
 
     def _other(self, what: str, mine: str, asked: str, hint: str = "; train experts for it") -> UserError:
         return UserError(f"{self.path} was trained with {what} {mine}, and this run has {asked}{hint}")
 
 
 def holds_experts(path: str | Path) -> bool:
-    """Whether a file says that it is a buffer; `Buffer.open` finds out whether it is a sound one."""
+    """Whether a file says that it is a buffer; `ExpertFile.open` finds out whether it is a sound one."""
     try:
         with h5py.File(path, "r") as file:
             return attribute(file, "format") == FORMAT
@@ -288,7 +295,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     )
 
 
-def _facts(file: h5py.File) -> Facts:
+def _facts(file: h5py.File) -> ExpertMetadata:
     said: dict[str, Any] = {
         name: attribute(file, name)
         for name in ("network", "dataset", "fingerprint", "channels", "size", "seed", "config", "packages")
@@ -307,7 +314,7 @@ def _facts(file: h5py.File) -> Facts:
             raise ValueError(f"/{name} is {node.dtype} {list(node.shape)}, not float32 {list(kept)}")
         if node.id.get_num_chunks() != kept[0] * kept[1] * -(-length // node.chunks[2]):
             raise ValueError(f"/{name} is incomplete")
-    return Facts(
+    return ExpertMetadata(
         layout=layout,
         classes=tuple(name.decode() for name in file["classes"][:]),
         preprocess=from_state(str(attribute(file["preprocess"], "kind")), state),
@@ -316,13 +323,13 @@ def _facts(file: h5py.File) -> Facts:
     )
 
 
-def _trained(file: h5py.File) -> tuple[Training, ...]:
+def _trained(file: h5py.File) -> tuple[TrainingRecord, ...]:
     columns = {name: file["training"][name][:].tolist() for name in TRAINING}
     rows = zip(*columns.values(), strict=True)
     words: list[list[Any]] = [
         [value.decode() if isinstance(value, bytes) else value for value in row] for row in rows
     ]
-    return tuple(Training(**dict(zip(columns, row, strict=True))) for row in words)
+    return tuple(TrainingRecord(**dict(zip(columns, row, strict=True))) for row in words)
 
 
 def _close(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -1,4 +1,4 @@
-"""Writing a `Buffer`: streamed, so that no more than one snapshot is in memory, and put in place at once."""
+"""Write an `ExpertFile`: one snapshot in memory at a time, put in place at once."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import numpy as np
 from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.files import reason
-from dsdistill.storage.expert_file import FORMAT, TRAINING, VERSION, Expert, Facts, Training
+from dsdistill.storage.expert_file import FORMAT, TRAINING, VERSION, Expert, ExpertMetadata, TrainingRecord
 from dsdistill.storage.hdf5 import LAYOUT, check_text, create, fixed_text, set_attributes
 
 _CHUNK = 1 << 22  # values: 16 MB
 _SPARE = 1 << 24  # bytes of a file beyond its weights
 
 
-def write(path: str | Path, facts: Facts, experts: Iterable[Expert], count: int) -> None:
+def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert], count: int) -> None:
     """Write a buffer, one snapshot in memory at a time, replacing at once whatever file was there.
 
     Args:
-        experts: ``count`` of them; each brings a snapshot for every epoch of ``facts``.
+        experts: ``count`` of them; each brings a snapshot for every epoch of ``metadata``.
 
     Raises:
         UserError: the file cannot be written, or a name holds what HDF5 cannot store.
         ValueError: more or fewer experts or snapshots came than were announced.
     """
-    for text in (facts.dataset, facts.config, *facts.classes):
+    for text in (metadata.dataset, metadata.config, *metadata.classes):
         check_text("a name", text)
     target = Path(os.path.realpath(path))
     files.check_folder(target)
-    check_space(target, count * facts.expert_bytes)
-    part = files.beside(target)
+    check_space(target, count * metadata.expert_bytes)
+    part = files.temporary_neighbour(target)
     try:
         with h5py.File(part, "w", libver=LAYOUT) as file:
-            _write(file, facts, experts, count)
+            _write(file, metadata, experts, count)
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         os.replace(part, target)
@@ -63,16 +63,16 @@ def check_space(path: Path, needed: int) -> None:
         )
 
 
-def _write(file: h5py.File, facts: Facts, experts: Iterable[Expert], count: int) -> None:
-    kept = len(facts.epochs)
+def _write(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], count: int) -> None:
+    kept = len(metadata.epochs)
     nodes = [
         file.create_dataset(
             name, (count, kept, length), "<f4", chunks=(1, 1, min(length, _CHUNK)), fletcher32=True
         )
-        for name, length in zip(("weights", "buffers"), facts.layout.sizes, strict=True)
+        for name, length in zip(("weights", "buffers"), metadata.layout.sizes, strict=True)
         if length
     ]
-    trained: list[Training] = []
+    trained: list[TrainingRecord] = []
     for number, (training, snapshots) in enumerate(experts):
         trained.append(training)
         for position, flats in zip(range(kept), snapshots, strict=True):
@@ -80,11 +80,11 @@ def _write(file: h5py.File, facts: Facts, experts: Iterable[Expert], count: int)
                 node[number, position] = flat.numpy()
     if len(trained) != count:
         raise ValueError(f"{len(trained)} experts came where {count} were announced")
-    create(file, "epochs", np.array(facts.epochs, dtype=np.int64))
-    create(file, "classes", fixed_text(facts.classes))
+    create(file, "epochs", np.array(metadata.epochs, dtype=np.int64))
+    create(file, "classes", fixed_text(metadata.classes))
     preprocess = file.create_group("preprocess")
-    set_attributes(preprocess, kind=facts.preprocess.kind)
-    for name, tensor in facts.preprocess.state().items():
+    set_attributes(preprocess, kind=metadata.preprocess.kind)
+    for name, tensor in metadata.preprocess.state().items():
         create(preprocess, name, tensor.numpy())
     training_node = file.create_group("training")
     for name, kind in TRAINING.items():
@@ -94,13 +94,13 @@ def _write(file: h5py.File, facts: Facts, experts: Iterable[Expert], count: int)
         file,
         format=FORMAT,
         version=VERSION,
-        network=facts.network,
-        layout=facts.layout.text(),
-        channels=facts.channels,
-        size=facts.size,
-        dataset=facts.dataset,
-        fingerprint=facts.fingerprint,
-        seed=facts.seed,
-        config=facts.config,
-        packages=facts.packages,
+        network=metadata.network,
+        layout=metadata.layout.text(),
+        channels=metadata.channels,
+        size=metadata.size,
+        dataset=metadata.dataset,
+        fingerprint=metadata.fingerprint,
+        seed=metadata.seed,
+        config=metadata.config,
+        packages=metadata.packages,
     )

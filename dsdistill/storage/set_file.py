@@ -10,7 +10,7 @@ node                      content
                           only where learned or given by a teacher
 ``/classes``              K names, UTF-8, in label order
 ``/preprocess/<tensor>``  what the student must see; the attribute ``kind`` says what it is
-``/decode``               attributes ``factor``, ``mode`` and ``bound`` of a multi-formation (`Formation`);
+``/decode``               attributes ``factor``, ``mode`` and ``bound`` of a `MultiFormation`;
                           of plain images: ``factor`` 1 and ``mode`` "none"
 attributes of ``/``       ``format``, ``version``, ``sha256``, and what is known of the set's making
 ``/results/<n>``          an evaluation: JSON, with its own attribute ``sha256``
@@ -56,7 +56,7 @@ from dsdistill.storage.hdf5 import (
     set_attributes,
 )
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 
 __all__ = [
     "FORMAT",
@@ -184,12 +184,12 @@ def _distilled(file: h5py.File) -> DistilledSet:
     return distilled
 
 
-def _formation(attributes: Mapping[str, Scalar]) -> Formation:
+def _formation(attributes: Mapping[str, Scalar]) -> MultiFormation:
     factor, mode = int(attributes["decode@factor"]), str(attributes["decode@mode"])
     if (factor, mode) == (1, "none"):
         return IDENTITY
-    bound = int(attributes.get("decode@bound", Formation.bound))
-    return Formation(factor=factor, mode=mode, bound=bound)  # type: ignore[arg-type]  # checked with the set
+    bound = int(attributes.get("decode@bound", MultiFormation.bound))
+    return MultiFormation(factor=factor, mode=mode, bound=bound)  # type: ignore[arg-type]  # checked with the set
 
 
 def _fits(preprocess: Preprocess, images: Tensor) -> bool:
@@ -273,7 +273,7 @@ class Description:
     classes: tuple[str, ...]
     counts: tuple[int, ...]  # stored images of each class
     decoded: tuple[int, ...]  # training images of each class; those stored, unless it is a multi-formation
-    formation: Formation
+    formation: MultiFormation
     shape: tuple[int, ...]  # of an image: C, H, W
     dtype: str  # of the stored pixels
     preprocess: str

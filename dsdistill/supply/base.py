@@ -76,7 +76,7 @@ class Supply(ABC):
         """What an engine's classification term is multiplied by: 1, or the network's accuracy in percent."""
         return 1.0
 
-    def held_bytes(self, iterations: int) -> int:
+    def network_bytes(self, iterations: int) -> int:
         """Return the most bytes of networks on the device in a run of so many iterations, for estimates."""
         return bytes_of(self.network.state_dict())
 

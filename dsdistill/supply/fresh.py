@@ -11,7 +11,7 @@ from dsdistill import seeding
 from dsdistill.config.validation import FORBID_EXTRA
 from dsdistill.data.real import Task
 from dsdistill.networks.base import Network
-from dsdistill.networks.registry import build
+from dsdistill.networks.registry import build_network
 from dsdistill.supply.base import Supply, normalise_by_batch
 
 
@@ -24,16 +24,16 @@ class Fresh(Supply):
     def __init__(self, name: str, task: Task, device: torch.device) -> None:
         self.name = name
         self.task = task
-        with seeding.fenced(0, "networks"):
+        with seeding.forked(0, "networks"):
             self.network = self._build().to(device).requires_grad_(False).eval()
         normalise_by_batch(self.network, True)
 
     def _build(self) -> Network:
-        return build(self.name, self.task.channels, self.task.size, self.task.num_classes)
+        return build_network(self.name, self.task.channels, self.task.size, self.task.num_classes)
 
     def draw(self, seed: int, iteration: int) -> bool:
         """Re-initialise the network from stream "networks" of this iteration."""
-        with seeding.fenced(seed, "networks", iteration):
+        with seeding.forked(seed, "networks", iteration):
             self.network.load_state_dict(self._build().state_dict())
         return True
 

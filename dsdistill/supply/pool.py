@@ -64,9 +64,11 @@ class Pool(Stored):
         ]
         self._picked = 0
 
-    def held_bytes(self, iterations: int) -> int:
+    def network_bytes(self, iterations: int) -> int:
         """Count both ends of every network, and the one between them."""
-        return super().held_bytes(iterations) + sum(bytes_of(state) for ends in self._ends for state in ends)
+        return super().network_bytes(iterations) + sum(
+            bytes_of(state) for ends in self._ends for state in ends
+        )
 
     def draw(self, seed: int, iteration: int) -> bool:
         """Interpolate between the ends of a random network: l · initial + (1 - l) · trained, l ~ U(0, 1)."""

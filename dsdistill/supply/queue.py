@@ -85,9 +85,9 @@ class Queue(Fresh):
         member = self._members[self._picked]
         return 100 * member.right / max(1, member.seen)
 
-    def held_bytes(self, iterations: int) -> int:
+    def network_bytes(self, iterations: int) -> int:
         """Count all that will have been let in and have room, with momentum, and one in training."""
-        state = super().held_bytes(iterations)
+        state = super().network_bytes(iterations)
         parameters = bytes_of(dict(self.network.named_parameters()))
         momentum = parameters if self.told.momentum else 0
         pushed = self.told.start + -(-iterations // self.told.push_every)
@@ -121,7 +121,7 @@ class Queue(Fresh):
             self.network.load_state_dict(member.state)
             optimiser = sgd(self.network, self.told, member.momentum)
             for images, targets in batches(turn):
-                loss, right = learner.graded(images, targets)
+                loss, right = learner.loss_and_correct(images, targets)
                 loss.backward()
                 optimiser.step()
                 optimiser.zero_grad()

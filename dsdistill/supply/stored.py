@@ -12,7 +12,7 @@ from torch import Tensor
 from dsdistill.config.validation import FORBID_EXTRA
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import classified
 from dsdistill.supply.fresh import Fresh
 
@@ -45,7 +45,7 @@ class StoredConfig:
         """
         if not self.path:
             return self
-        buffer = Buffer.open(self.path)
+        buffer = ExpertFile.open(self.path)
         if self.digest not in ("", buffer.digest):
             raise UserError(
                 f"{self.path} holds other {self.word} (digest {buffer.digest}) than those this run was "
@@ -76,7 +76,7 @@ class Stored(Fresh):
         if not told.path:
             raise UserError(hint)
         super().__init__(name, task, device)
-        self.buffer = Buffer.open(told.path)
+        self.buffer = ExpertFile.open(told.path)
         if told.count > self.buffer.count:
             raise UserError(
                 f"{told.path} holds {self.buffer.count} {told.word}, not {told.count}: set "

@@ -50,7 +50,7 @@ class Trajectories(Stored):
             "the method's own recipe) -o experts.h5 and pass --experts experts.h5"
         )
         super().__init__(name, task, device, told, hint)
-        self.layout = self.buffer.facts.layout
+        self.layout = self.buffer.metadata.layout
 
     def require(self, epochs: Iterable[int], hint: str) -> None:
         """Refuse a buffer that lacks epochs a run may ask for.

@@ -24,7 +24,7 @@ class FrequencySampler(nn.Module):
     unit length, t·f, stays within the reach r of z·f, whatever D is, so that the ascent cannot escape to
     frequencies so high that they see nothing but single samples.
 
-    Weights are drawn from torch's global generator: build it inside ``seeding.fenced``.
+    Weights are drawn from torch's global generator: build it inside ``seeding.forked``.
 
     Attributes:
         dim: D, the length of a feature and of a frequency.

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation, decode
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 
 Scalar = str | int | float
 
@@ -41,7 +41,7 @@ class DistilledSet:
     classes: tuple[str, ...]
     preprocess: Preprocess
     soft_labels: Tensor | None = None
-    formation: Formation = IDENTITY
+    formation: MultiFormation = IDENTITY
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 from dsdistill import seeding
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation, mosaic
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, mosaic
 from dsdistill.synthetic.set import Space, SyntheticSet
 
 Init = Literal["real", "noise", "kmeans", "mix", "correct", "representative"]
 
 
-class Guide(Protocol):
+class Teacher(Protocol):
     """Trained networks that real images are chosen by."""
 
     @property
@@ -35,8 +35,8 @@ def initialise(
     init: Init,
     space: Space,
     seed: int,
-    formation: Formation = IDENTITY,
-    guide: Guide | None = None,
+    formation: MultiFormation = IDENTITY,
+    guide: Teacher | None = None,
 ) -> SyntheticSet:
     """Make the set a run starts from.
 
@@ -91,7 +91,7 @@ def initialise(
 
 
 def _chooser(
-    init: Init, real: RealDataset, task: Task, seed: int, guide: Guide | None
+    init: Init, real: RealDataset, task: Task, seed: int, guide: Teacher | None
 ) -> Callable[[int, int], Tensor]:
     """Return what picks so many images of a class: (label, count) -> int64 [count] positions in ``real``."""
 

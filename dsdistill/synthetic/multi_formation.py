@@ -21,7 +21,7 @@ Mode = Literal["single", "multi", "bound"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Formation:
+class MultiFormation:
     """How a stored image becomes training images: cut into factor × factor tiles, enlarged to its size."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
@@ -85,11 +85,11 @@ class Formation:
             )
 
 
-IDENTITY = Formation()
+IDENTITY = MultiFormation()
 """Every stored image is one training image."""
 
 
-def decode(images: Tensor, formation: Formation, fill: float = 0.5) -> Tensor:
+def decode(images: Tensor, formation: MultiFormation, fill: float = 0.5) -> Tensor:
     """Turn the stored images of each class into training images; linear but for the fill.
 
     At factor q an image whose sides q does not divide is first padded at the right and the bottom; its

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.synthetic.adversary import FrequencySampler
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation, decode
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 
 Space = Literal["network", "unit"]
 
@@ -44,7 +44,7 @@ class SyntheticSet(nn.Module):
         classes: int,
         space: Space,
         preprocess: Preprocess,
-        formation: Formation = IDENTITY,
+        formation: MultiFormation = IDENTITY,
     ) -> None:
         super().__init__()
         self.ipc = len(images) // classes
@@ -105,7 +105,7 @@ class SyntheticSet(nn.Module):
             stored = stored[classes]
         if self.space == "network" and self.formation.is_identity:
             return stored
-        preprocess = self._preprocess_beside()
+        preprocess = self._local_preprocess()
         if self.space == "network":
             stored = preprocess.inverse(stored.flatten(0, 1)).unflatten(0, stored.shape[:2])
         decoded = decode(stored, self.formation)
@@ -126,7 +126,7 @@ class SyntheticSet(nn.Module):
         These are the images, or their average where one is kept.
         """
         images = self.images.detach() if self.average is None else self.average
-        return images if self.space == "unit" else self._preprocess_beside().inverse(images)
+        return images if self.space == "unit" else self._local_preprocess().inverse(images)
 
     @torch.no_grad()
     def clamp_(self) -> None:
@@ -139,7 +139,7 @@ class SyntheticSet(nn.Module):
             raise ValueError(f"pixels in {self.space} space are not clamped to [0, 1]")
         self.images.clamp_(0, 1)
 
-    def _preprocess_beside(self) -> Preprocess:
+    def _local_preprocess(self) -> Preprocess:
         """Return the preprocessing in the images' device and dtype, kept: inverting a ZCA takes a while."""
         device, dtype = self.images.device, self.images.dtype
         if self._beside is None or self._beside[:2] != (device, dtype):

@@ -23,7 +23,7 @@ import pytest
 import dsdistill
 from dsdistill.bench import published, runner, tables
 from dsdistill.bench import results as stored
-from dsdistill.bench.cells import Cell, Where, matching, plan
+from dsdistill.bench.cells import Cell, Environment, matching, plan
 from dsdistill.bench.collection import collect
 from dsdistill.bench.runner import Event, workers_for
 from dsdistill.bench.suite import SUITES, Suite, load_suite
@@ -141,22 +141,24 @@ def test_cells_are_told_what_the_suite_says(tmp_path: Path) -> None:
         "digits/mmd-ipc5-seed0",
         "digits/mmd-ipc5-seed7",
     ]
-    words = cells[2].distil(tmp_path, Where(Path("/data"), download=True, device="cpu"))
+    words = cells[2].distil(tmp_path, Environment(Path("/data"), download=True, device="cpu"))
     pairs = dict(itertools.pairwise(words))
     assert (pairs["--method"], pairs["--ipc"], pairs["--seconds"]) == ("mmd", "5", "2.5")
     assert (pairs["--root"], pairs["--device"], pairs["--dataset"]) == ("/data", "cpu", "digits")
     assert {"optimiser.lr=2.0", "data.zca=true", "checkpoint.snapshots=4", "--resume"} <= set(words)
-    judged = dict(itertools.pairwise(cells[2].evaluate(tmp_path, Where())))
+    judged = dict(itertools.pairwise(cells[2].evaluate(tmp_path, Environment())))
     assert (judged["--networks"], judged["--protocol"]) == ("convnet2-w8,mlp", "dm")
     assert (judged["--repeats"], judged["--epochs"]) == ("2", "2")
-    early = dict(itertools.pairwise(cells[2].evaluate_snapshot(tmp_path, tmp_path / "snapshot.h5", Where())))
+    early = dict(
+        itertools.pairwise(cells[2].evaluate_snapshot(tmp_path, tmp_path / "snapshot.h5", Environment()))
+    )
     assert (early["--networks"], early["--protocol"]) == ("convnet2-w8", "dm")
     assert (early["--repeats"], early["--epochs"]) == ("3", "2")
     for cell, seed in zip(cells, ("0", "7") * 2, strict=True):
         commands = (
-            cell.distil(tmp_path, Where()),
-            cell.evaluate(tmp_path, Where()),
-            cell.evaluate_snapshot(tmp_path, tmp_path / "snapshot.h5", Where()),
+            cell.distil(tmp_path, Environment()),
+            cell.evaluate(tmp_path, Environment()),
+            cell.evaluate_snapshot(tmp_path, tmp_path / "snapshot.h5", Environment()),
         )
         assert [words[words.index("--seed") + 1] for words in commands] == [seed] * 3
 
@@ -197,7 +199,7 @@ def test_scores_compare_every_cell_with_random_and_whole(tmp_path: Path) -> None
     text = 'scores = true\nbaselines = ["random", "herding", "whole"]\n' + SUITE
     first, second = plan(suite(tmp_path, text))
     assert (first.baselines, second.baselines) == (("random", "herding", "whole"), ("random", "whole"))
-    assert "--scores" in second.evaluate(tmp_path, Where())
+    assert "--scores" in second.evaluate(tmp_path, Environment())
 
 
 def test_baselines_at_learned_rates_are_those_of_their_method(tmp_path: Path) -> None:
@@ -219,9 +221,11 @@ def test_experts_are_those_for_a_cells_network_and_whitening(tmp_path: Path) -> 
     assert cell.experts
     assert cell.experts.name == "digits/experts-pool-convnet2-w8-zca"
     assert {"count=2", "epochs=1", 'network="convnet2-w8"', "data.zca=true"} <= set(
-        cell.experts.command(tmp_path, Where())
+        cell.experts.command(tmp_path, Environment())
     )
-    given = next(word for word in cell.distil(tmp_path, Where()) if word.startswith("engine.supply.path"))
+    given = next(
+        word for word in cell.distil(tmp_path, Environment()) if word.startswith("engine.supply.path")
+    )
     assert str(cell.experts.file(tmp_path)) in given
 
 
@@ -292,7 +296,7 @@ def run(
     cells: Sequence[Cell], folder: Path, launch: Any, events: list[Event] | None = None
 ) -> dict[str, str]:
     kept: list[Event] = [] if events is None else events
-    return runner.run("mine", cells, folder, Where(), 2, 1, kept.append, launch)
+    return runner.run("mine", cells, folder, Environment(), 2, 1, kept.append, launch)
 
 
 def test_finished_cells_are_not_run_again(tmp_path: Path, finished: Path) -> None:

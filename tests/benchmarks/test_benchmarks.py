@@ -23,17 +23,17 @@ from dsdistill.data import catalog
 from dsdistill.distillation import config as configs
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.protocol import load_protocol
-from dsdistill.seeding import fenced
+from dsdistill.seeding import forked
 from tests.engines.test_distribution import toy
 from tests.helpers.cli import refused
 from tests.reference.ncfm import characteristic_discrepancy, plain_class_loss
 
 
 def test_plain_ncfm_computes_the_discrepancy() -> None:
-    with fenced(0, "test"):
-        network = build("convnet2-w6", 1, 12, 3).double().requires_grad_(False)
+    with forked(0, "test"):
+        network = build_network("convnet2-w6", 1, 12, 3).double().requires_grad_(False)
         real, fake = (torch.randn(n, 1, 12, 12, dtype=torch.float64) for n in (5, 3))
         frequencies = torch.randn(7, network.feature_dim, dtype=torch.float64)
     features = [torch.nn.functional.normalize(network.embed(x), dim=1) for x in (real, fake)]

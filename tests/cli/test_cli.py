@@ -16,7 +16,7 @@ from PIL import Image
 import dsdistill
 from dsdistill.cli import console, main
 from dsdistill.storage import set_file
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 from tests.conftest import THREADS
 from tests.data.test_catalog import write_mnist
 from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
@@ -88,7 +88,7 @@ def test_data_are_whitened_where_that_is_said(capsys: Captured, tmp_path: Path, 
         succeed(capsys, *words, *word.split())
         assert set_file.read(output).preprocess.kind == kind
     succeed(capsys, "experts", "--dataset", "digits", *EXPERTS, "--zca", "-o", pool)
-    assert Buffer.open(pool).facts.preprocess.kind == "zca"
+    assert ExpertFile.open(pool).metadata.preprocess.kind == "zca"
 
 
 def test_data_are_read_from_where_they_are_said_to_lie(
@@ -218,8 +218,8 @@ def test_a_folder_of_pictures_end_to_end(capsys: Captured, tmp_path: Path) -> No
 
 
 def test_lines_give_an_eta_once_there_is_a_pace(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console.Evaluation, "LINE_EVERY", 0.0)
-    with console.Evaluation() as show:
+    monkeypatch.setattr(console.EvaluationProgress, "LINE_EVERY", 0.0)
+    with console.EvaluationProgress() as show:
         for done in (10, 20, 40):
             show.progress("students", done, 40)
     first, second, last = capsys.readouterr().err.splitlines()

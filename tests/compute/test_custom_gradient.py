@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dsdistill.compute.custom_gradient import with_slopes
+from dsdistill.compute.custom_gradient import attach_gradients
 
 
 def test_gradients_are_the_slopes_times_what_arrives() -> None:
     x, y = torch.ones(2, 3, requires_grad=True), torch.ones(4, requires_grad=True)
     slopes = torch.arange(6.0).view(2, 3), torch.tensor([1.0, -1.0, 0.0, 2.0])
-    value = with_slopes(torch.tensor(5.0), (x, slopes[0]), (y, slopes[1]))
+    value = attach_gradients(torch.tensor(5.0), (x, slopes[0]), (y, slopes[1]))
     assert value.item() == 5
     (value**2).backward()
     torch.testing.assert_close(x.grad, 10 * slopes[0])
@@ -20,7 +20,7 @@ def test_gradients_are_the_slopes_times_what_arrives() -> None:
 
 def test_a_second_derivative_is_refused_and_not_made_up() -> None:
     x = torch.tensor(3.0, requires_grad=True)
-    value = with_slopes(x.detach() ** 3, (x, 3 * x.detach() ** 2))
+    value = attach_gradients(x.detach() ** 3, (x, 3 * x.detach() ** 2))
     (slope,) = torch.autograd.grad(value**2, x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.backward()

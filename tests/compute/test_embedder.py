@@ -13,19 +13,19 @@ from torch import Tensor
 
 from dsdistill.compute import fused
 from dsdistill.compute.embedder import Embedder
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.runtime import compiler
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 
 CPU = torch.device("cpu")
 
 
 def frozen(name: str, channels: int = 1, size: int = 8, seed: int = 0) -> Network:
     """Return a network with frozen weights, those of the norms drawn too."""
-    with fenced(seed, "test"):
-        network = build(name, channels, size, 10)
+    with forked(seed, "test"):
+        network = build_network(name, channels, size, 10)
         for parameter in network.parameters():
             if parameter.dim() == 1:
                 torch.nn.init.normal_(parameter, 0.5, 0.5)

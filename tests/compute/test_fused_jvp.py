@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.compute import fused, fused_jvp
-from dsdistill.compute.fused_jvp import FusedTangent, coefficients, dual
-from dsdistill.compute.jvp import directional
-from dsdistill.networks import build
+from dsdistill.compute.fused_jvp import FusedJvp, coefficients, dual
+from dsdistill.compute.jvp import loss_jvp
+from dsdistill.networks import build_network
 from dsdistill.networks.convnet import ConvNet
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +24,8 @@ def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(channels: int, size: int, name: str = "convnet3-w6") -> ConvNet:
-    with fenced(0, "test"):
-        made = build(name, channels, size, 4).double()
+    with forked(0, "test"):
+        made = build_network(name, channels, size, 4).double()
         for parameter in made.parameters():
             if parameter.dim() == 1:
                 torch.nn.init.normal_(parameter, 0.5, 0.5)
@@ -64,7 +64,7 @@ def test_value_and_gradients_are_those_of_the_plain_way(
     inputs = [images, *weights.values(), *([targets] if soft else [])]
     found, expected = (
         way(weights, tangents, images, targets)
-        for way in (FusedTangent(net), lambda *given: directional(net, *given))
+        for way in (FusedJvp(net), lambda *given: loss_jvp(net, *given))
     )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     ours, theirs = (
@@ -111,7 +111,7 @@ def test_a_batch_larger_than_a_part() -> None:
     images, targets = noise(50, 1, 8, 8).requires_grad_(), torch.arange(50) % 4
     found, expected = (
         torch.autograd.grad(way(weights, tangents, images, targets), images)[0]
-        for way in (FusedTangent(net), lambda *given: directional(net, *given))
+        for way in (FusedJvp(net), lambda *given: loss_jvp(net, *given))
     )
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -124,7 +124,7 @@ def test_compiled_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     tangents = {name: noise(*value.shape, stream=name).float() for name, value in weights.items()}
     images, targets = noise(3, 1, 8, 8).float().requires_grad_(), torch.arange(3)
     said: list[str] = []
-    ways = (FusedTangent(net, said.append), lambda *given: directional(net, *given))
+    ways = (FusedJvp(net, said.append), lambda *given: loss_jvp(net, *given))
     found, expected = (way(weights, tangents, images, targets) for way in ways)
     torch.testing.assert_close(found, expected)
     inputs = [images, *weights.values()]

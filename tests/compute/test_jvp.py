@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from dsdistill.compute.jvp import directional
+from dsdistill.compute.jvp import loss_jvp
 from dsdistill.compute.learner import Learner
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.networks.base import Network
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 from dsdistill.supply.base import normalise_by_batch
 
 CPU = torch.device("cpu")
@@ -22,8 +22,8 @@ NETWORKS = ["convnet2-w6", "convnet2-w6-none", "convnet2-w6-batch", "convnet2-w8
 
 
 def network(name: str) -> Network:
-    with fenced(1, "test"):
-        return build(name, 2, 8, 3).double()
+    with forked(1, "test"):
+        return build_network(name, 2, 8, 3).double()
 
 
 def batch(count: int = 5, soft: bool = False) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ def test_directional_equals_double_backward(name: str, which: Callable[[Tensor],
     weights = {name: p.detach().requires_grad_() for name, p in net.named_parameters()}
     images.requires_grad_()
     targets = targets.requires_grad_() if soft else targets
-    value = directional(net, weights, tangents, images, targets)
+    value = loss_jvp(net, weights, tangents, images, targets)
     inputs = [images, *([targets] if soft else []), *weights.values()]
     found = torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
     # Biases before a normalisation have no effect, so that their derivatives are rounding errors.
@@ -80,9 +80,7 @@ def test_batch_statistics_are_left_alone() -> None:
     net, (images, targets) = network("convnet2-w6-batch"), batch()
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
     weights = dict(net.named_parameters())
-    directional(
-        net, weights, random_like({"classifier.weight": weights["classifier.weight"]}), images, targets
-    )
+    loss_jvp(net, weights, random_like({"classifier.weight": weights["classifier.weight"]}), images, targets)
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
 
 

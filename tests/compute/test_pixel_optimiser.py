@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig, PerClass, Stepper, Together, build
+from dsdistill.compute.pixel_optimiser import (
+    JointOptimiser,
+    OptimiserConfig,
+    PerClassOptimiser,
+    PixelOptimiser,
+    make_pixel_optimiser,
+)
 from dsdistill.config.validation import validated
 from dsdistill.errors import UserError
 
@@ -67,10 +73,10 @@ def literal(config: OptimiserConfig, classes: int) -> Tensor:
     return images.detach()
 
 
-def run(stepper: Stepper, images: Tensor, classes: int, passes: range = range(PASSES)) -> Tensor:
+def run(stepper: PixelOptimiser, images: Tensor, classes: int, passes: range = range(PASSES)) -> Tensor:
     for number in passes:
         stepper.zero_grad()
-        stepper.before()
+        stepper.prepare()
         torch.stack([loss(images, label, number) for label in range(classes)]).sum().backward()
         stepper.step()
     return images.detach()
@@ -80,8 +86,8 @@ def run(stepper: Stepper, images: Tensor, classes: int, passes: range = range(PA
 @pytest.mark.parametrize("classes", [1, 3, 5])
 def test_per_class_is_a_step_per_class(name: str, classes: int) -> None:
     images = start(classes)
-    stepper = build(per_class(CONFIGS[name]), {"images": images}, classes)
-    assert isinstance(stepper, PerClass)
+    stepper = make_pixel_optimiser(per_class(CONFIGS[name]), {"images": images}, classes)
+    assert isinstance(stepper, PerClassOptimiser)
     expected = literal(CONFIGS[name], classes)
     assert_close(run(stepper, images, classes), expected, rtol=1e-12, atol=1e-14)
     assert (images - start(classes)).abs().max() > 0.05
@@ -90,7 +96,7 @@ def test_per_class_is_a_step_per_class(name: str, classes: int) -> None:
 @pytest.mark.parametrize("name", ["decay", "adamw"])
 def test_float32_with_many_classes(name: str) -> None:
     images = start(40, torch.float32)
-    stepper = build(per_class(CONFIGS[name]), {"images": images}, 40)
+    stepper = make_pixel_optimiser(per_class(CONFIGS[name]), {"images": images}, 40)
     assert_close(run(stepper, images, 40).double(), literal(CONFIGS[name], 40), rtol=1e-4, atol=1e-5)
 
 
@@ -99,9 +105,9 @@ def test_adamw_stays_finite_where_averages_vanish() -> None:
     images = start(classes, torch.float32)
     before = images.detach().clone()
     config = OptimiserConfig(kind="adamw", lr=0.01, stepping="per-class")
-    stepper = build(config, {"images": images}, classes)
+    stepper = make_pixel_optimiser(config, {"images": images}, classes)
     for gradient in (torch.zeros_like(images), torch.ones_like(images), torch.zeros_like(images)):
-        stepper.before()
+        stepper.prepare()
         images.grad = gradient
         stepper.step()
         assert images.isfinite().all()
@@ -117,28 +123,28 @@ def test_together_is_a_step_of_torch(name: str, classes: int) -> None:
         optimiser.zero_grad()
         torch.stack([loss(expected, label, number) for label in range(classes)]).sum().backward()
         optimiser.step()
-    stepper = build(config, {"images": images}, classes)
-    assert isinstance(stepper, Together)
+    stepper = make_pixel_optimiser(config, {"images": images}, classes)
+    assert isinstance(stepper, JointOptimiser)
     assert_close(run(stepper, images, classes), expected.detach(), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["sgd", "decay", "adamw"])
 def test_one_step_for_all_classes_is_another_method(name: str) -> None:
     images = start(3)
-    together = run(build(CONFIGS[name], {"images": images}, 3), images, 3)
+    together = run(make_pixel_optimiser(CONFIGS[name], {"images": images}, 3), images, 3)
     assert (together - literal(CONFIGS[name], 3)).abs().max() > 1e-2
 
 
 def test_a_gradient_evaluated_where_the_pass_began_is_another_method() -> None:
     images, shown = start(3), start(3)
     config = per_class(CONFIGS["adamw"])
-    stepper = build(config, {"images": images}, 3)
+    stepper = make_pixel_optimiser(config, {"images": images}, 3)
     for number in range(PASSES):
         with torch.no_grad():
             shown.copy_(images)
         shown.grad = None
         torch.stack([loss(shown, label, number) for label in range(3)]).sum().backward()
-        stepper.before()
+        stepper.prepare()
         images.grad = shown.grad
         stepper.step()
     assert (images - literal(config, 3)).abs().max() > 1e-3
@@ -148,7 +154,7 @@ def test_per_class_of_several_parameters() -> None:
     """Each is stepped as if alone; one that a loss leaves out moves on as with a gradient of zero."""
     images, labels = start(3), torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
     config = per_class(CONFIGS["adamw"])
-    stepper = build(config, {"images": images, "labels.logits": labels}, 3)
+    stepper = make_pixel_optimiser(config, {"images": images, "labels.logits": labels}, 3)
     expected = literal(config, 3)
     assert_close(run(stepper, images, 3), expected, rtol=1e-12, atol=1e-14)
     decayed = (1 - config.lr * config.weight_decay) ** (3 * PASSES)
@@ -161,11 +167,11 @@ def test_per_class_of_several_parameters() -> None:
 def test_state_continues_bit_by_bit(name: str, stepping: str, split: int) -> None:
     config = OptimiserConfig(**(vars(CONFIGS[name]) | {"stepping": stepping}))
     whole, first, second = start(3), start(3), start(3)
-    run(build(config, {"images": whole}, 3), whole, 3)
-    stopped = build(config, {"images": first}, 3)
+    run(make_pixel_optimiser(config, {"images": whole}, 3), whole, 3)
+    stopped = make_pixel_optimiser(config, {"images": first}, 3)
     second.data.copy_(run(stopped, first, 3, range(split)))
     state = {key: value.clone() for key, value in stopped.state_dict().items()}
-    resumed = build(config, {"images": second}, 3)
+    resumed = make_pixel_optimiser(config, {"images": second}, 3)
     resumed.load_state_dict(state)
     assert torch.equal(run(resumed, second, 3, range(split, PASSES)), whole)
     kept = stopped.state_dict()
@@ -178,13 +184,13 @@ def test_a_used_stepper_forgets_what_it_did_when_it_loads() -> None:
     for stepping in ("together", "per-class"):
         config = OptimiserConfig(lr=0.05, stepping=stepping)  # type: ignore[arg-type]
         images, fresh = start(3), start(3)
-        stepper = build(config, {"images": images}, 3)
+        stepper = make_pixel_optimiser(config, {"images": images}, 3)
         state = {key: value.clone() for key, value in stepper.state_dict().items()}
         run(stepper, images, 3, range(2))
         stepper.load_state_dict(state)
         with torch.no_grad():
             images.copy_(start(3))
-        expected = run(build(config, {"images": fresh}, 3), fresh, 3)
+        expected = run(make_pixel_optimiser(config, {"images": fresh}, 3), fresh, 3)
         assert torch.equal(run(stepper, images, 3), expected)
 
 
@@ -192,7 +198,7 @@ def test_parameters_that_do_not_divide_among_classes() -> None:
     config = OptimiserConfig(stepping="per-class")
     for parameter in (torch.zeros(7, 2), torch.tensor(0.1)):
         with pytest.raises(UserError, match="does not divide among 3 classes; use optimiser"):
-            build(config, {"images": start(3), "rate": parameter}, 3)
+            make_pixel_optimiser(config, {"images": start(3), "rate": parameter}, 3)
 
 
 def told(table: Mapping[str, Any]) -> OptimiserConfig:

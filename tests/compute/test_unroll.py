@@ -8,10 +8,10 @@ from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.compute.learner import Learner
-from dsdistill.compute.unroll import Student
-from dsdistill.networks import build
+from dsdistill.compute.unroll import UnrolledStudent
+from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 from dsdistill.supply.base import normalise_by_batch
 from tests.reference.trajectory import matching_loss, step_loss, unrolled
 
@@ -35,8 +35,8 @@ class Case:
     def __init__(
         self, steps: int, soft: bool, network: str = "convnet2-w4", weight: float = 1.0, chunk: int = 0
     ) -> None:
-        with fenced(0, "test"):
-            self.network = build(network, 1, SIDE, CLASSES).double().requires_grad_(False).eval()
+        with forked(0, "test"):
+            self.network = build_network(network, 1, SIDE, CLASSES).double().requires_grad_(False).eval()
         normalise_by_batch(self.network, True)
         layout = Layout.of(self.network)
         self.start = torch.cat([each.flatten() for each in self.network.parameters()])
@@ -51,7 +51,7 @@ class Case:
         self.batches = [each[: 4 if step % 2 else 2] for step, each in enumerate(order)]
         learner = Learner(self.network, SIDE, CPU, chunk=chunk)
         self.weight = weight
-        self.student = Student(
+        self.student = UnrolledStudent(
             learner, layout, self.images.detach(), self.targets.detach(), self.batches, augment, weight
         )
 

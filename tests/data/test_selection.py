@@ -16,7 +16,7 @@ from dsdistill.data.selection import el2n, herding, highest, k_center, k_means, 
 from dsdistill.errors import UserError
 from dsdistill.evaluation import selector as selecting
 from dsdistill.evaluation.ensembles import Execution
-from dsdistill.evaluation.selector import Selector, Training
+from dsdistill.evaluation.selector import Selector, SelectorTraining
 from tests.helpers.evaluation import CLASSES, NETWORK, PREPROCESS, real
 
 
@@ -112,10 +112,10 @@ def test_the_ends_of_scores() -> None:
 
 # Networks that choose ---------------------------------------------------------------------------------------
 
-BRIEF = Training(epochs=2, least_steps=12, batch_size=16, lr=0.05, networks=2)
+BRIEF = SelectorTraining(epochs=2, least_steps=12, batch_size=16, lr=0.05, networks=2)
 
 
-def selector(data: RealDataset, seed: int = 0, training: Training = BRIEF) -> Selector:
+def selector(data: RealDataset, seed: int = 0, training: SelectorTraining = BRIEF) -> Selector:
     return Selector(NETWORK, data, PREPROCESS, Execution(), seed, training)
 
 
@@ -140,7 +140,7 @@ def test_choices_are_class_major_and_do_not_depend_on_each_other_or_on_the_day()
 def test_features_are_what_the_trained_network_embeds() -> None:
     """After training, the classes lie farther apart in them than the images of a class do."""
     data = real(30)
-    training = Training(least_steps=60, batch_size=16, lr=0.05)
+    training = SelectorTraining(least_steps=60, batch_size=16, lr=0.05)
     chosen = selector(data, training=training)
     network = chosen._trained(0, lambda: None)
     assert not network.training
@@ -159,7 +159,7 @@ def test_el2n_finds_wrong_labels_and_its_easy_end_avoids_them() -> None:
     labels[wrong] = (labels[wrong] + 1) % CLASSES
     data = RealDataset("stripes", "train", clean.images, labels, clean.classes)
     counts = torch.full((CLASSES,), 2)
-    training = Training(least_steps=60, batch_size=16, lr=0.05, networks=2)
+    training = SelectorTraining(least_steps=60, batch_size=16, lr=0.05, networks=2)
     asked = {"el2n": ("el2n", counts), "el2n-easy": ("el2n-easy", counts)}
     chosen = selector(data, training=training).choose(asked, lambda done, total: None)
     assert sorted(chosen["el2n"].tolist()) == wrong.tolist()
@@ -178,4 +178,4 @@ def test_a_long_choice_says_how_long_and_a_diverged_one_that_it_is(monkeypatch: 
     assert len(said) == 1
     assert "takes up to 1 min" in said[0]
     with pytest.raises(UserError, match="diverged"):
-        selector(data, training=Training(lr=1e30)).choose(asked, lambda done, total: None)
+        selector(data, training=SelectorTraining(lr=1e30)).choose(asked, lambda done, total: None)

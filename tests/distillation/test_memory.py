@@ -16,16 +16,16 @@ from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.memory import Estimate, estimate, maps
 from dsdistill.engines.base import Engine, Sizes
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.runtime.device import available_memory, resolve_device
-from dsdistill.seeding import fenced
+from dsdistill.seeding import forked
 from dsdistill.synthetic.set import SyntheticSet
 from tests.conftest import THREADS
 
 
 def test_maps_of_a_convnet_counted_by_hand() -> None:
-    with fenced(0, "test"):
-        network = build("convnet2-w8", 1, 8, 10)
+    with forked(0, "test"):
+        network = build_network("convnet2-w8", 1, 8, 10)
     kept, largest = maps(network, torch.ones(1, 1, 8, 8))
     blocks = (3 * 8 * 64 + 8 * 16) + (3 * 8 * 16 + 8 * 4)  # convolution, norm, ReLU; then the pooled map
     assert kept - blocks in (0, 32)  # and the flat one where flattening is a module
@@ -51,8 +51,8 @@ def test_an_estimate_follows_what_it_depends_on() -> None:
 
 
 def network_bytes(name: str = "convnet2-w8") -> int:
-    with fenced(0, "test"):
-        network = build(name, 1, 8, 10)
+    with forked(0, "test"):
+        network = build_network(name, 1, 8, 10)
     return 4 * sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 import dsdistill
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
-from dsdistill.synthetic.multi_formation import Formation
+from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.conftest import THREADS
 from tests.supply.test_pool import NETWORK
 from tests.supply.test_pool import pool as pool  # a fixture
@@ -31,7 +31,7 @@ def decoded_set(rows: int) -> DistilledSet:
         classes=("a", "b"),
         preprocess=Standardise.of((0.5,), (0.5,)),
         soft_labels=torch.randn(rows, 2, generator=draw),
-        formation=Formation(factor=2),
+        formation=MultiFormation(factor=2),
     )
 
 
@@ -70,8 +70,8 @@ def test_a_teacher_labels_what_students_see(tmp_path: Path, pool: Path, factor: 
         overrides=told,
     )
     dataset = dsdistill.load(made.path)
-    network = build(NETWORK, 1, 8, 10)
-    network.load_state_dict(Buffer.open(pool).state(0, 1))
+    network = build_network(NETWORK, 1, 8, 10)
+    network.load_state_dict(ExpertFile.open(pool).state(0, 1))
     with torch.no_grad():
         logits = network.eval()(dataset.images)
     right = logits.argmax(1) == dataset.labels

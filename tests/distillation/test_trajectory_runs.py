@@ -22,7 +22,7 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
 from tests.engines.test_trajectory import NETWORK, written
@@ -202,7 +202,7 @@ def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path)
     with pytest.raises(Killed):
         distilled(home, output, f"engine.supply.path={experts}", progress=kill)
     written = tomllib.loads((output.with_suffix(".run") / "config.toml").read_text())["engine"]["supply"]
-    held = Buffer.open(experts)
+    held = ExpertFile.open(experts)
     assert (written["experts"], written["digest"]) == (3, held.digest)
     held.close()
     with h5py.File(experts, "r+") as file:  # as if trained anew

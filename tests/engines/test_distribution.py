@@ -18,7 +18,7 @@ from dsdistill.engines import DistributionEngine, Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
 from dsdistill.synthetic.initial import initialise
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from tests.reference.dm import distribution_matching_loss
 from tests.synthetic.test_multi_formation import naive as naive_decode
 
@@ -47,7 +47,7 @@ def loop(
     ipc: int = 2,
     class_chunk: int = 0,
     engine: Engine | None = None,
-    formation: Formation = IDENTITY,
+    formation: MultiFormation = IDENTITY,
 ) -> Distiller:
     """Put a float64 loop together by hand."""
     engine = engine or DistributionEngine(batch_real=batch_real)

@@ -14,14 +14,14 @@ from torch import Tensor
 from dsdistill.compute import fused_jvp
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
-from dsdistill.compute.unroll import Student
+from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.engines import AttentionEngine
 from dsdistill.evaluation.ensembles import Execution
 from dsdistill.evaluation.students import train_student
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import compiler
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 from tests.engines import test_discrepancies as discrepancies
 from tests.engines import test_distribution as distribution
 from tests.engines import test_gradient as gradient
@@ -124,8 +124,8 @@ def test_distribution_matching_compiled(calls: list[tuple[str, int]]) -> None:
 
 def learners(name: str = "convnet2-w8") -> tuple[Learner, Learner, Tensor, Tensor]:
     """Return learners of one network in fp32 and in bf16, images and labels."""
-    with fenced(0, "test"):
-        network = build(name, 1, 12, 3)
+    with forked(0, "test"):
+        network = build_network(name, 1, 12, 3)
     images = torch.randn(6, 1, 12, 12, generator=generator(0, "images"))
     one, other = (Learner(network, 12, CPU, precision) for precision in ("fp32", "bf16"))  # type: ignore[arg-type]
     return one, other, images, torch.arange(6) % 3
@@ -148,11 +148,11 @@ def test_training_and_real_gradients_are_in_bf16_and_exact_ones_are_not() -> Non
 def test_second_derivatives_and_students_that_are_followed_are_not_in_bf16() -> None:
     fp32, bf16, images, labels = learners()
     tangents = dict(fp32.weights(()))
-    assert torch.equal(*(way.slope(images, labels, tangents) for way in (fp32, bf16)))
+    assert torch.equal(*(way.image_grad(images, labels, tangents) for way in (fp32, bf16)))
     layout = Layout.of(fp32.network)
     start, _ = layout.pack(fp32.network.state_dict())
     paths = [
-        Student(way, layout, images, labels, [torch.arange(6)] * 3, lambda _, batch: batch).unroll(
+        UnrolledStudent(way, layout, images, labels, [torch.arange(6)] * 3, lambda _, batch: batch).unroll(
             start, torch.tensor(0.1)
         )
         for way in (fp32, bf16)

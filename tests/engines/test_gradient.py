@@ -20,7 +20,7 @@ from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.supply.base import NetworkTraining
 from dsdistill.synthetic.initial import initialise
-from dsdistill.synthetic.multi_formation import Formation
+from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.engines.test_distribution import CPU, toy
 from tests.reference.gradient import gradient_matching_loss
 
@@ -31,7 +31,7 @@ IDC = Augmentation(operators=("color", "crop", "cutout"), rule="idc")
 def loop(network: str = "convnet3-w6", **told: Any) -> Distiller:
     """Put a float64 loop of three classes together by hand."""
     task, real = toy(told.pop("channels", 1), told.pop("size", 16), told.pop("counts", (9, 5, 7)))
-    formation, space = told.pop("formation", Formation()), told.pop("space", "network")
+    formation, space = told.pop("formation", MultiFormation()), told.pop("space", "network")
     augmentation, optimiser = told.pop("augmentation", DSA), told.pop("optimiser", OptimiserConfig(lr=0.1))
     class_chunk = told.pop("class_chunk", 0)
     engine = GradientEngine(**{"batch_real": 6, **told})
@@ -70,7 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
         "matched": "convolutions",
         "augmentation": IDC,
         "space": "unit",
-        "formation": Formation(factor=2),
+        "formation": MultiFormation(factor=2),
     },
     "idc l1": {"metric": "l1", "matched": "convolutions", "augmentation": IDC, "space": "unit"},
     "all": {"metric": "cosine_whole", "matched": "all"},
@@ -224,7 +224,7 @@ def test_real_batches_go_through_every_image_before_any_comes_twice() -> None:
 
 def test_few_synthetic_images_are_drawn_where_many_are_decoded() -> None:
     plain = Augmentation(operators=())
-    distiller = loop(batch_synthetic=3, formation=Formation(factor=2), space="unit", augmentation=plain)
+    distiller = loop(batch_synthetic=3, formation=MultiFormation(factor=2), space="unit", augmentation=plain)
     left_out = []
     for distiller.sources.iteration in range(12):
         (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()

@@ -14,7 +14,7 @@ from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from tests.engines.test_distribution import decoded, drawn, loop, toy
 from tests.reference.ncfm import characteristic_discrepancy
 
@@ -28,7 +28,7 @@ def matching(
     pixel_lr: float = 0.1,
     iterations: int = 6,
     seed: int = 0,
-    formation: Formation = IDENTITY,
+    formation: MultiFormation = IDENTITY,
     **told: float,
 ) -> Distiller:
     engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
@@ -44,7 +44,7 @@ def test_loss_and_pixel_gradient_equal_complex_exponentials(
     told: dict[str, float], iteration: int, factor: int
 ) -> None:
     points_told = Characteristic(**{"frequencies": 12, **told})  # type: ignore[arg-type]
-    ours = matching(points_told, formation=Formation(factor=factor))
+    ours = matching(points_told, formation=MultiFormation(factor=factor))
     ours.sources.iteration = iteration
     network = ours.sources.network().network
     real, augment = drawn(ours)
@@ -83,8 +83,8 @@ def test_loss_and_pixel_gradient_equal_complex_exponentials(
 
 def test_calibration_is_a_step_of_its_own() -> None:
     ours = distiller(calibration=2.0)
-    assert ours.engine.turns == 2
-    ours.sources.turn = 1
+    assert ours.engine.updates_per_iteration == 2
+    ours.sources.update = 1
     rows = ours.sources.siamese()
     network = ours.sources.network().network
     images = ours.synthetic.images.detach()
@@ -98,7 +98,7 @@ def test_calibration_is_a_step_of_its_own() -> None:
     terms = ours.engine.loss(ours.synthetic, ours.sources)
     assert list(terms) == ["calibration"]
     torch.testing.assert_close(terms["calibration"].detach(), 2 * torch.stack(expected).sum())
-    ours.sources.turn = 0
+    ours.sources.update = 0
     assert list(ours.engine.loss(ours.synthetic, ours.sources)) == ["characteristic"]
     assert list(next(iter(ours)).terms) == ["characteristic", "calibration"]
 
@@ -113,7 +113,7 @@ def test_an_iteration_is_a_step_of_every_class_in_either_turn() -> None:
     images.grad = torch.zeros_like(images)
     optimiser = torch.optim.AdamW([images], lr=0.05, weight_decay=0.1)
     for sources.iteration in range(3):
-        for sources.turn in range(2):
+        for sources.update in range(2):
             for label in range(3):
                 sources.classes = torch.tensor([label])
                 optimiser.zero_grad(set_to_none=False)
@@ -268,7 +268,7 @@ def test_steps_shrink_with_torchs_plateau_and_stay_small_when_resumed(
     paths, rates = [], []
     for sources.iteration in range(7):
         total = 0.0
-        for sources.turn in range(2):
+        for sources.update in range(2):
             for sources.classes in torch.arange(3).split(3 if stepping == "together" else 1):
                 optimiser.zero_grad(set_to_none=False)
                 (loss,) = plain.engine.loss(plain.synthetic, sources).values()

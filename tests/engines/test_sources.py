@@ -45,7 +45,7 @@ def test_every_iteration_and_turn_has_an_augmentation_of_its_own() -> None:
     ours = sources("convnet2-w8")
     ours.seed, ours.classes = 3, torch.tensor([1])
     drawn = set()
-    for ours.iteration, ours.turn, stream in (
+    for ours.iteration, ours.update, stream in (
         (0, 0, generator(3, "augment", 0)),
         (1, 0, generator(3, "augment", 1)),
         (12, 0, generator(3, "augment", 12)),

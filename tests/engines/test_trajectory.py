@@ -17,22 +17,22 @@ from dsdistill.augment.dsa import Augmentation
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.compute.unroll import Student
+from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import TrajectoryEngine
 from dsdistill.engines.sources import Sources
 from dsdistill.engines.trajectory import LabelsConfig, StartConfig, StudentConfig
 from dsdistill.errors import UserError
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
-from dsdistill.seeding import fenced, generator
+from dsdistill.seeding import forked, generator
 from dsdistill.storage import expert_writer
-from dsdistill.storage.expert_file import Facts, Training
+from dsdistill.storage.expert_file import ExpertMetadata, TrainingRecord
 from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.initial import initialise
-from dsdistill.synthetic.multi_formation import Formation, decode
+from dsdistill.synthetic.multi_formation import MultiFormation, decode
 from tests.engines.test_distribution import CPU, toy
 from tests.reference.trajectory import matching_loss, unrolled
 
@@ -47,15 +47,15 @@ def written(
     """Write three experts whose weights walk at random, a step an epoch."""
     experts, snapshots = [], []
     for expert in range(3):
-        with fenced(expert, "networks"):
-            built = build(network, task.channels, task.size, task.num_classes)
+        with forked(expert, "networks"):
+            built = build_network(network, task.channels, task.size, task.num_classes)
         layout = Layout.of(built)
         start, buffers = layout.pack(built.state_dict())
         noise = torch.randn(epochs[-1], len(start), generator=generator(expert, "walk"))
         walk = start + 0.05 * torch.cat([torch.zeros(1, len(start)), noise.cumsum(0)])
         snapshots.append([(walk[epoch], buffers) for epoch in epochs])
-        experts.append(Training(0.5, 0.5, 1.0, "a machine", "2020-01-01T00:00:00+00:00"))
-    facts = Facts(
+        experts.append(TrainingRecord(0.5, 0.5, 1.0, "a machine", "2020-01-01T00:00:00+00:00"))
+    facts = ExpertMetadata(
         network=network,
         layout=layout,
         dataset=task.name,
@@ -88,7 +88,7 @@ def loop(experts: Path, network: str = NETWORK, **told: Any) -> Distiller:
     """Put a float64 loop of three classes together by hand: sets of six images, unless told otherwise."""
     task, real = toy(1, 8)
     formation, space, ipc = (
-        told.pop("formation", Formation()),
+        told.pop("formation", MultiFormation()),
         told.pop("space", "network"),
         told.pop("ipc", 2),
     )
@@ -211,10 +211,14 @@ CASES: dict[str, dict[str, Any]] = {
     "labels": {"labels": SOFT, "batch_synthetic": 5},
     "last": {"last": 2, "student": HEAVY, "labels": SOFT},
     "batch normalisation": {"network": f"{NETWORK}-batch"},
-    "tiles": {"formation": Formation(factor=2), "space": "unit", "labels": SOFT, "batch_synthetic": 9},
-    "tiles, hard labels": {"formation": Formation(factor=2), "space": "unit"},
-    "tiles and whole": {"formation": Formation(factor=2, mode="multi"), "space": "unit", "labels": SOFT},
-    "some tiles": {"formation": Formation(factor=2, mode="bound", bound=6), "space": "unit", "labels": SOFT},
+    "tiles": {"formation": MultiFormation(factor=2), "space": "unit", "labels": SOFT, "batch_synthetic": 9},
+    "tiles, hard labels": {"formation": MultiFormation(factor=2), "space": "unit"},
+    "tiles and whole": {"formation": MultiFormation(factor=2, mode="multi"), "space": "unit", "labels": SOFT},
+    "some tiles": {
+        "formation": MultiFormation(factor=2, mode="bound", bound=6),
+        "space": "unit",
+        "labels": SOFT,
+    },
     "all together": {
         "between": "equal",
         "student": HEAVY,
@@ -254,20 +258,20 @@ def test_truncated_and_halved(experts: Path, student: StudentConfig) -> None:
 
 # Where a student starts -------------------------------------------------------------------------------------
 
-Walks = list[tuple[Student, list[Tensor]]]
+Walks = list[tuple[UnrolledStudent, list[Tensor]]]
 Asked = list[tuple[int, int]]
 
 
 @pytest.fixture
 def walks(monkeypatch: pytest.MonkeyPatch) -> Walks:
     """Return every student that has walked, with its path."""
-    seen, walk = Walks(), Student.unroll
+    seen, walk = Walks(), UnrolledStudent.unroll
 
-    def spy(student: Student, *told: Any) -> list[Tensor]:
+    def spy(student: UnrolledStudent, *told: Any) -> list[Tensor]:
         seen.append((student, walk(student, *told)))
         return seen[-1][1]
 
-    monkeypatch.setattr(Student, "unroll", spy)
+    monkeypatch.setattr(UnrolledStudent, "unroll", spy)
     return seen
 
 

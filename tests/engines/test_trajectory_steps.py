@@ -14,9 +14,9 @@ from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines.trajectory import StudentConfig
 from dsdistill.errors import UserError
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.supply.trajectories import Trajectories
-from dsdistill.synthetic.multi_formation import Formation
+from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.engines.test_distribution import CPU, toy
 from tests.engines.test_trajectory import LAST, NETWORK, PIXELS, SOFT, buffers, loop
 
@@ -33,7 +33,7 @@ def judged(distiller: Distiller, images: Tensor) -> Tensor:
     """Return the last logits [3, n, K] of every expert."""
     supply = distiller.sources.supply
     assert isinstance(supply, Trajectories)
-    network, logits = build(NETWORK, 1, 8, 3).double(), []
+    network, logits = build_network(NETWORK, 1, 8, 3).double(), []
     for expert in range(3):
         network.load_state_dict(supply.buffer.state(expert, LAST))
         with torch.no_grad():
@@ -47,7 +47,7 @@ def test_labels_start_as_the_mean_of_the_experts_that_are_right(
     experts: Path, space: str, tiles: int
 ) -> None:
     """Of all that an image is decoded into, each expert is asked."""
-    formation = Formation(factor=1 if tiles == 1 else 2)
+    formation = MultiFormation(factor=1 if tiles == 1 else 2)
     distiller = loop(experts, labels=SOFT, ipc=4, space=space, formation=formation)
     seen = judged(distiller, distiller.synthetic.of(torch.arange(3)).flatten(0, 1).detach())
     logits = seen.view(3, 3, tiles, 4, 3).transpose(2, 3).reshape(3, 12, tiles, 3)  # tile by tile of a class

@@ -22,7 +22,7 @@ from dsdistill.data.real import Task
 from dsdistill.data.selection import random_selection
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
-from dsdistill.evaluation.ensembles import Cohort
+from dsdistill.evaluation.ensembles import Ensemble
 from dsdistill.evaluation.evaluate import judge
 from dsdistill.evaluation.run import evaluate
 from dsdistill.evaluation.students import TrainingSet, fit, train_students
@@ -30,7 +30,7 @@ from dsdistill.runtime import provenance
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
-from dsdistill.synthetic.multi_formation import Formation
+from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.evaluation import NETWORK, PACKAGE, PREPROCESS, SIZE, distilled, real, task, tiny
 
 # The judge --------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_
     seen: list[tuple[str, int, int]] = []
     data = real(3, seed=5)
     whole = DistilledSet(
-        data.unit(slice(None)), data.labels, data.classes, PREPROCESS, formation=Formation(factor=2)
+        data.unit(slice(None)), data.labels, data.classes, PREPROCESS, formation=MultiFormation(factor=2)
     )
     rows = judge(
         DistilledDataset(whole),
@@ -107,13 +107,13 @@ def test_repeats_differ_in_weights_and_random_images_and_sets_in_images_alone(
 ) -> None:
     told, weights, images = list[int](), list[Tensor](), list[Tensor]()
 
-    def noting(cohort: Cohort, sets: list[TrainingSet], repeats: list[int], *rest: Any) -> None:
+    def noting(ensemble: Ensemble, sets: list[TrainingSet], repeats: list[int], *rest: Any) -> None:
         for place, repeat in enumerate(repeats):
-            own = [each[place] if stack else each for each in cohort.parameters]
+            own = [each[place] if stack else each for each in ensemble.parameters]
             told.append(repeat)
             weights.append(torch.cat([each.detach().flatten() for each in own]))
             images.append(sets[place][0])
-        fit(cohort, sets, repeats, *rest)
+        fit(ensemble, sets, repeats, *rest)
 
     monkeypatch.setattr("dsdistill.evaluation.students.fit", noting)
     protocol = tiny(repeats=3, epochs=1)
@@ -467,7 +467,7 @@ def test_rows_of_another_machine_code_seed_or_data_are_found_anew(
 
 def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
-    set_file.write(path, dataclasses.replace(set_file.read(digits_file), formation=Formation(factor=2)))
+    set_file.write(path, dataclasses.replace(set_file.read(digits_file), formation=MultiFormation(factor=2)))
     report = evaluate(path, repeats=1, epochs=1, device="cpu")
     assert [(row["images"], row["decoded"]) for row in set_file.results(path)] == [(20, 80), (20, 20)]
     assert list(report.table().columns[2].cells) == ["20 → 80 decoded", "20"]

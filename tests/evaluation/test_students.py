@@ -11,7 +11,7 @@ from torch import Tensor
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.augment.mix import CutMix
 from dsdistill.errors import UserError
-from dsdistill.evaluation.ensembles import CPU, Cohorts, Execution, Single, Stacked, stackable
+from dsdistill.evaluation.ensembles import CPU, Ensembles, Execution, Single, Stacked, stackable
 from dsdistill.evaluation.evaluate import judge
 from dsdistill.evaluation.students import HeldOut, accuracies, fit, train_student, train_students
 from dsdistill.protocol import Protocol, load_protocol
@@ -257,7 +257,7 @@ def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: in
             held_out(),
             protocol,
             augmentation,
-            Cohorts(Execution()),
+            Ensembles(Execution()),
             seed=0,
             stack=stack,
             tick=lambda done, total: seen.append((done, total)),
@@ -291,14 +291,14 @@ def test_refilled_cohorts_never_recompile(cutmix: float) -> None:
 
     protocol = tiny(repeats=3, epochs=2, cutmix=cutmix)
     augmentation = protocol.augmentation_for(mirror=False)
-    cohorts, plain = Cohorts(Recording()), Cohorts(Execution())
+    ensembles, plain = Ensembles(Recording()), Ensembles(Execution())
     for seed in (5, 6):
         common = training_set(seed)
         found, expected = (
             train_students(
                 fresh, lambda repeat, s=common: s, held_out(), protocol, augmentation, c, seed=seed
             )
-            for c in (cohorts, plain)
+            for c in (ensembles, plain)
         )
         assert found == pytest.approx(expected, abs=0.02)
     assert len(compiled) == 3, compiled  # batches of 4 and of 1, and the test chunk

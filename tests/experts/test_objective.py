@@ -14,10 +14,10 @@ from torch.func import functional_call
 
 from dsdistill.compute.learner import Learner
 from dsdistill.experts.config import ExpertConfig, resolve
-from dsdistill.experts.objective import Batch, Objective
+from dsdistill.experts.objective import Objective, TrainingBatch
 from dsdistill.experts.trainer import Trainer
-from dsdistill.networks import build
-from dsdistill.seeding import fenced, generator
+from dsdistill.networks import build_network
+from dsdistill.seeding import forked, generator
 from tests.experts.test_run import CPU, toys, trained
 from tests.helpers.networks import images
 from tests.reference import gsam
@@ -38,8 +38,8 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
 def naive(told: ExpertConfig) -> Tensor:
     """Return the weights of expert 1 of the toys, by the equations."""
     real = toys()[1]
-    with fenced(told.seed, "experts-init", 1):
-        model = build(told.network, 1, 8, 3)
+    with forked(told.seed, "experts-init", 1):
+        model = build_network(told.network, 1, 8, 3)
     weights = list(model.parameters())
     momentum = [torch.zeros_like(weight) for weight in weights]
     augmentation = told.augmentation.build(mirror=True)
@@ -53,7 +53,7 @@ def naive(told: ExpertConfig) -> Tensor:
         for batch, rows in enumerate(order.split(told.batch_size)):
             stream = generator(told.seed, "experts-augment", 1, epoch, batch)
             drawn = augmentation.draw(len(rows), 8, stream, shared_operator=True)
-            seen = Batch(augmentation(pixels[rows], drawn), real.labels[rows], pixels[rows])
+            seen = TrainingBatch(augmentation(pixels[rows], drawn), real.labels[rows], pixels[rows])
             gradient = partial(slopes, model, seen, factor, told.gradient_penalty)
             if told.sharpness.rho:
                 steps = gsam.direction(weights, gradient, told.sharpness.rho, told.sharpness.alpha)
@@ -68,7 +68,7 @@ def naive(told: ExpertConfig) -> Tensor:
 
 
 def slopes(
-    model: nn.Module, batch: Batch, factor: float, penalty: float, at: Sequence[Tensor]
+    model: nn.Module, batch: TrainingBatch, factor: float, penalty: float, at: Sequence[Tensor]
 ) -> list[Tensor]:
     """Return the gradient of factor · cross-entropy + penalty · mean (‖h‖ - 1)² at some weights."""
     values = [value.detach().requires_grad_() for value in at]
@@ -101,12 +101,14 @@ def test_training_follows_the_equations(options: tuple[str, ...]) -> None:
     assert float((found - expected).norm()) < 0.01 * float((without - expected).norm())
 
 
-def objective(*options: str, network: str = "convnet2-w6", **more: Any) -> tuple[Objective, nn.Module, Batch]:
-    with fenced(0, "network"):
-        model = build(network, 1, 8, 3).train()
+def objective(
+    *options: str, network: str = "convnet2-w6", **more: Any
+) -> tuple[Objective, nn.Module, TrainingBatch]:
+    with forked(0, "network"):
+        model = build_network(network, 1, 8, 3).train()
     chosen = config(*options, **more)
     x = images(1, 8, 12)
-    return Objective(Learner(model, 8, CPU), chosen), model, Batch(x, torch.arange(12) % 3, x.flip(0))
+    return Objective(Learner(model, 8, CPU), chosen), model, TrainingBatch(x, torch.arange(12) % 3, x.flip(0))
 
 
 def test_weights_stay_and_statistics_move_once() -> None:

@@ -23,9 +23,9 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig, resolve
 from dsdistill.experts.trainer import Trainer
-from dsdistill.networks import build
-from dsdistill.seeding import fenced, generator
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.networks import build_network
+from dsdistill.seeding import forked, generator
+from dsdistill.storage.expert_file import ExpertFile
 from tests.helpers.cli import Captured, refused, succeed
 
 CPU = torch.device("cpu")
@@ -53,11 +53,11 @@ def trained(config: ExpertConfig, expert: int, task: Task, real: RealDataset) ->
     return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
 
 
-def train(output: Path, count: int, overrides: tuple[str, ...] = (), **options: Any) -> Buffer:
+def train(output: Path, count: int, overrides: tuple[str, ...] = (), **options: Any) -> ExpertFile:
     return dsdistill.train_experts(output, count=count, overrides=[*PLAIN, *overrides], **{**TINY, **options})
 
 
-def same(one: Buffer, other: Buffer, experts: int) -> bool:
+def same(one: ExpertFile, other: ExpertFile, experts: int) -> bool:
     return all(
         torch.equal(one.flat(expert, epoch), other.flat(expert, epoch))
         for expert in range(experts)
@@ -74,8 +74,8 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
     task, real = toys()
     config = told(recipe, epochs=4, batch_size=16, drop_at=(0.5,), drop_last=drop_last, seed=3)
     expert = 2
-    with fenced(3, "experts-init", expert):
-        network = build("convnet2-w6", 1, 8, 3)
+    with forked(3, "experts-init", expert):
+        network = build_network("convnet2-w6", 1, 8, 3)
     momentum = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
     augmentation = config.augmentation.build(mirror=True)
     images = (real.images.float() / 255 - 0.5) / 0.25
@@ -155,8 +155,8 @@ def test_the_initial_weights_and_the_chosen_epochs_are_kept(tmp_path: Path) -> N
     everything = train(tmp_path / "all.h5", 1, ("keep=all",), epochs=3, seed=5)
     assert (found.epochs, everything.epochs) == ((0, 1, 3), (0, 1, 2, 3))
     assert same(found, everything, 1)
-    with fenced(5, "experts-init", 0):
-        fresh = build("convnet2-w6", 1, 8, 10)
+    with forked(5, "experts-init", 0):
+        fresh = build_network("convnet2-w6", 1, 8, 10)
     assert torch.equal(found.flat(0, 0), torch.nn.utils.parameters_to_vector(fresh.parameters()))
 
 
@@ -164,7 +164,7 @@ def test_what_is_said_of_an_expert_holds_for_what_is_stored(tmp_path: Path) -> N
     found = train(tmp_path / "pool.h5", 1, network="convnet2-w6-batch")
     task, real = catalog.load(DataConfig(name="digits"), "train")
     found.check(task, "convnet2-w6-batch", real.fingerprint)
-    network = build("convnet2-w6-batch", 1, 8, 10).eval()
+    network = build_network("convnet2-w6-batch", 1, 8, 10).eval()
     network.load_state_dict(found.state(0, 2))
     with torch.no_grad():
         logits = network(task.preprocess(real.unit(slice(None))))
@@ -233,7 +233,7 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
         if entry["done"] == stop_after:
             raise RuntimeError("killed")
 
-    def run(name: str, **more: Any) -> Buffer:
+    def run(name: str, **more: Any) -> ExpertFile:
         return train(
             tmp_path / name, 1, options, recipe=recipe, network="convnet2-w4-batch", epochs=4, **more
         )
@@ -334,7 +334,7 @@ def test_the_command_end_to_end(capsys: Captured, tmp_path: Path) -> None:
     assert "file: 15.9 KB" in err
     assert "4/4 expert 1 loss" in err
     succeed(capsys, "experts", *SHORT, *SET, "--count", "3", "-o", output)
-    assert Buffer.open(output).count == 3
+    assert ExpertFile.open(output).count == 3
     assert "--overwrite" in refused(capsys, "experts", *SHORT, *SET, "--count", "3", "-o", output)
     assert "--recipe ncfm" in refused(capsys, "experts", "--dataset", "digits", "-o", output)
 
@@ -344,7 +344,8 @@ def test_a_stopped_command_says_how_to_go_on(
 ) -> None:
     output = tmp_path / "pool.h5"
     monkeypatch.setattr(
-        "dsdistill.cli.console.Experts.progress", lambda self, entry: signal.raise_signal(signal.SIGINT)
+        "dsdistill.cli.console.ExpertsProgress.progress",
+        lambda self, entry: signal.raise_signal(signal.SIGINT),
     )
     words = ["experts", *SHORT, *SET, "--count", "1", "-o", str(output)]
     assert main(words) == 128 + signal.SIGINT

@@ -21,7 +21,7 @@ from dsdistill.export.png import export_png
 from dsdistill.export.pt import export_pt
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
-from dsdistill.synthetic.multi_formation import Formation, decode
+from dsdistill.synthetic.multi_formation import MultiFormation, decode
 from tests.helpers.cli import refused, succeed
 
 
@@ -155,7 +155,7 @@ def test_pt_of_a_whitened_set(tmp_path: Path) -> None:
 
 
 def test_a_multi_formation_is_decoded_in_pt_and_stored_in_png(tmp_path: Path) -> None:
-    soft, formation = torch.arange(18.0).reshape(6, 3), Formation(factor=2)
+    soft, formation = torch.arange(18.0).reshape(6, 3), MultiFormation(factor=2)
     distilled = written(tmp_path / "set.h5", soft_labels=soft, formation=formation)
     export_pt(tmp_path / "set.h5", tmp_path / "set.pt", space="unit")
     content = torch.load(tmp_path / "set.pt", weights_only=True)
@@ -311,7 +311,7 @@ def test_ddranking_gets_whitened_images(tmp_path: Path) -> None:
 
 
 def test_ddranking_gets_logits_and_decoded_images(tmp_path: Path) -> None:
-    soft, formation = torch.arange(18.0).reshape(6, 3), Formation(factor=2)
+    soft, formation = torch.arange(18.0).reshape(6, 3), MultiFormation(factor=2)
     about = {"dataset": "cifar10", "protocol": "mtt", "learned_lr": 0.03, "network": "convnet"}
     distilled = of_cifar(tmp_path / "soft.h5", soft_labels=soft, formation=formation, attributes=about)
     (said,) = export_ddranking(tmp_path / "soft.h5", tmp_path / "soft")
@@ -424,7 +424,7 @@ def test_pixels_are_stored_in_fewer_bytes(tmp_path: Path) -> None:
     made = written(
         path,
         soft_labels=torch.rand(6, 3),
-        formation=Formation(factor=2),
+        formation=MultiFormation(factor=2),
         attributes={"method": "idc", "lr": 0.02},
     )
     set_file.append_result(path, {"accuracy": 50.0})

@@ -12,9 +12,9 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.evaluation.ensembles import CPU
 from dsdistill.evaluation.students import HeldOut
-from dsdistill.networks import Network, build
+from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol, load_protocol
-from dsdistill.seeding import fenced
+from dsdistill.seeding import forked
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 
 SIZE, CLASSES = 8, 3
@@ -31,8 +31,8 @@ def tiny(**changes: object) -> Protocol:
 
 
 def fresh(repeat: int, name: str = NETWORK) -> Network:
-    with fenced(0, "test", repeat):
-        return build(name, 1, SIZE, CLASSES)
+    with forked(0, "test", repeat):
+        return build_network(name, 1, SIZE, CLASSES)
 
 
 def real(per_class: int, seed: int = 0, split: str = "train") -> RealDataset:

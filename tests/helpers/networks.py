@@ -9,8 +9,8 @@ from dsdistill import networks, seeding
 
 
 def build(name: str, channels: int = 3, size: int = 32, num_classes: int = 10) -> networks.Network:
-    with seeding.fenced(0, "networks"):
-        return networks.build(name, channels, size, num_classes)
+    with seeding.forked(0, "networks"):
+        return networks.build_network(name, channels, size, num_classes)
 
 
 def images(channels: int, size: int, count: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:

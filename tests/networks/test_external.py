@@ -27,7 +27,7 @@ def test_torchvision_contract(model, channels):
 def test_torchvision_weights_and_function_are_the_originals():
     models = pytest.importorskip("torchvision.models")
     network = build("torchvision:resnet18", num_classes=7).eval()
-    with seeding.fenced(0, "networks"):
+    with seeding.forked(0, "networks"):
         reference = models.resnet18(weights=None, num_classes=7).eval()
     x = images(3, 32)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_torchvision_weights_and_function_are_the_originals():
 def test_torchvision_activations_end_the_stages(model, shapes):
     pytest.importorskip("torchvision.models")
     with torch.device("meta"):
-        network = networks.build(f"torchvision:{model}", 3, 64, 10)
+        network = networks.build_network(f"torchvision:{model}", 3, 64, 10)
         maps = network.activations(torch.empty(2, 3, 64, 64))
     assert [tuple(m.shape[1:3]) for m in maps] == shapes
     assert not any(module._forward_hooks for module in network.modules())
@@ -56,10 +56,10 @@ def test_torchvision_activations_end_the_stages(model, shapes):
 def test_torchvision_transformer_takes_its_size():
     pytest.importorskip("torchvision.models")
     with torch.device("meta"):
-        network = networks.build("torchvision:vit_b_16", 3, 32, 10)
+        network = networks.build_network("torchvision:vit_b_16", 3, 32, 10)
     assert network.feature_dim == 768
     with pytest.raises(UserError, match=r"torchvision:vit_b_16 cannot take 3x28x28 images: .*patch size"):
-        networks.build("torchvision:vit_b_16", 3, 28, 10)
+        networks.build_network("torchvision:vit_b_16", 3, 28, 10)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_torchvision_transformer_takes_its_size():
 def test_torchvision_models_refused(model, size, message):
     pytest.importorskip("torchvision.models")
     with torch.device("meta"), pytest.raises(UserError, match=message):
-        networks.build(f"torchvision:{model}", 3, size, 10)
+        networks.build_network(f"torchvision:{model}", 3, size, 10)
 
 
 @pytest.mark.parametrize("model", ["resnet10t", "test_vit", "test_efficientnet"])
@@ -81,7 +81,7 @@ def test_timm_contract(model):
     network = build(f"timm:{model}", 1, 64, 7)
     check_contract(network, images(1, 64))
     options = {"img_size": 64} if "vit" in model else {}
-    with seeding.fenced(0, "networks"):
+    with seeding.forked(0, "networks"):
         reference = timm.create_model(model, num_classes=7, in_chans=1, **options).eval()
     x = images(1, 64)
     with torch.no_grad():
@@ -91,13 +91,13 @@ def test_timm_contract(model):
 def test_timm_unknown_model():
     pytest.importorskip("timm")
     with pytest.raises(UserError, match="unknown timm model 'resnet81'; did you mean 'resnet"):
-        networks.check("timm:resnet81")
+        networks.check_network("timm:resnet81")
 
 
 def test_timm_missing_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match="pip install timm"):
-        networks.check("timm:resnet18")
+        networks.check_network("timm:resnet18")
 
 
 def test_import_does_not_need_torchvision():

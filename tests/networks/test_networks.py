@@ -49,7 +49,7 @@ SMALL = [GREY_28, (3, 32), (3, 64)]
 )
 def test_published_sizes(name, channels, size, num_classes, parameters, feature_dim):
     with torch.device("meta"):
-        network = networks.build(name, channels, size, num_classes)
+        network = networks.build_network(name, channels, size, num_classes)
         logits = network(torch.empty(2, channels, size, size))
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert network.feature_dim == feature_dim
@@ -62,7 +62,7 @@ def narrow(name: str) -> str:
 
 
 @pytest.mark.parametrize(("channels", "size"), SMALL)
-@pytest.mark.parametrize("name", networks.names())
+@pytest.mark.parametrize("name", networks.network_names())
 def test_contract(name, channels, size):
     if name == "convnet6" and size < 64:
         pytest.skip("six poolings need 64 pixels")
@@ -130,7 +130,7 @@ def test_convnet_blocks_are_walkable():
 @pytest.mark.parametrize(("size", "depth"), [(8, 2), (16, 2), (28, 3), (32, 3), (64, 4), (128, 5), (224, 6)])
 def test_convnet_depth_follows_size(size, depth):
     with torch.device("meta"):
-        assert len(networks.build("convnet-w4", 3, size, 10).blocks) == depth
+        assert len(networks.build_network("convnet-w4", 3, size, 10).blocks) == depth
 
 
 def test_only_28_pixel_grey_images_are_widened():
@@ -179,10 +179,10 @@ def test_resnetap10_starts_from_its_papers_distribution():
     assert conv.weight.std().item() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
 
 
-@pytest.mark.parametrize("name", networks.names())
+@pytest.mark.parametrize("name", networks.network_names())
 def test_batch_norm_couples_samples_unless_it_keeps_its_statistics(name):
     with torch.device("meta"):
-        network = networks.build(narrow(name), 3, 64, 10)
+        network = networks.build_network(narrow(name), 3, 64, 10)
     assert network.couples_samples == network.has_batch_norm == ("batch" in name)
     network.eval()
     assert not network.couples_samples
@@ -220,8 +220,8 @@ def test_build_depends_on_the_seed_alone(name):
     second = build(name).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[key], second[key]) for key in first)
-    with seeding.fenced(1, "networks"):
-        other = networks.build(name, 3, 32, 10)
+    with seeding.forked(1, "networks"):
+        other = networks.build_network(name, 3, 32, 10)
     assert not torch.equal(other.classifier.weight, first["classifier.weight"])
 
 
@@ -238,7 +238,7 @@ def test_build_depends_on_the_seed_alone(name):
 )
 def test_sizes_refused(name, channels, size, message):
     with pytest.raises(UserError, match=message):
-        networks.build(name, channels, size, 10)
+        networks.build_network(name, channels, size, 10)
 
 
 @pytest.mark.parametrize(("name", "least"), [("convnet4", 16), ("vgg11", 32), ("alexnet", 8), ("lenet", 16)])
@@ -268,12 +268,12 @@ def test_unknown_names(name, message):
     if "torchvision:" in name:
         pytest.importorskip("torchvision.models")
     with pytest.raises(UserError, match=re.escape(message)):
-        networks.check(name)
+        networks.check_network(name)
     with pytest.raises(UserError, match=re.escape(message)):
-        networks.build(name, 3, 32, 10)
+        networks.build_network(name, 3, 32, 10)
 
 
 def test_check_accepts_every_listed_name():
-    for name in networks.names():
-        networks.check(name)
-    assert networks.names() == sorted(set(networks.names()))
+    for name in networks.network_names():
+        networks.check_network(name)
+    assert networks.network_names() == sorted(set(networks.network_names()))

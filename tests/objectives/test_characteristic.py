@@ -153,7 +153,7 @@ def test_without_a_gradient_there_is_no_graph_and_no_copy() -> None:
 
 @pytest.fixture
 def sampler() -> FrequencySampler:
-    with seeding.fenced(0, "sampler"):
+    with seeding.forked(0, "sampler"):
         return FrequencySampler(12, hidden=16).double()
 
 

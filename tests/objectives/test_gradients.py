@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dsdistill import seeding
 from dsdistill.errors import UserError
-from dsdistill.objectives.gradients import Metric, distance, distance_and_slope, matched_parameters
+from dsdistill.objectives.gradients import Metric, distance, distance_and_grad, matched_parameters
 from tests.helpers.networks import build
 from tests.reference import gradient as reference
 
@@ -33,7 +33,7 @@ def test_distance_and_slope_equal_a_loop_over_channels(metric: Metric) -> None:
     moving = [a.clone().requires_grad_() for a in ours]
     expected = reference.looped_distance(metric, moving, theirs)
     slopes = torch.autograd.grad(expected, moving, allow_unused=True, materialize_grads=True)
-    value, slope = distance_and_slope(metric, ours, theirs)
+    value, slope = distance_and_grad(metric, ours, theirs)
     exact(value, expected.detach())
     for found, wanted in zip(slope, slopes, strict=True):
         exact(found, wanted)
@@ -48,7 +48,7 @@ def test_distance_is_differentiable_and_its_slope_has_no_graph(metric: Metric) -
     )
     assert torch.autograd.gradcheck(lambda a: distance(metric, [a], theirs), ours)
     with torch.no_grad():
-        value, slope = distance_and_slope(metric, ours, theirs)
+        value, slope = distance_and_grad(metric, ours, theirs)
     assert not value.requires_grad
     assert not slope[0].requires_grad
     exact(slope[0], torch.autograd.grad(distance(metric, ours, theirs), ours)[0])
@@ -80,11 +80,11 @@ def test_equal_gradients_leave_only_the_epsilon() -> None:
 
 def test_cosine_ignores_vectors() -> None:
     ours, theirs = gradients("ours"), gradients("theirs")
-    value, slope = distance_and_slope("cosine", ours, theirs)
+    value, slope = distance_and_grad("cosine", ours, theirs)
     matrices = [[g for g in side if g.ndim > 1] for side in (ours, theirs)]
     exact(value, distance("cosine", *matrices))
     assert [bool(v.any()) for v in slope] == [g.ndim > 1 for g in ours]
-    value, slope = distance_and_slope("cosine", ours[1:2], theirs[1:2])  # nothing but a bias
+    value, slope = distance_and_grad("cosine", ours[1:2], theirs[1:2])  # nothing but a bias
     assert value == 0
     assert not slope[0].any()
 
@@ -95,7 +95,7 @@ def test_gradients_of_zero_stay_finite(metric: Metric, dtype: torch.dtype) -> No
     some = [a.to(dtype) for a in gradients("ours")]
     none = [torch.zeros_like(a) for a in some]
     for ours, theirs in ((none, none), (none, some), (some, none)):
-        value, slope = distance_and_slope(metric, ours, theirs)
+        value, slope = distance_and_grad(metric, ours, theirs)
         assert value.dtype == dtype
         assert value.isfinite()
         assert all(v.isfinite().all() for v in slope)
@@ -162,7 +162,7 @@ def test_the_slope_gives_the_pixel_gradient_of_double_backward(metric: Metric, w
         ours = torch.autograd.grad(
             reference.cross_entropy(network(augment(synthetic[label])), label), parameters, create_graph=True
         )
-        value, slope = distance_and_slope(metric, ours, theirs)
+        value, slope = distance_and_grad(metric, ours, theirs)
         directional = sum((v * g).sum() for v, g in zip(slope, ours, strict=True))
         (pixels,) = torch.autograd.grad(directional, synthetic[label])
         assert pixels.abs().max() > 0

@@ -17,11 +17,11 @@ from torch import Tensor
 from dsdistill.data.preprocess import ZCA, Standardise
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
-from dsdistill.seeding import fenced
+from dsdistill.seeding import forked
 from dsdistill.storage import expert_writer, set_file
-from dsdistill.storage.expert_file import FORMAT, Buffer, Facts, Training, _differing
+from dsdistill.storage.expert_file import FORMAT, ExpertFile, ExpertMetadata, TrainingRecord, _differing
 from dsdistill.storage.hdf5 import LAYOUT, set_attributes
 from tests.helpers import cli as cli_helpers
 
@@ -34,17 +34,17 @@ EPOCHS = (0, 2, 3, 4, 9)
 def states(expert: int) -> list[dict[str, Tensor]]:
     found = []
     for epoch in EPOCHS:
-        with fenced(expert, "test", epoch):
-            network = build(NETWORK, 1, 8, 3)
+        with forked(expert, "test", epoch):
+            network = build_network(NETWORK, 1, 8, 3)
             network(torch.randn(4, 1, 8, 8))  # moves the running statistics
         found.append(network.state_dict())
     return found
 
 
-def facts(network: str = NETWORK, **others: Any) -> Facts:
-    made = Facts(
+def facts(network: str = NETWORK, **others: Any) -> ExpertMetadata:
+    made = ExpertMetadata(
         network=network,
-        layout=Layout.of(build(network, 1, 8, 3)),
+        layout=Layout.of(build_network(network, 1, 8, 3)),
         dataset=TASK.name,
         fingerprint=FINGERPRINT,
         classes=TASK.classes,
@@ -58,11 +58,11 @@ def facts(network: str = NETWORK, **others: Any) -> Facts:
     return dataclasses.replace(made, **others)
 
 
-def training(expert: int) -> Training:
-    return Training(0.5 + expert, 0.25, 3.0, "a machine", "2020-01-01T00:00:00+00:00")
+def training(expert: int) -> TrainingRecord:
+    return TrainingRecord(0.5 + expert, 0.25, 3.0, "a machine", "2020-01-01T00:00:00+00:00")
 
 
-def written(path: Path, told: Facts | None = None, count: int = 2) -> Path:
+def written(path: Path, told: ExpertMetadata | None = None, count: int = 2) -> Path:
     told = told or facts()
     pack = told.layout.pack
     experts = ((training(e), (pack(state) for state in states(e))) for e in range(count))
@@ -92,7 +92,7 @@ def refused(call: Any, *words: str) -> None:
 
 
 def test_every_state_comes_back_whole(shared: Path) -> None:
-    found = Buffer.open(shared)
+    found = ExpertFile.open(shared)
     assert (found.count, found.epochs) == (2, EPOCHS)
     assert found.training == (training(0), training(1))
     for expert in range(2):
@@ -102,21 +102,21 @@ def test_every_state_comes_back_whole(shared: Path) -> None:
             for name, value in state.items():
                 assert back[name].dtype == value.dtype
                 assert torch.equal(back[name], value)
-            build(NETWORK, 1, 8, 3).load_state_dict(back)
+            build_network(NETWORK, 1, 8, 3).load_state_dict(back)
 
 
 def test_flat_weights_are_in_the_order_of_the_parameters(shared: Path) -> None:
-    network = build(NETWORK, 1, 8, 3)
+    network = build_network(NETWORK, 1, 8, 3)
     network.load_state_dict(states(1)[2])
     expected = torch.nn.utils.parameters_to_vector(network.parameters())
-    flat = Buffer.open(shared).flat(1, 3)
+    flat = ExpertFile.open(shared).flat(1, 3)
     assert flat.dtype == torch.float32
     assert torch.equal(flat, expected)
 
 
 def test_stock_h5py_reads_it(shared: Path) -> None:
     with h5py.File(shared) as file:
-        length = Layout.of(build(NETWORK, 1, 8, 3)).sizes[0]
+        length = Layout.of(build_network(NETWORK, 1, 8, 3)).sizes[0]
         assert file["weights"].shape == (2, len(EPOCHS), length)
         assert file["weights"].chunks == (1, 1, length)
         assert file["weights"].dtype == "<f4"
@@ -128,25 +128,25 @@ def test_stock_h5py_reads_it(shared: Path) -> None:
 
 def test_a_network_without_buffers_stores_none(tmp_path: Path) -> None:
     told = facts("convnet2-w6", epochs=(0,))
-    with fenced(0, "test"):
-        network = build("convnet2-w6", 1, 8, 3)
+    with forked(0, "test"):
+        network = build_network("convnet2-w6", 1, 8, 3)
     snapshots = iter([told.layout.pack(network.state_dict())])
     expert_writer.write(tmp_path / "pool.h5", told, [(training(0), snapshots)], 1)
     with h5py.File(tmp_path / "pool.h5") as file:
         assert "buffers" not in file
-    network.load_state_dict(Buffer.open(tmp_path / "pool.h5").state(0, 0))
+    network.load_state_dict(ExpertFile.open(tmp_path / "pool.h5").state(0, 0))
 
 
 def test_a_zca_comes_back(tmp_path: Path) -> None:
     whitening = ZCA.fit(torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8))
-    found = Buffer.open(written(tmp_path / "pool.h5", facts(preprocess=whitening)))
-    assert torch.equal(found.facts.preprocess.state()["matrix"], whitening.matrix)
+    found = ExpertFile.open(written(tmp_path / "pool.h5", facts(preprocess=whitening)))
+    assert torch.equal(found.metadata.preprocess.state()["matrix"], whitening.matrix)
     found.check(dataclasses.replace(TASK, preprocess=whitening), NETWORK, FINGERPRINT)
     refused(lambda: found.check(TASK, NETWORK, FINGERPRINT), "zca", "standardise", "--set data.zca=true")
 
 
 def test_a_closed_file_opens_again(shared: Path) -> None:
-    found = Buffer.open(shared)
+    found = ExpertFile.open(shared)
     before = found.flat(0, 0)
     found.close()
     found.close()
@@ -154,7 +154,7 @@ def test_a_closed_file_opens_again(shared: Path) -> None:
 
 
 def test_what_is_not_there_is_named(shared: Path) -> None:
-    found = Buffer.open(shared)
+    found = ExpertFile.open(shared)
     refused(lambda: found.flat(0, 1), "does not hold epoch 1", "0, 2 to 4, 9")
     refused(lambda: found.flat(2, 0), "experts 0 to 1", "expert 2")
 
@@ -163,14 +163,14 @@ def test_what_is_not_there_is_named(shared: Path) -> None:
 
 
 def test_the_task_it_was_trained_for_passes(shared: Path) -> None:
-    Buffer.open(shared).check(TASK, NETWORK, FINGERPRINT)
+    ExpertFile.open(shared).check(TASK, NETWORK, FINGERPRINT)
 
 
 def test_another_name_of_the_same_network_passes(tmp_path: Path) -> None:
     told = facts("convnet2-w6", epochs=(0,))
     flats = (torch.zeros(told.layout.sizes[0]), torch.zeros(0))
     expert_writer.write(tmp_path / "pool.h5", told, [(training(0), [flats])], 1)
-    found = Buffer.open(tmp_path / "pool.h5")
+    found = ExpertFile.open(tmp_path / "pool.h5")
     found.check(TASK, "convnet-w6", FINGERPRINT)  # as deep as convnet2 at 8 pixels
     other = "convnet-w6-maxpool"  # which has weights of the same shapes
     refused(lambda: found.check(TASK, other, FINGERPRINT), "convnet2-w6", other)
@@ -191,7 +191,7 @@ def test_another_task_is_refused(
     shared: Path, changes: dict[str, Any], network: str, fingerprint: str, words: tuple[str, ...]
 ) -> None:
     task = dataclasses.replace(TASK, **changes)
-    refused(lambda: Buffer.open(shared).check(task, network, fingerprint), *words)
+    refused(lambda: ExpertFile.open(shared).check(task, network, fingerprint), *words)
 
 
 def test_the_first_other_class_of_many_is_named() -> None:
@@ -205,32 +205,32 @@ def test_the_first_other_class_of_many_is_named() -> None:
 
 
 def test_no_file_and_foreign_files(tmp_path: Path, finished: Path) -> None:
-    refused(lambda: Buffer.open(tmp_path / "none.h5"), "no file at")
+    refused(lambda: ExpertFile.open(tmp_path / "none.h5"), "no file at")
     (tmp_path / "text.h5").write_text("no weights")
-    refused(lambda: Buffer.open(tmp_path / "text.h5"), "not an HDF5 file")
-    refused(lambda: Buffer.open(finished), "holds no experts")
-    refused(lambda: Buffer.open(tmp_path), "cannot read")
+    refused(lambda: ExpertFile.open(tmp_path / "text.h5"), "not an HDF5 file")
+    refused(lambda: ExpertFile.open(finished), "holds no experts")
+    refused(lambda: ExpertFile.open(tmp_path), "cannot read")
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
 def test_a_truncated_file(pool: Path, share: float) -> None:
     data = pool.read_bytes()
     pool.write_bytes(data[: int(share * len(data))])
-    refused(lambda: Buffer.open(pool), "damaged")
+    refused(lambda: ExpertFile.open(pool), "damaged")
 
 
 def test_a_newer_version(pool: Path) -> None:
     with h5py.File(pool, "r+", libver=LAYOUT) as file:
         del file.attrs["version"]
         set_attributes(file, version=9)
-    refused(lambda: Buffer.open(pool), "newer dsdistill", "9")
+    refused(lambda: ExpertFile.open(pool), "newer dsdistill", "9")
 
 
 @pytest.mark.parametrize("node", ["weights", "buffers", "epochs", "training/loss", "classes", "preprocess"])
 def test_a_missing_part(pool: Path, node: str) -> None:
     with h5py.File(pool, "r+", libver=LAYOUT) as file:
         del file[node]
-    refused(lambda: Buffer.open(pool), "damaged")
+    refused(lambda: ExpertFile.open(pool), "damaged")
 
 
 def test_weights_of_another_shape_or_never_written(pool: Path) -> None:
@@ -238,11 +238,11 @@ def test_weights_of_another_shape_or_never_written(pool: Path) -> None:
         shape = file["weights"].shape
         del file["weights"]
         file.create_dataset("weights", shape, "<f4", chunks=(1, 1, shape[2]), fletcher32=True)
-    refused(lambda: Buffer.open(pool), "/weights is incomplete")
+    refused(lambda: ExpertFile.open(pool), "/weights is incomplete")
     with h5py.File(pool, "r+", libver=LAYOUT) as file:
         del file["weights"]
         file.create_dataset("weights", (1, *shape[1:]), "<f4")
-    refused(lambda: Buffer.open(pool), "/weights is float32")
+    refused(lambda: ExpertFile.open(pool), "/weights is float32")
 
 
 def test_one_snapshot_is_read_without_the_others(pool: Path) -> None:
@@ -251,7 +251,7 @@ def test_one_snapshot_is_read_without_the_others(pool: Path) -> None:
     data = bytearray(pool.read_bytes())
     data[at + 100] ^= 1
     pool.write_bytes(data)
-    found = Buffer.open(pool)
+    found = ExpertFile.open(pool)
     assert torch.isfinite(found.flat(1, 2)).all()
     refused(lambda: found.flat(1, 3), "damaged at expert 1, epoch 3")
 
@@ -300,7 +300,7 @@ def test_info_describes_experts(capsys: cli_helpers.Captured, tmp_path: Path) ->
     out, err = cli_helpers.succeed(capsys, "info", path)
     assert not err
     said = dict(line.split(maxsplit=1) for line in out.splitlines())
-    parameters = sum(p.numel() for p in build(NETWORK, 1, 8, 3).parameters())
+    parameters = sum(p.numel() for p in build_network(NETWORK, 1, 8, 3).parameters())
     assert said["file"].startswith(f"{path}, structure verified, ")
     assert said["experts"].startswith(f"3 of {NETWORK} ({parameters} parameters, ")
     assert said["kept"] == "epochs  0, 2 to 4, 9"

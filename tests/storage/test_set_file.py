@@ -18,7 +18,7 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
-from dsdistill.synthetic.multi_formation import Formation, Mode, decode
+from dsdistill.synthetic.multi_formation import Mode, MultiFormation, decode
 from tests.helpers.storage import make, same, standardise, zca
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "version-1.h5"
@@ -95,7 +95,7 @@ def test_one_class_and_absent_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 def test_a_multi_formation_survives(tmp_path: Path, mode: Mode) -> None:
     path = tmp_path / "set.h5"
-    distilled = make(formation=Formation(factor=3, mode=mode, bound=17))
+    distilled = make(formation=MultiFormation(factor=3, mode=mode, bound=17))
     assert set_file.write(path, distilled) == 0.0
     assert same(set_file.read(path), distilled)
     with h5py.File(path) as file:
@@ -111,7 +111,7 @@ def test_a_multi_formation_survives(tmp_path: Path, mode: Mode) -> None:
 
 def test_factor_one_is_written_as_plain_images(tmp_path: Path) -> None:
     set_file.write(tmp_path / "a.h5", make())
-    set_file.write(tmp_path / "b.h5", make(formation=Formation(mode="multi")))
+    set_file.write(tmp_path / "b.h5", make(formation=MultiFormation(mode="multi")))
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert set_file.describe(tmp_path / "a.h5").decoded == (4, 4, 4)
 
@@ -198,8 +198,8 @@ def test_golden_file_of_version_1() -> None:
         ({"classes": ()}, "0 classes"),
         ({"soft_labels": torch.zeros(12, 4)}, r"float32 \[12,3\]"),
         ({"soft_labels": torch.full((12, 3), torch.inf)}, "not finite"),
-        ({"formation": Formation(factor=9)}, "smaller factor"),
-        ({"formation": Formation(factor=0)}, "factor 0"),
+        ({"formation": MultiFormation(factor=9)}, "smaller factor"),
+        ({"formation": MultiFormation(factor=0)}, "factor 0"),
     ],
 )
 def test_a_set_that_makes_no_sense_is_refused(fields: dict, message: str) -> None:
@@ -375,7 +375,7 @@ def test_space_and_soft_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 @pytest.mark.parametrize("whitened", [False, True])
 def test_a_multi_formation_is_decoded_class_by_class(tmp_path: Path, mode: Mode, whitened: bool) -> None:
-    path, formation = tmp_path / "set.h5", Formation(factor=3, mode=mode, bound=12)
+    path, formation = tmp_path / "set.h5", MultiFormation(factor=3, mode=mode, bound=12)
     labels = torch.tensor([0] * 5 + [2] * 7)  # one class has none
     soft = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
     preprocess = zca(3 * 8 * 8) if whitened else standardise(3)

@@ -14,9 +14,9 @@ from dsdistill.data.config import DataConfig
 from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.errors import UserError
-from dsdistill.networks import build
+from dsdistill.networks import build_network
 from dsdistill.seeding import generator
-from dsdistill.storage.expert_file import Buffer
+from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.pool import Pool, PoolConfig
 from tests.conftest import THREADS
 from tests.engines.test_distribution import loop
@@ -47,7 +47,7 @@ def supply(pool: Path, **told: int) -> Pool:
 
 
 def test_weights_lie_between_the_first_and_the_last(pool: Path) -> None:
-    ours, buffer = supply(pool), Buffer.open(pool)
+    ours, buffer = supply(pool), ExpertFile.open(pool)
     seen = set()
     for iteration in range(6):
         assert ours.draw(0, iteration)
@@ -68,7 +68,7 @@ def test_fewer_networks_may_be_used_but_not_more(pool: Path) -> None:
     for iteration in range(4):
         ours.draw(0, iteration)
         ours.settle()
-        torch.testing.assert_close(dict(ours.network.state_dict()), Buffer.open(pool).state(0, 1))
+        torch.testing.assert_close(dict(ours.network.state_dict()), ExpertFile.open(pool).state(0, 1))
     with pytest.raises(UserError, match="holds 2 networks, not 3"):
         supply(pool, networks=3)
 
@@ -81,11 +81,11 @@ def test_calibration_is_by_the_trained_weights(pool: Path) -> None:
     ours = loop(task, real, NETWORK, ipc=1, engine=DistributionEngine(batch_real=4, **given))  # type: ignore[arg-type]
     engine, synthetic, sources = ours.engine, ours.synthetic, ours.sources
     engine.loss(synthetic, sources)  # matched with weights in between
-    sources.turn = 1
+    sources.update = 1
     (found,) = engine.loss(synthetic, sources).values()
-    network = build(NETWORK, task.channels, task.size, task.num_classes).double()
+    network = build_network(NETWORK, task.channels, task.size, task.num_classes).double()
     expert = int(torch.randint(2, (), generator=generator(0, "pool", 0)))
-    network.load_state_dict(Buffer.open(pool).state(expert, 1))
+    network.load_state_dict(ExpertFile.open(pool).state(expert, 1))
     images = sources.augmentation(synthetic.images.detach(), sources.siamese())
     expected = 2 * F.cross_entropy(network(images), torch.arange(10), reduction="sum")
     torch.testing.assert_close(found.detach(), expected.detach())

@@ -10,17 +10,17 @@ import torch.nn.functional as F
 
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DistributionEngine
-from dsdistill.networks import build
-from dsdistill.seeding import fenced, generator
+from dsdistill.networks import build_network
+from dsdistill.seeding import forked, generator
 from dsdistill.supply.queue import Queue, QueueConfig
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from tests.engines.test_distribution import CPU, decoded, drawn, loop, toy
 from tests.reference.idm import improved_matching_losses
 
 TOLD = QueueConfig(size=4, start=2, push_every=2, networks=2, steps=3, batch_size=8, forget_every=4)
 
 
-def distiller(network: str = "convnet2-w6", formation: Formation = IDENTITY) -> Distiller:
+def distiller(network: str = "convnet2-w6", formation: MultiFormation = IDENTITY) -> Distiller:
     engine = DistributionEngine(batch_real=6, supply=TOLD, classification=0.5)
     return loop(*toy(), network, engine=engine, formation=formation)
 
@@ -33,7 +33,7 @@ def queue(loop: Distiller) -> Queue:
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch"])
 @pytest.mark.parametrize("factor", [1, 2])
 def test_loss_equals_two_forwards_per_class(network: str, factor: int) -> None:
-    ours = distiller(network, Formation(factor=factor))
+    ours = distiller(network, MultiFormation(factor=factor))
     reports = iter(ours)
     next(reports), next(reports)  # some networks have been trained by now
     for iteration in range(2, 12):
@@ -60,8 +60,8 @@ def test_networks_come_and_go_by_age() -> None:
     ours = queue(distiller())
 
     def fresh(serial: int) -> torch.Tensor:
-        with fenced(0, "networks", serial):
-            return build("convnet2-w6", 1, 12, 3).double().state_dict()["classifier.weight"]
+        with forked(0, "networks", serial):
+            return build_network("convnet2-w6", 1, 12, 3).double().state_dict()["classifier.weight"]
 
     def held() -> list[torch.Tensor]:
         return [member.state["classifier.weight"] for member in ours._members]
@@ -89,7 +89,7 @@ def test_a_few_are_trained_by_sgd_and_graded() -> None:
     sources.advance(ours.synthetic)
     chosen = torch.randperm(3, generator=generator(0, "queue-training", 1))[:2].tolist()
     for turn, position in enumerate(chosen):
-        network = build("convnet2-w6", 1, 12, 3).double()
+        network = build_network("convnet2-w6", 1, 12, 3).double()
         network.load_state_dict(before[position])
         optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
         right = 0

@@ -16,7 +16,7 @@ from dsdistill.augment.mix import CutMix
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.loop import Distiller
 from dsdistill.supply.base import NetworkTraining
-from dsdistill.synthetic.multi_formation import Formation, decode
+from dsdistill.synthetic.multi_formation import MultiFormation, decode
 from dsdistill.synthetic.set import SyntheticSet
 from tests.engines.test_distribution import CPU, toy
 from tests.engines.test_gradient import DSA, IDC, loop
@@ -43,8 +43,10 @@ class Plain:
 
     def draw(self, number: int) -> None:
         """Begin network ``number`` of the run, with its warm-up on real data."""
-        with seeding.fenced(SEED, "networks", number):
-            network = networks.build(self.name, self.task.channels, self.task.size, self.task.num_classes)
+        with seeding.forked(SEED, "networks", number):
+            network = networks.build_network(
+                self.name, self.task.channels, self.task.size, self.task.num_classes
+            )
         self.network = network.double().train()
         self.velocity: dict[str, Tensor] = {}
         per_epoch = len(self.real) // self.training.batch_size
@@ -164,7 +166,9 @@ def test_networks_are_trained_as_by_a_plain_loop(case: str) -> None:
 
 
 def test_a_network_is_trained_on_the_decoded_images() -> None:
-    distiller = loop("convnet2-w4", training=SYNTHETIC, space="unit", formation=Formation(factor=2), size=12)
+    distiller = loop(
+        "convnet2-w4", training=SYNTHETIC, space="unit", formation=MultiFormation(factor=2), size=12
+    )
     plain = Plain("convnet2-w4", SYNTHETIC, DSA, *toy(1, 12))
     for found, wanted in zip(trained(distiller), expected(distiller, plain), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)

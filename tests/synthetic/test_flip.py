@@ -39,7 +39,7 @@ ENGINES: dict[str, tuple[Engine, str]] = {
 
 def gradient(distiller: Distiller, turn: int) -> tuple[float, Tensor]:
     distiller.synthetic.images.grad = None
-    distiller.sources.turn = turn
+    distiller.sources.update = turn
     loss = torch.stack(list(distiller.engine.loss(distiller.synthetic, distiller.sources).values())).sum()
     loss.backward()
     assert distiller.synthetic.images.grad is not None
@@ -58,7 +58,7 @@ def test_matching_sees_what_a_doubled_set_would_show(name: str, iteration: int) 
     doubled = SyntheticSet(images, 3, "network", flipped.preprocess).double()
     by_hand = Distiller(engine, doubled, made.sources, OptimiserConfig(), 3)
     made.sources.iteration = iteration
-    for turn in range(engine.turns):
+    for turn in range(engine.updates_per_iteration):
         (ours, found), (theirs, both) = gradient(made, turn), gradient(by_hand, turn)
         assert ours == pytest.approx(theirs, rel=1e-10)
         own, mirrored = both.unflatten(0, (3, 2, -1)).unbind(1)

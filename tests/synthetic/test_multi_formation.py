@@ -12,13 +12,13 @@ from torch.nn.functional import interpolate
 
 from dsdistill.config.validation import validated
 from dsdistill.errors import UserError
-from dsdistill.synthetic.multi_formation import IDENTITY, Formation, Mode, decode, mosaic
+from dsdistill.synthetic.multi_formation import IDENTITY, Mode, MultiFormation, decode, mosaic
 
-MODES: list[Formation] = [
-    Formation(factor=2),
-    Formation(factor=3),
-    Formation(factor=3, mode="multi"),
-    Formation(factor=3, mode="bound", bound=30),
+MODES: list[MultiFormation] = [
+    MultiFormation(factor=2),
+    MultiFormation(factor=3),
+    MultiFormation(factor=3, mode="multi"),
+    MultiFormation(factor=3, mode="bound", bound=30),
 ]
 
 
@@ -79,21 +79,21 @@ def naive_counts(stored: int, factor: int, bound: int) -> list[int]:
 )
 def test_single_is_the_naive_loop(shape: tuple[int, int, int], factor: int) -> None:
     images = random(2, *shape)
-    found = decode(images, Formation(factor=factor))
+    found = decode(images, MultiFormation(factor=factor))
     assert found.shape == (2 * factor**2, *shape)
     torch.testing.assert_close(found, naive(images, factor))
 
 
 def test_multi_joins_factors_from_one_up() -> None:
     images = random(2, 1, 7, 7)
-    found = decode(images, Formation(factor=3, mode="multi"))
+    found = decode(images, MultiFormation(factor=3, mode="multi"))
     assert len(found) == 2 * (1 + 4 + 9)
     torch.testing.assert_close(found, torch.cat([naive(images, factor) for factor in (1, 2, 3)]))
 
 
 def test_bound_gives_the_first_images_the_highest_factor() -> None:
     images = random(20, 1, 6, 6)
-    found = decode(images, Formation(factor=3, mode="bound"))
+    found = decode(images, MultiFormation(factor=3, mode="bound"))
     expected = torch.cat([naive(images[:12], 3), naive(images[12:15], 2), images[15:]])
     assert len(found) == 108 + 12 + 5
     torch.testing.assert_close(found, expected)
@@ -102,7 +102,7 @@ def test_bound_gives_the_first_images_the_highest_factor() -> None:
 @pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("bound", [1, 50, 128])
 def test_bound_counts(factor: int, bound: int) -> None:
-    formation = Formation(factor=factor, mode="bound", bound=bound)
+    formation = MultiFormation(factor=factor, mode="bound", bound=bound)
     for stored in (1, 7, 20, 50, 128, 200):
         counts = naive_counts(stored, factor, bound)
         parts = {q: len(rows) for q, rows in formation.parts(stored)}
@@ -113,22 +113,22 @@ def test_bound_counts(factor: int, bound: int) -> None:
 
 def test_more_images_than_the_bound_stay_as_they_are() -> None:
     images = random(5, 1, 6, 6)
-    assert torch.equal(decode(images, Formation(factor=3, mode="bound", bound=4)), images)
+    assert torch.equal(decode(images, MultiFormation(factor=3, mode="bound", bound=4)), images)
 
 
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 def test_factor_one_is_the_identity(mode: Mode) -> None:
     images = random(3, 1, 5, 5)
-    formation = Formation(mode=mode)
+    formation = MultiFormation(mode=mode)
     assert decode(images, formation) is images
     assert formation.is_identity
     assert formation.decoded(3) == 3
     assert formation.origins(3).tolist() == [0, 1, 2]
-    assert not Formation(factor=2, mode=mode).is_identity
+    assert not MultiFormation(factor=2, mode=mode).is_identity
 
 
 @pytest.mark.parametrize("formation", MODES)
-def test_origins_name_the_stored_image(formation: Formation) -> None:
+def test_origins_name_the_stored_image(formation: MultiFormation) -> None:
     levels = torch.arange(5.0)
     images = levels[:, None, None, None].expand(5, 1, 6, 6)
     decoded = decode(images, formation)
@@ -137,7 +137,7 @@ def test_origins_name_the_stored_image(formation: Formation) -> None:
 
 
 @pytest.mark.parametrize("formation", MODES)
-def test_classes_are_decoded_alone(formation: Formation) -> None:
+def test_classes_are_decoded_alone(formation: MultiFormation) -> None:
     images = random(2, 3, 5, 2, 7, 7)
     together = decode(images, formation)
     assert together.shape == (2, 3, formation.decoded(5), 2, 7, 7)
@@ -147,7 +147,7 @@ def test_classes_are_decoded_alone(formation: Formation) -> None:
 
 
 @pytest.mark.parametrize("formation", MODES)
-def test_the_gradient_is_the_adjoint(formation: Formation) -> None:
+def test_the_gradient_is_the_adjoint(formation: MultiFormation) -> None:
     images = random(2, 4, 1, 7, 7).requires_grad_()
     weights = random(2, formation.decoded(4), 1, 7, 7, seed=1)
     torch.einsum("...,...->", decode(images, formation), weights).backward()
@@ -159,7 +159,7 @@ def test_the_gradient_is_the_adjoint(formation: Formation) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_other_types_stay(dtype: torch.dtype) -> None:
     images = random(2, 1, 8, 8).to(dtype)
-    found = decode(images, Formation(factor=2))
+    found = decode(images, MultiFormation(factor=2))
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), naive(images.double(), 2), atol=1e-2, rtol=0)
 
@@ -167,7 +167,7 @@ def test_other_types_stay(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("size", "factor"), [(32, 2), (6, 3), (8, 4)])
 def test_a_mosaic_decodes_into_its_images(size: int, factor: int) -> None:
     sources = random(3 * factor**2, 2, size, size)
-    found = decode(mosaic(sources, factor), Formation(factor=factor))
+    found = decode(mosaic(sources, factor), MultiFormation(factor=factor))
     tile = size // factor
     small = sources[:, :, ::factor, ::factor]  # nearest: the first pixel of each factor
     assert small.shape[2:] == (tile, tile)
@@ -201,19 +201,19 @@ def test_tiles_of_a_mosaic_differ_by_a_pixel() -> None:
 )
 def test_what_cannot_be_is_said(fields: dict[str, Any], size: int, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        Formation(**fields).check(size)
+        MultiFormation(**fields).check(size)
     assert "\n" not in str(caught.value)
 
 
 def test_what_fits_is_accepted() -> None:
     IDENTITY.check(1)
     for factor, size in ((8, 8), (3, 28), (2, 5), (3, 64), (6, 12)):
-        Formation(factor=factor).check(size)
+        MultiFormation(factor=factor).check(size)
 
 
 @pytest.mark.parametrize("table", [{"factor": 0}, {"bound": 0}, {"mode": "up"}, {"factr": 2}])
 def test_as_a_table_of_options(table: dict[str, Any]) -> None:
     known = ["factor", "mode", "bound"]
-    assert validated(Formation, {"factor": 2, "mode": "multi"}, "option", known).decoded(3) == 15
+    assert validated(MultiFormation, {"factor": 2, "mode": "multi"}, "option", known).decoded(3) == 15
     with pytest.raises(UserError, match=next(iter(table))):
-        validated(Formation, table, "option", known)
+        validated(MultiFormation, table, "option", known)

@@ -13,7 +13,7 @@ from dsdistill.seeding import generator
 from dsdistill.synthetic import initial
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 from dsdistill.synthetic.initial import Init, initialise
-from dsdistill.synthetic.multi_formation import Formation, Mode, decode, mosaic
+from dsdistill.synthetic.multi_formation import Mode, MultiFormation, decode, mosaic
 from dsdistill.synthetic.set import Space, SyntheticSet
 
 PREPROCESS = Standardise.of((0.4,), (0.2,))
@@ -220,7 +220,7 @@ def test_networks_are_needed_to_choose_by(init: Init) -> None:
 
 # Multi-formation --------------------------------------------------------------------------------------------
 
-TWO = Formation(factor=2)
+TWO = MultiFormation(factor=2)
 
 
 @pytest.mark.parametrize("space", ["network", "unit"])
@@ -249,7 +249,7 @@ def test_a_formation_must_fit() -> None:
     ):
         initialise(*clusters(), 4, "mix", "unit", 0, TWO)
     with pytest.raises(UserError, match="smaller factor"):
-        initialise(*clusters(), 1, "noise", "unit", 0, Formation(factor=5))
+        initialise(*clusters(), 1, "noise", "unit", 0, MultiFormation(factor=5))
 
 
 def whitening(size: int) -> ZCA:
@@ -263,7 +263,7 @@ def whitening(size: int) -> ZCA:
 @pytest.mark.parametrize("space", ["network", "unit"])
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 def test_the_file_decodes_into_what_networks_saw(preprocess: Preprocess, space: Space, mode: Mode) -> None:
-    formation = Formation(factor=3, mode=mode, bound=13)  # 5 pixels a side: padded
+    formation = MultiFormation(factor=3, mode=mode, bound=13)  # 5 pixels a side: padded
     pixels = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
     learned = pixels if space == "unit" else preprocess(pixels)
     set_module = SyntheticSet(learned, 2, space, preprocess, formation)
