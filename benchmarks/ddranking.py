@@ -36,10 +36,10 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # in place of this folder, where `import ddranking` would find this file
 
 import torch
-from dsdistill.data.facts import DIGITS
 
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.data.facts import DIGITS
 from dsdistill.distillation import run
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.run import evaluate

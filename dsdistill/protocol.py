@@ -6,13 +6,13 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.config.presets import Presets
-from dsdistill.config.validation import FORBID_EXTRA, validated
+from dsdistill.config.validation import forbid_extra, validated
 from dsdistill.errors import UserError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """One way to train and count students. Results are comparable only under the same one.
@@ -48,8 +49,6 @@ class Protocol:
             ``dsdistill.augment.mix.CutMix``.
         repeats: fresh students per set.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     name: str
     title: str

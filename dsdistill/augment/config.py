@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from dsdistill.augment.dsa import Augmentation, Rule
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
     """The siamese augmentation of real and synthetic images."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     operators: str = "none"
     """Names joined by underscores, as papers write strategies; flip is left out where it changes labels."""

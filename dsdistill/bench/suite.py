@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 from pydantic import Field
 
 from dsdistill.config.presets import Presets
-from dsdistill.config.validation import FORBID_EXTRA, validated
+from dsdistill.config.validation import forbid_extra, validated
 from dsdistill.errors import UserError, unknown
 
 Count = Annotated[int, Ge(1)]
@@ -19,11 +19,10 @@ OrDefault = Annotated[int, Ge(0)]
 """0 leaves it to the recipe or the protocol."""
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
     """What one method of a suite is told besides."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     experts: str = ""
     """The table of ``experts`` that it matches with."""
@@ -35,11 +34,10 @@ class MethodSettings:
     """Options over those of its recipe, nested or dotted, as in a config file."""
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ExpertSettings:
     """Networks trained first, once for every data set, network and whitening that its methods use."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     recipe: str
     count: OrDefault = 0
@@ -47,11 +45,10 @@ class ExpertSettings:
     set: dict[str, Any] = field(default_factory=dict)
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Suite:
     """Data sets × methods × IPC × seeds, and how each cell is made and judged."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     name: str
     title: str

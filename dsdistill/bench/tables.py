@@ -17,7 +17,8 @@ from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row, spread
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row
+from dsdistill.text import duration, kilobytes, spread
 
 _PLAINLY = ", no augmentation"
 _OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: _PLAINLY}
@@ -221,21 +222,6 @@ def write(folder: Path, suite: str, results: Sequence[CellResult], problems: Seq
 def cited(value: Published) -> str:
     """Return where a published value was read, and what was special about it."""
     return f"{value.source} ({value.note})" if value.note else value.source
-
-
-def duration(seconds: float) -> str:
-    """Write seconds for people; empty where they are not known."""
-    if seconds != seconds:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
-
-
-def kilobytes(count: float) -> str:
-    """Write bytes as kB; empty where they are not known."""
-    return "" if count != count else f"{count / 1e3:,.1f}"
 
 
 def _line(members: list[tuple[CellResult, Row]], alone: bool) -> Line:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from dsdistill.text import byte_size, clock, listing, ranges, spread
+
 if TYPE_CHECKING:
     from dsdistill.bench.runner import Event
     from dsdistill.bench.tables import Line
@@ -73,7 +75,7 @@ class ProgressBar:
             words = [what, f"{done}/{total}", *fields.values()]
             if self._before < done < total:  # one observation says nothing of the pace
                 left = (now - self._begun) / (done - self._before) * (total - done)
-                words.append(f"ETA {_duration(left)}")
+                words.append(f"ETA {clock(left)}")
             err.print(" ".join(filter(None, words)), highlight=False, markup=False)
 
 
@@ -100,15 +102,15 @@ class DistillationProgress(ProgressBar):
             f"{run.task.num_classes} classes -> {count} synthetic images",
             f"{cfg.method}, {cfg.network}, {length} on {cfg.compute.device}, "
             f"{cfg.compute.precision}{compiled * bool(cfg.compute.compile)}",
-            f"memory estimate {_bytes(memory.total)}: real data {_bytes(memory.real)}, "
-            f"graph {_bytes(memory.graph)}, passes {_bytes(memory.frozen)}, "
-            f"networks {_bytes(memory.networks)}, synthetic {_bytes(memory.synthetic)}",
+            f"memory estimate {byte_size(memory.total)}: real data {byte_size(memory.real)}, "
+            f"graph {byte_size(memory.graph)}, passes {byte_size(memory.frozen)}, "
+            f"networks {byte_size(memory.networks)}, synthetic {byte_size(memory.synthetic)}",
         ]
         if run.iteration:
             lines.append(f"resuming after iteration {run.iteration}")
         if run.memory_available is not None and memory.total > run.memory_available:
             lines.append(
-                f"only {_bytes(run.memory_available)} is free: "
+                f"only {byte_size(run.memory_available)} is free: "
                 "--set compute.class_chunk=1 --set compute.chunk=8 needs less"
             )
         for line in lines:
@@ -144,7 +146,7 @@ class ExpertsProgress(ProgressBar):
             f"{task.num_classes} classes",
             f"{cfg.count} x {cfg.network} ({run.parameters} parameters) for {cfg.epochs} epochs{some}; on "
             f"{cfg.compute.device}, {cfg.compute.precision}{compiled * bool(cfg.compute.compile)}",
-            f"file: {_bytes(run.file_bytes)}, {len(cfg.kept)} snapshots of each",
+            f"file: {byte_size(run.file_bytes)}, {len(cfg.kept)} snapshots of each",
         ]
         if run.epochs_done:
             lines.append(f"resuming after {run.epochs_done} of {run.epochs} epochs")
@@ -153,7 +155,7 @@ class ExpertsProgress(ProgressBar):
 
     def estimated(self, seconds: float) -> None:
         """Say about how long it will take."""
-        err.print(f"estimated time {_duration(seconds)}", highlight=False, markup=False)
+        err.print(f"estimated time {clock(seconds)}", highlight=False, markup=False)
         if self._run:
             self._show(self._run.epochs_done)
 
@@ -192,7 +194,7 @@ class SuiteProgress(ProgressBar):
     def happened(self, event: Event) -> None:
         """Say what finished or failed, and show what runs."""
         if event.result:
-            spent = _duration(event.result.seconds)
+            spent = clock(event.result.seconds)
             found = f"{event.name}: {event.result.main.accuracy} %, distilled in {spent}"
             err.print(found, highlight=False, markup=False)
         elif event.failure:
@@ -226,9 +228,9 @@ def print_lines(lines: Sequence[Line]) -> None:
 def print_summary(summary: Summary) -> None:
     """Show how a distillation went."""
     rows = [
-        ("file", f"{summary.path} ({summary.images} images, {_bytes(summary.path.stat().st_size)})"),
-        ("time", f"{_duration(summary.seconds)}, {summary.iterations} iterations"),
-        ("peak memory", _bytes(summary.peak_memory_bytes)),
+        ("file", f"{summary.path} ({summary.images} images, {byte_size(summary.path.stat().st_size)})"),
+        ("time", f"{clock(summary.seconds)}, {summary.iterations} iterations"),
+        ("peak memory", byte_size(summary.peak_memory_bytes)),
         ("run directory", f"{summary.run_dir} (config.toml, metrics.jsonl, checkpoints)"),
         ("next", f"dsdistill evaluate {summary.path}"),
     ]
@@ -245,33 +247,31 @@ def print_experts(made: ExpertFile) -> None:
     each = [
         (
             f"expert {number}",
-            f"accuracy {100 * one.accuracy:.2f} %, loss {one.loss:.4g}, {_duration(one.seconds)}",
+            f"accuracy {100 * one.accuracy:.2f} %, loss {one.loss:.4g}, {clock(one.seconds)}",
         )
         for number, one in enumerate(made.training)
     ]
     kept = f"{len(made.epochs)} snapshots each"
-    file = f"{made.path} ({made.count} experts, {kept}, {_bytes(made.path.stat().st_size)})"
+    file = f"{made.path} ({made.count} experts, {kept}, {byte_size(made.path.stat().st_size)})"
     mean = sum(one.accuracy for one in made.training) / made.count
-    spent = _duration(sum(one.seconds for one in made.training))
+    spent = clock(sum(one.seconds for one in made.training))
     print_pairs([*each, ("all", f"accuracy on training images {100 * mean:.2f} %, {spent}"), ("file", file)])
 
 
 def print_description(path: Path, about: Description) -> None:
     """Show what is in a file."""
-    from dsdistill.evaluation.rows import spread
-
     counts = set(about.counts)
     each = f"{min(counts)} a class" if len(counts) == 1 else f"{min(counts)} to {max(counts)} a class"
     said = about.attributes
     rows = [
-        ("file", f"{path}, verified, {_bytes(about.file_bytes)}"),
+        ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {each}"),
         *_formed(about),
-        ("classes", _listed(about.classes)),
+        ("classes", listing(about.classes)),
         (
             "on disk",
-            f"images {_bytes(about.image_bytes)}, labels {_bytes(about.label_bytes)}, "
-            f"preprocessing {_bytes(about.preprocess_bytes)}",
+            f"images {byte_size(about.image_bytes)}, labels {byte_size(about.label_bytes)}, "
+            f"preprocessing {byte_size(about.preprocess_bytes)}",
         ),
         ("preprocess", about.preprocess),
         *(
@@ -294,21 +294,19 @@ def print_description(path: Path, about: Description) -> None:
 
 def print_buffer(found: ExpertFile) -> None:
     """Show what is in a file of experts."""
-    from dsdistill.storage.expert_file import ranges
-
     facts, trained = found.metadata, found.training
     recipe = tomllib.loads(facts.config).get("recipe", "")
     low, high = (100 * pick(one.accuracy for one in trained) for pick in (min, max))
     machines = dict.fromkeys(one.machine for one in trained)
-    each = f"{facts.layout.sizes[0]} parameters, {_bytes(facts.expert_bytes)}"
+    each = f"{facts.layout.sizes[0]} parameters, {byte_size(facts.expert_bytes)}"
     shape = "x".join(map(str, (facts.channels, facts.size, facts.size)))
     rows = [
-        ("file", f"{found.path}, structure verified, {_bytes(found.path.stat().st_size)}"),
+        ("file", f"{found.path}, structure verified, {byte_size(found.path.stat().st_size)}"),
         ("experts", f"{found.count} of {facts.network} ({each} each)"),
         ("kept epochs", ranges(found.epochs)),
         ("accuracy", f"{low:.2f} to {high:.2f} % on training images"),
         ("images", shape),
-        ("classes", _listed(facts.classes)),
+        ("classes", listing(facts.classes)),
         ("preprocess", facts.preprocess.kind),
         ("created", max(one.created for one in trained)),
         ("dataset", facts.dataset),
@@ -319,10 +317,6 @@ def print_buffer(found: ExpertFile) -> None:
         ("seed", str(facts.seed)),
     ]
     print_pairs(rows)
-
-
-def _listed(classes: tuple[str, ...]) -> str:
-    return ", ".join(classes[:20]) + (" …" if len(classes) > 20 else "")
 
 
 def _formed(about: Description) -> list[tuple[str, str]]:
@@ -349,18 +343,5 @@ def print_pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 def _told(name: str, value: Any) -> str:
     if name.endswith("_bytes"):
-        return _bytes(int(value))
-    return _duration(float(value)) if name == "seconds" else str(value)
-
-
-def _bytes(count: int) -> str:
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000  # type: ignore[assignment]
-    return f"{count:.3g} GB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
+        return byte_size(int(value))
+    return clock(float(value)) if name == "seconds" else str(value)

@@ -22,17 +22,16 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 
 Decay = Annotated[float, Ge(0), Lt(1)]
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
     """How pixels are stepped."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Ge(0)] = 1.0

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from dsdistill.config.options import known_keys, merged
 from dsdistill.config.presets import Presets
-from dsdistill.config.validation import FORBID_EXTRA, dotted, validated
+from dsdistill.config.validation import dotted, forbid_extra, validated
 from dsdistill.errors import UserError
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A published method: what it is, its settings, and tables of those that vary."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     name: str
     title: str
@@ -121,22 +120,20 @@ def _times(options: Mapping[str, Any], ipc: int) -> dict[str, Any]:
     }
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ExpertRecipeSettings:
     """Options of a recipe for some data sets, and where they come from."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     when: dict[Literal["dataset"], list[str]]
     set: dict[str, Any]
     source: str
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ExpertRecipe:
     """How a published method trains its experts."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     name: str
     title: str

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from dsdistill.errors import UserError, unknown
 
-FORBID_EXTRA = {"extra": "forbid"}
-"""The ``__pydantic_config__`` of every dataclass checked here: a misspelt key is an error."""
+T = TypeVar("T")
+
+
+def forbid_extra(options: type[T]) -> type[T]:
+    """Decorate a dataclass that `validated` makes from a table: a misspelt key is an error."""
+    options.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    return options
+
 
 _EXTRA = ("unexpected_keyword_argument", "extra_forbidden")
 _MISSING = ("missing", "missing_argument")

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from annotated_types import Ge, Lt
@@ -19,7 +19,7 @@ from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.options import known_keys, merged, parsed_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
-from dsdistill.config.validation import FORBID_EXTRA, validated
+from dsdistill.config.validation import forbid_extra, validated
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
 from dsdistill.errors import UserError
@@ -31,11 +31,10 @@ from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import Space
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """When a run saves its state."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     seconds: Annotated[float, Ge(0)] = 60.0
     """At least this often."""
@@ -46,22 +45,20 @@ class CheckpointConfig:
     ``snapshot-<iteration>.h5``; the last of them is the output itself. They show accuracy over time."""
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
     """What matching sees of the synthetic images."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     flip: bool | Literal["force"] = False
     """Put the mirror images beside them in every synthetic batch (FYI): true, or force where mirroring
     changes what an image shows, as with digits. The set stores no more images for it."""
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything a distillation is told; two runs of one config on one CPU write the same pixels."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     method: str
     data: DataConfig

@@ -5,13 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
@@ -40,6 +39,7 @@ class Sizes:
         return int(self.counts.clamp(max=wanted).sum())
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Engine(ABC):
     """A matching objective and the hyper-parameters it reads.
@@ -47,8 +47,6 @@ class Engine(ABC):
     An engine keeps no state and knows no device, file, rank or clock: what it learns lives in the
     `SyntheticSet`, what it draws comes from `Sources` or its seed, and the loop does the stepping.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     @property
     def updates_per_iteration(self) -> int:

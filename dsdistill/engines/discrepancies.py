@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, assert_never
+from typing import Annotated, Literal, assert_never
 
 import torch
 from annotated_types import Ge
@@ -14,7 +14,7 @@ from dsdistill import seeding
 from dsdistill.augment.dsa import Parameters
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
 from dsdistill.objectives.characteristic import characteristic, discrepancy, normalised
@@ -24,11 +24,10 @@ from dsdistill.synthetic.adversary import FrequencySampler, reversed_gradient
 from dsdistill.synthetic.set import SyntheticSet
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Discrepancy(ABC):
     """A distance between the features of real and synthetic images of a class."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     @property
     def adversary_optimiser(self) -> OptimiserConfig:

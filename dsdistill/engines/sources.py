@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.augment.mix import CutMix
+from dsdistill.augment.training import augment_and_mix
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.data.real import RealDataset, Task
@@ -205,17 +205,12 @@ class Sources:
         """Augment a batch, one operator for all and its parameters per image, and mix it where asked for."""
         cutmix = self._training.cutmix
         augmentation = self.augmentation.without("cutout") if cutmix else self.augmentation
-        if augmentation.operators:
-            stream = seeding.generator(self.seed, f"{name}-augment", *number)
-            images = augmentation(
-                images, augmentation.draw(len(images), self.task.size, stream, shared_operator=True)
-            )
-        if not cutmix:
-            return images, labels
-        stream = seeding.generator(self.seed, f"{name}-mix", *number)
-        mix = CutMix(probability=cutmix).draw(len(images), self.task.size, stream)
-        targets = F.one_hot(labels, self.task.num_classes).to(images.dtype)
-        return mix.images(images), mix.targets(targets)
+
+        def streams(kind: str) -> list[torch.Generator]:
+            return [seeding.generator(self.seed, f"{name}-{kind}", *number)]
+
+        mix = CutMix(probability=cutmix) if cutmix else None
+        return augment_and_mix(images, labels, augmentation, mix, self.task.num_classes, streams)
 
     @property
     def _training(self) -> NetworkTraining:

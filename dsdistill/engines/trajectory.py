@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -27,7 +27,7 @@ from dsdistill import seeding
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.compute.unroll import UnrolledStudent
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.engines.base import Engine, Sizes
 from dsdistill.engines.sources import Sources
@@ -38,11 +38,10 @@ from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
 from dsdistill.synthetic.set import SyntheticSet
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class StartConfig:
     """The epoch s of an expert that a student starts from: uniform in ``least`` … ``most`` - 1."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     least: Annotated[int, Ge(0)] = 0
     most: Annotated[int, Ge(1)] = 20
@@ -69,11 +68,10 @@ class StartConfig:
         return min(self.most, self.widen_from + max(0, grown))
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig:
     """How a student steps, and how its learning rate is learned: by SGD, as published."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     lr: Annotated[float, Gt(0)] = 0.01
     """β at first ("lr_teacher")."""
@@ -86,11 +84,10 @@ class StudentConfig:
         _plain(self.learning, "engine.student.learning")
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class LabelsConfig:
     """Learned labels (DATM): logits that begin as the experts' own, softened by softmax in the loss."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     learned: bool = False
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=10.0, momentum=0.9))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dsdistill.text import spread
+
 DISTILLED, DISTILLED_HARD = "distilled", "distilled-hard"
 
 
@@ -41,8 +43,3 @@ class Row:
     def accuracy(self) -> str:
         """Mean ± deviation, as it is shown to people."""
         return spread(self.mean, self.std, len(self.values))
-
-
-def spread(mean: float, std: float, students: int) -> str:
-    """Write mean ± deviation, and no ± where there is one student."""
-    return f"{mean:.2f} ± {std:.2f}" if students > 1 else f"{mean:.2f}"

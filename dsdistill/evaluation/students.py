@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dsdistill.augment.dsa import Augmentation, Parameters
-from dsdistill.augment.mix import CutMix, Mix
+from dsdistill.augment.dsa import Augmentation
+from dsdistill.augment.mix import CutMix
+from dsdistill.augment.training import augment_and_mix
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles, Execution, Single
@@ -164,7 +165,7 @@ def fit(
     tick: Tick,
 ) -> None:
     """Train a ensemble, student r on ``sets[r]`` with the draws of ``repeats[r]``."""
-    count, size = len(sets[0][0]), sets[0][0].shape[-1]
+    count = len(sets[0][0])
     cutmix = CutMix(probability=protocol.cutmix, beta=protocol.cutmix_beta) if protocol.cutmix else None
     images, targets, offsets = _pool(sets, classes=ensemble.classes if cutmix else None)
     rate = protocol.learning_rate(lr)
@@ -178,15 +179,13 @@ def fit(
             orders = [torch.randperm(count, generator=generator(seed, "students", r, epoch)) for r in repeats]
             for batch, rows in enumerate(torch.stack(orders).split(protocol.batch_size, dim=1)):
                 index = (rows + offsets).flatten().to(images.device, non_blocking=True)
-                x, y = images[index], targets[index]
-                if augmentation.operators:
-                    draws = [generator(seed, "student-augment", r, epoch, batch) for r in repeats]
-                    each = [augmentation.draw(rows.shape[1], size, g, shared_operator=True) for g in draws]
-                    x = augmentation(x, Parameters.cat(each))
-                if cutmix:
-                    draws = [generator(seed, "student-mix", r, epoch, batch) for r in repeats]
-                    mix = Mix.cat([cutmix.draw(rows.shape[1], size, g) for g in draws])
-                    x, y = mix.images(x), mix.targets(y)
+
+                def streams(kind: str, epoch: int = epoch, batch: int = batch) -> list[torch.Generator]:
+                    return [generator(seed, f"student-{kind}", repeat, epoch, batch) for repeat in repeats]
+
+                x, y = augment_and_mix(
+                    images[index], targets[index], augmentation, cutmix, ensemble.classes, streams
+                )
                 with autocast(execution.device, execution.precision):
                     loss = ensemble.loss(x, y)
                 loss.backward()

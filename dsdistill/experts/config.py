@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 import torch
@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.config.options import known_keys, merged, parsed_override, with_absolute_paths
 from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
-from dsdistill.config.validation import FORBID_EXTRA, dotted, validated
+from dsdistill.config.validation import dotted, forbid_extra, validated
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
@@ -42,6 +42,7 @@ _INDIFFERENT = (
 )
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Sharpness:
     """Adaptive GSAM, which steps towards flat minima (``objectives/sharpness.py``).
@@ -49,14 +50,13 @@ class Sharpness:
     A batch takes two passes, in float32 unless told otherwise.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
-
     rho: Annotated[float, Ge(0)] = 0.0
     """How far from the weights, relative to each, the loss is looked at; 0 makes it plain SGD."""
     alpha: Annotated[float, Ge(0)] = 0.0
     """How strongly the gap between the two losses is pushed down; 0 makes it ASAM."""
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig:
     """Everything the training of experts is told. Expert e is the same however many are trained.
@@ -65,8 +65,6 @@ class ExpertConfig:
     is multiplied by ``drop_factor`` before epoch ⌊E·f⌋, counted from 0, for each share f of ``drop_at``
     (torch's ``MultiStepLR``).
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     recipe: str
     data: DataConfig

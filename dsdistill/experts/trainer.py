@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.augment.mix import CutMix
+from dsdistill.augment.training import augment_and_mix
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.sgd import restored, sgd, state_of
 from dsdistill.data.real import RealDataset, Task
@@ -159,19 +160,18 @@ class Trainer:
 
     def _epoch_batches(self, expert: int, epoch: int) -> Iterator[TrainingBatch]:
         """Yield the batches of an epoch: one operator for each, its parameters per image; then mixed."""
-        seed, side, classes = self._config.seed, self._task.size, self._task.num_classes
+        seed, classes = self._config.seed, self._task.num_classes
         order = torch.randperm(len(self._real), generator=generator(seed, "experts", expert, epoch))
         for batch, rows in enumerate(itertools.islice(order.split(self._size), self.batches)):
-            plain = images = self._images(rows)
+            plain = self._images(rows)
             targets = self._labels[rows.to(self._device, non_blocking=True)]
-            if self._augmentation.operators:
-                stream = generator(seed, "experts-augment", expert, epoch, batch)
-                drawn = self._augmentation.draw(len(rows), side, stream, shared_operator=True)
-                images = self._augmentation(images, drawn)
-            if self._cutmix:
-                stream = generator(seed, "experts-mix", expert, epoch, batch)
-                mix = self._cutmix.draw(len(rows), side, stream)
-                images, targets = mix.images(images), mix.targets(F.one_hot(targets, classes).float())
+
+            def streams(kind: str, number: int = batch) -> list[torch.Generator]:
+                return [generator(seed, f"experts-{kind}", expert, epoch, number)]
+
+            images, targets = augment_and_mix(
+                plain, targets, self._augmentation, self._cutmix, classes, streams
+            )
             yield TrainingBatch(images, targets, plain)
 
     def _images(self, rows: Tensor) -> Tensor:

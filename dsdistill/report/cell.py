@@ -6,12 +6,12 @@ import json
 from html import escape
 from typing import Any
 
-from dsdistill.bench import tables
 from dsdistill.bench.results import CellResult
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.report import MATRIX_BYTES
 from dsdistill.evaluation.rows import DISTILLED
 from dsdistill.report.figures import anchor
+from dsdistill.text import duration, kilobytes
 
 
 def article(result: CellResult) -> str:
@@ -25,8 +25,8 @@ def article(result: CellResult) -> str:
         "network": escape(result.network),
         "protocol": escape(f"{students}, learning rate {judged.get('lr')}, last epoch"),
         "distillation": escape(
-            f"{result.iterations} iterations in {tables.duration(result.seconds)}, "
-            + (f"experts in {tables.duration(result.experts_seconds)}, " if result.experts_seconds else "")
+            f"{result.iterations} iterations in {duration(result.seconds)}, "
+            + (f"experts in {duration(result.experts_seconds)}, " if result.experts_seconds else "")
             + f"peak memory {result.peak_memory_bytes / 1e9:.2f} GB"
         ),
         "size": escape(_size(result)),
@@ -60,11 +60,11 @@ def _size(result: CellResult) -> str:
     images = f"{row.images} images" + (f", decoded into {row.decoded}" if row.decoded != row.images else "")
     cost = result.evaluation.get("cost", {})
     soft = result.evaluation.get("soft_labels") and "label_bytes" in cost
-    labels = f", {tables.kilobytes(cost['label_bytes'])} kB of them soft labels" if soft else ""
+    labels = f", {kilobytes(cost['label_bytes'])} kB of them soft labels" if soft else ""
     real = f", the bytes of {cost['real_images']:,.0f} real images" if "real_images" in cost else ""
     large = cost.get("preprocess_bytes", 0) > MATRIX_BYTES
-    matrix = f"; whitening takes {tables.kilobytes(cost['preprocess_bytes'])} kB more" if large else ""
-    return f"{images}, {tables.kilobytes(result.stored_bytes)} kB{labels}{real}{matrix}"
+    matrix = f"; whitening takes {kilobytes(cost['preprocess_bytes'])} kB more" if large else ""
+    return f"{images}, {kilobytes(result.stored_bytes)} kB{labels}{real}{matrix}"
 
 
 def _packages(found: Any) -> str:

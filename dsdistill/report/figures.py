@@ -10,8 +10,8 @@ from pathlib import Path
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.evaluation.baselines import RANDOM, WHOLE
-from dsdistill.evaluation.rows import spread
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
+from dsdistill.text import spread
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dsdistill.bench.collection import collect
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.report import cell, figures, sections
+from dsdistill.text import duration
 
 TIME = (
     "Seconds are those in the loop of the distillation; evaluation is not counted, nor the training of "
@@ -92,7 +93,7 @@ def _summary(results: Sequence[CellResult]) -> str:
 
     methods = len({each.method for each in results})
     datasets = ", ".join(dict.fromkeys(each.dataset for each in results))
-    seconds = tables.duration(sum(each.seconds for each in results))
+    seconds = duration(sum(each.seconds for each in results))
     machines = "; ".join(dict.fromkeys(each.machine for each in results))
     return (
         f"{some(len(results), 'cell', 'cells')}, {some(methods, 'method', 'methods')} on {datasets}: "

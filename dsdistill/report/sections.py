@@ -14,6 +14,7 @@ from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN
 from dsdistill.export import picture_inline
 from dsdistill.report.figures import Figure, anchor
 from dsdistill.storage import set_file
+from dsdistill.text import kilobytes
 
 
 def accuracies(lines: Sequence[Line]) -> str:
@@ -74,7 +75,7 @@ def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
             at = sources.index(tables.cited(line.published)) + 1
             mark = f'{escape(str(line.published))} <a href="#source-{at}">[{at}]</a>'
         cells.append(f'<td class="number">{mark}</td>')
-    cells += [_number(line.spent), _number(line.iterations), _number(tables.kilobytes(line.bytes))]
+    cells += [_number(line.spent), _number(line.iterations), _number(kilobytes(line.bytes))]
     cells += [f"<td>{escape(line.protocol)}</td>", _number(str(line.epochs)), f"<td>{links}</td>"]
     kind = ' class="baseline"' if line.baseline else ""
     return f'<tr{kind}><th scope="row">{escape(line.method)}</th>{"".join(cells)}</tr>'

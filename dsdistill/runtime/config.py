@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
 
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.runtime import compiler
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify
@@ -21,11 +21,10 @@ _WORTH_COMPILING = 1.5e8
 _WORTH_SECONDS = 120.0
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
     """How the work is done. ``auto`` and 0 are decided from the machine, and what they become is recorded."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""

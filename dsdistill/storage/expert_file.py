@@ -45,6 +45,7 @@ from dsdistill.networks.base import Network
 from dsdistill.networks.layout import Layout
 from dsdistill.seeding import forked
 from dsdistill.storage.hdf5 import EXPERTS, attribute
+from dsdistill.text import listing, ranges
 
 FORMAT = EXPERTS
 VERSION = 1
@@ -340,27 +341,12 @@ def _close(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     )
 
 
+_LISTED = 12  # classes named in a sentence
+
+
 def _differing(mine: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, str, str]:
     """Say in what two lists of classes differ: the lists, or, where they are long, the first other name."""
     if len(mine) != len(asked) or len(mine) <= _LISTED:
-        return "classes", _listed(mine), _listed(asked)
+        return "classes", listing(mine, _LISTED), listing(asked, _LISTED)
     label = next(i for i, names in enumerate(zip(mine, asked, strict=True)) if names[0] != names[1])
     return f"class {label}", repr(mine[label]), repr(asked[label])
-
-
-_LISTED = 12
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_LISTED]) + (f", … ({len(names)})" if len(names) > _LISTED else "")
-
-
-def ranges(epochs: tuple[int, ...]) -> str:
-    """Write ascending numbers briefly: 0, 5 to 8, 60."""
-    runs: list[list[int]] = []
-    for epoch in epochs:
-        if runs and epoch == runs[-1][1] + 1:
-            runs[-1][1] = epoch
-        else:
-            runs.append([epoch, epoch])
-    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)

@@ -6,14 +6,14 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks.base import Network
 
@@ -21,6 +21,7 @@ Batch = tuple[Tensor, Tensor]
 """Images [B, C, H, W] in network space; labels int64 [B] or probabilities [B, K]."""
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class NetworkTraining:
     """How a network is trained between the steps of the pixels that are matched with it.
@@ -28,8 +29,6 @@ class NetworkTraining:
     The engine's augmentation is applied with parameters of its own for every image, without cutout where
     CutMix is on.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     on: Literal["synthetic", "real"] = "synthetic"
     """What it sees: the images being distilled (DC, DSA), or the real ones (IDC)."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
 from dsdistill import seeding
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.networks.base import Network
 from dsdistill.networks.registry import build_network
@@ -38,11 +38,10 @@ class Fresh(Supply):
         return True
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class FreshConfig:
     """A randomly initialised network for every iteration (DM, DataDAM)."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     kind: Literal["fresh"] = "fresh"
 

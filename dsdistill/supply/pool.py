@@ -9,17 +9,17 @@ import torch
 from annotated_types import Ge
 
 from dsdistill import seeding
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.supply.base import bytes_of, normalise_by_batch
 from dsdistill.supply.stored import Stored, StoredConfig
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig(StoredConfig):
     """Networks from a buffer: those that ``dsdistill experts`` trained and stored."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
     word: ClassVar[str] = "networks"
 
     kind: Literal["pool"] = "pool"

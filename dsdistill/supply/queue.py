@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
@@ -13,17 +13,16 @@ from torch import Tensor
 from dsdistill import seeding
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.sgd import momentum_of, sgd
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.supply.base import Batch, bytes_of, normalise_by_batch
 from dsdistill.supply.fresh import Fresh
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class QueueConfig:
     """A queue of networks in training on real data, one of which is matched with (IDM)."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     kind: Literal["queue"] = "queue"
     size: Annotated[int, Ge(1)] = 100

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
 from dsdistill.storage.expert_file import ExpertFile
@@ -17,11 +17,11 @@ from dsdistill.supply.base import classified
 from dsdistill.supply.fresh import Fresh
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class StoredConfig:
     """Networks from a buffer: a file that ``dsdistill experts`` wrote."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
     word: ClassVar[str]
     """What they are called, and the option that says how many to use; 0 takes all."""
 

@@ -11,17 +11,17 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill import seeding
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.supply.stored import Stored, StoredConfig
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class TrajectoriesConfig(StoredConfig):
     """Expert trajectories from a buffer: a file that ``dsdistill experts`` wrote."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
     word: ClassVar[str] = "experts"
 
     kind: Literal["trajectories"] = "trajectories"

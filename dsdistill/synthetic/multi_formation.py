@@ -7,24 +7,23 @@ here works in unit pixel space and within one class: leading dimensions are clas
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from dsdistill.config.validation import FORBID_EXTRA
+from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 
 Mode = Literal["single", "multi", "bound"]
 
 
+@forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class MultiFormation:
     """How a stored image becomes training images: cut into factor × factor tiles, enlarged to its size."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_EXTRA
 
     factor: Annotated[int, Ge(1)] = 1
     """Tiles along a side; 1 leaves images as they are stored."""

@@ -102,7 +102,7 @@ def test_gradient_in_chunks_equals_the_whole(name: str, fixed: bool, chunk: int)
 def test_slope_is_the_gradient_to_the_images() -> None:
     net, (images, targets) = network("convnet2-w6"), batch()
     tangents = random_like({"blocks.0.conv.weight": net.get_parameter("blocks.0.conv.weight")})
-    found = Learner(net, 8, CPU).slope(images, targets, tangents)
+    found = Learner(net, 8, CPU).image_grad(images, targets, tangents)
     torch.testing.assert_close(found, double_backward(net, images, targets, tangents)[1])
 
 
