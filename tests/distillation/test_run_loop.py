@@ -34,13 +34,14 @@ WORDS += ["--set", THREADS, "--set", EVERY_13]
 # A process of the command line that crawls once it has written the checkpoint of iteration 13.
 CRAWLING = """
 import sys, time
-from dsdistill import cli, screen
-progress = screen.Distillation.progress
+from dsdistill import cli
+from dsdistill.cli import console
+progress = console.DistillationProgress.progress
 def crawl(self, entry):
     progress(self, entry)
     if entry["iteration"] > 13:
         time.sleep(0.5)
-screen.Distillation.progress = crawl
+console.DistillationProgress.progress = crawl
 sys.exit(cli.main(sys.argv[1:]))
 """
 
