@@ -23,8 +23,7 @@ from dsdistill.cli import main
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
-from tests.supply.test_pool import NETWORK as POOLED
-from tests.supply.test_pool import pool as pool  # a fixture
+from tests.helpers.supply import NETWORK as POOLED
 
 EVERY_13 = "checkpoint.iterations=13"
 THIRTY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 30}
