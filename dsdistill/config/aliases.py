@@ -48,9 +48,8 @@ def modernise(options: Mapping[str, Any], notify: Callable[[str], None]) -> dict
             result = merged(result, _nested(key, values[value]))
             old.append(f"{last} = {value!r} is now {values[value]!r}")
     if old:
-        notify(
-            f"option {', '.join(old)}; the old name{'s' * (len(old) > 1)} still work{'s' * (len(old) == 1)}"
-        )
+        works = "the old name still works" if len(old) == 1 else "the old names still work"
+        notify(f"option {', '.join(old)}; {works}")
     return result
 
 

@@ -119,9 +119,8 @@ def resolve(
     defaults, known = recipe.options(dataset, ipc), known_keys(RunConfig)
     if table_at(options, "engine", "supply").keys() == {"path"}:
         engine = {key: value for key, value in table_at(options, "engine").items() if key != "supply"}
-        alone: RunConfig = validated(
-            RunConfig, merged(defaults, {**options, "engine": engine}), "option", known
-        )
+        without = merged(defaults, {**options, "engine": engine})
+        alone: RunConfig = validated(RunConfig, without, "option", known)
         if not alone.engine.supply.takes_experts:
             raise UserError(
                 f"method {recipe.name!r} takes no networks trained beforehand: leave out --experts"

@@ -63,8 +63,8 @@ class Sources(Generic[S]):
     def drawn(self: Sources[Supply]) -> DrawnNetwork:
         """Draw this iteration's network, once, and return what the supply knows of it."""
         if self._drawn is None or self._drawn_at != self.iteration:
-            batches = TrainingBatches(self.batches, None, self.augmentation, self.learner)
-            self._drawn, self._drawn_at = self.supply.draw(self.iteration, batches), self.iteration
+            self._drawn = self.supply.draw(self.iteration, self.training_batches())
+            self._drawn_at = self.iteration
         return self._drawn
 
     def network(self: Sources[Supply]) -> Embedder:
@@ -126,8 +126,11 @@ class Sources(Generic[S]):
 
     def advance(self, synthetic: SyntheticSet) -> None:
         """Let networks be trained for the next iteration; called after every step of the pixels."""
-        batches = TrainingBatches(self.batches, synthetic, self.augmentation, self.learner)
-        self.supply.advance(self.iteration, batches)
+        self.supply.advance(self.iteration, self.training_batches(synthetic))
+
+    def training_batches(self, synthetic: SyntheticSet | None = None) -> TrainingBatches:
+        """Return what networks may be trained on: real images, and ``synthetic`` ones."""
+        return TrainingBatches(self.batches, synthetic, self.augmentation, self.learner)
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue with the networks of a state returned by the supply's ``state_dict``."""

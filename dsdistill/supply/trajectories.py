@@ -49,6 +49,7 @@ class Trajectories(NetworkSource):
     from the file when they are needed. Batch normalisation sees the batch at hand, as in MTT's code.
 
     Attributes:
+        file: the experts.
         layout: of the parameters in a vector [P].
         count: experts in use.
     """
@@ -57,7 +58,8 @@ class Trajectories(NetworkSource):
         self.teachers = self._stored = StoredNetworks(request, config, REMEDY)
         self.network = self._stored.template
         normalise_by_batch(self.network, True)
-        self.layout = self._stored.file.metadata.layout
+        self.file = self._stored.file
+        self.layout = self.file.metadata.layout
         self.count = self._stored.count
 
     def require(self, epochs: Iterable[int], remedy: str) -> None:
@@ -70,7 +72,7 @@ class Trajectories(NetworkSource):
         Raises:
             UserError: naming the first that is missing.
         """
-        file = self._stored.file
+        file = self.file
         missing = next((epoch for epoch in epochs if epoch not in file.epochs), None)
         if missing is not None:
             raise UserError(
@@ -90,7 +92,7 @@ class Trajectories(NetworkSource):
         Raises:
             UserError: the file is damaged there.
         """
-        return self._stored.file.flat(expert, epoch).to(like)
+        return self.file.flat(expert, epoch).to(like)
 
     def logits(self, expert: int, images: Tensor) -> Tensor:
         """Classify images [n, C, H, W] in network space by a trained expert -> float32 [n, K], CPU."""

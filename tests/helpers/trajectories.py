@@ -15,6 +15,7 @@ from dsdistill.augment.dsa import Augmentation
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import TrajectoryEngine
@@ -25,6 +26,7 @@ from dsdistill.networks.layout import Layout
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import ExpertMetadata, TrainingRecord
+from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.initial import initialise
@@ -91,16 +93,14 @@ def loop(experts: Path, network: str = NETWORK, compile: bool = False, **told: A
     init, seed, optimiser = told.pop("init", "real"), told.pop("seed", 0), told.pop("optimiser", PIXELS)
     path = TrajectoriesConfig(path=str(experts / f"{network}.h5"))
     engine = TrajectoryEngine(**{"supply": path, "steps": 5, "start": FIVE, "student": FAST, **told})
-    supply = engine.networks(network, task, CPU)
-    supply.verify(network, task, real)
+    supply = engine.build_networks(NetworkRequest(network, task, CPU, seed, real.fingerprint))
     supply.network.double()
     synthetic = initialise(task, real, ipc, init, space, 0, formation, supply).double()
     engine.prepare(synthetic, supply, seed)
     passes = (supply.network, task.size, CPU)
     learner = Learner(*passes, chunk=4, compile=compile)
-    sources = Sources(
-        task, real, supply, Embedder(*passes, compile=compile), learner, Augmentation(), seed, CPU
-    )
+    batches = RealBatches.of(task, real, seed, CPU)
+    sources = Sources(batches, supply, Embedder(*passes, compile=compile), learner, Augmentation())
     return Distiller(engine, synthetic, sources, optimiser, 6)
 
 
@@ -114,7 +114,8 @@ def naive(distiller: Distiller, **more: Any) -> tuple[Tensor, list[Tensor]]:
     expert = int(torch.randperm(3, generator=generator(seed, "experts-order", turn))[place])
     stream = generator(seed, "starts", iteration)
     epoch = int(torch.randint(engine.start.least, engine.start.below(iteration), (), generator=stream))
-    walk = [sources.supply.buffer.flat(expert, at).double() for at in range(LAST + 1)]
+    like = torch.empty(0, dtype=torch.float64)
+    walk = [sources.supply.weights(expert, at, like) for at in range(LAST + 1)]
 
     start, offset = walk[epoch].clone(), 0
     for index, value in enumerate(sources.supply.network.parameters()):
