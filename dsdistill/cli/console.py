@@ -321,11 +321,11 @@ def print_buffer(found: ExpertFile) -> None:
 
 def _formed(about: Description) -> list[tuple[str, str]]:
     """Say what a multi-formation decodes into."""
-    formation = about.formation
-    if formation.is_identity:
+    multi_formation = about.multi_formation
+    if multi_formation.is_identity:
         return []
-    how = f"factor {formation.factor}, {formation.mode}"
-    return [("decoded", f"into {sum(about.decoded)} training images ({how})")]
+    how = f"factor {multi_formation.factor}, {multi_formation.mode}"
+    return [("decoded", f"into {sum(about.decoded_counts)} training images ({how})")]
 
 
 def print_text(text: str) -> None:

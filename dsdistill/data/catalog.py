@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 
 from dsdistill.data import folder, imagenet, npz, packaged
 from dsdistill.data.config import DataConfig, Split, cache_folder
-from dsdistill.data.facts import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
+from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError, unknown

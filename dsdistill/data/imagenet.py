@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.constants import SUBSETS, subset_wnids
 from dsdistill.data.decode import Listing, decode
-from dsdistill.data.facts import SUBSETS, subset_wnids
 from dsdistill.data.folder import list_classes
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError

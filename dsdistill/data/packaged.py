@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.constants import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.convert import present
-from dsdistill.data.facts import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.files import reason

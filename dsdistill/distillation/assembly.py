@@ -79,7 +79,7 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
     copies = 2 if config.synthetic.flip else 1
-    return config.engine.images(Sizes(real.counts, config.formation.decoded(config.ipc), copies))
+    return config.engine.images(Sizes(real.counts, config.formation.decoded_count(config.ipc), copies))
 
 
 def build(
@@ -98,17 +98,19 @@ def build(
     """
     engine: Engine = config.engine
     compute = config.compute
-    init, formation = config.init, config.formation
+    init, multi_formation = config.init, config.formation
     supply = engine.networks(config.network, task, device)
     supply.verify(config.network, task, real)
-    guide = supply if isinstance(supply, Stored) else None
-    if config.labels == "teacher" and guide is None:
+    teacher = supply if isinstance(supply, Stored) else None
+    if config.labels == "teacher" and teacher is None:
         raise UserError(
             "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
             "use a method that matches with a pool or follows experts"
         )
-    begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
-    synthetic = begun.to(device)
+    initial_set = initialise(
+        task, real, config.ipc, init, config.space, config.seed, multi_formation, teacher
+    )
+    synthetic = initial_set.to(device)
     synthetic.flip = _flipped(config, task)
     real = real.resident_on(device)  # not before: the set begins on the CPU
     precision = resolve_precision(compute.precision, device)
@@ -148,7 +150,7 @@ def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) ->
         return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
     if config.labels == "hard" or not isinstance(guide, Stored):
         return made
-    images, origins = made.decoded()
+    images, origins = made.decode()
     labels = made.labels[origins]
     logits = guide.logits(0, made.preprocess(images))
     wrong = logits.argmax(1) != labels
@@ -211,7 +213,7 @@ def distilled_set(
         labels=learned.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
-        formation=learned.formation,
+        multi_formation=learned.multi_formation,
         attributes={
             **rate,
             "method": Path(config.method).stem,  # of a recipe file, or a name as it is

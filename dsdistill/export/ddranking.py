@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsdistill.data.facts import CONSTANTS, IMAGENET_CONSTANTS
+from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.files import new_folder

@@ -39,7 +39,7 @@ def export_png(path: str | Path, folder: str | Path) -> str:
     with new_folder(folder) as part:
         _write_folder(part, pixels, distilled.labels, distilled.classes)
     cost = _cost(distilled.images, pixels)
-    if distilled.formation.is_identity:
+    if distilled.multi_formation.is_identity:
         return cost
     return f"{cost}; the images are stored ones, to be decoded before training: export a .pt for decoded ones"
 

@@ -47,11 +47,11 @@ def loop(
     ipc: int = 2,
     class_chunk: int = 0,
     engine: Engine | None = None,
-    formation: MultiFormation = IDENTITY,
+    multi_formation: MultiFormation = IDENTITY,
 ) -> Distiller:
     """Put a float64 loop together by hand."""
     engine = engine or DistributionEngine(batch_real=batch_real)
-    synthetic = initialise(task, real, ipc, "real", "network", seed=0, formation=formation)
+    synthetic = initialise(task, real, ipc, "real", "network", seed=0, multi_formation=multi_formation)
     supply = engine.networks(network, task, CPU)
     supply.network.double()
     features = engine.features(supply.network)
@@ -64,7 +64,7 @@ def loop(
 def decoded(distiller: Distiller, images: torch.Tensor) -> list[torch.Tensor]:
     """Cut and enlarge each class's images [n, C, H, W], stored in network space, pixel by pixel."""
     preprocess = distiller.sources.task.preprocess.to(CPU, torch.float64)
-    factor, ipc = distiller.synthetic.formation.factor, distiller.synthetic.ipc
+    factor, ipc = distiller.synthetic.multi_formation.factor, distiller.synthetic.ipc
     return [preprocess(naive_decode(part, factor)) for part in preprocess.inverse(images).split(ipc)]
 
 

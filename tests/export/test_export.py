@@ -155,12 +155,12 @@ def test_pt_of_a_whitened_set(tmp_path: Path) -> None:
 
 
 def test_a_multi_formation_is_decoded_in_pt_and_stored_in_png(tmp_path: Path) -> None:
-    soft, formation = torch.arange(18.0).reshape(6, 3), MultiFormation(factor=2)
-    distilled = written(tmp_path / "set.h5", soft_labels=soft, formation=formation)
+    soft, multi_formation = torch.arange(18.0).reshape(6, 3), MultiFormation(factor=2)
+    distilled = written(tmp_path / "set.h5", soft_labels=soft, multi_formation=multi_formation)
     export_pt(tmp_path / "set.h5", tmp_path / "set.pt", space="unit")
     content = torch.load(tmp_path / "set.pt", weights_only=True)
     assert content["labels"].tolist() == [0] * 8 + [1] * 12 + [2] * 4
-    assert torch.equal(content["images"][8:20], decode(distilled.images[2:5], formation))
+    assert torch.equal(content["images"][8:20], decode(distilled.images[2:5], multi_formation))
     assert torch.equal(content["soft_labels"][8:11], soft[2:5])
 
     assert "export a .pt" in export_png(tmp_path / "set.h5", tmp_path / "out")
@@ -311,22 +311,24 @@ def test_ddranking_gets_whitened_images(tmp_path: Path) -> None:
 
 
 def test_ddranking_gets_logits_and_decoded_images(tmp_path: Path) -> None:
-    soft, formation = torch.arange(18.0).reshape(6, 3), MultiFormation(factor=2)
+    soft, multi_formation = torch.arange(18.0).reshape(6, 3), MultiFormation(factor=2)
     about = {"dataset": "cifar10", "protocol": "mtt", "learned_lr": 0.03, "network": "convnet"}
-    distilled = of_cifar(tmp_path / "soft.h5", soft_labels=soft, formation=formation, attributes=about)
+    distilled = of_cifar(
+        tmp_path / "soft.h5", soft_labels=soft, multi_formation=multi_formation, attributes=about
+    )
     (said,) = export_ddranking(tmp_path / "soft.h5", tmp_path / "soft")
     assert "cannot score stored soft labels" in said
     images, labels, lr = loaded(tmp_path / "soft")
     mean, std = CIFAR
-    torch.testing.assert_close(images[:8], (decode(distilled.images[:2], formation) - mean) / std)
+    torch.testing.assert_close(images[:8], (decode(distilled.images[:2], multi_formation) - mean) / std)
     assert labels.shape == (24, 3)
-    assert torch.equal(labels, distilled.soft_labels[distilled.decoded()[1]])
+    assert torch.equal(labels, distilled.soft_labels[distilled.decode()[1]])
     assert lr.item() == pytest.approx(0.03)
     config = configured(tmp_path / "soft")
     assert (config["ipc"], config["soft_label_mode"], config["model_name"]) == (8, "S", "ConvNet-3")
     assert config["teacher_model_names"] == ["ConvNet-3"]
 
-    of_cifar(tmp_path / "hard.h5", formation=formation)
+    of_cifar(tmp_path / "hard.h5", multi_formation=multi_formation)
     export_ddranking(tmp_path / "hard.h5", tmp_path / "hard")
     assert loaded(tmp_path / "hard")[1].tolist() == [0] * 8 + [1] * 8 + [2] * 8
     assert configured(tmp_path / "hard")["ipc"] == 2
@@ -424,7 +426,7 @@ def test_pixels_are_stored_in_fewer_bytes(tmp_path: Path) -> None:
     made = written(
         path,
         soft_labels=torch.rand(6, 3),
-        formation=MultiFormation(factor=2),
+        multi_formation=MultiFormation(factor=2),
         attributes={"method": "idc", "lr": 0.02},
     )
     set_file.append_result(path, {"accuracy": 50.0})
@@ -434,7 +436,7 @@ def test_pixels_are_stored_in_fewer_bytes(tmp_path: Path) -> None:
     found = set_file.read(small)
     assert np.array_equal(np.rint(found.images.numpy() * 255), as_bytes(made.images))
     assert torch.equal(found.soft_labels, made.soft_labels)  # type: ignore[arg-type]
-    assert (found.formation, found.attributes) == (made.formation, set_file.read(path).attributes)
+    assert (found.multi_formation, found.attributes) == (made.multi_formation, set_file.read(path).attributes)
     assert set_file.results(small) == []  # they were those of other pixels
     assert set_file.describe(small).image_bytes < set_file.describe(path).image_bytes / 2
     assert "float16" in export_h5(path, half, "float16")

@@ -40,7 +40,8 @@ def same(a: DistilledSet, b: DistilledSet) -> bool:
         tensors.append((a.soft_labels, b.soft_labels))
     return (
         all(x.dtype == y.dtype and torch.equal(x, y) for x, y in tensors)
-        and (a.classes, a.preprocess.kind, a.formation) == (b.classes, b.preprocess.kind, b.formation)
+        and (a.classes, a.preprocess.kind, a.multi_formation)
+        == (b.classes, b.preprocess.kind, b.multi_formation)
         and (a.soft_labels is None) == (b.soft_labels is None)
         and states[0].keys() == states[1].keys()
         and json.dumps(dict(a.attributes), sort_keys=True) == json.dumps(dict(b.attributes), sort_keys=True)

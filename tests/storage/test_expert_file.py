@@ -21,8 +21,8 @@ from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.seeding import forked
 from dsdistill.storage import expert_writer, set_file
-from dsdistill.storage.expert_file import FORMAT, ExpertFile, ExpertMetadata, TrainingRecord, _differing
-from dsdistill.storage.hdf5 import LAYOUT, set_attributes
+from dsdistill.storage.expert_file import ExpertFile, ExpertMetadata, TrainingRecord, _differing
+from dsdistill.storage.hdf5 import EXPERTS, LAYOUT, set_attributes
 from tests.helpers import cli as cli_helpers
 
 NETWORK = "convnet2-w6-batch"
@@ -122,7 +122,7 @@ def test_stock_h5py_reads_it(shared: Path) -> None:
         assert file["weights"].dtype == "<f4"
         assert file["weights"].fletcher32
         assert file["weights"].compression is None
-        assert file.attrs["format"].decode() == FORMAT
+        assert file.attrs["format"].decode() == EXPERTS.name
         assert [name.decode() for name in file["classes"]] == list(TASK.classes)
 
 
@@ -319,5 +319,5 @@ def test_info_refuses_bad_experts_with_their_own_sentence(capsys: cli_helpers.Ca
     pool.write_bytes(pool.read_bytes()[:2000])
     assert "dsdistill: " in cli_helpers.refused(capsys, "info", pool)
     with h5py.File(pool, "w", libver=LAYOUT) as file:
-        set_attributes(file, format=FORMAT, version=1)
+        set_attributes(file, format=EXPERTS.name, version=1)
     assert f"{pool} is damaged: " in cli_helpers.refused(capsys, "info", pool)

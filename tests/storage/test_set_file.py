@@ -95,7 +95,7 @@ def test_one_class_and_absent_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 def test_a_multi_formation_survives(tmp_path: Path, mode: Mode) -> None:
     path = tmp_path / "set.h5"
-    distilled = make(formation=MultiFormation(factor=3, mode=mode, bound=17))
+    distilled = make(multi_formation=MultiFormation(factor=3, mode=mode, bound=17))
     assert set_file.write(path, distilled) == 0.0
     assert same(set_file.read(path), distilled)
     with h5py.File(path) as file:
@@ -105,15 +105,18 @@ def test_a_multi_formation_survives(tmp_path: Path, mode: Mode) -> None:
             "bound": 17,
         }
     found = set_file.describe(path)
-    assert found.formation == distilled.formation
-    assert (found.counts, found.decoded) == ((4, 4, 4), (distilled.formation.decoded(4),) * 3)
+    assert found.multi_formation == distilled.multi_formation
+    assert (found.counts, found.decoded_counts) == (
+        (4, 4, 4),
+        (distilled.multi_formation.decoded_count(4),) * 3,
+    )
 
 
 def test_factor_one_is_written_as_plain_images(tmp_path: Path) -> None:
     set_file.write(tmp_path / "a.h5", make())
-    set_file.write(tmp_path / "b.h5", make(formation=MultiFormation(mode="multi")))
+    set_file.write(tmp_path / "b.h5", make(multi_formation=MultiFormation(mode="multi")))
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-    assert set_file.describe(tmp_path / "a.h5").decoded == (4, 4, 4)
+    assert set_file.describe(tmp_path / "a.h5").decoded_counts == (4, 4, 4)
 
 
 def test_same_set_same_bytes(tmp_path: Path) -> None:
@@ -198,8 +201,8 @@ def test_golden_file_of_version_1() -> None:
         ({"classes": ()}, "0 classes"),
         ({"soft_labels": torch.zeros(12, 4)}, r"float32 \[12,3\]"),
         ({"soft_labels": torch.full((12, 3), torch.inf)}, "not finite"),
-        ({"formation": MultiFormation(factor=9)}, "smaller factor"),
-        ({"formation": MultiFormation(factor=0)}, "factor 0"),
+        ({"multi_formation": MultiFormation(factor=9)}, "smaller factor"),
+        ({"multi_formation": MultiFormation(factor=0)}, "factor 0"),
     ],
 )
 def test_a_set_that_makes_no_sense_is_refused(fields: dict, message: str) -> None:
@@ -375,20 +378,26 @@ def test_space_and_soft_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 @pytest.mark.parametrize("whitened", [False, True])
 def test_a_multi_formation_is_decoded_class_by_class(tmp_path: Path, mode: Mode, whitened: bool) -> None:
-    path, formation = tmp_path / "set.h5", MultiFormation(factor=3, mode=mode, bound=12)
+    path, multi_formation = tmp_path / "set.h5", MultiFormation(factor=3, mode=mode, bound=12)
     labels = torch.tensor([0] * 5 + [2] * 7)  # one class has none
     soft = torch.randn(12, 3, generator=torch.Generator().manual_seed(5))
     preprocess = zca(3 * 8 * 8) if whitened else standardise(3)
-    distilled = make(labels=labels, soft_labels=soft, preprocess=preprocess, formation=formation)
+    distilled = make(labels=labels, soft_labels=soft, preprocess=preprocess, multi_formation=multi_formation)
     set_file.write(path, distilled)
-    decoded = torch.cat([decode(distilled.images[rows], formation) for rows in (slice(5), slice(5, 12))])
+    decoded = torch.cat(
+        [decode(distilled.images[rows], multi_formation) for rows in (slice(5), slice(5, 12))]
+    )
 
     pixels = set_file.load(path, space="unit", labels="soft")
     assert torch.equal(pixels.images, decoded)
-    counts = [formation.decoded(5), formation.decoded(7)]
+    counts = [multi_formation.decoded_count(5), multi_formation.decoded_count(7)]
     assert pixels.labels.tolist() == [0] * counts[0] + [2] * counts[1]
-    assert (pixels.stored.tolist(), pixels.formation, len(pixels)) == ([5, 0, 7], formation, sum(counts))
-    origins = torch.cat([formation.origins(5), 5 + formation.origins(7)])
+    assert (pixels.stored.tolist(), pixels.multi_formation, len(pixels)) == (
+        [5, 0, 7],
+        multi_formation,
+        sum(counts),
+    )
+    origins = torch.cat([multi_formation.origins(5), 5 + multi_formation.origins(7)])
     assert pixels.soft_labels is not None
     assert torch.equal(pixels.soft_labels, soft[origins])
     assert torch.equal(pixels[len(pixels) - 1][1], soft[origins[-1]])
@@ -401,4 +410,4 @@ def test_a_multi_formation_is_decoded_class_by_class(tmp_path: Path, mode: Mode,
     assert torch.equal(stored.images, distilled.images)
     assert torch.equal(stored.labels, labels)
     assert torch.equal(stored[11][1], soft[11])
-    assert (stored.stored.tolist(), stored.formation) == ([5, 0, 7], formation)
+    assert (stored.stored.tolist(), stored.multi_formation) == ([5, 0, 7], multi_formation)

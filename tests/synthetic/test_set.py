@@ -153,10 +153,10 @@ def members(label: int) -> list[int]:
     return torch.nonzero(clusters()[1].labels == label).flatten().tolist()
 
 
-def chosen(guide: Known, init: Init, ipc: int, seed: int = 0) -> list[set[int]]:
+def chosen(teacher: Known, init: Init, ipc: int, seed: int = 0) -> list[set[int]]:
     """Return which real images of each class a set starts from; none is taken twice."""
-    made = initialise(*clusters(), ipc, init, "network", seed, guide=guide)
-    images = initialise(*clusters(), ipc, init, "unit", seed, guide=guide).images.detach()
+    made = initialise(*clusters(), ipc, init, "network", seed, teacher=teacher)
+    images = initialise(*clusters(), ipc, init, "unit", seed, teacher=teacher).images.detach()
     torch.testing.assert_close(made.images.detach(), PREPROCESS(images))
     found = copied(images, ipc)
     assert len(set(found)) == len(found)
@@ -169,28 +169,28 @@ def test_correct_takes_what_a_network_knows_then_what_the_next_does(
 ) -> None:
     monkeypatch.setattr(initial, "_CHUNK", part)
     one, two = members(0), members(1)
-    guide = knowing(one[2:6] + two, one[4:9])
+    teacher = knowing(one[2:6] + two, one[4:9])
     for seed in range(5):
-        few, many, more, most = (chosen(guide, "correct", ipc, seed) for ipc in (3, 4, 6, 12))
+        few, many, more, most = (chosen(teacher, "correct", ipc, seed) for ipc in (3, 4, 6, 12))
         assert few[0] < set(one[2:6])
         assert many[0] == set(one[2:6])
         assert many[0] < more[0] < set(one[2:9])
         assert set(one[2:9]) < most[0]
-    assert guide.asked == {0, 1}
-    picks = {tuple(sorted(chosen(guide, "correct", 2, seed)[0])) for seed in range(5)}
+    assert teacher.asked == {0, 1}
+    picks = {tuple(sorted(chosen(teacher, "correct", 2, seed)[0])) for seed in range(5)}
     assert len(picks) > 1
 
 
 def test_correct_asks_no_more_networks_than_it_needs() -> None:
-    guide = knowing(members(0)[:5] + members(1)[:5], members(0))
-    chosen(guide, "correct", 5)
-    assert guide.asked == {0}
+    teacher = knowing(members(0)[:5] + members(1)[:5], members(0))
+    chosen(teacher, "correct", 5)
+    assert teacher.asked == {0}
 
 
 def test_correct_is_random_where_all_or_none_are_known() -> None:
-    for guide in (knowing(list(range(30))), knowing([], [])):
+    for teacher in (knowing(list(range(30))), knowing([], [])):
         for ipc in (3, 15):
-            made = initialise(*clusters(), ipc, "correct", "unit", 0, guide=guide)
+            made = initialise(*clusters(), ipc, "correct", "unit", 0, teacher=teacher)
             assert torch.equal(made.images, start("real", ipc))
 
 
@@ -242,7 +242,7 @@ def test_real_at_a_factor_keeps_whole_images() -> None:
     assert torch.equal(initialise(*clusters(), 3, "real", "unit", 0, TWO).images, start("real"))
 
 
-def test_a_formation_must_fit() -> None:
+def test_a_multi_formation_must_fit() -> None:
     initialise(*clusters(), 15, "real", "unit", 0, TWO)
     with pytest.raises(
         UserError, match=r"'mix' at IPC 4 takes 16 images a class.*15 training images of class"
@@ -263,18 +263,20 @@ def whitening(size: int) -> ZCA:
 @pytest.mark.parametrize("space", ["network", "unit"])
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 def test_the_file_decodes_into_what_networks_saw(preprocess: Preprocess, space: Space, mode: Mode) -> None:
-    formation = MultiFormation(factor=3, mode=mode, bound=13)  # 5 pixels a side: padded
+    multi_formation = MultiFormation(factor=3, mode=mode, bound=13)  # 5 pixels a side: padded
     pixels = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
     learned = pixels if space == "unit" else preprocess(pixels)
-    set_module = SyntheticSet(learned, 2, space, preprocess, formation)
+    set_module = SyntheticSet(learned, 2, space, preprocess, multi_formation)
     both = set_module.of(torch.tensor([0, 1]))
-    assert set_module.decoded_per_class == formation.decoded(3)
+    assert set_module.decoded_per_class == multi_formation.decoded_count(3)
     assert both.shape == (2, set_module.decoded_per_class, 1, 5, 5)
-    expected = preprocess(decode(pixels.view(2, 3, 1, 5, 5), formation).flatten(0, 1))
+    expected = preprocess(decode(pixels.view(2, 3, 1, 5, 5), multi_formation).flatten(0, 1))
     torch.testing.assert_close(both.flatten(0, 1), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(set_module.of(torch.tensor([1])), both[1:])
 
-    made = DistilledSet(set_module.unit_images(), set_module.labels, ("a", "b"), preprocess, None, formation)
+    made = DistilledSet(
+        set_module.unit_images(), set_module.labels, ("a", "b"), preprocess, None, multi_formation
+    )
     read = DistilledDataset(made)
     torch.testing.assert_close(read.images, both.detach().flatten(0, 1))
     assert torch.equal(read.labels, torch.arange(2).repeat_interleave(set_module.decoded_per_class))
