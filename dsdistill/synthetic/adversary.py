@@ -20,9 +20,9 @@ class FrequencySampler(nn.Module):
     The minmax is that of NCFM (Wang et al., CVPR 2025). The network differs from theirs, which maps few rows
     of noise and repeats its output. Here every row has noise of its own, so F frequencies span min(F, D)
     dimensions. The last layer starts at zero, so the frequencies of the first step are exactly N(0, I),
-    NCFM's distribution without an adversary. For a feature f of unit length, t·f differs from z·f by at most the
-    reach r, for every D. The ascent therefore cannot reach frequencies so high that they only tell single
-    samples apart.
+    NCFM's distribution without an adversary. For a feature f of unit length, t·f differs from z·f by at most
+    the reach r, for every D. The ascent therefore cannot reach frequencies so high that they only tell
+    single samples apart.
 
     Weights are drawn from torch's global generator: construct the module inside ``seeding.forked``.
 

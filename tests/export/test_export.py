@@ -461,7 +461,7 @@ def test_a_set_is_not_replaced_by_its_own_export(tmp_path: Path) -> None:
 
 
 def drawn(path: Path, *arguments: object, **options: object) -> np.ndarray:
-    picture.grid(*arguments, path, **options)  # type: ignore[arg-type]
+    picture.write_grid(*arguments, path, **options)  # type: ignore[arg-type]
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -529,9 +529,9 @@ def test_odd_names_and_no_images(tmp_path: Path) -> None:
     page = drawn(tmp_path / "grid.png", torch.zeros(5, 3, 4, 4), torch.arange(5), names, title="$50 & 猫 {")
     assert page.shape[1] < 600
     with pytest.raises(UserError, match="no images"):
-        picture.grid(torch.zeros(0, 3, 4, 4), torch.arange(0), ["a"], tmp_path / "none.png")
+        picture.write_grid(torch.zeros(0, 3, 4, 4), torch.arange(0), ["a"], tmp_path / "none.png")
     with pytest.raises(UserError, match="mkdir -p"):
-        picture.grid(torch.zeros(1, 3, 4, 4), torch.arange(1), ["a"], tmp_path / "no" / "grid.png")
+        picture.write_grid(torch.zeros(1, 3, 4, 4), torch.arange(1), ["a"], tmp_path / "no" / "grid.png")
     assert [file.name for file in tmp_path.iterdir()] == ["grid.png"]
 
 
