@@ -12,8 +12,7 @@ import dsdistill
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.storage import set_file
-from tests.distillation.test_trajectory_runs import RECIPE
-from tests.engines.test_trajectory import written
+from tests.helpers.trajectories import RECIPE, written
 
 
 @pytest.mark.gpu

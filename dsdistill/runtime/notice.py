@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 Notify = Callable[[str], None]
+"""Receives sentences worth reading."""
+
+
+def silent(sentence: str) -> None:
+    """Drop a sentence.
+
+    >>> silent("nobody reads this")
+    """
 
 
 def once(notify: Notify) -> Notify:
-    """Let the first sentence through and no other."""
-    told: list[str] = []
+    """Let the first sentence through and no other.
 
-    def tell(sentence: str) -> None:
-        if not told:
+    >>> notify = once(print)
+    >>> for sentence in ("running without torch.compile", "running without torch.compile"):
+    ...     notify(sentence)
+    running without torch.compile
+    """
+    sentences: list[str] = []
+
+    def notify_once(sentence: str) -> None:
+        if not sentences:
             notify(sentence)
-        told.append(sentence)
+        sentences.append(sentence)
 
-    return tell
+    return notify_once

@@ -23,8 +23,7 @@ from dsdistill.cli import main
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
-from tests.supply.test_pool import NETWORK as POOLED
-from tests.supply.test_pool import pool as pool  # a fixture
+from tests.helpers.supply import NETWORK as POOLED
 
 EVERY_13 = "checkpoint.iterations=13"
 THIRTY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 30}
@@ -34,13 +33,14 @@ WORDS += ["--set", THREADS, "--set", EVERY_13]
 # A process of the command line that crawls once it has written the checkpoint of iteration 13.
 CRAWLING = """
 import sys, time
-from dsdistill import cli, screen
-progress = screen.Distillation.progress
+from dsdistill import cli
+from dsdistill.cli import console
+progress = console.DistillationProgress.progress
 def crawl(self, entry):
     progress(self, entry)
     if entry["iteration"] > 13:
         time.sleep(0.5)
-screen.Distillation.progress = crawl
+console.DistillationProgress.progress = crawl
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -25,29 +25,8 @@ from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
-from tests.engines.test_trajectory import NETWORK, written
 from tests.helpers.cli import Captured, refused
-
-RECIPE = """
-title = "a trajectory method"
-paper = "none"
-follows = "paper"
-protocol = "dm"
-
-[defaults]
-network = "convnet2-w4"
-iterations = 6
-optimiser = { lr = 1.0, ema = 0.9 }
-augmentation = { operators = "color_crop_cutout_scale_rotate", align_corners = true }
-
-[defaults.engine]
-kind = "trajectory"
-steps = 4
-start = { most = 3, widen_from = 1, widen_until = 4 }
-batch_synthetic = 7
-student = { lr = 0.05, momentum = 0.5, learning = { lr = 1e-3 } }
-labels = { learned = true, optimiser = { lr = 1.0, momentum = 0.9 } }
-"""
+from tests.helpers.trajectories import NETWORK, RECIPE, written
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
-from tests.engines.test_distribution import decoded, drawn, loop, toy
+from tests.helpers.engines import decoded, drawn, loop, toy
 from tests.reference.ncfm import characteristic_discrepancy
 
 

@@ -17,8 +17,8 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.supply.trajectories import Trajectories
 from dsdistill.synthetic.multi_formation import MultiFormation
-from tests.engines.test_distribution import CPU, toy
-from tests.engines.test_trajectory import LAST, NETWORK, PIXELS, SOFT, buffers, loop
+from tests.helpers.engines import CPU, toy
+from tests.helpers.trajectories import LAST, NETWORK, PIXELS, SOFT, buffers, loop
 
 
 @pytest.fixture(scope="module")

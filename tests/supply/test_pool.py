@@ -19,26 +19,10 @@ from dsdistill.seeding import generator
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.pool import Pool, PoolConfig
 from tests.conftest import THREADS
-from tests.engines.test_distribution import loop
+from tests.helpers.engines import loop
+from tests.helpers.supply import NETWORK
 
 CPU = torch.device("cpu")
-NETWORK = "convnet2-w6"
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("pool") / "pool.h5"
-    dsdistill.train_experts(
-        file,
-        dataset="digits",
-        recipe="ncfm",
-        network=NETWORK,
-        count=2,
-        epochs=1,
-        device="cpu",
-        overrides=["compute.compile=false", THREADS],
-    )
-    return file
 
 
 def supply(pool: Path, **told: int) -> Pool:

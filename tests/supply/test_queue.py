@@ -14,7 +14,7 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.supply.queue import Queue, QueueConfig
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
-from tests.engines.test_distribution import CPU, decoded, drawn, loop, toy
+from tests.helpers.engines import CPU, decoded, drawn, loop, toy
 from tests.reference.idm import improved_matching_losses
 
 TOLD = QueueConfig(size=4, start=2, push_every=2, networks=2, steps=3, batch_size=8, forget_every=4)

@@ -18,8 +18,8 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.supply.base import NetworkTraining
 from dsdistill.synthetic.multi_formation import MultiFormation, decode
 from dsdistill.synthetic.set import SyntheticSet
-from tests.engines.test_distribution import CPU, toy
-from tests.engines.test_gradient import DSA, IDC, loop
+from tests.helpers.engines import CPU, toy
+from tests.helpers.gradients import DSA, IDC, loop
 
 SEED = 0
 NONE = Augmentation(operators=())

@@ -17,11 +17,11 @@ from dsdistill.engines import AttentionEngine, DistributionEngine, Engine, Gradi
 from dsdistill.engines.discrepancies import Characteristic, Kernels
 from dsdistill.errors import UserError
 from dsdistill.synthetic.set import SyntheticSet
-from tests.compute.test_unroll import Case, augment, noise
 from tests.conftest import THREADS
-from tests.engines.test_distribution import loop, toy
-from tests.engines.test_trajectory import buffers
-from tests.engines.test_trajectory import loop as trajectory_loop
+from tests.helpers.engines import loop, toy
+from tests.helpers.trajectories import buffers
+from tests.helpers.trajectories import loop as trajectory_loop
+from tests.helpers.unroll import Case, augment, noise
 
 ENGINES: dict[str, tuple[Engine, str]] = {
     "dm": (DistributionEngine(batch_real=6), "convnet2-w4"),
