@@ -27,8 +27,8 @@ def _lines(path: Path) -> list[list[str]]:
 
 def _names(wnids: list[str], words: Path) -> tuple[str, ...]:
     """Name each class by its first synonym in words.txt, or by all if two classes share the first."""
-    known = {row[0]: row[1] for row in _lines(words) if len(row) > 1}
-    full = [known.get(wnid, wnid).strip() for wnid in wnids]
+    names = {row[0]: row[1] for row in _lines(words) if len(row) > 1}
+    full = [names.get(wnid, wnid).strip() for wnid in wnids]
     first = Counter(name.split(",")[0] for name in full)
     return tuple(name.split(",")[0] if first[name.split(",")[0]] == 1 else name for name in full)
 

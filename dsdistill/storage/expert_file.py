@@ -175,8 +175,8 @@ class ExpertFile:
         with forked(0, "networks"):
             return build_network(name, self.metadata.channels, self.metadata.size, len(self.metadata.classes))
 
-    def _other(self, what: str, mine: str, asked: str, hint: str = "; train experts for it") -> UserError:
-        return UserError(f"{self.path} was trained with {what} {mine}, and this run has {asked}{hint}")
+    def _other(self, what: str, mine: str, other: str, hint: str = "; train experts for it") -> UserError:
+        return UserError(f"{self.path} was trained with {what} {mine}, and this run has {other}{hint}")
 
 
 def holds_experts(path: str | Path) -> bool:
@@ -199,9 +199,9 @@ def _close(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 _LISTED = 12  # classes named in an error
 
 
-def _differing(mine: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, str, str]:
+def _differing(mine: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, str, str]:
     """Return how two lists of classes differ: both lists or, if they are long, the first other name."""
-    if len(mine) != len(asked) or len(mine) <= _LISTED:
-        return "classes", listing(mine, _LISTED), listing(asked, _LISTED)
-    label = next(i for i, names in enumerate(zip(mine, asked, strict=True)) if names[0] != names[1])
-    return f"class {label}", repr(mine[label]), repr(asked[label])
+    if len(mine) != len(other) or len(mine) <= _LISTED:
+        return "classes", listing(mine, _LISTED), listing(other, _LISTED)
+    label = next(i for i, names in enumerate(zip(mine, other, strict=True)) if names[0] != names[1])
+    return f"class {label}", repr(mine[label]), repr(other[label])
