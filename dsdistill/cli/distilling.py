@@ -111,6 +111,7 @@ def distill(
             notify=show.notify,
             started=show.started,
             progress=show.progress,
+            decoding=show.decoding,
         )
     console.print_summary(summary)
 
@@ -183,5 +184,6 @@ def experts(
             started=show.started,
             estimated=show.estimated,
             progress=show.progress,
+            decoding=show.decoding,
         )
     console.print_experts(made)

@@ -80,7 +80,7 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
     copies = 2 if config.synthetic.flip else 1
-    decoded = config.multi_formation.decoded(config.ipc)
+    decoded = config.multi_formation.decoded_count(config.ipc)
     return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 
@@ -154,7 +154,7 @@ def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) ->
         return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
     if config.labels == "hard" or teachers is None:
         return made
-    images, origins = made.decoded()
+    images, origins = made.decode()
     labels = made.labels[origins]
     logits = teachers.logits(0, made.preprocess(images))
     wrong = logits.argmax(1) != labels
@@ -218,7 +218,7 @@ def distilled_set(
         labels=learned.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
-        formation=learned.formation,
+        multi_formation=learned.multi_formation,
         attributes={
             **rate,
             "method": Path(config.method).stem,  # of a recipe file, or a name as it is

@@ -13,6 +13,7 @@ from dsdistill.config.presets import read_toml
 from dsdistill.config.validation import dotted
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.reporter import Progress, silent
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
@@ -91,6 +92,7 @@ def distill(
     notify: Notify = _silent,
     started: Callable[[RunStart], None] = _silent,
     progress: Callable[[dict[str, Any]], None] = _silent,
+    decoding: Progress = silent,
 ) -> Summary:
     """Distil a data set into one HDF5 file.
 
@@ -123,6 +125,7 @@ def distill(
         started: called once, before the first step.
         progress: called with every iteration's entry: ``iteration``, ``loss``, its terms, ``seconds``,
             and ``discarded`` where it left everything as it was.
+        decoding: called with (what, done, total) while picture files are read.
 
     Returns:
         how it went.
@@ -155,7 +158,7 @@ def distill(
         _refuse_changes(before, told, run, undecided=("compute.",))  # before data are looked for
     forget_peak(where)
     free = available_memory(where)  # of which the estimate counts all that comes now
-    task, real = catalog.load(told.data, "train", notify)
+    task, real = catalog.load(told.data, "train", notify, decoding)
     with threads(told.compute.threads), full_float32():
         cfg = assembly.resolved(told, task, real, where, notify)
         if going_on:

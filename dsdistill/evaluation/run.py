@@ -13,6 +13,7 @@ from typing import Any
 from dsdistill import files
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.data.reporter import silent
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines as real_sets
 from dsdistill.evaluation.evaluate import Auto, Progress, check_fit, judge
@@ -49,6 +50,7 @@ def evaluate(
     download: bool = False,
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
+    decoding: Progress = silent,
 ) -> Report:
     """Train fresh students on a distilled set and on its baselines, test them, and report.
 
@@ -68,6 +70,7 @@ def evaluate(
         save: also add the results to the file.
         resume: take over what the file's results say of the same evaluation, and train only what is left.
         download: fetch a missing data set.
+        decoding: called with (what, done, total) while picture files are read.
 
     Raises:
         UserError: anything that does not exist, cannot be read or written, or does not fit.
@@ -101,9 +104,9 @@ def evaluate(
             f"the data that the set was distilled from are no longer at {lay}; pass --dataset {kind}:PATH "
             "where they lie now"
         )
-    task, train = catalog.load(config, "train", notify)
+    task, train = catalog.load(config, "train", notify, decoding)
     check_fit(distilled, task)
-    _, test = catalog.load(config, "test", notify)
+    _, test = catalog.load(config, "test", notify, decoding)
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         notify(f"{config.name} on this machine is not the data the set was distilled from")
 

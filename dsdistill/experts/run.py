@@ -18,6 +18,7 @@ from dsdistill import files
 from dsdistill.config.options import data_options, merged
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.reporter import Progress, silent
 from dsdistill.distillation.run import (
     _silent,
 )
@@ -239,6 +240,7 @@ def train_experts(
     started: Callable[[TrainingStart], None] = _silent,
     estimated: Callable[[float], None] = _silent,
     progress: Callable[[dict[str, Any]], None] = _silent,
+    decoding: Progress = silent,
 ) -> ExpertFile:
     """Train networks on real data and store them in one HDF5 file, for methods that match with them.
 
@@ -265,6 +267,7 @@ def train_experts(
         estimated: called with about how many seconds the training will take, once a few steps are timed.
         progress: called after every epoch with ``expert``, ``epoch``, ``loss`` (mean, of augmented images),
             ``seconds`` of this expert, and ``done``, the epochs of all.
+        decoding: called with (what, done, total) while picture files are read.
 
     Returns:
         the file, opened.
@@ -285,7 +288,7 @@ def train_experts(
     told = expert_config.resolve(merged(given, options or {}), overrides)
     where = resolve_device(told.compute.device)
     check_network(told.network)
-    task, real = catalog.load(told.data, "train", notify)
+    task, real = catalog.load(told.data, "train", notify, decoding)
     with threads(told.compute.threads), full_float32():
         cfg = expert_config.resolved(told, task, real, where, notify)
         return make(
