@@ -444,7 +444,7 @@ def _trainer(precision: str, compile: bool) -> Trainer:
     compute = {"device": "cpu", "precision": precision, "compile": compile}
     told = expert_config.resolve({"recipe": "mtt", "data": {"name": "fashion-mnist"}, "compute": compute})
     task, real = catalog.load(told.data, "train")
-    return Trainer(expert_config.resolved(told, task, real, CPU, print), task, real, CPU, print)
+    return Trainer(expert_config.decide_auto(told, task, real, CPU, print), task, real, CPU, print)
 
 
 def plain_expert(ipc: int) -> Callable[[], Any]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsdistill.config.options import data_options, merged
+from dsdistill.config.options import data_options, difference, merged, table_at
 from dsdistill.config.presets import read_toml
-from dsdistill.config.validation import dotted
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
@@ -152,7 +151,7 @@ def distill(
     check_network(told.network)
     load_protocol(told.protocol)  # the file will name it
     if going_on:
-        _refuse_changes(before, told, run, undecided=("compute.",))  # before data are looked for
+        _refuse_changes(before, told, run, undecided=("compute",))  # before data are looked for
     forget_peak(where)
     free = available_memory(where)  # of which the estimate counts all that comes now
     task, real = catalog.load(told.data, "train", notify)
@@ -246,9 +245,6 @@ def _restored(run: RunDirectory, distiller: Distiller, real: RealDataset, notify
     return facts
 
 
-_DIGEST = "engine.supply.digest"
-
-
 def _refuse_changes(
     written: Mapping[str, Any], now: RunConfig, run: RunDirectory, undecided: tuple[str, ...] = ()
 ) -> None:
@@ -257,13 +253,12 @@ def _refuse_changes(
     Raises:
         UserError: naming the first option that differs.
     """
-    before = dotted(configs.as_table(configs.resolve({}, (), written)))  # what it lacks had its default
-    after = dotted(configs.as_table(now))
-    if not before.get(_DIGEST):  # begun before it was written down
-        undecided = (*undecided, _DIGEST)
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(undecided):
-            raise UserError(
-                f"cannot resume {run.path.name} with {key} = {after.get(key)!r}: it was started with "
-                f"{before.get(key)!r}; leave the option as it was, or start anew with --overwrite"
-            )
+    before = configs.as_table(configs.resolve({}, (), written))  # what it lacks had its default
+    if not table_at(before, "engine", "supply").get("digest"):  # begun before it was written down
+        undecided = (*undecided, "engine.supply.digest")
+    if changes := difference(before, configs.as_table(now), ignoring=undecided):
+        key, earlier, later = changes[0]
+        raise UserError(
+            f"cannot resume {run.path.name} with {key} = {later!r}: it was started with "
+            f"{earlier!r}; leave the option as it was, or start anew with --overwrite"
+        )

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dsdistill.config.options import merged
 from dsdistill.config.recipe import RECIPES, load_recipe
-from dsdistill.config.validation import dotted
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig, resolve
@@ -98,14 +96,6 @@ def test_recipes_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         told(method=str(path))
-
-
-def test_merged_lays_tables_over_tables() -> None:
-    base = {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
-    assert merged(base, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
-    assert merged(base, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
-    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
-    assert dotted(base) == {"a.x": 1, "a.y.z": 2, "b": 1}
 
 
 def test_values_of_set_are_toml_or_bare_words() -> None:
