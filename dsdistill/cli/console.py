@@ -140,13 +140,13 @@ class ExpertsProgress(ProgressBar):
         self._run = run
         cfg, task = run.config, run.task
         compiled = ", compiled (the first steps take a minute)"
-        some = f", {run.before} of them there already" if run.before else ""
+        some = f", {run.existing} of them there already" if run.existing else ""
         lines = [
             f"{task.name}: {len(run.real)} images of {'x'.join(map(str, task.shape))}, "
             f"{task.num_classes} classes",
             f"{cfg.count} x {cfg.network} ({run.parameters} parameters) for {cfg.epochs} epochs{some}; on "
             f"{cfg.compute.device}, {cfg.compute.precision}{compiled * bool(cfg.compute.compile)}",
-            f"file: {byte_size(run.file_bytes)}, {len(cfg.kept)} snapshots of each",
+            f"file: {byte_size(run.file_bytes)}, {len(cfg.stored_epochs)} snapshots of each",
         ]
         if run.epochs_done:
             lines.append(f"resuming after {run.epochs_done} of {run.epochs} epochs")

@@ -61,7 +61,9 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
         return UserError(f"{what} {key!r} is missing")
     if first["type"] in _NO_TABLE:
         inside = next((full for full in known if full.startswith(f"{key}.")), key)
-        return UserError(f"{what} {key!r} is a table, not {first['input']!r}; give its keys, such as {inside}")
+        return UserError(
+            f"{what} {key!r} is a table, not {first['input']!r}; give its keys, such as {inside}"
+        )
     # One message per branch of a union.
     messages = [problem["msg"] for problem in error.errors() if _key(problem["loc"], known) == key]
     reasons = " or ".join(message[:1].lower() + message[1:] for message in messages)

@@ -33,7 +33,10 @@ def test_options_and_whole_tables_can_be_ignored_in_a_difference() -> None:
 
 
 def test_options_left_out_are_not_explicit() -> None:
-    assert explicit_options({"a": None, "b": {"c": None}, "d": {}, "e": False, "f": 0}) == {"e": False, "f": 0}
+    assert explicit_options({"a": None, "b": {"c": None}, "d": {}, "e": False, "f": 0}) == {
+        "e": False,
+        "f": 0,
+    }
     assert data_options(None, None, None, None, None, download=False) == {}
     assert data_options("digits", "/data", None, 1, False, download=True) == {
         "name": "digits",

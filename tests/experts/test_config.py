@@ -20,7 +20,13 @@ from tests.experts.test_run import CPU, told, toys
 
 def test_recipes_hold_the_published_settings() -> None:
     ncfm, mtt = (resolve({"recipe": name, "data": {"name": "cifar10"}}) for name in ("ncfm", "mtt"))
-    assert (ncfm.count, ncfm.epochs, ncfm.stored_epochs, ncfm.batch_size, ncfm.cutmix) == (20, 60, (0, 60), 128, 0.5)
+    assert (ncfm.count, ncfm.epochs, ncfm.stored_epochs, ncfm.batch_size, ncfm.cutmix) == (
+        20,
+        60,
+        (0, 60),
+        128,
+        0.5,
+    )
     assert [ncfm.learning_rate(epoch) for epoch in (0, 39, 40, 49, 50, 59)] == pytest.approx(
         [0.01, 0.01, 0.002, 0.002, 0.0004, 0.0004]
     )
@@ -46,7 +52,9 @@ def test_recipes_of_flat_and_smooth_trajectories_hold_the_published_settings() -
 
     assert (ast.lr, ast.momentum, ast.weight_decay) == (0.003, 0.9, 1e-3)
     assert (ast.epochs, ast.batch_size, ast.stored_epochs) == (50, 256, tuple(range(51)))
-    assert [ast.learning_rate(epoch) for epoch in (0, 26, 27, 49)] == pytest.approx([0.003, 0.003, 0.0018, 0.0018])
+    assert [ast.learning_rate(epoch) for epoch in (0, 26, 27, 49)] == pytest.approx(
+        [0.003, 0.003, 0.0018, 0.0018]
+    )
     assert (ast.drop_epochs, ast.drop_restarts, ast.gradient_penalty) == ([27], True, 2)
     ramp = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1]
     assert [ast.loss_weight(epoch) for epoch in range(12)] == pytest.approx(ramp)
