@@ -468,12 +468,12 @@ def ours_expert(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """A tenth of an expert's epoch by the trainer."""
     quiet_allocator()
     trainer = _trainer(precision, compile)
-    trainer.start(0)
+    trainer.initialise(0)
     trainer.network.train()
 
     def part() -> None:
         for batch in itertools.islice(trainer._epoch_batches(0, 0), _PART):
-            trainer._objective.descend(batch, 0)
+            trainer._objective.backward(batch, 0)
             trainer._optimiser.step()
             trainer._optimiser.zero_grad()
 

@@ -226,8 +226,8 @@ def distilled_set(
             "iterations": distiller.iteration,
             "seconds": seconds,
             "peak_memory_bytes": peak_memory,
-            "machine": provenance.machine(torch.device(config.compute.device)),
-            "packages": json.dumps(provenance.packages()),
+            "machine": provenance.machine_name(torch.device(config.compute.device)),
+            "packages": json.dumps(provenance.package_versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )

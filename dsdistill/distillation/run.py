@@ -22,7 +22,13 @@ from dsdistill.errors import UserError
 from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.checkpoints import RunDirectory
-from dsdistill.runtime.device import available_memory, forget_peak, full_float32, resolve_device, threads
+from dsdistill.runtime.device import (
+    available_memory,
+    full_float32,
+    reset_peak_memory,
+    resolve_device,
+    threads,
+)
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import set_file
 
@@ -152,7 +158,7 @@ def distill(
     load_protocol(told.protocol)  # the file will name it
     if going_on:
         _refuse_changes(before, told, run, undecided=("compute",))  # before data are looked for
-    forget_peak(where)
+    reset_peak_memory(where)
     free = available_memory(where)  # of which the estimate counts all that comes now
     task, real = catalog.load(told.data, "train", notify)
     with threads(told.compute.threads), full_float32():

@@ -14,7 +14,7 @@ from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.errors import NonFiniteLoss
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import peak_memory
-from dsdistill.runtime.signals import Interrupted, signals_noted
+from dsdistill.runtime.signals import Interrupted, deferred_signals
 
 
 class RunLoop:
@@ -78,7 +78,7 @@ class RunLoop:
             Interrupted: after a checkpoint, on SIGINT or SIGTERM.
         """
         saved_at = time.monotonic()
-        with signals_noted() as received, self._run.metrics_file.open("a") as log:
+        with deferred_signals() as received, self._run.metrics_file.open("a") as log:
             finished = self.share >= 1 and self._distiller.iteration > 0
             while not finished:
                 report = self._distiller.step()

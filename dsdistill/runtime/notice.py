@@ -1,24 +1,24 @@
-"""Sentences for whoever watches a run."""
+"""Notices: sentences about a run that a person should read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 Notify = Callable[[str], None]
 
 
+def silent(_: Any) -> None:
+    """Ignore a notice, or any other argument of a callback."""
+
+
 def once(notify: Notify) -> Notify:
-    """Let the first sentence through and no other."""
-    told: list[str] = []
+    """Return a callback that passes its first notice on and ignores all later ones."""
+    notices: list[str] = []
 
-    def tell(sentence: str) -> None:
-        if not told:
+    def notify_once(sentence: str) -> None:
+        if not notices:
             notify(sentence)
-        told.append(sentence)
+        notices.append(sentence)
 
-    return tell
+    return notify_once

@@ -109,9 +109,9 @@ def test_values_of_set_are_toml_or_bare_words() -> None:
 def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     cpu = torch.device("cpu")
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: None)
+    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: None)
     assert ComputeConfig().decided(cpu, 10**12, said.append).compile is True
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: "no compiler")
+    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: "no compiler")
     assert ComputeConfig().decided(cpu, 10, said.append).compile is False
     assert said == []
     assert ComputeConfig().decided(cpu, 10**12, said.append).compile is False
@@ -119,7 +119,7 @@ def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPa
 
 
 def test_seconds_say_whether_a_run_is_long_where_it_is_given_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: None)
+    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: None)
 
     def compiled(**options: Any) -> bool | str:
         return assembly.resolved(told(**options), *toy(), CPU, print).compute.compile
