@@ -344,7 +344,7 @@ def test_a_stopped_command_says_how_to_go_on(
 ) -> None:
     output = tmp_path / "pool.h5"
     monkeypatch.setattr(
-        "dsdistill.cli.console.ExpertsProgress.progress",
+        "dsdistill.cli.progress.ExpertsProgress.progress",
         lambda self, entry: signal.raise_signal(signal.SIGINT),
     )
     words = ["experts", *SHORT, *SET, "--count", "1", "-o", str(output)]
