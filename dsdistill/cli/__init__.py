@@ -17,9 +17,9 @@ from dsdistill.errors import UserError, meanings, unknown
 from dsdistill.runtime.signals import Interrupted
 
 _EPILOG = (
-    "Other options are set with --set key=value; the config.toml of a run lists all of them. The most common: "
-    "init, optimiser.lr, optimiser.momentum, augmentation.operators, engine.batch_real, "
-    "formation.factor, synthetic.flip, storage, protocol, compute.precision, compute.compile."
+    "Other options are set with --set key=value; the config.toml of a run lists all of them. The most "
+    "common: init, optimiser.lr, optimiser.momentum, augmentation.operators, engine.batch_real, "
+    "multi_formation.factor, synthetic.flip, storage, protocol, compute.precision, compute.compile."
 )
 
 app = typer.Typer(

@@ -14,18 +14,20 @@ import torch.nn.functional as F
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
+from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
-from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
-from dsdistill.supply.stored import Stored, StoredConfig
+from dsdistill.supply.base import NetworkRequest
+from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.initial import initialise
 from dsdistill.synthetic.set import SyntheticSet
@@ -38,13 +40,12 @@ def resolved(
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
     decided = config.compute.decided(device, pixels, notify, config.seconds)
     seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    engine: Any = config.engine
-    if isinstance(supply := getattr(engine, "supply", None), StoredConfig):
-        engine = dataclasses.replace(engine, supply=supply.resolved())
+    supply: Any = config.engine.supply.resolved()
+    engine = dataclasses.replace(config.engine, supply=supply)
     return dataclasses.replace(config, engine=engine, compute=decided, data=seen)
 
 
-def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None:
+def _check_stepping(config: RunConfig, engine: Engine[Any], network: Network) -> None:
     """Refuse stepping rules that the space or the network does not allow.
 
     Raises:
@@ -54,11 +55,11 @@ def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None
         raise UserError(
             "pixels are clamped to [0, 1] in unit space only: set space=unit or optimiser.clamp_every=0"
         )
-    if config.optimiser.stepping == "per-class" and not engine.separable(network):
+    if config.optimiser.updates == "per-class" and not engine.separable(network):
         raise UserError(
-            "classes meet in this loss, so that they cannot be stepped one by one: set "
-            "optimiser.stepping=together, or choose a network of instance normalisation if it is for the "
-            f"batch normalisation of {config.network}"
+            "this loss couples the classes, so per-class updates are not possible: set "
+            "optimiser.updates=joint, or choose a network of instance normalisation if the batch "
+            f"normalisation of {config.network} couples them"
         )
 
 
@@ -79,7 +80,8 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
     copies = 2 if config.synthetic.flip else 1
-    return config.engine.images(Sizes(real.counts, config.formation.decoded(config.ipc), copies))
+    decoded = config.multi_formation.decoded(config.ipc)
+    return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 
 def build(
@@ -96,19 +98,22 @@ def build(
     Raises:
         UserError: the network cannot take such images, or the IPC does not fit the data.
     """
-    engine: Engine = config.engine
+    engine: Engine[Any] = config.engine
     compute = config.compute
-    init, formation = config.init, config.formation
-    supply = engine.networks(config.network, task, device)
-    supply.verify(config.network, task, real)
-    guide = supply if isinstance(supply, Stored) else None
-    if config.labels == "teacher" and guide is None:
+    multi_formation = config.multi_formation
+    supply = engine.build_networks(
+        NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
+    )
+    teachers = supply.teachers
+    if config.labels == "teacher" and teachers is None:
         raise UserError(
             "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
             "use a method that matches with a pool or follows experts"
         )
-    begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
-    synthetic = begun.to(device)
+    initial = initialise(
+        task, real, config.ipc, config.init, config.space, config.seed, multi_formation, teachers
+    )
+    synthetic = initial.to(device)
     synthetic.flip = _flipped(config, task)
     real = real.resident_on(device)  # not before: the set begins on the CPU
     precision = resolve_precision(compute.precision, device)
@@ -123,7 +128,8 @@ def build(
     passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, told)
     augmentation = config.augmentation.build(task.mirror)
     embedder = Embedder(*passes, features=engine.features(supply.network))
-    sources = Sources(task, real, supply, embedder, Learner(*passes), augmentation, config.seed, device)
+    batches = RealBatches.of(task, real, config.seed, device)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation)
     held = compute.class_chunk or _classes_at_once(synthetic, task, device)
     return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, held)
 
@@ -143,28 +149,29 @@ def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) ->
     The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
     softened like all others, it does not say more than e against 1 (NCFM's code).
     """
-    learned, guide = distiller.synthetic.label_logits, distiller.sources.supply
+    learned, teachers = distiller.synthetic.label_logits, distiller.sources.supply.teachers
     if learned is not None:
         return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
-    if config.labels == "hard" or not isinstance(guide, Stored):
+    if config.labels == "hard" or teachers is None:
         return made
     images, origins = made.decoded()
     labels = made.labels[origins]
-    logits = guide.logits(0, made.preprocess(images))
+    logits = teachers.logits(0, made.preprocess(images))
     wrong = logits.argmax(1) != labels
     logits[wrong] = F.one_hot(labels[wrong], len(made.classes)).float()
     return dataclasses.replace(made, soft_labels=logits)
 
 
-def small_class_notice(engine: Engine, real: RealDataset) -> str | None:
+def small_class_notice(engine: Engine[Any], real: RealDataset) -> str | None:
     """Say that the smallest class has fewer images than the engine takes of it, if that is so."""
     smallest = int(real.counts.argmin())
-    if real.counts[smallest] >= engine.wanted:
+    per_class = engine.cost(Sizes(counts=real.counts, decoded=1)).real_per_class
+    if real.counts[smallest] >= per_class:
         return None
     name, count = real.classes[smallest], int(real.counts[smallest])
     return (
         f"the smallest class, {name!r}, has {count} training images, so its batches hold all of them; the "
-        f"recipe asks for {engine.wanted} (engine.batch_real)"
+        f"recipe asks for {per_class} (engine.batch_real)"
     )
 
 

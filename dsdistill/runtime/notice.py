@@ -6,19 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 Notify = Callable[[str], None]
+"""Receives notices."""
 
 
 def silent(_: Any) -> None:
-    """Ignore a notice, or any other argument of a callback."""
+    """Ignore a notice, or the argument of another callback.
+
+    >>> silent("nobody reads this")
+    """
 
 
 def once(notify: Notify) -> Notify:
-    """Return a callback that passes its first notice on and ignores all later ones."""
-    notices: list[str] = []
+    """Return a callback that passes its first notice on and ignores all later ones.
+
+    >>> notify = once(print)
+    >>> for sentence in ("running without torch.compile", "running without torch.compile"):
+    ...     notify(sentence)
+    running without torch.compile
+    """
+    sentences: list[str] = []
 
     def notify_once(sentence: str) -> None:
-        if not notices:
+        if not sentences:
             notify(sentence)
-        notices.append(sentence)
+        sentences.append(sentence)
 
     return notify_once

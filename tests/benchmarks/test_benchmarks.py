@@ -26,8 +26,8 @@ from dsdistill.experts import config as expert_config
 from dsdistill.networks import build_network
 from dsdistill.protocol import load_protocol
 from dsdistill.seeding import forked
-from tests.engines.test_distribution import toy
 from tests.helpers.cli import refused
+from tests.helpers.engines import toy
 from tests.reference.ncfm import characteristic_discrepancy, plain_class_loss
 
 

@@ -18,8 +18,8 @@ from dsdistill.cli import main, progress
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
 from tests.conftest import THREADS
-from tests.data.test_catalog import write_mnist
 from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
+from tests.helpers.data import write_mnist
 
 # What works -------------------------------------------------------------------------------------------------
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import pickle
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from dsdistill.data import packaged
@@ -22,7 +19,7 @@ from dsdistill.data.convert import fit, with_channels
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
-from tests.helpers.data import fails, pixels
+from tests.helpers.data import fails, pixels, write_idx, write_mnist
 
 pytestmark = pytest.mark.usefixtures("data_home")
 
@@ -101,19 +98,6 @@ def test_task_constants_come_from_train_whichever_split_is_read() -> None:
     x = task.preprocess(unit)
     assert abs(float(x.mean())) < 1e-5
     assert abs(float(x.std(correction=0)) - 1) < 1e-5
-
-
-def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw = header + array.tobytes()
-    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
-
-
-def write_mnist(folder: Path, ending: str = ".gz") -> None:
-    for prefix, n in (("train", 20), ("t10k", 10)):
-        write_idx(folder / f"{prefix}-images-idx3-ubyte{ending}", pixels(n, 28, 28, seed=n))
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte{ending}", np.arange(n, dtype=np.uint8) % 10)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig, resolve
 from dsdistill.errors import UserError
 from dsdistill.runtime.config import ComputeConfig
-from tests.engines.test_distribution import CPU, toy
+from tests.helpers.engines import CPU, toy
 
 
 def told(name: str = "digits", ipc: int = 10, **options: Any) -> RunConfig:

@@ -18,8 +18,7 @@ from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.conftest import THREADS
-from tests.supply.test_pool import NETWORK
-from tests.supply.test_pool import pool as pool  # a fixture
+from tests.helpers.supply import NETWORK
 
 
 def decoded_set(rows: int) -> DistilledSet:

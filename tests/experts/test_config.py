@@ -15,7 +15,7 @@ from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
 from dsdistill.config.validation import validated
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
-from tests.experts.test_run import CPU, told, toys
+from tests.helpers.experts import CPU, told, toys
 
 
 def test_recipes_hold_the_published_settings() -> None:

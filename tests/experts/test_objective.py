@@ -18,7 +18,7 @@ from dsdistill.experts.objective import Objective, TrainingBatch
 from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
-from tests.experts.test_run import CPU, toys, trained
+from tests.helpers.experts import CPU, toys, trained
 from tests.helpers.networks import images
 from tests.reference import gsam
 
