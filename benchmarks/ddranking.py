@@ -85,8 +85,8 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/ddranking.py {' '.join(sys.argv[1:])}".strip(),
         "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine(torch.device("cpu")),
-        "packages": provenance.packages(),
+        "machine": provenance.machine_name(torch.device("cpu")),
+        "packages": provenance.package_versions(),
         "loader_error": found["loader"],
         "rows": rows,
     }

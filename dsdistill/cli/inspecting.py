@@ -32,7 +32,7 @@ def info(
         if config:
             console.print_text(experts.metadata.config)
         else:
-            console.print_buffer(experts)
+            console.print_experts(experts)
         return
     description = set_file.describe(file)
     if config and "config" not in description.attributes:

@@ -16,10 +16,10 @@ from dsdistill.data.config import DataConfig, Split, cache_folder
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.data.reporter import Progress, Reporter, silent
+from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, unknown
 from dsdistill.files import replacing
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, Progress, silent
 
 __all__ = ["DataConfig", "check", "load", "names"]
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from dsdistill.runtime.notice import Notify
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a piece of work, the items done, and all items."""
-
-
-def silent(*_: object) -> None:
-    """Report nothing."""
+from dsdistill.runtime.notice import Notify, Progress, silent
 
 
 @dataclass(frozen=True)

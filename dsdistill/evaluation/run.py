@@ -13,7 +13,6 @@ from typing import Any
 from dsdistill import files
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.data.reporter import silent
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines as real_sets
 from dsdistill.evaluation.evaluate import Auto, Progress, check_fit, judge
@@ -23,7 +22,7 @@ from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset
 
@@ -123,11 +122,11 @@ def evaluate(
         seed=seed,
         precision=exact,
         device=str(where),
-        machine=provenance.machine(where),
+        machine=provenance.machine_name(where),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        packages=provenance.packages(),
+        packages=provenance.package_versions(),
         soft_labels=distilled.soft_labels is not None,
-        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint, provenance.code()),
+        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint, provenance.code_digest()),
         cost=cost | {"real_images": float(affordable)},
         distil_machine=str(made_on) if (made_on := distilled.attributes.get("machine")) else None,
     )

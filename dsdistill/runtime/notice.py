@@ -1,22 +1,25 @@
-"""Sentences for whoever watches a run."""
+"""Notices: sentences about a run that a person should read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Notify = Callable[[str], None]
-"""Receives sentences worth reading."""
+"""Receives notices."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a piece of work, the items done, and all items."""
 
 
-def silent(sentence: str) -> None:
-    """Drop a sentence.
+def silent(*_: object) -> None:
+    """Ignore a notice, or the argument of another callback.
 
     >>> silent("nobody reads this")
     """
 
 
 def once(notify: Notify) -> Notify:
-    """Let the first sentence through and no other.
+    """Return a callback that passes its first notice on and ignores all later ones.
 
     >>> notify = once(print)
     >>> for sentence in ("running without torch.compile", "running without torch.compile"):

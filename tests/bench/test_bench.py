@@ -810,7 +810,7 @@ def test_a_stopped_suite_says_how_to_go_on(
     assert f"dsdistill bench {mine} -o {tmp_path / 'r'}\n" in err
     assert "baselines" not in err
     main(["bench", str(mine), "-o", str(tmp_path / "r"), "--only", "mmd"])
-    assert "some baselines are judged with digits/dm-ipc1-seed0, which --only" in capsys.readouterr().err
+    assert "some baselines are evaluated with digits/dm-ipc1-seed0, which --only" in capsys.readouterr().err
 
 
 def test_what_the_commands_refuse(capsys: Captured, tmp_path: Path) -> None:

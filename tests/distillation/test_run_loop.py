@@ -34,13 +34,13 @@ WORDS += ["--set", THREADS, "--set", EVERY_13]
 CRAWLING = """
 import sys, time
 from dsdistill import cli
-from dsdistill.cli import console
-progress = console.DistillationProgress.progress
+from dsdistill.cli.progress import DistillationProgress
+progress = DistillationProgress.progress
 def crawl(self, entry):
     progress(self, entry)
     if entry["iteration"] > 13:
         time.sleep(0.5)
-console.DistillationProgress.progress = crawl
+DistillationProgress.progress = crawl
 sys.exit(cli.main(sys.argv[1:]))
 """
 

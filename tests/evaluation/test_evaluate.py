@@ -452,13 +452,13 @@ def test_rows_of_another_machine_code_seed_or_data_are_found_anew(
         evaluate(stripes_file, notify=said.append, **told)
         return said
 
-    monkeypatch.setattr(provenance, "machine", lambda device: "a CPU, 2 threads")
+    monkeypatch.setattr(provenance, "machine_name", lambda device: "a CPU, 2 threads")
     assert evaluated() == []
     if other in ("threads", "machine"):
         found = "a CPU, 4 threads" if other == "threads" else "another CPU, 2 threads"
-        monkeypatch.setattr(provenance, "machine", lambda device: found)
+        monkeypatch.setattr(provenance, "machine_name", lambda device: found)
     if other == "code":
-        monkeypatch.setattr(provenance, "code", lambda: "changed")
+        monkeypatch.setattr(provenance, "code_digest", lambda: "changed")
     if other in ("train", "test"):
         write_stripes(stripes_file.parent, **{f"{other}_seed": 7})
     *before, last = evaluated(resume=True, **{"seed": 1} if other == "seed" else {})
