@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from dsdistill.cli import console
+from dsdistill.cli import progress as progress_module
 
-PROGRESS = [console.DistillationProgress, console.ExpertsProgress, console.EvaluationProgress]
+PROGRESS = [
+    progress_module.DistillationProgress,
+    progress_module.ExpertsProgress,
+    progress_module.EvaluationProgress,
+]
+    progress_module.DistillationProgress,
+    progress_module.ExpertsProgress,
+    progress_module.EvaluationProgress,
+]
 
 
-def decode(show: console.ProgressBar, total: int) -> None:
+def decode(show: progress_module.ProgressBar, total: int) -> None:
     with show:
         for done in (0, total // 2, total):
             show.decoding("folder:pets: decoding train", done, total)
@@ -19,15 +27,15 @@ def decode(show: console.ProgressBar, total: int) -> None:
 
 @pytest.mark.parametrize("progress", PROGRESS)
 def test_a_long_list_of_pictures_has_a_bar_on_a_terminal(
-    progress: type[console.ProgressBar],
+    progress: type[progress_module.ProgressBar],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(console, "err", Console(stderr=True, force_terminal=True, width=120))
-    decode(progress(), console.ProgressBar.LONG_DECODING)
+    monkeypatch.setattr(progress_module, "err", Console(stderr=True, force_terminal=True, width=120))
+    decode(progress(), progress_module.ProgressBar.LONG_DECODING)
     assert "decoding" not in capsys.readouterr().err
     show = progress()
-    decode(show, console.ProgressBar.LONG_DECODING + 2)
+    decode(show, progress_module.ProgressBar.LONG_DECODING + 2)
     out, err = capsys.readouterr()
     assert out == ""
     assert "folder:pets: decoding train" in err
@@ -36,12 +44,12 @@ def test_a_long_list_of_pictures_has_a_bar_on_a_terminal(
 
 
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    decode(console.EvaluationProgress(), 1000)
+    decode(progress_module.EvaluationProgress(), 1000)
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_bar_goes_when_reading_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "err", Console(stderr=True, force_terminal=True, width=120))
-    with console.DistillationProgress() as show:
+    monkeypatch.setattr(progress_module, "err", Console(stderr=True, force_terminal=True, width=120))
+    with progress_module.DistillationProgress() as show:
         show.decoding("folder:pets: decoding train", 0, 1000)
     assert not show._progress.tasks
