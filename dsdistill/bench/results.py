@@ -17,6 +17,7 @@ from dsdistill import files
 from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.config.validation import dotted, validated
 from dsdistill.errors import UserError
+from dsdistill.evaluation.baselines import expanded
 from dsdistill.evaluation.rows import DISTILLED, Row
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
@@ -157,6 +158,8 @@ def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
         before, now = dotted(tomllib.loads(text)), dotted(tomllib.loads(tomli_w.dumps(job.told())))
     except (OSError, ValueError):  # not begun, or nothing that says how
         return {}
+    if isinstance(names := before.get("evaluate.baselines"), list):
+        before["evaluate.baselines"] = expanded(map(str, names))  # under their names of today
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     return {key: f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in keys if before}
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from dsdistill.evaluation.rows import canonical
 from dsdistill.text import byte_size, clock, listing, ranges, spread
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ def print_description(path: Path, about: Description) -> None:
     for result in about.results:
         count = len(result["values"])
         found = spread(result["mean"], result["std"], count)
-        line = Text(result["set"], style="bold").append(
+        line = Text(canonical(result["set"]), style="bold").append(
             f" {result['network']}, protocol {result['protocol']}, {result['epochs']} epochs: {found} % "
             f"({count} student{'s' * (count > 1)}, {result['date'][:10]})",
             style="not bold",

@@ -10,7 +10,7 @@ from dsdistill.bench import published, tables
 from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
 from dsdistill.export import picture_inline
 from dsdistill.report.figures import Figure, anchor
 from dsdistill.storage import set_file
@@ -112,13 +112,13 @@ def networks(lines: Sequence[Line]) -> str:
 _TRAINED = {
     "accuracy %": DISTILLED,
     "hard labels": DISTILLED_HARD,
-    "plain": DISTILLED + PLAIN,
+    "plain": DISTILLED + UNAUGMENTED,
 }
 """By heading: how the set's students were trained."""
 _SCORES = {
     "IOR": ("ior", "{:+.1f}", 100),
     "HLR": ("hlr", "{:+.1f}", 100),
-    "whole's epochs": ("whole_epochs", "{:.0f}", 1),
+    "epochs on full": ("full_epochs", "{:.0f}", 1),
     "LRS": ("lrs", "{:.3f}", 1),
     "plain IOR": ("plain_ior", "{:+.1f}", 100),
     "ARS": ("ars", "{:.3f}", 1),
@@ -126,8 +126,8 @@ _SCORES = {
 """By heading: the key in an evaluation's scores, how it is written, and times what."""
 _ABOUT_SCORES = (
     "Scores as DD-Ranking defines them (arXiv 2505.13300), means over the seeds. IOR: points above as many "
-    "random real images. HLR: points below the whole data set, both under hard labels; the whole is trained "
-    "on for the epochs shown, which may not exhaust it, and left out where the set is given more steps. LRS "
+    "random real images. HLR: points below the full data set, both under hard labels; full is trained on "
+    "for the epochs shown, which may not exhaust it, and left out where the set is given more steps. LRS "
     "weighs the two; ARS weighs the IOR against the plain one, of students without augmentation. Both lie in "
     "[0, 1]; more is better."
 )
