@@ -114,5 +114,5 @@ def test_the_report_is_written_as_json(tmp_path: Path, report: Report) -> None:
     report.write_json(tmp_path / "report.json")
     table = json.loads((tmp_path / "report.json").read_text())
     assert table == json.loads(json.dumps(report.to_dict()))
-    assert list(table)[0] == "rows"
+    assert next(iter(table)) == "rows"
     assert table["scores"] == {"networks": {"mlp": {"ior": pytest.approx(0.1)}}}

@@ -265,7 +265,7 @@ package = types.ModuleType("dsdistill")
 package.__path__ = [{str(PACKAGE)!r}]
 sys.modules["dsdistill"] = package
 import dsdistill.evaluation.run
-makers = ("engines", "sources", "synthetic", "supply", "distiller", "experts", "objectives")
+makers = ("engines", "supply", "experts", "distillation", "objectives", "synthetic.set", "synthetic.initial")
 assert not [m for m in sys.modules if m.startswith(tuple("dsdistill." + name for name in makers))]
 assert not {{"torchvision", "kornia", "matplotlib", "sklearn", "timm"}} & set(sys.modules)
 """
