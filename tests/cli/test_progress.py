@@ -1,41 +1,35 @@
-"""What the console shows while picture files are read."""
+"""The bar that is shown while picture files are read."""
 
 from __future__ import annotations
 
 import pytest
 from rich.console import Console
 
-from dsdistill.cli import progress as progress_module
-
-PROGRESS = [
-    progress_module.DistillationProgress,
-    progress_module.ExpertsProgress,
-    progress_module.EvaluationProgress,
-]
-    progress_module.DistillationProgress,
-    progress_module.ExpertsProgress,
-    progress_module.EvaluationProgress,
-]
+from dsdistill.cli import progress
+from dsdistill.cli.progress import DistillationProgress, EvaluationProgress, ExpertsProgress, ProgressBar
 
 
-def decode(show: progress_module.ProgressBar, total: int) -> None:
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "err", Console(stderr=True, force_terminal=True, width=120))
+
+
+def decode(show: ProgressBar, total: int) -> None:
     with show:
         for done in (0, total // 2, total):
             show.decoding("folder:pets: decoding train", done, total)
             show._progress.refresh()
 
 
-@pytest.mark.parametrize("progress", PROGRESS)
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("bar", [DistillationProgress, ExpertsProgress, EvaluationProgress])
 def test_a_long_list_of_pictures_has_a_bar_on_a_terminal(
-    progress: type[progress_module.ProgressBar],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bar: type[ProgressBar], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress_module, "err", Console(stderr=True, force_terminal=True, width=120))
-    decode(progress(), progress_module.ProgressBar.LONG_DECODING)
+    decode(bar(), ProgressBar.LONG_DECODING)
     assert "decoding" not in capsys.readouterr().err
-    show = progress()
-    decode(show, progress_module.ProgressBar.LONG_DECODING + 2)
+    show = bar()
+    decode(show, ProgressBar.LONG_DECODING + 2)
     out, err = capsys.readouterr()
     assert out == ""
     assert "folder:pets: decoding train" in err
@@ -44,12 +38,12 @@ def test_a_long_list_of_pictures_has_a_bar_on_a_terminal(
 
 
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    decode(progress_module.EvaluationProgress(), 1000)
+    decode(EvaluationProgress(), 1000)
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_bar_goes_when_reading_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_module, "err", Console(stderr=True, force_terminal=True, width=120))
-    with progress_module.DistillationProgress() as show:
+@pytest.mark.usefixtures("terminal")
+def test_the_bar_goes_when_reading_stops() -> None:
+    with DistillationProgress() as show:
         show.decoding("folder:pets: decoding train", 0, 1000)
     assert not show._progress.tasks
