@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.compute.learner import Learner
-from dsdistill.compute.sgd import restored, sgd, state_of
+from dsdistill.compute.sgd import restore, sgd, state_of
 from dsdistill.data.real import Task
 from dsdistill.supply.base import Batch, NetworkTraining, normalise_by_batch
 from dsdistill.supply.fresh import Fresh
@@ -53,4 +53,4 @@ class Trained(Fresh):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._optimiser = restored(self.network, self.training, state)
+        self._optimiser = restore(self.network, self.training, state)
