@@ -30,8 +30,8 @@ FLOOR = 1e-12
 """Least value of a phase term, as in the published code."""
 
 
-def normalise(features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    """Scale every row of [B, D] to length 1; a row of zeros stays zero.
+def normalise(features: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    """Scale every vector of [..., D] to length 1; a vector of zeros stays zero.
 
     >>> normalise(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
