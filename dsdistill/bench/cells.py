@@ -25,9 +25,8 @@ from typing import Any
 import tomli_w
 
 from dsdistill.bench.suite import MethodSettings, Suite
-from dsdistill.config.options import merged
+from dsdistill.config.options import dotted, merged
 from dsdistill.config.recipe import load_recipe
-from dsdistill.config.validation import dotted
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation import config as configs

@@ -15,7 +15,8 @@ import tomli_w
 
 from dsdistill import files
 from dsdistill.bench.cells import Cell, ExpertSet
-from dsdistill.config.validation import dotted, validated
+from dsdistill.config.options import difference
+from dsdistill.config.validation import validated
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, Row
 from dsdistill.storage import set_file as storage
@@ -154,11 +155,11 @@ def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
     """Say, by key, what a job was told otherwise when it was begun here."""
     try:
         text = job.told_file(results).read_text()
-        before, now = dotted(tomllib.loads(text)), dotted(tomllib.loads(tomli_w.dumps(job.told())))
+        before, now = tomllib.loads(text), tomllib.loads(tomli_w.dumps(job.told()))
     except (OSError, ValueError):  # not begun, or nothing that says how
         return {}
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    return {key: f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in keys if before}
+    changes = difference(before, now) if before else []
+    return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
 
 
 def _of_judging(key: str) -> bool:

@@ -16,7 +16,7 @@ from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell, Environment, ExpertSet
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.runtime.signals import Interrupted, signals_noted
+from dsdistill.runtime.signals import Interrupted, deferred_signals
 
 MEMORY_EACH = 3 * 10**9
 """Bytes that a cell is reckoned to need beside others."""
@@ -126,7 +126,7 @@ def run(
     with _alone(results):
         stored.write_told([*cells, *(cell.experts for cell in cells if cell.experts)], results)
         work = _Work(suite, cells, results, where, threads, notify, launch)
-        with signals_noted() as received:
+        with deferred_signals() as received:
             try:
                 while work.left or work.running:
                     if received:

@@ -31,7 +31,7 @@ from dsdistill.cli import main
 from dsdistill.config.recipe import RECIPES
 from dsdistill.data import catalog
 from dsdistill.distillation import run_loop
-from dsdistill.distillation.loop import Distiller, Report
+from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import baseline_names, expanded
 from dsdistill.runtime.checkpoints import RunDirectory
@@ -677,7 +677,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """An eighth of a second an iteration, however long it takes."""
     now, step = [0.0], Distiller.step
 
-    def timed(distiller: Distiller) -> Report:
+    def timed(distiller: Distiller) -> IterationReport:
         now[0] += 0.125
         return step(distiller)
 
@@ -810,7 +810,7 @@ def test_a_stopped_suite_says_how_to_go_on(
     assert f"dsdistill bench {mine} -o {tmp_path / 'r'}\n" in err
     assert "baselines" not in err
     main(["bench", str(mine), "-o", str(tmp_path / "r"), "--only", "mmd"])
-    assert "some baselines are judged with digits/dm-ipc1-seed0, which --only" in capsys.readouterr().err
+    assert "some baselines are evaluated with digits/dm-ipc1-seed0, which --only" in capsys.readouterr().err
 
 
 def test_what_the_commands_refuse(capsys: Captured, tmp_path: Path) -> None:

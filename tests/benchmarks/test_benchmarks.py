@@ -46,7 +46,7 @@ def test_real_runs_are_understood(
     suite: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def load(config: Any, split: str, *_: Any) -> None:
-        raise UserError(f"reading {configs.name}, {split}")
+        raise UserError(f"reading {config.name}, {split}")
 
     monkeypatch.setattr(catalog, "load", load)
     monkeypatch.setattr(real_runs, "RUNS", tmp_path)

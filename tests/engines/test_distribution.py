@@ -7,7 +7,7 @@ import torch
 
 from dsdistill.engines.sources import Sources
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
-from tests.helpers.engines import drawn, loop, naive, toy
+from tests.helpers.engines import drawn, iterations, loop, naive, toy
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -25,7 +25,7 @@ def test_loss_and_pixel_gradient_equal_a_naive_loop_over_classes(channels: int, 
 
 def test_taking_classes_in_turns_changes_nothing() -> None:
     whole, turns = (loop(*toy(), "convnet2-w8", class_chunk=chunk) for chunk in (0, 1))
-    for one, other in zip(whole, turns, strict=True):
+    for one, other in zip(iterations(whole), iterations(turns), strict=True):
         torch.testing.assert_close(one.terms, other.terms, rtol=1e-10, atol=0)
     torch.testing.assert_close(whole.synthetic.images, turns.synthetic.images, rtol=1e-10, atol=1e-12)
     assert turns.classes_at_once == 1

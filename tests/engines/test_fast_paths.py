@@ -44,8 +44,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
         return call
 
-    monkeypatch.setattr(compiler, "compiler_missing", lambda device: None)
-    monkeypatch.setattr(compiler, "compiled", compiled)
+    monkeypatch.setattr(compiler, "why_unavailable", lambda device: None)
+    monkeypatch.setattr(compiler, "compile_or_eager", compiled)
     monkeypatch.setattr(fused_jvp, "_compiled", compiled)
     monkeypatch.setattr(torch, "compile", compiled)
     return called

@@ -168,7 +168,7 @@ def test_only_convolutions_are_perturbed(experts: Path, walks: Walks, asked: Ask
     assert isinstance(supply, Trajectories)
     noises = []
     for (_, path), before, after, loss in zip(walks, asked[::2], asked[1::2], losses, strict=True):
-        plain, goal = (supply.buffer.flat(*each).double() for each in (before, after))
+        plain, goal = (supply.file.flat(*each).double() for each in (before, after))
         changed = supply.layout.views(path[0])
         for name, value in supply.layout.views(plain).items():
             if value.dim() == 4:

@@ -82,8 +82,8 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
         means.append(total / (48 if drop_last else 50))
     expected = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
     trainer = Trainer(config, task, real, CPU, print)
-    trainer.start(expert)
-    assert [trainer.epoch(expert, epoch, []) for epoch in range(4)] == pytest.approx(means, rel=1e-4)
+    trainer.initialise(expert)
+    assert [trainer.train_epoch(expert, epoch, []) for epoch in range(4)] == pytest.approx(means, rel=1e-4)
     found = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -93,7 +93,7 @@ def test_the_pace_is_that_of_an_epochs_later_steps(monkeypatch: pytest.MonkeyPat
     before = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach().clone()
     ticks = itertools.chain([0.0, 60.0], itertools.count(60.0, 0.5))  # it compiles for a minute
     monkeypatch.setattr("dsdistill.experts.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    assert trainer.pace() == pytest.approx(4 * 0.5)
+    assert trainer.seconds_per_epoch() == pytest.approx(4 * 0.5)
     assert torch.equal(torch.nn.utils.parameters_to_vector(trainer.network.parameters()), before)
 
 
@@ -158,9 +158,9 @@ def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
 
     def run() -> torch.Tensor:
         trainer = Trainer(config, task, real, CPU, print)
-        trainer.start(0)
+        trainer.initialise(0)
         trainer.network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), trainer.network.classifier)
-        trainer.epoch(0, 0, [])
+        trainer.train_epoch(0, 0, [])
         return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
 
     torch.manual_seed(1)
@@ -321,7 +321,7 @@ def test_a_stopped_command_says_how_to_go_on(
 ) -> None:
     output = tmp_path / "pool.h5"
     monkeypatch.setattr(
-        "dsdistill.cli.console.ExpertsProgress.progress",
+        "dsdistill.cli.progress.ExpertsProgress.progress",
         lambda self, entry: signal.raise_signal(signal.SIGINT),
     )
     words = ["experts", *SHORT, *SET, "--count", "1", "-o", str(output)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +12,13 @@ from dsdistill.augment.dsa import Augmentation
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.data.batches import RealBatches
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.distillation.loop import Distiller
+from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.engines import DistributionEngine, Engine
 from dsdistill.engines.sources import Sources
+from dsdistill.supply.base import NetworkRequest
 from dsdistill.synthetic.initial import initialise
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from tests.reference.dm import distribution_matching_loss
@@ -45,37 +48,44 @@ def loop(
     batch_real: int = 6,
     ipc: int = 2,
     class_chunk: int = 0,
-    engine: Engine | None = None,
-    formation: MultiFormation = IDENTITY,
+    engine: Engine[Any] | None = None,
+    multi_formation: MultiFormation = IDENTITY,
     compile: bool = False,
 ) -> Distiller:
     """Put a float64 loop together by hand."""
     engine = engine or DistributionEngine(batch_real=batch_real)
-    synthetic = initialise(task, real, ipc, "real", "network", seed=0, formation=formation)
-    supply = engine.networks(network, task, CPU)
+    synthetic = initialise(task, real, ipc, "real", "network", seed=0, multi_formation=multi_formation)
+    supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint))
     supply.network.double()
     features = engine.features(supply.network)
     embedder = Embedder(supply.network, task.size, CPU, chunk=4, features=features, compile=compile)
     learner = Learner(supply.network, task.size, CPU, compile=compile)
-    sources = Sources(task, real, supply, embedder, learner, Augmentation(), 0, CPU, torch.float64)
+    batches = RealBatches.of(task, real, 0, CPU, torch.float64)
+    sources = Sources(batches, supply, embedder, learner, Augmentation())
     return Distiller(engine, synthetic.double(), sources, OptimiserConfig(), 3, class_chunk)
+
+
+def iterations(distiller: Distiller) -> Iterator[IterationReport]:
+    """Take a loop through the iterations that are left."""
+    while distiller.iteration < distiller.iterations:
+        yield distiller.step()
 
 
 def decoded(distiller: Distiller, images: torch.Tensor) -> list[torch.Tensor]:
     """Cut and enlarge each class's images [n, C, H, W], stored in network space, pixel by pixel."""
     preprocess = distiller.sources.task.preprocess.to(CPU, torch.float64)
-    factor, ipc = distiller.synthetic.formation.factor, distiller.synthetic.ipc
+    factor, ipc = distiller.synthetic.multi_formation.factor, distiller.synthetic.ipc
     return [preprocess(naive_decode(part, factor)) for part in preprocess.inverse(images).split(ipc)]
 
 
 def drawn(distiller: Distiller) -> tuple[list[torch.Tensor], list[Callable[[torch.Tensor], torch.Tensor]]]:
     """Return what this iteration draws: real images of each class, and each class's augmentation."""
     sources, task = distiller.sources, distiller.sources.task
-    sources.supply.draw(0, sources.iteration)
+    sources.drawn()
     rows = sources.siamese()
-    count = distiller.engine.wanted
+    count = distiller.engine.batch_real  # type: ignore[attr-defined]
     real = [
-        task.preprocess.to(CPU, torch.float64)(sources.data.unit(sources.indices(label, count)).double())
+        sources.batches.images(sources.batches.positions(label, count, sources.iteration))
         for label in range(task.num_classes)
     ]
     augment = [

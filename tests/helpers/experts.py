@@ -30,7 +30,7 @@ def told(recipe: str = "ncfm", network: str = "convnet2-w6", **options: Any) -> 
 
 def trained(config: ExpertConfig, expert: int, task: Task, real: RealDataset) -> torch.Tensor:
     trainer = Trainer(config, task, real, CPU, print)
-    trainer.start(expert)
+    trainer.initialise(expert)
     for epoch in range(config.epochs):
-        trainer.epoch(expert, epoch, [])
+        trainer.train_epoch(expert, epoch, [])
     return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()

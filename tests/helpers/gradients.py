@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ from dsdistill.augment.dsa import Augmentation
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.data.batches import RealBatches
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import GradientEngine
 from dsdistill.engines.sources import Sources
-from dsdistill.supply.base import NetworkTraining
+from dsdistill.supply import TrainedConfig
+from dsdistill.supply.base import NetworkRequest
 from dsdistill.synthetic.initial import initialise
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.engines import CPU, toy
@@ -27,18 +30,17 @@ IDC = Augmentation(operators=("color", "crop", "cutout"), rule="idc")
 def loop(network: str = "convnet3-w6", compile: bool = False, **told: Any) -> Distiller:
     """Put a float64 loop of three classes together by hand."""
     task, real = toy(told.pop("channels", 1), told.pop("size", 16), told.pop("counts", (9, 5, 7)))
-    formation, space = told.pop("formation", MultiFormation()), told.pop("space", "network")
+    multi_formation, space = told.pop("multi_formation", MultiFormation()), told.pop("space", "network")
     augmentation, optimiser = told.pop("augmentation", DSA), told.pop("optimiser", OptimiserConfig(lr=0.1))
     class_chunk = told.pop("class_chunk", 0)
     engine = GradientEngine(**{"batch_real": 6, **told})
-    synthetic = initialise(task, real, 1, "mix", space, seed=0, formation=formation).double()
-    supply = engine.networks(network, task, CPU)
+    synthetic = initialise(task, real, 1, "mix", space, seed=0, multi_formation=multi_formation).double()
+    supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint))
     supply.network.double()
     passes = (supply.network, task.size, CPU)
     learner = Learner(*passes, chunk=4, compile=compile)
-    sources = Sources(
-        task, real, supply, Embedder(*passes, compile=compile), learner, augmentation, 0, CPU, torch.float64
-    )
+    batches = RealBatches.of(task, real, 0, CPU, torch.float64)
+    sources = Sources(batches, supply, Embedder(*passes, compile=compile), learner, augmentation)
     return Distiller(engine, synthetic, sources, optimiser, 6, class_chunk)
 
 
@@ -48,7 +50,7 @@ def naive(distiller: Distiller) -> tuple[Tensor, Tensor]:
     assert isinstance(engine, GradientEngine)
     learner, rows = sources.classifier(), sources.siamese()
     real = [
-        task.preprocess.to(CPU, torch.float64)(sources.data.unit(sources.indices(label, 6)).double())
+        sources.batches.images(sources.batches.positions(label, 6, sources.iteration))
         for label in range(task.num_classes)
     ]
     augment = [
@@ -56,7 +58,8 @@ def naive(distiller: Distiller) -> tuple[Tensor, Tensor]:
         for label in range(task.num_classes)
     ]
     images = distiller.synthetic.of(sources.classes)
-    loss = gradient_matching_loss(learner.network, real, list(images), augment, engine.metric, engine.matched)
+    network = copy.deepcopy(learner.network).requires_grad_(True)
+    loss = gradient_matching_loss(network, real, list(images), augment, engine.metric, engine.matched)
     return loss.detach(), torch.autograd.grad(loss, distiller.synthetic.images)[0]
 
 
@@ -68,7 +71,7 @@ CASES: dict[str, dict[str, Any]] = {
         "matched": "convolutions",
         "augmentation": IDC,
         "space": "unit",
-        "formation": MultiFormation(factor=2),
+        "multi_formation": MultiFormation(factor=2),
     },
     "idc l1": {"metric": "l1", "matched": "convolutions", "augmentation": IDC, "space": "unit"},
     "all": {"metric": "cosine_whole", "matched": "all"},
@@ -76,7 +79,7 @@ CASES: dict[str, dict[str, Any]] = {
     "batch statistics": {
         "network": "convnet2-w6-batch",
         "metric": "squared",
-        "training": NetworkTraining(batch_norm="batch"),
+        "supply": TrainedConfig(batch_norm="batch"),
     },
     "resnet": {"network": "resnet10-w8"},
 }

@@ -15,6 +15,7 @@ from dsdistill.augment.dsa import Augmentation
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import TrajectoryEngine
@@ -25,6 +26,7 @@ from dsdistill.networks.layout import Layout
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import ExpertMetadata, TrainingRecord
+from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.initial import initialise
@@ -83,24 +85,22 @@ def buffers(folder: Path) -> Path:
 def loop(experts: Path, network: str = NETWORK, compile: bool = False, **told: Any) -> Distiller:
     """Put a float64 loop of three classes together by hand: sets of six images, unless told otherwise."""
     task, real = toy(1, 8)
-    formation, space, ipc = (
-        told.pop("formation", MultiFormation()),
+    multi_formation, space, ipc = (
+        told.pop("multi_formation", MultiFormation()),
         told.pop("space", "network"),
         told.pop("ipc", 2),
     )
     init, seed, optimiser = told.pop("init", "real"), told.pop("seed", 0), told.pop("optimiser", PIXELS)
     path = TrajectoriesConfig(path=str(experts / f"{network}.h5"))
     engine = TrajectoryEngine(**{"supply": path, "steps": 5, "start": FIVE, "student": FAST, **told})
-    supply = engine.networks(network, task, CPU)
-    supply.verify(network, task, real)
+    supply = engine.build_networks(NetworkRequest(network, task, CPU, seed, real.fingerprint))
     supply.network.double()
-    synthetic = initialise(task, real, ipc, init, space, 0, formation, supply).double()
+    synthetic = initialise(task, real, ipc, init, space, 0, multi_formation, supply).double()
     engine.prepare(synthetic, supply, seed)
     passes = (supply.network, task.size, CPU)
     learner = Learner(*passes, chunk=4, compile=compile)
-    sources = Sources(
-        task, real, supply, Embedder(*passes, compile=compile), learner, Augmentation(), seed, CPU
-    )
+    batches = RealBatches.of(task, real, seed, CPU)
+    sources = Sources(batches, supply, Embedder(*passes, compile=compile), learner, Augmentation())
     return Distiller(engine, synthetic, sources, optimiser, 6)
 
 
@@ -114,7 +114,8 @@ def naive(distiller: Distiller, **more: Any) -> tuple[Tensor, list[Tensor]]:
     expert = int(torch.randperm(3, generator=generator(seed, "experts-order", turn))[place])
     stream = generator(seed, "starts", iteration)
     epoch = int(torch.randint(engine.start.least, engine.start.below(iteration), (), generator=stream))
-    walk = [sources.supply.buffer.flat(expert, at).double() for at in range(LAST + 1)]
+    like = torch.empty(0, dtype=torch.float64)
+    walk = [sources.supply.weights(expert, at, like) for at in range(LAST + 1)]
 
     start, offset = walk[epoch].clone(), 0
     for index, value in enumerate(sources.supply.network.parameters()):
@@ -127,12 +128,12 @@ def naive(distiller: Distiller, **more: Any) -> tuple[Tensor, list[Tensor]]:
     # What the file would be decoded into, and which stored image each training image comes from.
     stored = DistilledSet(
         synthetic.unit_images().float(), synthetic.labels, ("a", "b", "c"), synthetic.preprocess,
-        formation=synthetic.formation,
+        multi_formation=synthetic.multi_formation,
     )  # fmt: skip
-    origins = stored.decoded()[1]
+    origins = stored.decode()[1]
     images: Tensor = synthetic.images
-    if not synthetic.formation.is_identity:
-        images = torch.cat([decode(each, synthetic.formation) for each in images.split(synthetic.ipc)])
+    if not synthetic.multi_formation.is_identity:
+        images = torch.cat([decode(each, synthetic.multi_formation) for each in images.split(synthetic.ipc)])
     if synthetic.space == "unit":
         images = synthetic.preprocess.to(CPU, torch.float64)(images)
     targets = (synthetic.labels if synthetic.label_logits is None else synthetic.label_logits)[origins]
@@ -199,11 +200,20 @@ CASES: dict[str, dict[str, Any]] = {
     "labels": {"labels": SOFT, "batch_synthetic": 5},
     "last": {"last": 2, "student": HEAVY, "labels": SOFT},
     "batch normalisation": {"network": f"{NETWORK}-batch"},
-    "tiles": {"formation": MultiFormation(factor=2), "space": "unit", "labels": SOFT, "batch_synthetic": 9},
-    "tiles, hard labels": {"formation": MultiFormation(factor=2), "space": "unit"},
-    "tiles and whole": {"formation": MultiFormation(factor=2, mode="multi"), "space": "unit", "labels": SOFT},
+    "tiles": {
+        "multi_formation": MultiFormation(factor=2),
+        "space": "unit",
+        "labels": SOFT,
+        "batch_synthetic": 9,
+    },
+    "tiles, hard labels": {"multi_formation": MultiFormation(factor=2), "space": "unit"},
+    "tiles and whole": {
+        "multi_formation": MultiFormation(factor=2, mode="multi"),
+        "space": "unit",
+        "labels": SOFT,
+    },
     "some tiles": {
-        "formation": MultiFormation(factor=2, mode="bound", bound=6),
+        "multi_formation": MultiFormation(factor=2, mode="bound", bound=6),
         "space": "unit",
         "labels": SOFT,
     },

@@ -112,7 +112,7 @@ def test_a_student_takes_half_as_many_images(tmp_path: Path, batch: int, expecte
 def test_a_network_in_training_sees_both_too() -> None:
     made = loop(*toy(), "convnet2-w4", engine=GradientEngine(batch_real=6))
     made.synthetic.flip = True
-    (images, labels), *rest = made.sources._synthetic_batches(made.synthetic)
+    (images, labels), *rest = made.sources.supply.batches(0, made.sources.training_batches(made.synthetic))
     assert not rest
     assert len(images) == len(labels) == 2 * len(made.synthetic.images)
     assert torch.bincount(labels).tolist() == [4, 4, 4]
