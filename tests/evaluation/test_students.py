@@ -124,7 +124,7 @@ def plain_idc(
     def box(count: int, epoch: int, batch: int) -> tuple[slice, slice, Tensor, float]:
         mix = cutmix.draw(count, SIZE, generator(seed, "student-mix", repeat, epoch, batch))
         rows, columns = slice(*mix.rows[0].tolist()), slice(*mix.columns[0].tolist())
-        return rows, columns, mix.partner, mix.kept[0].item()
+        return rows, columns, mix.partner, mix.own_share[0].item()
 
     network = fresh(repeat).double()
     options = {"lr": 0.05, "weight_decay": 0.01, "foreach": False}
