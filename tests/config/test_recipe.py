@@ -103,7 +103,11 @@ def test_ncfm_as_published(method: str, dataset: str, ipc: int) -> None:
     sgd = OptimiserConfig(kind="sgd", lr=0.01, momentum=0.5)
     descent = sgd if (dataset, ipc) == ("cifar100", 10) else adamw
     assert config.optimiser == dataclasses.replace(descent, updates="per-class", clamp_every=1, patience=500)
-    assert (config.iterations, config.multi_formation, config.space) == (20000, MultiFormation(factor=2), "unit")
+    assert (config.iterations, config.multi_formation, config.space) == (
+        20000,
+        MultiFormation(factor=2),
+        "unit",
+    )
     assert config.init == "mix"
     assert (config.augmentation.operators, config.augmentation.rule) == ("color_crop_cutout", "idc")
 
@@ -144,7 +148,11 @@ def test_dc_and_dsa_differ_in_augmentation_and_where_they_start() -> None:
         assert (training.momentum, training.weight_decay, training.batch_norm) == (0, 0, "refreshed")
         assert (config.optimiser.kind, config.optimiser.lr, config.optimiser.momentum) == ("sgd", 0.1, 0.5)
         assert (config.optimiser.updates, config.optimiser.clamp_every) == ("together", 0)
-        assert (config.network, config.space, config.multi_formation) == ("convnet", "network", MultiFormation())
+        assert (config.network, config.space, config.multi_formation) == (
+            "convnet",
+            "network",
+            MultiFormation(),
+        )
     assert (dc.init, dc.augmentation.operators, dc.protocol) == ("noise", "none", "dc")
     assert (dsa.init, dsa.protocol) == ("real", "dsa")
     assert (dsa.augmentation.operators, dsa.augmentation.rule) == (
