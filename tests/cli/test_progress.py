@@ -1,4 +1,4 @@
-"""The bar that is shown while picture files are read."""
+"""Progress on stderr: bars, lines with an ETA, and the bar while picture files are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from rich.console import Console
 
 from dsdistill.cli import progress
 from dsdistill.cli.progress import DistillationProgress, EvaluationProgress, ExpertsProgress, ProgressBar
+from tests.helpers.cli import Captured
 
 
 @pytest.fixture
@@ -47,3 +48,14 @@ def test_the_bar_goes_when_reading_stops() -> None:
     with DistillationProgress() as show:
         show.decoding("folder:pets: decoding train", 0, 1000)
     assert not show._progress.tasks
+
+
+def test_lines_give_an_eta_once_there_is_a_pace(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress.EvaluationProgress, "LINE_EVERY", 0.0)
+    with progress.EvaluationProgress() as show:
+        for done in (10, 20, 40):
+            show.progress("students", done, 40)
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first == "students 10/40"
+    assert second == "students 20/40 ETA 0 min 00 s"
+    assert last == "students 40/40"
