@@ -18,8 +18,8 @@ from rich.text import Text
 from dsdistill.text import byte_size, clock, listing, ranges, spread
 
 if TYPE_CHECKING:
+    from dsdistill.bench.lines import Line
     from dsdistill.bench.runner import Event
-    from dsdistill.bench.tables import Line
     from dsdistill.distillation.run import RunStart, Summary
     from dsdistill.experts.run import TrainingStart
     from dsdistill.storage.expert_file import ExpertFile
@@ -200,7 +200,7 @@ class SuiteProgress(ProgressBar):
         elif event.failure:
             err.print(f"{event.name} failed: {event.failure}", style="red", highlight=False, markup=False)
         self._first = event.done if self._first is None else self._first
-        shown = f"{event.name} {event.what}" if event.name in event.running else ", ".join(event.running)
+        shown = f"{event.name} {event.stage}" if event.name in event.running else ", ".join(event.running)
         self._advance(self._name, event.done, self._cells, self._first, running=shown)
 
 

@@ -27,7 +27,7 @@ def bench(
     root: Root = None,
     download: Download = False,
 ) -> None:
-    """Run a suite: data sets × methods × IPC × seeds, each distilled, judged and collected.
+    """Run a suite: data sets × methods × IPC × seeds, each distilled, evaluated and collected.
 
     Killed or stopped, the same command goes on where it was; finished cells are kept. Without a suite, those
     that ship are listed.
@@ -36,10 +36,10 @@ def bench(
 
     `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
     """
-    from dsdistill.bench import cells as planning
-    from dsdistill.bench import results as stored
-    from dsdistill.bench import runner, tables
+    from dsdistill.bench import cell_files, planning, runner, tables
+    from dsdistill.bench.cells import Environment
     from dsdistill.bench.collection import collect
+    from dsdistill.bench.lines import lines
     from dsdistill.bench.suite import SUITES, load_suite
     from dsdistill.cli import console
     from dsdistill.report import plots
@@ -56,29 +56,27 @@ def bench(
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
     tables.check_replaceable(folder)
     if dry_run:
-        console.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
+        console.print_pairs((cell.name, cell_files.state(cell, folder)) for cell in cells)
         return
-    if len(cells) < len(every) and any("@" not in name for name in told.baselines):
-        judges = planning.judges(every)
-        needed = {judges[cell.name].name: judges[cell.name] for cell in cells}
-        away = needed.keys() - {cell.name for cell in cells}
-        if away := {name for name in away if not stored.done(needed[name], folder)}:
-            said = ", ".join(sorted(away))
-            console.notify(f"some baselines are judged with {said}, which --only leaves out")
-    where = planning.Environment(root.expanduser().absolute() if root else None, download, device)
+    needed = {name for cell in cells for each in cell.evaluations for name in each.baselines_from}
+    absent = [cell for cell in every if cell.name in needed and cell not in cells]
+    if missing := [cell.name for cell in absent if not cell_files.read_result(cell, folder)]:
+        names = ", ".join(sorted(missing))
+        console.notify(f"some baselines are evaluated with {names}, which --only leaves out")
     on = resolve_device(device or "auto")
     import torch
 
     count, threads = runner.workers_for(
         workers,
-        sum(stored.done(cell, folder) is None for cell in cells),
+        sum(cell_files.read_result(cell, folder) is None for cell in cells),
         cores=torch.get_num_threads(),
         memory=available_memory(torch.device("cpu")),
         timed=bool(told.seconds),
         on_gpu=on.type == "cuda",
     )
     with console.SuiteProgress(told.name, len(cells)) as show:
-        failed = runner.run(told.name, cells, folder, where, count, threads, show.happened)
+        environment = Environment(root.expanduser().absolute() if root else None, download, device, threads)
+        failed = runner.run(told.name, cells, folder, environment, count, show.happened)
     results, problems = collect(folder)
     for problem in problems:
         if problem.startswith("left out"):
@@ -86,7 +84,7 @@ def bench(
     written = tables.write(folder, told.name, results, problems) if results else []
     written += plots.write(folder / "plots", results) if results else []
     if results:
-        console.print_lines(tables.lines(results))
+        console.print_lines(lines(results))
     console.print_pairs(
         [("results", ", ".join(str(path.relative_to(folder)) for path in written) + f" in {folder}")]
     )
