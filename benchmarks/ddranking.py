@@ -39,7 +39,7 @@ import torch
 
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.data.facts import DIGITS
+from dsdistill.data.constants import DIGITS
 from dsdistill.distillation import run
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.run import evaluate
@@ -85,8 +85,8 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/ddranking.py {' '.join(sys.argv[1:])}".strip(),
         "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine(torch.device("cpu")),
-        "packages": provenance.packages(),
+        "machine": provenance.machine_name(torch.device("cpu")),
+        "packages": provenance.package_versions(),
         "loader_error": found["loader"],
         "rows": rows,
     }

@@ -52,9 +52,9 @@ def main() -> None:
     about = {
         "command": COMMAND,
         "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine(CPU),
+        "machine": provenance.machine_name(CPU),
     }
-    about["code"] = provenance.code()
+    about["code"] = provenance.code_digest()
     (ARTIFACTS / "experts-precision.json").write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
     lines = [
         f"Written by `{COMMAND}` on {about['machine']}, {about['date']}. Test accuracy in percent",

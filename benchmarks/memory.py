@@ -53,9 +53,9 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/memory.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine(ways.CPU),
-        "packages": provenance.packages(),
-        "code": provenance.code(),
+        "machine": provenance.machine_name(ways.CPU),
+        "packages": provenance.package_versions(),
+        "code": provenance.code_digest(),
         "rows": rows,
     }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""

@@ -86,10 +86,10 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/speed.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine(ways.CPU),
+        "machine": provenance.machine_name(ways.CPU),
         "load_before": load,
-        "packages": provenance.packages(),
-        "code": provenance.code(),
+        "packages": provenance.package_versions(),
+        "code": provenance.code_digest(),
         "rows": rows,
     }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""

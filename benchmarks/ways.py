@@ -116,7 +116,7 @@ def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options
     }
     cfg = configs.resolve(told)
     task, real = catalog.load(cfg.data, "train")
-    return assembly.build(cfg, task, real, CPU, print)
+    return assembly.assemble(cfg, task, real, CPU, print)
 
 
 def plain_student(ipc: int) -> Callable[[], Any]:
@@ -444,7 +444,7 @@ def _trainer(precision: str, compile: bool) -> Trainer:
     compute = {"device": "cpu", "precision": precision, "compile": compile}
     told = expert_config.resolve({"recipe": "mtt", "data": {"name": "fashion-mnist"}, "compute": compute})
     task, real = catalog.load(told.data, "train")
-    return Trainer(expert_config.resolved(told, task, real, CPU, print), task, real, CPU, print)
+    return Trainer(expert_config.decide_auto(told, task, real, CPU, print), task, real, CPU, print)
 
 
 def plain_expert(ipc: int) -> Callable[[], Any]:
@@ -468,12 +468,12 @@ def ours_expert(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """A tenth of an expert's epoch by the trainer."""
     quiet_allocator()
     trainer = _trainer(precision, compile)
-    trainer.start(0)
+    trainer.initialise(0)
     trainer.network.train()
 
     def part() -> None:
         for batch in itertools.islice(trainer._epoch_batches(0, 0), _PART):
-            trainer._objective.descend(batch, 0)
+            trainer._objective.backward(batch, 0)
             trainer._optimiser.step()
             trainer._optimiser.zero_grad()
 

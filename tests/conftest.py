@@ -12,9 +12,8 @@ import torch
 import dsdistill
 from dsdistill.data import packaged
 
-pytest.register_assert_rewrite(
-    *(f"tests.helpers.{name}" for name in ("cli", "data", "evaluation", "networks", "storage"))
-)
+HELPERS = Path(__file__).parent / "helpers"
+pytest.register_assert_rewrite(*(f"tests.helpers.{file.stem}" for file in HELPERS.glob("[!_]*.py")))
 
 TINY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 3}
 """A run of under a second; bit-identical ones need one number of threads."""
@@ -55,6 +54,14 @@ def made(finished: Path, tmp_path: Path) -> Path:
     """Return a copy of the finished run for one test, ``set.h5`` and ``set.run``."""
     shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
     return tmp_path / finished.name
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of two trained networks of the digits. Not to be changed."""
+    from tests.helpers.supply import train_pool  # not before its asserts are to be rewritten
+
+    return train_pool(tmp_path_factory.mktemp("pool") / "pool.h5")
 
 
 @pytest.fixture

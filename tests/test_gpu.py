@@ -12,8 +12,7 @@ import dsdistill
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.storage import set_file
-from tests.distillation.test_trajectory_runs import RECIPE
-from tests.engines.test_trajectory import written
+from tests.helpers.trajectories import RECIPE, written
 
 
 @pytest.mark.gpu
@@ -69,7 +68,7 @@ def test_killed_and_resumed(tmp_path: Path, method: str, network: str) -> None:
     told: dict[str, Any] = {"dataset": "digits", "method": method, "ipc": 2, "network": network}
     told |= {"device": "cuda", "iterations": 12}
     told["overrides"] = ["checkpoint.iterations=6", "compute.precision=fp32", "compute.compile=false"]
-    told["overrides"] += ["engine.training.epochs=5"] if method == "dsa" else []
+    told["overrides"] += ["engine.supply.epochs=5"] if method == "dsa" else []
     straight, output, half = killed_and_resumed(tmp_path, told)
     whole, resumed, before = (dsdistill.load(f, space="unit").images for f in (straight, output, half))
     assert (resumed - whole).abs().max() < 0.03 * (whole - before).abs().max()

@@ -15,7 +15,7 @@ from dsdistill import files
 from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.bench.results import CellResult, Point
-from dsdistill.config.validation import dotted
+from dsdistill.config.options import difference
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
@@ -62,12 +62,11 @@ def _stale_reports(cell: Cell, results: Path, changed: Mapping[str, str]) -> lis
 def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
     """Say, by key, which settings a job had otherwise when it was begun here."""
     try:
-        before = dotted(tomllib.loads(job.settings_file(results).read_text()))
+        before = tomllib.loads(job.settings_file(results).read_text())
     except (OSError, ValueError):  # not begun, or nothing that says how
         return {}
-    now = dotted(tomllib.loads(tomli_w.dumps(job.settings())))
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    return {key: f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in keys if before}
+    changes = difference(before, tomllib.loads(tomli_w.dumps(job.settings()))) if before else []
+    return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
 
 
 def _of_evaluation(key: str) -> bool:

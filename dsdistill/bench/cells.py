@@ -23,7 +23,7 @@ from typing import Any
 
 import tomli_w
 
-from dsdistill.config.validation import dotted
+from dsdistill.config.options import dotted
 from dsdistill.runtime.checkpoints import RunDirectory
 
 _FLAGS = {"method": "method", "ipc": "ipc", "seed": "seed", "iterations": "iterations", "seconds": "seconds"}

@@ -16,7 +16,7 @@ from dsdistill.bench import cell_files
 from dsdistill.bench.cells import Cell, Environment, ExpertSet
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.runtime.signals import Interrupted, signals_noted
+from dsdistill.runtime.signals import Interrupted, deferred_signals
 
 MEMORY_EACH = 3 * 10**9
 """Bytes that a cell needs beside others, by our estimate."""
@@ -125,7 +125,7 @@ def run(
     with _alone(results):
         cell_files.write_settings([*cells, *(cell.experts for cell in cells if cell.experts)], results)
         work = _Work(suite, cells, results, environment, notify, launch)
-        with signals_noted() as received:
+        with deferred_signals() as received:
             try:
                 while work.left or work.running:
                     if received:

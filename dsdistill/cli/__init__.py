@@ -1,4 +1,4 @@
-"""The ``dsdistill`` command: thin, every subcommand is one call of the API; the modules here hold them."""
+"""The ``dsdistill`` command. Every subcommand is one call of the Python API; one file per group of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dsdistill.errors import UserError, meanings, unknown
 from dsdistill.runtime.signals import Interrupted
 
 _EPILOG = (
-    "Options missing here are set with --set key=value; any run leaves a config.toml with all of them. Those "
-    "most asked for: init, optimiser.lr, optimiser.momentum, augmentation.operators, engine.batch_real, "
-    "formation.factor, synthetic.flip, storage, protocol, compute.precision, compute.compile."
+    "Other options are set with --set key=value; the config.toml of a run lists all of them. The most "
+    "common: init, optimiser.lr, optimiser.momentum, augmentation.operators, engine.batch_real, "
+    "multi_formation.factor, synthetic.flip, storage, protocol, compute.precision, compute.compile."
 )
 
 app = typer.Typer(
@@ -34,8 +34,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"dsdistill {metadata.version('dsdistill')}")
         raise typer.Exit
 
@@ -44,18 +44,16 @@ def _version(asked: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", metavar="", help="Say which version this is.", callback=_version, is_eager=True
-        ),
+        typer.Option("--version", metavar="", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", metavar="", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    """Take options that every subcommand shares; `main` reads them itself."""
+    """Declare the options of the command itself; `main` handles --debug."""
 
 
 app.command(epilog=_EPILOG)(distilling.distill)
 app.command(
-    epilog="Options missing here are set with --set key=value: keep (ends, all, or epochs: [0,20,40]), lr, "
+    epilog="Other options are set with --set key=value: keep (ends, all, or epochs: [0,20,40]), lr, "
     "momentum, weight_decay, batch_size, drop_last, drop_at, drop_factor, drop_restarts, sharpness.rho, "
     "sharpness.alpha, gradient_penalty, ramp_from, ramp_epochs, cutmix, augmentation.operators, "
     "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads."
@@ -76,7 +74,15 @@ for _command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, 2 for bad input, 128 + signal when stopped."""
+    """Run the command.
+
+    Args:
+        arguments: the words after ``dsdistill``; default: those of the process.
+
+    Returns:
+        the exit code: 0, 1 for a defect, 2 for bad input, 130 if aborted, 128 + signal if a signal stopped it
+        after its state was saved.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -84,68 +90,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_command(words)
         app(args=words or ["--help"], prog_name="dsdistill", standalone_mode=False)
     except Interrupted as stop:
-        return _stopped(stop, words)
+        return _interrupted(stop, words)
     except (typer.Abort, KeyboardInterrupt):
-        kept = words[:1] == ["evaluate"] and "--no-save" not in words
-        return _refused("stopped" + "; finished rows are kept, --resume goes on" * kept, code=130)
+        saves_rows = words[:1] == ["evaluate"] and "--no-save" not in words
+        return _fail("stopped" + "; finished rows are kept, --resume goes on" * saves_rows, code=130)
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, UserError):
-            return _refused(str(error))
-        if hasattr(error, "format_message"):  # a usage error of click's, or of the copy newer typers bring
-            return _refused(_set_instead(error, words) or error.format_message())
-        if _out_of_memory(error):
-            hint = _LESS.get(words[0] if words else "", "free some, or choose another machine")
-            return _refused(f"out of memory ({str(error) or type(error).__name__}); {hint}")
-        return _refused(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
+        return _failed(error, words)
     return 0
 
 
-_LESS = {
-    "distill": "less is needed with --set compute.class_chunk=1 --set compute.chunk=8, or a smaller --size, "
-    "--ipc or network",
-    "experts": "less is needed with --set batch_size=64, or a smaller --size or network",
-    "evaluate": "less is needed with smaller --networks, or without baselines that take many images",
-}
-_EXHAUSTED = (
-    "DefaultCPUAllocator",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on a GPU or here; torch is not imported to ask."""
-    kinds = {each.__name__ for each in type(error).__mro__}
-    by_number = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return (
-        bool(kinds & {"OutOfMemoryError", "MemoryError"})
-        or by_number
-        or any(said in str(error) for said in _EXHAUSTED)
-    )
-
-
-def _set_instead(error: Any, words: Sequence[str]) -> str:
-    """Say how an option without a flag is given, if that is what is wrong."""
-    option = getattr(error, "option_name", "")
-    if type(error).__name__ != "NoSuchOption" or words[0] not in ("distill", "experts"):
-        return ""
-    from dsdistill.config.options import known_keys
-    from dsdistill.distillation import config as configs
-    from dsdistill.experts import config as expert_config
-
-    kind = configs.RunConfig if words[0] == "distill" else expert_config.ExpertConfig
-    keys = meanings(option.lstrip("-").replace("-", "_"), known_keys(kind))
-    return (
-        f"no such option: {option}; say --set {' or '.join(f'{key}=VALUE' for key in keys[:3])}"
-        if keys
-        else ""
-    )
-
-
 def _check_command(words: Sequence[str]) -> None:
+    """Check the name of the subcommand.
+
+    Raises:
+        UserError: there is no such command; the message suggests the nearest one.
+    """
     known = [
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     ]
@@ -153,22 +114,74 @@ def _check_command(words: Sequence[str]) -> None:
         raise unknown("command", words[0], known)
 
 
-def _refused(message: str, code: int = 2) -> int:
-    print(f"dsdistill: {' '.join(message.split())}", file=sys.stderr)
-    return code
-
-
-def _stopped(stop: Interrupted, words: list[str]) -> int:
-    goes_on = "--resume" in words or words[:1] == ["bench"]  # which always does
-    again = words if goes_on else [*words, "--resume"]
-    command = shlex.join(["dsdistill", *again])
+def _interrupted(stop: Interrupted, words: list[str]) -> int:
+    """Print the command that continues a stopped run."""
+    resumes = "--resume" in words or words[:1] == ["bench"]  # bench always resumes
+    command = shlex.join(["dsdistill", *words, *([] if resumes else ["--resume"])])
     print(f"\ndsdistill: {stop}; state saved. Continue with:\n  {command}", file=sys.stderr)
     return 128 + stop.signal
 
 
+def _failed(error: Exception, words: Sequence[str]) -> int:
+    """Print what went wrong, and how to mend it."""
+    if isinstance(error, UserError):
+        return _fail(str(error))
+    if hasattr(error, "format_message"):  # a usage error of click, or of the copy of click in newer typers
+        return _fail(_without_flag(error, words) or error.format_message())
+    if _is_out_of_memory(error):
+        hint = _LESS_MEMORY.get(words[0] if words else "", "free some, or choose another machine")
+        return _fail(f"out of memory ({str(error) or type(error).__name__}); {hint}")
+    return _fail(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"dsdistill: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+_LESS_MEMORY = {
+    "distill": "less is needed with --set compute.class_chunk=1 --set compute.chunk=8, or a smaller --size, "
+    "--ipc or network",
+    "experts": "less is needed with --set batch_size=64, or a smaller --size or network",
+    "evaluate": "less is needed with smaller --networks, or without baselines that take many images",
+}
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Parts of the messages of torch's RuntimeErrors that mean it."""
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether the memory of the machine or of a GPU was too small. This does not import torch."""
+    types = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        bool(types & {"OutOfMemoryError", "MemoryError"})
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or any(part in str(error) for part in _OUT_OF_MEMORY)
+    )
+
+
+def _without_flag(error: Any, words: Sequence[str]) -> str:
+    """Return how to set an option that has no flag, if that is the error; otherwise an empty text."""
+    option = getattr(error, "option_name", "")
+    if type(error).__name__ != "NoSuchOption" or words[0] not in ("distill", "experts"):
+        return ""
+    from dsdistill.config.options import known_keys
+    from dsdistill.distillation.config import RunConfig
+    from dsdistill.experts.config import ExpertConfig
+
+    config = RunConfig if words[0] == "distill" else ExpertConfig
+    keys = meanings(option.lstrip("-").replace("-", "_"), known_keys(config))
+    settings = " or ".join(f"{key}=VALUE" for key in keys[:3])
+    return f"no such option: {option}; say --set {settings}" if keys else ""
+
+
 def program() -> None:
-    """Entry point of the console script."""
+    """Run as the console script."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no result is lost to a terminal that has no ±
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without ± still shows the result
             stream.reconfigure(errors="replace")
     sys.exit(main())

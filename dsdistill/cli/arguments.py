@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ Zca = Annotated[
         "--zca/--no-zca", metavar="", help="Whiten instead of standardising.", show_default="recipe"
     ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Of every random draw.", show_default="0")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.", show_default="0")]
 Root = Annotated[
     Path | None,
-    typer.Option(help="Where data sets lie.", show_default="$DSDISTILL_DATA, else ~/.cache/dsdistill/data"),
+    typer.Option(
+        help="Folder of the data sets.", show_default="$DSDISTILL_DATA, else ~/.cache/dsdistill/data"
+    ),
 ]
 Download = Annotated[
-    bool, typer.Option("--download", metavar="", help="Fetch the data set if it is not there.")
+    bool, typer.Option("--download", metavar="", help="Download the data set if it is missing.")
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
 Overrides = Annotated[

@@ -33,11 +33,13 @@ def distill(
             help="Network to match in, such as convnet3 (see `dsdistill networks`).", show_default="recipe"
         ),
     ] = None,
-    iterations: Annotated[int | None, typer.Option(help="Steps to take.", show_default="recipe")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Steps of the optimisation.", show_default="recipe")
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
-            help="Stop after so many seconds in the loop, whatever the iterations.", show_default=False
+            help="Time budget of the loop in seconds, in place of a number of iterations.", show_default=False
         ),
     ] = None,
     seed: Seed = None,
@@ -46,14 +48,14 @@ def distill(
     size: Size = None,
     channels: Channels = None,
     zca: Zca = None,
-    pool: Annotated[
+    experts: Annotated[
         Path | None,
         typer.Option(
-            "--pool",
-            "--experts",
             help="Trained networks (`dsdistill experts`), for methods that match with them or follow them.",
+            show_default=False,
         ),
     ] = None,
+    pool: Annotated[Path | None, typer.Option(hidden=True)] = None,  # the earlier name of --experts
     download: Download = False,
     config: Annotated[
         Path | None,
@@ -62,7 +64,7 @@ def distill(
     overrides: Overrides = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Where log and checkpoints go.", show_default="OUTPUT with suffix .run"),
+        typer.Option(help="Folder of the log and the checkpoints.", show_default="OUTPUT with suffix .run"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", metavar="", help="Continue the run of this output.")
@@ -73,20 +75,20 @@ def distill(
 ) -> None:
     """Distil a data set into one HDF5 file.
 
-    The method's recipe has the settings of the paper or its code for the data set and IPC, and says where it
-    departs (`dsdistill methods NAME`); options given here win over it.
+    The method's recipe has the settings of the paper or of its code for the data set and IPC, and says where
+    it departs from them (`dsdistill methods NAME`). Options of the command override the recipe.
 
     `dsdistill distill --dataset cifar10 --download --method dm --ipc 10 -o cifar10.h5`
 
     `dsdistill distill --dataset folder:~/pets --ipc 5 --size 64 -o pets.h5 --set optimiser.lr=0.5`
 
-    Stopped by Ctrl-C or killed, a run goes on with the same `-o` and `--resume` (on a CPU bit for bit).
+    After Ctrl-C or a kill, the same `-o` and `--resume` continue the run (on a CPU bit for bit).
     """
-    from dsdistill.cli import console
+    from dsdistill.cli import console, progress
     from dsdistill.distillation import run
 
     quiet_allocator()
-    with console.DistillationProgress() as show:
+    with progress.DistillationProgress() as show:
         summary = run.distill(
             output,
             dataset=dataset,
@@ -97,7 +99,7 @@ def distill(
             seconds=seconds,
             seed=seed,
             device=device,
-            experts=pool,
+            experts=experts or pool,
             root=root,
             size=size,
             channels=channels,
@@ -111,6 +113,7 @@ def distill(
             notify=show.notify,
             started=show.started,
             progress=show.progress,
+            decoding=show.decoding,
         )
     console.print_summary(summary)
 
@@ -120,14 +123,14 @@ def experts(
     dataset: Dataset = None,
     recipe: Annotated[
         str | None,
-        typer.Option(
-            help="mtt, ftd, datm, ast (trajectories), ncfm (a pool), or a TOML file.", show_default=False
-        ),
+        typer.Option(help="mtt, ftd, datm, ast (trajectories), ncfm, or a TOML file.", show_default=False),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(help="Networks in the finished file.", show_default="recipe")
+        int | None, typer.Option(help="Number of networks in the finished file.", show_default="recipe")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of training each.", show_default="recipe")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Training epochs of each network.", show_default="recipe")
+    ] = None,
     network: Annotated[
         str | None, typer.Option(help="Such as convnet3 (see `dsdistill networks`).", show_default="recipe")
     ] = None,
@@ -140,7 +143,7 @@ def experts(
     download: Download = False,
     overrides: Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", metavar="", help="Go on with unfinished experts.")
+        bool, typer.Option("--resume", metavar="", help="Continue with unfinished experts.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", metavar="", help="Replace an earlier file and unfinished experts.")
@@ -148,21 +151,21 @@ def experts(
 ) -> None:
     """Train networks on real data and store them, for methods that match with them (NCFM, MTT).
 
-    Their data set, preprocessing and network have to be those of the distillation.
+    The distillation must use the same data set, preprocessing and network.
 
-    `dsdistill experts --dataset cifar10 --recipe ncfm -o pool.h5`
+    `dsdistill experts --dataset cifar10 --recipe ncfm -o ncfm-experts.h5`
 
-    `dsdistill experts --dataset fashion-mnist --recipe mtt --count 5 --epochs 20 -o trajectories.h5`
+    `dsdistill experts --dataset fashion-mnist --recipe mtt --count 5 --epochs 20 -o mtt-experts.h5`
 
-    The same command with a larger --count adds to a file. Stopped by Ctrl-C or killed, it goes on with
-    --resume from the last finished epoch (on a CPU bit for bit); until then, experts lie in OUTPUT.parts.
+    The same command with a larger --count adds experts to a file. After Ctrl-C or a kill, --resume continues
+    from the last finished epoch (on a CPU bit for bit). Unfinished experts are in OUTPUT.parts.
     """
-    from dsdistill.cli import console
+    from dsdistill.cli import console, progress
     from dsdistill.experts import run
 
     quiet_allocator()
-    with console.ExpertsProgress() as show:
-        made = run.train_experts(
+    with progress.ExpertsProgress() as show:
+        file = run.train_experts(
             output,
             dataset=dataset,
             recipe=recipe,
@@ -183,5 +186,6 @@ def experts(
             started=show.started,
             estimated=show.estimated,
             progress=show.progress,
+            decoding=show.decoding,
         )
-    console.print_experts(made)
+    console.print_training(file)

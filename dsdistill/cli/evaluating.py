@@ -69,11 +69,11 @@ def evaluate(
 
     `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
     """
-    from dsdistill.cli import console
+    from dsdistill.cli import console, progress
     from dsdistill.evaluation.run import evaluate as judge_file
 
     quiet_allocator()
-    with console.EvaluationProgress() as show:
+    with progress.EvaluationProgress() as show:
         report = judge_file(
             file,
             dataset=dataset,
@@ -93,5 +93,6 @@ def evaluate(
             download=download,
             notify=show.notify,
             progress=show.progress,
+            decoding=show.decoding,
         )
     console.out.print(report.table())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,17 +12,23 @@ from dsdistill.cli.arguments import Device, Download, Root
 from dsdistill.errors import UserError
 from dsdistill.runtime.device import available_memory, resolve_device
 
+if TYPE_CHECKING:
+    from dsdistill.bench.cells import Cell
+    from dsdistill.bench.suite import Suite
+
 
 def bench(
-    suite: Annotated[str, typer.Argument(help="A suite's name, or a TOML file.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A suite's name, or a TOML file.", show_default=False)
+    ] = "",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The folder of results.", show_default="results/SUITE"),
+        typer.Option("--output", "-o", help="The folder of the results.", show_default="results/SUITE"),
     ] = None,
-    workers: Annotated[str, typer.Option(help="Cells side by side: auto or a number.")] = "auto",
-    only: Annotated[str, typer.Option(help="Cells whose names hold this; commas, * and ?.")] = "",
+    workers: Annotated[str, typer.Option(help="Cells that run at once: auto or a number.")] = "auto",
+    only: Annotated[str, typer.Option(help="Cells whose names contain this; commas, * and ?.")] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="List the cells and how far they are.")
+        bool, typer.Option("--dry-run", metavar="", help="List the cells and the state of each.")
     ] = False,
     device: Device = None,
     root: Root = None,
@@ -29,81 +36,112 @@ def bench(
 ) -> None:
     """Run a suite: data sets × methods × IPC × seeds, each distilled, evaluated and collected.
 
-    Killed or stopped, the same command goes on where it was; finished cells are kept. Without a suite, those
-    that ship are listed.
+    After a stop or a kill, the same command continues; finished cells are kept. Without an argument, list the
+    suites that ship.
 
     `dsdistill bench digits -o results/digits`
 
     `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
     """
-    from dsdistill.bench import cell_files, planning, runner, tables
-    from dsdistill.bench.cells import Environment
-    from dsdistill.bench.collection import collect
-    from dsdistill.bench.lines import lines
+    from dsdistill.bench import cell_files, tables
+    from dsdistill.bench.planning import matching, plan
     from dsdistill.bench.suite import SUITES, load_suite
     from dsdistill.cli import console
-    from dsdistill.report import plots
 
-    if not suite:
-        known = [load_suite(name) for name in SUITES.names()]
-        console.print_pairs((each.name, f"{each.title}. {each.about}") for each in known)
+    if not name:
+        suites = [load_suite(name) for name in SUITES.names()]
+        console.print_pairs((suite.name, f"{suite.title}. {suite.about}") for suite in suites)
         return
-    told = load_suite(suite)
-    every = planning.plan(told)
-    cells = planning.matching(every, only)
-    folder = (output or Path("results") / told.name).expanduser()
+    suite = load_suite(name)
+    planned = plan(suite)
+    cells = matching(planned, only)
+    folder = (output or Path("results") / suite.name).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
     tables.check_replaceable(folder)
     if dry_run:
         console.print_pairs((cell.name, cell_files.state(cell, folder)) for cell in cells)
         return
+    _warn_of_baselines(planned, cells, folder)
+    failed = _run(suite, cells, folder, workers, root, download, device)
+    _write(suite, folder)
+    if failed:
+        cell, reason = next(iter(failed.items()))
+        raise UserError(
+            f"{len(failed)} of {len(cells)} cells failed, the first of them {cell}: {reason}; "
+            "the others are kept, and the same command tries again"
+        )
+    console.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
+
+
+def _warn_of_baselines(planned: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> None:
+    """Say which cells would evaluate shared baselines, if --only leaves them out."""
+    from dsdistill.bench.cell_files import read_result
+    from dsdistill.cli import console
+
     needed = {name for cell in cells for each in cell.evaluations for name in each.baselines_from}
-    absent = [cell for cell in every if cell.name in needed and cell not in cells]
-    if missing := [cell.name for cell in absent if not cell_files.read_result(cell, folder)]:
-        names = ", ".join(sorted(missing))
+    absent = [cell for cell in planned if cell.name in needed and cell not in cells]
+    if missing := sorted(cell.name for cell in absent if not read_result(cell, folder)):
+        names = ", ".join(missing)
         console.notify(f"some baselines are evaluated with {names}, which --only leaves out")
-    on = resolve_device(device or "auto")
+
+
+def _run(
+    suite: Suite,
+    cells: Sequence[Cell],
+    folder: Path,
+    workers: str,
+    root: Path | None,
+    download: bool,
+    device: str | None,
+) -> dict[str, str]:
+    """Run the cells that are not finished; return why cells failed, by their names."""
     import torch
+
+    from dsdistill.bench import cell_files, runner
+    from dsdistill.bench.cells import Environment
+    from dsdistill.cli import progress
 
     count, threads = runner.workers_for(
         workers,
         sum(cell_files.read_result(cell, folder) is None for cell in cells),
         cores=torch.get_num_threads(),
         memory=available_memory(torch.device("cpu")),
-        timed=bool(told.seconds),
-        on_gpu=on.type == "cuda",
+        timed=bool(suite.seconds),
+        on_gpu=resolve_device(device or "auto").type == "cuda",
     )
-    with console.SuiteProgress(told.name, len(cells)) as show:
-        environment = Environment(root.expanduser().absolute() if root else None, download, device, threads)
-        failed = runner.run(told.name, cells, folder, environment, count, show.happened)
+    environment = Environment(root.expanduser().absolute() if root else None, download, device, threads)
+    with progress.SuiteProgress(suite.name, len(cells)) as bar:
+        return runner.run(suite.name, cells, folder, environment, count, bar.happened)
+
+
+def _write(suite: Suite, folder: Path) -> None:
+    """Collect all results of a folder, print them, and write tables and plots."""
+    from dsdistill.bench import tables
+    from dsdistill.bench.collection import collect
+    from dsdistill.bench.lines import lines
+    from dsdistill.cli import console
+    from dsdistill.report import plots
+
     results, problems = collect(folder)
     for problem in problems:
         if problem.startswith("left out"):
             console.notify(problem)
-    written = tables.write(folder, told.name, results, problems) if results else []
-    written += plots.write(folder / "plots", results) if results else []
+    paths = tables.write(folder, suite.name, results, problems) if results else []
+    paths += plots.write(folder / "plots", results) if results else []
     if results:
         console.print_lines(lines(results))
-    console.print_pairs(
-        [("results", ", ".join(str(path.relative_to(folder)) for path in written) + f" in {folder}")]
-    )
-    if failed:
-        name, why = next(iter(failed.items()))
-        raise UserError(
-            f"{len(failed)} of {len(cells)} cells failed, the first of them {name}: {why}; "
-            "the others are kept, and the same command tries again"
-        )
-    console.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
+    names = ", ".join(str(path.relative_to(folder)) for path in paths)
+    console.print_pairs([("results", f"{names} in {folder}")])
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="A folder that bench filled.", show_default=False)],
+    results: Annotated[Path, typer.Argument(help="A folder of results of bench.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path(
         "report.html"
     ),
 ) -> None:
-    """Make one HTML page of results, that needs no network: tables, curves, images, and how each was made.
+    """Make one self-contained HTML page of results: tables, curves, images, and the commands behind them.
 
     `dsdistill report results/digits -o report.html`
     """

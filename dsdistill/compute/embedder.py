@@ -61,11 +61,11 @@ class Embedder:
         self._frozen: Callable[[Tensor], Tensor] = self._cast_embed
         if self._compiled:
             notify = once(notify)
-            self._embed = compiler.compiled(self._embed, device, notify)
+            self._embed = compiler.compile_or_eager(self._embed, device, notify)
             # Measured on the CPU only; on CUDA the library's kernels are left to do it.
             fusible = features in (None, network.embed) and fused.supports(network)
             if device.type == "cpu" and isinstance(network, ConvNet) and fusible:
-                self._frozen = compiler.first_working(self._fused(network), self._cast_embed, notify)
+                self._frozen = compiler.with_fallback(self._fused(network), self._cast_embed, notify)
 
     def differentiable(self, images: Tensor) -> Tensor:
         """Embed [B, C, H, W] with a graph to the images -> [B, D], at least float32."""

@@ -41,7 +41,7 @@ _INLINE: dict[str, Any] = dict.fromkeys(
 def _compiled(
     function: Callable[..., Any], notify: Notify, options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
-    return compiler.first_working(torch.compile(function, dynamic=False, options=options), function, notify)
+    return compiler.with_fallback(torch.compile(function, dynamic=False, options=options), function, notify)
 
 
 class FusedJvp:

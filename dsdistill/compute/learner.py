@@ -57,10 +57,10 @@ class Learner:
         """
         self.network = network
         self.chunk = chunk or images_per_bytes(_CHUNK_BYTES[device.type], size)
-        self._compiled = compile and compiler.compiler_missing(device) is None
+        self._compiled = compile and compiler.why_unavailable(device) is None
 
         def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
-            return compiler.compiled(function, device, notify) if compile else function
+            return compiler.compile_or_eager(function, device, notify) if compile else function
 
         def shared(precision: Precision) -> Callable[..., Tensor]:
             def loss(weights: Mapping[str, Tensor], images: Tensor, targets: Tensor, share: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class OptimiserConfig:
     """Of adamw."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Of adamw: decoupled. Of sgd: added to the gradient."""
-    stepping: Literal["together", "per-class"] = "together"
+    updates: Literal["joint", "per-class"] = "joint"
     """One step for all classes, or one for each, in which the others' gradients are zero (IDC, IDM, NCFM)."""
     clamp_every: Annotated[int, Ge(0)] = 0
     """Clamp pixels to [0, 1] every so many iterations; 0 never does."""
@@ -102,13 +102,13 @@ def make_pixel_optimiser(
     Raises:
         UserError: a parameter cannot be stepped per class, as its rows do not divide among the classes.
     """
-    if config.stepping == "together":
+    if config.updates == "joint":
         return JointOptimiser(config, parameters)
     for name, parameter in parameters.items():
         if not parameter.dim() or len(parameter) % classes:
             raise UserError(
                 f"{name!r} of shape {tuple(parameter.shape)} does not divide among {classes} classes; "
-                "use optimiser.stepping=together"
+                "use optimiser.updates=joint"
             )
     return PerClassOptimiser(config, parameters, classes)
 

@@ -1,18 +1,18 @@
-"""Nested options, as TOML has them: joined, read from texts, and named by dotted keys."""
+"""Nested options, as TOML has them: merged, parsed from texts, compared, and named by dotted keys."""
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
 
 from dsdistill.errors import UserError
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay nested options over others; tables merge, anything else replaces."""
+    """Merge nested options; those of ``over`` win. Tables merge, anything else replaces."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
@@ -21,30 +21,86 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def explicit_options(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested options without those that are None, and without tables that are empty then.
+
+    >>> explicit_options({"ipc": 10, "seed": None, "compute": {"device": None}})
+    {'ipc': 10}
+    """
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        option = explicit_options(value) if isinstance(value, Mapping) else value
+        if option is not None and option != {}:
+            options[key] = option
+    return options
+
+
 def table_at(options: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     """Return a table in nested options; empty where there is none."""
-    found: Any = options
+    table: Any = options
     for key in keys:
-        found = found.get(key, {}) if isinstance(found, Mapping) else {}
-    return found if isinstance(found, Mapping) else {}
+        table = table.get(key, {}) if isinstance(table, Mapping) else {}
+    return table if isinstance(table, Mapping) else {}
+
+
+def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested options to dotted keys.
+
+    >>> dotted({"optimiser": {"lr": 1.0, "momentum": 0.5}})
+    {'optimiser.lr': 1.0, 'optimiser.momentum': 0.5}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= dotted(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class Change(NamedTuple):
+    """An option that differs between two configs, with its value in both; None where it is absent."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+def difference(
+    before: Mapping[str, Any], after: Mapping[str, Any], ignoring: Collection[str] = ()
+) -> list[Change]:
+    """Return the options in which two configs differ, by their dotted keys in alphabetical order.
+
+    Args:
+        before, after: nested options.
+        ignoring: dotted keys of options that are not compared, or of whole tables.
+    """
+    one, other = dotted(before), dotted(after)
+    keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    return [Change(key, one.get(key), other.get(key)) for key in keys if not _is_in(key, ignoring)]
+
+
+def _is_in(key: str, names: Collection[str]) -> bool:
+    """Whether a dotted key is one of these, or lies in one of these tables."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def parsed_override(text: str) -> dict[str, Any]:
     """Return the option that a text like ``optimiser.lr=0.5`` sets; a value that is not TOML is a string.
 
     Raises:
-        UserError: it is no key and value.
+        UserError: the text is not ``key=value``.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set takes key=value, not {text!r}; for example --set optimiser.lr=0.5")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        option = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+        option = value.strip()
     for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return parsed
+        option = {part: option}
+    return option
 
 
 def data_options(
@@ -55,20 +111,19 @@ def data_options(
     zca: bool | None,
     download: bool,
 ) -> dict[str, Any]:
-    """Return the options of the data that were given, as a config file has them."""
-    said = {"name": name, "root": str(root) if root else None, "size": size, "channels": channels}
-    said |= {"zca": zca, "download": download or None}
-    return {key: value for key, value in said.items() if value is not None}
+    """Return the explicit options of the data, as a config file has them."""
+    options = {"name": name, "root": str(root) if root else None, "size": size, "channels": channels}
+    return explicit_options(options | {"zca": zca, "download": download or None})
 
 
-def with_absolute_paths(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Make paths absolute: a config is replayed, and a set evaluated, from other folders too."""
 
     def absolute(path: Any) -> str:
         return str(Path(str(path)).expanduser().absolute())
 
-    result = dict(given)
-    data = dict(given["data"])
+    result = dict(options)
+    data = dict(options["data"])
     kind, colon, folder = str(data["name"]).partition(":")
     if colon and folder:
         data["name"] = f"{kind}:{absolute(folder)}"
@@ -78,20 +133,20 @@ def with_absolute_paths(given: Mapping[str, Any]) -> dict[str, Any]:
     if path := table_at(result, "engine", "supply").get("path"):
         result = merged(result, {"engine": {"supply": {"path": absolute(path)}}})
     for key in ("method", "protocol"):
-        if str(given.get(key, "")).endswith(".toml"):
-            result[key] = absolute(given[key])
+        if str(options.get(key, "")).endswith(".toml"):
+            result[key] = absolute(options[key])
     return result
 
 
 def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
-    """List the dotted keys of a config dataclass, those of every engine included."""
+    """List the dotted keys of a config dataclass, including those of every engine."""
     keys: list[str] = []
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is ClassVar:
             continue
-        nested = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
-        if nested:
-            keys += [key for each in nested for key in known_keys(each, f"{prefix}{name}.")]  # type: ignore[arg-type]
+        tables = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
+        if tables:
+            keys += [key for table in tables for key in known_keys(table, f"{prefix}{name}.")]  # type: ignore[arg-type]
         elif not name.startswith("__"):
             keys.append(prefix + name)
     return list(dict.fromkeys(keys))

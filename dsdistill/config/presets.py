@@ -1,4 +1,4 @@
-"""Settings asked for by name that lie in TOML files: recipes, protocols, suites; shipped and your own."""
+"""Named settings in TOML files, shipped with the package or a user's own: recipes, protocols, suites."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Presets:
     """One kind of settings.
 
     Attributes:
-        folder: of the package, where those that ship lie as ``<name>.toml``.
-        kind: what a name stands for, in sentences.
+        folder: below ``dsdistill/presets``, with a file ``<name>.toml`` for each that ships.
+        kind: what one of them is called in error messages.
     """
 
     folder: str
     kind: str
 
     def names(self) -> list[str]:
-        """Return the names of those that ship."""
+        """Return the names of the presets that ship, sorted."""
         return sorted(file.stem for file in (_PRESETS / self.folder).glob("*.toml"))
 
     def find(self, name_or_path: str | Path) -> Path:
-        """Return the file of a name ("dm"), or of a path to one's own ("mine.toml").
+        """Return the file of a preset by name ("dm"), or a user's own file by its path ("mine.toml").
 
         Raises:
-            UserError: nothing that ships has the name; the sentence has the nearest one.
+            UserError: no preset has the name; the message suggests the nearest one.
         """
         text = str(name_or_path)
         if text.endswith(".toml"):
@@ -42,7 +42,7 @@ class Presets:
         return _PRESETS / self.folder / f"{text}.toml"
 
     def read(self, name_or_path: str | Path) -> dict[str, Any]:
-        """Return the content of what `find` finds, and its name, which is that of its file.
+        """Return the content of the file that `find` returns, with its stem as ``name``.
 
         Raises:
             UserError: as `find`; or the file cannot be read or is not TOML.

@@ -1,165 +1,200 @@
-"""Recipes: a published method's settings, and tables of those that depend on data and IPC, in TOML."""
+"""Recipes in TOML: the settings of a published method, and tables of those that depend on data set and IPC.
+
+A recipe has ``defaults`` and ``settings``, a list of tables::
+
+    [[settings]]
+    when = { dataset = ["cifar10"], ipc_min = 10 }  # all of these conditions; none of them always hold
+    set = { iterations = 5000 }                     # options as they are
+    per_ipc = { optimiser = { lr = 0.1 } }          # options proportional to the IPC
+    source = "the paper's table 3"
+
+Every table whose conditions hold is laid over the defaults; later tables win. ``base`` names another recipe,
+whose options come first. Recipes of runs and of experts differ in a few fields only.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from dsdistill.config.options import known_keys, merged
+from dsdistill.config.options import dotted, known_keys, merged
 from dsdistill.config.presets import Presets
-from dsdistill.config.validation import dotted, forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validated
 from dsdistill.errors import UserError
 
+RECIPES = Presets("recipes", "method")
+EXPERT_RECIPES = Presets("experts", "recipe of experts")
 
-@forbid_extra
+
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A published method: what it is, its settings, and tables of those that vary."""
+class BaseRecipe:
+    """What recipes of runs and of experts have in common."""
+
+    presets: ClassVar[Presets]
+    """Where recipes of this kind are found by name."""
+    conditions: ClassVar[tuple[str, ...]]
+    """What a table's ``when`` may hold."""
 
     name: str
     title: str
     paper: str
     follows: Literal["paper", "code"]
     """Which one the settings follow where the paper and its code differ."""
-    protocol: str
     defaults: dict[str, Any] = field(default_factory=dict)
     settings: tuple[dict[str, Any], ...] = ()
     base: str = ""
     """Another recipe, whose options come first."""
 
-    def lineage(self) -> list[Recipe]:
-        """Return this recipe, the one it begins from, and so on.
+    def lineage(self) -> list[Self]:
+        """Return this recipe, its base, the base of that, and so on.
 
         Raises:
             UserError: a base cannot be read, or bases lead in a ring.
         """
-        found = [self]
-        while base := found[-1].base:
-            recipe = load_recipe(base)
-            if recipe.base in (each.base for each in found):
+        recipes = [self]
+        while base := recipes[-1].base:
+            recipe = _load(type(self), base)
+            if recipe.base in (descendant.base for descendant in recipes):
                 raise UserError(
                     f"recipe {recipe.name!r} begins from {recipe.base!r}, which begins from it; drop one"
                 )
-            found.append(recipe)
-        return found
+            recipes.append(recipe)
+        return recipes
 
-    def options(self, dataset: str, ipc: int) -> dict[str, Any]:
-        """Return the options for a data set and IPC: the defaults under every table whose ``when`` holds.
+    def _identity(self) -> dict[str, Any]:
+        """Return the options that name this recipe in a config."""
+        raise NotImplementedError
 
-        Those of ``base`` come before them all. A table gives options as they are under ``set``, and under
-        ``per_ipc`` those proportional to the IPC.
+    def _options(self, dataset: str, ipc: int | None) -> dict[str, Any]:
+        """Return the options for a data set: those of every base, then this recipe's own.
+
+        Args:
+            ipc: images per class; None where there is no such thing.
 
         Raises:
-            UserError: a table is wrong, or as `lineage`.
+            UserError: a table of settings is wrong, or as `lineage`.
         """
-        found: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for recipe in reversed(self.lineage()):
-            found = recipe._over(found, dataset, ipc)
-        return found
-
-    def _over(self, found: dict[str, Any], dataset: str, ipc: int) -> dict[str, Any]:
-        """Put this recipe's own options over those of its base."""
-        found = merged(found, {"method": self.name, "protocol": self.protocol})
-        found = merged(found, self.defaults)
-        for table in self.settings:
-            self._check(table)
-            when = table["when"]
-            if unsupported := when.keys() - {"dataset", "ipc_min", "ipc_max"}:
-                raise UserError(f"recipe {self.name!r}: no such condition: {', '.join(sorted(unsupported))}")
-            fits = dataset in when.get("dataset", [dataset])
-            if fits and when.get("ipc_min", ipc) <= ipc <= when.get("ipc_max", ipc):
-                found = merged(found, table.get("set", {}))
-                found = merged(found, _times(table.get("per_ipc", {}), ipc))
-        return found
+            options = merged(options, {**recipe._identity(), **recipe.defaults})
+            for table in recipe.settings:
+                recipe._check(table)
+                if _holds(table["when"], dataset, ipc):
+                    options = merged(options, table.get("set", {}))
+                    options = merged(options, _times(table.get("per_ipc", {}), ipc or 0))
+        return options
 
     def _check(self, table: Mapping[str, Any]) -> None:
         """Check one table of settings.
 
         Raises:
-            UserError: saying what it may hold.
+            UserError: naming what is wrong and what the table may hold.
         """
+        recipe = f"recipe {self.name!r}"
         parts = table.keys() - {"source"}
         known = {"when", "set", "per_ipc"}
         if not {"when"} < parts <= known or not all(isinstance(table[part], Mapping) for part in parts):
             raise UserError(
-                f"recipe {self.name!r}: a table of settings takes when, set or per_ipc, and source; "
+                f"{recipe}: a table of settings takes when, set or per_ipc, and source; "
                 "the first three are tables"
             )
-        names = table["when"].get("dataset", [])
+        when, per_ipc = table["when"], dotted(table.get("per_ipc", {}))
+        if unsupported := when.keys() - set(self.conditions):
+            raise UserError(f"{recipe}: no such condition: {', '.join(sorted(unsupported))}")
+        if per_ipc and "ipc_min" not in self.conditions:
+            raise UserError(f"{recipe}: nothing here depends on the IPC; put per_ipc into set")
+        names = when.get("dataset", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"recipe {self.name!r}: dataset is a list of names, not {names!r}")
-        bounds = [table["when"].get(bound, 0) for bound in ("ipc_min", "ipc_max")]
+            raise UserError(f"{recipe}: dataset is a list of names, not {names!r}")
+        bounds = [when.get(bound, 0) for bound in ("ipc_min", "ipc_max")]
         if not all(isinstance(number, int) for number in bounds):
-            raise UserError(f"recipe {self.name!r}: ipc_min and ipc_max are whole numbers")
-        if not all(isinstance(value, (int, float)) for value in dotted(table.get("per_ipc", {})).values()):
-            raise UserError(f"recipe {self.name!r}: per_ipc holds numbers, to be multiplied by the IPC")
+            raise UserError(f"{recipe}: ipc_min and ipc_max are whole numbers")
+        if not all(isinstance(value, (int, float)) for value in per_ipc.values()):
+            raise UserError(f"{recipe}: per_ipc holds numbers, to be multiplied by the IPC")
 
 
-RECIPES = Presets("recipes", "method")
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class Recipe(BaseRecipe):
+    """How a published method distils."""
+
+    presets: ClassVar[Presets] = RECIPES
+    conditions: ClassVar[tuple[str, ...]] = ("dataset", "ipc_min", "ipc_max")
+
+    protocol: str
+    """The evaluation protocol of the method's paper."""
+
+    def options(self, dataset: str, ipc: int) -> dict[str, Any]:
+        """Return the options of a run on a data set at an IPC.
+
+        Raises:
+            UserError: a table of settings is wrong, or a base cannot be read.
+        """
+        return self._options(dataset, ipc)
+
+    def _identity(self) -> dict[str, Any]:
+        return {"method": self.name, "protocol": self.protocol}
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class ExpertRecipe(BaseRecipe):
+    """How a published method trains its experts."""
+
+    presets: ClassVar[Presets] = EXPERT_RECIPES
+    conditions: ClassVar[tuple[str, ...]] = ("dataset",)
+
+    def options(self, dataset: str) -> dict[str, Any]:
+        """Return the options of training experts on a data set.
+
+        Raises:
+            UserError: a table of settings is wrong, or a base cannot be read.
+        """
+        return self._options(dataset, None)
+
+    def _identity(self) -> dict[str, Any]:
+        return {"recipe": self.name}
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read a recipe by name, or from the path of a TOML file.
+    """Read the recipe of a method by name, or from the path of a TOML file.
 
     Raises:
         UserError: there is no such recipe, or the file is not one.
     """
-    table = RECIPES.read(name)
-    if str(table.get("base", "")).endswith(".toml"):  # beside the recipe, wherever it is read from
-        table["base"] = str(RECIPES.find(name).parent / table["base"])
-    return validated(Recipe, table, f"recipe {table['name']!r}: key", known_keys(Recipe))
+    return _load(Recipe, name)
+
+
+def load_expert_recipe(name: str) -> ExpertRecipe:
+    """Read a recipe of experts by name, or from the path of a TOML file.
+
+    Raises:
+        UserError: there is no such recipe, or the file is not one.
+    """
+    return _load(ExpertRecipe, name)
+
+
+Kind = TypeVar("Kind", bound=BaseRecipe)
+
+
+def _load(kind: type[Kind], name: str) -> Kind:
+    table = kind.presets.read(name)
+    if str(table.get("base", "")).endswith(".toml"):  # relative to the recipe's own folder
+        table["base"] = str(kind.presets.find(name).parent / table["base"])
+    return validated(kind, table, f"recipe {table['name']!r}: key", known_keys(kind))
+
+
+def _holds(when: Mapping[str, Any], dataset: str, ipc: int | None) -> bool:
+    """Whether all conditions of a table hold."""
+    if dataset not in when.get("dataset", [dataset]):
+        return False
+    return ipc is None or when.get("ipc_min", ipc) <= ipc <= when.get("ipc_max", ipc)
 
 
 def _times(options: Mapping[str, Any], ipc: int) -> dict[str, Any]:
-    """Multiply every number in nested options."""
+    """Multiply every number in nested options by the IPC."""
     return {
         key: _times(value, ipc) if isinstance(value, Mapping) else value * ipc
         for key, value in options.items()
     }
-
-
-@forbid_extra
-@dataclass(frozen=True, kw_only=True)
-class ExpertRecipeSettings:
-    """Options of a recipe for some data sets, and where they come from."""
-
-    when: dict[Literal["dataset"], list[str]]
-    set: dict[str, Any]
-    source: str
-
-
-@forbid_extra
-@dataclass(frozen=True, kw_only=True)
-class ExpertRecipe:
-    """How a published method trains its experts."""
-
-    name: str
-    title: str
-    paper: str
-    follows: Literal["paper", "code"]
-    """Which one the settings follow where the paper and its code differ."""
-    defaults: dict[str, Any]
-    settings: tuple[ExpertRecipeSettings, ...] = ()
-
-    def options(self, dataset: str) -> dict[str, Any]:
-        """Return the options for a data set: the defaults under every table that names it."""
-        found: dict[str, Any] = {"recipe": self.name, **self.defaults}
-        for table in self.settings:
-            if dataset in table.when.get("dataset", [dataset]):
-                found = merged(found, table.set)
-        return found
-
-
-EXPERT_RECIPES = Presets("experts", "recipe of experts")
-
-
-def load_expert_recipe(name: str) -> ExpertRecipe:
-    """Read a recipe by name, or from the path of a TOML file.
-
-    Raises:
-        UserError: there is no such recipe, or the file is not one.
-    """
-    known = [each.name for each in dataclasses.fields(ExpertRecipe)]
-    return validated(ExpertRecipe, EXPERT_RECIPES.read(name), f"recipe {name!r}: key", known)

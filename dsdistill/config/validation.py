@@ -1,4 +1,4 @@
-"""Checking tables of options against dataclasses, with errors a person can act on."""
+"""Checking tables of options against dataclasses. Errors say what is wrong and how to mend it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from dsdistill.config.options import dotted
 from dsdistill.errors import UserError, unknown
 
 T = TypeVar("T")
 
 
 def forbid_extra(options: type[T]) -> type[T]:
-    """Decorate a dataclass that `validated` makes from a table: a misspelt key is an error."""
+    """Decorate a dataclass whose tables `validated` checks: a misspelt key becomes an error."""
     options.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return options
 
@@ -29,8 +30,8 @@ def validated(kind: type[Any], table: Mapping[str, Any], what: str, known: Itera
     Args:
         kind: the dataclass; others may be nested in it.
         table: nested options.
-        what: what the options are, for messages: ``"option"``, ``"protocol 'dm': key"``.
-        known: every dotted key there is, to suggest the nearest from.
+        what: the noun for an option in error messages: ``"option"``, ``"protocol 'dm': key"``.
+        known: all dotted keys, from which the error for a misspelt one suggests the nearest.
 
     Raises:
         UserError: for the first option that is unknown, missing, of a wrong type or out of range.
@@ -41,20 +42,10 @@ def validated(kind: type[Any], table: Mapping[str, Any], what: str, known: Itera
         raise _sentence(error, table, what, list(known)) from None
 
 
-def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested options to ``{"optimiser.lr": 1.0, …}``."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known: list[str]) -> UserError:
-    # A misspelt key comes first: it is why the right one is missing.
-    first = min(error.errors(), key=lambda each: each["type"] not in _EXTRA)
+    """Word the first problem of a validation error."""
+    # A misspelt key comes first: it is the reason why the right one is missing.
+    first = min(error.errors(), key=lambda problem: problem["type"] not in _EXTRA)
     key = _key(first["loc"], known)
     if first["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in first["ctx"]["expected_tags"].split(",")]
@@ -65,45 +56,50 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
         tag = first["ctx"]["discriminator"].strip("'")
         return UserError(f"{what} '{key}.{tag}' is missing: it says what the other keys of {key!r} belong to")
     if first["type"] in _EXTRA:
-        written = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
-        if written in known and any("." in str(part) for part in first["loc"]):
-            return UserError(
-                f"{what} {written!r} is one key with dots in it: write it without quotes, or nested"
-            )
-        if written in known:
-            return UserError(
-                f"{what} {written!r} belongs to another kind than the one chosen: leave out one of the two, "
-                "or begin from a method of that kind if a recipe gave it"
-            )
-        return unknown(what, written, known)
+        return _unexpected(key, first["loc"], table, what, known)
     if first["type"] in _MISSING:
         return UserError(f"{what} {key!r} is missing")
     if first["type"] in _NO_TABLE:
         inside = next((full for full in known if full.startswith(f"{key}.")), key)
-        given = first["input"]
-        return UserError(f"{what} {key!r} is a table, not {given!r}; give its keys, such as {inside}")
-    same = [
-        each["msg"] for each in error.errors() if _key(each["loc"], known) == key
-    ]  # one per branch of a union
-    reasons = " or ".join(message[:1].lower() + message[1:] for message in same)
+        return UserError(
+            f"{what} {key!r} is a table, not {first['input']!r}; give its keys, such as {inside}"
+        )
+    # One message per branch of a union.
+    messages = [problem["msg"] for problem in error.errors() if _key(problem["loc"], known) == key]
+    reasons = " or ".join(message[:1].lower() + message[1:] for message in messages)
     return UserError(f"{what} {key!r} is {first['input']!r}: {reasons}")
 
 
+def _unexpected(
+    key: str, location: tuple[int | str, ...], table: Mapping[str, Any], what: str, known: list[str]
+) -> UserError:
+    """Word the error for a key that the dataclass does not have."""
+    name = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
+    if name in known and any("." in str(part) for part in location):
+        return UserError(f"{what} {name!r} is one key with dots in it: write it without quotes, or nested")
+    if name in known:
+        return UserError(
+            f"{what} {name!r} belongs to another kind than the one chosen: leave out one of the two, "
+            "or begin from a method of that kind if a recipe gave it"
+        )
+    return unknown(what, name, known)
+
+
 def _key(location: tuple[int | str, ...], known: list[str]) -> str:
-    """Join where an error is, without the branches of unions that pydantic names in between."""
+    """Return the dotted key of an error's location, without the branches of unions that pydantic puts in."""
     types = ("float", "int", "bool", "str")
     parts = [str(part) for part in location]
 
-    def holds(key: str) -> bool:
-        return any(each == key or each.startswith(f"{key}.") for each in known)
+    def exists(key: str) -> bool:
+        return any(name == key or name.startswith(f"{key}.") for name in known)
 
     key = ""
     for position, part in enumerate(parts):
         longer = f"{key}.{part}" if key else part
         last = position == len(parts) - 1
-        # A branch may be called as an option is: then what follows goes on from where the option would be.
-        passed = not last and longer in known and holds(f"{key}.{parts[position + 1]}")
-        branch = part in types or {"[", "-"} & set(part) or passed
-        if not branch and (last or holds(longer)):
+        # A branch may have the name of an option: then the next part is a key beside that option, not in it.
+        homonym = not last and longer in known and exists(f"{key}.{parts[position + 1]}")
+        branch = part in types or {"[", "-"} & set(part) or homonym
+        if not branch and (last or exists(longer)):
             key = longer
     return key

@@ -14,38 +14,39 @@ import torch.nn.functional as F
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
+from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
-from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
-from dsdistill.supply.stored import Stored, StoredConfig
+from dsdistill.supply.base import NetworkRequest
+from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.initial import initialise
 from dsdistill.synthetic.set import SyntheticSet
 
 
-def resolved(
+def decide_auto(
     config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
 ) -> RunConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
-    decided = config.compute.decided(device, pixels, notify, config.seconds)
-    seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    engine: Any = config.engine
-    if isinstance(supply := getattr(engine, "supply", None), StoredConfig):
-        engine = dataclasses.replace(engine, supply=supply.resolved())
-    return dataclasses.replace(config, engine=engine, compute=decided, data=seen)
+    compute = config.compute.decided(device, pixels, notify, config.seconds)
+    data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
+    supply: Any = config.engine.supply.resolved()
+    engine = dataclasses.replace(config.engine, supply=supply)
+    return dataclasses.replace(config, engine=engine, compute=compute, data=data)
 
 
-def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None:
-    """Refuse stepping rules that the space or the network does not allow.
+def _check_updates(config: RunConfig, engine: Engine[Any], network: Network) -> None:
+    """Refuse rules of the pixel optimiser that the space or the network does not allow.
 
     Raises:
         UserError: naming the option to change.
@@ -54,11 +55,11 @@ def _check_stepping(config: RunConfig, engine: Engine, network: Network) -> None
         raise UserError(
             "pixels are clamped to [0, 1] in unit space only: set space=unit or optimiser.clamp_every=0"
         )
-    if config.optimiser.stepping == "per-class" and not engine.separable(network):
+    if config.optimiser.updates == "per-class" and not engine.separable(network):
         raise UserError(
-            "classes meet in this loss, so that they cannot be stepped one by one: set "
-            "optimiser.stepping=together, or choose a network of instance normalisation if it is for the "
-            f"batch normalisation of {config.network}"
+            "this loss couples the classes, so per-class updates are not possible: set "
+            "optimiser.updates=joint, or choose a network of instance normalisation if the batch "
+            f"normalisation of {config.network} couples them"
         )
 
 
@@ -79,10 +80,11 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
     copies = 2 if config.synthetic.flip else 1
-    return config.engine.images(Sizes(real.counts, config.formation.decoded(config.ipc), copies))
+    decoded = config.multi_formation.decoded_count(config.ipc)
+    return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 
-def build(
+def assemble(
     config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
 ) -> Distiller:
     """Put a run together.
@@ -96,19 +98,22 @@ def build(
     Raises:
         UserError: the network cannot take such images, or the IPC does not fit the data.
     """
-    engine: Engine = config.engine
+    engine: Engine[Any] = config.engine
     compute = config.compute
-    init, formation = config.init, config.formation
-    supply = engine.networks(config.network, task, device)
-    supply.verify(config.network, task, real)
-    guide = supply if isinstance(supply, Stored) else None
-    if config.labels == "teacher" and guide is None:
+    multi_formation = config.multi_formation
+    supply = engine.build_networks(
+        NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
+    )
+    teachers = supply.teachers
+    if config.labels == "teacher" and teachers is None:
         raise UserError(
             "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
             "use a method that matches with a pool or follows experts"
         )
-    begun = initialise(task, real, config.ipc, init, config.space, config.seed, formation, guide)
-    synthetic = begun.to(device)
+    initial = initialise(
+        task, real, config.ipc, config.init, config.space, config.seed, multi_formation, teachers
+    )
+    synthetic = initial.to(device)
     synthetic.flip = _flipped(config, task)
     real = real.resident_on(device)  # not before: the set begins on the CPU
     precision = resolve_precision(compute.precision, device)
@@ -118,14 +123,15 @@ def build(
             "labels are learned here, or a teacher's: set engine.labels.learned=false, or labels=hard"
         )
     synthetic.to(device)
-    _check_stepping(config, engine, supply.network)
-    told = once(notify)  # several functions are compiled, and one notice says it for all
-    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, told)
+    _check_updates(config, engine, supply.network)
+    notify = once(notify)  # several functions are compiled, and one notice says it for all
+    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify)
     augmentation = config.augmentation.build(task.mirror)
     embedder = Embedder(*passes, features=engine.features(supply.network))
-    sources = Sources(task, real, supply, embedder, Learner(*passes), augmentation, config.seed, device)
-    held = compute.class_chunk or _classes_at_once(synthetic, task, device)
-    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, held)
+    batches = RealBatches.of(task, real, config.seed, device)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation)
+    class_chunk = compute.class_chunk or _classes_at_once(synthetic, task, device)
+    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, class_chunk)
 
 
 _GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a ConvNet, of all images in a graph
@@ -137,34 +143,35 @@ def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) 
     return equal_chunk(task.num_classes, max(1, images // synthetic.matched_per_class))
 
 
-def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) -> DistilledSet:
+def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSet) -> DistilledSet:
     """Add the logits of labels that were learned, or of those that a teacher gives to the training images.
 
     The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
     softened like all others, it does not say more than e against 1 (NCFM's code).
     """
-    learned, guide = distiller.synthetic.label_logits, distiller.sources.supply
+    learned, teachers = distiller.synthetic.label_logits, distiller.sources.supply.teachers
     if learned is not None:
-        return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
-    if config.labels == "hard" or not isinstance(guide, Stored):
-        return made
-    images, origins = made.decoded()
-    labels = made.labels[origins]
-    logits = guide.logits(0, made.preprocess(images))
+        return dataclasses.replace(distilled, soft_labels=learned.detach().float().cpu())
+    if config.labels == "hard" or teachers is None:
+        return distilled
+    images, origins = distilled.decode()
+    labels = distilled.labels[origins]
+    logits = teachers.logits(0, distilled.preprocess(images))
     wrong = logits.argmax(1) != labels
-    logits[wrong] = F.one_hot(labels[wrong], len(made.classes)).float()
-    return dataclasses.replace(made, soft_labels=logits)
+    logits[wrong] = F.one_hot(labels[wrong], len(distilled.classes)).float()
+    return dataclasses.replace(distilled, soft_labels=logits)
 
 
-def small_class_notice(engine: Engine, real: RealDataset) -> str | None:
+def small_class_notice(engine: Engine[Any], real: RealDataset) -> str | None:
     """Say that the smallest class has fewer images than the engine takes of it, if that is so."""
     smallest = int(real.counts.argmin())
-    if real.counts[smallest] >= engine.wanted:
+    per_class = engine.cost(Sizes(counts=real.counts, decoded=1)).real_per_class
+    if real.counts[smallest] >= per_class:
         return None
     name, count = real.classes[smallest], int(real.counts[smallest])
     return (
         f"the smallest class, {name!r}, has {count} training images, so its batches hold all of them; the "
-        f"recipe asks for {engine.wanted} (engine.batch_real)"
+        f"recipe asks for {per_class} (engine.batch_real)"
     )
 
 
@@ -173,22 +180,22 @@ def warnings_for(distiller: Distiller, discarded: int) -> list[str]:
 
     Args:
         distiller: the loop.
-        discarded: iterations that left everything as it was.
+        discarded: iterations that changed nothing.
     """
-    found, taken = [], distiller.iteration
+    sentences, iterations = [], distiller.iteration
     if discarded:
-        found.append(
-            f"{discarded} of {taken} iterations were discarded, their loss being above engine.skip_above"
-            + ("; raise it, or train experts for longer" if 2 * discarded > taken else "")
+        sentences.append(
+            f"{discarded} of {iterations} iterations were discarded, their loss being above engine.skip_above"
+            + ("; raise it, or train experts for longer" if 2 * discarded > iterations else "")
         )
     lr = distiller.synthetic.student_lr
     if lr is not None and not lr.item() > 0:
-        found.append(
+        sentences.append(
             f"the student's learning rate, which is learned, ended at {lr.item():.3g}, which protocols "
             "that take it refuse: start anew with a lower engine.student.learning.lr, or evaluate with one "
             "that does not, such as dm"
         )
-    return found
+    return sentences
 
 
 def distilled_set(
@@ -206,12 +213,12 @@ def distilled_set(
     task, learned = distiller.sources.task, distiller.synthetic
     rate = {} if learned.student_lr is None else {"learned_lr": learned.student_lr.item()}
     table = configs.as_table(config)
-    made = DistilledSet(
+    distilled = DistilledSet(
         images=learned.unit_images().float().cpu(),
         labels=learned.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
-        formation=learned.formation,
+        multi_formation=learned.multi_formation,
         attributes={
             **rate,
             "method": Path(config.method).stem,  # of a recipe file, or a name as it is
@@ -226,9 +233,9 @@ def distilled_set(
             "iterations": distiller.iteration,
             "seconds": seconds,
             "peak_memory_bytes": peak_memory,
-            "machine": provenance.machine(torch.device(config.compute.device)),
-            "packages": json.dumps(provenance.packages()),
+            "machine": provenance.machine_name(torch.device(config.compute.device)),
+            "packages": json.dumps(provenance.package_versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    return _soft_labels(config, distiller, made)
+    return _soft_labels(config, distiller, distilled)

@@ -1,4 +1,4 @@
-"""What a run is told, from one place: recipe < config file < command line, validated once.
+"""The configuration of a run, from one place: recipe < config file < command line, validated once.
 
 A config file holds some or all keys of `RunConfig`; every run writes them all.
 """
@@ -17,6 +17,7 @@ from pydantic import Field
 
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.config.aliases import modernise, notice
 from dsdistill.config.options import known_keys, merged, parsed_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
 from dsdistill.config.validation import forbid_extra, validated
@@ -24,7 +25,7 @@ from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
 from dsdistill.errors import UserError
 from dsdistill.runtime.config import ComputeConfig
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.set_file import Dtype
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
@@ -48,7 +49,7 @@ class CheckpointConfig:
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """What matching sees of the synthetic images."""
+    """How synthetic images are matched."""
 
     flip: bool | Literal["force"] = False
     """Put the mirror images beside them in every synthetic batch (FYI): true, or force where mirroring
@@ -58,7 +59,7 @@ class SyntheticConfig:
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything a distillation is told; two runs of one config on one CPU write the same pixels."""
+    """The whole configuration of a distillation; two runs of one on one CPU write the same pixels."""
 
     method: str
     data: DataConfig
@@ -78,7 +79,7 @@ class RunConfig:
     """teacher: the set stores the logits that a trained network gives its images when they are finished, for
     methods that have such networks. Labels that are learned are stored anyway."""
     storage: Dtype = "float32"
-    formation: MultiFormation = field(default_factory=MultiFormation)
+    multi_formation: MultiFormation = field(default_factory=MultiFormation)
     """Multi-formation: how many training images a stored image is decoded into."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     engine: Annotated[
@@ -92,26 +93,54 @@ class RunConfig:
 
 
 def resolve(
-    explicit: Mapping[str, Any], overrides: Iterable[str] = (), file: Mapping[str, Any] | None = None
+    explicit: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    file: Mapping[str, Any] | None = None,
+    notify: Notify = silent,
 ) -> RunConfig:
     """Join recipe, config file and command line into one validated config; later ones win.
 
     Args:
-        explicit: nested options, as in a config file, that were given by name.
+        explicit: nested options, as in a config file, that were set by name.
         overrides: ``key=value`` texts, dotted keys, values in TOML (a bare word is a string).
         file: the content of a config file.
+        notify: receives a sentence where an option was renamed.
 
     Raises:
         UserError: an unknown key, with the nearest one; a value out of range; something required is missing.
     """
-    given = merged(file or {}, explicit)
-    for text in overrides:
-        given = merged(given, parsed_override(text))
-    data, ipc = given.get("data", {}), given.get("ipc")
+    layers = [file or {}, explicit, *map(parsed_override, overrides)]
+    options: dict[str, Any] = {}
+    renamed: list[str] = []
+    for layer in layers:
+        options = merged(options, modernise(layer, renamed))
+    if renamed:
+        notify(notice(renamed))
+    dataset, ipc = _data_and_ipc(options)
+    options = with_absolute_paths(options)
+    recipe = load_recipe(str(options.get("method", "dm")))
+    defaults, known = recipe.options(dataset, ipc), known_keys(RunConfig)
+    if table_at(options, "engine", "supply").keys() == {"path"}:
+        engine = {key: value for key, value in table_at(options, "engine").items() if key != "supply"}
+        without = merged(defaults, {**options, "engine": engine})
+        alone: RunConfig = validated(RunConfig, without, "option", known)
+        if not alone.engine.supply.takes_experts:
+            raise UserError(
+                f"method {recipe.name!r} takes no networks trained beforehand: leave out --experts"
+            )
+    return validated(RunConfig, merged(defaults, options), "option", known)
+
+
+def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the name of the data set and the IPC, on which recipes depend.
+
+    Raises:
+        UserError: one of them is missing or of a wrong type.
+    """
+    data, ipc = options.get("data", {}), options.get("ipc")
     if not isinstance(data, Mapping):
         raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
-    dataset = data.get("name")
-    if not dataset:
+    if not (dataset := data.get("name")):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     if ipc is None:
         raise UserError("no IPC (images per class) given; pass --ipc N")
@@ -119,44 +148,34 @@ def resolve(
         raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
     if ipc < 1:
         raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
-    given = with_absolute_paths(given)
-    recipe = load_recipe(str(given.get("method", "dm")))
-    options, known = recipe.options(dataset, ipc), known_keys(RunConfig)
-    if table_at(given, "engine", "supply").keys() == {"path"}:
-        engine = {key: value for key, value in table_at(given, "engine").items() if key != "supply"}
-        alone: RunConfig = validated(RunConfig, merged(options, {**given, "engine": engine}), "option", known)
-        if not hasattr(getattr(alone.engine, "supply", None), "path"):
-            raise UserError(
-                f"method {recipe.name!r} takes no networks trained beforehand: leave out --experts "
-                "(or --pool)"
-            )
-    return validated(RunConfig, merged(options, given), "option", known)
+    return dataset, ipc
 
 
-def check_replayed(file: Mapping[str, Any], told: RunConfig, path: Path, notify: Notify) -> None:
-    """Check that a run of a config file's settings is one of its method.
+def check_replayed(file: Mapping[str, Any], config: RunConfig, path: Path, notify: Notify) -> None:
+    """Check that a run with a config file's settings is one of its method.
 
     A run's ``config.toml`` holds every setting: of another method's recipe nothing would be left.
 
     Args:
         file: its content.
-        told: the run, resolved.
+        config: the run, resolved.
+        path: of the file.
         notify: receives a sentence where IPC or data set are others, as settings may depend on them.
 
     Raises:
         UserError: the method is another one.
     """
-    whole = {"method", "data", "ipc", "network", "iterations", "engine", "optimiser", "compute"}
-    if not whole <= file.keys():
+    complete = {"method", "data", "ipc", "network", "iterations", "engine", "optimiser", "compute"}
+    if not complete <= file.keys():
         return
-    method, now = str(file.get("method")), told.method
+    method, now = str(file.get("method")), config.method
     if method != now:
         raise UserError(
             f"{path} holds every setting of {method}, so that nothing would be left of {now}'s: leave out "
             "--config, or keep in the file only what you mean to set"
         )
     before = file.get("ipc"), table_at(file, "data").get("name")
-    if before != (told.ipc, told.data.name):
+    if before != (config.ipc, config.data.name):
         notify(f"the settings in {path} are those for {before[1]} at IPC {before[0]}; they stay")
 
 

@@ -1,9 +1,9 @@
-"""The loop: iterate a `Distiller` and the synthetic set moves one step per report."""
+"""The loop: every `Distiller.step` moves the synthetic set by one iteration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,19 +33,19 @@ class IterationReport:
 
 
 class Distiller:
-    """Owns the optimiser and the step counter. Whoever iterates owns progress, checkpoints and evaluation.
+    """Owns the optimisers and the step counter. Its caller owns progress, checkpoints and evaluation.
 
     Attributes:
         synthetic: what is learned.
         iteration: steps taken.
-        iterations: steps to take; iterating stops there.
+        iterations: steps to take in all.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine[Any],
         synthetic: SyntheticSet,
-        sources: Sources,
+        sources: Sources[Any],
         optimiser: OptimiserConfig,
         iterations: int,
         class_chunk: int = 0,
@@ -69,11 +69,13 @@ class Distiller:
         self._clamp_every = optimiser.clamp_every
         self._ema = optimiser.ema
         if self._ema:
-            synthetic.keep_average()
+            synthetic.start_average()
         learned: dict[str, dict[str, Tensor]] = {}
         for name, parameter in synthetic.named_parameters():
             learned.setdefault(name.partition(".")[0], {})[name] = parameter
-        self._stepper = make_pixel_optimiser(optimiser, learned.pop("images"), sources.task.num_classes)
+        self._pixel_optimiser = make_pixel_optimiser(
+            optimiser, learned.pop("images"), sources.task.num_classes
+        )
         # What else is learned, such as an adversary, steps by the engine's rule for it.
         self._auxiliary = {
             name: make_pixel_optimiser(engine.auxiliary_optimisers[name], each, 1)
@@ -89,10 +91,6 @@ class Distiller:
         """Classes whose graphs are held at once."""
         return len(self._passes[0])
 
-    def __iter__(self) -> Iterator[IterationReport]:
-        while self.iteration < self.iterations:
-            yield self.step()
-
     def step(self) -> IterationReport:
         """Take one iteration, whether or not `iterations` have been taken."""
         self.sources.iteration = self.iteration
@@ -100,8 +98,8 @@ class Distiller:
             self.synthetic.clamp_()
         totals: dict[str, Tensor] = {}
         stepped = True
-        for turn in range(self.engine.updates_per_iteration):
-            self.sources.update = turn
+        for update in range(self.engine.updates_per_iteration):
+            self.sources.update = update
             stepped &= self._take(totals)
         self.sources.advance(self.synthetic)
         if (
@@ -109,7 +107,7 @@ class Distiller:
             and self._plateau.patience
             and self._plateau.saw(float(torch.stack(list(totals.values())).sum()))
         ):
-            self._stepper.set_lr(self._plateau.lr)
+            self._pixel_optimiser.set_lr(self._plateau.lr)
         self.iteration += 1
         named = self.synthetic.named_parameters()
         learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
@@ -117,10 +115,10 @@ class Distiller:
 
     def _take(self, totals: dict[str, Tensor]) -> bool:
         """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""
-        steppers = [self._stepper, *self._auxiliary.values()]
-        for stepper in steppers:
-            stepper.zero_grad()
-            stepper.prepare()
+        optimisers = [self._pixel_optimiser, *self._auxiliary.values()]
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+            optimiser.prepare()
         for classes in self._passes:
             self.sources.classes = classes
             terms = self.engine.loss(self.synthetic, self.sources)
@@ -129,8 +127,8 @@ class Distiller:
             if self.engine.discards(terms):
                 return False
             torch.stack(list(terms.values())).sum().backward()
-        for stepper in steppers:
-            stepper.step()
+        for optimiser in optimisers:
+            optimiser.step()
         if self._ema:
             self.synthetic.update_average(self._ema)
         return True
@@ -139,9 +137,9 @@ class Distiller:
         """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
-        state |= {f"optimiser.{name}": value for name, value in self._stepper.state_dict().items()}
-        for group, stepper in self._auxiliary.items():
-            state |= {f"others/{group}.{name}": value for name, value in stepper.state_dict().items()}
+        state |= {f"optimiser.{name}": value for name, value in self._pixel_optimiser.state_dict().items()}
+        for group, optimiser in self._auxiliary.items():
+            state |= {f"others/{group}.{name}": value for name, value in optimiser.state_dict().items()}
         if self._plateau.patience:
             state |= self._plateau.state_dict()
         return state | {"iteration": torch.tensor(self.iteration)}
@@ -150,12 +148,12 @@ class Distiller:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""
         self.synthetic.load_state_dict(_below("synthetic.", state))
         self.sources.load(_below("supply.", state))
-        self._stepper.load_state_dict(_below("optimiser.", state))
-        for group, stepper in self._auxiliary.items():
-            stepper.load_state_dict(_below(f"others/{group}.", state))
+        self._pixel_optimiser.load_state_dict(_below("optimiser.", state))
+        for group, optimiser in self._auxiliary.items():
+            optimiser.load_state_dict(_below(f"others/{group}.", state))
         if self._plateau.patience:
             self._plateau.load_state_dict(state)
-            self._stepper.set_lr(self._plateau.lr)
+            self._pixel_optimiser.set_lr(self._plateau.lr)
         self.iteration = int(state["iteration"])
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation.loop import Distiller
-from dsdistill.engines.base import Sizes
 from dsdistill.networks.base import Network
+from dsdistill.supply.cost import Sizes
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,28 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
         half: whether maps are bf16 rather than fp32. On CUDA most are not: autocast normalises in fp32.
     """
     synthetic, sources, network = distiller.synthetic, distiller.sources, distiller.sources.supply.network
-    kept, largest = maps(network, synthetic.images[:1].detach())
-    engine, chunk, size = distiller.engine, sources.learner.chunk, 2 if half else 4
-    sizes = Sizes(real.counts, synthetic.decoded_per_class, synthetic.copies)
-    held = engine.held(sizes, distiller.classes_at_once, chunk, size)
-    passed = engine.together(real.counts) if network.couples_samples else sources.embedder.chunk
+    all_maps, largest_map = maps(network, synthetic.images[:1].detach())
+    value_bytes = 2 if half else 4
+    cost = distiller.engine.cost(
+        Sizes(
+            counts=real.counts,
+            decoded=synthetic.decoded_per_class,
+            copies=synthetic.copies,
+            classes=distiller.classes_at_once,
+            chunk=sources.learner.chunk,
+            value_bytes=value_bytes,
+        )
+    )
+    batch = cost.coupled_batch if network.couples_samples else sources.embedder.chunk
     parameters = sum(each.nbytes for each in network.parameters())
     learned = sum(each.nbytes for each in synthetic.parameters())
     averages = sum(each.nbytes for each in synthetic.buffers() if each.is_floating_point())
     return Estimate(
         real=real.images.numel() + 2 * sources.part_bytes,
         synthetic=3 * learned + averages,
-        graph=held * kept,
-        frozen=passed * 3 * largest * size if engine.wanted else 0,
-        networks=sources.supply.network_bytes(distiller.iterations) + engine.kept_weights * parameters,
+        graph=cost.graph * all_maps,
+        frozen=batch * 3 * largest_map * value_bytes if cost.real_per_class else 0,
+        networks=sources.supply.network_bytes(distiller.iterations) + cost.weights * parameters,
     )
 
 

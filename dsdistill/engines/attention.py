@@ -1,4 +1,4 @@
-"""Attention matching: move synthetic images until random networks look where they look in real ones.
+"""Attention matching: move synthetic images until networks attend to the same places as in real ones.
 
 DataDAM (Sajedi et al., *DataDAM: Efficient Dataset Distillation with Attention Matching*, ICCV 2023): for a
 fresh random network and one siamese augmentation per class, the mean spatial attention of each class is
@@ -12,27 +12,27 @@ with a(F) = Σ_channels |F|^p, flattened and of unit length. The factor 100 is t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from dsdistill.data.real import Task
-from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.attention import attention, attention_discrepancy, output_discrepancy
-from dsdistill.supply.base import Supply
-from dsdistill.supply.fresh import Fresh
+from dsdistill.supply import FreshConfig, SupplyConfig
+from dsdistill.supply.base import NetworkRequest, Supply
+from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionEngine(Engine):
-    """Match spatial attention and class-mean embeddings under fresh random networks."""
+class AttentionEngine(Engine[Supply]):
+    """Match spatial attention and class-mean embeddings."""
 
     kind: Literal["attention"] = "attention"
     batch_real: Annotated[int, Ge(1)] = 64
@@ -42,49 +42,35 @@ class AttentionEngine(Engine):
     balance: Annotated[float, Ge(0)] = 0.01
     """λ, the weight of the embeddings beside the attention."""
 
-    @property
-    def wanted(self) -> int:
-        """Return ``batch_real``."""
-        return self.batch_real
+    supply: SupplyConfig = field(default_factory=FreshConfig)
+    """Where networks come from: fresh ones in DataDAM."""
 
     def features(self, network: Network) -> Callable[[Tensor], Tensor]:
         """Return the attention of every layer but the last and then the embedding, in one row."""
 
         def joined(images: Tensor) -> Tensor:
             maps, embedding = network.trace(images)
-            seen = [attention(layer, self.power) for layer in maps[:-1]]
-            return torch.cat([*seen, embedding.to(seen[0].dtype)], 1)
+            rows = [attention(layer, self.power) for layer in maps[:-1]]
+            return torch.cat([*rows, embedding.to(rows[0].dtype)], 1)
 
         return joined
 
-    def images(self, sizes: Sizes) -> int:
-        """Count real images once and synthetic ones, which are differentiated, three times."""
-        return sizes.real(self.batch_real) + 3 * sizes.copies * sizes.total
-
-    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
-        """Count the synthetic images."""
-        return sizes.copies * sizes.decoded * classes * size
-
-    def together(self, counts: Tensor) -> int:
-        """Count those of all classes."""
-        return int(counts.clamp(max=self.batch_real).sum())
-
-    def networks(self, name: str, task: Task, device: torch.device) -> Supply:
-        """Return fresh random networks, one per iteration.
+    def build_networks(self, request: NetworkRequest) -> Supply:
+        """Build the supply.
 
         Raises:
             UserError: the network has fewer than two layers to look at.
         """
-        supply = Fresh(name, task, device)
+        supply = self.supply.build(request)
         with torch.no_grad():
-            maps, _ = supply.network.trace(torch.zeros(2, *task.shape, device=device))
+            maps, _ = supply.network.trace(torch.zeros(2, *request.task.shape, device=request.device))
         if len(maps) < 2:
             raise UserError(
-                f"{name} has no layer to match the attention of; choose one of two or more blocks"
+                f"{request.name} has no layer to match the attention of; choose one of two or more blocks"
             )
         return supply
 
-    def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
+    def loss(self, synthetic: SyntheticSet, sources: Sources[Supply]) -> dict[str, Tensor]:
         """Return the terms ``attention`` and ``output`` of ``sources.classes``, in one pass over all."""
         rows = sources.siamese()
         real = sources.real_means(self.batch_real, rows)
@@ -94,3 +80,14 @@ class AttentionEngine(Engine):
             "attention": attention_discrepancy(real[:, :-embedding], fake[:, :-embedding]),
             "output": output_discrepancy(real[:, -embedding:], fake[:, -embedding:], self.balance),
         }
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Count real images once and synthetic ones, which are differentiated, three times."""
+        real, matched = sizes.real(self.batch_real), sizes.copies * sizes.total
+        graph = max(sizes.copies * sizes.decoded * sizes.classes, self.supply.training_graph(sizes))
+        return Cost(
+            passes=real + 3 * (matched + self.supply.training_images(sizes)),
+            graph=graph * sizes.value_bytes,
+            real_per_class=self.batch_real,
+            coupled_batch=real,
+        )

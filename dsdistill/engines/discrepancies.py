@@ -20,6 +20,7 @@ from dsdistill.networks.base import Network
 from dsdistill.objectives.characteristic import characteristic, discrepancy, normalised
 from dsdistill.objectives.distributions import mean_discrepancy
 from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
+from dsdistill.supply.base import Supply
 from dsdistill.synthetic.adversary import FrequencySampler, reversed_gradient
 from dsdistill.synthetic.set import SyntheticSet
 
@@ -31,7 +32,7 @@ class Discrepancy(ABC):
 
     @property
     def adversary_optimiser(self) -> OptimiserConfig:
-        """How what it learns besides the images is stepped."""
+        """The optimiser of what is learned besides the images."""
         return OptimiserConfig()
 
     def prepare(  # noqa: B027 - most learn nothing
@@ -41,7 +42,12 @@ class Discrepancy(ABC):
 
     @abstractmethod
     def term(
-        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+        self,
+        synthetic: SyntheticSet,
+        fake: Tensor,
+        sources: Sources[Supply],
+        batch_real: int,
+        rows: Parameters,
     ) -> Tensor:
         """Return the distances of ``sources.classes``, summed.
 
@@ -61,7 +67,12 @@ class Means(Discrepancy):
     kind: Literal["mean"] = "mean"
 
     def term(
-        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+        self,
+        synthetic: SyntheticSet,
+        fake: Tensor,
+        sources: Sources[Supply],
+        batch_real: int,
+        rows: Parameters,
     ) -> Tensor:
         """Return ‖ mean real - mean synthetic ‖², summed over classes."""
         return mean_discrepancy(sources.real_means(batch_real, rows), fake.mean(1))
@@ -81,7 +92,12 @@ class Kernels(Discrepancy):
     """Of the polynomial kernel (x·y / D + 1)^degree."""
 
     def term(
-        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+        self,
+        synthetic: SyntheticSet,
+        fake: Tensor,
+        sources: Sources[Supply],
+        batch_real: int,
+        rows: Parameters,
     ) -> Tensor:
         """Return the squared maximum mean discrepancies of the classes, summed."""
         real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
@@ -123,7 +139,7 @@ class Characteristic(Discrepancy):
 
     @property
     def adversary_optimiser(self) -> OptimiserConfig:
-        """Return what steps the adversary, whose gradient arrives reversed.
+        """Return the optimiser of the adversary, whose gradient arrives reversed.
 
         The gradient grows with classes, ``scale`` and features; AdamW's steps do not. Its average is short,
         as is usual for adversaries (Radford et al., ICLR 2016): every iteration brings another network.
@@ -137,7 +153,12 @@ class Characteristic(Discrepancy):
                 synthetic.adversary = FrequencySampler(network.feature_dim, reach=self.sampler_reach)
 
     def term(
-        self, synthetic: SyntheticSet, fake: Tensor, sources: Sources, batch_real: int, rows: Parameters
+        self,
+        synthetic: SyntheticSet,
+        fake: Tensor,
+        sources: Sources[Supply],
+        batch_real: int,
+        rows: Parameters,
     ) -> Tensor:
         """Return the discrepancies of the classes, summed and scaled.
 
@@ -163,7 +184,7 @@ class Characteristic(Discrepancy):
         pairs = [(unit, torch.stack(to_unit)), *zip(learned, to_learned, strict=True)]
         return self.scale * attach_gradients(total, *pairs)
 
-    def _points(self, synthetic: SyntheticSet, sources: Sources, label: int, like: Tensor) -> Tensor:
+    def _points(self, synthetic: SyntheticSet, sources: Sources[Supply], label: int, like: Tensor) -> Tensor:
         """Draw the frequencies [F, D] of one class, on its features' device."""
         stream = seeding.generator(sources.seed, "frequencies", sources.iteration, label, device=like.device)
         noise = torch.randn(

@@ -18,26 +18,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from pydantic import Field
 from torch import Tensor
 
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.data.real import Task
-from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.base import Engine
 from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
 from dsdistill.engines.sources import Sources
-from dsdistill.supply.base import Supply
-from dsdistill.supply.fresh import FreshConfig
-from dsdistill.supply.pool import PoolConfig
-from dsdistill.supply.queue import QueueConfig
+from dsdistill.supply import FreshConfig, SupplyConfig
+from dsdistill.supply.base import NetworkRequest, Supply
+from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistributionEngine(Engine):
+class DistributionEngine(Engine[Supply]):
     """Match the embeddings of each class."""
 
     kind: Literal["distribution"] = "distribution"
@@ -49,38 +46,15 @@ class DistributionEngine(Engine):
     )
     """What is compared: mean features (DM, IDM), distributions through a kernel (M3D), characteristic
     functions (NCFM)."""
-    supply: Annotated[FreshConfig | QueueConfig | PoolConfig, Field(discriminator="kind")] = field(
-        default_factory=FreshConfig
-    )
+    supply: SupplyConfig = field(default_factory=FreshConfig)
     """Where networks come from: fresh ones (DM), a queue of networks in training (IDM), or between the first
     and the last weights of trained ones (NCFM)."""
     calibration: Annotated[float, Ge(0)] = 0.0
     """Weight of the cross-entropy of the synthetic images under the trained network, in a second step of each
-    iteration (NCFM); for a pool."""
+    iteration (NCFM)."""
     classification: Annotated[float, Ge(0)] = 0.0
     """Weight of the cross-entropy of the synthetic images under the network that is matched with, times that
-    network's accuracy in percent where they come from a queue (IDM)."""
-
-    @property
-    def wanted(self) -> int:
-        """Return ``batch_real``."""
-        return self.batch_real
-
-    def images(self, sizes: Sizes) -> int:
-        """Count real images once and synthetic ones, which are differentiated, three times."""
-        return sizes.real(self.batch_real) + 3 * (sizes.copies * sizes.total + self.supply.trained)
-
-    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
-        """Count the synthetic images, or a batch that a network is trained on."""
-        return max(sizes.copies * sizes.decoded * classes, getattr(self.supply, "batch_size", 0)) * size
-
-    def together(self, counts: Tensor) -> int:
-        """Count those of all classes."""
-        return int(counts.clamp(max=self.batch_real).sum())
-
-    def networks(self, name: str, task: Task, device: torch.device) -> Supply:
-        """Return what ``supply`` describes."""
-        return self.supply.build(name, task, device)
+    network's accuracy in percent where it comes from a queue (IDM)."""
 
     @property
     def updates_per_iteration(self) -> int:
@@ -89,30 +63,46 @@ class DistributionEngine(Engine):
 
     @property
     def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
-        """Return how the discrepancy's adversary is stepped, if it has one."""
+        """Return the optimiser of the discrepancy's adversary."""
         return {"adversary": self.discrepancy.adversary_optimiser}
 
-    def prepare(self, synthetic: SyntheticSet, supply: Supply, seed: int) -> None:
-        """Register what the discrepancy learns."""
-        self.discrepancy.prepare(synthetic, supply.network, seed)
+    def build_networks(self, request: NetworkRequest) -> Supply:
+        """Build the supply."""
+        return self.supply.build(request)
 
-    def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
-        """Return the discrepancy, and ``classification``; or ``calibration``, in a turn of its own."""
+    def prepare(self, synthetic: SyntheticSet, networks: Supply, seed: int) -> None:
+        """Register what the discrepancy learns."""
+        self.discrepancy.prepare(synthetic, networks.network, seed)
+
+    def loss(self, synthetic: SyntheticSet, sources: Sources[Supply]) -> dict[str, Tensor]:
+        """Return the discrepancy, and ``classification``; or ``calibration``, in an update of its own."""
         rows = sources.siamese()
         if sources.update:
-            sources.network()
-            sources.supply.settle()
+            if load_trained := sources.drawn().load_trained:
+                load_trained()
             fake = sources.synthetic_features(synthetic, rows)
             return {"calibration": self.calibration * self._classification(fake, sources)}
         fake = sources.synthetic_features(synthetic, rows)
-        found = self.discrepancy.term(synthetic, fake, sources, self.batch_real, rows)
-        terms: dict[str, Tensor] = {self.discrepancy.kind: found}
+        distance = self.discrepancy.term(synthetic, fake, sources, self.batch_real, rows)
+        terms: dict[str, Tensor] = {self.discrepancy.kind: distance}
         if self.classification:
             terms["classification"] = self.classification * self._classification(fake, sources)
         return terms
 
-    def _classification(self, features: Tensor, sources: Sources) -> Tensor:
-        """Return each class's mean cross-entropy over its features [k, n, D], summed and trusted."""
+    def _classification(self, features: Tensor, sources: Sources[Supply]) -> Tensor:
+        """Return each class's mean cross-entropy over its features [k, n, D], summed and weighted."""
         logits = sources.supply.network.classifier(features.flatten(0, 1))
         labels = sources.classes.repeat_interleave(features.shape[1]).to(logits.device, non_blocking=True)
-        return sources.supply.trust * F.cross_entropy(logits, labels, reduction="sum") / features.shape[1]
+        weight = sources.drawn().accuracy_weight
+        return weight * F.cross_entropy(logits, labels, reduction="sum") / features.shape[1]
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Count real images once and synthetic ones, which are differentiated, three times."""
+        real, matched = sizes.real(self.batch_real), sizes.copies * sizes.total
+        graph = max(sizes.copies * sizes.decoded * sizes.classes, self.supply.training_graph(sizes))
+        return Cost(
+            passes=real + 3 * (matched + self.supply.training_images(sizes)),
+            graph=graph * sizes.value_bytes,
+            real_per_class=self.batch_real,
+            coupled_batch=real,
+        )

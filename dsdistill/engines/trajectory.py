@@ -28,12 +28,12 @@ from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.config.validation import forbid_extra
-from dsdistill.data.real import Task
-from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.supply.base import Supply
+from dsdistill.supply.base import NetworkRequest
+from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
 from dsdistill.synthetic.set import SyntheticSet
 
@@ -99,7 +99,7 @@ class LabelsConfig:
 
 def _plain(optimiser: OptimiserConfig, name: str) -> None:
     """Refuse what only pixels have."""
-    for key in ("stepping", "clamp_every", "ema", "patience"):
+    for key in ("updates", "clamp_every", "ema", "patience"):
         if getattr(optimiser, key) != getattr(OptimiserConfig(), key):
             raise UserError(
                 f"{name}.{key} means something for pixels only: leave it out, or set optimiser.{key}"
@@ -107,7 +107,7 @@ def _plain(optimiser: OptimiserConfig, name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrajectoryEngine(Engine):
+class TrajectoryEngine(Engine[Trajectories]):
     """Match where students and experts arrive."""
 
     kind: Literal["trajectory"] = "trajectory"
@@ -145,34 +145,13 @@ class TrajectoryEngine(Engine):
         """Return how the student's learning rate and the labels are stepped."""
         return {"student_lr": self.student.learning, "label_logits": self.labels.optimiser}
 
-    def images(self, sizes: Sizes) -> int:
-        """Count a student's images once forth and back, and once by a dual pass and back."""
-        return self.steps * self._seen(sizes) * (3 + 8)
-
-    def held(self, sizes: Sizes, classes: int, chunk: int, size: int) -> int:
-        """Count the images of a step that a dual pass holds at once."""
-        return 2 * 4 * min(chunk, self._seen(sizes))
-
-    def _seen(self, sizes: Sizes) -> int:
-        """Count the images of a step."""
-        return sizes.copies * self._drawn(sizes.total, sizes.copies)
-
-    @property
-    def kept_weights(self) -> int:
-        """Count θ_0 … θ_T, and what the way back adds up."""
-        return self.steps + 1 + 4
-
-    def together(self, counts: Tensor) -> int:
-        """Return 0: no real image passes."""
-        return 0
-
-    def networks(self, name: str, task: Task, device: torch.device) -> Trajectories:
+    def build_networks(self, request: NetworkRequest) -> Trajectories:
         """Open the experts.
 
         Raises:
-            UserError: the file is no buffer, or lacks epochs that are asked for.
+            UserError: no file is named, it does not fit, or it lacks epochs a student may need.
         """
-        supply = Trajectories(name, task, device, self.supply)
+        trajectories = self.supply.build(request)
         least, most, ahead = self.start.least, self.start.most, self.expert_epochs
         wanted = itertools.chain(range(least, most), range(least + ahead, most + ahead))
         if self.between != "none":
@@ -182,20 +161,19 @@ class TrajectoryEngine(Engine):
                     f"{self.steps} steps cannot meet the epochs between {ahead}: set engine.steps to as many "
                     "at least, or engine.between=none"
                 )
-        supply.require(
+        trajectories.require(
             wanted,
             f"a start below engine.start.most = {most} is followed for engine.expert_epochs = {ahead}: lower "
             f"one of them, or train experts for {most + ahead - 1} epochs, all kept",
         )
-        return supply
+        return trajectories
 
-    def prepare(self, synthetic: SyntheticSet, supply: Supply, seed: int) -> None:
+    def prepare(self, synthetic: SyntheticSet, networks: Trajectories, seed: int) -> None:
         """Register the student's learning rate and, where they are learned, the labels.
 
         Raises:
             UserError: a step would take more images than there are.
         """
-        assert isinstance(supply, Trajectories)
         count = len(synthetic.images) // synthetic.ipc * synthetic.decoded_per_class
         if self.batch_synthetic > count:
             raise UserError(
@@ -206,20 +184,19 @@ class TrajectoryEngine(Engine):
             raise UserError(f"engine.last = {self.last} is more than engine.steps = {self.steps}; lower it")
         synthetic.student_lr = nn.Parameter(torch.tensor(self.student.lr).to(synthetic.images))
         if self.labels.learned:
-            synthetic.label_logits = nn.Parameter(_averaged_logits(synthetic, supply).to(synthetic.images))
+            synthetic.label_logits = nn.Parameter(_averaged_logits(synthetic, networks).to(synthetic.images))
 
     def discards(self, terms: Mapping[str, Tensor]) -> bool:
         """Whether the loss is above the threshold."""
         return bool(self.skip_above) and float(terms["trajectory"].detach()) > self.skip_above
 
-    def loss(self, synthetic: SyntheticSet, sources: Sources) -> dict[str, Tensor]:
+    def loss(self, synthetic: SyntheticSet, sources: Sources[Trajectories]) -> dict[str, Tensor]:
         """Return the term ``trajectory``; without a graph where it would be discarded.
 
         Raises:
             UserError: the learned learning rate is no longer positive.
         """
-        supply, lr = sources.supply, synthetic.student_lr
-        assert isinstance(supply, Trajectories)
+        trajectories, lr = sources.supply, synthetic.student_lr
         assert lr is not None
         if not lr.item() > 0:
             raise UserError(
@@ -228,36 +205,40 @@ class TrajectoryEngine(Engine):
                 "where losses begin far above 1, engine.start.most, and --overwrite"
             )
         images = synthetic.of(sources.classes).flatten(0, 1)
-        expert = supply.expert(sources.seed, sources.iteration)
+        expert = trajectories.expert(sources.seed, sources.iteration)
         epoch = self._epoch(sources)
-        start = self._perturbed(supply.weights(expert, epoch, images), sources)
+        start = self._perturbed(trajectories.weights(expert, epoch, images), sources)
         targets = _targets(synthetic)
         student = self._student(synthetic, images.detach(), targets.detach(), self._weight(epoch), sources)
         path = student.unroll(start, lr, self.student.momentum)
         loss, cotangents = torch.zeros_like(lr).detach(), {}
         for step, (weight, further) in self._goals().items():
-            goal = supply.weights(expert, epoch + further, images)
+            goal = trajectories.weights(expert, epoch + further, images)
             weight_of = weight / (start - goal).square().sum()
             gap = path[step] - goal
             loss = loss + weight_of * gap.square().sum()
             cotangents[step] = 2 * weight_of * gap
         if self.discards({"trajectory": loss}):
             return {"trajectory": loss}
-        slopes = student.adjoint(
+        grads = student.adjoint(
             path, cotangents, lr, self.student.momentum, truncated=self.gradient != "exact", last=self.last
         )
-        to_images = 0.5 * slopes.images if self.gradient == "halved" else slopes.images
-        pairs = [(images, to_images), (lr, slopes.lr)]
-        if slopes.labels is not None:
-            pairs.append((targets, slopes.labels))
+        to_images = 0.5 * grads.images if self.gradient == "halved" else grads.images
+        pairs = [(images, to_images), (lr, grads.lr)]
+        if grads.labels is not None:
+            pairs.append((targets, grads.labels))
         return {"trajectory": attach_gradients(loss, *pairs)}
 
     def _student(
-        self, synthetic: SyntheticSet, images: Tensor, targets: Tensor, weight: float, sources: Sources
+        self,
+        synthetic: SyntheticSet,
+        images: Tensor,
+        targets: Tensor,
+        weight: float,
+        sources: Sources[Trajectories],
     ) -> UnrolledStudent:
         """Return an iteration's student: its batches, and one operator for each with scalars per image."""
-        supply, augmentation, side = sources.supply, sources.augmentation, sources.task.size
-        assert isinstance(supply, Trajectories)
+        augmentation, side = sources.augmentation, sources.task.size
         size = self._drawn(len(images), synthetic.copies)
         rows = [each.to(images.device) for each in self._batches(len(images), size, sources)]
 
@@ -266,13 +247,13 @@ class TrajectoryEngine(Engine):
             batch = synthetic.batch(batch)
             return augmentation(batch, augmentation.draw(len(batch), side, stream, shared_operator=True))
 
-        return UnrolledStudent(sources.classifier(), supply.layout, images, targets, rows, augment, weight)
+        return UnrolledStudent(sources.learner, sources.supply.layout, images, targets, rows, augment, weight)
 
     def _drawn(self, images: int, copies: int) -> int:
         """Return how many images a step takes: half of a batch where it sees mirror images too (FYI)."""
         return max(1, min(self.batch_synthetic or images, images) // copies)
 
-    def _epoch(self, sources: Sources) -> int:
+    def _epoch(self, sources: Sources[Trajectories]) -> int:
         """Draw s."""
         stream = seeding.generator(sources.seed, "starts", sources.iteration)
         return int(torch.randint(self.start.least, self.start.below(sources.iteration), (), generator=stream))
@@ -294,7 +275,7 @@ class TrajectoryEngine(Engine):
         factor = math.log(abs(epoch - middle) + 8, 5)
         return factor if epoch >= middle else 1 / factor
 
-    def _batches(self, count: int, size: int, sources: Sources) -> list[Tensor]:
+    def _batches(self, count: int, size: int, sources: Sources[Trajectories]) -> list[Tensor]:
         """Return the rows of every step: shuffled passes over the set, an incomplete batch the first."""
         passes, left, chosen = 0, list[Tensor](), list[Tensor]()
         while len(chosen) < self.steps:
@@ -304,19 +285,26 @@ class TrajectoryEngine(Engine):
             chosen.append(left.pop())
         return chosen
 
-    def _perturbed(self, weights: Tensor, sources: Sources) -> Tensor:
+    def _perturbed(self, weights: Tensor, sources: Sources[Trajectories]) -> Tensor:
         """Return w + ε · d / ‖d‖ ⊙ w with d ~ N(0, 1) for every convolution's w, else the weights (AST)."""
         if not self.perturbation:
             return weights
-        supply = sources.supply
-        assert isinstance(supply, Trajectories)
         weights = weights.clone()
-        for index, value in enumerate(supply.layout.views(weights).values()):
+        for index, value in enumerate(sources.supply.layout.views(weights).values()):
             if value.dim() == 4:
                 stream = seeding.generator(sources.seed, "perturbation", sources.iteration, index)
                 noise = torch.randn(value.shape, generator=stream).to(value)
                 value += self.perturbation * noise / noise.norm() * value
         return weights
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Count a student's images once forth and back, and once by a dual pass and back.
+
+        The weights are θ_0 … θ_T, and what the way back adds up.
+        """
+        images = sizes.copies * self._drawn(sizes.total, sizes.copies)
+        graph = 2 * 4 * min(sizes.chunk, images)
+        return Cost(passes=self.steps * images * (3 + 8), graph=graph, weights=self.steps + 1 + 4)
 
 
 def _targets(synthetic: SyntheticSet) -> Tensor:
@@ -325,7 +313,7 @@ def _targets(synthetic: SyntheticSet) -> Tensor:
     return labels[synthetic.origins().to(labels.device)]
 
 
-def _averaged_logits(synthetic: SyntheticSet, supply: Trajectories) -> Tensor:
+def _averaged_logits(synthetic: SyntheticSet, trajectories: Trajectories) -> Tensor:
     """Average the experts' last logits of each stored image over those that classify it correctly [N, K].
 
     Where none does, over all of them: DATM's code would divide by 0. Of an image that is decoded into several
@@ -336,8 +324,8 @@ def _averaged_logits(synthetic: SyntheticSet, supply: Trajectories) -> Tensor:
         seen = synthetic.of(classes)  # [K, decoded, C, H, W]
     labels = synthetic.labels.cpu()[rows]
     right, whole = (torch.zeros(len(synthetic.labels), len(classes) + 1) for _ in range(2))
-    for expert in range(supply.count):
-        logits = supply.logits(expert, seen.flatten(0, 1))
+    for expert in range(trajectories.count):
+        logits = trajectories.logits(expert, seen.flatten(0, 1))
         counted = torch.cat([logits, torch.ones(len(logits), 1)], 1)  # the last column counts
         whole.index_add_(0, rows, counted)
         right.index_add_(0, rows, counted * (logits.argmax(1) == labels)[:, None])

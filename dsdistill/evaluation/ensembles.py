@@ -39,7 +39,9 @@ class Execution:
 
     def prepared(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Compile a function where that is asked for."""
-        return compiler.compiled(_own(function), self.device, self.notify) if self.compile else function
+        return (
+            compiler.compile_or_eager(_own(function), self.device, self.notify) if self.compile else function
+        )
 
 
 def _own(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -1,4 +1,4 @@
-"""What the training of experts is told: recipe < options < ``--set``, validated once.
+"""Options of the training of experts: recipe < options < ``--set``, validated once.
 
 A recipe (``presets/experts/<name>.toml``) holds how a published method trains the networks it matches with.
 """
@@ -19,9 +19,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter
 
 from dsdistill.augment.config import AugmentationConfig
-from dsdistill.config.options import known_keys, merged, parsed_override, with_absolute_paths
+from dsdistill.config import options
+from dsdistill.config.options import Change, known_keys, merged, parsed_override, with_absolute_paths
 from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
-from dsdistill.config.validation import dotted, forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validated
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
@@ -30,7 +31,7 @@ from dsdistill.runtime.notice import Notify
 
 Epoch = Annotated[int, Ge(0)]
 
-_INDIFFERENT = (
+_SAME_EXPERTS = (
     "count",
     "data.root",
     "data.download",
@@ -40,29 +41,30 @@ _INDIFFERENT = (
     "compute.class_chunk",
     "compute.threads",
 )
+"""Options that change no expert, up to rounding."""
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Sharpness:
-    """Adaptive GSAM, which steps towards flat minima (``objectives/sharpness.py``).
+    """Adaptive GSAM, which moves towards flat minima (``objectives/sharpness.py``).
 
-    A batch takes two passes, in float32 unless told otherwise.
+    A batch takes two passes, in float32 unless another precision is set.
     """
 
     rho: Annotated[float, Ge(0)] = 0.0
-    """How far from the weights, relative to each, the loss is looked at; 0 makes it plain SGD."""
+    """Radius ρ of the perturbation, relative to each weight; 0 makes it plain SGD."""
     alpha: Annotated[float, Ge(0)] = 0.0
-    """How strongly the gap between the two losses is pushed down; 0 makes it ASAM."""
+    """Weight α of the gap between the two losses; 0 makes it ASAM."""
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig:
-    """Everything the training of experts is told. Expert e is the same however many are trained.
+    """All options of the training of experts. Expert e is the same however many are trained.
 
     An expert minimises the cross-entropy by SGD over shuffled batches. With E = ``epochs``, the learning rate
-    is multiplied by ``drop_factor`` before epoch ⌊E·f⌋, counted from 0, for each share f of ``drop_at``
+    is multiplied by ``drop_factor`` before epoch ⌊E·f⌋, counted from 0, for each fraction f of ``drop_at``
     (torch's ``MultiStepLR``).
     """
 
@@ -79,17 +81,17 @@ class ExpertConfig:
     weight_decay: Annotated[float, Ge(0)] = 0.0
     batch_size: Annotated[int, Ge(1)] = 256
     drop_last: bool = False
-    """Leave out an epoch's last batch where it is smaller than the others."""
+    """Leave out the last batch of an epoch if it is smaller than the others."""
     drop_at: tuple[Annotated[float, Ge(0), Le(1)], ...] = ()
     drop_factor: Annotated[float, Gt(0)] = 0.1
     drop_restarts: bool = False
-    """At a drop the momentum begins from zero, as it does where a new optimiser is made for the new rate."""
+    """Reset the momentum to zero at each drop, as code does that makes a new optimiser for the new rate."""
     ramp_epochs: Annotated[int, Ge(0)] = 0
-    """Epochs in which the cross-entropy counts less than fully (AST's clipping loss)."""
+    """First epochs in which the weight of the cross-entropy is below 1 (AST's clipping loss)."""
     ramp_from: Annotated[float, Ge(0), Le(1)] = 1.0
-    """How much it counts in the first of them; it grows by equal amounts, to 1 in the first epoch after."""
+    """Its weight in epoch 0. It grows by equal amounts and is 1 from epoch ``ramp_epochs`` on."""
     gradient_penalty: Annotated[float, Ge(0)] = 0.0
-    """Weight of AST's penalty on the input gradients of images not augmented; 0 leaves it out."""
+    """Weight of AST's penalty on the input gradients of unaugmented images; 0 leaves it out."""
     sharpness: Sharpness = field(default_factory=Sharpness)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """One draw of the operator per batch, its parameters per image."""
@@ -98,75 +100,78 @@ class ExpertConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
-        if not self.kept or self.kept[-1] > self.epochs:
+        epochs = self.stored_epochs
+        if not epochs or epochs[-1] > self.epochs:
             raise UserError(
-                f"keep lists epochs from 0 (initial weights) to epochs = {self.epochs}, not {list(self.kept)}"
+                f"keep lists epochs from 0 (initial weights) to epochs = {self.epochs}, not {list(epochs)}"
             )
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def stored_epochs(self) -> tuple[int, ...]:
         """The epochs whose weights are stored, ascending."""
         if self.keep == "ends":
             return (0, self.epochs)
         return tuple(range(self.epochs + 1)) if self.keep == "all" else tuple(sorted(set(self.keep)))
 
     @property
-    def drops(self) -> list[int]:
-        """The epochs, counted from 0, that are the first with a lower learning rate."""
+    def drop_epochs(self) -> list[int]:
+        """The epochs, counted from 0, at whose start the learning rate drops."""
         # Rounding undoes what a float loses: 60·(2 / 3) has to be 40 whatever the digits in the file.
-        return [math.floor(round(self.epochs * share, 9)) for share in self.drop_at]
+        return [math.floor(round(self.epochs * fraction, 9)) for fraction in self.drop_at]
 
-    def rate(self, epoch: int) -> float:
+    def learning_rate(self, epoch: int) -> float:
         """Return the learning rate in an epoch counted from 0."""
-        return self.lr * self.drop_factor ** sum(drop <= epoch for drop in self.drops)
+        return self.lr * self.drop_factor ** sum(drop <= epoch for drop in self.drop_epochs)
 
-    def factor(self, epoch: int) -> float:
-        """Return what the cross-entropy is multiplied by in an epoch counted from 0."""
+    def loss_weight(self, epoch: int) -> float:
+        """Return the weight of the cross-entropy in an epoch counted from 0."""
         if epoch >= self.ramp_epochs:
             return 1.0
         return self.ramp_from + (1 - self.ramp_from) * epoch / self.ramp_epochs
 
 
 def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> ExpertConfig:
-    """Join recipe, options and overrides into one validated config; later ones win.
+    """Merge recipe, options and overrides into one validated config; later ones win.
 
     Args:
-        explicit: nested options that were given by name.
+        explicit: nested options, as in a config file.
         overrides: ``key=value`` texts, dotted keys, values in TOML (a bare word is a string).
 
     Raises:
         UserError: an unknown key, with the nearest one; a value out of range; something required is missing.
     """
-    given = dict(explicit)
+    explicit = dict(explicit)
     for text in overrides:
-        given = merged(given, parsed_override(text))
-    data = given.get("data", {})
+        explicit = merged(explicit, parsed_override(text))
+    data = explicit.get("data", {})
     if not isinstance(data, Mapping):
         raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
     if not data.get("name"):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
-    recipe = str(given.get("recipe", ""))
+    recipe = str(explicit.get("recipe", ""))
     if not recipe:
         raise UserError(f"no recipe given; pass --recipe {' or --recipe '.join(EXPERT_RECIPES.names())}")
     if recipe.endswith(".toml"):
-        given["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
-    given = with_absolute_paths(given)
-    options = merged(load_expert_recipe(recipe).options(str(data["name"])), given)
-    return validated(ExpertConfig, options, "option", known_keys(ExpertConfig))
+        explicit["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
+    explicit = with_absolute_paths(explicit)
+    table = merged(load_expert_recipe(recipe).options(str(data["name"])), explicit)
+    return validated(ExpertConfig, table, "option", known_keys(ExpertConfig))
 
 
-def resolved(
+def decide_auto(
     config: ExpertConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
 ) -> ExpertConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
-    told, pixels = config.compute, real.images.numel() * config.epochs * config.count
+    compute, pixels = config.compute, real.images.numel() * config.epochs * config.count
     if config.sharpness.rho:
         pixels *= 2
-        if told.precision == "auto":  # a ρ of 0.01 moves most weights by less than bfloat16 can tell apart
-            told = dataclasses.replace(told, precision="fp32")
-    decided = told.decided(device, pixels, notify)
-    seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    return dataclasses.replace(config, compute=decided, data=seen)
+        if compute.precision == "auto":  # bfloat16 cannot represent the move of most weights at a ρ of 0.01
+            compute = dataclasses.replace(compute, precision="fp32")
+    return dataclasses.replace(
+        config,
+        compute=compute.decided(device, pixels, notify),
+        data=dataclasses.replace(config.data, size=task.size, channels=task.channels),
+    )
 
 
 def to_toml(config: ExpertConfig) -> str:
@@ -178,19 +183,15 @@ def _table(config: ExpertConfig) -> dict[str, Any]:
     return TypeAdapter(ExpertConfig).dump_python(config, mode="json", exclude_none=True)
 
 
-def difference(before: str, now: ExpertConfig) -> tuple[str, Any, Any] | None:
-    """Return the first option that makes other experts, with its value in both; None where there is none.
+def difference(before: str, after: ExpertConfig) -> Change | None:
+    """Return the first option that makes other experts, with its value in both; None if there is none.
 
-    How many are trained, where the data lie and what computes them make no others, up to rounding.
+    The number of experts, the place of the data and the hardware make no other experts, up to rounding.
 
     Args:
-        before: a config as `to_toml` wrote it, perhaps before there were all options of today: those it lacks
-            had their defaults.
+        before: a config as `to_toml` wrote it. An older version may have written it: options that it lacks
+            have their defaults.
     """
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
-    one = dotted(merged(defaults, tomllib.loads(before)))
-    other = dotted(_table(now))
-    for key in sorted(one.keys() | other.keys()):
-        if one.get(key) != other.get(key) and key not in _INDIFFERENT:
-            return key, one.get(key), other.get(key)
-    return None
+    complete = merged(defaults, tomllib.loads(before))
+    return next(iter(options.difference(complete, _table(after), ignoring=_SAME_EXPERTS)), None)

@@ -1,4 +1,4 @@
-"""What an expert minimises over a batch, and the direction in which it is stepped."""
+"""The loss of an expert over a batch, and the gradient that its optimiser takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dsdistill.objectives.smoothness import gradient_penalty
 
 
 class TrainingBatch(NamedTuple):
-    """Training images and what they show.
+    """Training images and their labels.
 
     Attributes:
         images: float [B, C, H, W] in network space, augmented and mixed.
         targets: int64 [B], or probabilities [B, K].
-        plain: the images before that.
+        plain: the same images before augmentation and mixing.
     """
 
     images: Tensor
@@ -28,22 +28,23 @@ class TrainingBatch(NamedTuple):
 
 
 class Objective:
-    """The loss of an expert: the cross-entropy of augmented images and the penalty of plain ones, weighed."""
+    """The loss of an expert: cross-entropy of augmented images and penalty of plain ones, weighted."""
 
     def __init__(self, learner: Learner, config: ExpertConfig) -> None:
-        """Name whose loss it is.
+        """Prepare.
 
         Args:
-            learner: of the network, in training mode. The penalty is computed in the network's own precision
-                and eagerly, whatever the learner's.
-            config: the weights of the terms, and the sharpness.
+            learner: of the network, in training mode. The penalty is always computed eagerly and in the
+                network's own precision.
+            config: weights of the terms, and sharpness.
         """
         self._learner, self._config = learner, config
 
-    def descend(self, batch: TrainingBatch, epoch: int) -> Tensor:
-        """Leave in every parameter's ``grad``, empty before, the direction to step against; return the loss.
+    def backward(self, batch: TrainingBatch, epoch: int) -> Tensor:
+        """Set every parameter's ``grad``, empty before, to the gradient for the optimiser; return the loss.
 
-        Weights stay as they are, to the bit; buffers (statistics of batch normalisation) move as in one pass.
+        With a sharpness, that is the direction of adaptive GSAM. Weights do not change, to the bit; buffers
+        (statistics of batch normalisation) change as in one pass.
 
         Args:
             batch: on the network's device.
@@ -52,32 +53,32 @@ class Objective:
         Returns:
             Scalar without a graph, at the network's weights.
         """
-        loss = self._backward(batch, epoch)
+        loss = self._gradient(batch, epoch)
         if self._config.sharpness.rho:
-            self._flatten(batch, epoch)
+            self._replace_by_gsam(batch, epoch)
         return loss
 
-    def _backward(self, batch: TrainingBatch, epoch: int) -> Tensor:
-        loss = self._config.factor(epoch) * self._learner.loss(batch.images, batch.targets)
+    def _gradient(self, batch: TrainingBatch, epoch: int) -> Tensor:
+        loss = self._config.loss_weight(epoch) * self._learner.loss(batch.images, batch.targets)
         if weight := self._config.gradient_penalty:
             loss = loss + weight * gradient_penalty(self._learner.network, batch.plain)
         loss.backward()
         return loss.detach()
 
-    def _flatten(self, batch: TrainingBatch, epoch: int) -> None:
-        """Turn the gradient that ``grad`` holds into the direction of adaptive GSAM."""
-        told, network = self._config.sharpness, self._learner.network
+    def _replace_by_gsam(self, batch: TrainingBatch, epoch: int) -> None:
+        """Replace the gradient in ``grad`` by the direction of adaptive GSAM."""
+        config, network = self._config.sharpness, self._learner.network
         weights: list[Tensor] = [weight for weight in network.parameters() if weight.grad is not None]
         gradient = _gradients(weights)
         state = [*weights, *network.buffers()]
         before = [tensor.detach().clone() for tensor in state]
         network.zero_grad()
         with torch.no_grad():
-            torch._foreach_add_(weights, sharpness.perturbation(weights, gradient, told.rho))
-        self._backward(batch, epoch)
+            torch._foreach_add_(weights, sharpness.perturbation(weights, gradient, config.rho))
+        self._gradient(batch, epoch)
         with torch.no_grad():
             torch._foreach_copy_(state, before)
-        steps = sharpness.descent(gradient, _gradients(weights), told.alpha)
+        steps = sharpness.descent(gradient, _gradients(weights), config.alpha)
         for weight, step in zip(weights, steps, strict=True):
             weight.grad = step
 

@@ -1,4 +1,4 @@
-"""Experts: networks trained on real data and stored as they were after some of their epochs."""
+"""The public call `train_experts`: from options to a file of networks trained on real data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ from typing import Any
 import torch
 
 from dsdistill import files
-from dsdistill.config.options import data_options, merged
+from dsdistill.config.options import data_options, explicit_options, merged
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.distillation.run import (
-    _silent,
-)
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, difference, to_toml
@@ -30,15 +27,15 @@ from dsdistill.networks import check_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, threads
-from dsdistill.runtime.notice import Notify
-from dsdistill.runtime.signals import signals_noted
+from dsdistill.runtime.notice import Notify, Progress, silent
+from dsdistill.runtime.signals import deferred_signals
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, TrainingRecord
 
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """What is known before the first step, for whoever shows progress."""
+    """What is known before the first step, for a display of the progress."""
 
     config: ExpertConfig
     task: Task
@@ -46,170 +43,188 @@ class TrainingStart:
     parameters: int
     file_bytes: int
     """Of the finished file."""
-    before: int
-    """Experts in the file already."""
+    existing: int
+    """Experts that the file holds already."""
     epochs_done: int
-    """Epochs that a run which is being resumed has behind it."""
+    """Epochs that the resumed run had finished."""
     epochs: int
-    """Epochs of all experts that are not in the file yet."""
+    """Epochs of all experts that the file does not hold yet."""
 
 
-def make(
-    output: Path,
-    config: ExpertConfig,
-    task: Task,
-    real: RealDataset,
-    device: torch.device,
-    *,
-    resume: bool,
-    overwrite: bool,
-    notify: Notify,
-    started: Callable[[TrainingStart], None],
-    estimated: Callable[[float], None],
-    progress: Callable[[dict[str, Any]], None],
-) -> ExpertFile:
-    """Train the experts that a file lacks and write it. See ``dsdistill.experts`` for what is not said here.
+@dataclass(frozen=True)
+class Observer:
+    """The callbacks of `train_experts`."""
 
-    Args:
-        config: resolved.
-        task, real: the training images.
-        device: where it is computed.
-
-    Raises:
-        UserError: the file or its parts hold something else, the disk is too full, or the loss is not finite.
-        Interrupted: on SIGINT or SIGTERM; every finished epoch is saved.
-    """
-    held = _held(output, config, real, resume, overwrite)
-    first = held.count if held else 0
-    if held and first == config.count:
-        return held
-    trainer = Trainer(config, task, real, device, notify)
-    facts = _facts(config, task, real, trainer.layout)
-    parts = WorkDir(output.with_name(output.name + ".parts"), config, real.fingerprint)
-    left = range(first, config.count)
-    total = len(left) * config.epochs
-    behind = parts.epochs_done(left) if resume else 0
-    unwritten = len(left) * (total - behind) / total
-    expert_writer.check_space(output, int((config.count + unwritten) * facts.expert_bytes))
-    parts.begin(resume, overwrite)
-    done = parts.epochs_done(left)
-    size = config.count * facts.expert_bytes
-    started(TrainingStart(config, task, real, trainer.layout.sizes[0], size, first, done, total))
-    with signals_noted() as received:
-        if done < total:
-            estimated(trainer.pace() * (total - done))
-        for expert in left:
-            for entry in _trained(trainer, parts, expert, config, received, notify):
-                done += 1
-                progress(entry | {"done": done})
-        earlier = _stored(held) if held else iter(())
-        new = ((parts.training(expert), parts.snapshots(expert)) for expert in left)
-        expert_writer.write(output, facts, chain(earlier, new), config.count)
-    if held:
-        held.close()
-    parts.clear()
-    return ExpertFile.open(output)
+    notify: Notify
+    started: Callable[[TrainingStart], None]
+    estimated: Callable[[float], None]
+    progress: Callable[[dict[str, Any]], None]
 
 
-def _held(
-    output: Path, config: ExpertConfig, real: RealDataset, resume: bool, overwrite: bool
-) -> ExpertFile | None:
-    """Open the file whose experts are the first of those asked for; None where all are to be trained.
+class ExpertRun:
+    """Trains the experts that a file lacks, and writes the file."""
 
-    Raises:
-        UserError: the file is no buffer, or is not to be added to.
-    """
-    if not output.exists():
-        return None
-    try:
-        found = ExpertFile.open(output)
-    except UserError as error:
-        raise UserError(
-            f"{output} exists and would not be replaced ({error}); choose another name"
-        ) from error
-    differs = difference(found.metadata.config, config)
-    if found.metadata.fingerprint != real.fingerprint:
-        differs = ("fingerprint", found.metadata.fingerprint[:8] + "…", real.fingerprint[:8] + "…")
-    if overwrite and (differs or not resume):
-        return None
-    if differs:
-        key, before, now = differs
-        raise UserError(
-            f"{output} holds experts with {key} = {before!r}, and those asked for have {now!r}; leave the "
-            "option as it was to add to them, name another file, or pass --overwrite"
-        )
-    if found.count > config.count:
-        raise UserError(
-            f"{output} holds {found.count} experts, more than the {config.count} asked for: "
-            "use its first ones, or pass --overwrite"
-        )
-    if found.count == config.count and not resume:
-        raise UserError(
-            f"{output} holds these {found.count} experts already; ask for a larger --count to add to them, "
-            "or pass --overwrite to train them anew"
-        )
-    return found
+    def __init__(
+        self,
+        output: Path,
+        config: ExpertConfig,
+        task: Task,
+        real: RealDataset,
+        device: torch.device,
+        observer: Observer,
+    ) -> None:
+        """Prepare; nothing is read or written.
 
+        Args:
+            output: the file.
+            config: without any ``auto``.
+            task, real: the training images.
+            device: that computes.
+            observer: receives notices and progress.
+        """
+        self._output, self._config, self._device = output, config, device
+        self._task, self._real = task, real
+        self._observer = observer
+        self._workdir = WorkDir(output.with_name(output.name + ".parts"), config, real.fingerprint)
 
-def _trained(
-    trainer: Trainer,
-    parts: WorkDir,
-    expert: int,
-    config: ExpertConfig,
-    received: list[int],
-    notify: Notify,
-) -> Iterator[dict[str, Any]]:
-    """Train one expert from where it is; yield an entry for every epoch once its state is on the disk."""
-    trainer.start(expert)
-    begun, seconds = 0, 0.0
-    if found := parts.restore(expert, notify):
-        state, begun, seconds = found
-        trainer.load_state_dict(state)
-    elif 0 in config.kept:
-        parts.keep(expert, 0, trainer.layout.pack(trainer.network.state_dict()))
-    for epoch in range(begun, config.epochs):
-        since = time.monotonic()
-        loss = trainer.epoch(expert, epoch, received)
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(
-                f"expert {expert}, epoch {epoch + 1}: the mean loss is {loss}; "
-                "start anew with a lower lr and --overwrite"
+    def run(self, resume: bool, overwrite: bool) -> ExpertFile:
+        """Train and write.
+
+        Args:
+            resume: go on with unfinished experts.
+            overwrite: replace an earlier file and unfinished experts.
+
+        Raises:
+            UserError: the file or the folder of unfinished experts holds something else, the disk is too
+                full, or the loss is not finite.
+            Interrupted: on SIGINT or SIGTERM; every finished epoch is saved.
+        """
+        config, observer, workdir = self._config, self._observer, self._workdir
+        existing = self._existing(resume, overwrite)
+        if existing and existing.count == config.count:
+            return existing
+        missing = range(existing.count if existing else 0, config.count)
+        epochs = len(missing) * config.epochs
+        trainer = Trainer(config, self._task, self._real, self._device, observer.notify)
+        metadata = self._metadata(trainer.layout)
+        done = workdir.epochs_done(missing) if resume else 0
+        unwritten = len(missing) * (epochs - done) / epochs
+        expert_writer.check_space(self._output, int((config.count + unwritten) * metadata.expert_bytes))
+        workdir.begin(resume, overwrite)
+        done = workdir.epochs_done(missing)
+        size = config.count * metadata.expert_bytes
+        shape = trainer.layout.sizes[0], size, missing.start, done, epochs
+        observer.started(TrainingStart(config, self._task, self._real, *shape))
+        with deferred_signals() as signals:
+            if done < epochs:
+                observer.estimated(trainer.seconds_per_epoch() * (epochs - done))
+            for expert in missing:
+                for entry in self._train(trainer, expert, signals):
+                    done += 1
+                    observer.progress(entry | {"done": done})
+            earlier = _experts(existing) if existing else iter(())
+            new = ((workdir.record(expert), workdir.snapshots(expert)) for expert in missing)
+            expert_writer.write(self._output, metadata, chain(earlier, new), config.count)
+        if existing:
+            existing.close()
+        workdir.clear()
+        return ExpertFile.open(self._output)
+
+    def _existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
+        """Open the file if it holds the first of the experts to train; None if all are to be trained.
+
+        Raises:
+            UserError: it holds no experts, or no others may be added to them.
+        """
+        output, count = self._output, self._config.count
+        if not output.exists():
+            return None
+        try:
+            experts = ExpertFile.open(output)
+        except UserError as error:
+            raise UserError(
+                f"{output} exists and would not be replaced ({error}); choose another name"
+            ) from error
+        change = self._change(experts.metadata)
+        if overwrite and (change or not resume):
+            return None
+        if change:
+            key, before, now = change
+            raise UserError(
+                f"{output} holds experts with {key} = {before!r}, and those asked for have {now!r}; leave "
+                "the option as it was to add to them, name another file, or pass --overwrite"
             )
-        done = epoch + 1
-        if done in config.kept:
-            parts.keep(expert, done, trainer.layout.pack(trainer.network.state_dict()))
-        graded = trainer.grade() if done == config.epochs else None
-        seconds += time.monotonic() - since
-        training = graded and TrainingRecord(*graded, seconds, _machine(config), _now())
-        parts.save(expert, done, seconds, trainer.state_dict(), training)
-        yield {"expert": expert, "epoch": done, "loss": loss, "seconds": seconds}
+        if experts.count > count:
+            raise UserError(
+                f"{output} holds {experts.count} experts, more than the {count} asked for: "
+                "use its first ones, or pass --overwrite"
+            )
+        if experts.count == count and not resume:
+            raise UserError(
+                f"{output} holds these {experts.count} experts already; ask for a larger --count to add to "
+                "them, or pass --overwrite to train them anew"
+            )
+        return experts
+
+    def _change(self, metadata: ExpertMetadata) -> tuple[str, Any, Any] | None:
+        """Return in what the experts of a file differ from those to train, with its value in both."""
+        before, now = metadata.fingerprint, self._real.fingerprint
+        if before != now:
+            return "fingerprint", before[:8] + "…", now[:8] + "…"
+        return difference(metadata.config, self._config)
+
+    def _train(self, trainer: Trainer, expert: int, signals: list[int]) -> Iterator[dict[str, Any]]:
+        """Train one expert from its latest state; yield an entry for every epoch that has been saved."""
+        config, workdir = self._config, self._workdir
+        trainer.initialise(expert)
+        first, seconds = 0, 0.0
+        if checkpoint := workdir.restore(expert, self._observer.notify):
+            state, first, seconds = checkpoint
+            trainer.load_state_dict(state)
+        elif 0 in config.stored_epochs:
+            workdir.save_snapshot(expert, 0, trainer.snapshot())
+        for epoch in range(first, config.epochs):
+            since = time.monotonic()
+            loss = trainer.train_epoch(expert, epoch, signals)
+            done = epoch + 1
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(
+                    f"expert {expert}, epoch {done}: the mean loss is {loss}; "
+                    "start anew with a lower lr and --overwrite"
+                )
+            if done in config.stored_epochs:
+                workdir.save_snapshot(expert, done, trainer.snapshot())
+            metrics = trainer.training_metrics() if done == config.epochs else None
+            seconds += time.monotonic() - since
+            record = metrics and TrainingRecord(*metrics, seconds, self._machine(), _now())
+            workdir.save(expert, done, seconds, trainer.state_dict(), record)
+            yield {"expert": expert, "epoch": done, "loss": loss, "seconds": seconds}
+
+    def _metadata(self, layout: Layout) -> ExpertMetadata:
+        config, task = self._config, self._task
+        return ExpertMetadata(
+            network=config.network,
+            layout=layout,
+            dataset=task.name,
+            fingerprint=self._real.fingerprint,
+            classes=task.classes,
+            channels=task.channels,
+            size=task.size,
+            preprocess=task.preprocess,
+            epochs=config.stored_epochs,
+            seed=config.seed,
+            config=to_toml(config),
+            packages=json.dumps(provenance.package_versions()),
+        )
+
+    def _machine(self) -> str:
+        return provenance.machine_name(torch.device(self._config.compute.device))
 
 
-def _stored(held: ExpertFile) -> Iterator[Expert]:
+def _experts(file: ExpertFile) -> Iterator[Expert]:
     """Yield the experts of a file."""
-    for expert, training in enumerate(held.training):
-        yield training, (held.snapshot(expert, epoch) for epoch in held.epochs)
-
-
-def _facts(config: ExpertConfig, task: Task, real: RealDataset, layout: Layout) -> ExpertMetadata:
-    return ExpertMetadata(
-        network=config.network,
-        layout=layout,
-        dataset=task.name,
-        fingerprint=real.fingerprint,
-        classes=task.classes,
-        channels=task.channels,
-        size=task.size,
-        preprocess=task.preprocess,
-        epochs=config.kept,
-        seed=config.seed,
-        config=to_toml(config),
-        packages=json.dumps(provenance.packages()),
-    )
-
-
-def _machine(config: ExpertConfig) -> str:
-    return provenance.machine(torch.device(config.compute.device))
+    for expert, record in enumerate(file.training):
+        yield record, (file.snapshot(expert, epoch) for epoch in file.epochs)
 
 
 def _now() -> str:
@@ -235,39 +250,41 @@ def train_experts(
     overrides: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
-    notify: Notify = _silent,
-    started: Callable[[TrainingStart], None] = _silent,
-    estimated: Callable[[float], None] = _silent,
-    progress: Callable[[dict[str, Any]], None] = _silent,
+    notify: Notify = silent,
+    started: Callable[[TrainingStart], None] = silent,
+    estimated: Callable[[float], None] = silent,
+    progress: Callable[[dict[str, Any]], None] = silent,
+    decoding: Progress = silent,
 ) -> ExpertFile:
     """Train networks on real data and store them in one HDF5 file, for methods that match with them.
 
-    ``dsdistill.train_experts("pool.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. Where the
-    file already holds the first of the experts asked for, with the same options, the others are added to it.
-    No test data are read.
+    ``dsdistill.train_experts("experts.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. If the
+    file already holds the first of these experts, with the same options, the others are added to it. No test
+    data are read.
 
     Args:
-        output: the file to write; beside it, unfinished experts lie in a folder with ``.parts`` appended.
+        output: the file to write. Unfinished experts are in a folder of its name with ``.parts`` appended.
         dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
-        recipe: ``ncfm``, ``mtt``, or the path of a recipe file.
+        recipe: a name, such as ``ncfm`` or ``mtt``, or the path of a recipe file.
         count: networks in the finished file.
         epochs: of training each.
         network: such as ``convnet3``.
-        seed: of every draw.
+        seed: of every random draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         root, size, channels, zca, download: of the data, as `distill` takes them.
         options: further ones, nested, such as ``{"keep": [0, 20, 40]}``.
         overrides: ``key=value`` texts, as ``--set`` takes them.
-        resume: go on with unfinished experts, on the same CPU and threads bit-identically.
+        resume: go on with unfinished experts; bit-identical on the same CPU and number of threads.
         overwrite: replace an earlier file and unfinished experts.
         notify: receives sentences worth reading.
         started: called once, before the first step.
-        estimated: called with about how many seconds the training will take, once a few steps are timed.
-        progress: called after every epoch with ``expert``, ``epoch``, ``loss`` (mean, of augmented images),
-            ``seconds`` of this expert, and ``done``, the epochs of all.
+        estimated: called with the estimated seconds of the training, once a few steps are timed.
+        progress: called after every epoch with ``expert``, ``epoch``, ``loss`` (mean over augmented images),
+            ``seconds`` of this expert, and ``done``, the finished epochs of all experts.
+        decoding: called with (what, done, total) while picture files are read.
 
     Returns:
-        the file, opened.
+        the opened file.
 
     Raises:
         UserError: bad input, found before the training where it can be; or a non-finite loss.
@@ -278,26 +295,13 @@ def train_experts(
         raise UserError(f"{output} is a folder; name a file, for example {output / 'experts.h5'}")
     files.check_folder(output)
     flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     data = data_options(dataset, root, size, channels, zca, download)
-    given |= {"data": data} if data else {}
-    given |= {"compute": {"device": device}} if device else {}
-    told = expert_config.resolve(merged(given, options or {}), overrides)
-    where = resolve_device(told.compute.device)
-    check_network(told.network)
-    task, real = catalog.load(told.data, "train", notify)
-    with threads(told.compute.threads), full_float32():
-        cfg = expert_config.resolved(told, task, real, where, notify)
-        return make(
-            output,
-            cfg,
-            task,
-            real,
-            where,
-            resume=resume,
-            overwrite=overwrite,
-            notify=notify,
-            started=started,
-            estimated=estimated,
-            progress=progress,
-        )
+    explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
+    config = expert_config.resolve(merged(explicit, options or {}), overrides)
+    torch_device = resolve_device(config.compute.device)
+    check_network(config.network)
+    task, real = catalog.load(config.data, "train", notify, decoding)
+    with threads(config.compute.threads), full_float32():
+        config = expert_config.decide_auto(config, task, real, torch_device, notify)
+        observer = Observer(notify, started, estimated, progress)
+        return ExpertRun(output, config, task, real, torch_device, observer).run(resume, overwrite)

@@ -1,7 +1,7 @@
 """Training one expert after another.
 
-Every draw is a function of (seed, stream, expert, epoch, batch): expert e is the same however many are
-trained and wherever a run was broken off.
+Every draw is a function of (seed, stream, expert, epoch, batch). So expert e is the same however many are
+trained, and a resumed run equals an unbroken one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from dsdistill.runtime.device import autocast, resolve_precision
 from dsdistill.runtime.notice import Notify, once
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.seeding import forked, generator
+from dsdistill.storage.expert_file import Snapshot
 
 _RESIDENT_BYTES = 1 << 30  # training images up to this size are preprocessed once, not once per epoch
-_CHUNK = 512  # images preprocessed or graded at once
-_TIMED, _TIMING_SECONDS = 16, 3.0  # steps timed, while the later ones take no longer than this
+_CHUNK = 512  # images per pass outside training
+_TIMED_STEPS, _TIMING_SECONDS = 16, 3.0  # limits of the timing, whichever comes first; the first step is free
 
 
 class Trainer:
-    """Trains one network at a time; all of them live in one module, so that compiled code serves them all.
+    """Trains one network at a time. All share one module, so that code is compiled once for them all.
 
     Attributes:
         network: on the device, in training mode.
@@ -54,10 +55,10 @@ class Trainer:
         """Prepare.
 
         Args:
-            config: resolved.
-            task, real: the training images; those that leave most of a CUDA device free are moved to it.
-            device: where it is computed.
-            notify: receives a sentence where something asked for cannot be had.
+            config: without any ``auto``.
+            task, real: the training images; they are moved to a CUDA device if most of it stays free.
+            device: that computes.
+            notify: receives a notice where an option cannot be followed.
 
         Raises:
             UserError: the network cannot take such images.
@@ -69,16 +70,14 @@ class Trainer:
         self._augmentation = config.augmentation.build(task.mirror)
         self._cutmix = CutMix(probability=config.cutmix) if config.cutmix else None
         self._size = min(config.batch_size, len(real))
-        whole = len(real) // self._size if config.drop_last else -(-len(real) // self._size)
-        self.batches = whole
+        self.batches = len(real) // self._size if config.drop_last else -(-len(real) // self._size)
         with forked(config.seed, "experts-init", 0):
             self.network = build_network(config.network, *task.shape[:2], task.num_classes).to(device)
         self.layout = Layout.of(self.network)
         compute = config.compute
         self._precision = resolve_precision(compute.precision, device)
-        told = once(notify)
         learner = Learner(
-            self.network, task.size, device, self._precision, bool(compute.compile), notify=told
+            self.network, task.size, device, self._precision, bool(compute.compile), notify=once(notify)
         )
         self._objective = Objective(learner, config)
         self._optimiser = sgd(self.network, self._config)
@@ -88,67 +87,74 @@ class Trainer:
             for rows in torch.arange(len(real)).split(_CHUNK):
                 self._resident[rows.to(device)] = self._preprocessed(rows)
 
-    def start(self, expert: int) -> None:
-        """Give the network the initial weights of an expert, and forget all momentum."""
+    def initialise(self, expert: int) -> None:
+        """Give the network the initial weights of an expert, and reset the momentum."""
         config, task = self._config, self._task
         with forked(config.seed, "experts-init", expert):
             fresh = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network.load_state_dict(fresh.state_dict())
         self._optimiser = sgd(self.network, self._config)
 
-    def epoch(self, expert: int, epoch: int, received: list[int]) -> float:
-        """Train for the epoch counted from 0 and return its mean loss: of augmented images, with all terms.
+    def train_epoch(self, expert: int, epoch: int, signals: list[int]) -> float:
+        """Train for one epoch, counted from 0.
+
+        Returns:
+            the mean loss over augmented images, with all terms.
 
         Raises:
-            Interrupted: as soon as a signal is in ``received``.
+            Interrupted: as soon as there is a signal in ``signals``.
         """
-        if self._config.drop_restarts and epoch in self._config.drops:
+        if self._config.drop_restarts and epoch in self._config.drop_epochs:
             self._optimiser = sgd(self.network, self._config)
         for group in self._optimiser.param_groups:
-            group["lr"] = self._config.rate(epoch)
+            group["lr"] = self._config.learning_rate(epoch)
         self.network.train()
-        total, seen = torch.zeros((), device=self._device), 0
+        total, count = torch.zeros((), device=self._device), 0
         with forked(self._config.seed, "experts-noise", expert, epoch):  # for dropout
             for batch in self._epoch_batches(expert, epoch):
-                if received:
-                    raise Interrupted(received[0])
-                loss = self._objective.descend(batch, epoch)
+                if signals:
+                    raise Interrupted(signals[0])
+                loss = self._objective.backward(batch, epoch)
                 self._optimiser.step()
                 self._optimiser.zero_grad()
                 total += loss * len(batch.images)
-                seen += len(batch.images)
-        return float(total) / seen
+                count += len(batch.images)
+        return float(total) / count
 
     @torch.no_grad()
-    def grade(self) -> tuple[float, float]:
-        """Return the mean loss and the share classified correctly of all training images, not augmented."""
+    def training_metrics(self) -> tuple[float, float]:
+        """Return the mean loss and the accuracy (a fraction) on all training images, not augmented."""
         self.network.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        right = torch.zeros((), dtype=torch.int64, device=self._device)
+        correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for rows in torch.arange(len(self._real)).split(_CHUNK):
             labels = self._labels[rows.to(self._device)]
             with autocast(self._device, self._precision):
                 logits = self.network(self._images(rows)).float()
             loss += F.cross_entropy(logits, labels, reduction="sum")
-            right += (logits.argmax(1) == labels).sum()
-        return float(loss) / len(self._real), int(right) / len(self._real)
+            correct += (logits.argmax(1) == labels).sum()
+        return float(loss) / len(self._real), int(correct) / len(self._real)
 
-    def pace(self) -> float:
-        """Return about how many seconds an epoch takes, by timing steps that change no weights.
+    def seconds_per_epoch(self) -> float:
+        """Estimate the seconds of an epoch by timing steps that change no weights.
 
-        Compiling happens here, in the first of them.
+        The first of these steps compiles.
         """
         self.network.train()
-        taken: list[float] = []
+        times: list[float] = []
         batches = (batch for epoch in itertools.count() for batch in self._epoch_batches(0, epoch))
         with forked(self._config.seed, "experts-noise"):
-            while len(taken) < _TIMED and sum(taken[1:]) < _TIMING_SECONDS:
+            while len(times) < _TIMED_STEPS and sum(times[1:]) < _TIMING_SECONDS:
                 since = time.monotonic()
-                loss = self._objective.descend(next(batches), 0)
+                loss = self._objective.backward(next(batches), 0)
                 self._optimiser.zero_grad()
                 loss.item()  # waits for the device
-                taken.append(time.monotonic() - since)
-        return statistics.fmean(taken[len(taken) // 2 :]) * self.batches
+                times.append(time.monotonic() - since)
+        return statistics.fmean(times[len(times) // 2 :]) * self.batches
+
+    def snapshot(self) -> Snapshot:
+        """Return weights and buffers, flattened as a file of experts holds them."""
+        return self.layout.pack(self.network.state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return weights, buffers and momentum."""
@@ -159,15 +165,15 @@ class Trainer:
         self._optimiser = restored(self.network, self._config, state)
 
     def _epoch_batches(self, expert: int, epoch: int) -> Iterator[TrainingBatch]:
-        """Yield the batches of an epoch: one operator for each, its parameters per image; then mixed."""
+        """Yield the batches of an epoch: augmented by one operator each, with parameters per image; mixed."""
         seed, classes = self._config.seed, self._task.num_classes
         order = torch.randperm(len(self._real), generator=generator(seed, "experts", expert, epoch))
-        for batch, rows in enumerate(itertools.islice(order.split(self._size), self.batches)):
+        for step, rows in enumerate(itertools.islice(order.split(self._size), self.batches)):
             plain = self._images(rows)
             targets = self._labels[rows.to(self._device, non_blocking=True)]
 
-            def streams(kind: str, number: int = batch) -> list[torch.Generator]:
-                return [generator(seed, f"experts-{kind}", expert, epoch, number)]
+            def streams(kind: str, step: int = step) -> list[torch.Generator]:
+                return [generator(seed, f"experts-{kind}", expert, epoch, step)]
 
             images, targets = augment_and_mix(
                 plain, targets, self._augmentation, self._cutmix, classes, streams

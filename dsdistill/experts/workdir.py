@@ -1,8 +1,8 @@
-"""Experts in the making: a folder beside the file they will be in, so that a kill loses one epoch at most.
+"""The folder of unfinished experts, beside their file. A killed run loses one epoch at most.
 
-``config.toml``                        what they are trained with
-``<expert>/epoch-<n>.safetensors``     ``weights`` [P] and ``buffers`` [Q] after a kept epoch
-``<expert>/checkpoint-<n>.safetensors`` the state after n epochs; the two latest are kept
+``config.toml``                         the options of the training
+``<expert>/epoch-<n>.safetensors``      ``weights`` [P] and ``buffers`` [Q] after an epoch that is stored
+``<expert>/checkpoint-<n>.safetensors`` the training state after n epochs; the two latest are kept
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig, difference, to_toml
 from dsdistill.runtime.checkpoints import RunDirectory
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.expert_file import Snapshot, TrainingRecord
 
 
@@ -31,39 +31,39 @@ class WorkDir:
     """The folder of experts that are not in a file yet."""
 
     def __init__(self, path: Path, config: ExpertConfig, fingerprint: str) -> None:
-        """Name it; nothing is read or written.
+        """Name the folder; nothing is read or written.
 
         Args:
             path: of the folder.
-            config: resolved.
+            config: without any ``auto``.
             fingerprint: of the training images.
         """
         self.path = path
         self._config = config
         self._fingerprint = fingerprint
-        self._told = path / "config.toml"
+        self._config_file = path / "config.toml"
 
     def begin(self, resume: bool, overwrite: bool) -> None:
-        """Make the folder, or enter it where it holds what a run to be resumed has left.
+        """Make the folder, or accept the one that an interrupted run has left.
 
         Raises:
             UserError: it holds something else, or experts with other options.
         """
-        if self.path.exists() and not self._told.exists():
+        if self.path.exists() and not self._config_file.exists():
             raise UserError(
                 f"{self.path} is in the way of unfinished experts; move it, or name another output"
             )
-        if self._told.exists() and resume:
-            differs = difference(self._told.read_text(), self._config)
-            if differs and not overwrite:
-                key, before, now = differs
+        if self._config_file.exists() and resume:
+            change = difference(self._config_file.read_text(), self._config)
+            if change and not overwrite:
+                key, before, now = change
                 raise UserError(
                     f"cannot resume {self.path.name} with {key} = {now!r}: it was started with {before!r}; "
                     "leave the option as it was, or start anew with --overwrite"
                 )
-            if differs:
+            if change:
                 self.clear()
-        elif self._told.exists():
+        elif self._config_file.exists():
             if not overwrite:
                 raise UserError(
                     f"{self.path} holds unfinished experts; pass --resume to go on, or --overwrite"
@@ -71,18 +71,19 @@ class WorkDir:
             self.clear()
         files.check_folder(self.path)
         self.path.mkdir(exist_ok=True)
-        files.replace(self._told, to_toml(self._config).encode())
+        files.replace(self._config_file, to_toml(self._config).encode())
 
     def epochs_done(self, experts: Iterable[int]) -> int:
-        """Return how many epochs experts have behind them together, going by the names of checkpoints."""
-        latest = [self._run(expert).checkpoints()[:1] for expert in experts]
-        return sum(int(path.stem.removeprefix("checkpoint-")) for found in latest for path in found)
+        """Return the finished epochs of experts, summed, by the names of their latest checkpoints."""
+        latest = [path for expert in experts for path in self._run(expert).checkpoints()[:1]]
+        return sum(int(path.stem.removeprefix("checkpoint-")) for path in latest)
 
-    def keep(self, expert: int, epoch: int, snapshot: Snapshot) -> None:
-        """Store a snapshot that the file will hold."""
+    def save_snapshot(self, expert: int, epoch: int, snapshot: Snapshot) -> None:
+        """Store weights and buffers that the file will hold."""
         self._folder(expert).mkdir(exist_ok=True)
         weights, buffers = snapshot
-        files.replace(self._kept(expert, epoch), save_tensors({"weights": weights, "buffers": buffers}))
+        tensors = {"weights": weights, "buffers": buffers}
+        files.replace(self._snapshot_file(expert, epoch), save_tensors(tensors))
 
     def save(
         self,
@@ -90,51 +91,63 @@ class WorkDir:
         epoch: int,
         seconds: float,
         state: dict[str, Tensor],
-        training: TrainingRecord | None,
+        record: TrainingRecord | None,
     ) -> None:
-        """Store what an expert needs to go on after an epoch, and after its last how the training went."""
-        facts = {"seconds": repr(seconds), "fingerprint": self._fingerprint}
-        facts |= {"training": json.dumps(dataclasses.asdict(training))} if training else {}
+        """Write a checkpoint of an expert after an epoch.
+
+        Args:
+            expert: its number.
+            epoch: finished epochs.
+            seconds: that they took.
+            state: of the trainer.
+            record: of the whole training, after the last epoch.
+        """
+        metadata = {"seconds": repr(seconds), "fingerprint": self._fingerprint}
+        metadata |= {"training": json.dumps(dataclasses.asdict(record))} if record else {}
         self._folder(expert).mkdir(exist_ok=True)
-        self._run(expert).save({**state, "iteration": torch.tensor(epoch)}, facts)
+        self._run(expert).save({**state, "iteration": torch.tensor(epoch)}, metadata)
 
     def restore(self, expert: int, notify: Notify) -> tuple[dict[str, Tensor], int, float] | None:
-        """Return the latest state of an expert, its epoch and its seconds; None where it has to begin.
+        """Return the latest state of an expert, its epoch and its seconds; None if it has to start anew.
 
         Raises:
             UserError: the data have changed, or all its checkpoints are damaged.
         """
-        found = self._run(expert).restore(notify)
-        if found is None:
+        checkpoint = self._run(expert).restore(notify)
+        if checkpoint is None:
             return None
-        state, facts = found
-        if facts["fingerprint"] != self._fingerprint:
+        state, metadata = checkpoint
+        if metadata["fingerprint"] != self._fingerprint:
             raise UserError(
                 f"{self._config.data.name} has changed since {self.path.name} began; "
                 "start anew with --overwrite"
             )
         epoch = int(state.pop("iteration"))
-        kept = [self._kept(expert, each) for each in self._config.kept if each <= epoch]
-        if not all(path.exists() for path in kept):
+        stored = [number for number in self._config.stored_epochs if number <= epoch]
+        if not all(self._snapshot_file(expert, number).exists() for number in stored):
             shutil.rmtree(self._folder(expert))
             return None
-        return state, epoch, float(facts["seconds"])
+        return state, epoch, float(metadata["seconds"])
 
-    def training(self, expert: int) -> TrainingRecord:
-        """Return how the training of a finished expert went."""
-        found = self._run(expert).restore(lambda sentence: None)
-        if found is None or "training" not in found[1]:
-            raise UserError(f"expert {expert} in {self.path} is not finished; train it with --resume")
-        return TrainingRecord(**json.loads(found[1]["training"]))
-
-    def snapshots(self, expert: int) -> Iterator[Snapshot]:
-        """Yield what the file will hold of a finished expert.
+    def record(self, expert: int) -> TrainingRecord:
+        """Return the record of a finished expert's training.
 
         Raises:
-            UserError: a part is damaged.
+            UserError: the expert is not finished, or all its checkpoints are damaged.
         """
-        for epoch in self._config.kept:
-            path = self._kept(expert, epoch)
+        checkpoint = self._run(expert).restore(silent)
+        if checkpoint is None or "training" not in checkpoint[1]:
+            raise UserError(f"expert {expert} in {self.path} is not finished; train it with --resume")
+        return TrainingRecord(**json.loads(checkpoint[1]["training"]))
+
+    def snapshots(self, expert: int) -> Iterator[Snapshot]:
+        """Yield the weights and buffers of a finished expert at its stored epochs.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        for epoch in self._config.stored_epochs:
+            path = self._snapshot_file(expert, epoch)
             try:
                 tensors = load_tensors(path.read_bytes())
             except (OSError, SafetensorError) as error:
@@ -153,5 +166,5 @@ class WorkDir:
     def _folder(self, expert: int) -> Path:
         return self.path / f"{expert:05d}"
 
-    def _kept(self, expert: int, epoch: int) -> Path:
+    def _snapshot_file(self, expert: int, epoch: int) -> Path:
         return self._folder(expert) / f"epoch-{epoch:05d}.safetensors"

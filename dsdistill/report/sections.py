@@ -12,7 +12,7 @@ from dsdistill.bench.lines import Gain, Line
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN
-from dsdistill.export import picture_inline
+from dsdistill.export import picture
 from dsdistill.report.figures import Figure, anchor
 from dsdistill.storage import set_file
 from dsdistill.text import kilobytes
@@ -203,11 +203,11 @@ def images(results: Sequence[CellResult]) -> str:
             distilled = set_file.read(each.folder / each.file)
         except UserError:
             continue
-        name, cut = f"{each.method}, seed {each.seed}", picture_inline.left_out(distilled)
+        name, cut = f"{each.method}, seed {each.seed}", picture.omissions(distilled.labels)
         caption = f'<a href="#{anchor(each)}">{escape(name)}</a>' + (f"; {cut}" if cut else "")
         alt = f"distilled images of {each.dataset} by {each.method}"
-        picture = f'<img src="{picture_inline.data_uri(distilled)}" alt="{escape(alt)}">'
-        group[kind] = f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+        image = f'<img src="{picture.data_uri(distilled)}" alt="{escape(alt)}">'
+        group[kind] = f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
     drawn = {title: "".join(group.values()) for title, group in groups.items() if group}
     if not drawn:
         return ""

@@ -1,1 +1,1 @@
-"""The machine under a run: device, compiler, checkpoints, signals, provenance."""
+"""The machine that a run uses: device, compiler, checkpoints, signals, provenance."""

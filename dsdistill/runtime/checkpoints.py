@@ -1,9 +1,9 @@
-"""A run directory: resolved config, metrics log, checkpoints; and the watch over a loop that fills it.
+"""The run directory: config, metrics log, checkpoints, snapshots.
 
-``config.toml``               every option the run was told, resolved
-``metrics.jsonl``             one line per logged iteration: iteration, terms, seconds
+``config.toml``                every option of the run
+``metrics.jsonl``              one line per logged iteration: iteration, terms, seconds
 ``checkpoint-<n>.safetensors`` the state after n iterations; the two latest are kept
-``snapshot-<n>.h5``           the set after n iterations, where snapshots are asked for
+``snapshot-<n>.h5``            the set after n iterations, if the config has snapshots
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ class RunDirectory:
         self.metrics_file = path / "metrics.jsonl"
 
     def create(self, config: str, overwrite: bool) -> None:
-        """Start a run: make the directory and write its config.
+        """Make the directory and write the config of a new run.
+
+        Args:
+            config: TOML.
+            overwrite: replace an earlier run.
 
         Raises:
-            UserError: it holds an earlier run and may not be replaced, or cannot be written.
+            UserError: the directory holds an earlier run or other files, or cannot be written.
         """
         if self.config_file.exists() and not overwrite:
             raise UserError(
@@ -44,7 +48,7 @@ class RunDirectory:
         if self.path.exists() and not self.config_file.exists() and any(self.path.iterdir()):
             raise UserError(f"{self.path} is not a run directory and not empty; choose another --run-dir")
         files.check_folder(self.path)
-        for old in (*self.checkpoints(), *self.snapshots()):  # and nothing else that may lie here
+        for old in (*self.checkpoints(), *self.snapshots()):  # and no other file
             old.unlink()
         self.path.mkdir(exist_ok=True)
         files.replace(self.config_file, config.encode())
@@ -55,40 +59,42 @@ class RunDirectory:
         return sorted(self.path.glob("checkpoint-*.safetensors"), reverse=True)
 
     def snapshot(self, iteration: int) -> Path:
-        """Return where the set is kept as it was after so many iterations."""
+        """Return the file of the set after so many iterations."""
         return self.path / f"snapshot-{iteration:09d}.h5"
 
     def snapshots(self) -> list[Path]:
         """Return the snapshots, earliest first."""
         return sorted(self.path.glob("snapshot-*.h5"))
 
-    def save(self, state: dict[str, Tensor], facts: dict[str, str]) -> None:
-        """Write a checkpoint, then drop all but it and the one before.
+    def save(self, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write a checkpoint, then delete all but it and the one before.
 
         Args:
             state: named tensors with an int64 scalar ``iteration``.
-            facts: what else a resumed run must know, as text.
+            metadata: what else a resumed run needs, as text.
         """
         tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-        metadata = facts | {"sha256": _digest(tensors, facts)}
         path = self.path / f"checkpoint-{int(state['iteration']):09d}.safetensors"
-        files.replace(path, save_tensors(tensors, metadata))
+        files.replace(path, save_tensors(tensors, metadata | {"sha256": _digest(tensors, metadata)}))
         for old in self.checkpoints()[2:]:
             old.unlink()
 
     def restore(self, notify: Notify) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """Read the latest whole checkpoint; None where there is none yet.
+        """Read the latest checkpoint that is not damaged.
+
+        Returns:
+            its state and metadata; None if there is no checkpoint yet.
 
         Raises:
-            UserError: there are checkpoints and all are damaged.
+            UserError: all checkpoints are damaged.
         """
         for path in self.checkpoints():
             try:
                 with safe_open(path, "pt") as file:
-                    facts = dict(file.metadata() or {})
+                    metadata = dict(file.metadata() or {})
                     state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-                if facts.pop("sha256", "") == _digest(state, facts):
-                    return state, facts
+                if metadata.pop("sha256", "") == _digest(state, metadata):
+                    return state, metadata
             except (SafetensorError, OSError):
                 pass
             notify(f"{path.name} is damaged; trying the one before it")
@@ -97,29 +103,29 @@ class RunDirectory:
         return None
 
     def discarded(self) -> int:
-        """Count the logged iterations that left everything as it was, before a resume and since."""
+        """Count the logged iterations that changed nothing, those before a resume included."""
         if not self.metrics_file.exists():
             return 0
         return sum('"discarded": true' in line for line in self.metrics_file.read_text().splitlines())
 
     def trim(self, iteration: int) -> None:
-        """Forget metrics and snapshots later than a checkpoint that is being resumed: they come again."""
+        """Delete metrics and snapshots after a resumed checkpoint's iteration; the run writes them again."""
         for path in self.snapshots():
             if path > self.snapshot(iteration):
                 path.unlink()
-        kept = []
+        earlier = []
         for line in self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []:
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 break  # a line cut short by a kill; nothing after it was logged
             if entry["iteration"] <= iteration:
-                kept.append(line + "\n")
-        files.replace(self.metrics_file, "".join(kept).encode())
+                earlier.append(line + "\n")
+        files.replace(self.metrics_file, "".join(earlier).encode())
 
 
-def _digest(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].numpy().tobytes())

@@ -1,4 +1,4 @@
-"""How the work is done: device, precision, compiler, chunks and threads."""
+"""Options of the computation: device, precision, compiler, chunks and threads."""
 
 from __future__ import annotations
 
@@ -14,44 +14,47 @@ from dsdistill.runtime import compiler
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify
 
-_WORTH_COMPILING = 1.5e8
-"""Pixels through a network that take an uncompiled run some two minutes on two cores; compiling takes one."""
+_LONG_PIXELS = 1.5e8
+"""Above so many pixels through a network, an uncompiled run takes some two minutes on two cores; compiling
+takes one."""
 
-
-_WORTH_SECONDS = 120.0
+_LONG_SECONDS = 120.0
+"""Above so many seconds a run is long enough to compile."""
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """How the work is done. ``auto`` and 0 are decided from the machine, and what they become is recorded."""
+    """Options of the computation. ``auto`` and 0 are decided from the machine; the decision is recorded."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the networks' convolutions; losses, pixels and second-order gradients stay float32."""
     compile: Literal["auto"] | bool = "auto"
-    """Use torch.compile; auto does on a CPU, where the run is long enough to earn back its minute."""
+    """Use torch.compile; auto does so on a CPU if the run is long enough to make up for a minute of it."""
     chunk: Annotated[int, Ge(0)] = 0
-    """Real images in one pass through a network; 0 chooses by the device's cache or memory."""
+    """Real images per pass through a network; 0 chooses by the device's cache or memory."""
     class_chunk: Annotated[int, Ge(0)] = 0
-    """Classes whose graphs are held at once; 0 chooses by the device's memory. Gradient matching holds one
-    class's graph anyway, and trajectories those of a step."""
+    """Classes whose graphs are in memory at once; 0 chooses by the device's memory. Gradient matching always
+    holds the graph of one class, and trajectory matching those of one step."""
     threads: Annotated[int, Ge(0)] = 0
-    """CPU threads; 0 keeps torch's choice. Bit-identical results need the same number."""
+    """CPU threads; 0 keeps torch's choice. Only the same number gives bit-identical results."""
 
     def decided(
         self, device: torch.device, pixels: int, notify: Notify, seconds: float = 0.0
     ) -> ComputeConfig:
-        """Decide every ``auto`` for a device and a run that takes so many pixels through a network.
+        """Decide every ``auto``.
 
         Args:
-            notify: receives a sentence where a long run cannot be compiled.
-            seconds: that the run lasts whatever its pixels; 0 where that is not said.
+            device: that computes.
+            pixels: that the run passes through a network.
+            notify: receives a notice if a long run cannot be compiled.
+            seconds: the time budget of the run, which counts instead of the pixels; 0 if it has none.
         """
         compile = self.compile
         if compile == "auto":
-            long = seconds > _WORTH_SECONDS if seconds else pixels > _WORTH_COMPILING
+            long = seconds > _LONG_SECONDS if seconds else pixels > _LONG_PIXELS
             compile = device.type == "cpu" and long and compiler.can_compile(device, notify)
         return dataclasses.replace(
             self,

@@ -1,4 +1,4 @@
-"""The machine under a run: device, precision, compiler and memory allocator. Each is decided here, once."""
+"""The hardware of a run: device, precision, memory and threads."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from dsdistill.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
-Precision = Literal["fp32", "bf16"]
+# Device -----------------------------------------------------------------------------------------------------
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` into a device that exists.
+    """Return the device of ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
         UserError: the device is unknown or absent.
@@ -44,8 +41,17 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
+# Precision --------------------------------------------------------------------------------------------------
+
+Precision = Literal["fp32", "bf16"]
+
+
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """Turn ``auto`` into bf16 where the hardware multiplies it natively, else fp32."""
+    """Return a precision; ``auto`` becomes bf16 if the hardware multiplies it natively, else fp32.
+
+    Raises:
+        UserError: there is no such precision.
+    """
     if name == "auto":
         return "bf16" if _multiplies_bf16(device) else "fp32"
     if name not in ("fp32", "bf16"):
@@ -56,46 +62,35 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public question for it
-    return bool(capable and capable())
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has none in public
+    return bool(is_supported and is_supported())
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    """Run matrix products in ``precision`` inside this context; fp32 leaves everything as it is."""
+    """Compute matrix products in ``precision`` inside this context; fp32 changes nothing."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute on so many CPU threads inside this context; 0 keeps the number as it is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Keep a GPU's convolutions from rounding float32 to TF32 inside this context, as torch does by default.
+    """Do not round float32 to TF32 in a GPU's convolutions inside this context; torch does so by default.
 
-    Second-order gradients and trajectories need the digits; where speed counts bf16 is asked for.
+    Second-order gradients and trajectories need the precision. bf16 is there for speed.
     """
-    before = _tf32(False)
+    before = _set_tf32(False)
     try:
         yield
     finally:
-        _tf32(before)
+        _set_tf32(before)
 
 
-def _tf32(allowed: bool) -> bool:
-    """Set whether a GPU's convolutions may round float32 to TF32; return what held before.
+def _set_tf32(allowed: bool) -> bool:
+    """Set whether a GPU's convolutions may round float32 to TF32; return the earlier setting.
 
-    torch 2.9 warns of this switch; its successor is none yet, as torch's compiler reads this one and fails
-    where the two differ.
+    torch 2.9 warns that this switch is deprecated. The new one cannot be used yet: torch's compiler still
+    reads this one, and fails if the two differ.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -104,11 +99,17 @@ def _tf32(allowed: bool) -> bool:
     return before
 
 
-def quiet_allocator() -> bool:
-    """Ask glibc to keep freed memory instead of returning it to the kernel; True where that was done.
+# Memory -----------------------------------------------------------------------------------------------------
 
-    Large tensors otherwise are mapped and unmapped at every operation, and each page is faulted in anew. Call
-    from a program's entry point, not on import: it changes the whole process. Elsewhere than glibc: nothing.
+
+def quiet_allocator() -> bool:
+    """Tell glibc to keep freed memory instead of returning it to the kernel.
+
+    Otherwise large tensors are mapped and unmapped at every operation, and every page is faulted in anew.
+    Call this from the entry point of a program, not on import: it changes the whole process.
+
+    Returns:
+        Whether it was done; False without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -119,7 +120,7 @@ def quiet_allocator() -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes of memory at most in use so far: resident of the process, or allocated on a CUDA device."""
+    """Return the peak memory in bytes: resident memory of the process, or allocations on a CUDA device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -129,17 +130,17 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def forget_peak(device: torch.device) -> None:
-    """Let the peak of a CUDA device begin anew; that of a process cannot."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Reset the peak of a CUDA device; the peak of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes free on the device, or None where the system does not say."""
+    """Return the bytes free on the device; None if the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    with contextlib.suppress(OSError), open("/proc/meminfo") as lines:  # what caches hold counts as free
+    with contextlib.suppress(OSError), open("/proc/meminfo") as lines:  # MemAvailable counts caches as free
         for line in lines:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
@@ -147,3 +148,17 @@ def available_memory(device: torch.device) -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # the first on Windows
         return None
+
+
+# Threads ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on ``count`` CPU threads inside this context; 0 leaves their number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""What a result was made by: the machine, the packages and this package's own code."""
+"""The provenance of a result: the machine, the versions of packages and a digest of this package's code."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import hashlib
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    pass
 
-
-def machine(device: torch.device) -> str:
-    """One line that names the hardware, for provenance."""
+def machine_name(device: torch.device) -> str:
+    """Return one line that names the hardware, and on a CPU the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
@@ -26,23 +22,23 @@ def machine(device: torch.device) -> str:
 
 
 def same_machine(one: str, other: str) -> bool:
-    """Whether two lines of `machine` name the same hardware, whatever the threads."""
+    """Whether two lines of `machine_name` name the same hardware, with any number of threads."""
     return one.partition(", ")[0] == other.partition(", ")[0]
 
 
-def code() -> str:
-    """Return a digest of this package's modules: what a result was computed by, between two versions too."""
+def code_digest() -> str:
+    """Return a SHA-256 digest of this package's modules; it also tells apart states between two versions."""
     folder, digest = Path(__file__).parent.parent, hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
-def packages() -> dict[str, str]:
-    """Versions of what a result depends on."""
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
     names = ("dsdistill", "torch", "torchvision", "kornia", "numpy", "h5py", "scikit-learn", "timm")
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, noted instead of died of."""
+"""SIGINT and SIGTERM, deferred until a run has saved its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Interrupted(Exception):
     """A signal asked the run to stop; its state is saved.
 
     Attributes:
-        signal: its number, so that a program can exit with 128 + signal as shells expect.
+        signal: its number. A program exits with 128 + signal, as shells expect.
     """
 
     def __init__(self, number: int) -> None:
@@ -23,22 +23,22 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def signals_noted() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one of either kills as usual."""
+def deferred_signals() -> Iterator[list[int]]:
+    """Collect the numbers of SIGINT and SIGTERM in a list; a second one of either kills as usual."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may take signals; others are stopped with their process
+        yield received  # only the main thread can handle signals; other threads end with their process
         return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def defer(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, before[number] or signal.SIG_DFL)
+        signal.signal(number, earlier[number] or signal.SIG_DFL)
 
-    for number in before:
-        signal.signal(number, note)
+    for number in earlier:
+        signal.signal(number, defer)
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in earlier.items():
             signal.signal(number, handler or signal.SIG_DFL)

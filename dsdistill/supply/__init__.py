@@ -1,1 +1,20 @@
-"""Where an engine's networks come from."""
+"""Where an engine's networks come from: fresh, in training, or trained beforehand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dsdistill.supply.fresh import FreshConfig
+from dsdistill.supply.pool import PoolConfig
+from dsdistill.supply.queue import QueueConfig
+from dsdistill.supply.snapshots import SnapshotsConfig
+from dsdistill.supply.trained import TrainedConfig
+
+SupplyConfig = Annotated[
+    FreshConfig | TrainedConfig | QueueConfig | PoolConfig | SnapshotsConfig, Field(discriminator="kind")
+]
+"""The supplies that every matching engine takes: the option ``engine.supply``, by its ``kind``."""
+
+__all__ = ["FreshConfig", "PoolConfig", "QueueConfig", "SnapshotsConfig", "SupplyConfig", "TrainedConfig"]

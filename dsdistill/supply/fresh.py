@@ -5,51 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
-from dsdistill import seeding
 from dsdistill.config.validation import forbid_extra
-from dsdistill.data.real import Task
-from dsdistill.networks.base import Network
-from dsdistill.networks.registry import build_network
-from dsdistill.supply.base import Supply, normalise_by_batch
+from dsdistill.seeding import forked
+from dsdistill.supply.base import DrawnNetwork, NetworkConfig, NetworkRequest, Supply, normalise_by_batch
+from dsdistill.supply.batches import TrainingBatches
 
 
 class Fresh(Supply):
     """A randomly initialised network for every iteration, frozen (DM, DataDAM).
 
-    The weights are those the network's own constructor draws; batch normalisation sees the batch at hand.
+    The weights are those the network's own constructor draws; batch normalisation reads the batch at hand.
     """
 
-    def __init__(self, name: str, task: Task, device: torch.device) -> None:
-        self.name = name
-        self.task = task
-        with seeding.forked(0, "networks"):
-            self.network = self._build().to(device).requires_grad_(False).eval()
+    def __init__(self, request: NetworkRequest) -> None:
+        self.request = request
+        self.network = request.frozen()
         normalise_by_batch(self.network, True)
 
-    def _build(self) -> Network:
-        return build_network(self.name, self.task.channels, self.task.size, self.task.num_classes)
+    def initialise(self, number: int) -> None:
+        """Give the network the initial weights of number n, from the stream "networks"."""
+        with forked(self.request.seed, "networks", number):
+            self.network.load_state_dict(self.request.build().state_dict())
 
-    def draw(self, seed: int, iteration: int) -> bool:
-        """Re-initialise the network from stream "networks" of this iteration."""
-        with seeding.forked(seed, "networks", iteration):
-            self.network.load_state_dict(self._build().state_dict())
-        return True
+    def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
+        """Re-initialise the network."""
+        self.initialise(iteration)
+        return DrawnNetwork()
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class FreshConfig:
+class FreshConfig(NetworkConfig):
     """A randomly initialised network for every iteration (DM, DataDAM)."""
 
     kind: Literal["fresh"] = "fresh"
 
     @property
-    def trained(self) -> int:
-        """Real images that networks are trained on in an iteration."""
-        return 0
+    def batch_statistics(self) -> bool:
+        """Return True: there are no other statistics yet."""
+        return True
 
-    def build(self, name: str, task: Task, device: torch.device) -> Fresh:
+    def build(self, request: NetworkRequest) -> Fresh:
         """Return the supply."""
-        return Fresh(name, task, device)
+        return Fresh(request)

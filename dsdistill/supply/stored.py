@@ -1,8 +1,10 @@
-"""Networks that were trained beforehand and stored in a buffer: what pools and trajectories share."""
+"""Networks trained beforehand, from a file of experts: what pools, snapshots and trajectories share."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -10,88 +12,104 @@ import torch
 from torch import Tensor
 
 from dsdistill.config.validation import forbid_extra
-from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
+from dsdistill.networks import Network
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.supply.base import classified
-from dsdistill.supply.fresh import Fresh
+from dsdistill.supply.base import NetworkConfig, NetworkRequest
+
+_CHUNK = 256
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class StoredConfig:
-    """Networks from a buffer: a file that ``dsdistill experts`` wrote."""
+class StoredConfig(NetworkConfig):
+    """Networks from a file that ``dsdistill experts`` wrote."""
 
-    word: ClassVar[str]
+    takes_experts: ClassVar[bool] = True
+    noun: ClassVar[str] = "networks"
     """What they are called, and the option that says how many to use; 0 takes all."""
 
     path: str = ""
-    """The buffer's file."""
+    """The file of experts."""
     digest: str = ""
     """Which networks they are; written down when a run begins, so that it never goes on with others."""
 
     @property
+    def needs_experts(self) -> bool:
+        """Whether no file is named yet."""
+        return not self.path
+
+    @property
     def count(self) -> int:
-        """How many are asked for."""
-        return int(getattr(self, self.word))
+        """How many to use; 0 for all."""
+        return int(getattr(self, self.noun))
 
     def resolved(self) -> Self:
-        """Say which networks these are, and how many "all" are.
+        """Write down which networks these are, and how many "all" are.
 
-        More may be added to the file before a run is resumed or replayed, or other ones put in its place.
+        More may be added to the file before a run is resumed or replayed, or others put in its place.
 
         Raises:
-            UserError: the file is no buffer, or holds other networks than those written down.
+            UserError: the file holds no experts, or others than those written down.
         """
         if not self.path:
             return self
-        buffer = ExpertFile.open(self.path)
-        if self.digest not in ("", buffer.digest):
+        file = ExpertFile.open(self.path)
+        if self.digest not in ("", file.digest):
             raise UserError(
-                f"{self.path} holds other {self.word} (digest {buffer.digest}) than those this run was "
+                f"{self.path} holds other {self.noun} (digest {file.digest}) than those this run was "
                 f"started with ({self.digest}): put those back, or start anew, with "
                 "--set engine.supply.digest= where a config is replayed"
             )
-        written: dict[str, Any] = {self.word: self.count or buffer.count, "digest": buffer.digest}
-        return dataclasses.replace(self, **written)
+        options: dict[str, Any] = {self.noun: self.count or file.count, "digest": file.digest}
+        return dataclasses.replace(self, **options)
 
 
-class Stored(Fresh):
-    """Networks of a buffer.
+class StoredNetworks:
+    """The networks of a file of experts, verified to be trained for a task. They also teach: see `logits`.
 
     Attributes:
-        buffer: the file.
+        file: the experts.
         count: networks in use.
     """
 
-    def __init__(self, name: str, task: Task, device: torch.device, told: StoredConfig, hint: str) -> None:
-        """Open the buffer.
+    def __init__(self, request: NetworkRequest, config: StoredConfig, remedy: str) -> None:
+        """Open the file.
 
         Args:
-            hint: what to do where no path is given.
+            request: the task and the network they must have been trained for.
+            config: which file, and how many of its networks.
+            remedy: what to do where no file is named; the error's sentence.
 
         Raises:
-            UserError: no path is given, the file is no buffer, or it holds fewer than asked for.
+            UserError: no file is named, it holds no experts or fewer than are to be used, or they were
+                trained for another task or network.
         """
-        if not told.path:
-            raise UserError(hint)
-        super().__init__(name, task, device)
-        self.buffer = ExpertFile.open(told.path)
-        if told.count > self.buffer.count:
+        if not config.path:
+            raise UserError(remedy)
+        self.template = request.frozen()
+        self.file = ExpertFile.open(config.path)
+        if config.count > self.file.count:
             raise UserError(
-                f"{told.path} holds {self.buffer.count} {told.word}, not {told.count}: set "
-                f"engine.supply.{told.word}=0 for all of them, or train more with dsdistill experts"
+                f"{config.path} holds {self.file.count} {config.noun}, not {config.count}: set "
+                f"engine.supply.{config.noun}=0 for all of them, or train more with dsdistill experts"
             )
-        self.count = told.count or self.buffer.count
-
-    def verify(self, name: str, task: Task, real: RealDataset) -> None:
-        """Refuse networks that were trained for something else.
-
-        Raises:
-            UserError: naming both.
-        """
-        self.buffer.check(task, name, real.fingerprint)
+        self.count = config.count or self.file.count
+        self.file.check(request.task, request.name, request.fingerprint)
 
     def logits(self, network: int, images: Tensor) -> Tensor:
         """Classify images [n, C, H, W] in network space by a trained network -> float32 [n, K], CPU."""
-        return classified(self.network, self.buffer.state(network, self.buffer.epochs[-1]), images)
+        return classify(self.template, self.file.state(network, self.file.epochs[-1]), images)
+
+
+@torch.no_grad()
+def classify(network: Network, state: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """Classify images [n, C, H, W] in network space by such a network in another state -> float32 [n, K].
+
+    Statistics of batch normalisation are those of the state. The result is on the CPU.
+    """
+    like = next(network.parameters())
+    classifier = copy.deepcopy(network).eval()
+    classifier.load_state_dict(dict(state))
+    parts = [classifier(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
+    return torch.cat([part.float().cpu() for part in parts])

@@ -10,73 +10,80 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from dsdistill import seeding
 from dsdistill.config.validation import forbid_extra
-from dsdistill.data.real import Task
 from dsdistill.errors import UserError
-from dsdistill.supply.stored import Stored, StoredConfig
+from dsdistill.seeding import generator
+from dsdistill.supply.base import NetworkRequest, NetworkSource, normalise_by_batch
+from dsdistill.supply.stored import StoredConfig, StoredNetworks
+
+REMEDY = (
+    "this method follows expert trajectories: train some with dsdistill experts --recipe mtt (or "
+    "the method's own recipe) -o experts.h5 and pass --experts experts.h5"
+)
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class TrajectoriesConfig(StoredConfig):
-    """Expert trajectories from a buffer: a file that ``dsdistill experts`` wrote."""
+    """Expert trajectories from a file that ``dsdistill experts`` wrote."""
 
-    word: ClassVar[str] = "experts"
+    noun: ClassVar[str] = "experts"
 
     kind: Literal["trajectories"] = "trajectories"
     experts: Annotated[int, Ge(0)] = 0
-    """How many of its experts to follow; 0 takes all."""
+    """How many experts of the file to follow; 0 takes all."""
 
-
-class Trajectories(Stored):
-    """Experts that a student starts beside and is to arrive beside.
-
-    ``network`` is what students and experts are made of; its own weights are never matched. Weights are read
-    from the file when they are asked for. Batch normalisation sees the batch at hand, as in MTT's code.
-
-    Attributes:
-        layout: of the parameters in a vector [P].
-    """
-
-    def __init__(self, name: str, task: Task, device: torch.device, told: TrajectoriesConfig) -> None:
-        """Open the buffer.
+    def build(self, request: NetworkRequest) -> Trajectories:
+        """Return the reader.
 
         Raises:
-            UserError: no path is given, the file is no buffer, or it has fewer experts than asked for.
+            UserError: no file is named, or it does not fit.
         """
-        hint = (
-            "this method follows expert trajectories: train some with dsdistill experts --recipe mtt (or "
-            "the method's own recipe) -o experts.h5 and pass --experts experts.h5"
-        )
-        super().__init__(name, task, device, told, hint)
-        self.layout = self.buffer.metadata.layout
+        return Trajectories(request, self)
 
-    def require(self, epochs: Iterable[int], hint: str) -> None:
-        """Refuse a buffer that lacks epochs a run may ask for.
+
+class Trajectories(NetworkSource):
+    """A reader of experts that a student starts beside and is to arrive beside.
+
+    ``network`` is what students and experts are made of; its own weights are never matched. Weights are read
+    from the file when they are needed. Batch normalisation sees the batch at hand, as in MTT's code.
+
+    Attributes:
+        file: the experts.
+        layout: of the parameters in a vector [P].
+        count: experts in use.
+    """
+
+    def __init__(self, request: NetworkRequest, config: TrajectoriesConfig) -> None:
+        self.teachers = self._stored = StoredNetworks(request, config, REMEDY)
+        self.network = self._stored.template
+        normalise_by_batch(self.network, True)
+        self.file = self._stored.file
+        self.layout = self.file.metadata.layout
+        self.count = self._stored.count
+
+    def require(self, epochs: Iterable[int], remedy: str) -> None:
+        """Refuse a file that lacks epochs a run may need.
 
         Args:
-            hint: what to change, to complete the sentence.
+            epochs: all of them.
+            remedy: what to change, to complete the sentence.
 
         Raises:
             UserError: naming the first that is missing.
         """
-        held = self.buffer.epochs
-        missing = next((epoch for epoch in epochs if epoch not in held), None)
+        file = self.file
+        missing = next((epoch for epoch in epochs if epoch not in file.epochs), None)
         if missing is not None:
             raise UserError(
-                f"{self.buffer.path} does not hold epoch {missing} of its experts (it holds {len(held)} "
-                f"epochs, the last being {held[-1]}): {hint}"
+                f"{file.path} does not hold epoch {missing} of its experts (it holds {len(file.epochs)} "
+                f"epochs, the last being {file.epochs[-1]}): {remedy}"
             )
-
-    def draw(self, seed: int, iteration: int) -> bool:
-        """Do nothing: what an iteration starts from is asked for by `expert` and `weights`."""
-        return False
 
     def expert(self, seed: int, iteration: int) -> int:
         """Return the expert of an iteration: all in turn, shuffled anew for every round."""
         round_, place = divmod(iteration, self.count)
-        order = torch.randperm(self.count, generator=seeding.generator(seed, "experts-order", round_))
+        order = torch.randperm(self.count, generator=generator(seed, "experts-order", round_))
         return int(order[place])
 
     def weights(self, expert: int, epoch: int, like: Tensor) -> Tensor:
@@ -85,4 +92,8 @@ class Trajectories(Stored):
         Raises:
             UserError: the file is damaged there.
         """
-        return self.buffer.flat(expert, epoch).to(like)
+        return self.file.flat(expert, epoch).to(like)
+
+    def logits(self, expert: int, images: Tensor) -> Tensor:
+        """Classify images [n, C, H, W] in network space by a trained expert -> float32 [n, K], CPU."""
+        return self._stored.logits(expert, images)

@@ -26,8 +26,8 @@ from dsdistill.experts import config as expert_config
 from dsdistill.networks import build_network
 from dsdistill.protocol import load_protocol
 from dsdistill.seeding import forked
-from tests.engines.test_distribution import toy
 from tests.helpers.cli import refused
+from tests.helpers.engines import toy
 from tests.reference.ncfm import characteristic_discrepancy, plain_class_loss
 
 
@@ -46,7 +46,7 @@ def test_real_runs_are_understood(
     suite: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def load(config: Any, split: str, *_: Any) -> None:
-        raise UserError(f"reading {configs.name}, {split}")
+        raise UserError(f"reading {config.name}, {split}")
 
     monkeypatch.setattr(catalog, "load", load)
     monkeypatch.setattr(real_runs, "RUNS", tmp_path)

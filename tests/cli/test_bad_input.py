@@ -66,12 +66,12 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
         ("--method idc-i --network convnet2-w8-batch", "one image of a class is no batch to normalise by"),
         ("--method idc --set engine.kind=distribution", "belongs to another kind than the one chosen"),
         (
-            "--method dm --network convnet2-w8-batch --set optimiser.stepping=per-class",
+            "--method dm --network convnet2-w8-batch --set optimiser.updates=per-class",
             "classes meet in this loss, so that they cannot be stepped one by one",
         ),
-        ("--method dsa --set engine.training.on=fake", "option 'engine.training.on' is 'fake'"),
-        ("--method dsa --set engine.training.epoch=2", "did you mean 'engine.training.epochs'?"),
-        ("--method idc --set engine.training.cutmix=1.5", "option 'engine.training.cutmix' is 1.5"),
+        ("--method dsa --set engine.supply.on=fake", "option 'engine.supply.on' is 'fake'"),
+        ("--method dsa --set engine.supply.epoch=2", "did you mean 'engine.supply.epochs'?"),
+        ("--method idc --set engine.supply.cutmix=1.5", "option 'engine.supply.cutmix' is 1.5"),
         ("--method idc --ipc 33", "init 'mix' at IPC 33 takes 132 images a class"),
         ("--method dsa --set init=corect", "option 'init' is 'corect': input should be 'real'"),
         (

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 import dsdistill
-from dsdistill.cli import console, main
+from dsdistill.cli import main, progress
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
 from tests.conftest import THREADS
-from tests.data.test_catalog import write_mnist
 from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
+from tests.helpers.data import write_mnist
 
 # What works -------------------------------------------------------------------------------------------------
 
@@ -218,8 +218,8 @@ def test_a_folder_of_pictures_end_to_end(capsys: Captured, tmp_path: Path) -> No
 
 
 def test_lines_give_an_eta_once_there_is_a_pace(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console.EvaluationProgress, "LINE_EVERY", 0.0)
-    with console.EvaluationProgress() as show:
+    monkeypatch.setattr(progress.EvaluationProgress, "LINE_EVERY", 0.0)
+    with progress.EvaluationProgress() as show:
         for done in (10, 20, 40):
             show.progress("students", done, 40)
     first, second, last = capsys.readouterr().err.splitlines()

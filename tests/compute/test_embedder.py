@@ -97,8 +97,8 @@ def counting(network: Network) -> list[int]:
 def test_compiled_passes_are_filled_up_and_the_filling_is_dropped(
     monkeypatch: pytest.MonkeyPatch, compiled: bool, expected: list[int]
 ) -> None:
-    monkeypatch.setattr(compiler, "compiled", lambda function, device, notify: function)
-    monkeypatch.setattr(compiler, "compiler_missing", lambda device: None)
+    monkeypatch.setattr(compiler, "compile_or_eager", lambda function, device, notify: function)
+    monkeypatch.setattr(compiler, "why_unavailable", lambda device: None)
     monkeypatch.setattr(fused, "supports", lambda network: False)
     network, x = frozen("convnet2-w8"), pictures(10)
     plain = network.embed(x)
@@ -175,7 +175,7 @@ def test_where_compiling_fails_it_runs_eagerly_and_says_so_once(
 
         return call
 
-    monkeypatch.setattr(compiler, "compiler_missing", lambda device: None)
+    monkeypatch.setattr(compiler, "why_unavailable", lambda device: None)
     monkeypatch.setattr(torch, "compile", broken)
     network, x, said = frozen(name), pictures(5), []
     embedder = Embedder(network, 8, CPU, compile=True, notify=said.append)
@@ -186,7 +186,7 @@ def test_where_compiling_fails_it_runs_eagerly_and_says_so_once(
     assert said == [f"running without torch.compile: {'no luck' if message else 'RuntimeError'}"]
 
 
-@pytest.mark.skipif(bool(compiler.compiler_missing(CPU)), reason="no C++ compiler on this machine")
+@pytest.mark.skipif(bool(compiler.why_unavailable(CPU)), reason="no C++ compiler on this machine")
 def test_compiled_equals_eager_and_fresh_weights_compile_nothing() -> None:
     network, x, said = frozen("convnet2-w8", 1, 16), pictures(6, 1, 16), []
     embedder = Embedder(network, 16, CPU, compile=True, chunk=4, notify=said.append)

@@ -117,8 +117,8 @@ def test_compiled_code_serves_short_batches(monkeypatch: pytest.MonkeyPatch, sof
 
         return call
 
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiled", recorded)
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: None)
+    monkeypatch.setattr("dsdistill.runtime.compiler.compile_or_eager", recorded)
+    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: None)
     net, (images, targets) = network("convnet2-w6"), batch(soft=soft)
     learner = Learner(net, 8, CPU, compile=True, chunk=3)
     expected = torch.autograd.grad(

@@ -35,7 +35,7 @@ IPC, PASSES = 2, 6
 
 
 def per_class(config: OptimiserConfig) -> OptimiserConfig:
-    return OptimiserConfig(**(vars(config) | {"stepping": "per-class"}))
+    return OptimiserConfig(**(vars(config) | {"updates": "per-class"}))
 
 
 def start(classes: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -104,7 +104,7 @@ def test_adamw_stays_finite_where_averages_vanish() -> None:
     classes = 1500  # 0.9^1500 is 0 in float32
     images = start(classes, torch.float32)
     before = images.detach().clone()
-    config = OptimiserConfig(kind="adamw", lr=0.01, stepping="per-class")
+    config = OptimiserConfig(kind="adamw", lr=0.01, updates="per-class")
     stepper = make_pixel_optimiser(config, {"images": images}, classes)
     for gradient in (torch.zeros_like(images), torch.ones_like(images), torch.zeros_like(images)):
         stepper.prepare()
@@ -162,10 +162,10 @@ def test_per_class_of_several_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "decay", "adamw"])
-@pytest.mark.parametrize("stepping", ["together", "per-class"])
+@pytest.mark.parametrize("stepping", ["joint", "per-class"])
 @pytest.mark.parametrize("split", [0, 2])
 def test_state_continues_bit_by_bit(name: str, stepping: str, split: int) -> None:
-    config = OptimiserConfig(**(vars(CONFIGS[name]) | {"stepping": stepping}))
+    config = OptimiserConfig(**(vars(CONFIGS[name]) | {"updates": stepping}))
     whole, first, second = start(3), start(3), start(3)
     run(make_pixel_optimiser(config, {"images": whole}, 3), whole, 3)
     stopped = make_pixel_optimiser(config, {"images": first}, 3)
@@ -181,8 +181,8 @@ def test_state_continues_bit_by_bit(name: str, stepping: str, split: int) -> Non
 
 
 def test_a_used_stepper_forgets_what_it_did_when_it_loads() -> None:
-    for stepping in ("together", "per-class"):
-        config = OptimiserConfig(lr=0.05, stepping=stepping)  # type: ignore[arg-type]
+    for stepping in ("joint", "per-class"):
+        config = OptimiserConfig(lr=0.05, updates=stepping)  # type: ignore[arg-type]
         images, fresh = start(3), start(3)
         stepper = make_pixel_optimiser(config, {"images": images}, 3)
         state = {key: value.clone() for key, value in stepper.state_dict().items()}
@@ -195,7 +195,7 @@ def test_a_used_stepper_forgets_what_it_did_when_it_loads() -> None:
 
 
 def test_parameters_that_do_not_divide_among_classes() -> None:
-    config = OptimiserConfig(stepping="per-class")
+    config = OptimiserConfig(updates="per-class")
     for parameter in (torch.zeros(7, 2), torch.tensor(0.1)):
         with pytest.raises(UserError, match="does not divide among 3 classes; use optimiser"):
             make_pixel_optimiser(config, {"images": start(3), "rate": parameter}, 3)
@@ -207,7 +207,7 @@ def told(table: Mapping[str, Any]) -> OptimiserConfig:
 
 
 def test_configs_from_tables() -> None:
-    assert told({}) == OptimiserConfig(kind="sgd", lr=1.0, momentum=0.5, stepping="together")
+    assert told({}) == OptimiserConfig(kind="sgd", lr=1.0, momentum=0.5, updates="joint")
     assert told({"kind": "adamw", "betas": [0.8, 0.9]}).betas == (0.8, 0.9)
 
 
@@ -215,7 +215,7 @@ def test_configs_from_tables() -> None:
     ("table", "said"),
     [
         ({"kind": "adam"}, "'kind' is 'adam': input should be 'sgd' or 'adamw'"),
-        ({"stepping": "per class"}, "'stepping' is 'per class': input should be 'together' or 'per-class'"),
+        ({"updates": "per class"}, "'updates' is 'per class': input should be 'joint' or 'per-class'"),
         ({"lr": -1}, "'lr' is -1"),
         ({"betas": [0.9, 1.0]}, "'betas.1' is 1.0: input should be less than 1"),
         ({"betas": [0.9]}, "betas"),

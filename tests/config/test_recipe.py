@@ -17,7 +17,7 @@ from dsdistill.distillation.config import RunConfig, resolve, to_toml
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
 from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.errors import UserError
-from dsdistill.supply.base import NetworkTraining
+from dsdistill.supply import TrainedConfig
 from dsdistill.supply.queue import QueueConfig
 from dsdistill.synthetic.multi_formation import MultiFormation
 
@@ -84,10 +84,10 @@ def test_idm_as_published(dataset: str, ipc: int) -> None:
     size = 50 if dataset.startswith("image") and ipc < 30 else 100
     assert (queue.size, queue.start, queue.networks, queue.batch_size) == (size, 3, 2, 256)
     assert (queue.lr, queue.momentum, queue.weight_decay) == (0.01, 0.9, 5e-4)
-    assert config.optimiser == OptimiserConfig(kind="sgd", lr=0.2, momentum=0.5, stepping="per-class")
+    assert config.optimiser == OptimiserConfig(kind="sgd", lr=0.2, momentum=0.5, updates="per-class")
     whole = (dataset, ipc) == ("imagenet", 50)
     assert config.iterations == 20000
-    assert (config.formation.factor, config.init) == ((1, "real") if whole else (2, "mix"))
+    assert (config.multi_formation.factor, config.init) == ((1, "real") if whole else (2, "mix"))
 
 
 @pytest.mark.parametrize("method", ["ncfm", "ncfm-minmax"])
@@ -102,8 +102,12 @@ def test_ncfm_as_published(method: str, dataset: str, ipc: int) -> None:
     adamw = OptimiserConfig(kind="adamw", lr=1e-3, weight_decay=5e-4)
     sgd = OptimiserConfig(kind="sgd", lr=0.01, momentum=0.5)
     descent = sgd if (dataset, ipc) == ("cifar100", 10) else adamw
-    assert config.optimiser == dataclasses.replace(descent, stepping="per-class", clamp_every=1, patience=500)
-    assert (config.iterations, config.formation, config.space) == (20000, MultiFormation(factor=2), "unit")
+    assert config.optimiser == dataclasses.replace(descent, updates="per-class", clamp_every=1, patience=500)
+    assert (config.iterations, config.multi_formation, config.space) == (
+        20000,
+        MultiFormation(factor=2),
+        "unit",
+    )
     assert config.init == "mix"
     assert (config.augmentation.operators, config.augmentation.rule) == ("color_crop_cutout", "idc")
 
@@ -130,21 +134,25 @@ NEAREST = {2: 10, 9: 10, 14: 10, 15: 20, 24: 20, 25: 30, 34: 30, 35: 40, 44: 40,
 def test_outer_and_inner_loops(method: str, dataset: str) -> None:
     for ipc, listed in ({each: each for each in LOOPS} | NEAREST).items():
         outer, inner = LOOPS[listed]
-        training = engine(method, dataset, ipc).training
+        training = engine(method, dataset, ipc).supply
         assert (training.updates_per_network, training.epochs) == (outer, inner), ipc
         assert told(method, dataset, ipc).iterations == 1000 * outer
 
 
 def test_dc_and_dsa_differ_in_augmentation_and_where_they_start() -> None:
     dc, dsa = told("dc"), told("dsa")
-    training = NetworkTraining(on="synthetic", updates_per_network=10, epochs=50, lr=0.01, batch_size=256)
+    training = TrainedConfig(on="synthetic", updates_per_network=10, epochs=50, lr=0.01, batch_size=256)
     for config in (dc, dsa):
-        assert config.engine == GradientEngine(batch_real=256, training=training)
+        assert config.engine == GradientEngine(batch_real=256, supply=training)
         assert (config.engine.metric, config.engine.matched) == ("cosine", "weights")
         assert (training.momentum, training.weight_decay, training.batch_norm) == (0, 0, "refreshed")
         assert (config.optimiser.kind, config.optimiser.lr, config.optimiser.momentum) == ("sgd", 0.1, 0.5)
-        assert (config.optimiser.stepping, config.optimiser.clamp_every) == ("together", 0)
-        assert (config.network, config.space, config.formation) == ("convnet", "network", MultiFormation())
+        assert (config.optimiser.updates, config.optimiser.clamp_every) == ("joint", 0)
+        assert (config.network, config.space, config.multi_formation) == (
+            "convnet",
+            "network",
+            MultiFormation(),
+        )
     assert (dc.init, dc.augmentation.operators, dc.protocol) == ("noise", "none", "dc")
     assert (dsa.init, dsa.protocol) == ("real", "dsa")
     assert (dsa.augmentation.operators, dsa.augmentation.rule) == (
@@ -196,23 +204,23 @@ def test_learning_rate_of_the_pixels(
 )
 def test_metrics_and_real_images_seen(method: str, dataset: str, metric: str, samples: int) -> None:
     chosen = engine(method, dataset)
-    assert (chosen.metric, chosen.training.samples) == (metric, samples)
+    assert (chosen.metric, chosen.supply.samples) == (metric, samples)
     assert (chosen.matched, chosen.batch_real, chosen.batch_synthetic) == ("convolutions", 64, 128)
-    assert (chosen.training.on, chosen.training.batch_norm) == ("real", "batch")
-    assert (chosen.training.lr, chosen.training.momentum, chosen.training.weight_decay) == (0.01, 0.9, 5e-4)
-    assert (chosen.training.batch_size, chosen.training.updates_per_network) == (64, 100)
+    assert (chosen.supply.on, chosen.supply.batch_norm) == ("real", "batch")
+    assert (chosen.supply.lr, chosen.supply.momentum, chosen.supply.weight_decay) == (0.01, 0.9, 5e-4)
+    assert (chosen.supply.batch_size, chosen.supply.updates_per_network) == (64, 100)
 
 
 @IDC
 def test_pixels_are_stepped_class_by_class_and_clamped_with_every_network(method: str) -> None:
     for dataset in ("cifar10", "mnist", "imagenette", "digits"):
         config = told(method, dataset)
-        assert (config.space, config.optimiser.stepping, config.optimiser.momentum) == (
+        assert (config.space, config.optimiser.updates, config.optimiser.momentum) == (
             "unit",
             "per-class",
             0.5,
         )
-        assert config.optimiser.clamp_every == engine(method, dataset).training.updates_per_network
+        assert config.optimiser.clamp_every == engine(method, dataset).supply.updates_per_network
 
 
 def test_cutmix_and_cutout_where_images_are_decoded() -> None:
@@ -220,18 +228,20 @@ def test_cutmix_and_cutout_where_images_are_decoded() -> None:
         for method in ("idc-i", "idc"):
             bare = (method, dataset) == ("idc", "mnist")
             cutmix = 0.0 if bare else 1.0 if dataset == "imagenette" else 0.5
-            assert engine(method, dataset).training.cutmix == cutmix
+            assert engine(method, dataset).supply.cutmix == cutmix
             config = told(method, dataset).augmentation
             assert config.operators == ("color_crop" if bare else "color_crop_cutout")
             assert config.rule == "idc"
 
 
 def test_formations() -> None:
-    assert MultiFormation() == told("idc-i").formation == told("idc-i", "imagenette", 20).formation
+    assert (
+        MultiFormation() == told("idc-i").multi_formation == told("idc-i", "imagenette", 20).multi_formation
+    )
     for ipc in (1, 10, 50):
-        assert told("idc", "cifar10", ipc).formation == MultiFormation(factor=2)
+        assert told("idc", "cifar10", ipc).multi_formation == MultiFormation(factor=2)
     for ipc, mode in ((1, "single"), (10, "single"), (19, "single"), (20, "bound"), (50, "bound")):
-        formation = told("idc", "imagenette", ipc).formation
+        formation = told("idc", "imagenette", ipc).multi_formation
         assert (formation.factor, formation.mode, formation.bound) == (3, mode, 128)
     assert (told("idc").init, told("idc-i").init) == ("mix", "real")
 
@@ -240,8 +250,8 @@ def test_formations() -> None:
 def test_imagenet_subsets_warm_their_networks_up(method: str) -> None:
     config = told(method, "imagenette")
     assert (config.network, config.iterations) == ("resnetap10", 50000)
-    assert engine(method, "imagenette").training.warm_up == 10
-    assert engine(method, "cifar10").training.warm_up == 0
+    assert engine(method, "imagenette").supply.warm_up == 10
+    assert engine(method, "cifar10").supply.warm_up == 0
     assert told(method, "cifar10").iterations == 200000
 
 
@@ -344,9 +354,9 @@ def test_what_trajectory_methods_have_in_common(method: str, dataset: str) -> No
     assert config.augmentation == AugmentationConfig(
         operators="color_crop_cutout_flip_scale_rotate", rule="single", align_corners=True
     )
-    assert (config.network, config.space, config.formation) == ("convnet", "network", MultiFormation())
+    assert (config.network, config.space, config.multi_formation) == ("convnet", "network", MultiFormation())
     assert (config.optimiser.kind, config.optimiser.momentum) == ("sgd", 0.5)
-    assert (config.optimiser.stepping, config.optimiser.weight_decay) == ("together", 0)
+    assert (config.optimiser.updates, config.optimiser.weight_decay) == ("joint", 0)
     assert engine.student.learning == OptimiserConfig(kind="sgd", lr=engine.student.learning.lr, momentum=0.5)
     assert config.protocol == ("mtt" if method in MTT_LIKE else method)
     iterations = 10000 if method in ("tesla", "datm") else 5000

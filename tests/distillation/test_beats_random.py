@@ -117,8 +117,8 @@ def test_idc_comes_nearer_to_the_gradients_of_a_fixed_network(tmp_path: Path) ->
         iterations=30,
         device="cpu",
         overrides=[
-            "engine.training.updates_per_network=30",  # one network,
-            "engine.training.samples=0",  # as it was drawn
+            "engine.supply.updates_per_network=30",  # one network,
+            "engine.supply.samples=0",  # as it was drawn
             "optimiser.lr=0.01",
         ],
         progress=lambda entry: losses.append(entry["loss"]),

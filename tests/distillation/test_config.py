@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from dsdistill.config.options import merged
 from dsdistill.config.recipe import RECIPES, load_recipe
-from dsdistill.config.validation import dotted
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig, resolve
 from dsdistill.errors import UserError
 from dsdistill.runtime.config import ComputeConfig
-from tests.engines.test_distribution import CPU, toy
+from tests.helpers.engines import CPU, toy
 
 
 def told(name: str = "digits", ipc: int = 10, **options: Any) -> RunConfig:
@@ -100,14 +98,6 @@ def test_recipes_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
         told(method=str(path))
 
 
-def test_merged_lays_tables_over_tables() -> None:
-    base = {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
-    assert merged(base, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
-    assert merged(base, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
-    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
-    assert dotted(base) == {"a.x": 1, "a.y.z": 2, "b": 1}
-
-
 def test_values_of_set_are_toml_or_bare_words() -> None:
     texts = ["optimiser.lr=0.5", "init=noise", 'network="mlp"', "data.zca=true", "compute.compile = false"]
     config = resolve({"data": {"name": "digits"}, "ipc": 1}, texts)
@@ -119,9 +109,9 @@ def test_values_of_set_are_toml_or_bare_words() -> None:
 def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     cpu = torch.device("cpu")
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: None)
+    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: None)
     assert ComputeConfig().decided(cpu, 10**12, said.append).compile is True
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: "no compiler")
+    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: "no compiler")
     assert ComputeConfig().decided(cpu, 10, said.append).compile is False
     assert said == []
     assert ComputeConfig().decided(cpu, 10**12, said.append).compile is False
@@ -129,10 +119,10 @@ def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPa
 
 
 def test_seconds_say_whether_a_run_is_long_where_it_is_given_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsdistill.runtime.compiler.compiler_missing", lambda device: None)
+    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: None)
 
     def compiled(**options: Any) -> bool | str:
-        return assembly.resolved(told(**options), *toy(), CPU, print).compute.compile
+        return assembly.decide_auto(told(**options), *toy(), CPU, print).compute.compile
 
     assert compiled(iterations=10**9) is True
     assert compiled(iterations=10**9, seconds=5.0) is False

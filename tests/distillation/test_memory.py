@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,11 @@ from dsdistill.data.real import Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.memory import Estimate, estimate, maps
-from dsdistill.engines.base import Engine, Sizes
+from dsdistill.engines.base import Engine
 from dsdistill.networks import build_network
 from dsdistill.runtime.device import available_memory, resolve_device
 from dsdistill.seeding import forked
+from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
 from tests.conftest import THREADS
 
@@ -36,7 +38,7 @@ def of(*overrides: str, half: bool = False, ipc: int = 2) -> Estimate:
     told = configs.resolve({"data": {"name": "digits"}, "ipc": ipc, "network": "convnet2-w8"}, overrides)
     where = resolve_device("cpu")
     task, real = catalog.load(told.data, "train")
-    return estimate(assembly.build(told, task, real, where, print), real, half)
+    return estimate(assembly.assemble(told, task, real, where, print), real, half)
 
 
 def test_an_estimate_follows_what_it_depends_on() -> None:
@@ -106,30 +108,34 @@ def test_graphs_of_many_images_are_not_held_at_once(ipc: int, classes: int, held
     assert assembly._classes_at_once(synthetic, task, torch.device("cpu")) == held
 
 
-def engine_of(method: str, *overrides: str) -> Engine:
+def engine_of(method: str, *overrides: str) -> Engine[Any]:
     return configs.resolve({"data": {"name": "fashion-mnist"}, "ipc": 6, "method": method}, overrides).engine
 
 
 def test_mirror_images_count_wherever_they_are_seen() -> None:
     """DM matches all twice; DSA draws 3 of a class and trains on 16 at a time; MTT sees 20 either way."""
-    one, two = (Sizes(torch.full((10,), 50), decoded=6, copies=copies) for copies in (1, 2))
+    one, two = (
+        Sizes(counts=torch.full((10,), 50), decoded=6, copies=copies, classes=5, chunk=100, value_bytes=2)
+        for copies in (1, 2)
+    )
 
-    dm = engine_of("dm", "engine.batch_real=8")
-    assert [dm.images(each) for each in (one, two)] == [80 + 3 * 60, 80 + 3 * 120]
-    assert [dm.held(each, 5, 100, 2) for each in (one, two)] == [30 * 2, 60 * 2]
+    def costs(engine: Engine[Any]) -> list[Cost]:
+        return [engine.cost(sizes) for sizes in (one, two)]
 
-    told = ("batch_real=8", "batch_synthetic=3", "training.epochs=2", "training.batch_size=16")
-    dsa = engine_of("dsa", *(f"engine.{each}" for each in told))
-    assert dsa.images(one) == 3 * (80 + 2 * 60) + 8 * 30
-    assert dsa.images(two) == 3 * (80 + 2 * 120) + 8 * 60
-    assert [dsa.held(each, 1, 100, 4) for each in (one, two)] == [
-        max(2 * 3, 8, 16) * 4,
-        max(2 * 6, 8, 32) * 4,
-    ]
+    dm = costs(engine_of("dm", "engine.batch_real=8"))
+    assert [cost.passes for cost in dm] == [80 + 3 * 60, 80 + 3 * 120]
+    assert [cost.graph for cost in dm] == [30 * 2, 60 * 2]
 
-    all_at_once = engine_of("dsa", "engine.batch_real=8", "engine.training.epochs=9")  # batches of 256
-    assert [all_at_once.held(each, 1, 100, 4) for each in (one, two)] == [60 * 4, 120 * 4]
+    options = ("batch_real=8", "batch_synthetic=3", "supply.epochs=2", "supply.batch_size=16")
+    dsa = costs(engine_of("dsa", *(f"engine.{each}" for each in options)))
+    assert [cost.passes for cost in dsa] == [3 * (80 + 2 * 60) + 8 * 30, 3 * (80 + 2 * 120) + 8 * 60]
+    assert [cost.graph for cost in dsa] == [max(2 * 3 * 4, 8 * 2, 16 * 2), max(2 * 6 * 4, 8 * 2, 32 * 2)]
 
-    mtt = engine_of("mtt", "engine.steps=5", "engine.batch_synthetic=20", "engine.supply.path=experts.h5")
-    assert mtt.images(one) == mtt.images(two) == 5 * 20 * 11
-    assert mtt.held(one, 10, 100, 4) == mtt.held(two, 10, 100, 4) == 2 * 4 * 20
+    all_at_once = costs(engine_of("dsa", "engine.batch_real=8", "engine.supply.epochs=9"))  # batches of 256
+    assert [cost.graph for cost in all_at_once] == [60 * 2, 120 * 2]
+
+    mtt = costs(
+        engine_of("mtt", "engine.steps=5", "engine.batch_synthetic=20", "engine.supply.path=experts.h5")
+    )
+    assert [cost.passes for cost in mtt] == [5 * 20 * 11] * 2
+    assert [cost.graph for cost in mtt] == [2 * 4 * 20] * 2

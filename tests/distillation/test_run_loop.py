@@ -23,8 +23,7 @@ from dsdistill.cli import main
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
-from tests.supply.test_pool import NETWORK as POOLED
-from tests.supply.test_pool import pool as pool  # a fixture
+from tests.helpers.supply import NETWORK as POOLED
 
 EVERY_13 = "checkpoint.iterations=13"
 THIRTY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 30}
@@ -34,13 +33,14 @@ WORDS += ["--set", THREADS, "--set", EVERY_13]
 # A process of the command line that crawls once it has written the checkpoint of iteration 13.
 CRAWLING = """
 import sys, time
-from dsdistill import cli, screen
-progress = screen.Distillation.progress
+from dsdistill import cli
+from dsdistill.cli.progress import DistillationProgress
+progress = DistillationProgress.progress
 def crawl(self, entry):
     progress(self, entry)
     if entry["iteration"] > 13:
         time.sleep(0.5)
-screen.Distillation.progress = crawl
+DistillationProgress.progress = crawl
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -171,17 +171,17 @@ def kill(entry: dict[str, Any]) -> None:
         raise Killed
 
 
-IDC = ["engine.training.samples=20", "engine.training.batch_size=8"]
-WARM = ["engine.training.warm_up=1", "engine.training.batch_size=400"]
+IDC = ["engine.supply.samples=20", "engine.supply.batch_size=8"]
+WARM = ["engine.supply.warm_up=1", "engine.supply.batch_size=400"]
 QUEUE = [f"engine.supply.{told}" for told in ("size=3", "push_every=2", "steps=2", "batch_size=8")]
 TRAINED = {
-    "dsa": ("dsa", "convnet2-w8", ["engine.training.epochs=2"]),
-    "dsa, batch norm": ("dsa", "convnet2-w8-batch", ["engine.training.epochs=2"]),
-    "idc": ("idc", "convnet2-w8", [*IDC, "engine.training.updates_per_network=6", "optimiser.clamp_every=4"]),
+    "dsa": ("dsa", "convnet2-w8", ["engine.supply.epochs=2"]),
+    "dsa, batch norm": ("dsa", "convnet2-w8-batch", ["engine.supply.epochs=2"]),
+    "idc": ("idc", "convnet2-w8", [*IDC, "engine.supply.updates_per_network=6", "optimiser.clamp_every=4"]),
     "idc, warm-up": (
         "idc",
         "convnet2-w8",
-        [*IDC, *WARM, "engine.training.updates_per_network=2", "optimiser.lr=0.1"],
+        [*IDC, *WARM, "engine.supply.updates_per_network=2", "optimiser.lr=0.1"],
     ),
     "idm": ("idm", "convnet2-w8", QUEUE),
     "idm, batch norm": ("idm", "convnet2-w8-batch", QUEUE),

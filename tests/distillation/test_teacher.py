@@ -18,8 +18,7 @@ from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.conftest import THREADS
-from tests.supply.test_pool import NETWORK
-from tests.supply.test_pool import pool as pool  # a fixture
+from tests.helpers.supply import NETWORK
 
 
 def decoded_set(rows: int) -> DistilledSet:
@@ -31,7 +30,7 @@ def decoded_set(rows: int) -> DistilledSet:
         classes=("a", "b"),
         preprocess=Standardise.of((0.5,), (0.5,)),
         soft_labels=torch.randn(rows, 2, generator=draw),
-        formation=MultiFormation(factor=2),
+        multi_formation=MultiFormation(factor=2),
     )
 
 

@@ -25,29 +25,8 @@ from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
-from tests.engines.test_trajectory import NETWORK, written
 from tests.helpers.cli import Captured, refused
-
-RECIPE = """
-title = "a trajectory method"
-paper = "none"
-follows = "paper"
-protocol = "dm"
-
-[defaults]
-network = "convnet2-w4"
-iterations = 6
-optimiser = { lr = 1.0, ema = 0.9 }
-augmentation = { operators = "color_crop_cutout_scale_rotate", align_corners = true }
-
-[defaults.engine]
-kind = "trajectory"
-steps = 4
-start = { most = 3, widen_from = 1, widen_until = 4 }
-batch_synthetic = 7
-student = { lr = 0.05, momentum = 0.5, learning = { lr = 1e-3 } }
-labels = { learned = true, optimiser = { lr = 1.0, momentum = 0.9 } }
-"""
+from tests.helpers.trajectories import NETWORK, RECIPE, written
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +273,7 @@ def test_experts_of_something_else_are_refused(
         ("engine.batch_synthetic=11", "engine.batch_synthetic = 11 is more than the 10 images of the set"),
         ("engine.last=5", "engine.last = 5 is more than engine.steps = 4"),
         ("engine.between=equal engine.expert_epochs=5 engine.start.widen_until=0", "4 steps cannot meet"),
-        ("optimiser.stepping=per-class", "classes meet in this loss"),
+        ("optimiser.updates=per-class", "classes meet in this loss"),
         ("optimiser.ema=1", "option 'optimiser.ema' is 1: input should be less than 1"),
         ("engine.student.momentum=1", "option 'engine.student.momentum' is 1"),
         ("engine.student.lr=0", "option 'engine.student.lr' is 0"),

@@ -11,21 +11,11 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import AttentionEngine, DistributionEngine
 from dsdistill.engines.discrepancies import Kernels
 from dsdistill.errors import UserError
-from tests.engines.test_distribution import drawn, loop, toy
+from tests.helpers.engines import drawn, loop, loss_and_gradient, toy
 from tests.reference.datadam import attention_matching_loss, looped_terms
 from tests.reference.ncfm import squared_mmd
 
 EVEN = (7, 7, 7)  # the plain version of attention matching wants equal classes
-
-
-def found(distiller: Distiller) -> tuple[Tensor, Tensor]:
-    """Return loss and pixel gradient as the engine has them."""
-    distiller.synthetic.images.grad = None
-    terms = distiller.engine.loss(distiller.synthetic, distiller.sources)
-    loss = torch.stack(list(terms.values())).sum()
-    loss.backward()
-    assert distiller.synthetic.images.grad is not None
-    return loss.detach(), distiller.synthetic.images.grad
 
 
 def learnable(distiller: Distiller) -> tuple[Tensor, list[Tensor]]:
@@ -46,7 +36,7 @@ def test_attention_equals_the_plain_version(network: str, power: float, iteratio
         distiller.sources.supply.network, real, classes, augment, power, balance=0.02
     )
     slope = torch.autograd.grad(expected, images)[0]
-    loss, gradient = found(distiller)
+    loss, gradient = loss_and_gradient(distiller)
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-9, atol=0)
     torch.testing.assert_close(gradient, slope, rtol=1e-9, atol=1e-12)
 
@@ -114,7 +104,7 @@ def test_mmd_equals_double_loops_over_classes_of_any_size(told: Kernels, iterati
         }[told.kernel]
         expected = expected + squared_mmd(theirs, ours, kernel)
     slope = torch.autograd.grad(expected, images)[0]
-    loss, gradient = found(distiller)
+    loss, gradient = loss_and_gradient(distiller)
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(gradient, slope, rtol=1e-7, atol=1e-9)
 
@@ -122,7 +112,7 @@ def test_mmd_equals_double_loops_over_classes_of_any_size(told: Kernels, iterati
 def test_a_wide_kernel_is_distribution_matching() -> None:
     data: tuple[Task, RealDataset] = toy()
     wide = DistributionEngine(batch_real=6, discrepancy=Kernels(bandwidth=1e4))
-    loss, gradient = found(loop(*data, "convnet2-w6", engine=wide))
-    plain, slope = found(loop(*data, "convnet2-w6", engine=DistributionEngine(batch_real=6)))
+    loss, gradient = loss_and_gradient(loop(*data, "convnet2-w6", engine=wide))
+    plain, slope = loss_and_gradient(loop(*data, "convnet2-w6", engine=DistributionEngine(batch_real=6)))
     torch.testing.assert_close(loss, plain, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(gradient, slope, rtol=1e-4, atol=1e-6)

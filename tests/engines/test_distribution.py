@@ -2,98 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from dsdistill.augment.dsa import Augmentation
-from dsdistill.compute.embedder import Embedder
-from dsdistill.compute.learner import Learner
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.data.preprocess import Standardise
-from dsdistill.data.real import RealDataset, Task
-from dsdistill.distillation.loop import Distiller
-from dsdistill.engines import DistributionEngine, Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
-from dsdistill.synthetic.initial import initialise
-from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
-from tests.reference.dm import distribution_matching_loss
-from tests.synthetic.test_multi_formation import naive as naive_decode
-
-CPU = torch.device("cpu")
-
-
-def toy(channels: int = 1, size: int = 12, counts: tuple[int, ...] = (9, 5, 7)) -> tuple[Task, RealDataset]:
-    """Make a small random data set of uneven classes."""
-    generator = torch.Generator().manual_seed(3)
-    classes = tuple("abcdefghij"[: len(counts)])
-    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    labels = labels[torch.randperm(len(labels), generator=generator)]
-    images = torch.randint(0, 256, (len(labels), channels, size, size), generator=generator).to(torch.uint8)
-    preprocess = Standardise.of((0.4,) * channels, (0.3,) * channels)
-    return Task("toy", classes, channels, size, preprocess, mirror=True), RealDataset(
-        "toy", "train", images, labels, classes
-    )
-
-
-def loop(
-    task: Task,
-    real: RealDataset,
-    network: str,
-    *,
-    batch_real: int = 6,
-    ipc: int = 2,
-    class_chunk: int = 0,
-    engine: Engine | None = None,
-    formation: MultiFormation = IDENTITY,
-) -> Distiller:
-    """Put a float64 loop together by hand."""
-    engine = engine or DistributionEngine(batch_real=batch_real)
-    synthetic = initialise(task, real, ipc, "real", "network", seed=0, formation=formation)
-    supply = engine.networks(network, task, CPU)
-    supply.network.double()
-    features = engine.features(supply.network)
-    embedder = Embedder(supply.network, task.size, CPU, chunk=4, features=features)
-    learner = Learner(supply.network, task.size, CPU)
-    sources = Sources(task, real, supply, embedder, learner, Augmentation(), 0, CPU, torch.float64)
-    return Distiller(engine, synthetic.double(), sources, OptimiserConfig(), 3, class_chunk)
-
-
-def decoded(distiller: Distiller, images: torch.Tensor) -> list[torch.Tensor]:
-    """Cut and enlarge each class's images [n, C, H, W], stored in network space, pixel by pixel."""
-    preprocess = distiller.sources.task.preprocess.to(CPU, torch.float64)
-    factor, ipc = distiller.synthetic.formation.factor, distiller.synthetic.ipc
-    return [preprocess(naive_decode(part, factor)) for part in preprocess.inverse(images).split(ipc)]
-
-
-def drawn(distiller: Distiller) -> tuple[list[torch.Tensor], list[Callable[[torch.Tensor], torch.Tensor]]]:
-    """Return what this iteration draws: real images of each class, and each class's augmentation."""
-    sources, task = distiller.sources, distiller.sources.task
-    sources.supply.draw(0, sources.iteration)
-    rows = sources.siamese()
-    count = distiller.engine.wanted
-    real = [
-        task.preprocess.to(CPU, torch.float64)(sources.data.unit(sources.indices(label, count)).double())
-        for label in range(task.num_classes)
-    ]
-    augment = [
-        lambda x, row=rows[label : label + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()])
-        for label in range(task.num_classes)
-    ]
-    return real, augment
-
-
-def naive(distiller: Distiller) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute loss and pixel gradient with the plain per-class loop, from the same draws."""
-    sources = distiller.sources
-    real, augment = drawn(distiller)
-    images = distiller.synthetic.images.detach().clone().requires_grad_()
-    loss = distribution_matching_loss(
-        sources.supply.network.embed, real, images.split(distiller.synthetic.ipc), augment
-    )
-    return loss.detach(), torch.autograd.grad(loss, images)[0]
+from tests.helpers.engines import drawn, iterations, loop, naive, toy
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -111,7 +25,7 @@ def test_loss_and_pixel_gradient_equal_a_naive_loop_over_classes(channels: int, 
 
 def test_taking_classes_in_turns_changes_nothing() -> None:
     whole, turns = (loop(*toy(), "convnet2-w8", class_chunk=chunk) for chunk in (0, 1))
-    for one, other in zip(whole, turns, strict=True):
+    for one, other in zip(iterations(whole), iterations(turns), strict=True):
         torch.testing.assert_close(one.terms, other.terms, rtol=1e-10, atol=0)
     torch.testing.assert_close(whole.synthetic.images, turns.synthetic.images, rtol=1e-10, atol=1e-12)
     assert turns.classes_at_once == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,19 @@ from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import compiler
 from dsdistill.seeding import forked, generator
-from tests.engines import test_discrepancies as discrepancies
-from tests.engines import test_distribution as distribution
-from tests.engines import test_gradient as gradient
-from tests.engines import test_trajectory as trajectory
-from tests.engines.test_distribution import CPU, toy
+from tests.helpers import engines, gradients, trajectories
+from tests.helpers.engines import CPU, loss_and_gradient, toy
 from tests.helpers.evaluation import fresh, tiny, training_set, weights
 
 
 @pytest.fixture(scope="module")
 def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trajectory.buffers(tmp_path_factory.mktemp("experts"))
+    return trajectories.buffers(tmp_path_factory.mktemp("experts"))
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Let the loops below take the paths of compiled runs; record what they call, on how many images."""
+    """Compile nothing: record what would be compiled and is called, on how many images."""
     called: list[tuple[str, int]] = []
 
     def compiled(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
@@ -48,52 +44,51 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
         return call
 
-    monkeypatch.setattr(compiler, "compiler_missing", lambda device: None)
-    monkeypatch.setattr(compiler, "compiled", compiled)
+    monkeypatch.setattr(compiler, "why_unavailable", lambda device: None)
+    monkeypatch.setattr(compiler, "compile_or_eager", compiled)
     monkeypatch.setattr(fused_jvp, "_compiled", compiled)
     monkeypatch.setattr(torch, "compile", compiled)
-    for module in (gradient, trajectory, distribution):
-        monkeypatch.setattr(module, "Learner", functools.partial(Learner, compile=True))
-        monkeypatch.setattr(module, "Embedder", functools.partial(Embedder, compile=True))
     return called
 
 
-@pytest.mark.parametrize("case", gradient.CASES)
+@pytest.mark.parametrize("case", gradients.CASES)
 def test_gradient_matching_compiled(calls: list[tuple[str, int]], case: str) -> None:
-    distiller = gradient.loop(**gradient.CASES[case])
-    expected, slope = gradient.naive(distiller)
+    distiller = gradients.loop(compile=True, **gradients.CASES[case])
+    expected, slope = gradients.naive(distiller)
     calls.clear()
     (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()
     loss.backward()
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-9, atol=0)
     found = distiller.synthetic.images.grad
     torch.testing.assert_close(found, slope, rtol=1e-9, atol=1e-10 * float(slope.abs().max()))
-    assert {"loss", "dual" if "network" not in gradient.CASES[case] else "loss"} <= {
+    assert {"loss", "dual" if "network" not in gradients.CASES[case] else "loss"} <= {
         name for name, _ in calls
     }
 
 
 def test_classes_of_all_sizes_are_served_by_code_for_one(calls: list[tuple[str, int]]) -> None:
-    distiller = gradient.loop(counts=(9, 4, 7))
+    distiller = gradients.loop(compile=True, counts=(9, 4, 7))
     distiller.engine.loss(distiller.synthetic, distiller.sources)
     synthetic = len(distiller.synthetic.images) // 3
     assert {size for name, size in calls if name == "loss"} == {synthetic, 3}  # real: 6 or 4, by threes
 
 
-@pytest.mark.parametrize("case", trajectory.CASES)
+@pytest.mark.parametrize("case", trajectories.CASES)
 def test_trajectory_matching_compiled(experts: Path, calls: list[tuple[str, int]], case: str) -> None:
-    distiller = trajectory.loop(experts, **trajectory.CASES[case])
-    expected = trajectory.naive(distiller)
+    distiller = trajectories.loop(experts, compile=True, **trajectories.CASES[case])
+    expected = trajectories.naive(distiller)
     calls.clear()
-    trajectory.check(trajectory.found(distiller), expected)
+    trajectories.check(trajectories.found(distiller), expected)
     assert "loss" in {name for name, _ in calls}
 
 
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch"])
 def test_attention_matching_compiled(calls: list[tuple[str, int]], network: str) -> None:
     """Its features are not those that the fused path has."""
-    distiller = distribution.loop(*toy(), network, engine=AttentionEngine(batch_real=6, power=4.0))
-    loss, slope = discrepancies.found(distiller)
+    distiller = engines.loop(
+        *toy(), compile=True, network=network, engine=AttentionEngine(batch_real=6, power=4.0)
+    )
+    loss, slope = loss_and_gradient(distiller)
     assert calls
     distiller.sources.embedder = Embedder(
         distiller.sources.supply.network,
@@ -102,14 +97,14 @@ def test_attention_matching_compiled(calls: list[tuple[str, int]], network: str)
         features=distiller.engine.features(distiller.sources.supply.network),
     )
     distiller.synthetic.images.grad = None
-    expected, exact = discrepancies.found(distiller)
+    expected, exact = loss_and_gradient(distiller)
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(slope, exact, rtol=1e-9, atol=1e-12)
 
 
 def test_distribution_matching_compiled(calls: list[tuple[str, int]]) -> None:
-    distiller = distribution.loop(*toy(), "convnet2-w8")
-    expected, slope = distribution.naive(distiller)
+    distiller = engines.loop(*toy(), compile=True, network="convnet2-w8")
+    expected, slope = engines.naive(distiller)
     calls.clear()
     (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()
     loss.backward()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
@@ -11,77 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
-from dsdistill.compute.embedder import Embedder
-from dsdistill.compute.learner import Learner
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.distillation.loop import Distiller
-from dsdistill.engines import GradientEngine
-from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
-from dsdistill.supply.base import NetworkTraining
-from dsdistill.synthetic.initial import initialise
+from dsdistill.supply import TrainedConfig
 from dsdistill.synthetic.multi_formation import MultiFormation
-from tests.engines.test_distribution import CPU, toy
-from tests.reference.gradient import gradient_matching_loss
-
-DSA = Augmentation()
-IDC = Augmentation(operators=("color", "crop", "cutout"), rule="idc")
-
-
-def loop(network: str = "convnet3-w6", **told: Any) -> Distiller:
-    """Put a float64 loop of three classes together by hand."""
-    task, real = toy(told.pop("channels", 1), told.pop("size", 16), told.pop("counts", (9, 5, 7)))
-    formation, space = told.pop("formation", MultiFormation()), told.pop("space", "network")
-    augmentation, optimiser = told.pop("augmentation", DSA), told.pop("optimiser", OptimiserConfig(lr=0.1))
-    class_chunk = told.pop("class_chunk", 0)
-    engine = GradientEngine(**{"batch_real": 6, **told})
-    synthetic = initialise(task, real, 1, "mix", space, seed=0, formation=formation).double()
-    supply = engine.networks(network, task, CPU)
-    supply.network.double()
-    passes = (supply.network, task.size, CPU)
-    learner = Learner(*passes, chunk=4)
-    sources = Sources(task, real, supply, Embedder(*passes), learner, augmentation, 0, CPU, torch.float64)
-    return Distiller(engine, synthetic, sources, optimiser, 6, class_chunk)
-
-
-def naive(distiller: Distiller) -> tuple[Tensor, Tensor]:
-    """Compute loss and pixel gradient by the reference, from the same draws."""
-    sources, task, engine = distiller.sources, distiller.sources.task, distiller.engine
-    assert isinstance(engine, GradientEngine)
-    learner, rows = sources.classifier(), sources.siamese()
-    real = [
-        task.preprocess.to(CPU, torch.float64)(sources.data.unit(sources.indices(label, 6)).double())
-        for label in range(task.num_classes)
-    ]
-    augment = [
-        lambda x, row=rows[label : label + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()])
-        for label in range(task.num_classes)
-    ]
-    images = distiller.synthetic.of(sources.classes)
-    loss = gradient_matching_loss(learner.network, real, list(images), augment, engine.metric, engine.matched)
-    return loss.detach(), torch.autograd.grad(loss, distiller.synthetic.images)[0]
-
-
-CASES: dict[str, dict[str, Any]] = {
-    "dsa": {},
-    "dc colour": {"augmentation": Augmentation(operators=()), "channels": 3},
-    "idc squared": {
-        "metric": "squared",
-        "matched": "convolutions",
-        "augmentation": IDC,
-        "space": "unit",
-        "formation": MultiFormation(factor=2),
-    },
-    "idc l1": {"metric": "l1", "matched": "convolutions", "augmentation": IDC, "space": "unit"},
-    "all": {"metric": "cosine_whole", "matched": "all"},
-    "fixed statistics": {"network": "convnet2-w6-batch"},
-    "batch statistics": {
-        "network": "convnet2-w6-batch",
-        "metric": "squared",
-        "training": NetworkTraining(batch_norm="batch"),
-    },
-    "resnet": {"network": "resnet10-w8"},
-}
+from tests.helpers.engines import iterations
+from tests.helpers.gradients import CASES, loop, naive
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -100,14 +36,14 @@ def test_loss_and_pixel_gradient_equal_double_backward(case: str, iteration: int
 
 
 def run(distiller: Distiller) -> Tensor:
-    for _ in distiller:
+    for _ in iterations(distiller):
         pass
     return distiller.synthetic.images.detach().clone()
 
 
 TRAINED = {
-    "synthetic": NetworkTraining(updates_per_network=3, epochs=2, batch_size=2, lr=0.1),
-    "real": NetworkTraining(
+    "synthetic": TrainedConfig(updates_per_network=3, epochs=2, batch_size=2, lr=0.1),
+    "real": TrainedConfig(
         on="real", updates_per_network=4, samples=10, batch_size=4, momentum=0.9, cutmix=0.5, warm_up=1
     ),
 }
@@ -115,15 +51,15 @@ TRAINED = {
 
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_a_resumed_loop_continues_bit_identically(training: NetworkTraining, stop: int) -> None:
-    optimiser = OptimiserConfig(lr=0.1, stepping="per-class")
-    whole = run(loop(training=training, optimiser=optimiser))
-    first = loop(training=training, optimiser=optimiser)
-    for report in first:
+def test_a_resumed_loop_continues_bit_identically(training: TrainedConfig, stop: int) -> None:
+    optimiser = OptimiserConfig(lr=0.1, updates="per-class")
+    whole = run(loop(supply=training, optimiser=optimiser))
+    first = loop(supply=training, optimiser=optimiser)
+    for report in iterations(first):
         if report.iteration == stop:
             break
     state = {name: value.clone() for name, value in first.state_dict().items()}
-    second = loop(training=training, optimiser=optimiser)
+    second = loop(supply=training, optimiser=optimiser)
     second.load_state_dict(state)
     assert torch.equal(run(second), whole)
 
@@ -131,41 +67,41 @@ def test_a_resumed_loop_continues_bit_identically(training: NetworkTraining, sto
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 @pytest.mark.parametrize("network", ["convnet3-w6", "convnet2-w6-batch"])
 @pytest.mark.parametrize("stop", [0, 2, 3])
-def test_a_loop_may_be_taken_back(training: NetworkTraining, network: str, stop: int) -> None:
-    distiller = loop(network, training=training)
-    losses = [float(report.terms["gradient"]) for report in itertools.islice(distiller, stop)]
+def test_a_loop_may_be_taken_back(training: TrainedConfig, network: str, stop: int) -> None:
+    distiller = loop(network, supply=training)
+    losses = [float(report.terms["gradient"]) for report in itertools.islice(iterations(distiller), stop)]
     state = {name: value.clone() for name, value in distiller.state_dict().items()}
-    losses += [float(report.terms["gradient"]) for report in distiller]
+    losses += [float(report.terms["gradient"]) for report in iterations(distiller)]
     whole = distiller.synthetic.images.detach().clone()
     for _ in range(2):
         distiller.load_state_dict(state)
         assert distiller.iteration == stop
-        again = [float(report.terms["gradient"]) for report in distiller]
+        again = [float(report.terms["gradient"]) for report in iterations(distiller)]
         assert again == losses[stop:]
         assert torch.equal(distiller.synthetic.images.detach(), whole)
 
 
-@pytest.mark.parametrize("stepping", ["together", "per-class"])
-def test_pixels_are_clamped_every_so_many_iterations(stepping: Literal["together", "per-class"]) -> None:
+@pytest.mark.parametrize("stepping", ["joint", "per-class"])
+def test_pixels_are_clamped_every_so_many_iterations(stepping: Literal["joint", "per-class"]) -> None:
     def wild(clamp_every: int) -> Distiller:
-        optimiser = OptimiserConfig(lr=30, stepping=stepping, clamp_every=clamp_every)
+        optimiser = OptimiserConfig(lr=30, updates=stepping, clamp_every=clamp_every)
         return loop(space="unit", optimiser=optimiser)
 
     clamped, by_hand = wild(2), wild(0)
-    for iteration, _ in enumerate(clamped):
+    for iteration, _ in enumerate(iterations(clamped)):
         pixels = by_hand.synthetic.images.data
         if iteration:
             assert float(pixels.min()) < 0
             assert float(pixels.max()) > 1
         if iteration % 2 == 0:
             pixels.clamp_(0, 1)
-        next(iter(by_hand))
+        by_hand.step()
         assert torch.equal(clamped.synthetic.images, by_hand.synthetic.images)
 
 
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
-def test_class_chunks_change_nothing(training: NetworkTraining) -> None:
-    torch.testing.assert_close(run(loop(training=training, class_chunk=2)), run(loop(training=training)))
+def test_class_chunks_change_nothing(training: TrainedConfig) -> None:
+    torch.testing.assert_close(run(loop(supply=training, class_chunk=2)), run(loop(supply=training)))
 
 
 def weights(distiller: Distiller) -> Tensor:
@@ -173,7 +109,7 @@ def weights(distiller: Distiller) -> Tensor:
 
 
 def test_a_network_is_trained_and_then_drawn_anew() -> None:
-    distiller = loop(training=TRAINED["synthetic"])
+    distiller = loop(supply=TRAINED["synthetic"])
     seen = []
     for iteration in range(6):
         distiller.sources.iteration = iteration
@@ -182,16 +118,17 @@ def test_a_network_is_trained_and_then_drawn_anew() -> None:
         distiller.sources.advance(distiller.synthetic)
     assert len({float(each.sum()) for each in seen}) == 6
     distiller.sources.iteration = 3
-    distiller.sources.supply.draw(0, 3)
+    batches = distiller.sources.training_batches()
+    distiller.sources.supply.draw(3, batches)
     assert torch.equal(weights(distiller), seen[3])
-    distiller.sources.supply.draw(0, 4)
+    distiller.sources.supply.draw(4, batches)
     assert torch.equal(weights(distiller), seen[3])  # it keeps what it has within its time
 
 
 def test_training_on_the_synthetic_set_is_plain_sgd() -> None:
     from tests.reference.gradient import inner_epochs
 
-    distiller = loop(training=TRAINED["synthetic"], augmentation=Augmentation(operators=()))
+    distiller = loop(supply=TRAINED["synthetic"], augmentation=Augmentation(operators=()))
     sources = distiller.sources
     network = sources.classifier().network
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -199,12 +136,14 @@ def test_training_on_the_synthetic_set_is_plain_sgd() -> None:
     orders = [
         torch.cat([labels for _, labels in batches])
         for batches in (
-            list(sources._synthetic_batches(distiller.synthetic))[i * 2 : i * 2 + 2] for i in (0, 1)
+            list(sources.supply.batches(0, sources.training_batches(distiller.synthetic)))[i * 2 : i * 2 + 2]
+            for i in (0, 1)
         )
     ]  # one image a class: its label is its position
     sources.advance(distiller.synthetic)
     trained = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(before)
+    network.requires_grad_(True)
     inner_epochs(
         network, images, torch.arange(3), epochs=2, order=lambda epoch: orders[epoch], lr=0.1, batch_size=2
     )
@@ -212,19 +151,20 @@ def test_training_on_the_synthetic_set_is_plain_sgd() -> None:
 
 
 def test_real_batches_go_through_every_image_before_any_comes_twice() -> None:
-    distiller = loop(training=NetworkTraining(on="real", samples=6, batch_size=3, updates_per_network=99))
+    distiller = loop(supply=TrainedConfig(on="real", samples=6, batch_size=3, updates_per_network=99))
     sources = distiller.sources
     sources.augmentation = Augmentation(operators=())
     seen: list[Tensor] = []
     for iteration in range(3):  # six batches of three: an epoch of 21 images is seven of them
-        sources.iteration = iteration
-        seen += [images for images, _ in sources._real_batches()]
+        seen += [images for images, _ in sources.supply.batches(iteration, sources.training_batches())]
     assert len(torch.cat(seen).flatten(1).unique(dim=0)) == 18
 
 
 def test_few_synthetic_images_are_drawn_where_many_are_decoded() -> None:
     plain = Augmentation(operators=())
-    distiller = loop(batch_synthetic=3, formation=MultiFormation(factor=2), space="unit", augmentation=plain)
+    distiller = loop(
+        batch_synthetic=3, multi_formation=MultiFormation(factor=2), space="unit", augmentation=plain
+    )
     left_out = []
     for distiller.sources.iteration in range(12):
         (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()

@@ -15,7 +15,7 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
-from tests.engines.test_distribution import decoded, drawn, loop, toy
+from tests.helpers.engines import decoded, drawn, iterations, loop, toy
 from tests.reference.ncfm import characteristic_discrepancy
 
 
@@ -28,11 +28,11 @@ def matching(
     pixel_lr: float = 0.1,
     iterations: int = 6,
     seed: int = 0,
-    formation: MultiFormation = IDENTITY,
+    multi_formation: MultiFormation = IDENTITY,
     **told: float,
 ) -> Distiller:
     engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
-    made = loop(*toy(), "convnet2-w6", engine=engine, formation=formation)
+    made = loop(*toy(), "convnet2-w6", engine=engine, multi_formation=multi_formation)
     engine.prepare(made.synthetic, made.sources.supply, seed)
     synthetic = made.synthetic.double()
     return Distiller(engine, synthetic, made.sources, OptimiserConfig(lr=pixel_lr), iterations)
@@ -44,7 +44,7 @@ def test_loss_and_pixel_gradient_equal_complex_exponentials(
     told: dict[str, float], iteration: int, factor: int
 ) -> None:
     points_told = Characteristic(**{"frequencies": 12, **told})  # type: ignore[arg-type]
-    ours = matching(points_told, formation=MultiFormation(factor=factor))
+    ours = matching(points_told, multi_formation=MultiFormation(factor=factor))
     ours.sources.iteration = iteration
     network = ours.sources.network().network
     real, augment = drawn(ours)
@@ -100,14 +100,14 @@ def test_calibration_is_a_step_of_its_own() -> None:
     torch.testing.assert_close(terms["calibration"].detach(), 2 * torch.stack(expected).sum())
     ours.sources.update = 0
     assert list(ours.engine.loss(ours.synthetic, ours.sources)) == ["characteristic"]
-    assert list(next(iter(ours)).terms) == ["characteristic", "calibration"]
+    assert list(ours.step().terms) == ["characteristic", "calibration"]
 
 
 def test_an_iteration_is_a_step_of_every_class_in_either_turn() -> None:
     """The published loops step after each class, and once more after each class's calibration."""
     ours, plain = distiller(calibration=1.0), distiller(calibration=1.0)
-    descent = OptimiserConfig(kind="adamw", lr=0.05, weight_decay=0.1, stepping="per-class")
-    for _ in Distiller(ours.engine, ours.synthetic, ours.sources, descent, iterations=3):
+    descent = OptimiserConfig(kind="adamw", lr=0.05, weight_decay=0.1, updates="per-class")
+    for _ in iterations(Distiller(ours.engine, ours.synthetic, ours.sources, descent, iterations=3)):
         pass
     images, sources = plain.synthetic.images, plain.sources
     images.grad = torch.zeros_like(images)
@@ -176,7 +176,7 @@ def test_the_adversarys_gradient_is_that_of_all_classes_reversed() -> None:
 def test_the_adversary_has_its_reach_and_steps_by_adamw() -> None:
     points = Characteristic(frequencies=12, sampler="learned", sampler_lr=0.03, sampler_reach=0.7)
     ours, plain = matching(points, pixel_lr=0.0), matching(points)
-    for _ in ours:
+    for _ in iterations(ours):
         pass
     learned, adversary = ours.synthetic.adversary, plain.synthetic.adversary
     assert learned is not None
@@ -194,7 +194,7 @@ def test_the_adversary_has_its_reach_and_steps_by_adamw() -> None:
 def test_an_adversary_trained_alone_finds_where_the_images_still_differ() -> None:
     points = Characteristic(frequencies=64, sampler="learned")
     ours = matching(points, pixel_lr=0.0, iterations=80)
-    for _ in ours:
+    for _ in iterations(ours):
         pass
     synthetic, rises = ours.synthetic, []
     for iteration in range(100, 110):  # of networks, real images and noise that it has not seen
@@ -210,13 +210,13 @@ def test_an_adversary_trained_alone_finds_where_the_images_still_differ() -> Non
 def test_a_run_trains_and_resumes_the_adversary() -> None:
     whole, first, second = distiller("learned"), distiller("learned"), distiller("learned")
     start = {name: value.clone() for name, value in whole.synthetic.state_dict().items()}
-    for _ in whole:
+    for _ in iterations(whole):
         pass
-    for report in first:
+    for report in iterations(first):
         if report.iteration == 3:
             break
     second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
-    for _ in second:
+    for _ in iterations(second):
         pass
     for name, value in whole.synthetic.state_dict().items():
         assert torch.equal(value, second.synthetic.state_dict()[name])
@@ -248,11 +248,11 @@ def test_a_plateau_is_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
-@pytest.mark.parametrize("stepping", ["together", "per-class"])
+@pytest.mark.parametrize("stepping", ["joint", "per-class"])
 def test_steps_shrink_with_torchs_plateau_and_stay_small_when_resumed(
-    kind: Literal["sgd", "adamw"], stepping: Literal["together", "per-class"]
+    kind: Literal["sgd", "adamw"], stepping: Literal["joint", "per-class"]
 ) -> None:
-    told = OptimiserConfig(kind=kind, lr=0.008, stepping=stepping, patience=1)
+    told = OptimiserConfig(kind=kind, lr=0.008, updates=stepping, patience=1)
 
     def patient() -> Distiller:
         made = distiller(calibration=300.0)  # so that either turn's loss matters
@@ -269,7 +269,7 @@ def test_steps_shrink_with_torchs_plateau_and_stay_small_when_resumed(
     for sources.iteration in range(7):
         total = 0.0
         for sources.update in range(2):
-            for sources.classes in torch.arange(3).split(3 if stepping == "together" else 1):
+            for sources.classes in torch.arange(3).split(3 if stepping == "joint" else 1):
                 optimiser.zero_grad(set_to_none=False)
                 (loss,) = plain.engine.loss(plain.synthetic, sources).values()
                 loss.backward()
@@ -281,12 +281,12 @@ def test_steps_shrink_with_torchs_plateau_and_stay_small_when_resumed(
     assert rates == [0.008, 0.008, 0.004, 0.004, 0.004, 0.002, 0.002]
 
     ours, states = patient(), []
-    for _, expected in zip(ours, paths, strict=True):
+    for _, expected in zip(iterations(ours), paths, strict=True):
         torch.testing.assert_close(ours.synthetic.images.detach(), expected, rtol=1e-9, atol=1e-10)
         states.append({name: value.clone() for name, value in ours.state_dict().items()})
     for state in (states[2], states[4]):  # when just halved, and about to be halved again
         resumed = patient()
         resumed.load_state_dict(state)
-        for _ in resumed:
+        for _ in iterations(resumed):
             pass
         assert torch.equal(resumed.synthetic.images, ours.synthetic.images)

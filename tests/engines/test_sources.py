@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
+from dsdistill.data.batches import RealBatches
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
 from dsdistill.seeding import generator
+from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.fresh import Fresh
 
 CPU = torch.device("cpu")
@@ -23,9 +25,9 @@ TASK = Task("toy", ("a", "b"), 1, 8, Standardise.of((0.4,), (0.2,)), mirror=True
 def sources(network: str) -> Sources:
     pixels = torch.randint(0, 256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     real = RealDataset("toy", "train", pixels, torch.arange(20) % 2, TASK.classes)
-    supply = Fresh(network, TASK, CPU)
+    supply = Fresh(NetworkRequest(network, TASK, CPU, 0, real.fingerprint))
     embedder, learner = Embedder(supply.network, 8, CPU, chunk=2), Learner(supply.network, 8, CPU)
-    return Sources(TASK, real, supply, embedder, learner, Augmentation(), 0, CPU)
+    return Sources(RealBatches.of(TASK, real, 0, CPU), supply, embedder, learner, Augmentation())
 
 
 @pytest.mark.parametrize(("network", "parts"), [("convnet2-w8", [6, 6, 4]), ("convnet2-w8-batch", [16])])
@@ -77,9 +79,9 @@ class Noisy(Network):
 
 
 def test_frozen_networks_use_batch_statistics_and_no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Fresh, "_build", lambda self: Noisy())
-    supply = Fresh("noisy", TASK, CPU)
-    supply.draw(0, 0)
+    monkeypatch.setattr(NetworkRequest, "build", lambda self: Noisy())
+    supply = Fresh(NetworkRequest("noisy", TASK, CPU, 0, ""))
+    supply.initialise(0)
     x = 3 + 2 * torch.randn(50, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     features = supply.network.embed(x)
     assert torch.equal(features, supply.network.embed(x))

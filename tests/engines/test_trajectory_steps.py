@@ -17,8 +17,8 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.supply.trajectories import Trajectories
 from dsdistill.synthetic.multi_formation import MultiFormation
-from tests.engines.test_distribution import CPU, toy
-from tests.engines.test_trajectory import LAST, NETWORK, PIXELS, SOFT, buffers, loop
+from tests.helpers.engines import CPU, iterations, toy
+from tests.helpers.trajectories import LAST, NETWORK, PIXELS, SOFT, buffers, loop
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def judged(distiller: Distiller, images: Tensor) -> Tensor:
     assert isinstance(supply, Trajectories)
     network, logits = build_network(NETWORK, 1, 8, 3).double(), []
     for expert in range(3):
-        network.load_state_dict(supply.buffer.state(expert, LAST))
+        network.load_state_dict(supply.file.state(expert, LAST))
         with torch.no_grad():
             logits.append(network(images.double()))
     return torch.stack(logits)
@@ -47,8 +47,8 @@ def test_labels_start_as_the_mean_of_the_experts_that_are_right(
     experts: Path, space: str, tiles: int
 ) -> None:
     """Of all that an image is decoded into, each expert is asked."""
-    formation = MultiFormation(factor=1 if tiles == 1 else 2)
-    distiller = loop(experts, labels=SOFT, ipc=4, space=space, formation=formation)
+    multi_formation = MultiFormation(factor=1 if tiles == 1 else 2)
+    distiller = loop(experts, labels=SOFT, ipc=4, space=space, multi_formation=multi_formation)
     seen = judged(distiller, distiller.synthetic.of(torch.arange(3)).flatten(0, 1).detach())
     logits = seen.view(3, 3, tiles, 4, 3).transpose(2, 3).reshape(3, 12, tiles, 3)  # tile by tile of a class
     expected, rights = [], []
@@ -88,9 +88,9 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def taken(distiller: Distiller, iterations: int) -> dict[str, Tensor]:
+def taken(distiller: Distiller, count: int) -> dict[str, Tensor]:
     """Take some iterations; return a copy of the state."""
-    list(itertools.islice(distiller, iterations))
+    list(itertools.islice(iterations(distiller), count))
     return {name: value.clone() for name, value in distiller.state_dict().items()}
 
 
@@ -120,12 +120,12 @@ def test_a_loss_above_the_threshold_changes_nothing(experts: Path) -> None:
 
 
 def test_the_threshold_is_for_each_loss_alone(experts: Path) -> None:
-    losses = [float(report.terms["trajectory"]) for report in loop(experts, steps=10)]
+    losses = [float(report.terms["trajectory"]) for report in iterations(loop(experts, steps=10))]
     limit = sorted(losses)[3]
     assert losses.index(max(losses)) < losses.index(min(losses))
     distiller = loop(experts, steps=10, skip_above=limit)
     images = distiller.synthetic.images.detach().clone()
-    for report in distiller:
+    for report in iterations(distiller):
         stayed = torch.equal(images, distiller.synthetic.images)
         assert stayed == (float(report.terms["trajectory"]) > limit)
         images = distiller.synthetic.images.detach().clone()
@@ -135,7 +135,7 @@ def test_the_average_follows_its_recursion(experts: Path) -> None:
     distiller, plain = loop(experts, **EVERYTHING), loop(experts, **EVERYTHING | {"optimiser": PIXELS})
     assert plain.synthetic.average is None
     expected = distiller.synthetic.images.detach().clone()
-    for _ in distiller:
+    for _ in iterations(distiller):
         expected = 0.9 * expected + 0.1 * distiller.synthetic.images.detach()
         average = distiller.synthetic.average
         assert average is not None
@@ -162,13 +162,13 @@ def test_a_learning_rate_that_is_not_positive_is_named(experts: Path) -> None:
     for value, word in ((-0.25, "-0.25"), (0.0, "0")):
         distiller.synthetic.student_lr.data.fill_(value)
         with pytest.raises(UserError, match=f"has become {word} at iteration 0: start anew with a lower"):
-            next(iter(distiller))
+            distiller.step()
 
 
 def test_a_discarded_loss_does_not_wear_out_patience(experts: Path) -> None:
     made = loop(experts, skip_above=1e-9, optimiser=OptimiserConfig(lr=0.1, patience=1))
     rates = []
-    for _ in made:
+    for _ in iterations(made):
         rates.append(made._plateau.lr)
     assert rates == [0.1] * 6
 

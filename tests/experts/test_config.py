@@ -15,18 +15,24 @@ from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
 from dsdistill.config.validation import validated
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
-from tests.experts.test_run import CPU, told, toys
+from tests.helpers.experts import CPU, told, toys
 
 
 def test_recipes_hold_the_published_settings() -> None:
     ncfm, mtt = (resolve({"recipe": name, "data": {"name": "cifar10"}}) for name in ("ncfm", "mtt"))
-    assert (ncfm.count, ncfm.epochs, ncfm.kept, ncfm.batch_size, ncfm.cutmix) == (20, 60, (0, 60), 128, 0.5)
-    assert [ncfm.rate(epoch) for epoch in (0, 39, 40, 49, 50, 59)] == pytest.approx(
+    assert (ncfm.count, ncfm.epochs, ncfm.stored_epochs, ncfm.batch_size, ncfm.cutmix) == (
+        20,
+        60,
+        (0, 60),
+        128,
+        0.5,
+    )
+    assert [ncfm.learning_rate(epoch) for epoch in (0, 39, 40, 49, 50, 59)] == pytest.approx(
         [0.01, 0.01, 0.002, 0.002, 0.0004, 0.0004]
     )
     assert (ncfm.momentum, ncfm.weight_decay, ncfm.augmentation.rule) == (0.9, 5e-4, "idc")
-    assert (mtt.count, mtt.epochs, mtt.kept, mtt.batch_size) == (100, 50, tuple(range(51)), 256)
-    assert (mtt.momentum, mtt.weight_decay, mtt.cutmix, mtt.rate(49)) == (0, 0, 0, 0.01)
+    assert (mtt.count, mtt.epochs, mtt.stored_epochs, mtt.batch_size) == (100, 50, tuple(range(51)), 256)
+    assert (mtt.momentum, mtt.weight_decay, mtt.cutmix, mtt.learning_rate(49)) == (0, 0, 0, 0.01)
     assert mtt.augmentation.align_corners
     assert "flip" not in mtt.augmentation.build(mirror=False).operators
     assert resolve({"recipe": "ncfm", "data": {"name": "imagewoof"}}).epochs == 80
@@ -42,14 +48,16 @@ def test_recipes_of_flat_and_smooth_trajectories_hold_the_published_settings() -
     assert datm == dataclasses.replace(ftd, recipe="datm", epochs=100)
     assert [of("ftd", each).sharpness.alpha for each in ("cifar100", "tiny-imagenet", "svhn")] == [1, 1, 0.3]
     assert of("datm", "cifar100").sharpness == sharpness
-    assert (mtt.sharpness, mtt.gradient_penalty, mtt.factor(0)) == (Sharpness(), 0, 1)
+    assert (mtt.sharpness, mtt.gradient_penalty, mtt.loss_weight(0)) == (Sharpness(), 0, 1)
 
     assert (ast.lr, ast.momentum, ast.weight_decay) == (0.003, 0.9, 1e-3)
-    assert (ast.epochs, ast.batch_size, ast.kept) == (50, 256, tuple(range(51)))
-    assert [ast.rate(epoch) for epoch in (0, 26, 27, 49)] == pytest.approx([0.003, 0.003, 0.0018, 0.0018])
-    assert (ast.drops, ast.drop_restarts, ast.gradient_penalty) == ([27], True, 2)
+    assert (ast.epochs, ast.batch_size, ast.stored_epochs) == (50, 256, tuple(range(51)))
+    assert [ast.learning_rate(epoch) for epoch in (0, 26, 27, 49)] == pytest.approx(
+        [0.003, 0.003, 0.0018, 0.0018]
+    )
+    assert (ast.drop_epochs, ast.drop_restarts, ast.gradient_penalty) == ([27], True, 2)
     ramp = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1, 1]
-    assert [ast.factor(epoch) for epoch in range(12)] == pytest.approx(ramp)
+    assert [ast.loss_weight(epoch) for epoch in range(12)] == pytest.approx(ramp)
     assert (ast.augmentation, ast.sharpness) == (mtt.augmentation, Sharpness())
 
 
@@ -87,7 +95,7 @@ def test_options_that_make_other_experts_are_named(option: str, values: tuple[st
 def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dsdistill.runtime.device._multiplies_bf16", lambda device: True)
     found = {
-        (recipe, asked): expert_config.resolved(
+        (recipe, asked): expert_config.decide_auto(
             resolve({"recipe": recipe, "data": {"name": "digits"}, "compute": {"precision": asked}}),
             *toys(),
             CPU,

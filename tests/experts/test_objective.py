@@ -18,7 +18,7 @@ from dsdistill.experts.objective import Objective, TrainingBatch
 from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
-from tests.experts.test_run import CPU, toys, trained
+from tests.helpers.experts import CPU, toys, trained
 from tests.helpers.networks import images
 from tests.reference import gsam
 
@@ -115,7 +115,7 @@ def test_weights_stay_and_statistics_move_once() -> None:
     once, plain, batch = objective(network="convnet2-w6-batch")
     twice, flattened, _ = objective("sharpness.rho=2.0", network="convnet2-w6-batch")
     before = flat(list(flattened.parameters()))
-    assert torch.equal(once.descend(batch, 0), twice.descend(batch, 0))
+    assert torch.equal(once.backward(batch, 0), twice.backward(batch, 0))
     assert torch.equal(flat(list(flattened.parameters())), before)
     moved = dict(plain.named_buffers())
     assert moved["blocks.0.norm.running_mean"].any()
@@ -128,7 +128,7 @@ def test_weights_stay_and_statistics_move_once() -> None:
 
 def test_without_options_it_is_the_gradient_of_the_cross_entropy() -> None:
     found, model, batch = objective("sharpness.alpha=1.0")
-    loss = found.descend(batch, 0)
+    loss = found.backward(batch, 0)
     expected = F.cross_entropy(model(batch.images), batch.targets)
     assert torch.equal(loss, expected.detach())
     gradients = torch.autograd.grad(expected, list(model.parameters()))
@@ -138,21 +138,21 @@ def test_without_options_it_is_the_gradient_of_the_cross_entropy() -> None:
 
 def test_the_loss_is_that_of_the_weights_with_all_terms() -> None:
     values = {
-        options: float(objective(*options)[0].descend(objective()[2], 0))
+        options: float(objective(*options)[0].backward(objective()[2], 0))
         for options in ((), ("ramp_from=0.5", "ramp_epochs=2"), ("gradient_penalty=1.0",), SMOOTH)
     }
     plain, ramped, penalised, smooth = values.values()
     assert ramped == pytest.approx(plain / 2)
     assert smooth == pytest.approx(plain / 2 + 2 * (penalised - plain))
     assert penalised > plain
-    sharp = objective(*SMOOTH, "sharpness.rho=1.0")[0].descend(objective()[2], 0)
+    sharp = objective(*SMOOTH, "sharpness.rho=1.0")[0].backward(objective()[2], 0)
     assert float(sharp) == smooth
 
 
 def test_parameters_that_the_loss_does_not_reach_are_left_out() -> None:
     found, model, batch = objective("sharpness.rho=1.0", "sharpness.alpha=0.3")
     model.spare = nn.Parameter(torch.ones(2))
-    found.descend(batch, 0)
+    found.backward(batch, 0)
     assert model.spare.grad is None
     assert torch.equal(model.spare, torch.ones(2))
     assert model.classifier.weight.grad.any()
@@ -161,9 +161,9 @@ def test_parameters_that_the_loss_does_not_reach_are_left_out() -> None:
 @pytest.mark.parametrize("options", [("sharpness.rho=1.0",), SMOOTH])
 def test_timing_changes_no_weights(options: tuple[str, ...]) -> None:
     trainer = Trainer(config(*options), *toys(), CPU, print)
-    trainer.start(0)
+    trainer.initialise(0)
     before = flat(list(trainer.network.parameters()))
-    assert trainer.pace() > 0
+    assert trainer.seconds_per_epoch() > 0
     assert torch.equal(flat(list(trainer.network.parameters())), before)
     assert all(weight.grad is None for weight in trainer.network.parameters())
 
@@ -172,10 +172,10 @@ def test_momentum_begins_anew_at_a_drop_where_asked() -> None:
     def momenta(restarts: str) -> list[Tensor]:
         chosen = config("momentum=0.9", "drop_at=[0.5]", f"drop_restarts={restarts}", batch_size=50, epochs=2)
         trainer = Trainer(chosen, *toys(), CPU, print)
-        trainer.start(0)
+        trainer.initialise(0)
         found = []
         for epoch in range(2):
-            trainer.epoch(0, epoch, [])
+            trainer.train_epoch(0, epoch, [])
             state = trainer.state_dict()
             found.append(flat([value for name, value in state.items() if name.startswith("momentum.")]))
         return found

@@ -19,38 +19,15 @@ from dsdistill.augment.mix import CutMix
 from dsdistill.cli import main
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.data.preprocess import Standardise
-from dsdistill.data.real import RealDataset, Task
-from dsdistill.experts.config import ExpertConfig, resolve
+from dsdistill.data.real import Task
 from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
 from tests.helpers.cli import Captured, refused, succeed
+from tests.helpers.experts import CPU, PLAIN, told, toys, trained
 
-CPU = torch.device("cpu")
-PLAIN = ["compute.threads=1", "compute.compile=false", "compute.precision=fp32"]
 TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convnet2-w6", "epochs": 2}
-
-
-def toys(count: int = 50) -> tuple[Task, RealDataset]:
-    pixels = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator(0, "toys"))
-    classes = ("ball", "doll", "kite")
-    task = Task("toys", classes, 1, 8, Standardise.of((0.5,), (0.25,)), True)
-    return task, RealDataset("toys", "train", pixels, torch.arange(count) % 3, classes)
-
-
-def told(recipe: str = "ncfm", network: str = "convnet2-w6", **options: Any) -> ExpertConfig:
-    given = {"recipe": recipe, "network": network, "data": {"name": "digits"}, **options}
-    return resolve(given, PLAIN)
-
-
-def trained(config: ExpertConfig, expert: int, task: Task, real: RealDataset) -> torch.Tensor:
-    trainer = Trainer(config, task, real, CPU, print)
-    trainer.start(expert)
-    for epoch in range(config.epochs):
-        trainer.epoch(expert, epoch, [])
-    return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
 
 
 def train(output: Path, count: int, overrides: tuple[str, ...] = (), **options: Any) -> ExpertFile:
@@ -105,8 +82,8 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
         means.append(total / (48 if drop_last else 50))
     expected = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
     trainer = Trainer(config, task, real, CPU, print)
-    trainer.start(expert)
-    assert [trainer.epoch(expert, epoch, []) for epoch in range(4)] == pytest.approx(means, rel=1e-4)
+    trainer.initialise(expert)
+    assert [trainer.train_epoch(expert, epoch, []) for epoch in range(4)] == pytest.approx(means, rel=1e-4)
     found = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -116,7 +93,7 @@ def test_the_pace_is_that_of_an_epochs_later_steps(monkeypatch: pytest.MonkeyPat
     before = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach().clone()
     ticks = itertools.chain([0.0, 60.0], itertools.count(60.0, 0.5))  # it compiles for a minute
     monkeypatch.setattr("dsdistill.experts.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    assert trainer.pace() == pytest.approx(4 * 0.5)
+    assert trainer.seconds_per_epoch() == pytest.approx(4 * 0.5)
     assert torch.equal(torch.nn.utils.parameters_to_vector(trainer.network.parameters()), before)
 
 
@@ -181,9 +158,9 @@ def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
 
     def run() -> torch.Tensor:
         trainer = Trainer(config, task, real, CPU, print)
-        trainer.start(0)
+        trainer.initialise(0)
         trainer.network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), trainer.network.classifier)
-        trainer.epoch(0, 0, [])
+        trainer.train_epoch(0, 0, [])
         return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
 
     torch.manual_seed(1)
@@ -344,7 +321,7 @@ def test_a_stopped_command_says_how_to_go_on(
 ) -> None:
     output = tmp_path / "pool.h5"
     monkeypatch.setattr(
-        "dsdistill.cli.console.ExpertsProgress.progress",
+        "dsdistill.cli.progress.ExpertsProgress.progress",
         lambda self, entry: signal.raise_signal(signal.SIGINT),
     )
     words = ["experts", *SHORT, *SET, "--count", "1", "-o", str(output)]

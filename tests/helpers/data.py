@@ -1,7 +1,9 @@
-"""What the tests of real data share."""
+"""Pictures and files of the real on-disk layouts, as the tests of real data write them."""
 
 from __future__ import annotations
 
+import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +40,16 @@ def fails(match: str, name: str, split: str = "train", **options: Any) -> None:
     with pytest.raises(UserError, match=match) as caught:
         load(DataConfig(name=name, **options), split)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = header + array.tobytes()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+
+
+def write_mnist(folder: Path, ending: str = ".gz") -> None:
+    for prefix, n in (("train", 20), ("t10k", 10)):
+        write_idx(folder / f"{prefix}-images-idx3-ubyte{ending}", pixels(n, 28, 28, seed=n))
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte{ending}", np.arange(n, dtype=np.uint8) % 10)

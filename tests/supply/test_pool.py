@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,46 +18,35 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.seeding import generator
 from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.pool import Pool, PoolConfig
 from tests.conftest import THREADS
-from tests.engines.test_distribution import loop
+from tests.helpers.engines import loop
+from tests.helpers.supply import NETWORK
 
 CPU = torch.device("cpu")
-NETWORK = "convnet2-w6"
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("pool") / "pool.h5"
-    dsdistill.train_experts(
-        file,
-        dataset="digits",
-        recipe="ncfm",
-        network=NETWORK,
-        count=2,
-        epochs=1,
-        device="cpu",
-        overrides=["compute.compile=false", THREADS],
-    )
-    return file
+NO_BATCHES: Any = None
+"""These networks are trained beforehand."""
 
 
 def supply(pool: Path, **told: int) -> Pool:
-    task, _ = catalog.load(DataConfig(name="digits"), "train")
-    return PoolConfig(path=str(pool), **told).build(NETWORK, task, CPU)
+    task, real = catalog.load(DataConfig(name="digits"), "train")
+    request = NetworkRequest(NETWORK, task, CPU, 0, real.fingerprint)
+    return PoolConfig(path=str(pool), **told).build(request)
 
 
 def test_weights_lie_between_the_first_and_the_last(pool: Path) -> None:
     ours, buffer = supply(pool), ExpertFile.open(pool)
     seen = set()
     for iteration in range(6):
-        assert ours.draw(0, iteration)
+        load_trained = ours.draw(iteration, NO_BATCHES).load_trained
+        assert load_trained is not None
         stream = generator(0, "pool", iteration)
         expert, share = int(torch.randint(2, (), generator=stream)), float(torch.rand((), generator=stream))
         first, last = (buffer.state(expert, epoch) for epoch in (0, 1))
         expected = {name: share * first[name] + (1 - share) * value for name, value in last.items()}
         torch.testing.assert_close(dict(ours.network.state_dict()), expected)
-        ours.settle()
+        load_trained()
         torch.testing.assert_close(dict(ours.network.state_dict()), last)
         seen.add(expert)
     assert seen == {0, 1}
@@ -66,8 +56,9 @@ def test_weights_lie_between_the_first_and_the_last(pool: Path) -> None:
 def test_fewer_networks_may_be_used_but_not_more(pool: Path) -> None:
     ours = supply(pool, networks=1)
     for iteration in range(4):
-        ours.draw(0, iteration)
-        ours.settle()
+        load_trained = ours.draw(iteration, NO_BATCHES).load_trained
+        assert load_trained is not None
+        load_trained()
         torch.testing.assert_close(dict(ours.network.state_dict()), ExpertFile.open(pool).state(0, 1))
     with pytest.raises(UserError, match="holds 2 networks, not 3"):
         supply(pool, networks=3)

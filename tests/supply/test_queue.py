@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -14,15 +15,17 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.supply.queue import Queue, QueueConfig
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
-from tests.engines.test_distribution import CPU, decoded, drawn, loop, toy
+from tests.helpers.engines import CPU, decoded, drawn, iterations, loop, toy
 from tests.reference.idm import improved_matching_losses
 
+NO_BATCHES: Any = None
+"""Networks of a queue are trained after they are drawn."""
 TOLD = QueueConfig(size=4, start=2, push_every=2, networks=2, steps=3, batch_size=8, forget_every=4)
 
 
-def distiller(network: str = "convnet2-w6", formation: MultiFormation = IDENTITY) -> Distiller:
+def distiller(network: str = "convnet2-w6", multi_formation: MultiFormation = IDENTITY) -> Distiller:
     engine = DistributionEngine(batch_real=6, supply=TOLD, classification=0.5)
-    return loop(*toy(), network, engine=engine, formation=formation)
+    return loop(*toy(), network, engine=engine, multi_formation=multi_formation)
 
 
 def queue(loop: Distiller) -> Queue:
@@ -34,19 +37,17 @@ def queue(loop: Distiller) -> Queue:
 @pytest.mark.parametrize("factor", [1, 2])
 def test_loss_equals_two_forwards_per_class(network: str, factor: int) -> None:
     ours = distiller(network, MultiFormation(factor=factor))
-    reports = iter(ours)
-    next(reports), next(reports)  # some networks have been trained by now
+    ours.step(), ours.step()  # some networks have been trained by now
     for iteration in range(2, 12):
         ours.sources.iteration = iteration
         real, augment = drawn(ours)
-        if not queue(ours).trust:
+        if not queue(ours).accuracy:
             continue
-        judge, weight = copy.deepcopy(queue(ours).network).eval(), 0.5 * float(queue(ours).trust)
+        network_copy, weight = copy.deepcopy(queue(ours).network).eval(), 0.5 * float(queue(ours).accuracy)
         images = ours.synthetic.images.detach().clone().requires_grad_()
-        losses = improved_matching_losses(judge, real, decoded(ours, images), augment, weight)
+        losses = improved_matching_losses(network_copy, real, decoded(ours, images), augment, weight)
         (slope,) = torch.autograd.grad(torch.stack(losses).sum(), images)
         expected = float(torch.stack(losses).sum().detach())
-        ours.sources._drawn_at = iteration  # the same network once more
         ours.synthetic.images.grad = None
         terms = ours.engine.loss(ours.synthetic, ours.sources)
         torch.stack(list(terms.values())).sum().backward()
@@ -64,16 +65,18 @@ def test_networks_come_and_go_by_age() -> None:
             return build_network("convnet2-w6", 1, 12, 3).double().state_dict()["classifier.weight"]
 
     def held() -> list[torch.Tensor]:
-        return [member.state["classifier.weight"] for member in ours._members]
+        return [member.state["classifier.weight"] for member in ours.members]
 
     places = set()
     for iteration, first, last in ((0, 0, 2), (1, 0, 2), (2, 0, 3), (3, 0, 3), (4, 1, 4), (5, 1, 4)):
-        ours.draw(0, iteration)
+        ours.draw(iteration, NO_BATCHES)
         torch.testing.assert_close(held(), [fresh(serial) for serial in range(first, last + 1)])
         place = int(torch.randint(len(held()), (), generator=generator(0, "queue", iteration)))
         torch.testing.assert_close(ours.network.state_dict()["classifier.weight"], fresh(first + place))
-        ours._members[place].right, ours._members[place].seen = torch.tensor(iteration + 1), 100
-        assert float(ours.trust) == pytest.approx(iteration + 1)  # that of the network it has the weights of
+        ours.members[place].correct, ours.members[place].seen = torch.tensor(iteration + 1), 100
+        assert float(ours.accuracy) == pytest.approx(
+            iteration + 1
+        )  # that of the network it has the weights of
         places.add(place)
     assert len(places) > 2
 
@@ -85,7 +88,7 @@ def test_a_few_are_trained_by_sgd_and_graded() -> None:
     sources.classifier()
     sources.iteration = 1
     sources.classifier()
-    before = [{name: value.clone() for name, value in each.state.items()} for each in members._members]
+    before = [{name: value.clone() for name, value in each.state.items()} for each in members.members]
     sources.advance(ours.synthetic)
     chosen = torch.randperm(3, generator=generator(0, "queue-training", 1))[:2].tolist()
     for turn, position in enumerate(chosen):
@@ -101,40 +104,40 @@ def test_a_few_are_trained_by_sgd_and_graded() -> None:
             optimiser.zero_grad()
             F.cross_entropy(logits, labels).backward()
             optimiser.step()
-        member = members._members[position]
+        member = members.members[position]
         torch.testing.assert_close(member.state, dict(network.state_dict()))
-        assert (int(member.right), member.seen) == (right, 24)
-        members._picked = position
-        assert float(members.trust) == pytest.approx(100 * right / 24)  # in percent
+        assert (int(member.correct), member.seen) == (right, 24)
+        members.position = position
+        assert float(members.accuracy) == pytest.approx(100 * right / 24)  # in percent
     (left,) = {0, 1, 2} - set(chosen)
-    assert members._members[left].seen == 0
-    assert all(torch.equal(value, before[left][name]) for name, value in members._members[left].state.items())
+    assert members.members[left].seen == 0
+    assert all(torch.equal(value, before[left][name]) for name, value in members.members[left].state.items())
     assert not any(parameter.requires_grad for parameter in members.network.parameters())
 
 
 def test_accuracies_are_forgotten() -> None:
     ours = distiller()
-    for report in ours:
+    for report in iterations(ours):
         if report.iteration == 3:
             break
-    assert any(member.seen for member in queue(ours)._members)
-    queue(ours).draw(0, 4)
-    assert not any(member.seen for member in queue(ours)._members)
-    assert float(queue(ours).trust) == 0
+    assert any(member.seen for member in queue(ours).members)
+    queue(ours).draw(4, NO_BATCHES)
+    assert not any(member.seen for member in queue(ours).members)
+    assert float(queue(ours).accuracy) == 0
 
 
 @pytest.mark.parametrize("stop", [1, 2])
 def test_a_resumed_queue_continues_bit_identically(stop: int) -> None:
     whole, first, second = distiller(), distiller(), distiller()
-    for _ in whole:
+    for _ in iterations(whole):
         pass
-    for report in first:
+    for report in iterations(first):
         if report.iteration == stop:
             break
     second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
-    for _ in second:
+    for _ in iterations(second):
         pass
     assert torch.equal(second.synthetic.images, whole.synthetic.images)
-    for ours, theirs in zip(queue(second)._members, queue(whole)._members, strict=True):
+    for ours, theirs in zip(queue(second).members, queue(whole).members, strict=True):
         assert ours.seen == theirs.seen
         assert all(torch.equal(value, theirs.momentum[name]) for name, value in ours.momentum.items())

@@ -15,11 +15,11 @@ from dsdistill.augment.dsa import Augmentation
 from dsdistill.augment.mix import CutMix
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.loop import Distiller
-from dsdistill.supply.base import NetworkTraining
+from dsdistill.supply import TrainedConfig
 from dsdistill.synthetic.multi_formation import MultiFormation, decode
 from dsdistill.synthetic.set import SyntheticSet
-from tests.engines.test_distribution import CPU, toy
-from tests.engines.test_gradient import DSA, IDC, loop
+from tests.helpers.engines import CPU, iterations, toy
+from tests.helpers.gradients import DSA, IDC, loop
 
 SEED = 0
 NONE = Augmentation(operators=())
@@ -32,7 +32,7 @@ class Plain:
     def __init__(
         self,
         name: str,
-        training: NetworkTraining,
+        training: TrainedConfig,
         augmentation: Augmentation,
         task: Task,
         real: RealDataset,
@@ -71,8 +71,8 @@ class Plain:
     def on_synthetic(self, iteration: int, synthetic: SyntheticSet) -> None:
         """Take epochs over the set as it is now, decoded where it is to be."""
         stored = synthetic.images.detach()
-        if not synthetic.formation.is_identity:
-            decoded = decode(stored.unflatten(0, (self.task.num_classes, -1)), synthetic.formation)
+        if not synthetic.multi_formation.is_identity:
+            decoded = decode(stored.unflatten(0, (self.task.num_classes, -1)), synthetic.multi_formation)
             stored = self.task.preprocess.to(CPU, torch.float64)(decoded.flatten(0, 1))
         labels = torch.arange(self.task.num_classes).repeat_interleave(len(stored) // self.task.num_classes)
         for epoch in range(self.training.epochs):
@@ -111,7 +111,7 @@ class Plain:
 
 def trained(distiller: Distiller) -> Iterator[Named]:
     """Iterate a loop; yield its network's state after every iteration."""
-    for _ in distiller:
+    for _ in iterations(distiller):
         yield {name: value.clone() for name, value in distiller.sources.supply.network.state_dict().items()}
 
 
@@ -129,17 +129,17 @@ def expected(distiller: Distiller, plain: Plain) -> Iterator[Named]:
         yield {name: value.clone() for name, value in plain.network.state_dict().items()}
 
 
-REAL = NetworkTraining(on="real", updates_per_network=3, samples=10, batch_size=4, lr=0.05)
-SYNTHETIC = NetworkTraining(on="synthetic", updates_per_network=3, epochs=2, batch_size=2, lr=0.05)
+REAL = TrainedConfig(on="real", updates_per_network=3, samples=10, batch_size=4, lr=0.05)
+SYNTHETIC = TrainedConfig(on="synthetic", updates_per_network=3, epochs=2, batch_size=2, lr=0.05)
 
 
-def changed(training: NetworkTraining, **told: Any) -> NetworkTraining:
-    return NetworkTraining(**{**vars(training), **told})
+def changed(training: TrainedConfig, **told: Any) -> TrainedConfig:
+    return TrainedConfig(**{**vars(training), **told})
 
 
 FULL: dict[str, Any] = {"momentum": 0.9, "weight_decay": 0.05, "cutmix": 0.5, "warm_up": 2}
 
-CASES: dict[str, tuple[NetworkTraining, Augmentation]] = {
+CASES: dict[str, tuple[TrainedConfig, Augmentation]] = {
     "real": (REAL, NONE),
     "momentum": (changed(REAL, momentum=0.9), NONE),
     "weight decay": (changed(REAL, weight_decay=0.05), NONE),
@@ -158,7 +158,7 @@ CASES: dict[str, tuple[NetworkTraining, Augmentation]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_networks_are_trained_as_by_a_plain_loop(case: str) -> None:
     training, augmentation = CASES[case]
-    distiller = loop("convnet2-w4", training=training, augmentation=augmentation, size=12)
+    distiller = loop("convnet2-w4", supply=training, augmentation=augmentation, size=12)
     plain = Plain("convnet2-w4", training, augmentation, *toy(1, 12))
     for found, wanted in zip(trained(distiller), expected(distiller, plain), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
@@ -167,7 +167,7 @@ def test_networks_are_trained_as_by_a_plain_loop(case: str) -> None:
 
 def test_a_network_is_trained_on_the_decoded_images() -> None:
     distiller = loop(
-        "convnet2-w4", training=SYNTHETIC, space="unit", formation=MultiFormation(factor=2), size=12
+        "convnet2-w4", supply=SYNTHETIC, space="unit", multi_formation=MultiFormation(factor=2), size=12
     )
     plain = Plain("convnet2-w4", SYNTHETIC, DSA, *toy(1, 12))
     for found, wanted in zip(trained(distiller), expected(distiller, plain), strict=True):
@@ -198,7 +198,7 @@ def test_statistics_are_those_of_16_images_a_class_and_then_fixed() -> None:
     task, real = toy(1, 12, COUNTS)
     distiller = loop("convnet2-w4-batch", size=12, counts=COUNTS)
     network = distiller.sources.classifier().network
-    plain = Plain("convnet2-w4-batch", NetworkTraining(), NONE, task, real)
+    plain = Plain("convnet2-w4-batch", TrainedConfig(), NONE, task, real)
     plain.draw(0)
     images = statistics(task, real, 0)
     plain.network(images)
@@ -217,9 +217,9 @@ def test_statistics_are_those_of_16_images_a_class_and_then_fixed() -> None:
 
 
 @pytest.mark.parametrize("training", [REAL, SYNTHETIC], ids=["real", "synthetic"])
-def test_statistics_are_refreshed_before_every_step_of_the_pixels(training: NetworkTraining) -> None:
+def test_statistics_are_refreshed_before_every_step_of_the_pixels(training: TrainedConfig) -> None:
     task, real = toy(1, 12, COUNTS)
-    distiller = loop("convnet2-w4-batch", training=training, size=12, counts=COUNTS)
+    distiller = loop("convnet2-w4-batch", supply=training, size=12, counts=COUNTS)
     plain = Plain("convnet2-w4-batch", training, DSA, task, real)
     for iteration, found in enumerate(trained(distiller)):
         if iteration % 3 == 0:
@@ -234,12 +234,12 @@ def test_statistics_are_refreshed_before_every_step_of_the_pixels(training: Netw
 
 
 def test_statistics_of_the_batch_at_hand() -> None:
-    distiller = loop("convnet2-w4-batch", training=NetworkTraining(batch_norm="batch"), size=12)
+    distiller = loop("convnet2-w4-batch", supply=TrainedConfig(batch_norm="batch"), size=12)
     network = distiller.sources.classifier().network
     assert all(norm.training for norm in norms(network))
     images = torch.randn(5, 1, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = torch.arange(5) % 3
-    plain = Plain("convnet2-w4-batch", NetworkTraining(), NONE, *toy(1, 12))
+    plain = Plain("convnet2-w4-batch", TrainedConfig(), NONE, *toy(1, 12))
     plain.draw(0)
     torch.testing.assert_close(
         distiller.sources.learner.loss(images, labels), F.cross_entropy(plain.network(images), labels)

@@ -17,11 +17,11 @@ from dsdistill.engines import AttentionEngine, DistributionEngine, Engine, Gradi
 from dsdistill.engines.discrepancies import Characteristic, Kernels
 from dsdistill.errors import UserError
 from dsdistill.synthetic.set import SyntheticSet
-from tests.compute.test_unroll import Case, augment, noise
 from tests.conftest import THREADS
-from tests.engines.test_distribution import loop, toy
-from tests.engines.test_trajectory import buffers
-from tests.engines.test_trajectory import loop as trajectory_loop
+from tests.helpers.engines import loop, toy
+from tests.helpers.trajectories import buffers
+from tests.helpers.trajectories import loop as trajectory_loop
+from tests.helpers.unroll import Case, augment, noise
 
 ENGINES: dict[str, tuple[Engine, str]] = {
     "dm": (DistributionEngine(batch_real=6), "convnet2-w4"),
@@ -112,7 +112,7 @@ def test_a_student_takes_half_as_many_images(tmp_path: Path, batch: int, expecte
 def test_a_network_in_training_sees_both_too() -> None:
     made = loop(*toy(), "convnet2-w4", engine=GradientEngine(batch_real=6))
     made.synthetic.flip = True
-    (images, labels), *rest = made.sources._synthetic_batches(made.synthetic)
+    (images, labels), *rest = made.sources.supply.batches(0, made.sources.training_batches(made.synthetic))
     assert not rest
     assert len(images) == len(labels) == 2 * len(made.synthetic.images)
     assert torch.bincount(labels).tolist() == [4, 4, 4]
