@@ -6,8 +6,8 @@
 Each set is evaluated under its own protocol (or ``--protocol``) as it is, in float16, clipped to [0, 1] in
 float32, and in 8 bits, which clip and round. A PNG folder holds the same pixels as 8 bits do. Students are
 the same for all forms of a set: they start from the same weights and see the same draws, so that each differs
-from its twin on the set as it is by the pixels alone. Written to artifacts/quantisation.json and .md; finished
-evaluations stay in runs/quantised/ and are not repeated.
+from its twin on the set as it is by the pixels alone. Written to artifacts/quantisation.json and .md.
+Finished evaluations stay in runs/quantised/ and are not repeated.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def main() -> None:
     print(text)
 
 
-def measured(file: Path, folder: Path, protocol: str | None, epochs: int, repeats: int) -> list[dict[str, Any]]:
+def measured(
+    file: Path, folder: Path, protocol: str | None, epochs: int, repeats: int
+) -> list[dict[str, Any]]:
     """Evaluate a set in every form, and return a record of each."""
     distilled = set_file.read(file)
     clipped = dataclasses.replace(distilled, images=distilled.images.clamp(0, 1))
@@ -118,8 +120,9 @@ def png_bytes(path: Path) -> int:
 def table(command: str, rows: list[dict[str, Any]]) -> str:
     """Return the records in Markdown."""
     machines = " and ".join(sorted({row["machine"] for row in rows}))
+    dates = date_range(row["date"] for row in rows)
     lines = [
-        f"Written by `{command}` on {machines}, {date_range(row['date'] for row in rows)}. Accuracy in percent, last epoch",
+        f"Written by `{command}` on {machines}, {dates}. Accuracy in percent, last epoch",
         "on the test set, mean ± sample standard deviation over students; lost: of each student against its",
         "twin on the set as it is, in points. PNG has the pixels of uint8.",
         "",

@@ -4,7 +4,7 @@
     python benchmarks/record.py results/dm --sets
 
 A folder can hold several suites (those of benchmarks/suites/ that share experts): each has files of its own.
-With --sets the distilled sets are copied as well, as <data set>-<method>-ipc<N>.h5.
+With --sets the distilled sets of seed 0 are copied as well, as <data set>-<method>-ipc<N>.h5.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def main() -> None:
     for suite in dict.fromkeys(cell.suite for cell in results):
         cells = [cell for cell in results if cell.suite == suite]
         command = f"dsdistill bench benchmarks/suites/{suite}.toml -o {args.results}"
+        command += f" && python benchmarks/record.py {args.results}" + " --sets" * args.sets
         rows = [row for cell in cells for row in records(cell)]
         path = common.ARTIFACTS / f"accuracy-{suite}.json"
         path.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
@@ -44,7 +45,7 @@ def main() -> None:
         path.with_suffix(".md").write_text(text)
         print(text)
         for cell in cells if args.sets else ():
-            if cell.folder:
+            if cell.folder and cell.seed == 0:
                 name = f"{cell.dataset}-{cell.method}-ipc{cell.ipc}.h5"
                 shutil.copy(cell.folder / cell.file, common.ARTIFACTS / name)
 
@@ -66,7 +67,7 @@ def table(
     """Return the page of one suite in Markdown."""
     machines = sorted({row[key] for row in rows for key in ("machine", "distil_machine") if row[key]})
     dates = common.date_range(row["date"] for row in rows)
-    head = f"Written by `{command}` and `benchmarks/record.py` on {' and '.join(machines)}, {dates}."
+    head = f"Written by `{command}` on {' and '.join(machines)}, {dates}."
     commands = dict.fromkeys(command for cell in cells for command in cell.commands)
     listed = "\n".join(f"- `{each}`" for each in commands)
     return f"{head}\n\n{tables.markdown(cells, problems)}\nThe commands of the suite:\n\n{listed}\n"

@@ -17,6 +17,7 @@ from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.bench.results import CellResult, Point
 from dsdistill.config.options import difference
 from dsdistill.errors import UserError
+from dsdistill.evaluation.baselines import expanded
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
 
@@ -65,6 +66,9 @@ def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
         before = tomllib.loads(job.settings_file(results).read_text())
     except (OSError, ValueError):  # not begun, or nothing that says how
         return {}
+    evaluate = before.get("evaluate", {})
+    if isinstance(names := evaluate.get("baselines"), list):
+        before["evaluate"] = {**evaluate, "baselines": expanded(map(str, names))}  # under their present names
     changes = difference(before, tomllib.loads(tomli_w.dumps(job.settings()))) if before else []
     return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
 

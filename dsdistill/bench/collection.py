@@ -13,7 +13,7 @@ from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.results import CellResult, EvaluationResult, read
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.baselines import RANDOM, WHOLE
+from dsdistill.evaluation.rows import FULL, RANDOM, canonical
 
 
 def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
@@ -67,10 +67,9 @@ def _unfinished(cell: Path, folder: Path) -> str:
 
 def _baselines(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the baselines of a cell's evaluations, whether it has one or several by name."""
-    yield from map(str, settings.get("baselines", []))
-    for table in settings.values():
+    for table in (settings, *settings.values()):
         if isinstance(table, Mapping):
-            yield from map(str, table.get("baselines", []))
+            yield from (canonical(str(name)) for name in table.get("baselines", []))
 
 
 def _scored(results: Sequence[CellResult]) -> list[CellResult]:
@@ -98,8 +97,8 @@ def _scored(results: Sequence[CellResult]) -> list[CellResult]:
 def _scores(evaluation: EvaluationResult, others: Sequence[EvaluationResult]) -> dict[str, Any]:
     rows = {(row.network, row.set): row for row in evaluation.rows}
     for other in others:
-        enough = other.main.decoded >= evaluation.main.decoded  # the steps on the whole follow from the set's
+        enough = other.main.decoded >= evaluation.main.decoded  # steps on the full set follow from the set's
         for row in other.rows:
-            if row.set == RANDOM or (row.set == WHOLE and enough):
+            if row.set == RANDOM or (row.set == FULL and enough):
                 rows.setdefault((row.network, row.set), row)
     return scores.of_rows(list(rows.values()), bool(evaluation.report.get("soft_labels")))

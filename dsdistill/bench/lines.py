@@ -12,11 +12,11 @@ from typing import Any
 from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED, Row
 from dsdistill.text import duration, spread
 
-_PLAIN_LABEL = ", no augmentation"
-OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: _PLAIN_LABEL}
+_UNAUGMENTED = ", no augmentation"
+OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + UNAUGMENTED: _UNAUGMENTED}
 """Rows of the set itself, and what is added to the method's name."""
 
 
@@ -59,7 +59,7 @@ class Line:
     @property
     def for_scores(self) -> bool:
         """Whether students were trained otherwise than the protocol says, for what scores compare."""
-        return self.set == DISTILLED_HARD or self.set.endswith(PLAIN)
+        return self.set == DISTILLED_HARD or self.set.endswith(UNAUGMENTED)
 
     @property
     def mean(self) -> float:
@@ -204,7 +204,7 @@ def _line(members: list[_Member], sources: list[_Member]) -> Line:
     one, row = members[0].cell, members[0].row
     label = members[0].evaluation.label
     baseline = row.set not in OWN
-    method = row.set.replace(PLAIN, _PLAIN_LABEL) if baseline else one.method + OWN[row.set]
+    method = row.set.replace(UNAUGMENTED, _UNAUGMENTED) if baseline else one.method + OWN[row.set]
     if baseline and ("@" in row.set or len({each.cell.method for each in sources}) > 1):
         method += f" of {one.method}"
     first = row.network == members[0].evaluation.main.network

@@ -173,7 +173,7 @@ def _with_baselines(cells: Iterable[Cell], suite: Suite) -> list[Cell]:
             conditions, here = Conditions.of_plan(cell, evaluation), (cell.name, evaluation.name)
             names, sources = [], []
             for name in evaluation.baselines:
-                compared = evaluation.scores and name in (baselines.RANDOM, baselines.WHOLE)
+                compared = evaluation.scores and name in (baselines.RANDOM, baselines.FULL)
                 source = first.setdefault((conditions, evaluation.networks, name), here)
                 if source == here or "@" in name or compared:
                     names.append(name)

@@ -102,7 +102,7 @@ class Suite:
     """Evaluated once for the cells that share data set, IPC, seed and protocol, with the first of them; those
     that depend on a set's bytes with every cell."""
     scores: bool = False
-    """Also train the students that DD-Ranking's scores compare, and evaluate random and whole, where they are
+    """Also train the students that DD-Ranking's scores compare, and evaluate random and full, where they are
     among the baselines, with every cell."""
     curve: OrDefault = 0
     """Accuracy at so many equally spaced moments of the distillation, the end among them, in the first

@@ -20,7 +20,7 @@ def article(result: CellResult) -> str:
     evaluations = result.evaluations
     facts = {
         "accuracy": "<br>".join(map(escape, _accuracies(result))),
-        "scores": _lines(scores.told(each.report.get("scores", {})) for each in evaluations),
+        "scores": _lines(scores.sentence(each.report.get("scores", {})) for each in evaluations),
         "seed": str(result.seed),
         "network": escape(result.network),
         "protocol": _lines(map(_protocol, evaluations)),

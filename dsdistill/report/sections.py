@@ -11,7 +11,7 @@ from dsdistill.bench import published, tables
 from dsdistill.bench.lines import Gain, Line
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
 from dsdistill.export import picture
 from dsdistill.report.figures import Figure, anchor
 from dsdistill.storage import set_file
@@ -103,8 +103,8 @@ def networks(lines: Sequence[Line]) -> str:
             at = {line.network: line for line in here if (line.baseline, line.method, line.protocol) == kind}
             values = "".join(_heat(at.get(name), low, high) for name in students)
             means = [line.mean for line in at.values()]
-            whole = len(means) == len(students)
-            across = [f"{value:.1f}" if whole else "" for value in (statistics.mean(means), min(means))]
+            complete = len(means) == len(students)
+            across = [f"{value:.1f}" if complete else "" for value in (statistics.mean(means), min(means))]
             values += "".join(map(_number, across))
             style = ' class="baseline"' if kind[0] else ""
             name = f'<th scope="row">{escape(kind[1])} <small>protocol {escape(kind[2])}</small></th>'
@@ -119,13 +119,13 @@ def networks(lines: Sequence[Line]) -> str:
 _TRAINED = {
     "accuracy %": DISTILLED,
     "hard labels": DISTILLED_HARD,
-    "plain": DISTILLED + PLAIN,
+    "plain": DISTILLED + UNAUGMENTED,
 }
 """By heading: how the set's students were trained."""
 _SCORES = {
     "IOR": ("ior", "{:+.1f}", 100),
     "HLR": ("hlr", "{:+.1f}", 100),
-    "whole's epochs": ("whole_epochs", "{:.0f}", 1),
+    "full's epochs": ("full_epochs", "{:.0f}", 1),
     "LRS": ("lrs", "{:.3f}", 1),
     "plain IOR": ("plain_ior", "{:+.1f}", 100),
     "ARS": ("ars", "{:.3f}", 1),
@@ -133,7 +133,7 @@ _SCORES = {
 """By heading: the key in an evaluation's scores, how it is written, and times what."""
 _ABOUT_SCORES = (
     "Scores as DD-Ranking defines them (arXiv 2505.13300), means over the seeds. IOR: points above as many "
-    "random real images. HLR: points below the whole data set, both under hard labels; the whole is trained "
+    "random real images. HLR: points below the full data set, both under hard labels; that is trained "
     "on for the epochs shown, which may not exhaust it, and left out where the set is given more steps. LRS "
     "weighs the two; ARS weighs the IOR against the plain one, of students without augmentation. Both lie in "
     "[0, 1]; more is better."
