@@ -39,7 +39,7 @@ import torch
 
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.data.facts import DIGITS
+from dsdistill.data.constants import DIGITS
 from dsdistill.distillation import run
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.run import evaluate

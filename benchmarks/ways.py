@@ -116,7 +116,7 @@ def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options
     }
     cfg = configs.resolve(told)
     task, real = catalog.load(cfg.data, "train")
-    return assembly.build(cfg, task, real, CPU, print)
+    return assembly.assemble(cfg, task, real, CPU, print)
 
 
 def plain_student(ipc: int) -> Callable[[], Any]:

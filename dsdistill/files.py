@@ -1,4 +1,4 @@
-"""Putting files on disk so that a reader meets the old content or the new, never half of it."""
+"""Write files and folders atomically: a reader sees the old content or the new, never a part of it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dsdistill.errors import UserError
 
 
 def replace(path: str | Path, data: bytes | memoryview) -> None:
-    """Write ``data`` at ``path``, durably and all at once: temporary file beside it, fsync, rename.
+    """Write ``data`` at ``path``, durably and atomically: temporary file in the same folder, fsync, rename.
 
-    A link is followed, so that it still is one afterwards.
+    A link is followed, so it remains a link.
 
     Raises:
         UserError: the file cannot be written (no such folder, no permission, disk full).
@@ -39,12 +39,12 @@ def replace(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def temporary_neighbour(path: Path) -> Path:
-    """Name a temporary neighbour of ``path``: same folder, so that it can be renamed onto it."""
+    """Return a temporary path in the folder of ``path``, so that a file there can be renamed to ``path``."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def check_folder(path: str | Path) -> None:
-    """Check that a new file or folder can be made at ``path``, by making one and removing it.
+    """Check that a new file or folder can be created at ``path``, by a temporary file in its folder.
 
     Raises:
         UserError: the parent is missing, is not a folder or cannot be written to.
@@ -61,10 +61,10 @@ def check_folder(path: str | Path) -> None:
 
 
 def check_replaceable(path: str | Path, suffix: str) -> None:
-    """Check that writing to ``path`` replaces nothing but an earlier file of its own kind.
+    """Check that writing to ``path`` replaces at most an earlier file of the same kind.
 
     Raises:
-        UserError: a folder is there, or a file with another suffix, such as a distilled set.
+        UserError: ``path`` is a folder, or a file with another suffix, such as a distilled set.
     """
     path = Path(path)
     if path.is_dir() or (path.exists() and path.suffix.lower() != suffix):
@@ -72,19 +72,19 @@ def check_replaceable(path: str | Path, suffix: str) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line why an operation failed, without error numbers where the system has words for it."""
-    words = error.strerror if isinstance(error, OSError) else None
-    if isinstance(error, KeyError) and error.args:  # whose str() puts quotes around its words
-        words = str(error.args[0])
-    return (words or str(error) or type(error).__name__).splitlines()[0]
+    """Return in one line why an operation failed, in the words of the system if it has any."""
+    message = error.strerror if isinstance(error, OSError) else None
+    if isinstance(error, KeyError) and error.args:  # its str() adds quotes
+        message = str(error.args[0])
+    return (message or str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Keep other processes that also ask out of ``folder`` meanwhile (advisory; POSIX only).
+    """Lock ``folder`` against other processes that use this function (advisory; POSIX only).
 
-    For read-change-replace, where two writers at once would lose one change. The lock is on the folder, as
-    replacing a file would leave a lock on the old one.
+    For read-change-replace, in which two writers at once would lose a change. The lock is on the folder,
+    because a lock on the file would stay with the old file when it is replaced.
     """
     if os.name != "posix":
         yield
@@ -92,9 +92,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     import fcntl
 
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(
-            OSError
-        ):  # no such folder is for others to say; some file systems cannot lock
+        # A missing folder is reported by the caller's own reading; some file systems cannot lock.
+        with contextlib.suppress(OSError):
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -102,7 +101,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename durable: the folder's entry has to reach the disk too."""
+    """Make a rename durable by writing the folder's entry to the disk."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -114,9 +113,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a neighbour of ``path`` that takes its place when the block ends, and vanishes if it fails.
+    """Open a temporary file that is renamed to ``path`` when the block ends, or removed if it fails.
 
-    For what is too large to write at once; the folder is made if need be.
+    For files that are too large to write at once. The folder is created if it is missing.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -140,10 +139,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Make a folder whole or not at all: yield a temporary neighbour, which becomes ``folder`` at the end.
+    """Create a folder atomically: yield a temporary one, which is renamed to ``folder`` at the end.
 
     Raises:
-        UserError: ``folder`` is a file or holds something, or cannot be written.
+        UserError: ``folder`` is a file, is not empty or cannot be written.
     """
     target = Path(folder).absolute()
     check_folder(target)

@@ -96,7 +96,7 @@ def print_description(path: Path, about: Description) -> None:
     rows = [
         ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {per_class}"),
-        *_formation_rows(about),
+        *_multi_formation_rows(about),
         ("classes", listing(about.classes)),
         (
             "on disk",
@@ -149,13 +149,13 @@ def print_experts(experts: ExpertFile) -> None:
     print_pairs(rows)
 
 
-def _formation_rows(about: Description) -> list[tuple[str, str]]:
+def _multi_formation_rows(about: Description) -> list[tuple[str, str]]:
     """Return the row of a multi-formation, if the set has one."""
-    formation = about.formation
-    if formation.is_identity:
+    multi_formation = about.multi_formation
+    if multi_formation.is_identity:
         return []
-    mode = f"factor {formation.factor}, {formation.mode}"
-    return [("decoded", f"into {sum(about.decoded)} training images ({mode})")]
+    mode = f"factor {multi_formation.factor}, {multi_formation.mode}"
+    return [("decoded", f"into {sum(about.decoded_counts)} training images ({mode})")]
 
 
 def print_text(text: str) -> None:

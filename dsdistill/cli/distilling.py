@@ -113,6 +113,7 @@ def distill(
             notify=show.notify,
             started=show.started,
             progress=show.progress,
+            decoding=show.decoding,
         )
     console.print_summary(summary)
 
@@ -185,5 +186,6 @@ def experts(
             started=show.started,
             estimated=show.estimated,
             progress=show.progress,
+            decoding=show.decoding,
         )
     console.print_training(file)

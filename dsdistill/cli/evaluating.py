@@ -93,5 +93,6 @@ def evaluate(
             download=download,
             notify=show.notify,
             progress=show.progress,
+            decoding=show.decoding,
         )
     console.out.print(report.table())

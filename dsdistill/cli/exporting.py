@@ -15,7 +15,7 @@ def export(
     file: File,
     target: Annotated[
         Path | None,
-        typer.Argument(metavar="OUTPUT", help="What to write, if not given by -o.", show_default=False),
+        typer.Argument(metavar="OUTPUT", help="The output, in place of -o.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder, a .pt or a .h5 file.", show_default=False)
@@ -39,8 +39,8 @@ def export(
 ) -> None:
     """Write a distilled set in a format that other programs read, or in fewer bytes.
 
-    A folder of PNGs, a .pt that torch.load(weights_only=True) reads, another .h5 with smaller pixels, or a
-    folder of what DD-Ranking's evaluators read: images.pt, labels.pt, lr.pt and ddranking.yaml.
+    The formats: a folder of PNGs; a .pt that torch.load(weights_only=True) reads; another .h5 with smaller
+    pixels; a folder for DD-Ranking's evaluators with images.pt, labels.pt, lr.pt and ddranking.yaml.
 
     `dsdistill export digits.h5 digits-png/`
 
@@ -56,10 +56,10 @@ def export(
     from dsdistill.export.png import export_png
     from dsdistill.export.pt import export_pt
 
-    where = output or target
-    if where is None or (output and target):
+    path = output or target
+    if path is None or (output and target):
         raise UserError("name one output: a folder, a .pt or a .h5 file")
-    kind = _kind(to, where)
+    kind = _kind(to, path)
     for name, value, only in (
         ("space", space, "pt"),
         ("dtype", dtype, "h5"),
@@ -70,24 +70,24 @@ def export(
     if kind == "pt":
         if (space := space or "network") not in ("network", "unit"):
             raise unknown("space", space, ("network", "unit"))
-        export_pt(file, where, space)  # type: ignore[arg-type]
+        export_pt(file, path, space)  # type: ignore[arg-type]
     elif kind == "h5":
-        console.notify(export_h5(file, where, dtype or "uint8"))  # type: ignore[arg-type]
+        console.notify(export_h5(file, path, dtype or "uint8"))  # type: ignore[arg-type]
     elif kind == "png":
-        console.notify(export_png(file, where))
+        console.notify(export_png(file, path))
     else:
-        for sentence in export_ddranking(file, where, protocol):
+        for sentence in export_ddranking(file, path, protocol):
             console.notify(sentence)
-    console.out.print(f"wrote {where}", highlight=False, markup=False)
+    console.out.print(f"wrote {path}", highlight=False, markup=False)
 
 
 _KINDS = ("png", "pt", "h5", "ddranking")
 _SUFFIXES = {"": "png", ".pt": "pt", ".pth": "pt", ".h5": "h5", ".hdf5": "h5"}
 
 
-def _kind(to: str | None, where: Path) -> str:
-    """Return the format asked for by --to, or else by the output's suffix."""
-    suffix = where.suffix.lower()
+def _kind(to: str | None, path: Path) -> str:
+    """Return the format of --to or, without it, of the output's suffix."""
+    suffix = path.suffix.lower()
     if to is None and suffix not in _SUFFIXES:
         raise UserError(
             f"no format goes by the suffix {suffix!r}: end the output in .pt or .h5, name a folder, or "

@@ -1,4 +1,4 @@
-"""The commands that look: at a file (``info``, ``show``), at what there is (``methods``, ``datasets``)."""
+"""The commands that inspect a file (``info``, ``show``) or list names (``methods``, ``datasets``, …)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dsdistill.errors import UserError
 def info(
     file: Annotated[Path, typer.Argument(help="A distilled set, or experts (.h5).", show_default=False)],
     config: Annotated[
-        bool, typer.Option("--config", metavar="", help="Print the configuration it was made by (TOML).")
+        bool, typer.Option("--config", metavar="", help="Print the configuration that made it (TOML).")
     ] = False,
 ) -> None:
-    """Verify a file and say what is in it: content, origin and cost; of a distilled set, results too.
+    """Verify a file and describe it: content, origin and cost; of a distilled set, results too.
 
-    Of experts, which may be many gigabytes, the structure is verified, and weights when they are read.
+    Of experts, which may be many gigabytes, only the structure is verified; weights are verified when read.
 
-    `dsdistill info cifar10.h5 --config > again.toml` keeps what `distill --config again.toml` replays.
+    `dsdistill info cifar10.h5 --config > again.toml` keeps a run for `distill --config again.toml`.
     """
     from dsdistill.cli import console
     from dsdistill.storage import expert_file, set_file
@@ -34,13 +34,13 @@ def info(
         else:
             console.print_experts(experts)
         return
-    about = set_file.describe(file)
-    if config and "config" not in about.attributes:
+    description = set_file.describe(file)
+    if config and "config" not in description.attributes:
         raise UserError(f"{file} does not hold the configuration it was made by")
     if config:
-        console.print_text(str(about.attributes["config"]))
+        console.print_text(str(description.attributes["config"]))
     else:
-        console.print_description(file, about)
+        console.print_description(file, description)
 
 
 def show(
@@ -55,22 +55,22 @@ def show(
     from dsdistill.export import picture
     from dsdistill.storage import set_file
 
-    found = set_file.read(file)
-    about = found.attributes
-    title = f"{about.get('dataset', file.stem)}, {about.get('method', '')}, {len(found.images)} images"
+    distilled = set_file.read(file)
+    dataset, method = distilled.attributes.get("dataset", file.stem), distilled.attributes.get("method", "")
+    title = f"{dataset}, {method}, {len(distilled.images)} images"
     target = output or file.with_suffix(".png")
-    picture.grid(found.images, found.labels, found.classes, target, title=title)
+    picture.write_grid(distilled.images, distilled.labels, distilled.classes, target, title=title)
     console.out.print(f"wrote {target}", highlight=False, markup=False)
 
 
 def methods(
     name: Annotated[
-        str, typer.Argument(help="Print this one's recipe instead (TOML).", show_default=False)
+        str, typer.Argument(help="Print the recipe of this method instead (TOML).", show_default=False)
     ] = "",
 ) -> None:
-    """List the methods and what they are; or show one's settings, where they come from and what is ours.
+    """List the methods; or show one's settings, their sources and our departures from them.
 
-    A recipe that begins from another is followed by that one, as a comment.
+    If a recipe extends another, that one follows as a comment.
 
     `dsdistill methods mtt`
     """
@@ -78,7 +78,7 @@ def methods(
     from dsdistill.config.recipe import RECIPES, load_recipe
 
     if name:
-        bases = [each.base for each in load_recipe(name).lineage() if each.base]
+        bases = [recipe.base for recipe in load_recipe(name).lineage() if recipe.base]
         console.print_text(RECIPES.find(name).read_text(encoding="utf-8"))
         for base in bases:
             text = RECIPES.find(base).read_text(encoding="utf-8")
@@ -86,13 +86,16 @@ def methods(
         return
     recipes = [load_recipe(name) for name in RECIPES.names()]
     console.print_pairs(
-        (each.name, f"{each.title}. {each.paper} (follows the {each.follows}; protocol {each.protocol})")
-        for each in recipes
+        (
+            recipe.name,
+            f"{recipe.title}. {recipe.paper} (follows the {recipe.follows}; protocol {recipe.protocol})",
+        )
+        for recipe in recipes
     )
 
 
 def networks() -> None:
-    """Tell how networks are named: families, depth, width, normalisation, activation and pooling."""
+    """Explain the names of networks: families, depth, width, normalisation, activation and pooling."""
     import inspect
 
     from dsdistill.cli import console
@@ -102,12 +105,12 @@ def networks() -> None:
 
 
 def protocols() -> None:
-    """List the protocols that --protocol takes, and whose training they are."""
+    """List the protocols that --protocol takes, with their sources."""
     from dsdistill.cli import console
     from dsdistill.protocol import PROTOCOLS, load_protocol
 
-    every = [load_protocol(name) for name in PROTOCOLS.names()]
-    console.print_pairs((each.name, f"{each.title}. {each.source}") for each in every)
+    protocols = [load_protocol(name) for name in PROTOCOLS.names()]
+    console.print_pairs((protocol.name, f"{protocol.title}. {protocol.source}") for protocol in protocols)
 
 
 def datasets() -> None:

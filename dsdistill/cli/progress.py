@@ -26,13 +26,17 @@ class ProgressBar:
     """A progress bar with an ETA; where stderr is no terminal, a line now and then instead."""
 
     LINE_EVERY = 30.0  # seconds
+    LONG_DECODING = 200  # picture files
 
     def __init__(self, *fields: str) -> None:
         columns = [TextColumn("{task.description}", markup=False), BarColumn()]
-        columns += [TextColumn("{task.completed:.0f}/{task.total:.0f}"), *map(TextColumn, fields)]
+        columns += [TextColumn("{task.completed:.0f}/{task.total:.0f}")]
+        columns += [TextColumn(f"{{task.fields[{field}]}}") for field in fields]
+        self._blank: dict[str, Any] = dict.fromkeys(fields, "")
         times = (TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(elapsed_when_finished=False))
         self._progress = Progress(*columns, *times, console=err, disable=not err.is_terminal)
         self._task: TaskID | None = None
+        self._decoding: TaskID | None = None
         self._line_time = -self.LINE_EVERY
         self._start_time = 0.0
         self._start_count = 0  # the work that was done at that time
@@ -42,11 +46,27 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_decoding()
         self._progress.stop()
 
     def notify(self, sentence: str) -> None:
         """Show a sentence above the bar."""
         console.notify(sentence)
+
+    def decoding(self, what: str, done: int, total: int) -> None:
+        """Show how far a long list of picture files is read; only on a terminal, and until it is done."""
+        if total <= self.LONG_DECODING or not err.is_terminal:
+            return
+        if self._decoding is None:
+            self._decoding = self._progress.add_task(what, total=total, **self._blank)
+        self._progress.update(self._decoding, description=what, completed=done, total=total)
+        if done == total:
+            self._end_decoding()
+
+    def _end_decoding(self) -> None:
+        if self._decoding is not None:
+            self._progress.remove_task(self._decoding)
+            self._decoding = None
 
     def _advance(self, title: str, done: int, total: int, first: int = 0, **fields: Any) -> None:
         """Show that ``done`` of ``total`` are done, of which an earlier run did the first ones."""
@@ -70,7 +90,7 @@ class DistillationProgress(ProgressBar):
     """Progress of `distill`."""
 
     def __init__(self) -> None:
-        super().__init__("{task.fields[loss]}", "{task.fields[rate]}")
+        super().__init__("loss", "rate")
         self._first = self._total = self._budget = 0
         self._title = ""
         self._start = 0.0
@@ -115,7 +135,7 @@ class ExpertsProgress(ProgressBar):
     """Progress of `experts`, in epochs of all."""
 
     def __init__(self) -> None:
-        super().__init__("{task.fields[expert]}", "{task.fields[loss]}")
+        super().__init__("expert", "loss")
         self._run: TrainingStart | None = None
 
     def started(self, run: TrainingStart) -> None:
@@ -162,7 +182,7 @@ class SuiteProgress(ProgressBar):
     """Progress of `bench`, in cells."""
 
     def __init__(self, name: str, cells: int) -> None:
-        super().__init__("{task.fields[running]}")
+        super().__init__("running")
         self._name, self._cells = name, cells
         self._first: int | None = None
 

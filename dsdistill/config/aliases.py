@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsdistill.config.options import merged, table_at
@@ -21,23 +21,25 @@ IMPLIED: dict[str, dict[str, Any]] = {"engine.training": {"kind": "trained"}}
 """What an old table stood for without saying so."""
 
 
-def modernise(options: Mapping[str, Any], notify: Callable[[str], None]) -> dict[str, Any]:
+def modernise(options: Mapping[str, Any], renamed: list[str] | None = None) -> dict[str, Any]:
     """Return nested options under their present names.
 
     Args:
         options: of a config file, a recipe or a caller, in old names, new ones or both; the new ones win.
-        notify: receives one sentence if an old name was used.
+        renamed: a phrase is appended for every old name; `notice` makes a sentence of them.
 
-    >>> modernise({"formation": {"factor": 2}}, print)
-    option 'formation' is now called 'multi_formation'; the old name still works
+    >>> renamed = []
+    >>> modernise({"formation": {"factor": 2}}, renamed)
     {'multi_formation': {'factor': 2}}
+    >>> notice(renamed)
+    "option 'formation' is now called 'multi_formation'; the old name still works"
     """
-    result, old = dict(options), []
+    result, phrases = dict(options), renamed if renamed is not None else []
     for before, now in RENAMED_KEYS.items():
         *tables, key = before.split(".")
         if key not in table_at(result, *tables):
             continue
-        old.append(f"{before!r} is now called {now!r}")
+        phrases.append(f"{before!r} is now called {now!r}")
         value = table_at(result, *tables)[key]
         if before in IMPLIED and isinstance(value, Mapping):
             value = {**IMPLIED[before], **value}
@@ -46,11 +48,15 @@ def modernise(options: Mapping[str, Any], notify: Callable[[str], None]) -> dict
         *tables, last = key.split(".")
         if (value := table_at(result, *tables).get(last)) in values:
             result = merged(result, _nested(key, values[value]))
-            old.append(f"{last} = {value!r} is now {values[value]!r}")
-    if old:
-        works = "the old name still works" if len(old) == 1 else "the old names still work"
-        notify(f"option {', '.join(old)}; {works}")
+            phrases.append(f"{last} = {value!r} is now called {values[value]!r}")
     return result
+
+
+def notice(renamed: Sequence[str]) -> str:
+    """Say which options were set by their old names."""
+    phrases = list(dict.fromkeys(renamed))
+    works = "the old name still works" if len(phrases) == 1 else "the old names still work"
+    return f"option {', '.join(phrases)}; {works}"
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From a name or a path to real data: the catalogue."""
+"""The catalogue: load real data by name or path."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from safetensors.torch import save as save_tensors
 
 from dsdistill.data import folder, imagenet, npz, packaged
 from dsdistill.data.config import DataConfig, Split, cache_folder
-from dsdistill.data.facts import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
+from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, unknown
 from dsdistill.files import replacing
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, Progress, silent
 
 __all__ = ["DataConfig", "check", "load", "names"]
 
@@ -26,7 +27,7 @@ __all__ = ["DataConfig", "check", "load", "names"]
 @dataclass(frozen=True)
 class _Entry:
     about: str
-    read: Callable[[DataConfig, Split, Notify], RealDataset]
+    read: Callable[[DataConfig, Split, Reporter], RealDataset]
     mirror: bool = True
 
 
@@ -58,12 +59,12 @@ _OWN = ("folder", "npz")
 
 
 def names() -> dict[str, str]:
-    """Map every name a user may give to a one-line description."""
+    """Map every name of a data set to a one-line description."""
     return {f"{name}:PATH" if name in _OWN else name: entry.about for name, entry in _CATALOG.items()}
 
 
 def check(name: str) -> None:
-    """Raise a UserError, with the nearest name, unless ``name`` is that of a data set."""
+    """Raise a UserError, with the nearest name, unless ``name`` is the name of a data set."""
     _entry(name)
 
 
@@ -80,14 +81,14 @@ def _entry(name: str) -> _Entry:
 
 
 def _constants(config: DataConfig, channels: int) -> Standardise | None:
-    """The published normalisation, where there is one and the native channels are kept."""
+    """Return the published normalisation, if there is one and the channels are the native ones."""
     imagenets = {"tiny-imagenet", "imagenet", *SUBSETS}
-    known = IMAGENET_CONSTANTS if config.name in imagenets else CONSTANTS.get(config.name)
-    return Standardise.of(*known) if known and len(known[0]) == channels else None
+    constants = IMAGENET_CONSTANTS if config.name in imagenets else CONSTANTS.get(config.name)
+    return Standardise.of(*constants) if constants and len(constants[0]) == channels else None
 
 
 def _zca(train: RealDataset) -> Preprocess:
-    """Fit ZCA on train, once: the eigenvectors of a 3072-square matrix take long enough to keep."""
+    """Fit ZCA on the train split, which takes long, or read it from the cache."""
     ZCA.check(train.images[0].numel())
     key = hashlib.sha256(f"{train.fingerprint} {ZCA_EPS}".encode()).hexdigest()[:32]
     cached = cache_folder() / "zca" / f"{key}.safetensors"
@@ -101,27 +102,27 @@ def _zca(train: RealDataset) -> Preprocess:
     return fitted
 
 
-def silent(sentence: str) -> None:
-    """Drop what would be told to the user."""
-
-
-def load(config: DataConfig, split: Split, notify: Notify = silent) -> tuple[Task, RealDataset]:
+def load(
+    config: DataConfig, split: Split, notify: Notify = silent, progress: Progress = silent
+) -> tuple[Task, RealDataset]:
     """Read one split, and the task whose preprocessing is fitted on the train split.
 
     Args:
-        config: which data and how to present them.
+        config: the data set and how to present it.
         split: ``"train"`` or ``"test"``; nothing of the other is returned.
-        notify: receives at most one sentence that says what was converted.
+        notify: receives a sentence if images were converted.
+        progress: called with (what, done, total) while picture files are read: before the first one and after
+            every batch.
 
     Raises:
         UserError: unknown name, data missing or damaged, one class only, or zca on too large images.
     """
     entry = _entry(config.name)
-    data = entry.read(config, split, notify)
+    data = entry.read(config, split, Reporter(notify, progress))
     channels, size = data.images.shape[1], data.images.shape[2]
 
     def train() -> RealDataset:
-        return data if split == "train" else entry.read(config, "train", silent)
+        return data if split == "train" else entry.read(config, "train", Reporter(progress=progress))
 
     preprocess: Preprocess
     if config.zca:

@@ -1,4 +1,4 @@
-"""What a user says about the data."""
+"""The options of the data."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dsdistill.errors import UserError
 
 Split = Literal["train", "test"]
 FETCHED = ("mnist", "fashion-mnist", "kmnist", "svhn", "cifar10", "cifar100")
-"""What torchvision downloads."""
+"""The data sets that torchvision downloads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images to read and how to present them.
+    """The images to read and how to present them.
 
     Args:
         name: a catalogue name (``cifar10``), ``folder:PATH`` or ``npz:PATH``.
-        root: where catalogue data lie or are downloaded to; default ``$DSDISTILL_DATA``, else
+        root: folder of catalogue data, also for downloads; default ``$DSDISTILL_DATA``, else
             ``~/.cache/dsdistill/data``.
         size: side of the square images in pixels; default native, or inferred for a folder.
         channels: 1 (grey) or 3 (RGB); default native, or inferred for a folder.
         download: fetch a missing catalogue data set.
         zca: whiten instead of standardising.
-        mirror: whether a mirrored image keeps its label, so that augmentation may flip; default known for
-            catalogue data, true for a folder or npz file.
-        test_fraction: share of each class held out as test where a folder or npz file has no test split.
+        mirror: whether a mirrored image keeps its label, so that augmentation may flip; the default is a
+            property of the catalogue data set, and true for a folder or npz file.
+        test_fraction: share of each class held out as test if a folder or npz file has no test split.
 
     Raises:
         UserError: a value is out of range.
@@ -53,16 +53,16 @@ class DataConfig:
 
     @property
     def folder(self) -> Path:
-        """The root with its default filled in."""
+        """The root, or its default."""
         default = os.environ.get("DSDISTILL_DATA") or "~/.cache/dsdistill/data"
         return Path(self.root or default).expanduser()
 
     def missing(self, what: str) -> UserError:
         """Build the error for a catalogue data set that is not on this machine."""
-        here = "--root DIR where it lies"
-        fetch = f"pass --download to fetch it, or {here}"
-        mend = fetch if self.name in FETCHED else f"it is not offered for download: pass {here}"
-        return UserError(f"data set {self.name!r}: {what} not found under {self.folder}; {mend}")
+        root = "--root DIR where it lies"
+        fetch = f"pass --download to fetch it, or {root}"
+        remedy = fetch if self.name in FETCHED else f"it is not offered for download: pass {root}"
+        return UserError(f"data set {self.name!r}: {what} not found under {self.folder}; {remedy}")
 
 
 def cache_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Arrays of images: made square, of the size and channels asked for, and split."""
+"""Convert arrays of images: square, of a size and number of channels; and split them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch.nn.functional import interpolate
 
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.real import RealDataset
+from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
-from dsdistill.runtime.notice import Notify
 from dsdistill.seeding import generator
 
 
@@ -30,13 +30,13 @@ def fit(images: Tensor, size: int, channels: int, chunk: int = 1024) -> Tensor:
     if images.shape[1:] == (channels, size, size):
         return images
 
-    def one(part: Tensor) -> Tensor:
+    def fit_chunk(part: Tensor) -> Tensor:
         part = with_channels(part, channels)
         if part.shape[2:] == (size, size):
             return part
         return interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
-    return torch.cat([one(part) for part in images.split(chunk)])
+    return torch.cat([fit_chunk(part) for part in images.split(chunk)])
 
 
 def present(
@@ -45,9 +45,9 @@ def present(
     images: Tensor,
     labels: Tensor,
     classes: tuple[str, ...],
-    notify: Notify,
+    reporter: Reporter,
 ) -> RealDataset:
-    """Give uint8 [N,C,H,W] images the size and channels asked for, and say so if that changes them."""
+    """Convert uint8 [N,C,H,W] images to the configured size and channels; report it if that changes them."""
     native, height, width = images.shape[1:]
     size, channels = config.size or min(height, width), config.channels or native
     parts = []
@@ -56,12 +56,12 @@ def present(
     if native != channels:
         parts.append("greyscale repeated to 3 channels" if native == 1 else "colour reduced to luma")
     if parts:
-        notify(f"{config.name} ({split}): {len(images)} images, {', '.join(parts)}")
+        reporter.notify(f"{config.name} ({split}): {len(images)} images, {', '.join(parts)}")
     return RealDataset(config.name, split, fit(images, size, channels), labels, classes)
 
 
 def stratified(labels: Tensor, fraction: float, classes: tuple[str, ...]) -> dict[Split, Tensor]:
-    """Hold out about ``fraction`` of every class; returns ascending positions of train and test.
+    """Hold out about ``fraction`` of every class; return the ascending positions of train and test.
 
     A fixed function of the labels. Unlike scikit-learn's stratified split it never leaves a class without an
     image on either side.
@@ -69,7 +69,7 @@ def stratified(labels: Tensor, fraction: float, classes: tuple[str, ...]) -> dic
     Raises:
         UserError: a class has a single image.
     """
-    chosen: list[Tensor] = []
+    test: list[Tensor] = []
     for label, name in enumerate(classes):
         members = (labels == label).nonzero().flatten()
         if len(members) < 2:
@@ -77,9 +77,9 @@ def stratified(labels: Tensor, fraction: float, classes: tuple[str, ...]) -> dic
                 f"class {name!r} has {len(members)} image; holding out a test split needs 2 or more, "
                 "so add images or give train and test apart"
             )
-        held_out = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         order = torch.randperm(len(members), generator=generator(0, "test split", label))
-        chosen.append(members[order[:held_out]])
+        test.append(members[order[:count]])
     is_test = torch.zeros(len(labels), dtype=torch.bool)
-    is_test[torch.cat(chosen)] = True
+    is_test[torch.cat(test)] = True
     return {"train": (~is_test).nonzero().flatten(), "test": is_test.nonzero().flatten()}

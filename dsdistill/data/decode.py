@@ -1,4 +1,4 @@
-"""Many picture files: surveyed, decoded on every core, and kept as a memory-mapped cache."""
+"""Survey picture files, decode them on every core, and cache them as a memory-mapped array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,13 +21,12 @@ from torch import Tensor
 from dsdistill.data.config import Split, cache_folder
 from dsdistill.data.pictures import GREY, TRANSPARENT, pixels, probe
 from dsdistill.data.real import RealDataset
+from dsdistill.data.reporter import Progress, Reporter
 from dsdistill.errors import UserError
 from dsdistill.files import replacing
-from dsdistill.runtime.notice import Notify
 
 LADDER = (8, 16, 28, 32, 64, 128, 224)
 BATCH = 256  # files in flight: bounds memory however long the list
-SHOW_PROGRESS_FROM = 200
 T = TypeVar("T")
 
 
@@ -60,9 +59,9 @@ class Survey:
 
     counts: dict[tuple[int, int, str], int]
 
-    def count(self, wanted: Callable[[int, int, str], bool]) -> int:
+    def count(self, condition: Callable[[int, int, str], bool]) -> int:
         """Count the files whose width, height and kind satisfy a condition."""
-        return sum(n for key, n in self.counts.items() if wanted(*key))
+        return sum(n for key, n in self.counts.items() if condition(*key))
 
     @property
     def channels(self) -> int:
@@ -79,7 +78,7 @@ class Survey:
         return min(votes, key=lambda side: (-votes[side], side))
 
     def sentence(self, listing: Listing, size: int, channels: int) -> str | None:
-        """Say what decoding to this size and these channels changes; None if nothing."""
+        """Describe what decoding to this size and these channels changes; None if nothing."""
         changes = [
             (
                 self.count(lambda w, h, kind: (w, h) != (size, size)),
@@ -98,29 +97,24 @@ class Survey:
         return f"{listing.name} ({listing.split}): {len(listing.paths)} images, {', '.join(parts)}"
 
 
-def _on_every_core(work: Callable[[Path], T], paths: Sequence[Path], title: str) -> Iterator[list[T]]:
-    """Yield the results of ``work`` in order, batch by batch, with a progress bar on stderr for long lists.
+def _on_every_core(
+    work: Callable[[Path], T], paths: Sequence[Path], what: str, progress: Progress
+) -> Iterator[list[T]]:
+    """Yield the results of ``work`` in order, batch by batch, and report the progress as ``what``.
 
     Threads suffice: Pillow's decoders and resizer release the interpreter lock.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    quiet = len(paths) <= SHOW_PROGRESS_FROM or not console.is_terminal
-    with (
-        ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool,
-        Progress(console=console, disable=quiet, transient=True) as progress,
-    ):
-        bar = progress.add_task(title, total=len(paths))
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        progress(what, 0, len(paths))
         for start in range(0, len(paths), BATCH):
-            done = list(pool.map(work, paths[start : start + BATCH]))
-            progress.advance(bar, len(done))
-            yield done
+            batch = paths[start : start + BATCH]
+            results = list(pool.map(work, batch))
+            progress(what, start + len(batch), len(paths))
+            yield results
 
 
-def survey(listing: Listing) -> Survey:
-    """Read every file's header, once: the counts are cached.
+def survey(listing: Listing, progress: Progress) -> Survey:
+    """Read every file's header; the counts are cached.
 
     Raises:
         UserError: a file is not a picture, or the cache folder cannot be written.
@@ -132,8 +126,8 @@ def survey(listing: Listing) -> Survey:
     except (OSError, ValueError, TypeError):
         pass  # absent or damaged: count again
     counts: Counter[tuple[int, int, str]] = Counter()
-    for found in _on_every_core(probe, listing.paths, f"{listing.name}: reading headers"):
-        counts.update(found)
+    for kinds in _on_every_core(probe, listing.paths, f"{listing.name}: reading headers", progress):
+        counts.update(kinds)
     with replacing(cached) as file:
         file.write(json.dumps([[*key, n] for key, n in sorted(counts.items())]).encode())
     return Survey(dict(counts))
@@ -142,13 +136,13 @@ def survey(listing: Listing) -> Survey:
 def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     """Map a cached array; None if unusable.
 
-    Copy-on-write, so that a stray write cannot reach the file; or, where the system promises no memory for as
-    many copies as there are pages (tens of gigabytes of ImageNet), read-only.
+    The map is copy-on-write, so that a stray write cannot reach the file. It is read-only if the system
+    refuses the memory that copies of all pages would need (tens of gigabytes for ImageNet).
     """
     try:
         try:
             array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except OSError:  # what a refusal is numbered differs between systems
+        except OSError:  # the error number of a refusal differs between systems
             array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None  # absent, truncated or not an array
@@ -159,26 +153,27 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor | None:
         return torch.from_numpy(array)
 
 
-def decode(listing: Listing, size: int, channels: int, notify: Notify) -> RealDataset:
-    """Decode a listing to a memory-mapped uint8 [N,channels,size,size], from the cache where it can.
+def decode(listing: Listing, size: int, channels: int, reporter: Reporter) -> RealDataset:
+    """Decode a listing to a memory-mapped uint8 [N,channels,size,size], from the cache if it is there.
 
     Raises:
         UserError: a file is damaged, or the cache folder cannot be written.
     """
-    sentence = survey(listing).sentence(listing, size, channels)
+    sentence = survey(listing, reporter.progress).sentence(listing, size, channels)
     if sentence:
-        notify(sentence)
+        reporter.notify(sentence)
     shape = (len(listing.paths), channels, size, size)
     cached = cache_folder() / "pictures" / f"{listing.digest}-{channels}x{size}.npy"
     images = _mapped(cached, shape)
     if images is None:
-        # written front to back rather than through a map: a full disk is then an error, not a bus error
+        # Written front to back, not through a map: a full disk is then an error, not a bus error.
         with replacing(cached) as file:
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": shape}
             )
-            title = f"{listing.name}: decoding {listing.split}"
-            for batch in _on_every_core(lambda path: pixels(path, size, channels), listing.paths, title):
+            what = f"{listing.name}: decoding {listing.split}"
+            work = partial(pixels, size=size, channels=channels)
+            for batch in _on_every_core(work, listing.paths, what, reporter.progress):
                 file.write(np.stack(batch).tobytes())
         images = _mapped(cached, shape)
         if images is None:

@@ -1,4 +1,4 @@
-"""The user's own pictures: ``folder:PATH`` with a folder per class."""
+"""Read the user's own pictures: ``folder:PATH`` with a folder per class."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dsdistill.data.convert import stratified
 from dsdistill.data.decode import Listing, decode, survey
 from dsdistill.data.pictures import EXTENSIONS
 from dsdistill.data.real import RealDataset
+from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
-from dsdistill.runtime.notice import Notify
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = (
+    paths = (
         Path(parent, file)
         for parent, _, files in os.walk(folder, followlinks=True)
         for file in files
         if not file.startswith(".") and Path(file).suffix.lower() in EXTENSIONS
     )
-    return sorted(found)
+    return sorted(paths)
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -34,7 +34,7 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def list_classes(folder: Path, name: str, split: Split, classes: list[str] | None = None) -> Listing:
-    """List ``folder/<class>/**/<picture>``: every class folder in sorted order, or the given ones.
+    """List ``folder/<class>/**/<picture>``: every class folder in sorted order, or only ``classes``.
 
     Raises:
         UserError: no class folders, a class without pictures, or a single class.
@@ -57,9 +57,9 @@ def list_classes(folder: Path, name: str, split: Split, classes: list[str] | Non
 
 
 def _held_out(whole: Listing, fraction: float, split: Split) -> Listing:
-    chosen = stratified(whole.labels, fraction, whole.classes)[split]
-    paths = tuple(whole.paths[i] for i in chosen.tolist())
-    return replace(whole, split=split, paths=paths, labels=whole.labels[chosen])
+    positions = stratified(whole.labels, fraction, whole.classes)[split]
+    paths = tuple(whole.paths[i] for i in positions.tolist())
+    return replace(whole, split=split, paths=paths, labels=whole.labels[positions])
 
 
 def listings(config: DataConfig) -> dict[Split, Listing]:
@@ -89,10 +89,10 @@ def listings(config: DataConfig) -> dict[Split, Listing]:
     return {"train": whole, "test": test}
 
 
-def read(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
-    """Read one split; size and channels not asked for are inferred from the train split."""
-    found = listings(config)
+def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+    """Read one split; unless configured, size and channels are inferred from the train split."""
+    splits = listings(config)
     if config.size and config.channels:
-        return decode(found[split], config.size, config.channels, notify)
-    seen = survey(found["train"])
-    return decode(found[split], config.size or seen.size, config.channels or seen.channels, notify)
+        return decode(splits[split], config.size, config.channels, reporter)
+    train = survey(splits["train"], reporter.progress)
+    return decode(splits[split], config.size or train.size, config.channels or train.channels, reporter)

@@ -1,4 +1,4 @@
-"""Tiny ImageNet, ImageNet and its ten-class subsets, from their own layouts on disk."""
+"""Read Tiny ImageNet, ImageNet and its ten-class subsets from their own layouts on disk."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.constants import SUBSETS, subset_wnids
 from dsdistill.data.decode import Listing, decode
-from dsdistill.data.facts import SUBSETS, subset_wnids
 from dsdistill.data.folder import list_classes
 from dsdistill.data.real import RealDataset
+from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
-from dsdistill.runtime.notice import Notify
 
 
 def _lines(path: Path) -> list[list[str]]:
@@ -26,14 +26,14 @@ def _lines(path: Path) -> list[list[str]]:
 
 
 def _names(wnids: list[str], words: Path) -> tuple[str, ...]:
-    """Name each class by its first synonym in words.txt, or by all where two classes share the first."""
-    known = {row[0]: row[1] for row in _lines(words) if len(row) > 1}
-    full = [known.get(wnid, wnid).strip() for wnid in wnids]
+    """Name each class by its first synonym in words.txt, or by all if two classes share the first."""
+    names = {row[0]: row[1] for row in _lines(words) if len(row) > 1}
+    full = [names.get(wnid, wnid).strip() for wnid in wnids]
     first = Counter(name.split(",")[0] for name in full)
     return tuple(name.split(",")[0] if first[name.split(",")[0]] == 1 else name for name in full)
 
 
-def read_tiny(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
+def read_tiny(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     """Read Tiny ImageNet as distributed; classes in sorted WordNet order, the val images are test."""
     homes = [config.folder, *(config.folder / name for name in ("tiny-imagenet-200", "tiny-imagenet"))]
     home = next((home for home in homes if (home / "wnids.txt").is_file()), None)
@@ -52,13 +52,13 @@ def read_tiny(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
             raise UserError(f"{home}/val/val_annotations.txt does not fit wnids.txt ({error})") from error
         paths = tuple(home / "val" / "images" / row[0] for row in rows)
         listing = Listing(config.name, split, paths, labels, classes)
-    return decode(replace(listing, classes=classes), config.size or 64, config.channels or 3, notify)
+    return decode(replace(listing, classes=classes), config.size or 64, config.channels or 3, reporter)
 
 
-def read_ilsvrc(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
-    """Read ImageNet (64 pixels unless asked) or a ten-class subset (128) from train/WNID and val/WNID.
+def read_ilsvrc(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+    """Read ImageNet (by default 64 pixels) or a ten-class subset (128) from train/WNID and val/WNID.
 
-    ``val`` is the test split. A root that holds only the subset's folders will do.
+    ``val`` is the test split. The folders of a subset suffice for that subset.
     """
     from torchvision.models import ResNet18_Weights
 
@@ -80,9 +80,9 @@ def read_ilsvrc(config: DataConfig, split: Split, notify: Notify) -> RealDataset
         list_classes(folder, config.name, split, wnids), classes=tuple(names[index] for index in indices)
     )
     if split == "test" and not all(path.name.startswith("ILSVRC2012_val_") for path in listing.paths):
-        notify(
+        reporter.notify(
             f"{folder} does not hold ILSVRC2012's validation images alone (fast.ai's Imagenette is split "
             "otherwise): accuracies do not compare with published ones"
         )
     size = config.size or (128 if config.name in SUBSETS else 64)
-    return decode(listing, size, config.channels or 3, notify)
+    return decode(listing, size, config.channels or 3, reporter)

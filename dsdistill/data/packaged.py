@@ -1,4 +1,4 @@
-"""Data sets in packaged formats: scikit-learn's digits, IDX files, and torchvision's CIFAR and SVHN."""
+"""Read packaged data sets: scikit-learn's digits, IDX files, and torchvision's CIFAR and SVHN."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.constants import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.convert import present
-from dsdistill.data.facts import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.real import RealDataset
+from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
 from dsdistill.files import reason
-from dsdistill.runtime.notice import Notify
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 
 
-def read_digits(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
+def read_digits(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     """Read scikit-learn's 1797 real 8x8 digits; a stratified quarter is test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -34,9 +34,9 @@ def read_digits(config: DataConfig, split: Split, notify: Notify) -> RealDataset
     train, test = train_test_split(
         np.arange(len(levels)), test_size=0.25, random_state=0, stratify=bunch.target
     )
-    chosen = np.sort(train if split == "train" else test)
-    images, labels = torch.from_numpy(levels[chosen]), torch.from_numpy(bunch.target[chosen]).long()
-    return present(config, split, images, labels, DIGITS, notify)
+    positions = np.sort(train if split == "train" else test)
+    images, labels = torch.from_numpy(levels[positions]), torch.from_numpy(bunch.target[positions]).long()
+    return present(config, split, images, labels, DIGITS, reporter)
 
 
 def read_idx(path: Path) -> Tensor:
@@ -67,8 +67,8 @@ _IDX = {  # name -> torchvision's class, class names
 def _idx_files(config: DataConfig, kind: str, split: Split) -> tuple[Path, Path] | None:
     """Find a split's image and label files: in torchvision's layout, in the root, or in Debian's folder.
 
-    The root comes second, as files are named alike for all three data sets; and of a file and what it was
-    unpacked from, the latter, whose checksum tells whether it is whole.
+    The root comes second, because all three data sets use the same file names. A packed file comes before the
+    unpacked one, because its checksum shows whether it is complete.
     """
     folders = [config.folder / kind / "raw", config.folder]
     if config.name == "fashion-mnist":
@@ -83,7 +83,7 @@ def _idx_files(config: DataConfig, kind: str, split: Split) -> tuple[Path, Path]
     return None
 
 
-def read_mnist_like(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
+def read_mnist_like(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     """Read MNIST, Fashion-MNIST or KMNIST from IDX files."""
     kind, classes = _IDX[config.name]
     files = _idx_files(config, kind, split)
@@ -95,7 +95,7 @@ def read_mnist_like(config: DataConfig, split: Split, notify: Notify) -> RealDat
     images, labels = read_idx(files[0]), read_idx(files[1]).long()
     if images.ndim != 3 or labels.shape != images.shape[:1] or int(labels.max()) >= len(classes):
         raise UserError(f"{files[0]} and {files[1].name} do not fit each other; fetch them again")
-    return present(config, split, images[:, None], labels, classes, notify)
+    return present(config, split, images[:, None], labels, classes, reporter)
 
 
 def _torchvision(config: DataConfig, kind: str, **arguments: Any) -> Any:
@@ -106,7 +106,7 @@ def _torchvision(config: DataConfig, kind: str, **arguments: Any) -> Any:
         if config.download:
             config.folder.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
-            # CIFAR's pickles date from 2009; NumPy grumbles about how they spell a dtype
+            # CIFAR's pickles of 2009 use a deprecated spelling of a dtype.
             warnings.filterwarnings(
                 "ignore", message=r".*align", category=np.exceptions.VisibleDeprecationWarning
             )
@@ -117,15 +117,15 @@ def _torchvision(config: DataConfig, kind: str, **arguments: Any) -> Any:
         raise config.missing("files with the published MD5 sums were") from error
 
 
-def read_cifar(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
+def read_cifar(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     """Read CIFAR-10 or CIFAR-100 from torchvision's layout (the Python batches)."""
     data = _torchvision(config, config.name.upper(), train=split == "train")
     images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-    return present(config, split, images, torch.tensor(data.targets), tuple(data.classes), notify)
+    return present(config, split, images, torch.tensor(data.targets), tuple(data.classes), reporter)
 
 
-def read_svhn(config: DataConfig, split: Split, notify: Notify) -> RealDataset:
+def read_svhn(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     """Read SVHN's cropped digits (without the extra images) from torchvision's layout."""
     data = _torchvision(config, "SVHN", split=split)
     images = torch.from_numpy(np.ascontiguousarray(data.data))
-    return present(config, split, images, torch.from_numpy(data.labels), DIGITS, notify)
+    return present(config, split, images, torch.from_numpy(data.labels), DIGITS, reporter)

@@ -1,4 +1,4 @@
-"""One picture file: what kind it is, and its pixels at the size and channels asked for."""
+"""Read one picture file: its kind, and its pixels at some size and number of channels."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def _to_8_bit(image: Image.Image, path: Path) -> Image.Image:
 def pixels(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
     """Decode one file to uint8 [channels,size,size].
 
-    16-bit values are scaled to 8 bits, transparency is composited onto white, RGB becomes ITU-R 601 luma
-    where one channel is asked for; resizing is bilinear and antialiased and does not keep the aspect. Of an
-    animation the first frame counts. EXIF rotation is not applied, as in torchvision's ImageFolder.
+    16-bit values are scaled to 8 bits, transparency is composited onto white, RGB becomes ITU-R 601 luma if
+    ``channels`` is 1. Resizing is bilinear and antialiased and does not keep the aspect. Of an animation the
+    first frame is read. EXIF rotation is not applied, as in torchvision's ImageFolder.
 
     Raises:
         UserError: the file is damaged or not a picture (the message names it).

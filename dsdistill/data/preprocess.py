@@ -1,4 +1,4 @@
-"""From unit pixel space (0 black, 1 white) to what a network sees, and back."""
+"""Maps from unit pixel space (0 black, 1 white) to network space, and back."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ZCA(Preprocess):
 
     @classmethod
     def check(cls, dimension: int) -> None:
-        """Raise :class:`UserError` where D = C x H x W is too large to whiten."""
+        """Raise :class:`UserError` if D = C x H x W is too large to whiten."""
         if dimension > ZCA_MAX_DIMENSION:
             raise UserError(
                 f"zca of images of {dimension} values is too large (at most {ZCA_MAX_DIMENSION}); "
@@ -154,18 +154,18 @@ class ZCA(Preprocess):
 
 
 def from_state(kind: str, state: Mapping[str, Tensor]) -> Preprocess:
-    """Rebuild what :meth:`Preprocess.state` described.
+    """Rebuild a map from :meth:`Preprocess.state`.
 
     Raises:
         UserError: unknown kind, a tensor missing, or tensors that do not fit together.
     """
-    wanted = {"standardise": ("mean", "std"), "zca": ("mean", "matrix", "eps")}
-    if kind not in wanted:
-        raise unknown("preprocessing", kind, wanted)
-    lacking = [key for key in wanted[kind] if key not in state]
-    if lacking:
-        raise UserError(f"the {kind} preprocessing lacks {', '.join(lacking)}; the file is incomplete")
-    if not all(bool(torch.isfinite(state[key]).all()) for key in wanted[kind]):
+    keys = {"standardise": ("mean", "std"), "zca": ("mean", "matrix", "eps")}
+    if kind not in keys:
+        raise unknown("preprocessing", kind, keys)
+    missing = [key for key in keys[kind] if key not in state]
+    if missing:
+        raise UserError(f"the {kind} preprocessing lacks {', '.join(missing)}; the file is incomplete")
+    if not all(bool(torch.isfinite(state[key]).all()) for key in keys[kind]):
         raise UserError(f"the {kind} preprocessing holds values that are not finite; the file is damaged")
     mean = state["mean"].float()
     if kind == "standardise":

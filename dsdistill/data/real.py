@@ -1,4 +1,4 @@
-"""Real images, and the facts about them that the rest of the program is given."""
+"""Real images, and the classification task that they define."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ class RealDataset:
         return self._indices[label]
 
     def unit(self, indices: Tensor | slice) -> Tensor:
-        """Return the chosen images in unit pixel space, float32 [n,C,H,W] in [0, 1]."""
+        """Return images in unit pixel space, float32 [n,C,H,W] in [0, 1]."""
         if isinstance(indices, Tensor):
             indices = indices.to(self.images.device, non_blocking=True)
         pixels = self.images[indices].to(torch.float32).div_(255)
-        # Of one channel there are several sets of strides, and convolutions take the slow way for some.
+        # With one channel several strides are equivalent, and convolutions are slow for some of them.
         return pixels.flatten().view(pixels.shape)
 
     def to(self, device: torch.device | str) -> RealDataset:
         """Return the data set with its images on a device; a memory map is read into the device's memory.
 
-        Labels stay where batches are drawn, on the CPU: to read them elsewhere would wait for the device.
+        Labels stay on the CPU, where batches are drawn: reading them elsewhere would wait for the device.
         """
         return RealDataset(self.name, self.split, self.images.to(device), self.labels, self.classes)
 

@@ -1,8 +1,9 @@
-"""Choosing real images to train on: at random, or by the coreset methods that distilling is compared with.
+"""Select real images to train on: at random, or by the coreset methods that distillation is compared with.
 
-Every class is chosen from on its own. All but the random choice see a class through trained networks: as
-features, what the last layer of one is given; or as one score per image. Each function takes those of a
-class's n images and returns the positions in them of ``count`` ≤ n different ones, int64 [count].
+Each class is selected from on its own. All methods but the random one look at a class through trained
+networks: as features (the input of the last layer), or as one score per image. Each function takes the
+features or scores of a class's n images and returns the positions of ``count`` ≤ n distinct ones, int64
+[count].
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dsdistill.data.real import RealDataset
@@ -21,9 +24,9 @@ from dsdistill.errors import UserError
 def check_counts(real: RealDataset, counts: Tensor) -> None:
     """Raise a UserError where a class has fewer images than ``counts`` (int64 [K]) asks for."""
     for label, count in enumerate(counts.tolist()):
-        if (held := len(real.indices_of(label))) < count:
+        if (available := len(real.indices_of(label))) < count:
             raise UserError(
-                f"class {real.classes[label]!r} of {real.name} has {held} {real.split} images, "
+                f"class {real.classes[label]!r} of {real.name} has {available} {real.split} images, "
                 f"fewer than the {count} to select; ask for fewer images per class"
             )
 
@@ -32,29 +35,29 @@ def random_selection(real: RealDataset, counts: Tensor, generator: torch.Generat
     """Draw images of each class uniformly, without replacement.
 
     Args:
-        real: where to choose from.
-        counts: int64 [K], how many of each class.
+        real: the images to select from.
+        counts: int64 [K], the number of images of each class.
         generator: on the CPU.
 
     Returns:
         int64 [sum of counts] positions in ``real``, class-major.
 
     Raises:
-        UserError: a class has fewer images than asked for.
+        UserError: a class has fewer images than its count.
     """
     check_counts(real, counts)
-    chosen = []
+    selected = []
     for label, count in enumerate(counts.tolist()):
         members = real.indices_of(label)
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    return torch.cat(chosen)
+        selected.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    return torch.cat(selected)
 
 
 # By features, float [n, D] ----------------------------------------------------------------------------------
 
 
 def herding(features: Tensor, count: int) -> Tensor:
-    """Add, one by one, the image that brings the mean of the chosen nearest to the mean of all.
+    """Add, one by one, the image that brings the mean of the selected images nearest to the mean of all.
 
     Herding (Welling 2009) as iCaRL chooses exemplars (Rebuffi et al. 2017, algorithm 4), without iCaRL's
     scaling of features to unit length. Ties go to the first image. O(n·count·D).
@@ -62,50 +65,67 @@ def herding(features: Tensor, count: int) -> Tensor:
     centred = features - features.mean(0)  # so that the mean to approach is 0
     norms = centred.square().sum(1)
     total = torch.zeros_like(centred[0])
-    chosen: list[int] = []
-    while len(chosen) < count:
+    selected: list[int] = []
+    while len(selected) < count:
         best = int((norms + 2 * (centred @ total)).argmin())  # ‖total + x‖² - ‖total‖² of every image x
         total += centred[best]
         norms[best] = torch.inf
-        chosen.append(best)
-    return torch.tensor(chosen)
+        selected.append(best)
+    return torch.tensor(selected)
 
 
 def k_center(features: Tensor, count: int) -> Tensor:
-    """Add, one by one, the image farthest from all chosen ones, beginning with the one nearest the mean.
+    """Add, one by one, the image farthest from all selected ones; the first is the one nearest to the mean.
 
     The greedy 2-approximation of the k-centre problem (Sener & Savarese 2018, algorithm 1), which leaves the
-    beginning open. Ties go to the first image. O(n·count·D).
+    first image open. Ties go to the first image. O(n·count·D).
     """
-    chosen = [int((features - features.mean(0)).square().sum(1).argmin())]
+    selected = [int((features - features.mean(0)).square().sum(1).argmin())]
     nearest = features.new_full((len(features),), torch.inf)
-    while len(chosen) < count:
+    while len(selected) < count:
         exact = "donot_use_mm_for_euclid_dist"
-        to_last = torch.cdist(features, features[chosen[-1:]], compute_mode=exact).squeeze(1)
+        to_last = torch.cdist(features, features[selected[-1:]], compute_mode=exact).squeeze(1)
         nearest = nearest.minimum(to_last)
-        nearest[chosen[-1]] = -1  # and there it stays: below the distance of a duplicate
-        chosen.append(int(nearest.argmax()))
-    return torch.tensor(chosen)
+        nearest[selected[-1]] = -1  # less than the distance of any duplicate, so never selected again
+        selected.append(int(nearest.argmax()))
+    return torch.tensor(selected)
 
 
-def k_means(features: Tensor, count: int) -> Tensor:
-    """Take the image nearest to each of ``count`` k-means centres, centre by centre, each image once.
+Points = NDArray[np.floating]
 
-    Lloyd's algorithm from one k-means++ beginning, which is the same at every call.
+
+def lloyd(points: Points, count: int) -> Points:
+    """Fit k-means centres [count, D] to points [n, D] by Lloyd's algorithm from one k-means++ start.
+
+    The start is the same at every call.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    points = features.cpu().numpy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of centres that coincide, where images do
-        centres = KMeans(count, n_init=1, random_state=0).fit(points).cluster_centers_
-    distances = torch.cdist(torch.from_numpy(centres).to(features), features)
-    chosen: list[int] = []
-    for row in distances:
-        row[chosen] = torch.inf
-        chosen.append(int(row.argmin()))
-    return torch.tensor(chosen)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # duplicate images make centres coincide
+        return KMeans(count, n_init=1, random_state=0).fit(points).cluster_centers_
+
+
+def mini_batch(points: Points, count: int, seed: int) -> Points:
+    """Fit k-means centres [count, D] to points [n, D] on batches of 4096; the best of three starts."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    return MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096).fit(points).cluster_centers_
+
+
+def k_means(features: Tensor, count: int, fit: Callable[[Points, int], Points] = lloyd) -> Tensor:
+    """Take the image nearest to each of ``count`` k-means centres, centre by centre, each image once.
+
+    Args:
+        fit: computes the centres: (points [n, D], count) -> [count, D].
+    """
+    centres = torch.from_numpy(fit(features.cpu().numpy(), count)).to(features)
+    selected: list[int] = []
+    for distances in torch.cdist(centres, features):
+        distances[selected] = torch.inf
+        selected.append(int(distances.argmin()))
+    return torch.tensor(selected)
 
 
 BY_FEATURES: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -118,7 +138,7 @@ BY_FEATURES: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def el2n(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the EL2N score of every image: how far, on average, networks early in training are off.
+    """Return the EL2N score of every image: the mean error norm of networks early in training.
 
     E‖softmax(logits) - onehot(label)‖₂ (Paul et al. 2021, definition 2.2), in [0, √2].
 
@@ -144,6 +164,6 @@ def lowest(scores: Tensor, count: int) -> Tensor:
 
 
 BY_EL2N: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "el2n": highest,  # as published: the hardest, of which few teach little
+    "el2n": highest,  # as published: the hardest images, which teach little when few are selected
     "el2n-easy": lowest,
 }

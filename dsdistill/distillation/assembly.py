@@ -33,20 +33,20 @@ from dsdistill.synthetic.initial import initialise
 from dsdistill.synthetic.set import SyntheticSet
 
 
-def resolved(
+def decide_auto(
     config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
 ) -> RunConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
-    decided = config.compute.decided(device, pixels, notify, config.seconds)
-    seen = dataclasses.replace(config.data, size=task.size, channels=task.channels)
+    compute = config.compute.decided(device, pixels, notify, config.seconds)
+    data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     supply: Any = config.engine.supply.resolved()
     engine = dataclasses.replace(config.engine, supply=supply)
-    return dataclasses.replace(config, engine=engine, compute=decided, data=seen)
+    return dataclasses.replace(config, engine=engine, compute=compute, data=data)
 
 
-def _check_stepping(config: RunConfig, engine: Engine[Any], network: Network) -> None:
-    """Refuse stepping rules that the space or the network does not allow.
+def _check_updates(config: RunConfig, engine: Engine[Any], network: Network) -> None:
+    """Refuse rules of the pixel optimiser that the space or the network does not allow.
 
     Raises:
         UserError: naming the option to change.
@@ -80,11 +80,11 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
     copies = 2 if config.synthetic.flip else 1
-    decoded = config.multi_formation.decoded(config.ipc)
+    decoded = config.multi_formation.decoded_count(config.ipc)
     return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 
-def build(
+def assemble(
     config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
 ) -> Distiller:
     """Put a run together.
@@ -123,15 +123,15 @@ def build(
             "labels are learned here, or a teacher's: set engine.labels.learned=false, or labels=hard"
         )
     synthetic.to(device)
-    _check_stepping(config, engine, supply.network)
-    told = once(notify)  # several functions are compiled, and one notice says it for all
-    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, told)
+    _check_updates(config, engine, supply.network)
+    notify = once(notify)  # several functions are compiled, and one notice says it for all
+    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify)
     augmentation = config.augmentation.build(task.mirror)
     embedder = Embedder(*passes, features=engine.features(supply.network))
     batches = RealBatches.of(task, real, config.seed, device)
     sources = Sources(batches, supply, embedder, Learner(*passes), augmentation)
-    held = compute.class_chunk or _classes_at_once(synthetic, task, device)
-    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, held)
+    class_chunk = compute.class_chunk or _classes_at_once(synthetic, task, device)
+    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, class_chunk)
 
 
 _GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a ConvNet, of all images in a graph
@@ -143,7 +143,7 @@ def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) 
     return equal_chunk(task.num_classes, max(1, images // synthetic.matched_per_class))
 
 
-def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) -> DistilledSet:
+def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSet) -> DistilledSet:
     """Add the logits of labels that were learned, or of those that a teacher gives to the training images.
 
     The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
@@ -151,15 +151,15 @@ def _soft_labels(config: RunConfig, distiller: Distiller, made: DistilledSet) ->
     """
     learned, teachers = distiller.synthetic.label_logits, distiller.sources.supply.teachers
     if learned is not None:
-        return dataclasses.replace(made, soft_labels=learned.detach().float().cpu())
+        return dataclasses.replace(distilled, soft_labels=learned.detach().float().cpu())
     if config.labels == "hard" or teachers is None:
-        return made
-    images, origins = made.decoded()
-    labels = made.labels[origins]
-    logits = teachers.logits(0, made.preprocess(images))
+        return distilled
+    images, origins = distilled.decode()
+    labels = distilled.labels[origins]
+    logits = teachers.logits(0, distilled.preprocess(images))
     wrong = logits.argmax(1) != labels
-    logits[wrong] = F.one_hot(labels[wrong], len(made.classes)).float()
-    return dataclasses.replace(made, soft_labels=logits)
+    logits[wrong] = F.one_hot(labels[wrong], len(distilled.classes)).float()
+    return dataclasses.replace(distilled, soft_labels=logits)
 
 
 def small_class_notice(engine: Engine[Any], real: RealDataset) -> str | None:
@@ -180,22 +180,22 @@ def warnings_for(distiller: Distiller, discarded: int) -> list[str]:
 
     Args:
         distiller: the loop.
-        discarded: iterations that left everything as it was.
+        discarded: iterations that changed nothing.
     """
-    found, taken = [], distiller.iteration
+    sentences, iterations = [], distiller.iteration
     if discarded:
-        found.append(
-            f"{discarded} of {taken} iterations were discarded, their loss being above engine.skip_above"
-            + ("; raise it, or train experts for longer" if 2 * discarded > taken else "")
+        sentences.append(
+            f"{discarded} of {iterations} iterations were discarded, their loss being above engine.skip_above"
+            + ("; raise it, or train experts for longer" if 2 * discarded > iterations else "")
         )
     lr = distiller.synthetic.student_lr
     if lr is not None and not lr.item() > 0:
-        found.append(
+        sentences.append(
             f"the student's learning rate, which is learned, ended at {lr.item():.3g}, which protocols "
             "that take it refuse: start anew with a lower engine.student.learning.lr, or evaluate with one "
             "that does not, such as dm"
         )
-    return found
+    return sentences
 
 
 def distilled_set(
@@ -213,12 +213,12 @@ def distilled_set(
     task, learned = distiller.sources.task, distiller.synthetic
     rate = {} if learned.student_lr is None else {"learned_lr": learned.student_lr.item()}
     table = configs.as_table(config)
-    made = DistilledSet(
+    distilled = DistilledSet(
         images=learned.unit_images().float().cpu(),
         labels=learned.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
-        formation=learned.formation,
+        multi_formation=learned.multi_formation,
         attributes={
             **rate,
             "method": Path(config.method).stem,  # of a recipe file, or a name as it is
@@ -238,4 +238,4 @@ def distilled_set(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    return _soft_labels(config, distiller, made)
+    return _soft_labels(config, distiller, distilled)

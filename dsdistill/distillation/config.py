@@ -17,7 +17,7 @@ from pydantic import Field
 
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.config.aliases import modernise
+from dsdistill.config.aliases import modernise, notice
 from dsdistill.config.options import known_keys, merged, parsed_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
 from dsdistill.config.validation import forbid_extra, validated
@@ -111,8 +111,11 @@ def resolve(
     """
     layers = [file or {}, explicit, *map(parsed_override, overrides)]
     options: dict[str, Any] = {}
+    renamed: list[str] = []
     for layer in layers:
-        options = merged(options, modernise(layer, notify))
+        options = merged(options, modernise(layer, renamed))
+    if renamed:
+        notify(notice(renamed))
     dataset, ipc = _data_and_ipc(options)
     options = with_absolute_paths(options)
     recipe = load_recipe(str(options.get("method", "dm")))

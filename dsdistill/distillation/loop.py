@@ -69,7 +69,7 @@ class Distiller:
         self._clamp_every = optimiser.clamp_every
         self._ema = optimiser.ema
         if self._ema:
-            synthetic.keep_average()
+            synthetic.start_average()
         learned: dict[str, dict[str, Tensor]] = {}
         for name, parameter in synthetic.named_parameters():
             learned.setdefault(name.partition(".")[0], {})[name] = parameter

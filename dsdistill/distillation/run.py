@@ -1,4 +1,4 @@
-"""The public calls `distill` and `train_experts`: each one function from options to a file."""
+"""The public call `distill`: from options to a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsdistill.config.options import data_options, difference, merged, table_at
+import torch
+
+from dsdistill.config.options import data_options, difference, explicit_options, merged, table_at
 from dsdistill.config.presets import read_toml
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
@@ -29,20 +31,21 @@ from dsdistill.runtime.device import (
     resolve_device,
     threads,
 )
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, Progress, silent
 from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledSet
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """What is known before the first step, for whoever shows progress."""
+    """What is known before the first step, for a display of the progress."""
 
     config: RunConfig
     task: Task
     real: RealDataset
     memory: Estimate
     iteration: int
-    """Steps taken by the run that is being resumed, or 0."""
+    """Steps that the resumed run had taken, or 0."""
     memory_available: int | None
     """Bytes free on the device, where the system says."""
 
@@ -64,10 +67,6 @@ class Summary:
     """Of the whole process, as the system counts it."""
     storage_error: float
     """The largest error that storing caused in a pixel; 0 for float32."""
-
-
-def _silent(_: Any) -> None:
-    return
 
 
 def distill(
@@ -93,14 +92,14 @@ def distill(
     run_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    notify: Notify = _silent,
-    started: Callable[[RunStart], None] = _silent,
-    progress: Callable[[dict[str, Any]], None] = _silent,
+    notify: Notify = silent,
+    started: Callable[[RunStart], None] = silent,
+    progress: Callable[[dict[str, Any]], None] = silent,
+    decoding: Progress = silent,
 ) -> Summary:
     """Distil a data set into one HDF5 file.
 
-    ``dsdistill.distill("digits.h5", dataset="digits", ipc=10)`` is the shortest use; whatever is left out
-    comes from the method's recipe for the data set and IPC.
+    What is left out comes from the method's recipe for the data set and IPC.
 
     Args:
         output: the file to write.
@@ -127,10 +126,11 @@ def distill(
         notify: receives sentences worth reading.
         started: called once, before the first step.
         progress: called with every iteration's entry: ``iteration``, ``loss``, its terms, ``seconds``,
-            and ``discarded`` where it left everything as it was.
+            and ``discarded`` where it changed nothing.
+        decoding: called with (what, done, total) while picture files are read.
 
     Returns:
-        how it went.
+        how the run went.
 
     Raises:
         UserError: bad input, found before the run where it can be; or a non-finite loss.
@@ -138,82 +138,110 @@ def distill(
     """
     output = Path(output).expanduser().absolute()
     run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
-    going_on = resume and run.config_file.exists()
-    _check_output(output, run, going_on, overwrite)
-    before = read_toml(run.config_file) if going_on else {}
-    written = merged(before, read_toml(Path(config)) if config else {})
+    resumes = resume and run.config_file.exists()
+    _check_output(output, run, resumes, overwrite)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
-    flags |= {"seconds": seconds, "seed": seed}
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    data = data_options(dataset, root, size, channels, zca, download)
-    given |= {"data": data} if data else {}
-    given |= {"engine": {"supply": {"path": str(experts)}}} if experts else {}
-    given |= {"compute": {"device": device}} if device else {}
-    told = configs.resolve(merged(given, options or {}), overrides, written)
+    flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
+    flags["data"] = data_options(dataset, root, size, channels, zca, download)
+    flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
+    explicit = merged(explicit_options(flags), options or {})
+    file = read_toml(Path(config)) if config else {}
+    written = read_toml(run.config_file) if resumes else {}
+    plan = configs.resolve(explicit, overrides, merged(written, file), notify)
     if config:
-        configs.check_replayed(read_toml(Path(config)), told, Path(config), notify)
-
-    where = resolve_device(told.compute.device)
-    check_network(told.network)
-    load_protocol(told.protocol)  # the file will name it
-    if going_on:
-        _refuse_changes(before, told, run, undecided=("compute",))  # before data are looked for
-    reset_peak_memory(where)
-    free = available_memory(where)  # of which the estimate counts all that comes now
-    task, real = catalog.load(told.data, "train", notify)
-    with threads(told.compute.threads), full_float32():
-        cfg = assembly.resolved(told, task, real, where, notify)
-        if going_on:
-            _refuse_changes(before, cfg, run)
-        distiller = assembly.build(cfg, task, real, where, notify)
-        if going_on:
-            facts = _restored(run, distiller, real, notify)
+        configs.check_replayed(file, plan, Path(config), notify)
+    torch_device = resolve_device(plan.compute.device)
+    check_network(plan.network)
+    load_protocol(plan.protocol)  # the file will name it
+    if resumes:
+        _refuse_changes(written, plan, run, undecided=("compute",))  # before data are looked for
+    reset_peak_memory(torch_device)
+    free = available_memory(torch_device)  # the estimate counts all that comes now
+    task, real = catalog.load(plan.data, "train", notify, decoding)
+    with threads(plan.compute.threads), full_float32():
+        plan = assembly.decide_auto(plan, task, real, torch_device, notify)
+        if resumes:
+            _refuse_changes(written, plan, run)
+        distiller = assembly.assemble(plan, task, real, torch_device, notify)
+        if resumes:
+            metadata = _restore(run, distiller, real, notify)
         else:
-            facts = {"fingerprint": real.fingerprint}
+            metadata = {"fingerprint": real.fingerprint}
             if resume:
                 notify(f"there is no run in {run.path} to resume: starting anew")
-            run.create(configs.to_toml(cfg), overwrite)
-        if not going_on and (sentence := assembly.small_class_notice(cfg.engine, real)):
-            notify(sentence)
-        half = cfg.compute.precision == "bf16" and where.type == "cpu"
-        started(RunStart(cfg, task, real, estimate(distiller, real, half), distiller.iteration, free))
-
-        read_every = 1 if where.type == "cpu" else 10  # reading a loss waits for the device
-        saving = cfg.checkpoint
-        watch = RunLoop(distiller, run, saving.seconds, saving.iterations, read_every, facts, cfg.seconds)
-        losses = []
-        kept = math.floor(watch.share * saving.snapshots + 1e-9)
-        for entry in watch:
-            losses.append(entry["loss"])
-            progress(entry)
-            due = math.floor(watch.share * saving.snapshots + 1e-9)  # which of them has been reached
-            if kept < due < saving.snapshots:
-                so_far = assembly.distilled_set(cfg, distiller, real, watch.seconds, watch.peak_memory)
-                set_file.write(run.snapshot(distiller.iteration), so_far, cfg.storage)
-            kept = due
-        spent = watch.seconds
+            run.create(configs.to_toml(plan), overwrite)
+            if sentence := assembly.small_class_notice(plan.engine, real):
+                notify(sentence)
+        memory = estimate(distiller, real, plan.compute.precision == "bf16" and torch_device.type == "cpu")
+        started(RunStart(plan, task, real, memory, distiller.iteration, free))
+        loop = RunLoop(distiller, run, plan.checkpoint, _read_every(torch_device), metadata, plan.seconds)
+        losses = _run(loop, plan, distiller, real, progress)
+        distilled = assembly.distilled_set(plan, distiller, real, loop.seconds, loop.peak_memory)
         for sentence in assembly.warnings_for(distiller, run.discarded()):
             notify(sentence)
-        made = assembly.distilled_set(cfg, distiller, real, spent, watch.peak_memory)
-    if not losses and _made_by(output, run):  # resumed when finished: the file may hold results by now
-        error = float((set_file.read(output).images - made.images).abs().max())
-    else:
-        error = set_file.write(output, made, cfg.storage)
+    error = _write(output, run, distilled, plan, resumed_when_finished=not losses)
+    return _summary(output, run, distilled, losses, loop, error)
+
+
+def _read_every(device: torch.device) -> int:
+    """Return the iterations between reads of the losses: reading waits for the device."""
+    return 1 if device.type == "cpu" else 10
+
+
+def _run(
+    loop: RunLoop,
+    config: RunConfig,
+    distiller: Distiller,
+    real: RealDataset,
+    progress: Callable[[dict[str, Any]], None],
+) -> list[float]:
+    """Take the loop to its end, store the snapshots that are due, and return the losses."""
+    losses = []
+    snapshots = config.checkpoint.snapshots
+    stored = math.floor(loop.share * snapshots + 1e-9)
+    for entry in loop:
+        losses.append(entry["loss"])
+        progress(entry)
+        due = math.floor(loop.share * snapshots + 1e-9)
+        if stored < due < snapshots:  # the last is the output itself
+            current = assembly.distilled_set(config, distiller, real, loop.seconds, loop.peak_memory)
+            set_file.write(loop.run.snapshot(distiller.iteration), current, config.storage)
+        stored = due
+    return losses
+
+
+def _write(
+    output: Path, run: RunDirectory, distilled: DistilledSet, config: RunConfig, resumed_when_finished: bool
+) -> float:
+    """Write the set and return the largest error of a pixel; a file of this run with results stays."""
+    if resumed_when_finished and _is_of_run(output, run):
+        return float((set_file.read(output).images - distilled.images).abs().max())
+    return set_file.write(output, distilled, config.storage)
+
+
+def _summary(
+    output: Path,
+    run: RunDirectory,
+    distilled: DistilledSet,
+    losses: Sequence[float],
+    loop: RunLoop,
+    storage_error: float,
+) -> Summary:
     edge = max(1, len(losses) // 20)
     return Summary(
         path=output,
         run_dir=run.path,
-        images=len(made.images),
-        iterations=distiller.iteration,
-        seconds=spent,
-        first_loss=sum(losses[:edge]) / edge if losses else float("nan"),
-        last_loss=sum(losses[-edge:]) / edge if losses else float("nan"),
-        peak_memory_bytes=watch.peak_memory,
-        storage_error=error,
+        images=len(distilled.images),
+        iterations=int(distilled.attributes["iterations"]),
+        seconds=float(distilled.attributes["seconds"]),
+        first_loss=sum(losses[:edge]) / edge if losses else math.nan,
+        last_loss=sum(losses[-edge:]) / edge if losses else math.nan,
+        peak_memory_bytes=loop.peak_memory,
+        storage_error=storage_error,
     )
 
 
-def _check_output(output: Path, run: RunDirectory, going_on: bool, overwrite: bool) -> None:
+def _check_output(output: Path, run: RunDirectory, resumes: bool, overwrite: bool) -> None:
     """Find out before the run that its result could not be written, or would replace something else.
 
     Raises:
@@ -221,40 +249,47 @@ def _check_output(output: Path, run: RunDirectory, going_on: bool, overwrite: bo
     """
     if output == run.path:
         raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
-    set_file.check_writable(output, overwrite or going_on, ", or pass overwrite=True (--overwrite)")
-    if going_on and not overwrite and output.exists() and not _made_by(output, run):
+    set_file.check_writable(output, overwrite or resumes, ", or pass overwrite=True (--overwrite)")
+    if resumes and not overwrite and output.exists() and not _is_of_run(output, run):
         raise UserError(
             f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"
         )
 
 
-def _made_by(output: Path, run: RunDirectory) -> bool:
+def _is_of_run(output: Path, run: RunDirectory) -> bool:
     """Whether a file is there and holds the set of this run."""
     if not output.exists():
         return False
-    return set_file.read(output).attributes.get("config") == configs.for_sharing(read_toml(run.config_file))
+    written = configs.for_sharing(read_toml(run.config_file))
+    return set_file.read(output).attributes.get("config") == written
 
 
-def _restored(run: RunDirectory, distiller: Distiller, real: RealDataset, notify: Notify) -> dict[str, str]:
+def _restore(run: RunDirectory, distiller: Distiller, real: RealDataset, notify: Notify) -> dict[str, str]:
     """Bring a loop to where its run was, and return what the checkpoint records.
 
     Raises:
         UserError: every checkpoint is damaged, or the data have changed.
     """
-    state, facts = run.restore(notify) or ({}, {"fingerprint": real.fingerprint})
-    if facts["fingerprint"] != real.fingerprint:
+    state, metadata = run.restore(notify) or ({}, {"fingerprint": real.fingerprint})
+    if metadata["fingerprint"] != real.fingerprint:
         raise UserError(f"{real.name} has changed since {run.path.name} began; start anew with --overwrite")
     if state:
         device = distiller.synthetic.images.device
         distiller.load_state_dict({name: value.to(device) for name, value in state.items()})
     run.trim(distiller.iteration)
-    return facts
+    return metadata
 
 
 def _refuse_changes(
-    written: Mapping[str, Any], now: RunConfig, run: RunDirectory, undecided: tuple[str, ...] = ()
+    written: Mapping[str, Any], config: RunConfig, run: RunDirectory, undecided: tuple[str, ...] = ()
 ) -> None:
-    """Refuse to continue a run as another one, looking at all options but the undecided.
+    """Refuse to continue a run as another one.
+
+    Args:
+        written: the options in the run's directory.
+        config: what the run would go on with.
+        run: the directory.
+        undecided: options that are not compared yet.
 
     Raises:
         UserError: naming the first option that differs.
@@ -262,7 +297,7 @@ def _refuse_changes(
     before = configs.as_table(configs.resolve({}, (), written))  # what it lacks had its default
     if not table_at(before, "engine", "supply").get("digest"):  # begun before it was written down
         undecided = (*undecided, "engine.supply.digest")
-    if changes := difference(before, configs.as_table(now), ignoring=undecided):
+    if changes := difference(before, configs.as_table(config), ignoring=undecided):
         key, earlier, later = changes[0]
         raise UserError(
             f"cannot resume {run.path.name} with {key} = {later!r}: it was started with "

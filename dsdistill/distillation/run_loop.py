@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dsdistill.distillation.config import CheckpointConfig
 from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.errors import NonFiniteLoss
 from dsdistill.runtime.checkpoints import RunDirectory
@@ -21,6 +22,7 @@ class RunLoop:
     """Takes a `Distiller` through its iterations: logs, checkpoints, stops on signals and non-finite losses.
 
     Attributes:
+        run: the directory that is written.
         seconds: spent in the loop, resumed parts included.
         peak_memory: bytes, the largest of all parts.
     """
@@ -29,10 +31,9 @@ class RunLoop:
         self,
         distiller: Distiller,
         run: RunDirectory,
-        every_seconds: float,
-        every_iterations: int,
+        cadence: CheckpointConfig,
         read_every: int,
-        facts: dict[str, str] | None = None,
+        metadata: dict[str, str] | None = None,
         budget: float = 0.0,
     ) -> None:
         """Prepare.
@@ -40,22 +41,21 @@ class RunLoop:
         Args:
             distiller: the loop.
             run: where to write.
-            every_seconds, every_iterations: checkpoint cadence; 0 iterations leaves it to the clock.
+            cadence: of the checkpoints.
             read_every: iterations between reads of the losses; reading waits for the device.
-            facts: what every checkpoint records besides; those of the checkpoint that is resumed.
+            metadata: what every checkpoint records besides the state; that of the checkpoint that is resumed.
             budget: seconds after which the loop ends, whatever its iterations; 0 leaves it to them.
         """
         self._distiller = distiller
-        self._run = run
-        self._every_seconds = every_seconds
-        self._every_iterations = every_iterations
+        self.run = run
+        self._cadence = cadence
         self._read_every = read_every
         self._budget = budget
         self._unread: list[IterationReport] = []
-        self._facts = facts or {}
-        self._earlier = float(self._facts.get("seconds", 0.0))
+        self._metadata = metadata or {}
+        self._earlier = float(self._metadata.get("seconds", 0.0))
         self._started = time.monotonic()
-        self.peak_memory = int(self._facts.get("peak_memory_bytes", 0))
+        self.peak_memory = int(self._metadata.get("peak_memory_bytes", 0))
 
     @property
     def seconds(self) -> float:
@@ -78,15 +78,15 @@ class RunLoop:
             Interrupted: after a checkpoint, on SIGINT or SIGTERM.
         """
         saved_at = time.monotonic()
-        with deferred_signals() as received, self._run.metrics_file.open("a") as log:
+        with deferred_signals() as received, self.run.metrics_file.open("a") as log:
             finished = self.share >= 1 and self._distiller.iteration > 0
             while not finished:
                 report = self._distiller.step()
                 self._unread.append(report)
                 finished = self.share >= 1
-                cadence = self._every_iterations
-                due = bool(cadence and report.iteration % cadence == 0)
-                due |= time.monotonic() - saved_at >= self._every_seconds
+                every = self._cadence.iterations
+                due = bool(every and report.iteration % every == 0)
+                due |= time.monotonic() - saved_at >= self._cadence.seconds
                 stopping = bool(received)
                 if due or finished or stopping or len(self._unread) >= self._read_every:
                     for entry in self._read():
@@ -107,7 +107,7 @@ class RunLoop:
             named = dict(zip(names, numbers, strict=True))
             if bad := [name for name, value in named.items() if not math.isfinite(value)]:
                 kind = "loss term" if bad[0] in report.terms else "learned value"
-                last = next((f"last good state: {path}" for path in self._run.checkpoints()), None)
+                last = next((f"last good state: {path}" for path in self.run.checkpoints()), None)
                 raise NonFiniteLoss(
                     f"iteration {report.iteration}: the {kind} {bad[0]!r} is {named[bad[0]]}; start anew "
                     "with a lower optimiser.lr and --overwrite "
@@ -124,5 +124,5 @@ class RunLoop:
     def _save(self) -> None:
         here = peak_memory(self._distiller.synthetic.images.device)
         self.peak_memory = max(self.peak_memory, here)
-        spent = {"seconds": repr(self.seconds), "peak_memory_bytes": str(self.peak_memory)}
-        self._run.save(self._distiller.state_dict(), self._facts | spent)
+        progress = {"seconds": repr(self.seconds), "peak_memory_bytes": str(self.peak_memory)}
+        self.run.save(self._distiller.state_dict(), self._metadata | progress)

@@ -22,7 +22,7 @@ from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset
 
@@ -49,6 +49,7 @@ def evaluate(
     download: bool = False,
     notify: Notify = lambda message: None,
     progress: Progress = lambda what, done, total: None,
+    decoding: Progress = silent,
 ) -> Report:
     """Train fresh students on a distilled set and on its baselines, test them, and report.
 
@@ -68,6 +69,7 @@ def evaluate(
         save: also add the results to the file.
         resume: take over what the file's results say of the same evaluation, and train only what is left.
         download: fetch a missing data set.
+        decoding: called with (what, done, total) while picture files are read.
 
     Raises:
         UserError: anything that does not exist, cannot be read or written, or does not fit.
@@ -101,9 +103,9 @@ def evaluate(
             f"the data that the set was distilled from are no longer at {lay}; pass --dataset {kind}:PATH "
             "where they lie now"
         )
-    task, train = catalog.load(config, "train", notify)
+    task, train = catalog.load(config, "train", notify, decoding)
     check_fit(distilled, task)
-    _, test = catalog.load(config, "test", notify)
+    _, test = catalog.load(config, "test", notify, decoding)
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         notify(f"{config.name} on this machine is not the data the set was distilled from")
 

@@ -27,7 +27,7 @@ from dsdistill.networks import check_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, threads
-from dsdistill.runtime.notice import Notify, silent
+from dsdistill.runtime.notice import Notify, Progress, silent
 from dsdistill.runtime.signals import deferred_signals
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, TrainingRecord
@@ -254,6 +254,7 @@ def train_experts(
     started: Callable[[TrainingStart], None] = silent,
     estimated: Callable[[float], None] = silent,
     progress: Callable[[dict[str, Any]], None] = silent,
+    decoding: Progress = silent,
 ) -> ExpertFile:
     """Train networks on real data and store them in one HDF5 file, for methods that match with them.
 
@@ -280,6 +281,7 @@ def train_experts(
         estimated: called with the estimated seconds of the training, once a few steps are timed.
         progress: called after every epoch with ``expert``, ``epoch``, ``loss`` (mean over augmented images),
             ``seconds`` of this expert, and ``done``, the finished epochs of all experts.
+        decoding: called with (what, done, total) while picture files are read.
 
     Returns:
         the opened file.
@@ -298,7 +300,7 @@ def train_experts(
     config = expert_config.resolve(merged(explicit, options or {}), overrides)
     torch_device = resolve_device(config.compute.device)
     check_network(config.network)
-    task, real = catalog.load(config.data, "train", notify)
+    task, real = catalog.load(config.data, "train", notify, decoding)
     with threads(config.compute.threads), full_float32():
         config = expert_config.decide_auto(config, task, real, torch_device, notify)
         observer = Observer(notify, started, estimated, progress)

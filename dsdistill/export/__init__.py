@@ -1,1 +1,1 @@
-"""A distilled set as other programs read it, or as a picture."""
+"""Exports of a distilled set: formats of other programs, and pictures."""

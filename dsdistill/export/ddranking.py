@@ -1,8 +1,8 @@
 """A distilled set as DD-Ranking's evaluators read it: images.pt, labels.pt, lr.pt and ddranking.yaml.
 
-DD-Ranking (Li et al. 2025, arXiv 2505.13300; ``pip install ddranking``) is an outside judge. Its version
-0.2.0, which this follows, preprocesses the test images by itself: a set has to be preprocessed alike, by the
-constants of CIFAR-10 for both CIFARs, by those of ImageNet for all others, or by kornia's ZCA.
+DD-Ranking (Li et al. 2025, arXiv 2505.13300; ``pip install ddranking``) is an independent evaluation. This
+module follows its version 0.2.0, which preprocesses the test images itself. A set has to be preprocessed in
+the same way: by the constants of CIFAR-10 for both CIFARs, of ImageNet for all others, or by kornia's ZCA.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsdistill.data.facts import CONSTANTS, IMAGENET_CONSTANTS
+from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.files import new_folder
@@ -32,73 +32,73 @@ IMAGES, LABELS, LR, CONFIG = "images.pt", "labels.pt", "lr.pt", "ddranking.yaml"
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Loader:
     """A data set that DD-Ranking has a loader for."""
 
     name: str
     constants: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET_CONSTANTS
     size: int | None = None
-    """Pixels a side of its test images; None where they are resized to the set's."""
+    """Pixels a side of the test images; None if they are resized to the size of the set."""
     zca: bool = False
-    """Whether it whitens pixels in [0, 1]; it whitens those of ImageNet after standardising them."""
+    """Whether the loader whitens pixels in [0, 1]; that of ImageNet standardises them first."""
 
 
-_KNOWN = {
-    "cifar10": _Known("CIFAR10", CONSTANTS["cifar10"], 32, zca=True),
-    "cifar100": _Known("CIFAR100", CONSTANTS["cifar10"], 32, zca=True),
-    "tiny-imagenet": _Known("TinyImageNet", size=64, zca=True),
-    "imagenette": _Known("ImageNette"),
-    "imagewoof": _Known("ImageWoof"),
-    "imagemeow": _Known("ImageMeow"),
-    "imagesquawk": _Known("ImageSquawk"),
-    "imagefruit": _Known("ImageFruit"),
-    "imageyellow": _Known("ImageYellow"),
-    "imagenet": _Known("ImageNet1K"),
+_LOADERS = {
+    "cifar10": _Loader("CIFAR10", CONSTANTS["cifar10"], 32, zca=True),
+    "cifar100": _Loader("CIFAR100", CONSTANTS["cifar10"], 32, zca=True),
+    "tiny-imagenet": _Loader("TinyImageNet", size=64, zca=True),
+    "imagenette": _Loader("ImageNette"),
+    "imagewoof": _Loader("ImageWoof"),
+    "imagemeow": _Loader("ImageMeow"),
+    "imagesquawk": _Loader("ImageSquawk"),
+    "imagefruit": _Loader("ImageFruit"),
+    "imageyellow": _Loader("ImageYellow"),
+    "imagenet": _Loader("ImageNet1K"),
 }
-# Where it knows the accuracy of the whole data set and need not train on it.
-_WHOLE_KNOWN = ("ImageNet1K-ResNet-18-BN", "TinyImageNet-ResNet-18-BN")
+# DD-Ranking has the accuracy of the full data set for these, so it need not train on it.
+_FULL_ACCURACIES = ("ImageNet1K-ResNet-18-BN", "TinyImageNet-ResNet-18-BN")
 
 
 def export_ddranking(path: str | Path, folder: str | Path, protocol: str | Path | None = None) -> list[str]:
     """Write a set as four files that DD-Ranking's evaluators read.
 
-    ``images.pt`` is float32 [N,3,H,W], class-major, decoded where the set is a multi-formation: standardised
-    by DD-Ranking's constants for the data set, or whitened where the set is. ``labels.pt`` is float32 logits
-    [N,K] where the set has soft labels, else int64 [N]. ``lr.pt`` is the rate that students start at, a
-    float32. ``ddranking.yaml`` is the evaluators' configuration.
+    ``images.pt`` is float32 [N,3,H,W], class-major: training images, standardised by DD-Ranking's constants
+    for the data set, or whitened if the set is. ``labels.pt`` is float32 logits [N,K] if the set has soft
+    labels, else int64 [N]. ``lr.pt`` is the initial learning rate of students, a float32. ``ddranking.yaml``
+    is the evaluators' configuration.
 
     Args:
         path: the set.
-        folder: made here, whole or not at all; it must not exist or be empty.
-        protocol: name or TOML file of how students are trained; default the one the file names, else dm.
+        folder: the folder to create, complete or not at all; it must not exist or be empty.
+        protocol: name or TOML file of the training of students; default the one that the file names, else dm.
 
     Returns:
-        sentences about what DD-Ranking cannot do with this set, or cannot do as the protocol says.
+        sentences about what DD-Ranking cannot do with this set or under this protocol.
 
     Raises:
-        UserError: as `storage.read`; images that cannot be given three channels, be whitened as DD-Ranking
-            does it, or are not as many for every class; an unknown protocol; the folder holds something or
+        UserError: as `set_file.read`; the images cannot have three channels, cannot be whitened as DD-Ranking
+            does, or differ in number between classes; the protocol is unknown; or the folder is not empty or
             cannot be written.
     """
     dataset = DistilledDataset(read(path), "unit")
-    chosen = load_protocol(protocol or str(dataset.attributes.get("protocol", "dm")))
+    training = load_protocol(protocol or str(dataset.attributes.get("protocol", "dm")))
     name = str(dataset.attributes.get("dataset", ""))
-    known = _KNOWN.get(name)
-    images = _images(dataset, known)
+    loader = _LOADERS.get(name)
+    images = _images(dataset, loader)
     soft = dataset.soft_labels is not None
     labels = dataset.labels if dataset.soft_labels is None else dataset.soft_labels
-    rate = chosen.learning_rate(dataset.lr)
-    config, notes = _config(dataset, known.name if known else name, chosen)
+    rate = training.learning_rate(dataset.lr)
+    config, notes = _config(dataset, loader.name if loader else name, training)
     with new_folder(folder) as part:
         for file, tensor in ((IMAGES, images), (LABELS, labels), (LR, torch.tensor(rate))):
             buffer = io.BytesIO()  # torch raises no OSError where a disk is full
             torch.save(tensor.contiguous(), buffer)
             (part / file).write_bytes(buffer.getbuffer())
         (part / CONFIG).write_text(_head(soft, config) + _yaml(config), encoding="utf-8")
-    return [*_loading(name, known, images.shape[-1]), *([_NO_SOFT] if soft else []), *notes]
+    return [*_loading(name, loader, images.shape[-1]), *([_NO_SOFT] if soft else []), *notes]
 
 
-def _images(dataset: DistilledDataset, known: _Known | None) -> Tensor:
+def _images(dataset: DistilledDataset, loader: _Loader | None) -> Tensor:
     unit = dataset.images
     if (channels := unit.shape[1]) not in (1, 3):
         raise UserError(
@@ -109,22 +109,22 @@ def _images(dataset: DistilledDataset, known: _Known | None) -> Tensor:
             raise UserError(
                 "DD-Ranking whitens 3 channels, the set is whitened in 1; distil with --channels 3"
             )
-        if known and not known.zca:
+        if loader and not loader.zca:
             raise UserError(
-                f"DD-Ranking does not whiten {known.name} as this set is; distil it without --zca"
+                f"DD-Ranking does not whiten {loader.name} as this set is; distil it without --zca"
             )
         return dataset.preprocess(unit)
-    if known:
-        return Standardise.of(*known.constants)(unit.expand(-1, 3, -1, -1))
+    if loader:
+        return Standardise.of(*loader.constants)(unit.expand(-1, 3, -1, -1))
     return dataset.preprocess(unit).expand(-1, 3, -1, -1)
 
 
-def _loading(name: str, known: _Known | None, size: int) -> list[str]:
-    if known is None:
+def _loading(name: str, loader: _Loader | None, size: int) -> list[str]:
+    if loader is None:
         named = f"the data set {name!r}" if name else "the data set, which the file does not name"
         return [f"DD-Ranking 0.2.0 has no loader for {named}; the images have the set's own preprocessing"]
-    if known.size not in (None, size):
-        return [f"DD-Ranking 0.2.0 tests on {known.name} at {known.size} pixels, the set has {size}"]
+    if loader.size not in (None, size):
+        return [f"DD-Ranking 0.2.0 tests on {loader.name} at {loader.size} pixels, the set has {size}"]
     return []
 
 
@@ -134,23 +134,23 @@ _NO_SOFT = f"DD-Ranking 0.2.0 cannot score stored soft labels; its hard-label ev
 
 
 def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[dict[str, Any], list[str]]:
-    """Say how students are trained in the words of DD-Ranking's evaluators, and what they cannot do."""
+    """Return the training of students as options of DD-Ranking's evaluators, and what they cannot do."""
     soft = dataset.soft_labels is not None
     size = tuple(dataset.images.shape[2:])
-    asked = str(dataset.attributes.get("network") or protocol.student)
-    network = model_name(asked, size[-1])
+    student = str(dataset.attributes.get("network") or protocol.student)
+    network = model_name(student, size[-1])
     model = network or f"ConvNet-{depth_for(size[-1])}"
-    notes = [] if network else [f"DD-Ranking has no network {asked!r}; {CONFIG} names {model}"]
-    step, lost = _step(protocol)
-    augmentation = protocol.augmentation_for(mirror=True)  # true of every data set it can load
+    notes = [] if network else [f"DD-Ranking has no network {student!r}; {CONFIG} names {model}"]
+    step, differences = _step(protocol)
+    augmentation = protocol.augmentation_for(mirror=True)  # as for every data set that it can load
     if augmentation.operators and augmentation.rule != "single":
-        lost.append("its augmentation (one operator a batch instead)")
+        differences.append("its augmentation (one operator a batch instead)")
     if protocol.cutmix:
-        lost.append("CutMix of labels (left out)")
-    if lost:
-        notes.append(f"DD-Ranking cannot train as protocol {protocol.name} says: {', '.join(lost)}")
+        differences.append("CutMix of labels (left out)")
+    if differences:
+        notes.append(f"DD-Ranking cannot train as protocol {protocol.name} says: {', '.join(differences)}")
 
-    listed = augmentation.operators
+    operators = augmentation.operators
     config: dict[str, Any] = {
         "dataset": name,
         "real_data_path": "./dataset/",
@@ -158,17 +158,17 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
         "im_size": list(size),
         "model_name": model,
         "use_torchvision": False,
-        "data_aug_func": "dsa" if listed else None,
+        "data_aug_func": "dsa" if operators else None,
         # It draws from all six operators: those not listed do nothing, but for color, which cannot be undone.
         "aug_params": {
-            "flip": augmentation.flip_prob if "flip" in listed else 0.0,
-            "rotate": augmentation.rotate if "rotate" in listed else 0.0,
+            "flip": augmentation.flip_prob if "flip" in operators else 0.0,
+            "rotate": augmentation.rotate if "rotate" in operators else 0.0,
             "saturation": augmentation.saturation,
             "brightness": augmentation.brightness,
             "contrast": augmentation.contrast,
-            "scale": augmentation.scale if "scale" in listed else 1.0,
-            "crop": augmentation.crop_ratio if "crop" in listed else 0.0,
-            "cutout": augmentation.cutout_ratio if "cutout" in listed else 0.0,
+            "scale": augmentation.scale if "scale" in operators else 1.0,
+            "crop": augmentation.crop_ratio if "crop" in operators else 0.0,
+            "cutout": augmentation.cutout_ratio if "cutout" in operators else 0.0,
         },
         "use_zca": dataset.preprocess.kind == "zca",
         "custom_train_trans": None,
@@ -185,7 +185,7 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
         "num_workers": 0,
         "device": "cuda",
         "dist": False,
-        "eval_full_data": f"{name}-{model}" not in _WHOLE_KNOWN,
+        "eval_full_data": f"{name}-{model}" not in _FULL_ACCURACIES,
         "random_data_path": None,
         "random_data_format": "tensor",
         "save_path": "./scores.csv",
@@ -207,9 +207,9 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
 
 
 def _ipc(dataset: DistilledDataset) -> int:
-    """Return the images of a class, which DD-Ranking takes of random ones too: as many as are stored.
+    """Return the images of a class: of stored images, and so of DD-Ranking's random baseline.
 
-    With soft labels it also makes the hard ones from this number, so it has to be that of training images.
+    With soft labels DD-Ranking builds hard ones from this number, so it is that of training images then.
     """
     counts = dataset.stored
     if (low := int(counts.min())) != (high := int(counts.max())):
@@ -221,7 +221,7 @@ def _ipc(dataset: DistilledDataset) -> int:
 
 
 def _step(protocol: Protocol) -> tuple[int, list[str]]:
-    """Return after how many epochs the rate is divided by 10, again and again, and what that is not."""
+    """Return the epochs between divisions of the rate by 10, and how that differs from the protocol."""
     epochs, drops = protocol.epochs, protocol.drop_at
     same = protocol.momentum_after_drop in (None, protocol.momentum)
     if not drops:
@@ -236,7 +236,7 @@ _NETWORKS = {"mlp": "MLP", "lenet": "LeNet", "alexnet": "AlexNet", "vgg11": "VGG
 
 
 def model_name(network: str, size: int) -> str | None:
-    """Return what DD-Ranking calls a network: ConvNet-3-BN for convnet3-batch; None where it has none."""
+    """Return DD-Ranking's name of a network, such as ConvNet-3-BN for convnet3-batch; None if it has none."""
     library, colon, model = network.partition(":")
     if colon:
         return model if library in ("torchvision", "timm") else None
@@ -274,16 +274,16 @@ _WHOLE = """\
 
 
 def _yaml(config: dict[str, Any]) -> str:
-    """Write a table as YAML: JSON values after plain keys, which YAML 1.1 reads too but for some floats."""
+    """Write a table as YAML: JSON values after plain keys, which YAML 1.1 reads, except for some floats."""
     return "".join(f"{key}: {_value(value)}\n" for key, value in config.items())
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     text = json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and "e" in text and "." not in text:
-        return text.replace("e", ".0e")  # PyYAML takes 1e-05 for text
+        return text.replace("e", ".0e")  # PyYAML reads 1e-05 as text
     return text

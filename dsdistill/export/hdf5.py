@@ -9,15 +9,15 @@ from dsdistill.storage.set_file import Dtype, check_writable, describe, read, wr
 
 
 def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:
-    """Write a set as another set whose pixels are stored in another dtype; see `storage.write`.
+    """Write a set as another set whose pixels are stored in another dtype; see `set_file.write`.
 
-    Results are left behind: they are those of the pixels as they were.
+    Results are not copied, because they belong to the original pixels.
 
     Returns:
-        a sentence that says what it cost the pixels, and the bytes of the images before and after.
+        a sentence with the largest error of a pixel and the bytes of the images before and after.
 
     Raises:
-        UserError: as `storage.read` and `storage.write`; or ``out`` is the set itself, or is there already.
+        UserError: as `set_file.read` and `set_file.write`; or ``out`` is the set itself, or exists.
     """
     if Path(out).resolve() == Path(path).resolve():
         raise UserError(f"{out} is the set itself, which stays as it is; choose another name")

@@ -1,7 +1,8 @@
-"""A set to look at: one PNG with a row per class."""
+"""Pictures of a distilled set: a PNG with a row per class, and a small one inside a web page."""
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from collections.abc import Sequence
@@ -15,10 +16,12 @@ from torch.nn.functional import interpolate
 from dsdistill.errors import UserError
 from dsdistill.files import check_folder, check_replaceable, replace
 from dsdistill.storage.set_file import to_uint8
+from dsdistill.synthetic.distilled import DistilledSet
 
-MAX_ROWS = 50
-MAX_COLUMNS = 20
-_TILE = 64  # pixels an image aims at on the page
+GRID_CLASSES, GRID_IMAGES = 50, 20
+INLINE_CLASSES, INLINE_IMAGES = 10, 5
+_TILE = 64  # pixels of a side that small images are enlarged to; large ones are reduced to twice as many
+_INLINE_TILE = 48  # pixels of a side, at most
 _GAP = 2
 _MARGIN = 12
 _DPI = 100
@@ -26,7 +29,7 @@ _FONT = 9  # points
 _NAME = 28  # characters of a class name
 
 
-def grid(
+def write_grid(
     images: Tensor,
     labels: Tensor,
     classes: Sequence[str],
@@ -35,13 +38,13 @@ def grid(
 ) -> None:
     """Draw a set as a PNG: a row per class that has images, its name at the left, its images in order.
 
-    Images are drawn as given; a multi-formation's stored ones show their tiles.
-    Small images are enlarged by whole factors without smoothing, large ones reduced. At most 50 classes and
-    20 images of each are shown; where that leaves some out, the picture says so.
+    Images are drawn as stored, so those of a multi-formation show their tiles. Small images are enlarged by
+    whole factors without smoothing, large ones reduced. At most 50 classes and 20 images of each are shown;
+    if some are left out, the picture says so.
 
     Args:
-        images: [N,C,H,W] float in unit pixel space, clipped to [0,1] to be shown; 3 channels are red, green
-            and blue, of any other count the mean is shown in grey.
+        images: [N,C,H,W] float in unit pixel space, clipped to [0,1]; 3 channels are red, green and blue, of
+            any other number the mean is shown in grey.
         labels: int64 [N], in any order.
         classes: K names in label order.
 
@@ -51,36 +54,81 @@ def grid(
     check_replaceable(path, ".png")
     check_folder(path)
     labels = labels.cpu()
-    rows = [(labels == label).nonzero()[:, 0] for label in range(len(classes))]
-    present = [label for label, row in enumerate(rows) if len(row)]
-    if not present:
+    if not len(labels):
         raise UserError("there are no images to draw")
-    shown = [rows[label][:MAX_COLUMNS] for label in present[:MAX_ROWS]]
-    chosen = images.detach()[torch.cat(shown).to(images.device)].cpu().float()
-    tiles = to_uint8(_scaled(_as_rgb(chosen)))
-    note = _left_out(len(present), max(map(len, rows)))
-    names = [_shortened(classes[label]) for label in present[:MAX_ROWS]]
-    page = _page(tiles.split([len(row) for row in shown]))
+    rows = _selection(labels, GRID_CLASSES, GRID_IMAGES)
+    tiles = _displayable(images.detach()[torch.cat(rows).to(images.device)].cpu().float())
+    if (longest := max(tiles.shape[2:])) <= _TILE:
+        tiles = interpolate(tiles, scale_factor=float(_TILE // longest), mode="nearest")
+    tiles = to_uint8(_reduced(tiles, 2 * _TILE).expand(-1, 3, -1, -1))
+    omitted = omissions(labels, GRID_CLASSES, GRID_IMAGES)
+    names = [_shortened(classes[int(labels[row[0]])]) for row in rows]
+    page = _page(tiles.split([len(row) for row in rows]))
+    note = f"showing {omitted}" if omitted else ""
     replace(path, _render(page, names, tiles.shape[2] + _GAP, title, note))
+
+
+def data_uri(distilled: DistilledSet) -> str:
+    """Return a picture as a ``data:`` address: a column per class, of at most 10 classes and 5 images each.
+
+    Images are drawn as stored, clipped to [0, 1]. Small images keep their size (the page enlarges them),
+    large ones are reduced.
+    """
+    from PIL import Image
+
+    columns = _selection(distilled.labels, INLINE_CLASSES, INLINE_IMAGES)
+    tiles = to_uint8(_reduced(_displayable(distilled.images[torch.cat(columns)]), _INLINE_TILE))
+    channels, height, width = tiles.shape[1:]
+    rows = max(map(len, columns))
+    page = torch.zeros(
+        channels + 1, rows * (height + 1) - 1, len(columns) * (width + 1) - 1, dtype=torch.uint8
+    )
+    for x, column in enumerate(tiles.split([len(column) for column in columns])):
+        for y, tile in enumerate(column):
+            top, left = y * (height + 1), x * (width + 1)
+            page[:-1, top : top + height, left : left + width] = tile
+            page[-1, top : top + height, left : left + width] = 255  # opaque; gaps show the page
+    pixels = page.permute(1, 2, 0).contiguous().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "LA" if channels == 1 else "RGBA").save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def omissions(labels: Tensor, classes: int = INLINE_CLASSES, images: int = INLINE_IMAGES) -> str:
+    """Return which share a picture shows, such as "10 of 12 classes"; empty if it shows all.
+
+    Args:
+        labels: int64 [N], of all images.
+        classes, images: the most that it shows, as `data_uri` does by default.
+    """
+    counts = labels.bincount()
+    present, largest = int(counts.count_nonzero()), int(counts.max())
+    parts = [f"{classes} of {present} classes"] if present > classes else []
+    parts += [f"{images} of up to {largest} images a class"] if largest > images else []
+    return ", ".join(parts)
+
+
+def _selection(labels: Tensor, classes: int, images: int) -> list[Tensor]:
+    """Return the positions of the first images of the first classes that have any, class by class."""
+    return [(labels == label).nonzero()[:images, 0] for label in labels.unique()[:classes]]
+
+
+def _displayable(images: Tensor) -> Tensor:
+    """Reduce images to grey by their mean unless they have 1 or 3 channels."""
+    return images if images.shape[1] in (1, 3) else images.mean(1, keepdim=True)
+
+
+def _reduced(images: Tensor, most: int) -> Tensor:
+    """Reduce images whose longest side has more pixels than that, antialiased."""
+    longest = max(images.shape[2:])
+    if longest <= most:
+        return images
+    size = [max(1, side * most // longest) for side in images.shape[2:]]
+    return interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 def _shortened(name: str) -> str:
     return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
-
-
-def _as_rgb(images: Tensor) -> Tensor:
-    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-
-
-def _scaled(images: Tensor) -> Tensor:
-    """Bring images near the tile size: small ones up by whole factors, large ones down, antialiased."""
-    longest = max(images.shape[2:])
-    if longest <= _TILE:
-        return interpolate(images, scale_factor=float(_TILE // longest), mode="nearest")
-    if longest <= 2 * _TILE:
-        return images
-    size = [max(1, side * 2 * _TILE // longest) for side in images.shape[2:]]
-    return interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 def _page(rows: Sequence[Tensor]) -> Tensor:
@@ -95,15 +143,8 @@ def _page(rows: Sequence[Tensor]) -> Tensor:
     return page
 
 
-def _left_out(classes: int, most: int) -> str:
-    """Say what does not fit, or nothing; ``most`` is the largest count of images in a class."""
-    cuts = [f"{MAX_ROWS} of {classes} classes"] if classes > MAX_ROWS else []
-    cuts += [f"{MAX_COLUMNS} of up to {most} images a class"] if most > MAX_COLUMNS else []
-    return "showing " + ", ".join(cuts) if cuts else ""
-
-
 def _render(page: Tensor, names: Sequence[str], pitch: int, title: str | None, note: str) -> memoryview:
-    """Put title, class names, page and note together, pixel for pixel, and encode them as PNG."""
+    """Lay out title, class names, page and note, pixel for pixel, and encode them as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.text import Text
@@ -117,7 +158,7 @@ def _render(page: Tensor, names: Sequence[str], pitch: int, title: str | None, n
         return drawn, drawn.get_window_extent(canvas.get_renderer()).width
 
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; the picture is none the worse.
+        # A name in a script that the font lacks is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         labels = [text(name, va="center", ha="right") for name in names]
         heading = text(title, size=_FONT + 2, va="center", weight="bold") if title else None

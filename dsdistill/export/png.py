@@ -17,18 +17,18 @@ from dsdistill.storage.set_file import read, to_uint8
 def export_png(path: str | Path, folder: str | Path) -> str:
     """Write the stored images of a set as ``folder/<class>/<index>.png``, 8 bits a channel, in unit space.
 
-    They are to look at where the set is a multi-formation: `export_pt` writes what is trained on.
-    ``folder/labels.csv`` lists (file, label, class), as folders sorted by name need not be in label order.
+    The stored images of a multi-formation are no training images: `export_pt` writes those.
+    ``folder/labels.csv`` lists (file, label, class), because the order of folders may not be that of labels.
 
     Args:
         path: the set.
-        folder: made here, whole or not at all; it must not exist or be empty.
+        folder: the folder to create, complete or not at all; it must not exist or be empty.
 
     Returns:
-        a sentence that says what clipping and rounding to 8 bits cost, and whether images are to be decoded.
+        a sentence on the error of clipping and rounding to 8 bits, and on decoding if the set needs it.
 
     Raises:
-        UserError: as `storage.read`; images of neither 1 nor 3 channels; the folder holds something or
+        UserError: as `set_file.read`; the images have neither 1 nor 3 channels; or the folder is not empty or
             cannot be written.
     """
     distilled = read(path)
@@ -39,7 +39,7 @@ def export_png(path: str | Path, folder: str | Path) -> str:
     with new_folder(folder) as part:
         _write_folder(part, pixels, distilled.labels, distilled.classes)
     cost = _cost(distilled.images, pixels)
-    if distilled.formation.is_identity:
+    if distilled.multi_formation.is_identity:
         return cost
     return f"{cost}; the images are stored ones, to be decoded before training: export a .pt for decoded ones"
 
@@ -64,14 +64,14 @@ def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequenc
 
 
 def _folder_names(classes: Sequence[str]) -> list[str]:
-    """Turn class names into folder names safe on any system, all different even where case is ignored."""
+    """Turn class names into folder names that are safe on any system and differ even if case is ignored."""
     safe = [re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "class" for name in classes]
     reserved = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
-    seen: set[str] = {"labels.csv"}
+    names: set[str] = {"labels.csv"}
     for label, name in enumerate(safe):
-        while name.lower() in seen or reserved.fullmatch(name):
+        while name.lower() in names or reserved.fullmatch(name):
             name = f"{name}_{label}".replace(".", "_")
-        seen.add(name.lower())
+        names.add(name.lower())
         safe[label] = name
     return safe
 

@@ -17,14 +17,15 @@ from dsdistill.synthetic.distilled import DistilledDataset
 def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> None:
     """Write a set as one .pt file, a plain dict that ``torch.load(out, weights_only=True)`` reads.
 
-    It holds training images: those that a multi-formation is decoded into, as its readers do not decode.
+    It holds training images: a multi-formation is decoded, because readers of the file do not decode.
 
     Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
-    (only where the set has them), ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the
-    preprocessing's tensors by name: ``mean`` and ``std`` where it standardises.
+    (only if the set has them), ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the
+    preprocessing's tensors by name: ``mean`` and ``std`` if it standardises.
 
     Raises:
-        UserError: as `storage.read`; unknown space; ``out`` cannot be written, or is a file of another kind.
+        UserError: as `set_file.read`; the space is unknown; or ``out`` cannot be written or is another kind
+            of file.
     """
     check_replaceable(out, ".pth" if Path(out).suffix.lower() == ".pth" else ".pt")
     check_folder(out)

@@ -11,7 +11,7 @@ from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN
-from dsdistill.export import picture_inline
+from dsdistill.export import picture
 from dsdistill.report.figures import Figure, anchor
 from dsdistill.storage import set_file
 from dsdistill.text import kilobytes
@@ -192,11 +192,11 @@ def images(results: Sequence[CellResult]) -> str:
             distilled = set_file.read(each.folder / each.file)
         except UserError:
             continue
-        about, cut = f"{each.method}, seed {each.seed}", picture_inline.left_out(distilled)
+        about, cut = f"{each.method}, seed {each.seed}", picture.omissions(distilled.labels)
         said = f'<a href="#{anchor(each)}">{escape(about)}</a>' + (f"; {cut}" if cut else "")
         alt = f"distilled images of {each.dataset} by {each.method}"
-        picture = f'<img src="{picture_inline.data_uri(distilled)}" alt="{escape(alt)}">'
-        group[kind] = f"<figure>{picture}<figcaption>{said}</figcaption></figure>"
+        image = f'<img src="{picture.data_uri(distilled)}" alt="{escape(alt)}">'
+        group[kind] = f"<figure>{image}<figcaption>{said}</figcaption></figure>"
     drawn = {title: "".join(group.values()) for title, group in groups.items() if group}
     if not drawn:
         return ""

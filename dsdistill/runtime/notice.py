@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 Notify = Callable[[str], None]
 """Receives notices."""
 
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a piece of work, the items done, and all items."""
 
-def silent(_: Any) -> None:
+
+def silent(*_: object) -> None:
     """Ignore a notice, or the argument of another callback.
 
     >>> silent("nobody reads this")

@@ -1,7 +1,7 @@
-"""HDF5 as a container of checksummed arrays and attributes: the mechanics under `storage`'s schema.
+"""HDF5 as a container of checksummed arrays and attributes, with the formats of dsdistill's files.
 
-All text is of fixed length. HDF5 keeps text of variable length in heaps without a checksum, and a flipped bit
-there sends it into an endless loop; everything else of a file in `LAYOUT` carries a checksum of HDF5's own.
+All text is of fixed length. HDF5 stores text of variable length in heaps without a checksum, and a flipped
+bit there sends it into an endless loop. All else in a file of `LAYOUT` carries a checksum of HDF5's own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -20,9 +21,44 @@ from dsdistill.errors import UserError
 from dsdistill.files import reason
 from dsdistill.synthetic.distilled import Scalar
 
-FORMAT = "dsdistill"
-EXPERTS = "dsdistill-experts"
-VERSION = 1
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A kind of dsdistill file, and the ends of the sentences that refuse a file which is not a sound one.
+
+    Attributes:
+        name, version: the attributes ``format`` and ``version`` of ``/``.
+        in_memory: whether the whole file is read before it is opened; else it is read by the slice.
+        absent_hint, export_hint, remedy, foreign_hint: end the sentences "no file at PATH", "PATH is not an
+            HDF5 file" (of a .pt file), "PATH is damaged: REASON; " and "PATH is an HDF5 file, but ".
+        other_hints: end the sentence "PATH " about a file of another kind, by the name of its format.
+    """
+
+    name: str
+    version: int = 1
+    in_memory: bool
+    absent_hint: str = ""
+    export_hint: str = ""
+    remedy: str
+    foreign_hint: str
+    other_hints: Mapping[str, str] = field(default_factory=dict)
+
+
+EXPERTS = Format(
+    name="dsdistill-experts",
+    in_memory=False,  # experts may take many gigabytes
+    absent_hint="; dsdistill experts makes one",
+    remedy="make it again",
+    foreign_hint="holds no experts; dsdistill experts makes such files",
+)
+SET = Format(
+    name="dsdistill",
+    in_memory=True,
+    export_hint="; a distilled set is the .h5 itself, not its export",
+    remedy="make it or fetch it again",
+    foreign_hint="not a dsdistill one",
+    other_hints={EXPERTS.name: "holds experts, not a distilled set; dsdistill info says which"},
+)
 
 RESERVED = ("format", "version", "sha256")
 _CHUNK_BYTES = 256 * 1024
@@ -31,46 +67,58 @@ LAYOUT = ("v110", "v110")
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[h5py.File]:
-    """Open a file's bytes as a dsdistill file; whatever goes wrong inside says that it is damaged."""
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"no file at {path}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
+def opened(path: str | Path, expected: Format) -> Iterator[h5py.File]:
+    """Open a file for reading and check its format; any error inside the block becomes a UserError.
+
+    Raises:
+        UserError: there is no such file, it cannot be read, is of another format or a newer version, or is
+            damaged. Errors of h5py inside the block mean damage; a UserError gets the path before it.
+    """
+    source = _source(Path(path), expected)
     if not h5py.is_hdf5(path):
-        export = "; a distilled set is the .h5 itself, not its export" if Path(path).suffix == ".pt" else ""
-        raise UserError(f"{path} is not an HDF5 file{export}")
+        hint = expected.export_hint if Path(path).suffix == ".pt" else ""
+        raise UserError(f"{path} is not an HDF5 file{hint}")
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            kind = attribute(file, "format") if "format" in file.attrs else ""
-            known = kind == FORMAT
-            version = int(attribute(file, "version")) if known else 0
-            if known and version <= VERSION:
+        with h5py.File(source, "r") as file:
+            name = attribute(file, "format") if "format" in file.attrs else ""
+            version = int(attribute(file, "version")) if name == expected.name else 0
+            if name == expected.name and version <= expected.version:
                 yield file
                 return
-    except UserError as error:  # sound, but not a set that this version knows
+    except UserError as error:  # sound HDF5 whose content makes no sense
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, ValueError, …
-        raise UserError(f"{path} is damaged: {reason(error)}; make it or fetch it again") from error
-    if kind == EXPERTS:
-        raise UserError(f"{path} holds experts, not a distilled set; dsdistill info says which")
-    if not known:
-        raise UserError(f"{path} is an HDF5 file, but not a dsdistill one")
+        raise UserError(f"{path} is damaged: {reason(error)}; {expected.remedy}") from error
+    if name in expected.other_hints:
+        raise UserError(f"{path} {expected.other_hints[str(name)]}")
+    if name != expected.name:
+        raise UserError(f"{path} is an HDF5 file, but {expected.foreign_hint}")
     raise UserError(
-        f"{path} was written by a newer dsdistill (format version {version}, this one reads {VERSION}); "
-        "upgrade dsdistill"
+        f"{path} was written by a newer dsdistill (format version {version}, this one reads "
+        f"{expected.version}); upgrade dsdistill"
     )
 
 
-_DEFLATE, _SLACK = 1100, 1 << 20  # compression's best, and what may be left out of so little
+def _source(path: Path, expected: Format) -> Path | io.BytesIO:
+    """Return what h5py opens: the file, or its bytes."""
+    try:
+        if expected.in_memory:
+            return io.BytesIO(path.read_bytes())
+        path.open("rb").close()
+        return path
+    except FileNotFoundError as error:
+        raise UserError(f"no file at {path}{expected.absent_hint}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+
+
+_DEFLATE, _SLACK = 1100, 1 << 20  # the best ratio of compression, and bytes that any data set may claim
 
 
 def contents(file: h5py.File) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]:
     """Read every data set by path and every attribute by ``path@name``, except checksum and results.
 
-    Links to other files are not followed: what they point at is not part of the set.
+    Links to other files are not followed, because their targets are not part of the set.
     """
     arrays: dict[str, np.ndarray] = {}
     attributes: dict[str, Scalar] = {}
@@ -99,7 +147,7 @@ def attribute(node: h5py.Group | h5py.Dataset, name: str) -> Scalar:
     """Read one attribute: text of fixed length, an integer or a float.
 
     Raises:
-        ValueError: it is of another type (among them text of variable length, which is not touched).
+        ValueError: it is of another type, such as text of variable length, which is never read.
     """
     info = node.attrs.get_id(name)
     if info.shape != () or info.dtype.kind not in "Sif":

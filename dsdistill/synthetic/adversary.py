@@ -1,4 +1,4 @@
-"""The adversary of NCFM: a network that learns at which frequencies real and synthetic features differ most.
+"""The adversary of NCFM: a network that learns the frequencies at which real and synthetic features differ.
 
 frequencies = reversed_gradient(sampler.draw(noise))
 loss(images, frequencies).backward()   # descent for the images, ascent for the sampler
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 class FrequencySampler(nn.Module):
     """Map standard normal noise to frequencies: t = z + r / √D · tanh(MLP(z)), in D dimensions, as features.
 
-    The idea is the minmax of NCFM (Wang et al., CVPR 2025); the network is not theirs, which maps few rows
-    of noise and repeats its output. Here every row has its own noise and stays distinct, so that F
-    frequencies span min(F, D) dimensions. The last layer starts at zero: before the first step frequencies
-    are exactly N(0, I), NCFM's distribution without an adversary. What a frequency reads of a feature f of
-    unit length, t·f, stays within the reach r of z·f, whatever D is, so that the ascent cannot escape to
-    frequencies so high that they see nothing but single samples.
+    The minmax is that of NCFM (Wang et al., CVPR 2025). The network differs from theirs, which maps few rows
+    of noise and repeats its output. Here every row has noise of its own, so F frequencies span min(F, D)
+    dimensions. The last layer starts at zero, so the frequencies of the first step are exactly N(0, I),
+    NCFM's distribution without an adversary. For a feature f of unit length, t·f differs from z·f by at most
+    the reach r, for every D. The ascent therefore cannot reach frequencies so high that they only tell
+    single samples apart.
 
-    Weights are drawn from torch's global generator: build it inside ``seeding.forked``.
+    Weights are drawn from torch's global generator: construct the module inside ``seeding.forked``.
 
     Attributes:
         dim: D, the length of a feature and of a frequency.
@@ -59,7 +59,7 @@ class _Reversed(torch.autograd.Function):
 def reversed_gradient(x: Tensor) -> Tensor:
     """Return ``x``; its gradient is negated (gradient reversal, Ganin & Lempitsky, ICML 2015).
 
-    What made ``x`` climbs the loss in the same backward pass in which everything else descends, so neither
-    gradient needs to be cleared for the other.
+    The parameters behind ``x`` ascend the loss in the same backward pass in which all others descend, so no
+    gradient has to be cleared in between.
     """
     return _Reversed.apply(x)

@@ -1,4 +1,4 @@
-"""A distilled set in memory: what an engine hands to storage, and what training code gets back."""
+"""A distilled set in memory: `DistilledSet` as it is stored, `DistilledDataset` as students train on it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class DistilledSet:
         images: float32 [N,C,H,W] in unit pixel space (0 black, 1 white; may exceed), finite; as stored.
         labels: int64 [N] in [0, K), class-major (never decreasing).
         classes: K names in label order.
-        preprocess: from unit pixel space to what the student must see.
-        soft_labels: float32 logits, or None: [N,K] of the stored images, which those decoded from them share,
-            or [M,K] of the M training images that they are decoded into.
-        formation: how the stored images of a class become training images.
+        preprocess: from unit pixel space to network space, for the student.
+        soft_labels: float32 logits, or None: [N,K] of the stored images, shared by the images decoded from
+            each, or [M,K] of the M decoded training images.
+        multi_formation: how the stored images of a class become training images.
         attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
             peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
 
     Raises:
-        UserError: on construction, where one of these does not hold.
+        UserError: on construction, if a field does not fit this description.
     """
 
     images: Tensor
@@ -41,7 +41,7 @@ class DistilledSet:
     classes: tuple[str, ...]
     preprocess: Preprocess
     soft_labels: Tensor | None = None
-    formation: MultiFormation = IDENTITY
+    multi_formation: MultiFormation = IDENTITY
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,37 +56,37 @@ class DistilledSet:
             raise UserError(f"labels must lie in [0, {count}), there being {count} classes")
         if (labels.diff() < 0).any():
             raise UserError("images must be sorted by label (class-major)")
-        self.formation.check(min(images.shape[2:]))
+        self.multi_formation.check(min(images.shape[2:]))
         if soft is None:
             return
         sizes = list(dict.fromkeys([len(images), self.decoded_count]))
         if soft.dtype != torch.float32 or soft.shape not in [(size, count) for size in sizes]:
-            asked = " or ".join(f"[{size},{count}]" for size in sizes)
-            raise UserError(f"soft labels must be float32 {asked}, got {_signature(soft)}")
+            expected = " or ".join(f"[{size},{count}]" for size in sizes)
+            raise UserError(f"soft labels must be float32 {expected}, got {_signature(soft)}")
         if not soft.isfinite().all():
             raise UserError("soft labels hold values that are not finite (NaN or infinity)")
 
     @property
     def counts(self) -> list[int]:
-        """Stored images of every class that has any, in label order."""
+        """Number of stored images of every class that has any, in label order."""
         return self.labels.unique_consecutive(return_counts=True)[1].tolist()
 
     @property
     def decoded_count(self) -> int:
-        """Training images that the stored ones are decoded into."""
-        return sum(map(self.formation.decoded, self.counts))
+        """Number of training images that the stored images decode into."""
+        return sum(map(self.multi_formation.decoded_count, self.counts))
 
-    def decoded(self) -> tuple[Tensor, Tensor]:
+    def decode(self) -> tuple[Tensor, Tensor]:
         """Decode the stored images.
 
         Returns:
-            training images float32 [M,C,H,W] in unit pixel space, class-major, and which stored image each
+            training images float32 [M,C,H,W] in unit pixel space, class-major, and the stored image that each
             comes from, int64 [M].
         """
         counts = self.counts
-        images = [decode(part, self.formation) for part in self.images.split(counts)]
+        images = [decode(part, self.multi_formation) for part in self.images.split(counts)]
         rows = torch.arange(len(self.labels)).split(counts)
-        origins = [part[self.formation.origins(len(part))] for part in rows]
+        origins = [part[self.multi_formation.origins(len(part))] for part in rows]
         return torch.cat(images), torch.cat(origins)
 
 
@@ -97,26 +97,26 @@ def _signature(tensor: Tensor) -> str:
 class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     """A distilled set as a torch data set, all in memory: no open file, safe in DataLoader workers.
 
-    It holds training images: where the set is a multi-formation, what its stored images are decoded into
-    (in unit pixel space, before any preprocessing), each with the label of the stored image it comes from,
-    and soft ones of its own or that image's. With ``decode=False`` it holds the stored images.
+    It holds training images. Those of a multi-formation are decoded from the stored images in unit pixel
+    space, before any preprocessing. Each has the label of the stored image that it comes from, and soft
+    labels of its own or of that image. With ``decode=False`` the data set holds the stored images.
 
     An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``.
 
     Attributes:
-        images: float32 [N,C,H,W]; ``space="network"``: preprocessed, what a student is trained on;
+        images: float32 [N,C,H,W]; ``space="network"``: preprocessed, as a student is trained on;
             ``space="unit"``: pixels, 0 black and 1 white (may exceed).
         labels: int64 [N], class-major. soft_labels: float32 [N,K] logits, or None.
         classes: K names in label order.
-        stored: stored images of each class, int64 [K], whether decoded here or not.
-        formation: how stored images become training images.
-        preprocess: what real images must go through before a student trained on this set judges them.
+        stored: number of stored images of each class, int64 [K], whether they are decoded here or not.
+        multi_formation: how stored images become training images.
+        preprocess: for real images too, before a student trained on this set classifies them.
         lr: the learning rate that was learned with the set, or None.
         attributes: how the set was made.
 
     Raises:
-        UserError: soft labels asked of a set without, or of stored images where decoded ones have them; or an
-            unknown space or kind of label.
+        UserError: the space or kind of label is unknown; the set has no soft labels; or its soft labels
+            belong to the decoded images and ``decode`` is false.
     """
 
     def __init__(
@@ -133,8 +133,8 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         if labels == "soft" and distilled.soft_labels is None:
             raise UserError('the set has no soft labels; load it with labels="hard"')
         images, self.labels, self.soft_labels = distilled.images, distilled.labels, distilled.soft_labels
-        if decode and not distilled.formation.is_identity:
-            images, origins = distilled.decoded()
+        if decode and not distilled.multi_formation.is_identity:
+            images, origins = distilled.decode()
             self.labels = self.labels[origins]
             if self.soft_labels is not None and len(self.soft_labels) != len(origins):
                 self.soft_labels = self.soft_labels[origins]
@@ -145,7 +145,7 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         self.images = distilled.preprocess(images) if space == "network" else images
         self.classes = distilled.classes
         self.stored = torch.bincount(distilled.labels, minlength=len(distilled.classes))
-        self.formation = distilled.formation
+        self.multi_formation = distilled.multi_formation
         self.preprocess = distilled.preprocess
         self.attributes = dict(distilled.attributes)
         lr = self.attributes.get("learned_lr")

@@ -1,8 +1,9 @@
-"""What the synthetic images begin as."""
+"""Initialise the synthetic images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.selection import k_means, mini_batch
 from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, mosaic
 from dsdistill.synthetic.set import Space, SyntheticSet
@@ -18,11 +20,11 @@ Init = Literal["real", "noise", "kmeans", "mix", "correct", "representative"]
 
 
 class Teacher(Protocol):
-    """Trained networks that real images are chosen by."""
+    """Trained networks that real images are selected by."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of networks."""
 
     def logits(self, network: int, images: Tensor) -> Tensor:
         """Classify images [n, C, H, W] in network space -> float32 [n, K], on the CPU, without a graph."""
@@ -35,42 +37,42 @@ def initialise(
     init: Init,
     space: Space,
     seed: int,
-    formation: MultiFormation = IDENTITY,
-    guide: Teacher | None = None,
+    multi_formation: MultiFormation = IDENTITY,
+    teacher: Teacher | None = None,
 ) -> SyntheticSet:
-    """Make the set a run starts from.
+    """Build the synthetic set that a run starts from.
 
     Args:
-        task: what is distilled.
+        task: the task to distil.
         real: the training images.
         ipc: stored images per class, at least 1 and at most the size of the smallest class.
         init: "real" copies random images of the class; "kmeans" copies the real image nearest to each of
-            ``ipc`` k-means centres of the class's pixels, "representative" of the logits that the first
-            trained network gives them (AST); "correct" copies random images that a trained network classifies
+            ``ipc`` k-means centres of the class's pixels, "representative" of the logits of the first
+            teacher network (AST); "correct" copies random images that a teacher network classifies
             correctly (DATM); "noise" draws N(0, 1) in network space, or N(0.5, 0.25²) clamped to [0, 1] in
             unit space; "mix" (IDC) fills the tiles of each image with random images of the class, shrunk,
-            ``ipc * formation.factor**2`` of them (IDC's code takes the first ones of the class instead). At
-            factor 1 "mix" is "real".
+            ``ipc * multi_formation.factor**2`` of them (IDC's code takes the first ones of the class
+            instead). At factor 1 "mix" is "real".
         space: pixel space of the learnable images.
-        seed: of the run; this draws from its stream "init".
-        formation: how stored images become training images.
-        guide: the trained networks, for "correct" and "representative".
+        seed: of the run; this function draws from its stream "init".
+        multi_formation: how stored images become training images.
+        teacher: the trained networks, for "correct" and "representative".
 
     Raises:
-        UserError: IPC below 1, a class of fewer images than are needed, a formation that does not fit, or no
-            trained networks where they are needed.
+        UserError: the IPC is below 1, a class has too few images, the multi-formation does not fit the image
+            size, or there is no teacher where one is needed.
     """
-    formation.check(task.size)
+    multi_formation.check(task.size)
     if ipc < 1:
         raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
-    needed = ipc * formation.factor**2 if init == "mix" else ipc
+    needed = ipc * multi_formation.factor**2 if init == "mix" else ipc
     smallest = int(real.counts.argmin())
     if needed > real.counts[smallest]:
-        asked = (
+        request = (
             f"IPC {ipc}" if needed == ipc else f"init 'mix' at IPC {ipc} takes {needed} images a class, which"
         )
         raise UserError(
-            f"{asked} is more than the {int(real.counts[smallest])} training images of class "
+            f"{request} is more than the {int(real.counts[smallest])} training images of class "
             f"{task.classes[smallest]!r}; choose a smaller --ipc"
         )
     if init == "noise":
@@ -79,21 +81,21 @@ def initialise(
         if space == "unit":
             images = (images / 4 + 0.5).clamp(0, 1)
     else:
-        choose = _chooser(init, real, task, seed, guide)
-        made = []
+        select = _selection(init, real, task, seed, teacher)
+        per_class = []
         for label in range(task.num_classes):
-            images = real.unit(choose(label, needed))
-            made.append(mosaic(images, formation.factor) if init == "mix" else images)
-        images = torch.cat(made)
+            images = real.unit(select(label, needed))
+            per_class.append(mosaic(images, multi_formation.factor) if init == "mix" else images)
+        images = torch.cat(per_class)
         if space == "network":
             images = task.preprocess(images)
-    return SyntheticSet(images.contiguous(), task.num_classes, space, task.preprocess, formation)
+    return SyntheticSet(images.contiguous(), task.num_classes, space, task.preprocess, multi_formation)
 
 
-def _chooser(
-    init: Init, real: RealDataset, task: Task, seed: int, guide: Teacher | None
+def _selection(
+    init: Init, real: RealDataset, task: Task, seed: int, teacher: Teacher | None
 ) -> Callable[[int, int], Tensor]:
-    """Return what picks so many images of a class: (label, count) -> int64 [count] positions in ``real``."""
+    """Return the selection from a class: (label, count) -> int64 [count] positions in ``real``."""
 
     def shuffled(label: int) -> Tensor:
         members = real.indices_of(label)
@@ -102,53 +104,41 @@ def _chooser(
     def random(label: int, count: int) -> Tensor:
         return shuffled(label)[:count]
 
+    def near_centres(label: int, points: Tensor, count: int) -> Tensor:
+        fit = partial(mini_batch, seed=seeding.derive(seed, "init", label) % 2**32)
+        return real.indices_of(label)[k_means(points, count, fit)]
+
     def by_pixels(label: int, count: int) -> Tensor:
-        members = real.indices_of(label)
-        return members[_nearest_to_centres(real.unit(members).flatten(1), count, seed, label)]
+        return near_centres(label, real.unit(real.indices_of(label)).flatten(1), count)
 
     if init not in ("correct", "representative"):
         return by_pixels if init == "kmeans" else random
-    if guide is None:
+    if teacher is None:
         raise UserError(
             f"init={init} chooses images by trained networks, and this method has none: set init=real, or "
             "use a method that follows experts"
         )
 
     def logits(network: int, rows: Tensor) -> Tensor:
-        parts = [guide.logits(network, task.preprocess(real.unit(part))) for part in rows.split(_CHUNK)]
+        parts = [teacher.logits(network, task.preprocess(real.unit(part))) for part in rows.split(_CHUNK)]
         return torch.cat(parts)
 
     def representative(label: int, count: int) -> Tensor:
-        members = real.indices_of(label)
-        return members[_nearest_to_centres(logits(0, members), count, seed, label)]
+        return near_centres(label, logits(0, real.indices_of(label)), count)
 
     def correct(label: int, count: int) -> Tensor:
-        """Go through a shuffled class with one network after another, until there are enough."""
-        left, picked = shuffled(label), torch.empty(0, dtype=torch.int64)
-        for network in range(guide.count):
+        """Classify a shuffled class with one network after another, until enough images are correct."""
+        left, selected = shuffled(label), torch.empty(0, dtype=torch.int64)
+        for network in range(teacher.count):
             for part in left.split(_CHUNK):
                 right = part[logits(network, part).argmax(1) == label]
-                picked = torch.cat([picked, right])[:count]
-                if len(picked) == count:
-                    return picked
-            left = left[~torch.isin(left, picked)]
-        return torch.cat([picked, left])[:count]  # no network knows so many: the others are random
+                selected = torch.cat([selected, right])[:count]
+                if len(selected) == count:
+                    return selected
+            left = left[~torch.isin(left, selected)]
+        return torch.cat([selected, left])[:count]  # too few are classified correctly: fill up at random
 
     return representative if init == "representative" else correct
 
 
-_CHUNK = 256
-
-
-def _nearest_to_centres(points: Tensor, count: int, seed: int, label: int) -> Tensor:
-    """Pick, for each k-means centre of points [n, D] in turn, the nearest point that is not yet picked."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    state = seeding.derive(seed, "init", label) % 2**32
-    means = MiniBatchKMeans(count, random_state=state, n_init=3, batch_size=4096).fit(points.numpy())
-    distances = torch.cdist(torch.from_numpy(means.cluster_centers_).to(points.dtype), points)
-    picked = []
-    for row in distances:
-        picked.append(int(row.argmin()))
-        distances[:, picked[-1]] = torch.inf
-    return torch.tensor(picked)
+_CHUNK = 256  # images that a network classifies at once

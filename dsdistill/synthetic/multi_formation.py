@@ -31,53 +31,53 @@ class MultiFormation:
     """single: every image at the factor; multi: every image at factors 1, 2, … and the factor;
     bound: as many images as fit the bound at the factor, the others at lower ones."""
     bound: Annotated[int, Ge(1)] = 128
-    """Training images of a class that mode "bound" aims at; more only where more are stored."""
+    """Training images of a class in mode "bound"; more only if more are stored."""
 
     @property
     def is_identity(self) -> bool:
         """Whether every stored image is one training image."""
         return self.factor == 1
 
-    def decoded(self, ipc: int) -> int:
-        """Return how many training images ``ipc`` stored ones of a class become."""
+    def decoded_count(self, ipc: int) -> int:
+        """Return the number of training images that ``ipc`` stored images of a class decode into."""
         return sum(factor**2 * len(rows) for factor, rows in self.parts(ipc))
 
     def origins(self, ipc: int) -> Tensor:
-        """Return which stored image of its class each training image comes from, int64 [decoded(ipc)]."""
+        """Return the stored image of the class that each training image comes from, int64 [decoded]."""
         parts = self.parts(ipc)
         return torch.cat([torch.arange(rows.start, rows.stop).repeat(factor**2) for factor, rows in parts])
 
     def parts(self, ipc: int) -> list[tuple[int, range]]:
-        """Return which stored images of a class are decoded at which factor, in the order of the result."""
+        """Return each factor with the stored images of a class that are decoded at it, in decoding order."""
         if self.mode == "single":
             return [(self.factor, range(ipc))]
         if self.mode == "multi":
             return [(factor, range(ipc)) for factor in range(1, self.factor + 1)]
-        found = []
+        parts = []
         first = decoded = 0
         for factor in range(self.factor, 0, -1):
             left = ipc - first
             room = max(0, self.bound - decoded - left)  # the rest must still fit at factor 1
             count = min(room // factor**2, left) if factor > 1 else left
             if count:
-                found.append((factor, range(first, first + count)))
+                parts.append((factor, range(first, first + count)))
             first += count
             decoded += factor**2 * count
-        return found
+        return parts
 
     def check(self, size: int) -> None:
-        """Check the fields, and that every tile of an image of ``size`` pixels a side holds some of them.
+        """Check the fields, and that no tile of an image of ``size`` pixels a side is empty.
 
         Raises:
-            UserError: a field is out of range, or the factor is too large (any above ``size`` is).
+            UserError: a field is out of range, or the factor is too large (every factor above ``size`` is).
         """
         if self.factor < 1 or self.bound < 1 or self.mode not in get_args(Mode):
             raise UserError(
                 f"no multi-formation has factor {self.factor}, mode {self.mode!r} and bound {self.bound}: "
                 f"numbers are at least 1, modes are {', '.join(get_args(Mode))}"
             )
-        used = [self.factor] if self.mode == "single" else range(1, self.factor + 1)
-        if any((factor - 1) * -(-size // factor) >= size for factor in used):
+        factors = [self.factor] if self.mode == "single" else range(1, self.factor + 1)
+        if any((factor - 1) * -(-size // factor) >= size for factor in factors):
             raise UserError(
                 f"multi-formation at factor {self.factor} leaves nothing in some tiles of an image {size} "
                 "pixels a side; choose a smaller factor"
@@ -88,8 +88,8 @@ IDENTITY = MultiFormation()
 """Every stored image is one training image."""
 
 
-def decode(images: Tensor, formation: MultiFormation, fill: float = 0.5) -> Tensor:
-    """Turn the stored images of each class into training images; linear but for the fill.
+def decode(images: Tensor, multi_formation: MultiFormation, fill: float = 0.5) -> Tensor:
+    """Turn the stored images of each class into training images; linear except for the fill.
 
     At factor q an image whose sides q does not divide is first padded at the right and the bottom; its
     q × q tiles are enlarged bilinearly to its size. The order is tile by tile: the first tile of every image,
@@ -97,15 +97,15 @@ def decode(images: Tensor, formation: MultiFormation, fill: float = 0.5) -> Tens
 
     Args:
         images: float [..., n, C, H, W] in unit space, n of one class.
-        formation: one that ``formation.check`` accepts.
+        multi_formation: one that ``MultiFormation.check`` accepts.
         fill: the value of padding.
 
     Returns:
-        [..., formation.decoded(n), C, H, W]; the input itself where the formation is the identity.
+        [..., decoded, C, H, W]; the input itself if the multi-formation is the identity.
     """
-    if formation.is_identity:
+    if multi_formation.is_identity:
         return images
-    parts = formation.parts(images.shape[-4])
+    parts = multi_formation.parts(images.shape[-4])
     return torch.cat(
         [_enlarged(images[..., rows.start : rows.stop, :, :, :], q, fill) for q, rows in parts], -4
     )
@@ -124,11 +124,11 @@ def _enlarged(images: Tensor, factor: int, fill: float) -> Tensor:
 
 
 def mosaic(images: Tensor, factor: int) -> Tensor:
-    """Shrink images and paste them together: what a multi-formation of that factor starts from ("mix").
+    """Shrink images and tile them: the start of a multi-formation at that factor ("mix").
 
     Tile k, counted along rows, of the n mosaics holds images k·n to (k+1)·n. Where the factor does not divide
     a side, the first tiles are a pixel longer than the others, as in IDC's code; `decode` cuts tiles of equal
-    size there, so that they hold an edge of their neighbours.
+    size there, which hold an edge of their neighbours.
 
     Args:
         images: float [n · factor², C, H, W].

@@ -1,10 +1,41 @@
-"""The command export."""
+"""The command `export`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.helpers.cli import Captured, succeed
+import pytest
+import torch
+
+from dsdistill.storage import set_file
+from tests.helpers.cli import Captured, refused, succeed
+from tests.helpers.exports import of_cifar
+
+
+def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_cifar(tmp_path / "set.h5")
+    out, err = succeed(capsys, "export", tmp_path / "set.h5", "--to", "ddranking", "-o", tmp_path / "out")
+    assert out == f"wrote {tmp_path / 'out'}\n"
+    assert err == ""
+    assert (tmp_path / "out" / "images.pt").exists()
+    _, err = succeed(
+        capsys, "export", tmp_path / "set.h5", tmp_path / "idc", "--to", "ddranking", "--protocol", "idc"
+    )
+    assert "CutMix" in err
+    succeed(capsys, "export", tmp_path / "set.h5", "-o", tmp_path / "set.pt")
+    assert "images" in torch.load(tmp_path / "set.pt", weights_only=True)
+    succeed(capsys, "export", tmp_path / "set.h5", "--to", "png", "-o", tmp_path / "png")
+    assert (tmp_path / "png" / "labels.csv").exists()
+    _, err = succeed(capsys, "export", tmp_path / "set.h5", tmp_path / "small.h5", "--dtype", "float16")
+    assert "float16: the largest error" in err
+    assert set_file.describe(tmp_path / "small.h5").dtype == "float16"
+
+    words = "export", tmp_path / "set.h5"
+    assert "did you mean 'ddranking'" in refused(capsys, *words, tmp_path / "no", "--to", "dd-ranking")
+    assert "name one output" in refused(capsys, *words)
+    assert "name one output" in refused(capsys, *words, tmp_path / "no", "-o", tmp_path / "no")
+    assert "not an empty folder" in refused(capsys, *words, "--to", "ddranking", "-o", tmp_path / "out")
+    assert not (tmp_path / "no").exists()
 
 
 def test_export_writes_a_folder_or_a_file(capsys: Captured, made: Path) -> None:

@@ -147,7 +147,7 @@ def test_dc_and_dsa_differ_in_augmentation_and_where_they_start() -> None:
         assert (config.engine.metric, config.engine.matched) == ("cosine", "weights")
         assert (training.momentum, training.weight_decay, training.batch_norm) == (0, 0, "refreshed")
         assert (config.optimiser.kind, config.optimiser.lr, config.optimiser.momentum) == ("sgd", 0.1, 0.5)
-        assert (config.optimiser.updates, config.optimiser.clamp_every) == ("together", 0)
+        assert (config.optimiser.updates, config.optimiser.clamp_every) == ("joint", 0)
         assert (config.network, config.space, config.multi_formation) == (
             "convnet",
             "network",
@@ -235,11 +235,13 @@ def test_cutmix_and_cutout_where_images_are_decoded() -> None:
 
 
 def test_formations() -> None:
-    assert MultiFormation() == told("idc-i").formation == told("idc-i", "imagenette", 20).formation
+    assert (
+        MultiFormation() == told("idc-i").multi_formation == told("idc-i", "imagenette", 20).multi_formation
+    )
     for ipc in (1, 10, 50):
-        assert told("idc", "cifar10", ipc).formation == MultiFormation(factor=2)
+        assert told("idc", "cifar10", ipc).multi_formation == MultiFormation(factor=2)
     for ipc, mode in ((1, "single"), (10, "single"), (19, "single"), (20, "bound"), (50, "bound")):
-        formation = told("idc", "imagenette", ipc).formation
+        formation = told("idc", "imagenette", ipc).multi_formation
         assert (formation.factor, formation.mode, formation.bound) == (3, mode, 128)
     assert (told("idc").init, told("idc-i").init) == ("mix", "real")
 
@@ -354,7 +356,7 @@ def test_what_trajectory_methods_have_in_common(method: str, dataset: str) -> No
     )
     assert (config.network, config.space, config.multi_formation) == ("convnet", "network", MultiFormation())
     assert (config.optimiser.kind, config.optimiser.momentum) == ("sgd", 0.5)
-    assert (config.optimiser.updates, config.optimiser.weight_decay) == ("together", 0)
+    assert (config.optimiser.updates, config.optimiser.weight_decay) == ("joint", 0)
     assert engine.student.learning == OptimiserConfig(kind="sgd", lr=engine.student.learning.lr, momentum=0.5)
     assert config.protocol == ("mtt" if method in MTT_LIKE else method)
     iterations = 10000 if method in ("tesla", "datm") else 5000

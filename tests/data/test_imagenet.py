@@ -9,7 +9,7 @@ import pytest
 
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
-from dsdistill.data.facts import _WNIDS, SUBSETS, subset_wnids
+from dsdistill.data.constants import _WNIDS, SUBSETS, subset_wnids
 from tests.helpers.data import fails, pixels, save
 
 pytestmark = pytest.mark.usefixtures("data_home")

@@ -108,7 +108,7 @@ def test_seconds_say_whether_a_run_is_long_where_it_is_given_any(monkeypatch: py
     monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: None)
 
     def compiled(**options: Any) -> bool | str:
-        return assembly.resolved(told(**options), *toy(), CPU, print).compute.compile
+        return assembly.decide_auto(told(**options), *toy(), CPU, print).compute.compile
 
     assert compiled(iterations=10**9) is True
     assert compiled(iterations=10**9, seconds=5.0) is False

@@ -38,7 +38,7 @@ def of(*overrides: str, half: bool = False, ipc: int = 2) -> Estimate:
     told = configs.resolve({"data": {"name": "digits"}, "ipc": ipc, "network": "convnet2-w8"}, overrides)
     where = resolve_device("cpu")
     task, real = catalog.load(told.data, "train")
-    return estimate(assembly.build(told, task, real, where, print), real, half)
+    return estimate(assembly.assemble(told, task, real, where, print), real, half)
 
 
 def test_an_estimate_follows_what_it_depends_on() -> None:

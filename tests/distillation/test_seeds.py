@@ -61,7 +61,7 @@ def test_what_is_learned_besides_begins_by_the_seed() -> None:
         given = {"data": {"name": "digits"}, "ipc": 1, "network": "convnet2-w8", "seed": seed}
         points = ["engine.discrepancy.kind=characteristic", "engine.discrepancy.sampler=learned"]
         told = configs.resolve(given, [*points, "compute.compile=false"])
-        made = assembly.build(told, *catalog.load(told.data, "train"), torch.device("cpu"), print)
+        made = assembly.assemble(told, *catalog.load(told.data, "train"), torch.device("cpu"), print)
         assert made.synthetic.adversary is not None
         return parameters_to_vector(made.synthetic.adversary.parameters()).detach()
 

@@ -30,7 +30,7 @@ def decoded_set(rows: int) -> DistilledSet:
         classes=("a", "b"),
         preprocess=Standardise.of((0.5,), (0.5,)),
         soft_labels=torch.randn(rows, 2, generator=draw),
-        formation=MultiFormation(factor=2),
+        multi_formation=MultiFormation(factor=2),
     )
 
 

@@ -162,7 +162,9 @@ def test_real_batches_go_through_every_image_before_any_comes_twice() -> None:
 
 def test_few_synthetic_images_are_drawn_where_many_are_decoded() -> None:
     plain = Augmentation(operators=())
-    distiller = loop(batch_synthetic=3, formation=MultiFormation(factor=2), space="unit", augmentation=plain)
+    distiller = loop(
+        batch_synthetic=3, multi_formation=MultiFormation(factor=2), space="unit", augmentation=plain
+    )
     left_out = []
     for distiller.sources.iteration in range(12):
         (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()

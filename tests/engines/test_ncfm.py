@@ -28,11 +28,11 @@ def matching(
     pixel_lr: float = 0.1,
     iterations: int = 6,
     seed: int = 0,
-    formation: MultiFormation = IDENTITY,
+    multi_formation: MultiFormation = IDENTITY,
     **told: float,
 ) -> Distiller:
     engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
-    made = loop(*toy(), "convnet2-w6", engine=engine, formation=formation)
+    made = loop(*toy(), "convnet2-w6", engine=engine, multi_formation=multi_formation)
     engine.prepare(made.synthetic, made.sources.supply, seed)
     synthetic = made.synthetic.double()
     return Distiller(engine, synthetic, made.sources, OptimiserConfig(lr=pixel_lr), iterations)
@@ -44,7 +44,7 @@ def test_loss_and_pixel_gradient_equal_complex_exponentials(
     told: dict[str, float], iteration: int, factor: int
 ) -> None:
     points_told = Characteristic(**{"frequencies": 12, **told})  # type: ignore[arg-type]
-    ours = matching(points_told, formation=MultiFormation(factor=factor))
+    ours = matching(points_told, multi_formation=MultiFormation(factor=factor))
     ours.sources.iteration = iteration
     network = ours.sources.network().network
     real, augment = drawn(ours)

@@ -68,7 +68,11 @@ def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_
     seen: list[tuple[str, int, int]] = []
     data = real(3, seed=5)
     whole = DistilledSet(
-        data.unit(slice(None)), data.labels, data.classes, PREPROCESS, formation=MultiFormation(factor=2)
+        data.unit(slice(None)),
+        data.labels,
+        data.classes,
+        PREPROCESS,
+        multi_formation=MultiFormation(factor=2),
     )
     rows = judge(
         DistilledDataset(whole),
@@ -467,7 +471,9 @@ def test_rows_of_another_machine_code_seed_or_data_are_found_anew(
 
 def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
-    set_file.write(path, dataclasses.replace(set_file.read(digits_file), formation=MultiFormation(factor=2)))
+    set_file.write(
+        path, dataclasses.replace(set_file.read(digits_file), multi_formation=MultiFormation(factor=2))
+    )
     report = evaluate(path, repeats=1, epochs=1, device="cpu")
     assert [(row["images"], row["decoded"]) for row in set_file.results(path)] == [(20, 80), (20, 20)]
     assert list(report.table().columns[2].cells) == ["20 → 80 decoded", "20"]

@@ -49,12 +49,12 @@ def loop(
     ipc: int = 2,
     class_chunk: int = 0,
     engine: Engine[Any] | None = None,
-    formation: MultiFormation = IDENTITY,
+    multi_formation: MultiFormation = IDENTITY,
     compile: bool = False,
 ) -> Distiller:
     """Put a float64 loop together by hand."""
     engine = engine or DistributionEngine(batch_real=batch_real)
-    synthetic = initialise(task, real, ipc, "real", "network", seed=0, formation=formation)
+    synthetic = initialise(task, real, ipc, "real", "network", seed=0, multi_formation=multi_formation)
     supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint))
     supply.network.double()
     features = engine.features(supply.network)
@@ -74,7 +74,7 @@ def iterations(distiller: Distiller) -> Iterator[IterationReport]:
 def decoded(distiller: Distiller, images: torch.Tensor) -> list[torch.Tensor]:
     """Cut and enlarge each class's images [n, C, H, W], stored in network space, pixel by pixel."""
     preprocess = distiller.sources.task.preprocess.to(CPU, torch.float64)
-    factor, ipc = distiller.synthetic.formation.factor, distiller.synthetic.ipc
+    factor, ipc = distiller.synthetic.multi_formation.factor, distiller.synthetic.ipc
     return [preprocess(naive_decode(part, factor)) for part in preprocess.inverse(images).split(ipc)]
 
 

@@ -30,11 +30,11 @@ IDC = Augmentation(operators=("color", "crop", "cutout"), rule="idc")
 def loop(network: str = "convnet3-w6", compile: bool = False, **told: Any) -> Distiller:
     """Put a float64 loop of three classes together by hand."""
     task, real = toy(told.pop("channels", 1), told.pop("size", 16), told.pop("counts", (9, 5, 7)))
-    formation, space = told.pop("formation", MultiFormation()), told.pop("space", "network")
+    multi_formation, space = told.pop("multi_formation", MultiFormation()), told.pop("space", "network")
     augmentation, optimiser = told.pop("augmentation", DSA), told.pop("optimiser", OptimiserConfig(lr=0.1))
     class_chunk = told.pop("class_chunk", 0)
     engine = GradientEngine(**{"batch_real": 6, **told})
-    synthetic = initialise(task, real, 1, "mix", space, seed=0, formation=formation).double()
+    synthetic = initialise(task, real, 1, "mix", space, seed=0, multi_formation=multi_formation).double()
     supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint))
     supply.network.double()
     passes = (supply.network, task.size, CPU)
@@ -71,7 +71,7 @@ CASES: dict[str, dict[str, Any]] = {
         "matched": "convolutions",
         "augmentation": IDC,
         "space": "unit",
-        "formation": MultiFormation(factor=2),
+        "multi_formation": MultiFormation(factor=2),
     },
     "idc l1": {"metric": "l1", "matched": "convolutions", "augmentation": IDC, "space": "unit"},
     "all": {"metric": "cosine_whole", "matched": "all"},

@@ -1,13 +1,19 @@
-"""The distilled sets that the tests of the HDF5 file write, and how two are compared."""
+"""The distilled sets that the tests of storage write, change, compare, and see refused."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import h5py
+import pytest
 import torch
 from torch import Tensor
 
 from dsdistill.data.preprocess import Preprocess, Standardise, from_state
+from dsdistill.errors import UserError
+from dsdistill.storage import set_file
+from dsdistill.storage.hdf5 import checksum, contents, set_attributes
 from dsdistill.synthetic.distilled import DistilledSet
 
 
@@ -40,8 +46,26 @@ def same(a: DistilledSet, b: DistilledSet) -> bool:
         tensors.append((a.soft_labels, b.soft_labels))
     return (
         all(x.dtype == y.dtype and torch.equal(x, y) for x, y in tensors)
-        and (a.classes, a.preprocess.kind, a.formation) == (b.classes, b.preprocess.kind, b.formation)
+        and (a.classes, a.preprocess.kind, a.multi_formation)
+        == (b.classes, b.preprocess.kind, b.multi_formation)
         and (a.soft_labels is None) == (b.soft_labels is None)
         and states[0].keys() == states[1].keys()
         and json.dumps(dict(a.attributes), sort_keys=True) == json.dumps(dict(b.attributes), sort_keys=True)
     )
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        set_file.read(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def changed(path: Path, **attributes: str | int | float) -> None:
+    """Change attributes of a file and make its checksum right again."""
+    with h5py.File(path, "r+") as file:
+        for name, value in attributes.items():
+            node, _, key = name.rpartition("__")
+            set_attributes(file[node or "/"], **{key: value})
+        set_attributes(file, sha256=checksum(*contents(file)))

@@ -85,8 +85,8 @@ def buffers(folder: Path) -> Path:
 def loop(experts: Path, network: str = NETWORK, compile: bool = False, **told: Any) -> Distiller:
     """Put a float64 loop of three classes together by hand: sets of six images, unless told otherwise."""
     task, real = toy(1, 8)
-    formation, space, ipc = (
-        told.pop("formation", MultiFormation()),
+    multi_formation, space, ipc = (
+        told.pop("multi_formation", MultiFormation()),
         told.pop("space", "network"),
         told.pop("ipc", 2),
     )
@@ -95,7 +95,7 @@ def loop(experts: Path, network: str = NETWORK, compile: bool = False, **told: A
     engine = TrajectoryEngine(**{"supply": path, "steps": 5, "start": FIVE, "student": FAST, **told})
     supply = engine.build_networks(NetworkRequest(network, task, CPU, seed, real.fingerprint))
     supply.network.double()
-    synthetic = initialise(task, real, ipc, init, space, 0, formation, supply).double()
+    synthetic = initialise(task, real, ipc, init, space, 0, multi_formation, supply).double()
     engine.prepare(synthetic, supply, seed)
     passes = (supply.network, task.size, CPU)
     learner = Learner(*passes, chunk=4, compile=compile)
@@ -128,12 +128,12 @@ def naive(distiller: Distiller, **more: Any) -> tuple[Tensor, list[Tensor]]:
     # What the file would be decoded into, and which stored image each training image comes from.
     stored = DistilledSet(
         synthetic.unit_images().float(), synthetic.labels, ("a", "b", "c"), synthetic.preprocess,
-        formation=synthetic.formation,
+        multi_formation=synthetic.multi_formation,
     )  # fmt: skip
-    origins = stored.decoded()[1]
+    origins = stored.decode()[1]
     images: Tensor = synthetic.images
-    if not synthetic.formation.is_identity:
-        images = torch.cat([decode(each, synthetic.formation) for each in images.split(synthetic.ipc)])
+    if not synthetic.multi_formation.is_identity:
+        images = torch.cat([decode(each, synthetic.multi_formation) for each in images.split(synthetic.ipc)])
     if synthetic.space == "unit":
         images = synthetic.preprocess.to(CPU, torch.float64)(images)
     targets = (synthetic.labels if synthetic.label_logits is None else synthetic.label_logits)[origins]
@@ -200,11 +200,20 @@ CASES: dict[str, dict[str, Any]] = {
     "labels": {"labels": SOFT, "batch_synthetic": 5},
     "last": {"last": 2, "student": HEAVY, "labels": SOFT},
     "batch normalisation": {"network": f"{NETWORK}-batch"},
-    "tiles": {"formation": MultiFormation(factor=2), "space": "unit", "labels": SOFT, "batch_synthetic": 9},
-    "tiles, hard labels": {"formation": MultiFormation(factor=2), "space": "unit"},
-    "tiles and whole": {"formation": MultiFormation(factor=2, mode="multi"), "space": "unit", "labels": SOFT},
+    "tiles": {
+        "multi_formation": MultiFormation(factor=2),
+        "space": "unit",
+        "labels": SOFT,
+        "batch_synthetic": 9,
+    },
+    "tiles, hard labels": {"multi_formation": MultiFormation(factor=2), "space": "unit"},
+    "tiles and whole": {
+        "multi_formation": MultiFormation(factor=2, mode="multi"),
+        "space": "unit",
+        "labels": SOFT,
+    },
     "some tiles": {
-        "formation": MultiFormation(factor=2, mode="bound", bound=6),
+        "multi_formation": MultiFormation(factor=2, mode="bound", bound=6),
         "space": "unit",
         "labels": SOFT,
     },

@@ -17,7 +17,6 @@ from dsdistill.bench.results import CellResult
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
-from dsdistill.export import picture_inline
 from dsdistill.report import figures, page, plots
 from dsdistill.report.charts import Mark, Rule, Series, plot, short, spark, thinned
 from dsdistill.storage import set_file
@@ -311,23 +310,3 @@ def test_plots_are_whole_files(tmp_path: Path) -> None:
     for path in written:
         assert "<style>" in path.read_text()
         ElementTree.parse(path)
-
-
-# Pictures ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (2, 8), (3, 128)])
-def test_pictures_are_small(channels: int, size: int) -> None:
-    import base64
-    import io
-
-    from PIL import Image
-
-    distilled = small_set(classes=12, each=6, channels=channels, size=size)
-    head, _, data = picture_inline.data_uri(distilled).partition(",")
-    assert head == "data:image/png;base64"
-    with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
-        side = min(size, 48)
-        assert picture.size == (10 * (side + 1) - 1, 5 * (side + 1) - 1)
-    assert picture_inline.left_out(distilled) == "10 of 12 classes, 5 of 6 images of each"
-    assert picture_inline.left_out(small_set()) == ""

@@ -23,9 +23,9 @@ NO_BATCHES: Any = None
 TOLD = QueueConfig(size=4, start=2, push_every=2, networks=2, steps=3, batch_size=8, forget_every=4)
 
 
-def distiller(network: str = "convnet2-w6", formation: MultiFormation = IDENTITY) -> Distiller:
+def distiller(network: str = "convnet2-w6", multi_formation: MultiFormation = IDENTITY) -> Distiller:
     engine = DistributionEngine(batch_real=6, supply=TOLD, classification=0.5)
-    return loop(*toy(), network, engine=engine, formation=formation)
+    return loop(*toy(), network, engine=engine, multi_formation=multi_formation)
 
 
 def queue(loop: Distiller) -> Queue:

@@ -71,8 +71,8 @@ class Plain:
     def on_synthetic(self, iteration: int, synthetic: SyntheticSet) -> None:
         """Take epochs over the set as it is now, decoded where it is to be."""
         stored = synthetic.images.detach()
-        if not synthetic.formation.is_identity:
-            decoded = decode(stored.unflatten(0, (self.task.num_classes, -1)), synthetic.formation)
+        if not synthetic.multi_formation.is_identity:
+            decoded = decode(stored.unflatten(0, (self.task.num_classes, -1)), synthetic.multi_formation)
             stored = self.task.preprocess.to(CPU, torch.float64)(decoded.flatten(0, 1))
         labels = torch.arange(self.task.num_classes).repeat_interleave(len(stored) // self.task.num_classes)
         for epoch in range(self.training.epochs):
@@ -167,7 +167,7 @@ def test_networks_are_trained_as_by_a_plain_loop(case: str) -> None:
 
 def test_a_network_is_trained_on_the_decoded_images() -> None:
     distiller = loop(
-        "convnet2-w4", supply=SYNTHETIC, space="unit", formation=MultiFormation(factor=2), size=12
+        "convnet2-w4", supply=SYNTHETIC, space="unit", multi_formation=MultiFormation(factor=2), size=12
     )
     plain = Plain("convnet2-w4", SYNTHETIC, DSA, *toy(1, 12))
     for found, wanted in zip(trained(distiller), expected(distiller, plain), strict=True):

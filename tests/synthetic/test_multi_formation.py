@@ -70,13 +70,13 @@ def test_bound_gives_the_first_images_the_highest_factor() -> None:
 @pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("bound", [1, 50, 128])
 def test_bound_counts(factor: int, bound: int) -> None:
-    formation = MultiFormation(factor=factor, mode="bound", bound=bound)
+    multi_formation = MultiFormation(factor=factor, mode="bound", bound=bound)
     for stored in (1, 7, 20, 50, 128, 200):
         counts = naive_counts(stored, factor, bound)
-        parts = {q: len(rows) for q, rows in formation.parts(stored)}
+        parts = {q: len(rows) for q, rows in multi_formation.parts(stored)}
         assert [parts.get(q, 0) for q in range(factor, 0, -1)] == counts
         total = sum(count * q**2 for q, count in zip(range(factor, 0, -1), counts, strict=True))
-        assert formation.decoded(stored) == total <= max(bound, stored)
+        assert multi_formation.decoded_count(stored) == total <= max(bound, stored)
 
 
 def test_more_images_than_the_bound_stay_as_they_are() -> None:
@@ -87,41 +87,43 @@ def test_more_images_than_the_bound_stay_as_they_are() -> None:
 @pytest.mark.parametrize("mode", ["single", "multi", "bound"])
 def test_factor_one_is_the_identity(mode: Mode) -> None:
     images = random(3, 1, 5, 5)
-    formation = MultiFormation(mode=mode)
-    assert decode(images, formation) is images
-    assert formation.is_identity
-    assert formation.decoded(3) == 3
-    assert formation.origins(3).tolist() == [0, 1, 2]
+    multi_formation = MultiFormation(mode=mode)
+    assert decode(images, multi_formation) is images
+    assert multi_formation.is_identity
+    assert multi_formation.decoded_count(3) == 3
+    assert multi_formation.origins(3).tolist() == [0, 1, 2]
     assert not MultiFormation(factor=2, mode=mode).is_identity
 
 
-@pytest.mark.parametrize("formation", MODES)
-def test_origins_name_the_stored_image(formation: MultiFormation) -> None:
+@pytest.mark.parametrize("multi_formation", MODES)
+def test_origins_name_the_stored_image(multi_formation: MultiFormation) -> None:
     levels = torch.arange(5.0)
     images = levels[:, None, None, None].expand(5, 1, 6, 6)
-    decoded = decode(images, formation)
-    assert len(decoded) == formation.decoded(5)
-    torch.testing.assert_close(decoded.mean((1, 2, 3)), levels[formation.origins(5)])
+    decoded = decode(images, multi_formation)
+    assert len(decoded) == multi_formation.decoded_count(5)
+    torch.testing.assert_close(decoded.mean((1, 2, 3)), levels[multi_formation.origins(5)])
 
 
-@pytest.mark.parametrize("formation", MODES)
-def test_classes_are_decoded_alone(formation: MultiFormation) -> None:
+@pytest.mark.parametrize("multi_formation", MODES)
+def test_classes_are_decoded_alone(multi_formation: MultiFormation) -> None:
     images = random(2, 3, 5, 2, 7, 7)
-    together = decode(images, formation)
-    assert together.shape == (2, 3, formation.decoded(5), 2, 7, 7)
+    together = decode(images, multi_formation)
+    assert together.shape == (2, 3, multi_formation.decoded_count(5), 2, 7, 7)
     for row in range(2):
         for column in range(3):
-            assert torch.equal(together[row, column], decode(images[row, column], formation))
+            assert torch.equal(together[row, column], decode(images[row, column], multi_formation))
 
 
-@pytest.mark.parametrize("formation", MODES)
-def test_the_gradient_is_the_adjoint(formation: MultiFormation) -> None:
+@pytest.mark.parametrize("multi_formation", MODES)
+def test_the_gradient_is_the_adjoint(multi_formation: MultiFormation) -> None:
     images = random(2, 4, 1, 7, 7).requires_grad_()
-    weights = random(2, formation.decoded(4), 1, 7, 7, seed=1)
-    torch.einsum("...,...->", decode(images, formation), weights).backward()
+    weights = random(2, multi_formation.decoded_count(4), 1, 7, 7, seed=1)
+    torch.einsum("...,...->", decode(images, multi_formation), weights).backward()
     assert images.grad is not None
     other = random(2, 4, 1, 7, 7, seed=2)  # without fill, decoding is linear
-    torch.testing.assert_close((images.grad * other).sum(), (decode(other, formation, 0.0) * weights).sum())
+    torch.testing.assert_close(
+        (images.grad * other).sum(), (decode(other, multi_formation, 0.0) * weights).sum()
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -182,6 +184,6 @@ def test_what_fits_is_accepted() -> None:
 @pytest.mark.parametrize("table", [{"factor": 0}, {"bound": 0}, {"mode": "up"}, {"factr": 2}])
 def test_as_a_table_of_options(table: dict[str, Any]) -> None:
     known = ["factor", "mode", "bound"]
-    assert validated(MultiFormation, {"factor": 2, "mode": "multi"}, "option", known).decoded(3) == 15
+    assert validated(MultiFormation, {"factor": 2, "mode": "multi"}, "option", known).decoded_count(3) == 15
     with pytest.raises(UserError, match=next(iter(table))):
         validated(MultiFormation, table, "option", known)

@@ -1,4 +1,4 @@
-"""Published facts about the catalogue data sets: normalisation, class names, ImageNet subsets."""
+"""Published constants of the catalogue data sets: normalisation, class names, ImageNet subsets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     # Those of DC, DSA, DM, IDM and DataDAM, here for every method. The code of IDC, NCFM and the MTT family
-    # reuses CIFAR-10's, so that its pixels are a third larger in the space they are learned in.
+    # reuses the constants of CIFAR-10, so its pixels are a third larger in network space.
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 

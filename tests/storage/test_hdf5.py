@@ -1,9 +1,10 @@
-"""HDF5 files that are refused when read: other files, changed content, flipped bits, truncation."""
+"""Opening HDF5 files: other files and versions are refused, and damage never goes unnoticed."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import hashlib
+import json
 from pathlib import Path
 
 import h5py
@@ -13,19 +14,11 @@ import torch
 
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
-from dsdistill.storage.hdf5 import checksum, contents, fixed_text, set_attributes
+from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.storage.hdf5 import LAYOUT, fixed_text, set_attributes
 from dsdistill.synthetic.distilled import DistilledSet
-from tests.helpers.storage import make, same
-
-# Refusals ---------------------------------------------------------------------------------------------------
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        set_file.read(path)
-    assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
+from tests.helpers.expert_files import refused
+from tests.helpers.storage import changed, make, refusal, same
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
@@ -42,15 +35,6 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "r+") as file:
         file.attrs["format"] = fixed_text("something else")
     assert "an HDF5 file, but not a dsdistill one" in refusal(tmp_path / "other.h5")
-
-
-def changed(path: Path, **attributes: str | int | float) -> None:
-    """Change attributes of a file and make its checksum right again."""
-    with h5py.File(path, "r+") as file:
-        for name, value in attributes.items():
-            node, _, key = name.rpartition("__")
-            set_attributes(file[node or "/"], **{key: value})
-        set_attributes(file, sha256=checksum(*contents(file)))
 
 
 def test_a_newer_version_says_how_to_upgrade(tmp_path: Path) -> None:
@@ -83,43 +67,6 @@ def test_pixels_elsewhere_or_nowhere_are_refused(tmp_path: Path) -> None:
         assert said in refusal(path)
 
 
-def test_a_sound_file_with_unsound_content_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "set.h5"
-    for change, message in (
-        ({"decode__factor": 2}, "mode 'none'"),
-        ({"decode__factor": 2, "decode__mode": "up"}, "mode 'up'"),
-        ({"decode__factor": 0}, "factor 0"),
-        ({"decode__factor": 9, "decode__mode": "single"}, "choose a smaller factor"),
-        ({"decode__factor": "x"}, "damaged"),
-        ({"decode__mode": 1}, "mode '1'"),
-        ({"preprocess__kind": "magic"}, ""),
-        ({"images__scale": "x"}, "damaged"),
-        ({"version": "one"}, "damaged"),
-    ):
-        set_file.write(path, make())
-        changed(path, **change)
-        assert message in refusal(path)
-    for name in ("images", "labels", "classes", "preprocess", "decode"):
-        set_file.write(path, make())
-        with h5py.File(path, "r+") as file:
-            del file[name]
-        changed(path)
-        assert "damaged" in refusal(path)
-    for name, array in (
-        ("images", np.zeros((12, 3, 8, 8), np.int32)),
-        ("labels", np.zeros(12, np.int32)),
-        ("labels", np.full(12, 3)),
-        ("soft_labels", np.zeros((12, 2), np.float32)),
-    ):
-        set_file.write(path, make(soft_labels=torch.zeros(12, 3)))
-        with h5py.File(path, "r+") as file:
-            scale = dict(file[name].attrs)
-            del file[name]
-            file.create_dataset(name, data=array).attrs.update(scale)
-        changed(path)
-        refusal(path)
-
-
 def test_links_out_of_the_file_are_not_followed(tmp_path: Path) -> None:
     set_file.write(tmp_path / "a.h5", make())
     set_file.write(tmp_path / "b.h5", make())
@@ -127,6 +74,40 @@ def test_links_out_of_the_file_are_not_followed(tmp_path: Path) -> None:
         del file["images"]
         file["images"] = h5py.ExternalLink(str(tmp_path / "a.h5"), "/images")
     assert "damaged" in refusal(tmp_path / "b.h5")
+
+
+def test_chunks_are_an_image_or_256_kilobytes(tmp_path: Path) -> None:
+    for size, rows in ((8, 12), (64, 5), (160, 1)):
+        set_file.write(tmp_path / "set.h5", make(size=size))
+        with h5py.File(tmp_path / "set.h5") as file:
+            assert file["images"].chunks == (rows, 3, size, size)
+
+
+def test_checksum_is_as_documented(tmp_path: Path) -> None:
+    set_file.write(tmp_path / "set.h5", make(soft_labels=torch.ones(12, 3)), "float16")
+    digest = hashlib.sha256()
+    with h5py.File(tmp_path / "set.h5") as file:
+        for path in sorted(
+            ["images", "labels", "soft_labels", "classes", *(f"preprocess/{n}" for n in file["preprocess"])]
+        ):
+            array = file[path][()]
+            digest.update(
+                json.dumps([path, list(array.shape), array.dtype.str]).encode() + b"\n" + array.tobytes()
+            )
+        attributes = {
+            "@format": "dsdistill",
+            "@version": 1,
+            "@method": "dm",
+            "@seed": 3,
+            "@seconds": 1.5,
+            "decode@factor": 1,
+            "decode@mode": "none",
+            "images@scale": 1.0,
+            "preprocess@kind": "standardise",
+        }
+        for key in sorted(attributes):
+            digest.update(json.dumps([key, attributes[key]]).encode() + b"\n")
+        assert file.attrs["sha256"].decode() == digest.hexdigest()
 
 
 def test_any_change_to_the_content_is_noticed(tmp_path: Path) -> None:
@@ -144,9 +125,6 @@ def test_any_change_to_the_content_is_noticed(tmp_path: Path) -> None:
         with h5py.File(path, "r+") as file:
             change(file)
         assert "does not match its checksum" in refusal(path)
-
-
-# Damage -----------------------------------------------------------------------------------------------------
 
 
 def outcome(path: Path, data: bytes, original: DistilledSet) -> str:
@@ -195,29 +173,27 @@ def test_lost_sectors_never_go_unnoticed(tmp_path: Path) -> None:
         assert found in ("refused", "equal")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_file.write(tmp_path / "set.h5", make())
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    for write in (
-        lambda: set_file.write(tmp_path / "set.h5", make(classes=("x", "y", "z"))),
-        lambda: set_file.append_result(tmp_path / "set.h5", {"mean": 1}),
-    ):
-        with pytest.raises(UserError, match=r"cannot write .*set.h5: No space left on device$"):
-            write()
-    assert same(set_file.read(tmp_path / "set.h5"), make())
-    assert [file.name for file in tmp_path.iterdir()] == ["set.h5"]
+def test_no_file_and_foreign_files(tmp_path: Path, finished: Path) -> None:
+    refused(lambda: ExpertFile.open(tmp_path / "none.h5"), "no file at")
+    (tmp_path / "text.h5").write_text("no weights")
+    refused(lambda: ExpertFile.open(tmp_path / "text.h5"), "not an HDF5 file")
+    refused(lambda: ExpertFile.open(finished), "holds no experts")
+    refused(lambda: ExpertFile.open(tmp_path), "cannot read")
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    set_file.write(tmp_path / "real" / "set.h5", make())
-    (tmp_path / "link.h5").symlink_to(tmp_path / "real" / "set.h5")
-    set_file.write(tmp_path / "link.h5", make(count=1))
-    set_file.append_result(tmp_path / "link.h5", {"mean": 1})
-    assert (tmp_path / "link.h5").is_symlink()
-    assert len(set_file.load(tmp_path / "real" / "set.h5")) == 3
-    assert set_file.results(tmp_path / "real" / "set.h5") == [{"mean": 1}]
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
+def test_a_truncated_file(pool: Path, share: float) -> None:
+    data = pool.read_bytes()
+    pool.write_bytes(data[: int(share * len(data))])
+    refused(lambda: ExpertFile.open(pool), "damaged")
+
+
+def test_a_newer_version(pool: Path) -> None:
+    with h5py.File(pool, "r+", libver=LAYOUT) as file:
+        del file.attrs["version"]
+        set_attributes(file, version=9)
+    refused(lambda: ExpertFile.open(pool), "newer dsdistill", "9")
+
+
+def test_a_distilled_set_is_not_one(shared: Path) -> None:
+    refused(lambda: set_file.read(shared), "holds experts, not a distilled set")

@@ -1,0 +1,192 @@
+"""The content of an expert file, as HDF5 nodes: networks trained on real data, each at several epochs.
+
+======================= ==========================================================================
+node                    content
+======================= ==========================================================================
+``/weights``            float32 [experts, epochs, P]: the parameters in the order of the network's
+                        ``named_parameters()``, flattened and joined
+``/buffers``            float32 [experts, epochs, Q] likewise: the other tensors of its ``state_dict()``, such
+                        as running statistics; absent if Q = 0
+``/epochs``             int64, ascending: the stored epochs of training; 0 is the initial weights
+``/classes``            K names, UTF-8, in label order
+``/preprocess/<name>``  the preprocessing of the training images; the attribute ``kind`` names it
+``/training/<name>``    of each expert: ``loss`` and ``accuracy`` on the training images (final weights, no
+                        augmentation), ``seconds``, ``machine``, ``created``
+attributes of ``/``     ``format``, ``version``, ``network``, ``layout`` (JSON: name, shape and dtype of every
+                        flattened tensor), ``channels``, ``size``, ``dataset``, ``fingerprint``, ``seed``,
+                        ``config`` (TOML), ``packages`` (JSON)
+======================= ==========================================================================
+
+Weights are not compressed, because they hardly shrink. Every chunk has a checksum, verified when it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsdistill.data.preprocess import Preprocess, from_state
+from dsdistill.networks.layout import Layout
+from dsdistill.storage.hdf5 import EXPERTS, attribute, create, fixed_text, set_attributes
+
+_TRAINING: dict[str, type] = {
+    "loss": float,
+    "accuracy": float,
+    "seconds": float,
+    "machine": str,
+    "created": str,
+}
+_CHUNK = 1 << 22  # values: 16 MB
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExpertMetadata:
+    """The properties that all experts of a file share.
+
+    Attributes:
+        epochs: the stored epochs, ascending; 0 is the initial weights.
+        config: of their training, TOML.
+    """
+
+    network: str
+    layout: Layout
+    dataset: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    channels: int
+    size: int
+    preprocess: Preprocess
+    epochs: tuple[int, ...]
+    seed: int
+    config: str
+    packages: str = "{}"
+
+    @property
+    def expert_bytes(self) -> int:
+        """Bytes of one expert in a file."""
+        return 4 * len(self.epochs) * sum(self.layout.sizes)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """The outcome of one expert's training.
+
+    Attributes:
+        loss, accuracy: on the training images, not augmented, with the final weights; the accuracy is a
+            fraction.
+        seconds: its duration.
+        machine: where it ran.
+        created: when it ended, ISO 8601.
+    """
+
+    loss: float
+    accuracy: float
+    seconds: float
+    machine: str
+    created: str
+
+
+Snapshot = tuple[Tensor, Tensor]
+"""Weights float32 [P] and buffers float32 [Q]."""
+
+Expert = tuple[TrainingRecord, Iterable[Snapshot]]
+"""One network: the outcome of its training, and its state at every stored epoch."""
+
+
+def fill(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], count: int) -> None:
+    """Write experts into an empty file, one snapshot in memory at a time.
+
+    Raises:
+        ValueError: there are more or fewer than ``count`` experts, or than one snapshot for each epoch.
+    """
+    epochs = len(metadata.epochs)
+    nodes = [
+        file.create_dataset(
+            name, (count, epochs, length), "<f4", chunks=(1, 1, min(length, _CHUNK)), fletcher32=True
+        )
+        for name, length in zip(("weights", "buffers"), metadata.layout.sizes, strict=True)
+        if length
+    ]
+    records: list[TrainingRecord] = []
+    for number, (record, snapshots) in enumerate(experts):
+        records.append(record)
+        for position, flats in zip(range(epochs), snapshots, strict=True):
+            for node, flat in zip(nodes, flats, strict=False):  # no node where there are no buffers
+                node[number, position] = flat.numpy()
+    if len(records) != count:
+        raise ValueError(f"{len(records)} experts came where {count} were announced")
+    create(file, "epochs", np.array(metadata.epochs, dtype=np.int64))
+    create(file, "classes", fixed_text(metadata.classes))
+    preprocess = file.create_group("preprocess")
+    set_attributes(preprocess, kind=metadata.preprocess.kind)
+    for name, tensor in metadata.preprocess.state().items():
+        create(preprocess, name, tensor.numpy())
+    training = file.create_group("training")
+    for name, kind in _TRAINING.items():
+        column = [getattr(record, name) for record in records]
+        create(training, name, fixed_text(column) if kind is str else np.array(column, dtype=np.float64))
+    set_attributes(
+        file,
+        format=EXPERTS.name,
+        version=EXPERTS.version,
+        network=metadata.network,
+        layout=metadata.layout.text(),
+        channels=metadata.channels,
+        size=metadata.size,
+        dataset=metadata.dataset,
+        fingerprint=metadata.fingerprint,
+        seed=metadata.seed,
+        config=metadata.config,
+        packages=metadata.packages,
+    )
+
+
+def parse_metadata(file: h5py.File) -> ExpertMetadata:
+    """Read all but weights and training records, and verify that no weights are missing.
+
+    Raises:
+        ValueError: the epochs do not ascend, or weights or buffers are incomplete or of another shape.
+    """
+    attributes: dict[str, Any] = {
+        name: attribute(file, name)
+        for name in ("network", "dataset", "fingerprint", "channels", "size", "seed", "config", "packages")
+    }
+    state = {name: torch.from_numpy(np.asarray(node[()])) for name, node in file["preprocess"].items()}
+    epochs = tuple(file["epochs"][:].tolist())
+    layout = Layout.parse(str(attribute(file, "layout")))
+    if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
+        raise ValueError("/epochs does not ascend from 0 or above")
+    for name, length in zip(("weights", "buffers"), layout.sizes, strict=True):
+        if length:
+            _check_complete(file, name, (len(file["training/loss"]), len(epochs), length))
+    return ExpertMetadata(
+        layout=layout,
+        classes=tuple(name.decode() for name in file["classes"][:]),
+        preprocess=from_state(str(attribute(file["preprocess"], "kind")), state),
+        epochs=epochs,
+        **attributes,
+    )
+
+
+def _check_complete(file: h5py.File, name: str, shape: tuple[int, int, int]) -> None:
+    node = file[name]
+    if node.dtype != np.dtype("<f4") or node.shape != shape:
+        raise ValueError(f"/{name} is {node.dtype} {list(node.shape)}, not float32 {list(shape)}")
+    if node.id.get_num_chunks() != shape[0] * shape[1] * -(-shape[2] // node.chunks[2]):
+        raise ValueError(f"/{name} is incomplete")
+
+
+def parse_training(file: h5py.File) -> tuple[TrainingRecord, ...]:
+    """Read the outcome of each expert's training."""
+    columns = {name: file["training"][name][:].tolist() for name in _TRAINING}
+    rows = zip(*columns.values(), strict=True)
+    values: list[list[Any]] = [
+        [value.decode() if isinstance(value, bytes) else value for value in row] for row in rows
+    ]
+    return tuple(TrainingRecord(**dict(zip(columns, row, strict=True))) for row in values)
