@@ -1,4 +1,4 @@
-"""The one kind of error a user is meant to read."""
+"""Errors that are meant for the user."""
 
 from __future__ import annotations
 
@@ -7,31 +7,45 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input, said in one line: what is wrong and how to mend it.
+    """Bad input. The message is one line: what is wrong and how to mend it.
 
     The command line prints the message without a traceback and exits with code 2.
+
+    >>> import dsdistill
+    >>> try:
+    ...     dsdistill.load("missing.h5")
+    ... except dsdistill.UserError as error:
+    ...     print(error)
+    no file at missing.h5
     """
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """Build the error for a name that does not exist, with the nearest one that does.
+    """Return the error for an unknown name, with the nearest known one.
 
     Args:
-        kind: what the name should have named, for example ``"data set"``.
-        name: what the user wrote.
+        kind: of the name, for example ``"data set"``.
+        name: as the user wrote it.
         known: every accepted name.
+
+    >>> print(unknown("data set", "cifar11", ["cifar10", "mnist"]))
+    unknown data set 'cifar11'; did you mean 'cifar10'?
     """
     choices = sorted(set(known))
-    meant = meanings(name, choices) or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, meant[:4]))}?" if meant else f"known: {_listed(choices)}"
+    near = equivalents(name, choices) or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near[:4]))}?" if near else f"known: {_listed(choices)}"
     return UserError(f"unknown {kind} {name!r}; {hint}")
 
 
-def meanings(name: str, known: Iterable[str]) -> list[str]:
-    """Return the names that are this one but for case, or options that end in it: lr, optimiser.lr."""
+def equivalents(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that differ in case only; else the options whose last part is the name.
+
+    >>> equivalents("lr", ["optimiser.lr", "lrs"]), equivalents("CIFAR10", ["cifar10"])
+    (['optimiser.lr'], ['cifar10'])
+    """
     choices = sorted(set(known), key=lambda each: (each.count("."), each))
-    alike = [each for each in choices if each.casefold() == name.casefold()]
-    return alike or [each for each in choices if each.rpartition(".")[2] == name]
+    same = [each for each in choices if each.casefold() == name.casefold()]
+    return same or [each for each in choices if each.rpartition(".")[2] == name]
 
 
 _MANY = 40

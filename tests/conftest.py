@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-import dsdistill
-from dsdistill.data import packaged
+from tests.helpers import shapes
 
-HELPERS = Path(__file__).parent / "helpers"
-pytest.register_assert_rewrite(*(f"tests.helpers.{file.stem}" for file in HELPERS.glob("[!_]*.py")))
+shapes.install()  # before the package is imported
+
+import dsdistill  # noqa: E402
+from dsdistill.data import packaged  # noqa: E402
+
+HELPERS = {file.stem for file in (Path(__file__).parent / "helpers").glob("[!_]*.py")}
+pytest.register_assert_rewrite(*(f"tests.helpers.{name}" for name in HELPERS - {"shapes"}))
 
 TINY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 3}
 """A run of under a second; bit-identical ones need one number of threads."""

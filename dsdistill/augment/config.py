@@ -14,11 +14,11 @@ class AugmentationConfig:
     """The siamese augmentation of real and synthetic images."""
 
     operators: str = "none"
-    """Names joined by underscores, as papers write strategies; flip is left out where it changes labels."""
+    """Names joined by underscores, as in papers; flip is left out if mirror images may change labels."""
     rule: Rule = "single"
     align_corners: bool = False
 
     def build(self, mirror: bool) -> Augmentation:
-        """Return the augmentation, without flips where a mirror image has another label."""
-        chosen = Augmentation.parse(self.operators, rule=self.rule, align_corners=self.align_corners)
-        return chosen if mirror else chosen.without("flip")
+        """Return the augmentation; without flips unless ``mirror``: a mirror image may have another label."""
+        augmentation = Augmentation.parse(self.operators, rule=self.rule, align_corners=self.align_corners)
+        return augmentation if mirror else augmentation.without("flip")

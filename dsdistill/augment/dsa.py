@@ -1,7 +1,7 @@
 """Differentiable siamese augmentation: draw parameters once, apply them to any batch.
 
-Drawing and applying are apart because matching methods are *siamese*: the real and the synthetic images of
-a class must meet the same augmentation. Draw one row per class, gather rows by label, apply.
+Drawing and applying are separate because matching methods are *siamese*: the real and the synthetic images
+of a class must get the same augmentation. Draw one row per class, gather rows by label, apply.
 
     parameters = augmentation.draw(num_classes, size, generator, shared_operator=False)
     real, synthetic = (augmentation(x, parameters[y]) for x, y in batches)
@@ -13,13 +13,16 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from dsdistill.augment import operators as ops
 from dsdistill.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64, Int64
 
 Rule = Literal["single", "idc", "fyi"]
 
@@ -42,35 +45,35 @@ _RANGES = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parameters:
-    """What to do to n images: one row for each, on the CPU unless drawn or moved elsewhere.
+    """The parameters of n augmentations, one row for each image or class.
 
-    Keep them on the CPU: rows are then selected there, and a CUDA device is never waited for.
+    Keep them on the CPU: rows are then selected there, without waiting for a CUDA device.
     """
 
-    size: int  # height and width of the images they were drawn for
-    active: Tensor  # bool [n, 6], columns as in OPERATORS
-    flip: Tensor  # bool [n]: an active flip mirrors only these rows
-    brightness: Tensor  # float64 [n], like all real parameters
-    saturation: Tensor  # [n]
-    contrast: Tensor  # [n]
-    shift: Tensor  # int64 [n, 2]: rows, columns
-    cutout: Tensor  # int64 [n, 2]: centre row, centre column
-    scale: Tensor  # [n, 2]: along x (the width), along y
-    angle: Tensor  # [n], radians
+    size: int  # height and width of the images
+    active: Bool[Tensor, "n 6"]  # columns as in OPERATORS
+    flip: Bool[Tensor, " n"]  # an active flip mirrors only these rows
+    brightness: Float64[Tensor, " n"]
+    saturation: Float64[Tensor, " n"]
+    contrast: Float64[Tensor, " n"]
+    shift: Int64[Tensor, "n 2"]  # rows, columns
+    cutout: Int64[Tensor, "n 2"]  # centre row, centre column
+    scale: Float64[Tensor, "n 2"]  # along x (the width), along y
+    angle: Float64[Tensor, " n"]  # radians
 
     def __len__(self) -> int:
         return len(self.active)
 
     def __getitem__(self, index: Tensor | slice) -> Parameters:
         """Gather rows by an int64 index [m] (on the device of the parameters) or a slice."""
-        return self._each(lambda tensor: tensor[index])
+        return self._map(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str) -> Parameters:
-        return self._each(lambda tensor: tensor.to(device))
+        return self._map(lambda tensor: tensor.to(device))
 
     @staticmethod
     def cat(parts: Sequence[Parameters]) -> Parameters:
-        """Join rows drawn for images of one size.
+        """Join rows for images of one size.
 
         Raises:
             UserError: if there are no parts or the sizes differ.
@@ -81,20 +84,20 @@ class Parameters:
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
         return Parameters(size=parts[0].size, **columns)
 
-    def rows(self, *operators: str) -> Tensor:
+    def rows(self, *operators: str) -> Bool[Tensor, " n"]:
         """Boolean [n]: the rows where any of these operators is active."""
         return self.active[:, [OPERATORS.index(name) for name in operators]].any(1)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Parameters:
-        columns = {name: change(value) for name, value in vars(self).items() if name != "size"}
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Parameters:
+        columns = {name: function(value) for name, value in vars(self).items() if name != "size"}
         return Parameters(size=self.size, **columns)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """A DSA strategy: which operators, which composition rule, which grid convention.
+    """A DSA strategy: operators, composition rule and grid convention.
 
-    Rules, with "listed" meaning named in ``operators``:
+    Rules, where "listed" means named in ``operators``:
         ``single``: one listed operator, uniformly drawn (DSA, DM, IDM, DataDAM, MTT and successors).
         ``idc``: flip, color, one of crop, scale and rotate, cutout; each where listed (IDC, NCFM).
         ``fyi``: flip where listed, then one of the other listed operators (FYI).
@@ -104,6 +107,13 @@ class Augmentation:
 
     Raises:
         UserError: for an unknown or repeated operator, an unknown rule or a constant out of range.
+
+    >>> augmentation = Augmentation.parse("color_crop")
+    >>> rows = augmentation.draw(2, 8, torch.Generator().manual_seed(0), shared_operator=False)
+    >>> augmentation(torch.zeros(2, 3, 8, 8), rows).shape
+    torch.Size([2, 3, 8, 8])
+    >>> augmentation.without("crop").operators
+    ('color',)
     """
 
     operators: tuple[str, ...] = OPERATORS
@@ -164,13 +174,13 @@ class Augmentation:
     def draw(self, count: int, size: int, generator: torch.Generator, *, shared_operator: bool) -> Parameters:
         """Draw ``count`` rows of parameters, on the generator's device, for images of ``size`` × ``size``.
 
-        Every scalar is drawn for every row whatever the operators, so that strategies given equal generators
-        draw equal scalars.
+        Every scalar is drawn for every row, whatever the operators: with equal generators all strategies draw
+        equal scalars.
 
         Args:
-            shared_operator: True draws the one operator that the rule picks once for all rows and its scalars
-                per row, as students are trained; False draws it per row, as in siamese matching, where a row
-                is a class.
+            shared_operator: True draws the operator that the rule picks once for all rows, and its scalars
+                per row, as in training; False draws it per row, as in siamese matching, where a row is a
+                class.
         """
         # float64, so that scaling to integers never rounds up to the excluded end.
         u = torch.rand(count, 12, generator=generator, dtype=torch.float64, device=generator.device)
@@ -193,8 +203,8 @@ class Augmentation:
         )
 
     def _active(self, choice: Tensor) -> Tensor:
-        """Which operators the rule applies [n, 6], given one uniform number per row for the one it picks."""
-        always, picked = {
+        """Return the operators that the rule applies, bool [n, 6], from one uniform number per row."""
+        always, choices = {
             "single": ((), self.operators),
             "idc": (("flip", "color", "cutout"), tuple(x for x in self.operators if x in _SPATIAL)),
             "fyi": (("flip",), tuple(x for x in self.operators if x != "flip")),
@@ -202,20 +212,20 @@ class Augmentation:
         active = torch.zeros(len(choice), len(OPERATORS), dtype=torch.bool, device=choice.device)
         for name in always:
             active[:, OPERATORS.index(name)] = name in self.operators
-        pick = (choice * len(picked)).long()
-        for position, name in enumerate(picked):
+        pick = (choice * len(choices)).long()
+        for position, name in enumerate(choices):
             active[:, OPERATORS.index(name)] = pick == position
         return active
 
-    def __call__(self, images: Tensor, parameters: Parameters) -> Tensor:
+    def __call__(self, images: Float[Tensor, "B C H W"], parameters: Parameters) -> Float[Tensor, "B C H W"]:
         """Augment images in preprocessed space, where the zero fill is the mean colour; differentiable.
 
         Each operator is one pass over the rows where it is active, in the order flip, color, crop, scale or
-        rotate, cutout. Other rows stay bit-identical; with nothing to do, ``images`` itself is returned.
+        rotate, cutout. Other rows stay bit-identical; if no operator is active, ``images`` is returned.
 
         Args:
             images: [B, C, H, W] of any float dtype, on any device; not changed.
-            parameters: B rows drawn by this augmentation for images of this size.
+            parameters: B rows that this augmentation drew for images of this size.
 
         Raises:
             UserError: if the parameters do not fit the images.
@@ -228,20 +238,20 @@ class Augmentation:
             )
         # Autocast would compute sampling grids in half precision.
         with torch.autocast(images.device.type, enabled=False):
-            images = _on(images, parameters, parameters.rows("flip") & parameters.flip, _flip)
-            images = _on(images, parameters, parameters.rows("color"), _color)
-            images = _on(images, parameters, parameters.rows("crop"), _crop)
-            images = _on(images, parameters, parameters.rows("scale", "rotate"), self._warp)
-            images = _on(images, parameters, parameters.rows("cutout"), self._cutout)
+            images = _apply(images, parameters, parameters.rows("flip") & parameters.flip, _flip)
+            images = _apply(images, parameters, parameters.rows("color"), _color)
+            images = _apply(images, parameters, parameters.rows("crop"), _crop)
+            images = _apply(images, parameters, parameters.rows("scale", "rotate"), self._warp)
+            images = _apply(images, parameters, parameters.rows("cutout"), self._cutout)
         return images
 
     def _warp(self, images: Tensor, p: Parameters) -> Tensor:
         scaled = p.rows("scale")[:, None, None]
         matrix = torch.where(scaled, ops.scaling(p.scale), ops.rotation(p.angle))
-        return ops.warp(images, _sent(matrix, images), self.align_corners)
+        return ops.warp(images, ops.to_device_of(images, matrix), self.align_corners)
 
     def _cutout(self, images: Tensor, p: Parameters) -> Tensor:
-        return ops.cutout(images, _sent(p.cutout, images), self.box(p.size))
+        return ops.cutout(images, ops.to_device_of(images, p.cutout), self.box(p.size))
 
 
 def _flip(images: Tensor, _: Parameters) -> Tensor:
@@ -249,27 +259,22 @@ def _flip(images: Tensor, _: Parameters) -> Tensor:
 
 
 def _color(images: Tensor, p: Parameters) -> Tensor:
-    factors = _sent(torch.stack([p.brightness, p.saturation, p.contrast]), images)
+    factors = ops.to_device_of(images, torch.stack([p.brightness, p.saturation, p.contrast]))
     return ops.color(images, *factors)
 
 
 def _crop(images: Tensor, p: Parameters) -> Tensor:
-    return ops.crop(images, _sent(p.shift, images))
+    return ops.crop(images, ops.to_device_of(images, p.shift))
 
 
-def _on(
+def _apply(
     images: Tensor, parameters: Parameters, mask: Tensor, operator: Callable[[Tensor, Parameters], Tensor]
 ) -> Tensor:
-    """Apply an operator to the rows of a mask [B]; the mask's device decides where rows are selected."""
+    """Apply an operator to the rows of a mask [B]; rows are selected on the device of the mask."""
     rows = mask.nonzero().squeeze(1)
     if len(rows) == 0:
         return images
     if len(rows) == len(images):
         return operator(images, parameters)
-    index = _sent(rows, images)
+    index = ops.to_device_of(images, rows)
     return images.index_copy(0, index, operator(images.index_select(0, index), parameters[rows]))
-
-
-def _sent(tensor: Tensor, images: Tensor) -> Tensor:
-    """Bring a small tensor of parameters to the images without waiting for their device."""
-    return tensor.to(images.device, non_blocking=images.is_cuda)

@@ -1,4 +1,4 @@
-"""CutMix (Yun et al. 2019, arXiv 1905.04899): draw which images swap a box, then apply it to a batch.
+"""CutMix (Yun et al. 2019, arXiv 1905.04899): draw boxes and partners once, then apply them to a batch.
 
     mix = CutMix(probability=0.5).draw(len(images), size, generator)
     loss = F.cross_entropy(network(mix.images(images)), mix.targets(F.one_hot(labels, classes).float()))
@@ -11,40 +11,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from dsdistill.augment.operators import to_device_of
 from dsdistill.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Int64, Shaped
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mix:
-    """Which box of each of n images comes from which other image, on the CPU.
+    """For each of n images, the box that is replaced and the image it comes from; on the CPU.
 
     Attributes:
-        size: height and width of the images it was drawn for.
+        size: height and width of the images.
         partner: int64 [n], the image whose pixels fill the box.
         rows, columns: int64 [n, 2], first and one past the last of the box; an empty box changes nothing.
     """
 
     size: int
-    partner: Tensor
-    rows: Tensor
-    columns: Tensor
+    partner: Int64[Tensor, " n"]
+    rows: Int64[Tensor, "n 2"]
+    columns: Int64[Tensor, "n 2"]
 
     def __len__(self) -> int:
         return len(self.partner)
 
     @property
-    def kept(self) -> Tensor:
-        """The share ρ of each image that is still its own, float64 [n]: 1 - box area / H·W."""
+    def own_share(self) -> Float64[Tensor, " n"]:
+        """The share ρ of each image outside its box, float64 [n]: 1 - box area / H·W."""
         height, width = (edges[:, 1] - edges[:, 0] for edges in (self.rows, self.columns))
         return 1 - (height * width).double() / self.size**2
 
     @staticmethod
     def cat(parts: Sequence[Mix]) -> Mix:
-        """Join mixes of batches that follow each other in one tensor; images swap within their own batch.
+        """Join the mixes of several batches that are concatenated; images swap within their own batch.
 
         Raises:
             UserError: if there are no parts or the sizes differ.
@@ -62,8 +67,8 @@ class Mix:
             columns=torch.cat([part.columns for part in parts]),
         )
 
-    def images(self, images: Tensor) -> Tensor:
-        """Fill the boxes; differentiable. Where all are empty ``images`` itself is returned.
+    def images(self, images: Shaped[Tensor, "n C H W"]) -> Shaped[Tensor, "n C H W"]:
+        """Fill the boxes; differentiable. If all are empty, ``images`` itself is returned.
 
         Args:
             images: [n, C, H, W] of any dtype, on any device; not changed.
@@ -76,28 +81,30 @@ class Mix:
                 f"a mix of {len(self)} images of {self.size}×{self.size} does not fit a batch "
                 f"of shape {list(images.shape)}; draw it for its length and size"
             )
-        if not self._any():
+        if not self._mixes():
             return images
         inside = self._within(self.rows)[:, :, None] & self._within(self.columns)[:, None, :]
-        return torch.where(_sent(inside[:, None], images), images[_sent(self.partner, images)], images)
+        partners = images[to_device_of(images, self.partner)]
+        return torch.where(to_device_of(images, inside[:, None]), partners, images)
 
-    def targets(self, probabilities: Tensor) -> Tensor:
-        """Mix targets as the images were: ρ·p + (1 - ρ)·p of the partner.
+    def targets(self, probabilities: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+        """Mix targets like the images: ρ·p + (1 - ρ)·p of the partner.
 
         Args:
             probabilities: float [n, K]; one-hot rows for hard labels. Not changed.
 
         Returns:
-            a tensor of that shape and dtype whether or not anything is mixed, so that a compiled training
-            step meets one kind of target.
+            probabilities of the same shape and dtype, mixed or not, so that a compiled training step gets one
+            kind of targets.
         """
-        if not self._any():
+        if not self._mixes():
             return probabilities
-        kept = _sent(self.kept[:, None].to(probabilities.dtype), probabilities)
-        return kept * probabilities + (1 - kept) * probabilities[_sent(self.partner, probabilities)]
+        own = to_device_of(probabilities, self.own_share[:, None].to(probabilities.dtype))
+        return own * probabilities + (1 - own) * probabilities[to_device_of(probabilities, self.partner)]
 
-    def _any(self) -> bool:
-        return bool((self.kept < 1).any())
+    def _mixes(self) -> bool:
+        """Whether any box has pixels."""
+        return bool((self.own_share < 1).any())
 
     def _within(self, edges: Tensor) -> Tensor:
         """Boolean [n, size]: which positions lie in the box."""
@@ -107,11 +114,17 @@ class Mix:
 
 @dataclass(frozen=True, kw_only=True)
 class CutMix:
-    """With a probability per batch, one box of every image is replaced by that of another image of the batch.
+    """With a probability per batch, replace one box of every image by that of another image of the batch.
 
-    λ ~ Beta(β, β); the box has the side ⌊H·√(1 - λ)⌋ and a centre uniform over the pixels. As in the released
-    code of CutMix and of IDC it reaches ⌊side / 2⌋ to both sides of the centre, so that an odd side loses one
-    pixel, and is clipped to the image; partners are a uniform permutation, fixed points included.
+    λ ~ Beta(β, β). The box has the side ⌊H·√(1 - λ)⌋ and a centre uniform over the pixels. As in the released
+    code of CutMix and IDC it reaches ⌊side / 2⌋ to both sides of the centre (an odd side loses one pixel) and
+    is clipped to the image. Partners are a uniform permutation, fixed points included.
+
+    >>> mix = CutMix(probability=1.0).draw(4, 8, torch.Generator().manual_seed(0))
+    >>> mix.images(torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8)).shape
+    torch.Size([4, 1, 8, 8])
+    >>> mix.targets(torch.eye(4)).sum(1)
+    tensor([1., 1., 1., 1.])
 
     Raises:
         UserError: for a probability outside [0, 1], or a β that is not positive and finite.
@@ -127,12 +140,16 @@ class CutMix:
             raise UserError(f"the beta of CutMix must be positive and finite, got {self.beta}")
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Mix:
-        """Draw what happens to one batch of ``count`` images of ``size`` × ``size``; a CPU generator."""
+        """Draw the boxes and partners of one batch of ``count`` images of ``size`` × ``size``.
+
+        Args:
+            generator: on the CPU.
+        """
         chance, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
         if chance >= self.probability:
             empty = torch.zeros(count, 2, dtype=torch.int64)
             return Mix(size=size, partner=torch.arange(count), rows=empty, columns=empty)
-        half = int(size * math.sqrt(1 - self._share(generator))) // 2
+        half = int(size * math.sqrt(1 - self.draw_lambda(generator))) // 2
         edges = [
             torch.tensor([[centre - half, centre + half]]).clamp(0, size).expand(count, 2)
             for centre in (int(row * size), int(column * size))
@@ -140,7 +157,7 @@ class CutMix:
         partner = torch.randperm(count, generator=generator)
         return Mix(size=size, partner=partner, rows=edges[0], columns=edges[1])
 
-    def _share(self, generator: torch.Generator) -> float:
+    def draw_lambda(self, generator: torch.Generator) -> float:
         """Draw λ ~ Beta(β, β): the share of one of two equally distributed gamma variables in their sum."""
         if self.beta == 1:
             return torch.rand((), generator=generator, dtype=torch.float64).item()
@@ -148,8 +165,3 @@ class CutMix:
             torch.full((2,), self.beta, dtype=torch.float64), generator=generator
         ).tolist()
         return one / (one + other)
-
-
-def _sent(tensor: Tensor, like: Tensor) -> Tensor:
-    """Bring a small tensor to a batch without waiting for its device."""
-    return tensor.to(like.device, non_blocking=like.is_cuda)

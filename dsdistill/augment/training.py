@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -10,29 +11,33 @@ from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.augment.mix import CutMix, Mix
+from dsdistill.objectives.precision import working_dtype
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
 
 
 def augment_and_mix(
-    images: Tensor,
-    targets: Tensor,
+    images: Float[Tensor, "B C S S"],
+    targets: Int64[Tensor, " B"] | Float[Tensor, "B K"],
     augmentation: Augmentation,
     cutmix: CutMix | None,
     classes: int,
     streams: Callable[[str], Sequence[torch.Generator]],
-) -> tuple[Tensor, Tensor]:
-    """Augment a batch as networks are trained: the operator is shared, its scalars are drawn per image.
+) -> tuple[Float[Tensor, "B C S S"], Int64[Tensor, " B"] | Float[Tensor, "B K"]]:
+    """Augment a training batch: all images share the operator, its scalars are drawn per image.
 
     Args:
         images: float [B, C, S, S] in network space.
         targets: int64 [B], or probabilities [B, K].
         augmentation: of any operators; none leaves images as they are.
-        cutmix: applied after it; None leaves it out.
+        cutmix: applied after it, or None.
         classes: K.
-        streams: "augment" or "mix" to CPU generators, one for each network in training; the batch holds an
+        streams: "augment" or "mix" to CPU generators, one for each network in training; the batch has an
             equal share of images for each of them, in order.
 
     Returns:
-        images [B, C, S, S] and targets, which are probabilities [B, K] where batches are mixed.
+        Images [B, C, S, S], and targets, which are probabilities [B, K] if batches are mixed.
     """
     side = images.shape[-1]
     if augmentation.operators:
@@ -45,7 +50,6 @@ def augment_and_mix(
         share = len(images) // len(draws)
         mix = Mix.cat([cutmix.draw(share, side, each) for each in draws])
         if not targets.is_floating_point():
-            dtype = torch.promote_types(images.dtype, torch.float32)
-            targets = F.one_hot(targets, classes).to(dtype)
+            targets = F.one_hot(targets, classes).to(working_dtype(images.dtype))
         images, targets = mix.images(images), mix.targets(targets)
     return images, targets

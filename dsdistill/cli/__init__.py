@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from dsdistill.cli import distilling, evaluating, exporting, inspecting, suites
-from dsdistill.errors import UserError, meanings, unknown
+from dsdistill.errors import UserError, equivalents, unknown
 from dsdistill.runtime.signals import Interrupted
 
 _EPILOG = (
@@ -174,7 +174,7 @@ def _without_flag(error: Any, words: Sequence[str]) -> str:
     from dsdistill.experts.config import ExpertConfig
 
     config = RunConfig if words[0] == "distill" else ExpertConfig
-    keys = meanings(option.lstrip("-").replace("-", "_"), known_keys(config))
+    keys = equivalents(option.lstrip("-").replace("-", "_"), known_keys(config))
     settings = " or ".join(f"{key}=VALUE" for key in keys[:3])
     return f"no such option: {option}; say --set {settings}" if keys else ""
 

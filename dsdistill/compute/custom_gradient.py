@@ -1,15 +1,17 @@
-"""Gradients that were found by other means than a graph, handed to autograd as if there had been one."""
+"""Hands autograd gradients that were computed without a graph."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import Function, once_differentiable
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
-class _Given(torch.autograd.Function):
+class _AttachedGradients(Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors[count:])
@@ -17,14 +19,21 @@ class _Given(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.saved_tensors
-        return None, None, *(upstream[0] * slope for slope in slopes), *(None for _ in slopes)
+    def backward(ctx: Any, *outputs_grad: Tensor) -> tuple[Tensor | None, ...]:
+        grads = ctx.saved_tensors
+        return None, None, *(outputs_grad[0] * grad for grad in grads), *(None for _ in grads)
 
 
-def attach_gradients(value: Tensor, *pairs: tuple[Tensor, Tensor]) -> Tensor:
-    """Return a scalar ``value`` whose gradient to each x of pairs (x, slope) is that slope; once only.
+def attach_gradients(
+    value: Float[Tensor, ""], *pairs: tuple[Float[Tensor, "*_"], Float[Tensor, "*_"]]
+) -> Float[Tensor, ""]:
+    """Return a scalar ``value`` whose gradient to each x of the pairs (x, grad) is that grad.
 
-    Differentiating it twice raises: slopes, of the shapes of their x, are numbers and not functions of x.
+    Each grad has the shape of its x. It is a constant, so differentiating twice raises a RuntimeError.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> attach_gradients(torch.tensor(5.0), (x, torch.tensor([1.0, -1.0]))).backward()
+    >>> x.grad
+    tensor([ 1., -1.])
     """
-    return _Given.apply(value, len(pairs), *(x for x, _ in pairs), *(slope for _, slope in pairs))
+    return _AttachedGradients.apply(value, len(pairs), *(x for x, _ in pairs), *(grad for _, grad in pairs))

@@ -1,22 +1,23 @@
-"""ConvNet's embedding with fewer bytes moved: the same function of the same weights, for frozen networks.
+"""ConvNet's embedding with less memory traffic: the same function of the same weights, for frozen networks.
 
-Matching methods embed thousands of real images with a network that is thrown away at once, and on a CPU what
-that costs is memory traffic: the first block alone writes and reads back a map 128 times the size of its
-input several times over. Two rewritings avoid it.
+Matching methods embed thousands of real images with a network that is used once. On a CPU the cost is memory
+traffic: the first block alone writes and reads a map of 128 times the size of its input several times. Two
+changes avoid it.
 
-* The first convolution sees so few input channels that recomputing it is cheaper than storing it. Instance
-  normalisation needs only its mean and variance, and these follow from the second moments of the input's
-  3×3 patches: for weights w of one output channel, mean = wᵀ E[p] + bias and variance = wᵀ Cov[p] w. So
-  convolution, normalisation, ReLU and pooling become one loop that writes the pooled map alone.
-* Later blocks keep channels last, where normalisation, ReLU and pooling vectorise over channels and the
+* The first convolution has so few input channels that recomputing it is cheaper than storing it. Instance
+  normalisation needs only its mean and variance, which follow from the second moments of the input's 3×3
+  patches p: for weights w of one output channel, mean = wᵀ E[p] + bias and variance = wᵀ Cov[p] w. So
+  convolution, normalisation, ReLU and pooling become one loop that writes only the pooled map.
+* Later blocks store channels last. Normalisation, ReLU and pooling then vectorise over channels, and the
   convolution needs no reordering.
 
-Both are plain tensor code which `torch.compile` turns into loops; run eagerly they are correct but slow.
+Both are plain tensor code for `torch.compile`; uncompiled they are correct but slow.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -26,11 +27,14 @@ from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 _FEW_CHANNELS = 4  # beyond, recomputing the first convolution costs more than storing it
 
 
 def supports(network: Network) -> bool:
-    """Whether this applies: a ConvNet of instance norm, ReLU and average pooling on few channels."""
+    """Whether a network is a ConvNet of instance norm, ReLU and average pooling on few channels."""
     if not (isinstance(network, ConvNet) and network.is_standard):
         return False
     first = network.blocks[0]
@@ -38,7 +42,9 @@ def supports(network: Network) -> bool:
     return first.conv.in_channels <= _FEW_CHANNELS
 
 
-def moments(block: ConvBlock, x: Tensor) -> tuple[Tensor, Tensor]:
+def moments(
+    block: ConvBlock, x: Float[Tensor, "B c H W"]
+) -> tuple[Float[Tensor, "B 9*c C"], Float[Tensor, "B C"]]:
     """Fold the first block's convolution and instance norm into one affine map of patches, per image.
 
     Args:
@@ -46,7 +52,7 @@ def moments(block: ConvBlock, x: Tensor) -> tuple[Tensor, Tensor]:
         x: [B, c, H, W], padded for its convolution; float32 or float64.
 
     Returns:
-        weights [B, 9c, C] and offsets [B, C] so that the normalised map is ``patch @ weights + offset``.
+        weights [B, 9c, C] and offsets [B, C]: the normalised map is ``patch @ weights + offset``.
     """
     assert isinstance(block.norm, nn.GroupNorm)
     patches = F.unfold(x, 3)  # [B, 9c, positions]
@@ -59,22 +65,23 @@ def moments(block: ConvBlock, x: Tensor) -> tuple[Tensor, Tensor]:
     return weight * scale[:, None, :], block.norm.bias - (mean @ weight) * scale
 
 
-def head(x: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
-    """Convolve, normalise, rectify and pool in one pass over the output.
+def head(
+    x: Float[Tensor, "B c H W"], weights: Float[Tensor, "B 9*c C"], offsets: Float[Tensor, "B C"]
+) -> Float[Tensor, "B h w C"]:
+    """Apply convolution, normalisation, ReLU and pooling of the first block in one pass over the output.
 
     Args:
-        x: [B, c, H, W], padded for the convolution beforehand: padding inside the loop would cost a branch
-            at every tap.
+        x: [B, c, H, W], padded for the convolution; padding inside the loop would cost a branch at every tap.
         weights: [B, 9c, C] and ``offsets`` [B, C], from `moments`.
 
     Returns:
         [B, H', W', C], channels last.
     """
-    return 0.25 * functools.reduce(torch.add, [F.relu(affine(seen, weights, offsets)) for seen in corners(x)])
+    return 0.25 * functools.reduce(torch.add, [F.relu(affine(taps, weights, offsets)) for taps in corners(x)])
 
 
-def corners(x: Tensor) -> list[list[Tensor]]:
-    """Return what the four positions that one pooled value averages see: 9c taps [B, H', W'] each."""
+def corners(x: Float[Tensor, "B c H W"]) -> list[list[Tensor]]:
+    """Return the patches of the four positions that a pooled value averages: 9c taps [B, H', W'] each."""
     channels, rows, columns = x.shape[1], (x.shape[2] - 2) // 2, (x.shape[3] - 2) // 2
     places = [(tap // 9, tap % 9 // 3, tap % 3) for tap in range(9 * channels)]
     return [
@@ -84,20 +91,22 @@ def corners(x: Tensor) -> list[list[Tensor]]:
     ]
 
 
-def affine(seen: list[Tensor], weights: Tensor, offsets: Tensor) -> Tensor:
+def affine(
+    taps: list[Float[Tensor, "B h w"]], weights: Float[Tensor, "B taps C"], offsets: Float[Tensor, "B C"]
+) -> Float[Tensor, "B h w C"]:
     """Return Σ tap · weight + offset [B, H', W', C] of 9c taps, weights [B, 9c, C] and offsets [B, C]."""
     value = offsets[:, None, None, :]
-    for tap, pixels in enumerate(seen):
+    for tap, pixels in enumerate(taps):
         value = value + pixels[..., None] * weights[:, None, None, tap, :]
     return value
 
 
-def tail(network: ConvNet, x: Tensor) -> Tensor:
+def tail(network: ConvNet, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B D"]:
     """Run the blocks after the first.
 
     Args:
         network: a supported ConvNet.
-        x: [B, H', W', C] from `head`; its dtype is that of the convolutions and of the maps between blocks.
+        x: [B, H', W', C] from `head`; convolutions and the maps between blocks have its dtype.
 
     Returns:
         The embedding [B, feature_dim] in the order of ``network.embed``.
@@ -115,11 +124,3 @@ def tail(network: ConvNet, x: Tensor) -> Tensor:
         x = F.relu(x * scale + (block.norm.bias[:, None, None] - mean * scale))
         x = F.avg_pool2d(x, 2).to(dtype)
     return x.flatten(1)
-
-
-def embed(network: ConvNet, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compose the parts: ``network.embed(x)`` with maps, and convolutions after the first, in ``dtype``."""
-    first = network.blocks[0]
-    assert isinstance(first, ConvBlock)
-    x = F.pad(x, (int(first.conv.padding[0]),) * 4)
-    return tail(network, head(x, *moments(first, x)).to(dtype))

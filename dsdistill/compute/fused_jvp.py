@@ -1,22 +1,23 @@
-"""The directional derivative of a ConvNet's loss with its first block in one loop, there and back.
+"""The jvp of a ConvNet's loss with the first block computed in one loop, forward and backward.
 
-The maps of the first block are by far the largest, and `tangent.through_convnet` keeps several of them for
-its backward pass. They need not exist: as in `fused`, instance normalisation of the first convolution is an
-affine map of 3×3 patches whose coefficients follow from the patches' second moments. With w the weights and v
-their direction for one output channel, p a patch, p̄ and Σ mean and covariance of an image's patches:
+The maps of the first block are by far the largest, and `jvp.convnet_loss_jvp` stores several of them for its
+backward pass. This module stores none. As in `fused`, instance normalisation of the first convolution is an
+affine map of 3×3 patches, whose coefficients follow from the second moments of the patches. For one output
+channel let w be the weights and v their tangent, p a patch, p̄ and Σ mean and covariance of the patches of an
+image:
 
     z = wᵀp,  ż = vᵀp,  σ² = wᵀΣw + eps
     y = γ (z - z̄) / σ + β
     ẏ = γ ((ż - mean ż) / σ - (z - z̄) (wᵀΣv) / σ³) + γ̇ (z - z̄) / σ + β̇
 
-so that y and ẏ are affine in p, and the block's outputs, avg_pool(relu(y)) and avg_pool(1[y > 0] ẏ), are one
-loop over patches. Backward computes the mask again and stores no more than what a few images need.
+So y and ẏ are affine in p, and one loop over patches computes the block's outputs, avg_pool(relu(y)) and
+avg_pool(1[y > 0] ẏ). The backward pass recomputes the mask, for a few images at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,15 +25,18 @@ from torch import Tensor, nn
 
 from dsdistill.compute import fused
 from dsdistill.compute.chunks import equal_chunk
-from dsdistill.compute.jvp import Weights, through_convnet
+from dsdistill.compute.jvp import Weights, convnet_loss_jvp
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock
 from dsdistill.runtime import compiler
 from dsdistill.runtime.notice import Notify
 
-_CHUNK = 24  # images whose maps exist at once in a backward pass: they stay in a CPU's cache
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
 
-# The compiler would store the mask of ReLU, byte by byte, instead of computing it where it is used.
+_CHUNK = 24  # images per chunk of a backward pass, whose maps fit a CPU's cache
+
+# Otherwise the compiler stores the mask of ReLU, a byte each, instead of computing it where it is used.
 _INLINE: dict[str, Any] = dict.fromkeys(
     ("realize_opcount_threshold", "realize_reads_threshold", "realize_acc_reads_threshold"), 10**6
 )
@@ -45,14 +49,14 @@ def _compiled(
 
 
 class FusedJvp:
-    """`tangent.directional` for one network that `fused.supports`, compiled."""
+    """`jvp.loss_jvp` of one network that `fused.supports`, compiled."""
 
     def __init__(self, network: ConvNet, notify: Notify = print) -> None:
         """Prepare; compiling itself happens at the first call, and at the first backward pass.
 
         Args:
             network: one that `fused.supports`.
-            notify: receives a sentence where a compilation fails, and the eager code takes its place.
+            notify: receives a sentence if a compilation fails; the uncompiled code then takes its place.
         """
         block = network.blocks[0]
         assert isinstance(block, ConvBlock)
@@ -61,26 +65,34 @@ class FusedJvp:
         self._eps = block.norm.eps
         self._head = _Head(notify)
 
-        def rest(weights: Weights, tangents: Weights, x: Tensor, t: Tensor, targets: Tensor) -> Tensor:
-            return through_convnet(network, weights, tangents, x, t, targets, first=1)
+        def tail(
+            weights: Weights, tangents: Weights, x: Tensor, x_tangent: Tensor, targets: Tensor
+        ) -> Tensor:
+            return convnet_loss_jvp(network, weights, tangents, x, x_tangent, targets, first=1)
 
-        self._rest = _compiled(rest, notify)
+        self._tail = _compiled(tail, notify)
 
-    def __call__(self, weights: Weights, tangents: Weights, images: Tensor, targets: Tensor) -> Tensor:
-        """Return what `tangent.directional` returns, differentiable to the same."""
+    def __call__(
+        self,
+        weights: Weights,
+        tangents: Weights,
+        images: Float[Tensor, "B C H W"],
+        targets: Int64[Tensor, " B"] | Float[Tensor, "B K"],
+    ) -> Float[Tensor, ""]:
+        """Return `jvp.loss_jvp` of the network, differentiable in the same arguments."""
         padded = F.pad(images, self._padding)
-        value, change = self._head(padded, *coefficients(padded, weights, tangents, self._eps))
-        return self._rest(weights, tangents, value.permute(0, 3, 1, 2), change.permute(0, 3, 1, 2), targets)
+        value, tangent = self._head(padded, *coefficients(padded, weights, tangents, self._eps))
+        return self._tail(weights, tangents, value.permute(0, 3, 1, 2), tangent.permute(0, 3, 1, 2), targets)
 
 
 def coefficients(
-    x: Tensor, weights: Weights, tangents: Weights, eps: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return y's weights [B, 9c, C] and offsets [B, C] per patch of each image, then ẏ's.
+    x: Float[Tensor, "B c H W"], weights: Weights, tangents: Weights, eps: float
+) -> tuple[Float[Tensor, "B 9*c C"], Float[Tensor, "B C"], Float[Tensor, "B 9*c C"], Float[Tensor, "B C"]]:
+    """Return weights [B, 9c, C] and offsets [B, C] of y as a map of each image's patches, then those of ẏ.
 
     Args:
         x: [B, c, H, W], padded for the convolution.
-        weights, tangents: of the network by name; those of its first block are read.
+        weights, tangents: of the network, by name; only those of its first block are used.
         eps: of the normalisation.
     """
     conv, scale, shift = (f"blocks.0.{name}" for name in ("conv.weight", "norm.weight", "norm.bias"))
@@ -89,82 +101,99 @@ def coefficients(
     centred = patches - mean[:, :, None]
     covariance = torch.bmm(centred, centred.transpose(1, 2)) / patches.shape[2]
     w = weights[conv].flatten(1).T.contiguous()  # [9c, C]: loops over C read it in order
-    seen = covariance @ w
-    rate = torch.rsqrt((seen * w).sum(1) + eps)[:, None, :]  # 1 / σ, [B, 1, C]
+    covariance_w = covariance @ w
+    rate = torch.rsqrt((covariance_w * w).sum(1) + eps)[:, None, :]  # 1 / σ, [B, 1, C]
     normal = w * rate
     value = normal * weights[scale]
-    change = torch.zeros_like(value)
+    tangent = torch.zeros_like(value)
     if conv in tangents:
         v = tangents[conv].flatten(1).T.contiguous()
-        shared = (seen * v).sum(1)[:, None, :]  # wᵀΣv
-        change = (v - normal * rate * shared) * rate * weights[scale]
+        product = (covariance_w * v).sum(1)[:, None, :]  # wᵀΣv
+        tangent = (v - normal * rate * product) * rate * weights[scale]
     if scale in tangents:
-        change = change + normal * tangents[scale]
-    offset = -(mean[:, None, :] @ change)[:, 0]
+        tangent = tangent + normal * tangents[scale]
+    tangent_offset = -(mean[:, None, :] @ tangent)[:, 0]
     if shift in tangents:
-        offset = offset + tangents[shift]
-    return value, weights[shift] - (mean[:, None, :] @ value)[:, 0], change, offset
+        tangent_offset = tangent_offset + tangents[shift]
+    return value, weights[shift] - (mean[:, None, :] @ value)[:, 0], tangent, tangent_offset
 
 
-def dual(x: Tensor, weights: Tensor, offsets: Tensor, moved: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+def dual(
+    x: Float[Tensor, "B c H W"],
+    weights: Float[Tensor, "B 9*c C"],
+    offsets: Float[Tensor, "B C"],
+    weights_tangent: Float[Tensor, "B 9*c C"],
+    offsets_tangent: Float[Tensor, "B C"],
+) -> tuple[Float[Tensor, "B h w C"], Float[Tensor, "B h w C"]]:
     """Return avg_pool(relu(y)) and avg_pool(1[y > 0] ẏ), each [B, H', W', C], from `coefficients`."""
-    value = change = torch.zeros((), dtype=x.dtype)
-    for seen in fused.corners(x):
-        y = fused.affine(seen, weights, offsets)
+    value = tangent = torch.zeros((), dtype=x.dtype)
+    for taps in fused.corners(x):
+        y = fused.affine(taps, weights, offsets)
         value = value + F.relu(y)
-        change = change + torch.where(y > 0, fused.affine(seen, moved, shifts), 0)
-    return 0.25 * value, 0.25 * change
+        tangent = tangent + torch.where(y > 0, fused.affine(taps, weights_tangent, offsets_tangent), 0)
+    return 0.25 * value, 0.25 * tangent
 
 
-def masked(x: Tensor, weights: Tensor, offsets: Tensor, *slopes: Tensor) -> list[list[Tensor]]:
-    """Return what reaches y and ẏ at each of the four positions, of slopes [B, H', W', C] of both outputs."""
-    active = [fused.affine(seen, weights, offsets) > 0 for seen in fused.corners(x)]
-    return [[torch.where(mask, 0.25 * slope, 0) for slope in slopes] for mask in active]
+def corner_grads(
+    x: Float[Tensor, "B c H W"],
+    weights: Float[Tensor, "B 9*c C"],
+    offsets: Float[Tensor, "B C"],
+    *outputs_grad: Float[Tensor, "B h w C"],
+) -> list[list[Tensor]]:
+    """Return the gradients to y and ẏ at each of the four positions, from those to both outputs of `dual`."""
+    active = [fused.affine(taps, weights, offsets) > 0 for taps in fused.corners(x)]
+    return [[torch.where(mask, 0.25 * grad, 0) for grad in outputs_grad] for mask in active]
 
 
 class _Head:
-    """`dual`, compiled, with a backward pass that goes through a few images at a time."""
+    """`dual`, compiled, with a backward pass of a few images at a time."""
 
     def __init__(self, notify: Notify) -> None:
         self._dual = _compiled(dual, notify, _INLINE)
-        self._masked = _compiled(masked, notify, _INLINE)
+        self._corner_grads = _compiled(corner_grads, notify, _INLINE)
 
     def __call__(self, x: Tensor, *coefficients: Tensor) -> tuple[Tensor, Tensor]:
         return _Dual.apply(self, x, *coefficients)
 
-    def forth(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         return self._dual(*inputs)
 
-    def back(self, inputs: tuple[Tensor, ...], slopes: tuple[Tensor, ...]) -> list[Tensor]:
+    def backward(self, inputs: tuple[Tensor, ...], outputs_grad: tuple[Tensor, ...]) -> list[Tensor]:
         """Return the gradients to x and the four coefficients."""
         size = equal_chunk(len(inputs[0]), _CHUNK)
-        parts = [each.split(size) for each in (*inputs, *slopes)]
-        found = [self._part(*part) for part in zip(*parts, strict=True)]
-        return [torch.cat(each) for each in zip(*found, strict=True)]
+        chunks = [tensor.split(size) for tensor in (*inputs, *outputs_grad)]
+        grads = [self._backward_chunk(*chunk) for chunk in zip(*chunks, strict=True)]
+        return [torch.cat(tensors) for tensors in zip(*grads, strict=True)]
 
-    def _part(
-        self, x: Tensor, weights: Tensor, offsets: Tensor, moved: Tensor, _: Tensor, *slopes: Tensor
+    def _backward_chunk(
+        self,
+        x: Tensor,
+        weights: Tensor,
+        offsets: Tensor,
+        weights_tangent: Tensor,
+        _: Tensor,
+        *outputs_grad: Tensor,
     ) -> list[Tensor]:
         height, width = x.shape[2] - 2, x.shape[3] - 2
-        reached = self._masked(x, weights, offsets, *slopes)
+        grads = self._corner_grads(x, weights, offsets, *outputs_grad)
         patches = F.unfold(x, 3)
         ones = torch.ones_like(patches[:, :1])  # an offset is the weight of a 1
         grid = torch.cat([patches, ones], 1).unflatten(2, (height, width))
-        to_patches = torch.zeros_like(grid[:, :-1])
+        patches_grad = torch.zeros_like(grid[:, :-1])
         sums = [torch.zeros((), dtype=x.dtype)] * 2
-        for corner, both in enumerate(reached):
+        for corner, both in enumerate(grads):
             i, j = divmod(corner, 2)
-            # a last odd row or column reaches no pooled value
+            # no pooled value reads a last odd row or column
             at = slice(i, height // 2 * 2, 2), slice(j, width // 2 * 2, 2)
-            seen = grid[:, :, *at].flatten(2)
-            back = torch.zeros((), dtype=x.dtype)
-            for which, (slope, weight) in enumerate(zip(both, (weights, moved), strict=True)):
-                slope = slope.flatten(1, 2)  # [B, positions, C]
-                sums[which] = sums[which] + torch.bmm(seen, slope)
-                back = back + torch.bmm(weight, slope.transpose(1, 2))
-            to_patches[:, :, *at] = back.unflatten(2, (height // 2, width // 2))
-        to_x = F.fold(to_patches.flatten(2), x.shape[2:], 3)
-        return [to_x, *(part for each in sums for part in (each[:, :-1], each[:, -1]))]
+            taps = grid[:, :, *at].flatten(2)
+            taps_grad = torch.zeros((), dtype=x.dtype)
+            for which, (grad, weight) in enumerate(zip(both, (weights, weights_tangent), strict=True)):
+                grad = grad.flatten(1, 2)  # [B, positions, C]
+                sums[which] = sums[which] + torch.bmm(taps, grad)
+                taps_grad = taps_grad + torch.bmm(weight, grad.transpose(1, 2))
+            patches_grad[:, :, *at] = taps_grad.unflatten(2, (height // 2, width // 2))
+        x_grad = F.fold(patches_grad.flatten(2), x.shape[2:], 3)
+        return [x_grad, *(part for each in sums for part in (each[:, :-1], each[:, -1]))]
 
 
 class _Dual(torch.autograd.Function):
@@ -172,10 +201,10 @@ class _Dual(torch.autograd.Function):
     def forward(ctx: Any, head: _Head, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         ctx.head = head
         ctx.save_for_backward(*inputs)
-        return head.forth(*inputs)
+        return head.forward(*inputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        contiguous = tuple(slope.contiguous() for slope in slopes)
-        return None, *ctx.head.back(ctx.saved_tensors, contiguous)
+    def backward(ctx: Any, *outputs_grad: Tensor) -> tuple[Tensor | None, ...]:
+        contiguous = tuple(grad.contiguous() for grad in outputs_grad)
+        return None, *ctx.head.backward(ctx.saved_tensors, contiguous)

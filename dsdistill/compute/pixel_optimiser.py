@@ -1,12 +1,12 @@
-"""How what is learned is stepped: all classes together, or one class after the other.
+"""Optimisers of learned parameters: one step for all classes, or one step per class.
 
-IDC, IDM and NCFM keep all images in one parameter and take one optimiser step per class. The other classes'
-gradients are zero then, not absent, so every step moves every image: momentum carries on, Adam's averages and
-counter advance, weights decay. One step per iteration at the same learning rate is another method.
+IDC, IDM and NCFM store all images in one parameter and take one optimiser step per class. The gradients of
+the other classes are then zero, not absent, so every step changes every image: momentum continues, Adam's
+averages and counter advance, weights decay. One step per iteration at the same learning rate is a different
+method.
 
-Yet classes do not meet: each one's loss reads its own images only. `PerClassOptimiser` therefore evaluates
-all of them at once, each where its own turn would have found it, and takes the steps without a gradient on
-either side.
+The loss of a class reads its own images only. `PerClassOptimiser` therefore evaluates all losses at once. It
+takes the zero-gradient steps before a class's own step beforehand, and those after it afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Decay = Annotated[float, Ge(0), Lt(1)]
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """How pixels are stepped."""
+    """The optimiser of the pixels."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Ge(0)] = 1.0
@@ -55,16 +55,17 @@ class OptimiserConfig:
 
 
 class PixelOptimiser(ABC):
-    """Steps parameters in place, pass by pass.
+    """Updates parameters in place, pass by pass.
 
-    A pass is: `zero_grad`, `prepare`, the losses and their gradients, `step`. State is whole between passes.
+    A pass is `zero_grad`, `prepare`, the losses and their gradients, `step`. `state_dict` is complete between
+    passes.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self.parameters = dict(parameters)
 
-    def prepare(self) -> None:  # noqa: B027 - stepping together needs no preparation
-        """Bring the parameters to where this pass's losses are evaluated."""
+    def prepare(self) -> None:  # noqa: B027 - a joint step needs no preparation
+        """Move the parameters to the point where the losses of this pass are evaluated."""
 
     @abstractmethod
     def step(self) -> None:
@@ -72,10 +73,10 @@ class PixelOptimiser(ABC):
 
     @abstractmethod
     def set_lr(self, lr: float) -> None:
-        """Step at another learning rate from now on."""
+        """Use another learning rate from now on."""
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Delete the gradients."""
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -85,22 +86,22 @@ class PixelOptimiser(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a state returned by `state_dict` of a stepper of the same configuration."""
+        """Continue from a state returned by `state_dict` of an optimiser with the same config."""
 
 
 def make_pixel_optimiser(
     config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int
 ) -> PixelOptimiser:
-    """Return what steps some parameters.
+    """Return the optimiser of some parameters.
 
     Args:
         config: the optimiser and its stepping rule.
-        parameters: leaves, by name, on the device they are optimised on. Stepping per class wants them
-            contiguous and class-major: of K * n rows, class c owns rows c * n to (c + 1) * n.
+        parameters: leaves, by name, on their device. Per-class steps need them contiguous and class-major: of
+            K * n rows, class c has rows c * n to (c + 1) * n.
         classes: number of classes K.
 
     Raises:
-        UserError: a parameter cannot be stepped per class, as its rows do not divide among the classes.
+        UserError: if steps are per class, and the rows of a parameter do not divide among the classes.
     """
     if config.updates == "joint":
         return JointOptimiser(config, parameters)
@@ -114,17 +115,17 @@ def make_pixel_optimiser(
 
 
 class Plateau:
-    """Halves a learning rate when a loss has stopped falling, as torch's ReduceLROnPlateau does by default.
+    """Halves a learning rate when a loss stops decreasing, like torch's ReduceLROnPlateau by default.
 
-    A loss counts as lower where it is so by a ten-thousandth; patience starts anew with every halving.
+    A loss is lower if it is so by a ten-thousandth. Patience restarts after every halving.
     """
 
     def __init__(self, lr: float, patience: int) -> None:
         self.lr, self.patience = lr, patience
         self._best, self._waited = math.inf, 0
 
-    def saw(self, loss: float) -> bool:
-        """Take note of an iteration's loss; return whether the rate has just been halved."""
+    def update(self, loss: float) -> bool:
+        """Record the loss of an iteration; return whether the learning rate was halved."""
         self._waited += 1
         if loss < self._best * (1 - 1e-4):
             self._best, self._waited = loss, 0
@@ -144,7 +145,7 @@ class Plateau:
 
 
 class JointOptimiser(PixelOptimiser):
-    """One step of torch's SGD or AdamW for everything."""
+    """One step of torch's SGD or AdamW for all parameters."""
 
     def __init__(self, config: OptimiserConfig, parameters: Mapping[str, Tensor]) -> None:
         super().__init__(parameters)
@@ -178,7 +179,7 @@ class JointOptimiser(PixelOptimiser):
         slots: dict[int, dict[str, Any]] = {}
         for key, value in state.items():
             name, _, slot = key.rpartition(".")
-            slots.setdefault(names.index(name), {})[slot] = value.clone()  # torch would step it in place
+            slots.setdefault(names.index(name), {})[slot] = value.clone()  # torch updates it in place
         self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
 
 
@@ -186,7 +187,7 @@ class PerClassOptimiser(PixelOptimiser):
     """One step per class and pass, in class order, with one evaluation of the losses.
 
     Equal, up to rounding, to K times backward and step of torch's SGD or AdamW on parameters that all classes
-    share, if each loss reads its own class only. A parameter without a gradient counts as one of gradient 0.
+    share, if each loss reads its own class only. A missing gradient counts as zero.
     """
 
     def __init__(self, config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int) -> None:
@@ -198,7 +199,7 @@ class PerClassOptimiser(PixelOptimiser):
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Take, for class c, the c steps that belong to the classes before it."""
+        """Take, for class c, the c steps of the classes before it."""
         for rule in self._rules.values():
             rule.zero_grad_steps(self._taken, before=True)
 
@@ -246,7 +247,7 @@ class _Rule(ABC):
         self.configure(config)
 
     def configure(self, config: OptimiserConfig) -> None:
-        """Follow a config from now on."""
+        """Use a config from now on."""
         self.config = config
 
     @property
@@ -262,22 +263,22 @@ class _Rule(ABC):
 
     @abstractmethod
     def zero_grad_steps(self, taken: int, before: bool) -> None:
-        """Step without a gradient: row c takes c steps before its own, or K - 1 - c after it.
+        """Take the zero-gradient steps: for row c, c steps before its own step, or K - 1 - c after it.
 
         Args:
-            taken: steps that every row had taken when the pass began.
-            before: which side of the rows' own steps this is.
+            taken: steps of every row before this pass.
+            before: whether these are the steps before the rows' own steps, or those after.
         """
 
     @abstractmethod
     def descend(self, taken: int) -> None:
-        """Step with the gradient: row c takes step ``taken`` + c + 1."""
+        """Take the step with the gradient: for row c, step number ``taken`` + c + 1."""
 
 
 class _SGD(_Rule):
     """torch.optim.SGD: v = μ v + g + λ p, then p = p - lr v.
 
-    Without g this is linear in (p, v), so m steps are the m-th power of a 2 x 2 matrix.
+    With g = 0 this is linear in (p, v), so m steps are the m-th power of a 2 x 2 matrix.
     """
 
     names = ("momentum",)
@@ -292,9 +293,9 @@ class _SGD(_Rule):
     def zero_grad_steps(self, taken: int, before: bool) -> None:
         rows, momentum = self.rows, self.slots["momentum"]
         powers = (self._powers if before else self._powers.flip(0))[..., None]
-        moved = powers[:, 0, 0] * rows + powers[:, 0, 1] * momentum
+        updated = powers[:, 0, 0] * rows + powers[:, 0, 1] * momentum
         momentum.mul_(powers[:, 1, 1]).addcmul_(powers[:, 1, 0], rows)
-        rows.copy_(moved)
+        rows.copy_(updated)
 
     def descend(self, taken: int) -> None:
         rows, momentum = self.rows, self.slots["momentum"]
@@ -303,7 +304,7 @@ class _SGD(_Rule):
 
 
 class _AdamW(_Rule):
-    """torch.optim.AdamW. Without a gradient both averages only shrink, by β₁ and β₂ a step."""
+    """torch.optim.AdamW. With a zero gradient both averages only shrink, by β₁ and β₂ per step."""
 
     names = ("exp_avg", "exp_avg_sq")
 
@@ -311,9 +312,9 @@ class _AdamW(_Rule):
         average, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
         root, classes = square.sqrt(), len(self.ranks)
         done = taken + (0 * self.ranks if before else self.ranks + 1)
-        for m in range(1, classes):  # all rows that take an m-th step take it now
+        for m in range(1, classes):  # the m-th step of all rows that have one
             some = slice(m, None) if before else slice(0, classes - m)
-            self._move(some, done[some] + m, root[some], shrunk=m)
+            self._move(some, done[some] + m, root[some], decays=m)
         counts = self.ranks if before else self.ranks.flip(0)
         average.mul_(self.config.betas[0] ** counts)
         square.mul_(self.config.betas[1] ** counts)
@@ -323,23 +324,23 @@ class _AdamW(_Rule):
         beta1, beta2 = self.config.betas
         average.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        self._move(slice(None), taken + self.ranks + 1, square.sqrt(), shrunk=0)
+        self._move(slice(None), taken + self.ranks + 1, square.sqrt(), decays=0)
 
-    def _move(self, some: slice, steps: Tensor, root: Tensor, shrunk: int) -> None:
+    def _move(self, some: slice, steps: Tensor, root: Tensor, decays: int) -> None:
         """Decay and move some rows [k, D].
 
         Args:
-            some: which rows.
-            steps: column [k, 1] of the numbers of the steps they take.
-            root: square roots [k, D] of their average squared gradients, ``shrunk`` steps ago.
-            shrunk: steps by which both averages have shrunk since.
+            some: the rows.
+            steps: column [k, 1] of their step numbers.
+            root: square roots [k, D] of their average squared gradients ``decays`` steps ago.
+            decays: number of steps since then; both averages shrink at each.
         """
         lr, (beta1, beta2) = self.config.lr, self.config.betas
         first = _correction(beta1, steps)
-        scale = first / _correction(beta2, steps).sqrt() * beta2 ** (shrunk / 2)
+        scale = first / _correction(beta2, steps).sqrt() * beta2 ** (decays / 2)
         denominator = torch.addcmul(self.config.eps * first, root, scale)
         rows = self.rows[some].mul_(1 - lr * self.config.weight_decay)
-        rows.addcdiv_(self.slots["exp_avg"][some], denominator, value=-lr * beta1**shrunk)
+        rows.addcdiv_(self.slots["exp_avg"][some], denominator, value=-lr * beta1**decays)
 
 
 def _correction(beta: float, steps: Tensor) -> Tensor:

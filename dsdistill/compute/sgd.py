@@ -1,4 +1,4 @@
-"""A network together with the SGD that trains it: how the optimiser is made, and what a resumed run needs."""
+"""SGD of one network: the optimiser, and the state that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 
-class Rates(Protocol):
-    """Any config that says how a network is stepped."""
+class SGDConfig(Protocol):
+    """The options of SGD; any config that has them."""
 
     @property
     def lr(self) -> float: ...
@@ -22,16 +22,19 @@ class Rates(Protocol):
     def weight_decay(self) -> float: ...
 
 
-def sgd(network: nn.Module, told: Rates, momentum: Mapping[str, Tensor] | None = None) -> torch.optim.SGD:
+def sgd(
+    network: nn.Module, config: SGDConfig, momentum: Mapping[str, Tensor] | None = None
+) -> torch.optim.SGD:
     """Make the optimiser of a network's parameters.
 
     Args:
         network: on its device.
-        told: the rates.
-        momentum: by parameter name, on that device; stepped in place. What is not named starts from zero.
+        config: learning rate, momentum and weight decay.
+        momentum: momentum buffers by parameter name, on that device, updated in place. Parameters without one
+            start from zero.
     """
     optimiser = torch.optim.SGD(
-        network.parameters(), told.lr, told.momentum, weight_decay=told.weight_decay, fused=True
+        network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
     )
     for name, parameter in network.named_parameters():
         if momentum and name in momentum:
@@ -40,12 +43,12 @@ def sgd(network: nn.Module, told: Rates, momentum: Mapping[str, Tensor] | None =
 
 
 def momentum_of(network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
-    """Return the momentum of every parameter that has one, by its name; not copied."""
-    held = {
+    """Return the momentum buffer of every parameter that has one, by its name; not copied."""
+    buffers = {
         name: optimiser.state.get(parameter, {}).get("momentum_buffer")
         for name, parameter in network.named_parameters()
     }
-    return {name: momentum for name, momentum in held.items() if momentum is not None}
+    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
 
 def state_of(network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
@@ -54,12 +57,12 @@ def state_of(network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor
     return state | {f"momentum.{name}": value for name, value in momentum_of(network, optimiser).items()}
 
 
-def restored(network: nn.Module, told: Rates, state: Mapping[str, Tensor]) -> torch.optim.SGD:
-    """Load a state returned by `state_of`, from any device, and return an optimiser that goes on from it."""
+def restore(network: nn.Module, config: SGDConfig, state: Mapping[str, Tensor]) -> torch.optim.SGD:
+    """Load a state of `state_of`, from any device, and return an optimiser that continues from it."""
     network.load_state_dict({name: state[f"network.{name}"] for name in network.state_dict()})
     momentum = {
         name: state[f"momentum.{name}"].to(parameter.device, copy=True)
         for name, parameter in network.named_parameters()
         if f"momentum.{name}" in state
     }
-    return sgd(network, told, momentum)
+    return sgd(network, config, momentum)

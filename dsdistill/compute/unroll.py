@@ -1,25 +1,26 @@
-"""A student's few steps on synthetic images, and the gradient of where they lead, with the graph of one step.
+"""A student's few steps on synthetic images, and the gradient of a loss of its weights, one step at a time.
 
 With x_i, y_i the images and targets of step i, A_i its augmentation, β the learning rate and μ the momentum:
 
     g_i = ∇_θ ℓ(A_i(x_i), y_i; θ_i),    b_i = μ b_{i-1} + g_i,    θ_{i+1} = θ_i - β b_i,    i = 0 … T-1.
 
-Unrolling in one graph keeps the maps of all T steps, and a graph of each gradient. It need not: only T + 1
-vectors of weights are kept, and the steps are gone back one by one, each recomputed. With λ_i the gradient of
-the loss to θ_i, by way of all later steps too, and κ_T = 0:
+Unrolling in one graph stores the maps of all T steps and the graph of each gradient. Here only T + 1 vectors
+of weights are stored; the backward pass recomputes one step after the other, from the last to the first. Let
+λ_i be the gradient of the loss to θ_i, through all later steps too, and κ_T = 0:
 
     κ_i = λ_{i+1} + μ κ_{i+1},    s_i = κ_iᵀ g_i,    λ_i = ∂L/∂θ_i - β ∂s_i/∂θ_i + λ_{i+1}
     dL/dx_i = -β ∂s_i/∂x_i,    dL/dy_i = -β ∂s_i/∂y_i,    dL/dβ = -Σ_i s_i
 
-where κ_i is held constant in the derivatives of s_i. s_i is a directional derivative of the loss of step i,
-so that no graph of a gradient is made either: see `dsdistill.compute.jvp`. This is the exact gradient.
-TESLA's (Cui et al. 2023) leaves out how a step's weights change the later gradients: λ_i = λ_{i+1}.
+where κ_i is a constant in the derivatives of s_i. s_i is a directional derivative of the loss of step i, so
+no graph of a gradient is needed: see `dsdistill.compute.jvp`. This is the exact gradient. TESLA's gradient
+(Cui et al. 2023) ignores that the weights of a step change the later gradients: λ_i = λ_{i+1}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,47 +28,52 @@ from torch import Tensor
 from dsdistill.compute.learner import Learner
 from dsdistill.networks.layout import Layout
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
 
 @dataclass(frozen=True)
 class StudentGradients:
-    """The gradient of a loss of a student's weights to what it learned from.
+    """The gradient of a loss of a student's weights to its training data and learning rate.
 
     Attributes:
-        images: [N, C, H, W].
-        labels: of the logits [N, K]; None where labels are fixed.
-        lr: scalar.
+        images: to the images [N, C, H, W].
+        labels: to the logits [N, K]; None for fixed labels.
+        lr: to the learning rate.
     """
 
-    images: Tensor
-    labels: Tensor | None
-    lr: Tensor
+    images: Float[Tensor, "N C H W"]
+    labels: Float[Tensor, "N K"] | None
+    lr: Float[Tensor, ""]
 
 
 @dataclass(frozen=True, eq=False)
 class UnrolledStudent:
-    """T steps on batches that are known beforehand.
+    """T steps of SGD on fixed batches.
 
     Attributes:
         learner: of the network; computes in the precision of the weights.
         layout: of its parameters in a vector [P].
         images: [N, C, H, W] in network space, detached.
         targets: int64 [N], or logits [N, K], detached.
-        batches: T times the rows of a step, int64 [b].
-        augment: step and images [b, C, H, W] to what is seen of them, once or several times over
-            [copies * b, C, H, W]; differentiable, the same at every call of a step.
-        weight: what the cross-entropy is multiplied by.
+        batches: the rows of each of the T steps, int64 [b].
+        augment: maps a step and its images [b, C, H, W] to one or several augmented copies
+            [copies * b, C, H, W]; differentiable, and the same at every call for a step.
+        weight: factor of the cross-entropy.
     """
 
     learner: Learner
     layout: Layout
-    images: Tensor
-    targets: Tensor
-    batches: Sequence[Tensor]
+    images: Float[Tensor, "N C H W"]
+    targets: Int64[Tensor, " N"] | Float[Tensor, "N K"]
+    batches: Sequence[Int64[Tensor, " _"]]
     augment: Callable[[int, Tensor], Tensor]
     weight: float = 1.0
 
-    def unroll(self, weights: Tensor, lr: Tensor, momentum: float = 0.0) -> list[Tensor]:
-        """Take all steps from weights [P] -> θ_0 … θ_T, without a graph."""
+    def unroll(
+        self, weights: Float[Tensor, " P"], lr: Float[Tensor, ""], momentum: float = 0.0
+    ) -> list[Float[Tensor, " P"]]:
+        """Take all steps from the weights [P] and return θ_0 … θ_T, without a graph."""
         names = [name for name, _, _ in self.layout.parameters]
         lr, path = lr.detach(), [weights]
         velocity = torch.zeros_like(weights)
@@ -75,18 +81,18 @@ class UnrolledStudent:
             with torch.no_grad():
                 images = self.augment(step, self.images[rows])
                 targets = self._targets(self.targets[rows], len(images))
-            at = self.layout.views(path[-1])
-            found = self.learner.gradient(images, targets, names, weights=at, exact=True)
-            gradient = torch.cat([each.flatten() for each in found])
+            views = self.layout.views(path[-1])
+            grads = self.learner.gradient(images, targets, names, weights=views, exact=True)
+            gradient = torch.cat([grad.flatten() for grad in grads])
             velocity = gradient.mul_(self.weight).add_(velocity, alpha=momentum)
             path.append(path[-1] - lr * velocity)
         return path
 
     def adjoint(
         self,
-        path: Sequence[Tensor],
-        cotangents: Mapping[int, Tensor],
-        lr: Tensor,
+        path: Sequence[Float[Tensor, " P"]],
+        cotangents: Mapping[int, Float[Tensor, " P"]],
+        lr: Float[Tensor, ""],
         momentum: float = 0.0,
         *,
         truncated: bool = False,
@@ -96,42 +102,44 @@ class UnrolledStudent:
 
         Args:
             path: θ_0 … θ_T, from `unroll`.
-            cotangents: ∂L/∂θ_i [P] by i, for i > 0, of every θ_i that the loss reads itself.
+            cotangents: ∂L/∂θ_i [P] by i, for i > 0, of every θ_i that the loss reads directly.
             lr, momentum: as in `unroll`.
-            truncated: TESLA's approximation.
-            last: go back over so many steps and take the weights before them as fixed; 0 goes all the way.
+            truncated: use TESLA's approximation.
+            last: number of last steps to differentiate; the weights before them are constants. 0 for all.
         """
         lr = lr.detach()
         steps = len(self.batches)
-        pull, kappa = torch.zeros_like(path[0]), torch.zeros_like(path[0])
-        images = torch.zeros_like(self.images)
+        weights_grad, kappa = torch.zeros_like(path[0]), torch.zeros_like(path[0])  # λ and κ
+        images_grad = torch.zeros_like(self.images)
         soft = self.targets.is_floating_point()
-        labels = torch.zeros_like(self.targets) if soft else None
-        total = torch.zeros_like(lr)
+        labels_grad = torch.zeros_like(self.targets) if soft else None
+        lr_grad = torch.zeros_like(lr)
         first = steps - last if last else 0
         for step in reversed(range(first, steps)):
             if step + 1 in cotangents:
-                pull = pull + cotangents[step + 1]
-            kappa = pull + momentum * kappa
-            onward = step > first and not truncated
-            value, to_images, to_labels, to_weights = self._step_back(step, path[step], kappa, onward)
+                weights_grad = weights_grad + cotangents[step + 1]
+            kappa = weights_grad + momentum * kappa
+            to_weights = step > first and not truncated
+            value, step_images, step_labels, step_weights = self._step_backward(
+                step, path[step], kappa, to_weights
+            )
             rows = self.batches[step]
-            images.index_add_(0, rows, -lr * to_images)
-            if labels is not None and to_labels is not None:
-                labels.index_add_(0, rows, -lr * to_labels)
-            if to_weights is not None:
-                pull = pull - lr * to_weights
-            total = total - value
-        if first and momentum:  # the velocity of the steps taken as fixed, which β goes on to multiply
-            total = total - momentum * (kappa @ (path[first - 1] - path[first])) / lr
-        return StudentGradients(images, labels, total)
+            images_grad.index_add_(0, rows, -lr * step_images)
+            if labels_grad is not None and step_labels is not None:
+                labels_grad.index_add_(0, rows, -lr * step_labels)
+            if step_weights is not None:
+                weights_grad = weights_grad - lr * step_weights
+            lr_grad = lr_grad - value
+        if first and momentum:  # the velocity of the constant steps, which β multiplies in the later ones
+            lr_grad = lr_grad - momentum * (kappa @ (path[first - 1] - path[first])) / lr
+        return StudentGradients(images_grad, labels_grad, lr_grad)
 
-    def _step_back(
-        self, step: int, weights: Tensor, direction: Tensor, onward: bool
+    def _step_backward(
+        self, step: int, weights: Tensor, tangent: Tensor, to_weights: bool
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return s = directionᵀ g of a step and its gradients to images, labels and, ``onward``, weights.
+        """Return s = tangentᵀ g of a step and its gradients to images, labels and, ``to_weights``, weights.
 
-        s is a sum over images, so that a few of them are gone through at a time.
+        s is a sum over images, so a few of them are processed at a time.
         """
         rows = self.batches[step]
         images = self.images[rows].requires_grad_()
@@ -139,28 +147,31 @@ class UnrolledStudent:
         labels = self.targets[rows]
         labels = labels.requires_grad_() if labels.is_floating_point() else labels
         targets = self._targets(labels, len(augmented))
-        at = weights.detach().requires_grad_(onward)
-        tangents = self.layout.views(direction)
-        value, to_weights = torch.zeros_like(direction[0]), torch.zeros_like(weights) if onward else None
-        to_seen, to_targets = [], []
-        size = self.learner.part(len(augmented))
-        for seen, part in zip(augmented.detach().split(size), targets.detach().split(size), strict=True):
-            seen.requires_grad_()
-            soft = [part.requires_grad_()] if part.is_floating_point() else []
-            share = self.weight * len(seen) / len(augmented)
-            change = self.learner.jvp(seen, part, self.layout.views(at), tangents)
-            value = value + share * change.detach()
-            found = torch.autograd.grad(change, [seen, *soft, *([at] if onward else [])])
-            to_seen.append(share * found[0])
-            to_targets += [share * found[1]] if soft else []
-            if to_weights is not None:
-                to_weights.add_(found[-1], alpha=share)
-        (to_images,) = torch.autograd.grad(augmented, images, torch.cat(to_seen))
-        to_labels = torch.autograd.grad(targets, labels, torch.cat(to_targets))[0] if to_targets else None
-        return value, to_images, to_labels, to_weights
+        leaf = weights.detach().requires_grad_(to_weights)
+        tangents = self.layout.views(tangent)
+        value = torch.zeros_like(tangent[0])
+        weights_grad = torch.zeros_like(weights) if to_weights else None
+        augmented_grads, targets_grads = [], []
+        size = self.learner.chunk_size(len(augmented))
+        for x, y in zip(augmented.detach().split(size), targets.detach().split(size), strict=True):
+            x.requires_grad_()
+            soft = [y.requires_grad_()] if y.is_floating_point() else []
+            share = self.weight * len(x) / len(augmented)
+            jvp = self.learner.jvp(x, y, self.layout.views(leaf), tangents)
+            value = value + share * jvp.detach()
+            grads = torch.autograd.grad(jvp, [x, *soft, *([leaf] if to_weights else [])])
+            augmented_grads.append(share * grads[0])
+            targets_grads += [share * grads[1]] if soft else []
+            if weights_grad is not None:
+                weights_grad.add_(grads[-1], alpha=share)
+        (images_grad,) = torch.autograd.grad(augmented, images, torch.cat(augmented_grads))
+        labels_grad = None
+        if targets_grads:
+            (labels_grad,) = torch.autograd.grad(targets, labels, torch.cat(targets_grads))
+        return value, images_grad, labels_grad, weights_grad
 
     @staticmethod
     def _targets(labels: Tensor, count: int) -> Tensor:
-        """Return what a step is trained on, for every copy of its images: classes, or what logits say."""
+        """Return the targets of every copy of a step's images: classes, or the probabilities of logits."""
         copies = count // len(labels)
         return labels.softmax(1).repeat(copies, 1) if labels.is_floating_point() else labels.repeat(copies)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -37,9 +38,13 @@ def validated(kind: type[Any], table: Mapping[str, Any], what: str, known: Itera
         UserError: for the first option that is unknown, missing, of a wrong type or out of range.
     """
     try:
-        return TypeAdapter(kind).validate_python(dict(table))
+        return _adapter(kind).validate_python(dict(table))
     except ValidationError as error:
         raise _sentence(error, table, what, list(known)) from None
+
+
+_adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
+"""The validator of a dataclass; to build that of a run's options takes tens of milliseconds."""
 
 
 def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known: list[str]) -> UserError:

@@ -105,7 +105,7 @@ class Distiller:
         if (
             stepped
             and self._plateau.patience
-            and self._plateau.saw(float(torch.stack(list(totals.values())).sum()))
+            and self._plateau.update(float(torch.stack(list(totals.values())).sum()))
         ):
             self._pixel_optimiser.set_lr(self._plateau.lr)
         self.iteration += 1

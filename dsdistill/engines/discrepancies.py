@@ -17,7 +17,7 @@ from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
-from dsdistill.objectives.characteristic import characteristic, discrepancy, normalised
+from dsdistill.objectives.characteristic import characteristic, discrepancy, normalise
 from dsdistill.objectives.distributions import mean_discrepancy
 from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
 from dsdistill.supply.base import Supply
@@ -165,9 +165,9 @@ class Characteristic(Discrepancy):
         Each class is differentiated before the next one draws: the F·D frequencies of a hundred classes,
         kept for the gradient, would be gigabytes.
         """
-        real = normalised(sources.real_features(batch_real, rows))
+        real = normalise(sources.real_features(batch_real, rows))
         parts = real.split(sources.counts(batch_real).tolist())
-        unit = normalised(fake)
+        unit = normalise(fake)
         learned = [] if synthetic.adversary is None else list(synthetic.adversary.parameters())
         total, to_unit = fake.new_zeros(()), []
         to_learned = [torch.zeros_like(each) for each in learned]

@@ -18,7 +18,7 @@ from torch import Tensor
 from dsdistill.augment.mix import CutMix
 from dsdistill.augment.training import augment_and_mix
 from dsdistill.compute.learner import Learner
-from dsdistill.compute.sgd import restored, sgd, state_of
+from dsdistill.compute.sgd import restore, sgd, state_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.objective import Objective, TrainingBatch
@@ -162,7 +162,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._optimiser = restored(self.network, self._config, state)
+        self._optimiser = restore(self.network, self._config, state)
 
     def _epoch_batches(self, expert: int, epoch: int) -> Iterator[TrainingBatch]:
         """Yield the batches of an epoch: augmented by one operator each, with parameters per image; mixed."""

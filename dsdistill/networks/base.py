@@ -1,4 +1,4 @@
-"""What every network offers, and the chain of blocks most of them are."""
+"""The interface of every network, and the chain of blocks that most networks are."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class Network(nn.Module, ABC):
     """An image classifier split into an embedding and a classifier.
 
-    Inputs are float [B, C, H, W] in network space (standardised or whitened). No operation is a ReLU in
-    place: second-order gradients read what it would overwrite.
+    Inputs are float [B, C, H, W] in network space (standardised or whitened). No operation works in
+    place: second-order gradients need the values it would overwrite.
 
     Attributes:
         classifier: maps embeddings [B, feature_dim] to logits [B, K].
@@ -26,15 +26,14 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """Return what the classifier sees, [B, feature_dim]."""
+        """Return the input of the classifier, [B, feature_dim]."""
 
     @abstractmethod
     def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return ``activations(x)`` and ``embed(x)`` from a single forward pass."""
+        """Return the feature maps and ``embed(x)`` from a single forward pass.
 
-    def activations(self, x: Tensor) -> list[Tensor]:
-        """Return the feature maps [B, c, h, w] of every block, after activation and before pooling."""
-        return self.trace(x)[0]
+        The maps are [B, c, h, w], one per block, after its activation and before its pooling.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, K]."""
@@ -42,21 +41,20 @@ class Network(nn.Module, ABC):
 
     @property
     def has_batch_norm(self) -> bool:
-        """Whether any layer normalises by batches, or by the statistics it has kept of them."""
+        """Whether any layer is batch normalisation, with the statistics of a batch or with running ones."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     @property
     def couples_samples(self) -> bool:
-        """Whether one sample's output depends on the rest of its batch, so that a batch cannot be split.
+        """Whether the output of a sample depends on the rest of its batch, so that a batch cannot be split.
 
-        That is so of batch normalisation while it reads the batch at hand; with statistics it has kept, and
-        keeps, a sample is alone.
+        Batch normalisation does so in training mode; with running statistics, samples are independent.
         """
         return any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
 
 
 class Block(nn.Module, ABC):
-    """One link of a chain: a feature map, then the pooling on the way to the next link."""
+    """One block of a chain: a feature map, then its pooling."""
 
     pool: nn.Module
 
@@ -70,7 +68,7 @@ class Block(nn.Module, ABC):
 
 
 class Chain(Network):
-    """Blocks in a row, a neck that makes their last map a vector, and a linear classifier."""
+    """A sequence of blocks, a neck that turns the last map into a vector, and a linear classifier."""
 
     def __init__(self, blocks: Iterable[Block], neck: nn.Module, feature_dim: int, num_classes: int) -> None:
         super().__init__()
@@ -80,13 +78,13 @@ class Chain(Network):
         self.classifier = nn.Linear(feature_dim, num_classes)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return what the classifier sees, [B, feature_dim]."""
+        """Return the input of the classifier, [B, feature_dim]."""
         for block in self.blocks:
             x = block(x)
         return self.neck(x)
 
     def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return ``activations(x)`` and ``embed(x)`` from a single forward pass."""
+        """Return the feature maps [B, c, h, w] of all blocks and ``embed(x)`` from a single forward pass."""
         maps = []
         for block in cast("Iterable[Block]", self.blocks):
             maps.append(block.features(x))

@@ -1,4 +1,4 @@
-"""The older networks that cross-architecture tests train on a distilled set, in their small-image form."""
+"""Older networks for cross-architecture evaluation, in their versions for small images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dsdistill.networks.base import Chain, Network
-from dsdistill.networks.layers import ConvBlock, Norm, Pool, normalisation, pooling, too_small, widening
+from dsdistill.networks.layers import ConvBlock, Norm, Pool, extra_padding, normalisation, pooling, too_small
 
 
 class MLP(Network):
@@ -40,7 +40,7 @@ class LeNet(Chain):
     """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling."""
 
     def __init__(self, channels: int, size: int, num_classes: int) -> None:
-        extra = widening(channels, size)
+        extra = extra_padding(channels, size)
         side = ((size + 2 * extra - 4) // 2 - 4) // 2
         if side < 1:
             raise too_small("lenet", size, 16)
@@ -91,8 +91,8 @@ class VGG11(Chain):
 def _convolutions(
     network: str, channels: int, size: int, layers: Sequence[tuple[int, int, bool]], norm: Norm
 ) -> tuple[list[ConvBlock], int]:
-    """Make one block per (width, kernel, pooled), and return the side of the last map beside them."""
-    extra = widening(channels, size)
+    """Return one block per (width, kernel, pooled), and the side of the last map."""
+    extra = extra_padding(channels, size)
     side = size + 2 * extra
     halvings = sum(pooled for _, _, pooled in layers)
     if side >> halvings == 0:

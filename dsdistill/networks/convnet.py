@@ -1,4 +1,4 @@
-"""ConvNet, the network nearly every paper distils with (Gidaris & Komodakis 2018; Zhao et al. 2021)."""
+"""ConvNet, the network of nearly every paper on distillation (Gidaris & Komodakis 2018; Zhao et al. 2021)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dsdistill.networks.base import Chain
 def depth_for(size: int) -> int:
     """Return the depth the papers use: 3 up to 32 pixels, 4 up to 64, 5 up to 128, 6 beyond; 2 below 17.
 
-    No paper has images that small: a third block would normalise maps of 2×2, of which little is left.
+    No paper has such small images; a third block would normalise maps of 2×2, which leaves little of them.
     """
     return 2 if size <= 16 else 3 if size <= 32 else 4 if size <= 64 else 5 if size <= 128 else 6
 
@@ -36,7 +36,7 @@ class ConvNet(Chain):
         pool: layers.Pool = "avgpool",
     ) -> None:
         depth = depth_for(size) if depth is None else depth
-        extra = layers.widening(channels, size)
+        extra = layers.extra_padding(channels, size)
         side = size + 2 * extra
         if pool != "nopool" and side >> depth == 0:
             raise layers.too_small(f"convnet{depth}", size, 2**depth)

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm, split into an embedding and a classifier; always random weights."""
+"""Networks of torchvision and timm with random weights, split into an embedding and a classifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsdistill.networks.base import Network
 
 
 class External(Network):
-    """A library's model whose last linear layer was taken out to be ``classifier``."""
+    """A model of a library; its last linear layer becomes ``classifier``."""
 
     def __init__(self, name: str, backbone: nn.Module, head: str) -> None:
         super().__init__()
@@ -30,15 +30,14 @@ class External(Network):
         self.feature_dim = linear.in_features
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return what the classifier sees, [B, feature_dim]."""
+        """Return the input of the classifier, [B, feature_dim]."""
         return self.backbone(x)
 
     def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the feature maps and the embedding.
 
-        timm says itself which maps end its stages. Of a torchvision model they are the last square map
-        [B, c, h, h] of each resolution above one pixel, pooling left out; its transformers show little more
-        than their patches.
+        timm names the last map of each stage. For a torchvision model, take the last square map [B, c, h, h]
+        of each resolution above one pixel, except outputs of pooling; its transformers have few such maps.
 
         Raises:
             UserError: if the model has no such maps.
@@ -47,28 +46,28 @@ class External(Network):
         if hasattr(model, "forward_intermediates"):
             last, maps = model.forward_intermediates(x)
             return maps, model.forward_head(last, pre_logits=True)
-        found: dict[int, Tensor] = {}
+        last_maps: dict[int, Tensor] = {}
 
-        def keep(_module: nn.Module, _inputs: object, out: object) -> None:
+        def record(_module: nn.Module, _inputs: object, out: object) -> None:
             if isinstance(out, Tensor) and out.ndim == 4 and out.shape[2] == out.shape[3] > 1:
-                found[out.shape[2]] = out
+                last_maps[out.shape[2]] = out
 
-        hooks = [unit.register_forward_hook(keep) for unit in _units(model) if not isinstance(unit, _POOLS)]
+        hooks = [unit.register_forward_hook(record) for unit in _units(model) if not isinstance(unit, _POOLS)]
         try:
             embedding = self.embed(x)
         finally:
             for hook in hooks:
                 hook.remove()
-        if not found:
+        if not last_maps:
             raise UserError(
                 f"{self.name} has no feature maps to match at this size; use a convolutional network"
             )
-        return list(found.values()), embedding
+        return list(last_maps.values()), embedding
 
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
-# The two models whose auxiliary classifiers must be switched off, and whose default initialisation warns.
+# Two models have auxiliary classifiers, which are switched off, and a default initialisation that warns.
 _SPECIAL = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
 
 
@@ -106,11 +105,11 @@ def torchvision_network(model: str, channels: int, size: int, num_classes: int) 
     linears = [path for path, module in backbone.named_modules() if isinstance(module, nn.Linear)]
     if not linears or backbone.get_submodule(linears[-1]).out_features != num_classes:
         raise UserError(f"{name} does not end in a linear layer to split off; choose another model")
-    return _tried(External(name, backbone, linears[-1]), channels, size)
+    return _validated(External(name, backbone, linears[-1]), channels, size)
 
 
 def timm_network(model: str, channels: int, size: int, num_classes: int) -> Network:
-    """Make timm's ``model``, told the image size where its weights' shapes depend on it.
+    """Make timm's ``model``, for the image size if the shapes of its weights depend on it.
 
     Raises:
         UserError: if timm is missing, has no such model, or the model cannot take the size.
@@ -131,7 +130,7 @@ def timm_network(model: str, channels: int, size: int, num_classes: int) -> Netw
     if not isinstance(head, nn.Linear):
         raise UserError(f"{name} does not end in one linear layer to split off; choose another model")
     path = next(path for path, module in backbone.named_modules() if module is head)
-    return _tried(External(name, backbone, path), channels, size)
+    return _validated(External(name, backbone, path), channels, size)
 
 
 def check_torchvision(model: str) -> None:
@@ -168,7 +167,7 @@ def _timm() -> ModuleType:
 
 
 def _units(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield what a model runs one after another: its children, with sequences of modules opened."""
+    """Yield the children of a model in order, and the members of a child that is a sequence."""
     for child in module.children():
         if isinstance(child, nn.Sequential):
             yield from _units(child)
@@ -176,9 +175,9 @@ def _units(module: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-def _tried(network: External, channels: int, size: int) -> External:
-    """Return the network once it has embedded a blank image: libraries do not say which sizes they take."""
-    network.eval()  # batch statistics of one image would be refused, and must not be recorded
+def _validated(network: External, channels: int, size: int) -> External:
+    """Return the network if it can embed a blank image: libraries do not document the sizes they accept."""
+    network.eval()  # in training mode, batch norm refuses one image and updates its running statistics
     blank = next(network.parameters()).new_zeros(1, channels, size, size)
     try:
         with torch.no_grad():

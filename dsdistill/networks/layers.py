@@ -1,4 +1,4 @@
-"""Pieces the networks share: normalisation, activation, pooling, and the block of all three."""
+"""Layers of several networks: normalisation, activation, pooling, and the block that combines them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def normalisation(kind: Norm, channels: int, size: int) -> nn.Module:
 
 
 def activation(kind: Activation) -> nn.Module:
-    """Make an element-wise activation, never in place."""
+    """Make an element-wise activation, not in place."""
     match kind:
         case "relu":
             return nn.ReLU()
@@ -72,8 +72,8 @@ def pooling(kind: Pool) -> nn.Module:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
     """Convolve [B, c, H, W] with [C, c, 3, 3], as ``F.conv2d``.
 
-    On a CPU the gradient of a convolution that pads as much as its kernel is wide takes three times as long
-    as that of one which pads by 1: what exceeds it is added to the image beforehand.
+    On a CPU the gradient of a convolution with padding 3 takes three times as long as with padding 1. Padding
+    beyond 1 is therefore added to the image first.
     """
     if padding > 1:
         x, padding = F.pad(x, (padding - 1,) * 4), 1
@@ -106,17 +106,17 @@ class ConvBlock(Block):
         return self.activation(self.norm(self.conv(x)))
 
 
-def widening(channels: int, size: int) -> int:
-    """Return the pixels a first convolution pads on each side beyond its usual padding.
+def extra_padding(channels: int, size: int) -> int:
+    """Return the extra padding of the first convolution, in pixels on each side.
 
     Two for grey 28-pixel images, which makes them 32 wide, and none otherwise. The papers pad every grey
-    input so, but the only ones they have (MNIST, Fashion-MNIST) are 28 pixels wide.
+    input in this way, but their only grey data sets (MNIST, Fashion-MNIST) are 28 pixels wide.
     """
     return 2 if channels == 1 and size == 28 else 0
 
 
 def too_small(network: str, size: int, least: int) -> UserError:
-    """Build the error for images that pooling would reduce to nothing."""
+    """Return the error for images that are too small for the poolings of a network."""
     return UserError(
         f"{network} cannot take {size}x{size} images: its feature map would vanish; "
         f"it needs at least {least}x{least}, or choose a shallower network"

@@ -18,21 +18,21 @@ Entry = tuple[str, tuple[int, ...], str]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a network's state lies in flat vectors: ``parameters`` in one of length P, ``buffers`` of Q."""
+    """The layout of a network's state in two flat vectors, parameters of length P and buffers of Q."""
 
     parameters: tuple[Entry, ...]
     buffers: tuple[Entry, ...]
 
     @classmethod
     def of(cls, network: Network) -> Layout:
-        """Describe a network."""
-        trained = dict(network.named_parameters())
-        rest = {name: value for name, value in network.state_dict().items() if name not in trained}
-        return cls(_entries(trained), _entries(rest))
+        """Return the layout of a network."""
+        parameters = dict(network.named_parameters())
+        buffers = {name: value for name, value in network.state_dict().items() if name not in parameters}
+        return cls(_entries(parameters), _entries(buffers))
 
     @classmethod
     def parse(cls, text: str) -> Layout:
-        """Read what `text` wrote."""
+        """Read the JSON of `text`."""
         parts = json.loads(text)
         return cls(
             *(
@@ -55,7 +55,7 @@ class Layout:
 
     def pack(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Copy a ``state_dict()`` to float32 [P] and [Q] on the CPU; integers above 2²⁴ would be rounded."""
-        return _packed(state, self.parameters), _packed(state, self.buffers)
+        return _pack(state, self.parameters), _pack(state, self.buffers)
 
     def views(self, weights: Tensor) -> dict[str, Tensor]:
         """Return the parameters in [P], of any float dtype and device, as views of it."""
@@ -78,6 +78,6 @@ def _entries(tensors: Mapping[str, Tensor]) -> tuple[Entry, ...]:
     )
 
 
-def _packed(state: Mapping[str, Tensor], entries: Iterable[Entry]) -> Tensor:
+def _pack(state: Mapping[str, Tensor], entries: Iterable[Entry]) -> Tensor:
     parts = [state[name].detach().flatten().float() for name, _, _ in entries]
     return torch.cat(parts).cpu() if parts else torch.empty(0)

@@ -1,6 +1,6 @@
 """Networks by name.
 
-A name is a family, then options joined by dashes in any order:
+A name is a family and options, joined by dashes, in any order:
 
     convnet            depth from the image size: 2 to 16 pixels, 3 to 32, 4 to 64, 5 to 128, 6 beyond
     convnet3, …        that depth
@@ -35,12 +35,13 @@ from dsdistill.networks.classic import MLP, VGG11, AlexNet, LeNet
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.resnet import resnet, resnetap10
 
-Maker = Callable[[int, int, int], Network]
+Factory = Callable[[int, int, int], Network]
+"""From channels, size and number of classes to a network."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What makes a family's networks, and the options it takes: keyword of ``make`` -> values."""
+    """A family of networks: its constructor, and its options as keyword of ``make`` -> values."""
 
     make: Callable[..., Network]
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -77,7 +78,7 @@ LIBRARIES: dict[str, tuple[Callable[[str], None], Callable[[str, int, int, int],
 def build_network(name: str, channels: int, size: int, num_classes: int) -> Network:
     """Make a network with fresh weights for [B, channels, size, size] images.
 
-    Weights are drawn from torch's global generator: call this inside ``seeding.forked``.
+    Weights are drawn from torch's global generator: call this inside `seeding.forked`.
 
     Args:
         name: see the module's docstring.
@@ -88,11 +89,11 @@ def build_network(name: str, channels: int, size: int, num_classes: int) -> Netw
     Raises:
         UserError: if the name is unknown, or the network cannot take images of this size.
     """
-    return _maker(name)(channels, size, num_classes)
+    return _factory(name)(channels, size, num_classes)
 
 
 def network_names() -> list[str]:
-    """Return the names worth listing: the networks of the papers. Options and libraries give many more."""
+    """Return the names of the networks of the papers; options and libraries give many more."""
     depths = [f"convnet{depth}" for depth in range(3, 7)]
     batch = [f"{name}-batch" for name in ("convnet", "alexnet", "vgg11", "resnet18", "resnetap10")]
     return sorted([*FAMILIES, *depths, *batch, "resnet18-ap", "resnet18-ap-batch"])
@@ -100,10 +101,10 @@ def network_names() -> list[str]:
 
 def check_network(name: str) -> None:
     """Raise a UserError, with the nearest name, unless ``name`` names a network."""
-    _maker(name)
+    _factory(name)
 
 
-def _maker(name: str) -> Maker:
+def _factory(name: str) -> Factory:
     library, colon, model = name.partition(":")
     if colon:
         if library not in LIBRARIES:

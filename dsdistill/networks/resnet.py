@@ -16,7 +16,7 @@ Shrink = Literal["strided", "ap"]
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut; ``halve`` halves the map by stride, or by average pooling."""
+    """Two 3×3 convolutions and a shortcut; ``halve`` halves the map by stride, or by average pooling."""
 
     def __init__(self, before: int, after: int, *, halve: bool, norm: ResNetNorm, shrink: Shrink) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.norm2 = _norm(norm, after)
         self.activation = nn.ReLU()
-        # The papers pool after the 1×1 convolution; the two commute, and this order is four times cheaper.
+        # The papers pool after the 1×1 convolution. The two commute, and pooling first is four times cheaper.
         self.shortcut = (
             nn.Sequential(
                 nn.AvgPool2d(2) if pooled else nn.Identity(),
@@ -138,9 +138,9 @@ def resnetap10(
     width: int = 64,
     norm: ResNetNorm = "instance",
 ) -> ResNet:
-    """Make IDC's ResNetAP-10 (Kim et al. 2022): average pools for strides, a stem that follows the size.
+    """Make IDC's ResNetAP-10 (Kim et al. 2022): average pools for strides, a stem by the size of the images.
 
-    Convolutions start from N(0, 2/(k²·out)) as in that paper, not from torch's default.
+    Convolutions are initialised from N(0, 2/(k²·out)) as in that paper, not by torch's default.
     """
     kernel, pool = (7, 4) if size > 128 else (3, 2) if size > 64 else (3, 1)
     network = ResNet(
@@ -162,4 +162,4 @@ def resnetap10(
 
 
 def _norm(kind: ResNetNorm, channels: int) -> nn.Module:
-    return normalisation(kind, channels, 0)  # none of these kinds depends on the size of the map
+    return normalisation(kind, channels, 0)  # these kinds do not depend on the size of the map

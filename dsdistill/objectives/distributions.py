@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
+from dsdistill.objectives.precision import at_least_float32
 
-def class_sums(features: Tensor, owner: Tensor, classes: int) -> Tensor:
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
+
+def class_sums(
+    features: Float[Tensor, "B D"], owner: Int64[Tensor, " B"], classes: int
+) -> Float[Tensor, "{classes} D"]:
     """Sum features per class.
 
     Args:
         features: [B, D], any float dtype; summed in float32 or wider.
-        owner: int64 [B] in [0, classes), the row each feature belongs to.
+        owner: int64 [B] in [0, classes), the row that each feature is added to.
         classes: number of rows.
 
     Returns:
-        [classes, D]; a row nobody owns is zero.
+        [classes, D]; a row without features is zero.
+
+    >>> class_sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 0, 2]), classes=3)
+    tensor([[3.],
+            [0.],
+            [4.]])
     """
-    wide = features if features.dtype == torch.float64 else features.float()
-    sums = wide.new_zeros(classes, features.shape[1])
-    return sums.index_add(0, owner, wide)
+    features = at_least_float32(features)
+    sums = features.new_zeros(classes, features.shape[1])
+    return sums.index_add(0, owner, features)
 
 
-def mean_discrepancy(real: Tensor, synthetic: Tensor) -> Tensor:
+def mean_discrepancy(real: Float[Tensor, "*K D"], synthetic: Float[Tensor, "*K D"]) -> Float[Tensor, ""]:
     """Squared distance of class-mean embeddings (Zhao & Bilen 2023, *Distribution Matching*, eq. 4).
 
     Args:
-        real, synthetic: [K, D] mean embedding of each class.
+        real, synthetic: [K, D] mean embedding of each class, or [D] of one class.
 
     Returns:
         Scalar: **sum** over features and classes. The published pixel learning rates belong to sums.
+
+    >>> mean_discrepancy(torch.zeros(2, 3), torch.ones(2, 3))
+    tensor(6.)
     """
     return (real - synthetic).square().sum()

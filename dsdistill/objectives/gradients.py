@@ -1,34 +1,41 @@
-"""Distances between two gradients of one network: how differently two batches would train it."""
+"""Distances between two gradients of one network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 import torch
 from torch import Tensor, nn
 
 from dsdistill.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 Metric = Literal["cosine", "squared", "l1", "l1_mean", "cosine_whole"]
 """How two gradients are compared, see `distance`."""
 
 Matched = Literal["weights", "convolutions", "all"]
-"""Whose gradients: tensors of two or more dimensions (DC), of four (IDC), or every parameter."""
+"""Parameters whose gradients are compared: those of two or more dimensions (DC), of four (IDC), or all."""
 
 EPSILON = 1e-6
 """Added to the product of two norms, as in the published code; not a lower bound for it."""
 
 
 def matched_parameters(network: nn.Module, which: Matched, metric: Metric) -> list[str]:
-    """Name the parameters whose gradients the distance reads, in the network's order.
+    """Return the names of the parameters whose gradients are compared, in the network's order.
 
     "weights" are convolutions, linear layers and the [C, H, W] weights of layer normalisation. Biases and
-    other vectors are never named for "cosine", which gives them no distance.
+    other vectors are left out for "cosine", which ignores them.
 
     Raises:
         UserError: if the network has no such parameter.
+
+    >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
+    >>> matched_parameters(network, "weights", "l1"), matched_parameters(network, "convolutions", "squared")
+    (['0.weight', '2.weight'], ['0.weight'])
     """
     least = 2 if which == "weights" or metric == "cosine" else 0
     names = [
@@ -44,43 +51,52 @@ def matched_parameters(network: nn.Module, which: Matched, metric: Metric) -> li
     return names
 
 
-def distance(metric: Metric, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
-    """Measure how far one gradient is from another, summed over tensors; differentiable in ``ours``.
+def distance(
+    metric: Metric, synthetic: Sequence[Float[Tensor, "*_"]], real: Sequence[Float[Tensor, "*_"]]
+) -> Float[Tensor, ""]:
+    """Measure how far one gradient is from another, summed over tensors; differentiable in ``synthetic``.
 
     A row is an output channel: convolutions are read as [out, in·k·k], layer normalisation as [C, H·W].
 
-    - "cosine": Σ over rows of 1 - ⟨a, b⟩ / (‖a‖‖b‖ + ε); vectors (biases, norms) count nothing. DC (Zhao et
+    - "cosine": Σ over rows of 1 - ⟨a, b⟩ / (‖a‖‖b‖ + ε); vectors (biases, norms) count zero. DC (Zhao et
       al. 2021, *Dataset Condensation with Gradient Matching*, "Gradient matching loss"), DSA.
     - "squared": Σ (a - b)² over all entries. IDC (Kim et al. 2022), whose code and DC's call it "mse".
     - "l1": Σ |a - b| over all entries. IDC.
     - "l1_mean": Σ over rows of the mean of |a - b|; every entry of a vector is a row. IDC.
     - "cosine_whole": one cosine of all tensors as a single row, vectors too. DC's code calls it "cos".
 
-    Nothing is averaged but the rows of "l1_mean": the published pixel learning rates belong to sums.
+    Only "l1_mean" averages, over its rows: the published pixel learning rates belong to sums.
 
     Args:
-        ours, theirs: gradients of the same parameters in the same order, of one float dtype and device.
+        synthetic, real: gradients of the same parameters in the same order, of one float dtype and device.
 
     Returns:
-        Scalar. Gradients of zero give finite values and slopes: the slope of a norm at 0 is taken as 0.
+        Scalar. Gradients of zero give finite values and derivatives: that of a norm at 0 is taken as 0.
+
+    >>> distance("squared", [torch.zeros(2, 2)], [torch.ones(2, 2)])
+    tensor(4.)
     """
     if metric == "cosine_whole":
-        return _cosine(_one_row(ours), _one_row(theirs))
-    zero = ours[0].new_zeros(())
-    return sum((_between(metric, a, b) for a, b in zip(ours, theirs, strict=True)), start=zero)
+        return _cosine(_one_row(synthetic), _one_row(real))
+    zero = synthetic[0].new_zeros(())
+    return sum((_tensor_distance(metric, a, b) for a, b in zip(synthetic, real, strict=True)), start=zero)
 
 
 def distance_and_grad(
-    metric: Metric, ours: Sequence[Tensor], theirs: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """Return `distance` and its derivative with respect to each of ``ours``, both without a graph."""
-    moving = [tensor.detach().requires_grad_() for tensor in ours]
+    metric: Metric, synthetic: Sequence[Float[Tensor, "*_"]], real: Sequence[Float[Tensor, "*_"]]
+) -> tuple[Float[Tensor, ""], list[Tensor]]:
+    """Return `distance` and its derivative with respect to each of ``synthetic``, both without a graph.
+
+    >>> distance_and_grad("squared", [torch.zeros(2)], [torch.ones(2)])
+    (tensor(2.), [tensor([-2., -2.])])
+    """
+    leaves = [tensor.detach().requires_grad_() for tensor in synthetic]
     with torch.enable_grad():
-        value = distance(metric, moving, [tensor.detach() for tensor in theirs])
-    return value.detach(), list(torch.autograd.grad(value, moving))
+        value = distance(metric, leaves, [tensor.detach() for tensor in real])
+    return value.detach(), list(torch.autograd.grad(value, leaves))
 
 
-def _between(metric: Literal["cosine", "squared", "l1", "l1_mean"], a: Tensor, b: Tensor) -> Tensor:
+def _tensor_distance(metric: Literal["cosine", "squared", "l1", "l1_mean"], a: Tensor, b: Tensor) -> Tensor:
     """The distance of one tensor."""
     match metric:
         case "cosine":

@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy: distributions compared through a kernel instead of through their means.
+"""Maximum mean discrepancy: two distributions compared by a kernel instead of by their means.
 
 M3D (Zhang et al., AAAI 2024, *M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy*): for each
 class
@@ -6,9 +6,9 @@ class
     MMD² = mean k(r, r') - 2 mean k(r, s) + mean k(s, s')
 
 over all pairs of its real features r and synthetic features s (Gretton et al. 2012, *A Kernel Two-Sample
-Test*, eq. 5). This is the biased estimate, which counts a sample's pair with itself. It is the squared
-length of a difference of means in the kernel's space and so never negative, where the unbiased one may be,
-and it exists for a single synthetic image.
+Test*, eq. 5). This is the biased estimate, which counts the pair of a sample with itself. Unlike the unbiased
+one it is never negative, because it is a squared distance of means in the kernel's space, and it exists for a
+single synthetic image.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import torch
 from torch import Tensor
 
 from dsdistill.errors import UserError
 from dsdistill.objectives.distributions import mean_discrepancy
+from dsdistill.objectives.precision import at_least_float32
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -32,23 +36,17 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True)
 class Polynomial:
-    """k(x, y) = (γ x·y + c)^d, by default (x·y / D + 1)³ as in the Kernel Inception Distance.
+    """k(x, y) = (x·y / D + 1)^d, by default of degree 3 as in the Kernel Inception Distance.
 
     Raises:
-        UserError: if ``degree`` is below 1 or a coefficient negative, which makes it no kernel.
+        UserError: if ``degree`` is below 1.
     """
 
     degree: int = 3
-    gamma: float | None = None
-    """γ; None for 1 / D."""
-    offset: float = 1.0
-    """c."""
 
     def __post_init__(self) -> None:
         if self.degree < 1:
             raise UserError(f"a polynomial kernel has a degree of at least 1, not {self.degree}")
-        if self.offset < 0 or (self.gamma or 0.0) < 0:
-            raise UserError("a polynomial kernel needs a gamma and an offset of at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,44 +71,52 @@ class Gaussian:
 Kernel = Linear | Polynomial | Gaussian
 
 
-def squared_mmd(real: Tensor, synthetic: Tensor, kernel: Kernel) -> Tensor:
+def squared_mmd(
+    real: Float[Tensor, "B D"], synthetic: Float[Tensor, "n D"], kernel: Kernel
+) -> Float[Tensor, ""]:
     """Measure the squared maximum mean discrepancy of one class.
 
-    The pairs of real features are always counted, though they do not move the synthetic ones: without them
-    the value means nothing, and they cost little beside the network that made the features.
+    The pairs of real features are always counted, although their term has no gradient to the synthetic ones.
+    Without it the value would not be a distance, and it costs little compared with the network.
 
     Args:
         real: [B, D], any float dtype; computed in float32 or wider.
         synthetic: [n, D].
-        kernel: which to compare through.
+        kernel: k.
 
     Returns:
-        Scalar, at least 0 up to rounding; 0 where both are the same. Differentiable in both, but not through
-        a bandwidth found by the median rule.
+        Scalar, at least 0 up to rounding; 0 where both are equal. Differentiable in both, but not through a
+        bandwidth of the median rule.
 
     Raises:
         UserError: as `median_bandwidth`.
+
+    >>> squared_mmd(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0]]), Linear())  # of the means 1 and 3
+    tensor(4.)
     """
-    real, synthetic = _wide(real), _wide(synthetic)
+    real, synthetic = at_least_float32(real), at_least_float32(synthetic)
     pairs = (real, real), (real, synthetic), (synthetic, synthetic)
     match kernel:
         case Linear():
             return mean_discrepancy(real.mean(0), synthetic.mean(0))
         case Polynomial():
-            gamma = 1 / real.shape[1] if kernel.gamma is None else kernel.gamma
-            within, across, ours = ((gamma * (x @ y.T) + kernel.offset) ** kernel.degree for x, y in pairs)
+            scale = 1 / real.shape[1]
+            values = [(scale * (x @ y.T) + 1.0) ** kernel.degree for x, y in pairs]
         case Gaussian():
             bandwidth = median_bandwidth(real) if kernel.bandwidth is None else kernel.bandwidth
-            scale = math.sqrt(0.5) / bandwidth
-            within, across, ours = ((-(scale * _distances(x, y)).square()).exp() for x, y in pairs)
+            inverse = math.sqrt(0.5) / bandwidth
+            values = [(-(inverse * _distances(x, y)).square()).exp() for x, y in pairs]
             if kernel.scaled:
-                within, across, ours = (bandwidth**2 * each for each in (within, across, ours))
+                values = [bandwidth**2 * value for value in values]
         case _:
             assert_never(kernel)
-    return within.mean() - 2 * across.mean() + ours.mean()
+    real_real, real_synthetic, synthetic_synthetic = values
+    return real_real.mean() - 2 * real_synthetic.mean() + synthetic_synthetic.mean()
 
 
-def squared_mmd_by_class(real: Iterable[Tensor], synthetic: Iterable[Tensor], kernel: Kernel) -> Tensor:
+def squared_mmd_by_class(
+    real: Iterable[Float[Tensor, "_ D"]], synthetic: Iterable[Float[Tensor, "_ D"]], kernel: Kernel
+) -> Float[Tensor, " K"]:
     """Measure `squared_mmd` of each class, with as many samples as it has.
 
     Args:
@@ -123,31 +129,33 @@ def squared_mmd_by_class(real: Iterable[Tensor], synthetic: Iterable[Tensor], ke
 
     Raises:
         UserError: as `median_bandwidth`.
+
+    >>> squared_mmd_by_class(torch.zeros(2, 5, 1), torch.tensor([[[1.0]], [[2.0]]]), Linear())
+    tensor([1., 4.])
     """
     return torch.stack([squared_mmd(r, s, kernel) for r, s in zip(real, synthetic, strict=True)])
 
 
 @torch.no_grad()
-def median_bandwidth(features: Tensor) -> Tensor:
+def median_bandwidth(features: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     """Return the median distance between two different rows of [B, D], the lower one of two; detached.
 
-    The median rule (Gretton et al. 2012, section 8) for one class. Where most rows are equal it is not 0
-    but a number so small that only equal features are alike.
+    The median rule (Gretton et al. 2012, section 8) for one class. At least 1e-6, so that a class whose rows
+    are mostly equal has a kernel too.
 
     Raises:
         UserError: if there is one row only.
+
+    >>> median_bandwidth(torch.tensor([[0.0], [1.0], [3.0]]))  # distances 1, 2 and 3
+    tensor(2.)
     """
     if len(features) < 2:
         raise UserError("the median rule needs two real images per class; give the Gaussian a bandwidth")
-    features = _wide(features)
+    features = at_least_float32(features)
     distinct = torch.ones(len(features), len(features), dtype=torch.bool, device=features.device).triu(1)
     return _distances(features, features)[distinct].median().clamp_min(1e-6)
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean, [B, D] and [n, D] to [B, n], by one matrix product; the slope at 0 is 0."""
+    """Euclidean, [B, D] and [n, D] to [B, n], by one matrix product; the gradient at 0 is 0."""
     return torch.cdist(x, y, compute_mode="use_mm_for_euclid_dist")
-
-
-def _wide(features: Tensor) -> Tensor:
-    return features if features.dtype == torch.float64 else features.float()

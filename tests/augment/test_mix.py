@@ -62,7 +62,7 @@ def test_kept_share_has_the_published_distribution(size: int) -> None:
         return sum(min(c + half, size) - max(c - half, 0) for c in range(size)) / size
 
     area = sum((2 * side + 1) / size**2 * mean_length(side // 2) ** 2 for side in range(size))
-    kept = torch.tensor([always(1, seed, size).kept.item() for seed in range(4000)])
+    kept = torch.tensor([always(1, seed, size).own_share.item() for seed in range(4000)])
     assert kept.mean().item() == pytest.approx(
         1 - area / size**2, abs=4 * kept.std().item() / math.sqrt(4000)
     )
@@ -71,7 +71,7 @@ def test_kept_share_has_the_published_distribution(size: int) -> None:
 @pytest.mark.parametrize("beta", [0.2, 1.0, 4.0])
 def test_share_is_beta_distributed(beta: float) -> None:
     source, cutmix = rng(), CutMix(beta=beta)
-    shares = torch.tensor([cutmix._share(source) for _ in range(4000)], dtype=torch.float64)
+    shares = torch.tensor([cutmix.draw_lambda(source) for _ in range(4000)], dtype=torch.float64)
     variance = 1 / (4 * (2 * beta + 1))
     assert ((shares >= 0) & (shares <= 1)).all()
     assert shares.mean().item() == pytest.approx(0.5, abs=4 * math.sqrt(variance / 4000))
@@ -84,7 +84,9 @@ def test_probability_of_mixing() -> None:
         not torch.equal(cutmix.draw(64, 32, rng(seed)).partner, torch.arange(64)) for seed in range(1000)
     ]
     assert sum(mixed) / 1000 == pytest.approx(0.3, abs=0.06)
-    assert torch.equal(CutMix(probability=0).draw(3, SIZE, rng()).kept, torch.ones(3, dtype=torch.float64))
+    assert torch.equal(
+        CutMix(probability=0).draw(3, SIZE, rng()).own_share, torch.ones(3, dtype=torch.float64)
+    )
 
 
 def test_draws_depend_on_the_generator_alone() -> None:
@@ -116,8 +118,8 @@ def test_kept_is_the_share_of_unchanged_pixels() -> None:
     zeros_and_ones = torch.stack([torch.zeros(1, SIZE, SIZE), torch.ones(1, SIZE, SIZE)]).double()
     mixes = [mix for seed in range(20) if (mix := always(2, seed)).partner.tolist() == [1, 0]]
     for mix in mixes:
-        assert mix.images(zeros_and_ones)[0].mean().item() == pytest.approx(1 - mix.kept[0].item())
-    assert len({mix.kept[0].item() for mix in mixes}) > 3
+        assert mix.images(zeros_and_ones)[0].mean().item() == pytest.approx(1 - mix.own_share[0].item())
+    assert len({mix.own_share[0].item() for mix in mixes}) > 3
 
 
 def test_gradient_reaches_both_images() -> None:
@@ -136,7 +138,7 @@ def test_targets_give_the_published_loss() -> None:
     hard = F.one_hot(labels, CLASSES).double()
     for seed in range(10):
         mix = always(6, seed)
-        kept = mix.kept[0]
+        kept = mix.own_share[0]
         published = kept * F.cross_entropy(logits, labels)
         published = published + (1 - kept) * F.cross_entropy(logits, labels[mix.partner])
         torch.testing.assert_close(F.cross_entropy(logits, mix.targets(hard)), published, rtol=0, atol=1e-14)
@@ -158,7 +160,7 @@ def test_joined_batches_keep_to_themselves() -> None:
     assert torch.equal(joined.images(torch.cat(batches)), torch.cat(apart))
     apart = [mix.targets(y) for mix, y in zip(mixes, targets, strict=True)]
     assert torch.equal(joined.targets(torch.cat(targets)), torch.cat(apart))
-    assert torch.equal(joined.kept, torch.cat([mix.kept for mix in mixes]))
+    assert torch.equal(joined.own_share, torch.cat([mix.own_share for mix in mixes]))
 
 
 def test_bad_input_is_one_sentence() -> None:

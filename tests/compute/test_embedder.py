@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.compute import fused
@@ -16,6 +17,7 @@ from dsdistill.compute.embedder import Embedder
 from dsdistill.networks import build_network
 from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
+from dsdistill.networks.layers import ConvBlock
 from dsdistill.runtime import compiler
 from dsdistill.seeding import forked, generator
 
@@ -36,6 +38,14 @@ def pictures(count: int, channels: int = 1, size: int = 8) -> Tensor:
     return torch.randn(count, channels, size, size, generator=generator(0, "test"))
 
 
+def fused_embed(network: ConvNet, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compose the parts of the fused path, with maps and convolutions after the first in ``dtype``."""
+    first = network.blocks[0]
+    assert isinstance(first, ConvBlock)
+    x = F.pad(x, (int(first.conv.padding[0]),) * 4)
+    return fused.tail(network, fused.head(x, *fused.moments(first, x)).to(dtype))
+
+
 # The fused path ---------------------------------------------------------------------------------------------
 
 
@@ -46,9 +56,9 @@ def test_fused_equals_plain(channels: int, size: int, depth: int) -> None:
     network = cast(ConvNet, frozen(f"convnet{depth}-w8", channels, size))
     assert fused.supports(network)
     x = pictures(3, channels, size)
-    torch.testing.assert_close(fused.embed(network, x, torch.float32), network.embed(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(fused_embed(network, x, torch.float32), network.embed(x), atol=1e-4, rtol=1e-4)
     network, x = network.double(), x.double()
-    exact = fused.embed(network, x, torch.float64)
+    exact = fused_embed(network, x, torch.float64)
     torch.testing.assert_close(exact, network.embed(x), atol=1e-10, rtol=1e-10)
 
 
@@ -56,7 +66,7 @@ def test_fused_survives_flat_and_far_images() -> None:
     """Variance from moments cancels badly where it is small beside the mean: it must not turn negative."""
     network = cast(ConvNet, frozen("convnet2-w8", 3, 16))
     for x in (torch.zeros(2, 3, 16, 16), torch.full((2, 3, 16, 16), 5.0), 1e-3 * pictures(2, 3, 16) + 4):
-        ours, plain = fused.embed(network, x, torch.float32), network.embed(x)
+        ours, plain = fused_embed(network, x, torch.float32), network.embed(x)
         assert ours.isfinite().all()
         torch.testing.assert_close(ours, plain, atol=1e-2, rtol=1e-2)
 
@@ -65,7 +75,7 @@ def test_fused_in_bf16_is_close() -> None:
     network = cast(ConvNet, frozen("convnet3-w16", 3, 16))
     x = pictures(4, 3, 16)
     plain = network.embed(x)
-    half = fused.embed(network, x, torch.bfloat16).float()
+    half = fused_embed(network, x, torch.bfloat16).float()
     assert (half - plain).norm() < 0.02 * plain.norm()
 
 
@@ -206,7 +216,7 @@ def test_compiled_equals_eager_and_fresh_weights_compile_nothing() -> None:
 def test_compiled_passes_are_of_few_sizes_and_hardly_filled_up() -> None:
     embedder = Embedder(frozen("convnet2-w8"), 8, CPU, chunk=48)
     embedder._compiled = True
-    passes = {images: embedder._passed(images) for images in range(1, 481)}
+    passes = {images: embedder.pass_size(images) for images in range(1, 481)}
     assert len(set(passes.values())) <= 6
     assert all(-images % size < 8 * -(-images // 48) for images, size in passes.items())
     assert (passes[1], passes[8], passes[9], passes[80], passes[480]) == (8, 8, 16, 40, 48)

@@ -241,8 +241,8 @@ def test_a_plateau_is_that_of_torch() -> None:
     for loss in [5, 4, 4, 4, 4, 4, 3, 3.5, 3.4, 2.99999, 3.2, 3.1, 3.3, 1, 1, 1, 1, 1, 1, 1]:
         theirs.step(loss)
         resumed.load_state_dict(ours.state_dict())
-        ours.saw(loss)
-        resumed.saw(loss)
+        ours.update(loss)
+        resumed.update(loss)
         assert ours.lr == resumed.lr == optimiser.param_groups[0]["lr"]
     assert ours.lr < 0.2
 

@@ -48,7 +48,7 @@ def test_torchvision_activations_end_the_stages(model, shapes):
     pytest.importorskip("torchvision.models")
     with torch.device("meta"):
         network = networks.build_network(f"torchvision:{model}", 3, 64, 10)
-        maps = network.activations(torch.empty(2, 3, 64, 64))
+        maps = network.trace(torch.empty(2, 3, 64, 64))[0]
     assert [tuple(m.shape[1:3]) for m in maps] == shapes
     assert not any(module._forward_hooks for module in network.modules())
 

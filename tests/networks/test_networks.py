@@ -107,7 +107,7 @@ def test_convnet_by_hand():
         maps.append(h)
         h = h.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).mean((3, 5))
     torch.testing.assert_close(network.embed(x), h.flatten(1))
-    torch.testing.assert_close(network.activations(x), maps)
+    torch.testing.assert_close(network.trace(x)[0], maps)
     assert [m.shape[-1] for m in maps] == [32, 16]
 
 
@@ -170,7 +170,7 @@ def test_vgg11_agrees_with_torchvision():
 
 @pytest.mark.parametrize(("size", "sides"), [(32, [32, 32, 16, 8, 4]), (96, [96, 48, 24, 12, 6])])
 def test_resnetap10_stem_follows_size(size, sides):
-    maps = build("resnetap10-w4", size=size).activations(images(3, size))
+    maps = build("resnetap10-w4", size=size).trace(images(3, size))[0]
     assert [m.shape[-1] for m in maps] == sides
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsdistill import seeding
-from dsdistill.objectives.characteristic import FLOOR, characteristic, discrepancy, normalised, terms
+from dsdistill.objectives.characteristic import FLOOR, characteristic, discrepancy, normalise, terms
 from dsdistill.synthetic.adversary import FrequencySampler, reversed_gradient
 from tests.reference import ncfm as reference
 
@@ -33,7 +33,7 @@ def test_values_and_gradients_equal_a_loop_over_samples_and_frequencies(
     ours, theirs = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
 
     real, synthetic, frequencies = ours
-    values = (characteristic(normalised(each), frequencies, chunk) for each in (real, synthetic))
+    values = (characteristic(normalise(each), frequencies, chunk) for each in (real, synthetic))
     value = discrepancy(*values, *weights)
     real, synthetic, frequencies = theirs
     unit = ([each / each.norm(dim=1, keepdim=True)] for each in (real, synthetic))
@@ -166,7 +166,7 @@ def apart() -> tuple[Tensor, Tensor]:
     """Return features that differ along some directions only."""
     real, synthetic = draw(60, 12, name="real"), draw(20, 12, name="synthetic")
     synthetic[:, :2] += 1.5
-    return normalised(real), normalised(synthetic)
+    return normalise(real), normalise(synthetic)
 
 
 def distance(sampler: FrequencySampler, drawn: Tensor, synthetic: Tensor, reverse: bool = False) -> Tensor:
