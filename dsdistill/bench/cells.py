@@ -25,7 +25,7 @@ from typing import Any
 import tomli_w
 
 from dsdistill.bench.suite import MethodSettings, Suite
-from dsdistill.config.options import dotted, merged
+from dsdistill.config.options import flatten, merge
 from dsdistill.config.recipe import load_recipe
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -83,7 +83,7 @@ class ExpertSet:
 
     def command(self, results: Path, where: Environment) -> list[str]:
         """Return the words that train them, or go on with it."""
-        told = dotted(self.options)
+        told = flatten(self.options)
         words = [
             "experts",
             "-o",
@@ -139,7 +139,7 @@ class Cell:
     def distil(self, results: Path, where: Environment) -> list[str]:
         """Return the words that distil the set, or go on with it."""
         folder = results / self.name
-        told = dotted(self.options)
+        told = flatten(self.options)
         words = ["distill", "-o", str(folder / "set.h5"), "--run-dir", str(folder / "set.run"), "--resume"]
         for key, flag in _FLAGS.items():
             if key in told:
@@ -246,7 +246,7 @@ def _cell(suite: Suite, told: MethodSettings, dataset: str, method: str, ipc: in
     asked |= {"iterations": suite.iterations, "seconds": suite.seconds}
     given |= {key: value for key, value in asked.items() if value}
     given |= {"checkpoint": {"snapshots": suite.curve}} if suite.curve else {}
-    options = merged(merged(given, suite.set), told.set)
+    options = merge(merge(given, suite.set), told.set)
     try:
         config = configs.resolve(options)
         check_network(config.network)
@@ -294,7 +294,7 @@ def _experts(suite: Suite, told: MethodSettings, config: RunConfig) -> ExpertSet
     asked = {"count": settings.count, "epochs": settings.epochs}
     options: dict[str, Any] = {"recipe": settings.recipe, "data": data, "network": config.network}
     options |= {key: value for key, value in asked.items() if value}
-    options = merged(options, settings.set)
+    options = merge(options, settings.set)
     expert_config.resolve(options)
     network = str(options["network"])
     parts = [told.experts, network, *(["zca"] if config.data.zca else [])]
@@ -315,7 +315,7 @@ def _with_baselines(cells: Iterable[Cell], names: Sequence[str]) -> list[Cell]:
 
 def _judged_as(cell: Cell) -> tuple[Any, ...]:
     """Return all that baselines of a cell depend on, but for those that depend on a set's bytes."""
-    data = sorted(dotted(configs.as_table(configs.resolve(cell.options))["data"]).items())
+    data = sorted(flatten(configs.as_table(configs.resolve(cell.options))["data"]).items())
     learned = load_protocol(cell.protocol).lr == "learned"  # baselines are trained at the set's rate
     own_rate = cell.method if learned else ""
     return cell.ipc, cell.seed, cell.protocol, cell.networks, str(data), own_rate

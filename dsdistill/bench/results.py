@@ -16,7 +16,7 @@ import tomli_w
 from dsdistill import files
 from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.config.options import difference
-from dsdistill.config.validation import validated
+from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import expanded
 from dsdistill.evaluation.rows import DISTILLED, Row
@@ -311,7 +311,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _checked(table: Mapping[str, Any], path: Path) -> CellResult:
     known = [each.name for each in dataclasses.fields(CellResult)]
     unread = {key: value for key, value in table.items() if key in known and key != "path"}
-    made: CellResult = validated(CellResult, {**unread, "path": path}, f"{path}: key", known)
+    made: CellResult = validate(CellResult, {**unread, "path": path}, f"{path}: key", known)
     if not any(row.set == DISTILLED for row in made.rows) or not all(row.values for row in made.rows):
         raise UserError(f"{path} holds no accuracy of its distilled set")
     return made

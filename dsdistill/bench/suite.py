@@ -11,7 +11,7 @@ from annotated_types import Ge, MinLen
 from pydantic import Field
 
 from dsdistill.config.presets import Presets
-from dsdistill.config.validation import forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
 
 Count = Annotated[int, Ge(1)]
@@ -119,4 +119,4 @@ def load_suite(name_or_path: str | Path) -> Suite:
         inside = table.get(key)
         for each in inside if isinstance(inside, dict) else ():
             known += [f"{key}.{each}.{part.name}" for part in dataclasses.fields(kind)]
-    return validated(Suite, table, f"suite {str(name_or_path)!r}: key", known)
+    return validate(Suite, table, f"suite {str(name_or_path)!r}: key", known)

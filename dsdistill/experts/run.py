@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dsdistill import files
-from dsdistill.config.options import data_options, explicit_options, merged
+from dsdistill.config.options import data_options, explicit_options, merge
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import NonFiniteLoss, UserError
@@ -287,7 +287,7 @@ def train_experts(
         the opened file.
 
     Raises:
-        UserError: bad input, found before the training where it can be; or a non-finite loss.
+        UserError: bad input, checked before the training where possible; or a non-finite loss.
         Interrupted: on SIGINT or SIGTERM; every finished epoch is saved.
     """
     output = Path(output).expanduser().absolute()
@@ -297,7 +297,7 @@ def train_experts(
     flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
     data = data_options(dataset, root, size, channels, zca, download)
     explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
-    config = expert_config.resolve(merged(explicit, options or {}), overrides)
+    config = expert_config.resolve(merge(explicit, options or {}), overrides)
     torch_device = resolve_device(config.compute.device)
     check_network(config.network)
     task, real = catalog.load(config.data, "train", notify, decoding)

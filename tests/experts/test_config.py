@@ -12,7 +12,7 @@ import tomli_w
 
 from dsdistill import UserError
 from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
-from dsdistill.config.validation import validated
+from dsdistill.config.validation import validate
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
 from tests.helpers.experts import CPU, told, toys
@@ -66,7 +66,7 @@ def test_a_config_survives_being_written() -> None:
         config = told(name)
         written = expert_config.to_toml(config)
         table = tomllib.loads(written)
-        assert validated(ExpertConfig, table, "option", []) == config
+        assert validate(ExpertConfig, table, "option", []) == config
         assert expert_config.difference(written, config) is None
         for key in ("sharpness", "gradient_penalty", "ramp_epochs", "ramp_from", "drop_restarts"):
             del table[key]
