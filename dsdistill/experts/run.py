@@ -112,9 +112,18 @@ class ExpertRun:
         expert_writer.check_space(self._output, int((config.count + unwritten) * metadata.expert_bytes))
         workdir.begin(resume, overwrite)
         done = workdir.epochs_done(missing)
-        size = config.count * metadata.expert_bytes
-        shape = trainer.layout.sizes[0], size, missing.start, done, epochs
-        observer.started(TrainingStart(config, self._task, self._real, *shape))
+        observer.started(
+            TrainingStart(
+                config,
+                self._task,
+                self._real,
+                parameters=trainer.layout.sizes[0],
+                file_bytes=config.count * metadata.expert_bytes,
+                existing=missing.start,
+                epochs_done=done,
+                epochs=epochs,
+            )
+        )
         with deferred_signals() as signals:
             if done < epochs:
                 observer.estimated(trainer.seconds_per_epoch() * (epochs - done))
