@@ -19,7 +19,7 @@ from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.config.presets import Presets
-from dsdistill.config.validation import forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -162,4 +162,4 @@ def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:
     """
     explicit = {key: value for key, value in overrides.items() if value is not None}
     keys = [field.name for field in dataclasses.fields(Protocol)]
-    return validated(Protocol, PROTOCOLS.read(name_or_path) | explicit, f"protocol {name_or_path}: key", keys)
+    return validate(Protocol, PROTOCOLS.read(name_or_path) | explicit, f"protocol {name_or_path}: key", keys)

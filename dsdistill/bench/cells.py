@@ -23,7 +23,7 @@ from typing import Any
 
 import tomli_w
 
-from dsdistill.config.options import dotted
+from dsdistill.config.options import flatten
 from dsdistill.runtime.checkpoints import RunDirectory
 
 _FLAGS = {"method": "method", "ipc": "ipc", "seed": "seed", "iterations": "iterations", "seconds": "seconds"}
@@ -73,7 +73,7 @@ class ExpertSet:
 
     def command(self, results: Path, environment: Environment) -> list[str]:
         """Return the words that train them, or go on with it."""
-        options = dotted(self.options)
+        options = flatten(self.options)
         words = ["experts", "-o", str(self.file(results)), "--resume"]
         words += ["--dataset", str(options.pop("data.name")), "--recipe", str(options.pop("recipe"))]
         return words + _overrides(options) + environment.words()
@@ -163,7 +163,7 @@ class Cell:
     def distil(self, results: Path, environment: Environment) -> list[str]:
         """Return the words that distil the set, or go on with it."""
         folder = results / self.name
-        options = dotted(self.options)
+        options = flatten(self.options)
         words = ["distill", "-o", str(folder / "set.h5"), "--run-dir", str(folder / "set.run"), "--resume"]
         for key, flag in _FLAGS.items():
             if key in options:

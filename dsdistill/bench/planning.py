@@ -10,7 +10,7 @@ from typing import Any
 from dsdistill.bench.cells import Cell, Evaluation, ExpertSet, slug
 from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.suite import EvaluationSettings, MethodSettings, Suite
-from dsdistill.config.options import merged
+from dsdistill.config.options import merge
 from dsdistill.config.recipe import load_recipe
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -108,7 +108,7 @@ def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> di
     options |= {"data": {"name": dataset}}
     options |= {key: value for key, value in explicit.items() if value}
     options |= {"checkpoint": {"snapshots": suite.curve}} if suite.curve else {}
-    return merged(merged(options, suite.set), settings.set)
+    return merge(merge(options, suite.set), settings.set)
 
 
 def _evaluations(suite: Suite, settings: MethodSettings, config: RunConfig) -> Iterable[Evaluation]:
@@ -152,7 +152,7 @@ def _experts(suite: Suite, settings: MethodSettings, config: RunConfig) -> Exper
     options: dict[str, Any] = {"recipe": table.recipe, "data": data, "network": config.network}
     sizes = {"count": table.count, "epochs": table.epochs}
     options |= {key: value for key, value in sizes.items() if value}
-    options = merged(options, table.set)
+    options = merge(options, table.set)
     expert_config.resolve(options)
     network = str(options["network"])
     parts = [settings.experts, network, *(["zca"] if config.data.zca else [])]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
-from dsdistill.config.validation import validated
+from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, Row
 from dsdistill.storage import set_file as storage
@@ -176,7 +176,7 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     """
     known = [each.name for each in dataclasses.fields(CellResult)]
     values = {key: value for key, value in table.items() if key in known}
-    result: CellResult = validated(CellResult, {**values, "path": path}, f"{path}: key", known)
+    result: CellResult = validate(CellResult, {**values, "path": path}, f"{path}: key", known)
     for evaluation in result.evaluations:
         rows = evaluation.rows
         if not any(row.set == DISTILLED for row in rows) or not all(row.values for row in rows):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from dsdistill.config.presets import Presets
 from dsdistill.config.recipe import RECIPES
-from dsdistill.config.validation import forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
 
 Count = Annotated[int, Ge(1)]
@@ -170,7 +170,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         UserError: no such suite or file, or a key or value that a suite cannot have.
     """
     table = SUITES.read(name_or_path)
-    return validated(Suite, table, f"suite {str(name_or_path)!r}: key", _known_keys(table))
+    return validate(Suite, table, f"suite {str(name_or_path)!r}: key", _known_keys(table))
 
 
 def _known_keys(table: dict[str, Any]) -> Iterator[str]:

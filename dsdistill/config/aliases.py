@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsdistill.config.options import merged, table_at
+from dsdistill.config.options import merge, table_at
 
 RENAMED_KEYS: dict[str, str] = {
     "formation": "multi_formation",
@@ -43,11 +43,11 @@ def modernise(options: Mapping[str, Any], renamed: list[str] | None = None) -> d
         value = table_at(result, *tables)[key]
         if before in IMPLIED and isinstance(value, Mapping):
             value = {**IMPLIED[before], **value}
-        result = merged(_nested(now, value), _without(result, tables, key))
+        result = merge(_nested(now, value), _without(result, tables, key))
     for key, values in RENAMED_VALUES.items():
         *tables, last = key.split(".")
         if (value := table_at(result, *tables).get(last)) in values:
-            result = merged(result, _nested(key, values[value]))
+            result = merge(result, _nested(key, values[value]))
             phrases.append(f"{last} = {value!r} is now called {values[value]!r}")
     return result
 

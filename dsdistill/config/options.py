@@ -11,13 +11,13 @@ from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hin
 from dsdistill.errors import UserError
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested options; those of ``over`` win. Tables merge, anything else replaces."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
         both_tables = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both_tables else value  # type: ignore[arg-type]
+        result[key] = merge(below, value) if both_tables else value  # type: ignore[arg-type]
     return result
 
 
@@ -43,16 +43,16 @@ def table_at(options: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     return table if isinstance(table, Mapping) else {}
 
 
-def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested options to dotted keys.
 
-    >>> dotted({"optimiser": {"lr": 1.0, "momentum": 0.5}})
+    >>> flatten({"optimiser": {"lr": 1.0, "momentum": 0.5}})
     {'optimiser.lr': 1.0, 'optimiser.momentum': 0.5}
     """
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
@@ -75,7 +75,7 @@ def difference(
         before, after: nested options.
         ignoring: dotted keys of options that are not compared, or of whole tables.
     """
-    one, other = dotted(before), dotted(after)
+    one, other = flatten(before), flatten(after)
     keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
     return [Change(key, one.get(key), other.get(key)) for key in keys if not _is_in(key, ignoring)]
 
@@ -85,7 +85,7 @@ def _is_in(key: str, names: Collection[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def parsed_override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> dict[str, Any]:
     """Return the option that a text like ``optimiser.lr=0.5`` sets; a value that is not TOML is a string.
 
     Raises:
@@ -131,7 +131,7 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
         data["root"] = absolute(data["root"])
     result["data"] = data
     if path := table_at(result, "engine", "supply").get("path"):
-        result = merged(result, {"engine": {"supply": {"path": absolute(path)}}})
+        result = merge(result, {"engine": {"supply": {"path": absolute(path)}}})
     for key in ("method", "protocol"):
         if str(options.get(key, "")).endswith(".toml"):
             result[key] = absolute(options[key])

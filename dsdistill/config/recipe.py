@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from dsdistill.config.options import dotted, known_keys, merged
+from dsdistill.config.options import flatten, known_keys, merge
 from dsdistill.config.presets import Presets
-from dsdistill.config.validation import forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
 
 RECIPES = Presets("recipes", "method")
@@ -32,15 +32,15 @@ class BaseRecipe:
     """What recipes of runs and of experts have in common."""
 
     presets: ClassVar[Presets]
-    """Where recipes of this kind are found by name."""
+    """The presets of this kind of recipe."""
     conditions: ClassVar[tuple[str, ...]]
-    """What a table's ``when`` may hold."""
+    """The keys that ``when`` may have."""
 
     name: str
     title: str
     paper: str
     follows: Literal["paper", "code"]
-    """Which one the settings follow where the paper and its code differ."""
+    """The source of the settings if the paper and its code differ."""
     defaults: dict[str, Any] = field(default_factory=dict)
     settings: tuple[dict[str, Any], ...] = ()
     base: str = ""
@@ -70,19 +70,19 @@ class BaseRecipe:
         """Return the options for a data set: those of every base, then this recipe's own.
 
         Args:
-            ipc: images per class; None where there is no such thing.
+            ipc: images per class; None for experts.
 
         Raises:
             UserError: a table of settings is wrong, or as `lineage`.
         """
         options: dict[str, Any] = {}
         for recipe in reversed(self.lineage()):
-            options = merged(options, {**recipe._identity(), **recipe.defaults})
+            options = merge(options, {**recipe._identity(), **recipe.defaults})
             for table in recipe.settings:
                 recipe._check(table)
                 if _holds(table["when"], dataset, ipc):
-                    options = merged(options, table.get("set", {}))
-                    options = merged(options, _times(table.get("per_ipc", {}), ipc or 0))
+                    options = merge(options, table.get("set", {}))
+                    options = merge(options, _times(table.get("per_ipc", {}), ipc or 0))
         return options
 
     def _check(self, table: Mapping[str, Any]) -> None:
@@ -99,7 +99,7 @@ class BaseRecipe:
                 f"{recipe}: a table of settings takes when, set or per_ipc, and source; "
                 "the first three are tables"
             )
-        when, per_ipc = table["when"], dotted(table.get("per_ipc", {}))
+        when, per_ipc = table["when"], flatten(table.get("per_ipc", {}))
         if unsupported := when.keys() - set(self.conditions):
             raise UserError(f"{recipe}: no such condition: {', '.join(sorted(unsupported))}")
         if per_ipc and "ipc_min" not in self.conditions:
@@ -182,7 +182,7 @@ def _load(kind: type[Kind], name: str) -> Kind:
     table = kind.presets.read(name)
     if str(table.get("base", "")).endswith(".toml"):  # relative to the recipe's own folder
         table["base"] = str(kind.presets.find(name).parent / table["base"])
-    return validated(kind, table, f"recipe {table['name']!r}: key", known_keys(kind))
+    return validate(kind, table, f"recipe {table['name']!r}: key", known_keys(kind))
 
 
 def _holds(when: Mapping[str, Any], dataset: str, ipc: int | None) -> bool:

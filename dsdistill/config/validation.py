@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from dsdistill.config.options import dotted
+from dsdistill.config.options import flatten
 from dsdistill.errors import UserError, unknown
 
 T = TypeVar("T")
 
 
 def forbid_extra(options: type[T]) -> type[T]:
-    """Decorate a dataclass whose tables `validated` checks: a misspelt key becomes an error."""
+    """Decorate a dataclass whose tables `validate` checks: a misspelt key becomes an error."""
     options.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return options
 
@@ -25,7 +25,7 @@ _MISSING = ("missing", "missing_argument")
 _NO_TABLE = ("dataclass_type", "model_attributes_type")
 
 
-def validated(kind: type[Any], table: Mapping[str, Any], what: str, known: Iterable[str]) -> Any:
+def validate(kind: type[Any], table: Mapping[str, Any], what: str, known: Iterable[str]) -> Any:
     """Make a dataclass from a table of options.
 
     Args:
@@ -79,7 +79,7 @@ def _unexpected(
     key: str, location: tuple[int | str, ...], table: Mapping[str, Any], what: str, known: list[str]
 ) -> UserError:
     """Word the error for a key that the dataclass does not have."""
-    name = next((full for full in dotted(table) if full.startswith(f"{key}.")), key)
+    name = next((full for full in flatten(table) if full.startswith(f"{key}.")), key)
     if name in known and any("." in str(part) for part in location):
         return UserError(f"{what} {name!r} is one key with dots in it: write it without quotes, or nested")
     if name in known:

@@ -38,7 +38,7 @@ def decide_auto(
 ) -> RunConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
-    compute = config.compute.decided(device, pixels, notify, config.seconds)
+    compute = config.compute.decide(device, pixels, notify, config.seconds)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     supply: Any = config.engine.supply.resolved()
     engine = dataclasses.replace(config.engine, supply=supply)

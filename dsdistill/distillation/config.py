@@ -18,9 +18,9 @@ from pydantic import Field
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.aliases import modernise, notice
-from dsdistill.config.options import known_keys, merged, parsed_override, table_at, with_absolute_paths
+from dsdistill.config.options import known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
-from dsdistill.config.validation import forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
 from dsdistill.errors import UserError
@@ -109,11 +109,11 @@ def resolve(
     Raises:
         UserError: an unknown key, with the nearest one; a value out of range; something required is missing.
     """
-    layers = [file or {}, explicit, *map(parsed_override, overrides)]
+    layers = [file or {}, explicit, *map(parse_override, overrides)]
     options: dict[str, Any] = {}
     renamed: list[str] = []
     for layer in layers:
-        options = merged(options, modernise(layer, renamed))
+        options = merge(options, modernise(layer, renamed))
     if renamed:
         notify(notice(renamed))
     dataset, ipc = _data_and_ipc(options)
@@ -122,13 +122,13 @@ def resolve(
     defaults, known = recipe.options(dataset, ipc), known_keys(RunConfig)
     if table_at(options, "engine", "supply").keys() == {"path"}:
         engine = {key: value for key, value in table_at(options, "engine").items() if key != "supply"}
-        without = merged(defaults, {**options, "engine": engine})
-        alone: RunConfig = validated(RunConfig, without, "option", known)
+        without = merge(defaults, {**options, "engine": engine})
+        alone: RunConfig = validate(RunConfig, without, "option", known)
         if not alone.engine.supply.takes_experts:
             raise UserError(
                 f"method {recipe.name!r} takes no networks trained beforehand: leave out --experts"
             )
-    return validated(RunConfig, merged(defaults, options), "option", known)
+    return validate(RunConfig, merge(defaults, options), "option", known)
 
 
 def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, int]:
@@ -194,7 +194,7 @@ def for_sharing(table: Mapping[str, Any]) -> str:
     named: dict[str, Any] = {"method": Path(table["method"]).name}
     if path := table["engine"].get("supply", {}).get("path"):
         named["engine"] = {"supply": {"path": Path(path).name}}
-    return tomli_w.dumps(merged(table, named))
+    return tomli_w.dumps(merge(table, named))
 
 
 def _plain(value: Any) -> Any:

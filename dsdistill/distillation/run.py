@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dsdistill.config.options import data_options, difference, explicit_options, merged, table_at
+from dsdistill.config.options import data_options, difference, explicit_options, merge, table_at
 from dsdistill.config.presets import read_toml
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
@@ -144,10 +144,10 @@ def distill(
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
     flags["data"] = data_options(dataset, root, size, channels, zca, download)
     flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
-    explicit = merged(explicit_options(flags), options or {})
+    explicit = merge(explicit_options(flags), options or {})
     file = read_toml(Path(config)) if config else {}
     written = read_toml(run.config_file) if resumes else {}
-    plan = configs.resolve(explicit, overrides, merged(written, file), notify)
+    plan = configs.resolve(explicit, overrides, merge(written, file), notify)
     if config:
         configs.check_replayed(file, plan, Path(config), notify)
     torch_device = resolve_device(plan.compute.device)

@@ -1,1 +1,1 @@
-"""Training experts: networks stored as they were after some of their epochs."""
+"""Training experts: networks trained on real data, whose weights are stored after some of their epochs."""

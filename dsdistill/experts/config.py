@@ -20,9 +20,9 @@ from pydantic import TypeAdapter
 
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.config import options
-from dsdistill.config.options import Change, known_keys, merged, parsed_override, with_absolute_paths
+from dsdistill.config.options import Change, known_keys, merge, parse_override, with_absolute_paths
 from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
-from dsdistill.config.validation import forbid_extra, validated
+from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
@@ -142,7 +142,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
     """
     explicit = dict(explicit)
     for text in overrides:
-        explicit = merged(explicit, parsed_override(text))
+        explicit = merge(explicit, parse_override(text))
     data = explicit.get("data", {})
     if not isinstance(data, Mapping):
         raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
@@ -154,8 +154,8 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
     if recipe.endswith(".toml"):
         explicit["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
     explicit = with_absolute_paths(explicit)
-    table = merged(load_expert_recipe(recipe).options(str(data["name"])), explicit)
-    return validated(ExpertConfig, table, "option", known_keys(ExpertConfig))
+    table = merge(load_expert_recipe(recipe).options(str(data["name"])), explicit)
+    return validate(ExpertConfig, table, "option", known_keys(ExpertConfig))
 
 
 def decide_auto(
@@ -169,7 +169,7 @@ def decide_auto(
             compute = dataclasses.replace(compute, precision="fp32")
     return dataclasses.replace(
         config,
-        compute=compute.decided(device, pixels, notify),
+        compute=compute.decide(device, pixels, notify),
         data=dataclasses.replace(config.data, size=task.size, channels=task.channels),
     )
 
@@ -193,5 +193,5 @@ def difference(before: str, after: ExpertConfig) -> Change | None:
             have their defaults.
     """
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
-    complete = merged(defaults, tomllib.loads(before))
+    complete = merge(defaults, tomllib.loads(before))
     return next(iter(options.difference(complete, _table(after), ignoring=_SAME_EXPERTS)), None)

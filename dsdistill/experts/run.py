@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dsdistill import files
-from dsdistill.config.options import data_options, explicit_options, merged
+from dsdistill.config.options import data_options, explicit_options, merge
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import NonFiniteLoss, UserError
@@ -112,9 +112,18 @@ class ExpertRun:
         expert_writer.check_space(self._output, int((config.count + unwritten) * metadata.expert_bytes))
         workdir.begin(resume, overwrite)
         done = workdir.epochs_done(missing)
-        size = config.count * metadata.expert_bytes
-        shape = trainer.layout.sizes[0], size, missing.start, done, epochs
-        observer.started(TrainingStart(config, self._task, self._real, *shape))
+        observer.started(
+            TrainingStart(
+                config,
+                self._task,
+                self._real,
+                parameters=trainer.layout.sizes[0],
+                file_bytes=config.count * metadata.expert_bytes,
+                existing=missing.start,
+                epochs_done=done,
+                epochs=epochs,
+            )
+        )
         with deferred_signals() as signals:
             if done < epochs:
                 observer.estimated(trainer.seconds_per_epoch() * (epochs - done))
@@ -287,7 +296,7 @@ def train_experts(
         the opened file.
 
     Raises:
-        UserError: bad input, found before the training where it can be; or a non-finite loss.
+        UserError: bad input, checked before the training where possible; or a non-finite loss.
         Interrupted: on SIGINT or SIGTERM; every finished epoch is saved.
     """
     output = Path(output).expanduser().absolute()
@@ -297,7 +306,7 @@ def train_experts(
     flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
     data = data_options(dataset, root, size, channels, zca, download)
     explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
-    config = expert_config.resolve(merged(explicit, options or {}), overrides)
+    config = expert_config.resolve(merge(explicit, options or {}), overrides)
     torch_device = resolve_device(config.compute.device)
     check_network(config.network)
     task, real = catalog.load(config.data, "train", notify, decoding)

@@ -58,7 +58,7 @@ class Trainer:
             config: without any ``auto``.
             task, real: the training images; they are moved to a CUDA device if most of it stays free.
             device: that computes.
-            notify: receives a notice where an option cannot be followed.
+            notify: receives a notice if the code cannot be compiled.
 
         Raises:
             UserError: the network cannot take such images.

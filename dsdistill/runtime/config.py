@@ -41,7 +41,7 @@ class ComputeConfig:
     threads: Annotated[int, Ge(0)] = 0
     """CPU threads; 0 keeps torch's choice. Only the same number gives bit-identical results."""
 
-    def decided(
+    def decide(
         self, device: torch.device, pixels: int, notify: Notify, seconds: float = 0.0
     ) -> ComputeConfig:
         """Decide every ``auto``.

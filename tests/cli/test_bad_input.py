@@ -56,10 +56,10 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
     ("words", "said"),
     [
         (
-            "--method idc --set formation.factor=9",
+            "--method idc --set multi_formation.factor=9",
             "factor 9 leaves nothing in some tiles of an image",
         ),
-        ("--method idc --set formation.factor=0", "option 'formation.factor' is 0"),
+        ("--method idc --set multi_formation.factor=0", "option 'multi_formation.factor' is 0"),
         ("--method idc --network mlp", "no convolutions to match gradients of; match its weights instead"),
         ("--method idc --set engine.metric=foo", "option 'engine.metric' is 'foo': input should be 'cosine'"),
         ("--method dsa --set optimiser.clamp_every=1", "set space=unit or optimiser.clamp_every=0"),
@@ -67,7 +67,7 @@ def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], sai
         ("--method idc --set engine.kind=distribution", "belongs to another kind than the one chosen"),
         (
             "--method dm --network convnet2-w8-batch --set optimiser.updates=per-class",
-            "classes meet in this loss, so that they cannot be stepped one by one",
+            "this loss couples the classes, so per-class updates are not possible",
         ),
         ("--method dsa --set engine.supply.on=fake", "option 'engine.supply.on' is 'fake'"),
         ("--method dsa --set engine.supply.epoch=2", "did you mean 'engine.supply.epochs'?"),

@@ -18,7 +18,7 @@ from dsdistill.compute.pixel_optimiser import (
     PixelOptimiser,
     make_pixel_optimiser,
 )
-from dsdistill.config.validation import validated
+from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 
 CONFIGS = {
@@ -203,7 +203,7 @@ def test_parameters_that_do_not_divide_among_classes() -> None:
 
 def told(table: Mapping[str, Any]) -> OptimiserConfig:
     known = [field.name for field in dataclasses.fields(OptimiserConfig)]
-    return validated(OptimiserConfig, table, "option", known)
+    return validate(OptimiserConfig, table, "option", known)
 
 
 def test_configs_from_tables() -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dsdistill.config.options import Change, data_options, difference, dotted, explicit_options, merged
+from dsdistill.config.options import Change, data_options, difference, explicit_options, flatten, merge
 
 NESTED = {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
 
 
 def test_merged_lays_tables_over_tables() -> None:
-    assert merged(NESTED, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
-    assert merged(NESTED, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
+    assert merge(NESTED, {"a": {"y": {"z": 3}}}) == {"a": {"x": 1, "y": {"z": 3}}, "b": 1}
+    assert merge(NESTED, {"a": 4, "c": 5}) == {"a": 4, "b": 1, "c": 5}
     assert NESTED["a"] == {"x": 1, "y": {"z": 2}}
-    assert dotted(NESTED) == {"a.x": 1, "a.y.z": 2, "b": 1}
+    assert flatten(NESTED) == {"a.x": 1, "a.y.z": 2, "b": 1}
 
 
 def test_the_difference_of_two_configs_is_named_by_key() -> None:
-    later = merged(NESTED, {"a": {"y": {"z": 3}}, "c": 4})
+    later = merge(NESTED, {"a": {"y": {"z": 3}}, "c": 4})
     assert difference(NESTED, NESTED) == []
     assert difference(NESTED, later) == [Change("a.y.z", 2, 3), Change("c", None, 4)]
     assert difference(later, {}) == [

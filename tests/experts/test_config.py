@@ -12,7 +12,7 @@ import tomli_w
 
 from dsdistill import UserError
 from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
-from dsdistill.config.validation import validated
+from dsdistill.config.validation import validate
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
 from tests.helpers.experts import CPU, told, toys
@@ -66,7 +66,7 @@ def test_a_config_survives_being_written() -> None:
         config = told(name)
         written = expert_config.to_toml(config)
         table = tomllib.loads(written)
-        assert validated(ExpertConfig, table, "option", []) == config
+        assert validate(ExpertConfig, table, "option", []) == config
         assert expert_config.difference(written, config) is None
         for key in ("sharpness", "gradient_penalty", "ramp_epochs", "ramp_from", "drop_restarts"):
             del table[key]
@@ -145,3 +145,38 @@ def test_bad_options_get_a_sentence(options: dict[str, Any], override: str, word
         resolve(options, [override])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+HEAD = 'title="t"\npaper="p"\nfollows="paper"\n'
+
+
+def test_recipes_of_experts_begin_from_others_and_depend_on_the_data(tmp_path: Path) -> None:
+    mine, yours = tmp_path / "mine.toml", tmp_path / "yours.toml"
+    table = '[[settings]]\nwhen = { dataset = ["digits"] }\nset = { epochs = 3 }\nsource = "ours"\n'
+    mine.write_text(HEAD + 'base = "yours.toml"\n[defaults]\nlr = 0.5\n' + table)
+    yours.write_text(HEAD + 'base = "ftd"\n[defaults]\nmomentum = 0.25\nlr = 0.125\n')
+    config = resolve({"recipe": str(mine), "data": {"name": "digits"}})
+    assert (config.recipe, config.epochs, config.lr, config.momentum) == (str(mine), 3, 0.5, 0.25)
+    assert config.sharpness == Sharpness(rho=0.01, alpha=0.3)
+    assert resolve({"recipe": str(mine), "data": {"name": "svhn"}}).epochs == 50
+    assert [recipe.name for recipe in load_expert_recipe(str(mine)).lineage()] == ["mine", "yours", "ftd"]
+    yours.write_text(HEAD + 'base = "mine.toml"\n')
+    with pytest.raises(UserError, match=r"recipe 'mine' begins from '.*yours.toml', which begins from it"):
+        resolve({"recipe": str(mine), "data": {"name": "digits"}})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("set = { lr = 0.1 }", "takes when, set or per_ipc, and source"),
+        ("when = {}\nste = { lr = 0.1 }", "takes when, set or per_ipc, and source"),
+        ("when = { ipc_min = 10 }\nset = { lr = 0.1 }", "no such condition: ipc_min"),
+        ("when = {}\nper_ipc = { lr = 0.1 }", "nothing here depends on the IPC; put per_ipc into set"),
+        ('when = { dataset = "digits" }\nset = { lr = 0.1 }', "dataset is a list of names, not 'digits'"),
+    ],
+)
+def test_settings_of_expert_recipes_are_checked(tmp_path: Path, table: str, message: str) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(HEAD + "[defaults]\ncount = 1\nepochs = 1\n[[settings]]\n" + table + "\n")
+    with pytest.raises(UserError, match=f"recipe 'mine': .*{message}"):
+        resolve({"recipe": str(mine), "data": {"name": "digits"}})

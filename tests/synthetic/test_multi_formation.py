@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dsdistill.config.validation import validated
+from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, Mode, MultiFormation, decode, mosaic
 from tests.reference.multi_formation import decode as naive
@@ -184,6 +184,6 @@ def test_what_fits_is_accepted() -> None:
 @pytest.mark.parametrize("table", [{"factor": 0}, {"bound": 0}, {"mode": "up"}, {"factr": 2}])
 def test_as_a_table_of_options(table: dict[str, Any]) -> None:
     known = ["factor", "mode", "bound"]
-    assert validated(MultiFormation, {"factor": 2, "mode": "multi"}, "option", known).decoded_count(3) == 15
+    assert validate(MultiFormation, {"factor": 2, "mode": "multi"}, "option", known).decoded_count(3) == 15
     with pytest.raises(UserError, match=next(iter(table))):
-        validated(MultiFormation, table, "option", known)
+        validate(MultiFormation, table, "option", known)
