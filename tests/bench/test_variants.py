@@ -254,7 +254,7 @@ def test_gains_pair_methods_by_their_seed() -> None:
     ]
     (gain,) = gains(results)
     assert (gain.method, gain.over, gain.points) == ("flip", "dm", (1.0, 2.5))
-    text = "flip over dm +1.75 ± 1.06 points (2 seeds; convnet, protocol dm, 1000 epochs)"
+    text = "flip over dm +1.75 ± 1.06 points (2 seeds; convnet, protocol dm, 1000 epochs, evaluation own)"
     assert f"- cifar10, 1 per class: {text}" in tables.markdown(results)
     assert text in page.html(results)
     assert gains([result()]) == []
