@@ -80,8 +80,8 @@ def _plainly(loop: Any, per_class: int) -> Callable[[], tuple[list[torch.Tensor]
 
     def draw() -> tuple[list[torch.Tensor], list[Any]]:
         nonlocal step
-        sources.supply.draw(0, step)
         sources.iteration, step = step, step + 1
+        sources.drawn()
         rows = sources.siamese()
         augment = [functools.partial(_shared, sources.augmentation, rows[c : c + 1]) for c in range(10)]
         return [images[i[torch.randperm(len(i))[:per_class]]] for i in members], augment
@@ -104,7 +104,7 @@ def _shared(augmentation: Augmentation, row: Parameters, images: torch.Tensor) -
 def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One DM iteration of the engine."""
     quiet_allocator()
-    return functools.partial(next, iter(_loop(ipc, precision, compile)))
+    return _loop(ipc, precision, compile).step
 
 
 def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options: Any) -> Any:
@@ -176,13 +176,13 @@ def _students(
     return task, synthetic.images.detach(), synthetic.labels, draw
 
 
-_NEW_NETWORK_EACH = {"engine": {"training": {"updates_per_network": 1}}}  # so that no training is timed
+_NEW_NETWORK_EACH = {"engine": {"supply": {"updates_per_network": 1}}}  # so that no training is timed
 
 
 def plain_gradient(ipc: int) -> Callable[[], Any]:
     """One image update of DSA over all classes as the papers' code does it."""
     loop = _loop(ipc, "fp32", False, "dsa", **_NEW_NETWORK_EACH)
-    network, draw = _as_published(loop.sources.supply.network), _plainly(loop, 256)
+    network, draw = _as_published(loop.sources.supply.network).requires_grad_(True), _plainly(loop, 256)
     optimiser = torch.optim.SGD(loop.synthetic.parameters(), lr=0.1, momentum=0.5)
 
     def update() -> None:
@@ -198,14 +198,14 @@ def plain_gradient(ipc: int) -> Callable[[], Any]:
 def ours_gradient(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One image update of DSA by the engine."""
     quiet_allocator()
-    return functools.partial(next, iter(_loop(ipc, precision, compile, "dsa", **_NEW_NETWORK_EACH)))
+    return _loop(ipc, precision, compile, "dsa", **_NEW_NETWORK_EACH).step
 
 
 def plain_inner(ipc: int) -> Callable[[], Any]:
     """One epoch of DSA's network on the synthetic set as the papers' code trains it."""
     loop = _loop(ipc, "fp32", False, "dsa")
     sources, images, labels = loop.sources, loop.synthetic.images.detach(), loop.synthetic.labels
-    network = _as_published(sources.classifier().network)
+    network = _as_published(sources.classifier().network).requires_grad_(True)
 
     def augment(batch: torch.Tensor, epoch: int, number: int) -> torch.Tensor:
         stream = generator(0, "inner-augment", epoch, number)
@@ -221,7 +221,7 @@ def plain_inner(ipc: int) -> Callable[[], Any]:
 def ours_inner(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One epoch of DSA's network on the synthetic set by the engine's supply."""
     quiet_allocator()
-    loop = _loop(ipc, precision, compile, "dsa", engine={"training": {"epochs": 1, "updates_per_network": 2}})
+    loop = _loop(ipc, precision, compile, "dsa", engine={"supply": {"epochs": 1, "updates_per_network": 2}})
     sources = loop.sources
     sources.classifier()
     return lambda: sources.advance(loop.synthetic)
@@ -234,7 +234,9 @@ def per_class(how: str) -> Callable[[], Any]:
     learner = loop.sources.classifier()
     network, names = learner.network, matched_parameters(learner.network, "weights", "cosine")
     images = loop.sources.task.preprocess(
-        torch.stack([loop.sources.data.unit(loop.sources.indices(c, 64)) for c in range(10)]).flatten(0, 1)
+        torch.stack(
+            [loop.sources.data.unit(loop.sources.batches.positions(c, 64, 0)) for c in range(10)]
+        ).flatten(0, 1)
     )
     labels = torch.arange(10).repeat_interleave(64)
     batches = list(zip(images.split(64), labels.split(64), strict=True))
@@ -296,7 +298,7 @@ def plain_datadam(ipc: int) -> Callable[[], Any]:
 def ours_datadam(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One DataDAM iteration of the engine."""
     quiet_allocator()
-    return functools.partial(next, iter(_loop(ipc, precision, compile, "datadam")))
+    return _loop(ipc, precision, compile, "datadam").step
 
 
 _LARGE_BATCHES = {"engine": {"batch_real": 256}}  # those of IPC 10 for every IPC
@@ -319,7 +321,9 @@ def plain_idm(ipc: int) -> Callable[[], Any]:
         network.requires_grad_(True)
         for turn in range(2):
             trained = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-            for images, labels in sources._random_batches(turn):
+            config, drawn = sources.supply.config, sources.training_batches()
+            batches = drawn.random_real(sources.iteration, turn, config.steps, config.batch_size)
+            for images, labels in batches:
                 logits = network(images)
                 trained.zero_grad()
                 F.cross_entropy(logits, labels).backward()
@@ -333,7 +337,7 @@ def plain_idm(ipc: int) -> Callable[[], Any]:
 def ours_idm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One IDM iteration of the engine."""
     quiet_allocator()
-    return functools.partial(next, iter(_loop(ipc, precision, compile, "idm", **_LARGE_BATCHES)))
+    return _loop(ipc, precision, compile, "idm", **_LARGE_BATCHES).step
 
 
 _NO_POOL = {"engine": {"supply": {"kind": "fresh"}}}  # untrained networks cost as much as trained ones
@@ -365,7 +369,7 @@ def plain_ncfm(ipc: int) -> Callable[[], Any]:
 def ours_ncfm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One NCFM iteration of the engine."""
     quiet_allocator()
-    return functools.partial(next, iter(_loop(ipc, precision, compile, "ncfm", **_NO_POOL)))
+    return _loop(ipc, precision, compile, "ncfm", **_NO_POOL).step
 
 
 def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
@@ -433,7 +437,7 @@ def plain_trajectory(ipc: int, steps: int) -> Callable[[], Any]:
 def ours_trajectory(ipc: int, steps: int, gradient: str, compile: bool) -> Callable[[], Any]:
     """One MTT iteration of the engine."""
     quiet_allocator()
-    return functools.partial(next, iter(_trajectories(ipc, steps, gradient, compile)))
+    return _trajectories(ipc, steps, gradient, compile).step
 
 
 _PART = 24  # batches of 256: a tenth of an epoch of 60,000 images

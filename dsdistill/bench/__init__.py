@@ -1,1 +1,1 @@
-"""Suites: data sets × methods × images per class × seeds, each cell distilled, judged and collected."""
+"""Suites: data sets × methods × images per class × seeds, each cell distilled, evaluated and collected."""

@@ -38,9 +38,9 @@ def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
     files.sort(key=lambda file: file[0].parent != folder / file[1].cell)
     first: dict[tuple[str, str], tuple[Path, CellResult]] = {}
     for path, result in files:
-        kept, _ = first.setdefault((result.suite, result.cell), (path, result))
-        if kept != path:
-            names = (each.relative_to(folder) for each in (path, kept))
+        counted, _ = first.setdefault((result.suite, result.cell), (path, result))
+        if counted != path:
+            names = (each.relative_to(folder) for each in (path, counted))
             problems.append("left out: {} is of the same suite and cell as {}".format(*names))
     problems += [
         _unfinished(path.parent, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,29 +166,31 @@ class Gain:
         seeds = f"{len(self.points)} seed{'s' if len(self.points) > 1 else ''}"
         gain = f"{'+' if mean >= 0 else ''}{spread(mean, std, len(self.points))} points"
         by = f"{self.network}, protocol {self.protocol}, {self.epochs} epochs"
+        by += f", evaluation {self.evaluation}" if self.evaluation else ""
         return f"{self.dataset}, {self.ipc} per class: {self.method} over {self.over} {gain} ({seeds}; {by})"
 
 
-def gains(results: Sequence[CellResult]) -> list[Gain]:
+def gains(results: Iterable[CellResult]) -> list[Gain]:
     """Return the gains that suites ask for, over the seeds that both methods have."""
-    means: dict[Gain, dict[tuple[int, Any], float]] = {}
+    accuracies: dict[Gain, dict[int, list[float]]] = {}
+    compared: dict[Gain, Gain] = {}
     for cell in results:
         for evaluation in cell.evaluations:
-            seeds = cell.seed, evaluation.report.get("seed")
-            means.setdefault(_gain(cell, evaluation, cell.method), {})[seeds] = evaluation.main.mean
-    points: dict[Gain, list[float]] = {}
-    for cell in results:
-        for evaluation in cell.evaluations if cell.gain_over else ():
-            others = means.get(_gain(cell, evaluation, cell.gain_over), {})
-            seeds = cell.seed, evaluation.report.get("seed")
-            if seeds in others:
-                gain = dataclasses.replace(_gain(cell, evaluation, cell.method), over=cell.gain_over)
-                points.setdefault(gain, []).append(evaluation.main.mean - others[seeds])
-    return [dataclasses.replace(gain, points=tuple(each)) for gain, each in points.items()]
+            gain = _gain(cell, evaluation, cell.method)
+            accuracies.setdefault(gain, {}).setdefault(cell.seed, []).append(evaluation.main.mean)
+            if cell.gain_over:
+                compared[gain] = _gain(cell, evaluation, cell.gain_over)
+    differences = []
+    for gain, other in compared.items():
+        ours, theirs = accuracies[gain], accuracies.get(other, {})
+        seeds = [seed for seed in ours if seed in theirs]
+        points = tuple(statistics.mean(ours[seed]) - statistics.mean(theirs[seed]) for seed in seeds)
+        differences += [dataclasses.replace(gain, over=other.method, points=points)] if points else []
+    return differences
 
 
 def _gain(cell: CellResult, evaluation: EvaluationResult, method: str) -> Gain:
-    """Return the gain of a method over none, under the conditions of an evaluation; without its points."""
+    """Return what tells gains apart: the method and how it is evaluated."""
     row, label = evaluation.main, evaluation.label
     place = cell.suite, cell.dataset, cell.ipc
     return Gain(*place, method, row.network, row.protocol, row.epochs, label)

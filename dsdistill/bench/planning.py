@@ -137,9 +137,8 @@ def _experts(suite: Suite, settings: MethodSettings, config: RunConfig) -> Exper
     Raises:
         UserError: its method needs some and has none.
     """
-    needed = getattr(getattr(config.engine, "supply", None), "path", None) == ""
     if not settings.experts:
-        if needed:
+        if config.engine.supply.needs_experts:
             raise UserError("it matches with trained networks: name a table of experts in [method.NAME]")
         return None
     table = suite.experts[settings.experts]

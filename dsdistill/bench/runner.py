@@ -19,7 +19,7 @@ from dsdistill.errors import UserError
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 
 MEMORY_EACH = 3 * 10**9
-"""Bytes that a cell needs beside others, by our estimate."""
+"""Bytes that a cell needs, by our estimate, when several run at once."""
 
 Launch = Callable[[Sequence[str], Path, int], "subprocess.Popen[bytes]"]
 """Starts ``dsdistill``: with some words, a file for its output, and so many threads (0: its own choice)."""

@@ -34,7 +34,7 @@ def article(result: CellResult) -> str:
         + (f" ({result.file_problem})" if result.file_problem else ""),
         "content SHA-256": _code(result.sha256),
         "machine": escape(result.machine),
-        "distilled, evaluated": escape("; ".join([result.created, *_dates(evaluations)])),
+        "distilled, evaluated": escape(f"{result.created}; {_dates(evaluations)}"),
         "packages": escape(_packages(result.report.get("packages"))),
     }
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items() if value)
@@ -66,8 +66,10 @@ def _protocol(evaluation: EvaluationResult) -> str:
     return f"{students}, learning rate {report.get('lr')}, last epoch"
 
 
-def _dates(evaluations: Sequence[EvaluationResult]) -> list[str]:
-    return list(dict.fromkeys(str(each.report.get("date", "")) for each in evaluations))
+def _dates(evaluations: Sequence[EvaluationResult]) -> str:
+    """Return the first and the last date of evaluations."""
+    dates = sorted(str(each.report.get("date", "")) for each in evaluations)
+    return " to ".join(dict.fromkeys((dates[0], dates[-1])))
 
 
 def _size(result: CellResult) -> str:

@@ -76,14 +76,14 @@ def plot(
     Returns:
         an ``<svg>`` of class ``chart``; empty where there is nothing to draw.
     """
-    kept = [
+    drawable = [
         (each, [mark for mark in each.marks if mark.x > 0 and math.isfinite(mark.x + mark.y)])
         for each in series
     ]
-    kept = [(each, marks) for each, marks in kept if marks]
-    if not kept:
+    drawable = [(each, marks) for each, marks in drawable if marks]
+    if not drawable:
         return ""
-    every = [mark for _, marks in kept for mark in marks]
+    every = [mark for _, marks in drawable for mark in marks]
     x = _x_scale([mark.x for mark in every])
     ends = [mark.y + sign * mark.error for mark in every for sign in (-1, 1)] + [rule.y for rule in rules]
     y = _y_scale(ends)
@@ -91,8 +91,8 @@ def plot(
     drawn += [
         _rule(rule, x, y, rule.name not in [one.name for one in rules[:at]]) for at, rule in enumerate(rules)
     ]
-    drawn += [_series(each, marks, x, y) for each, marks in kept]
-    names = {(each.name, each.colour % COLOURS, each.colour // COLOURS): None for each, _ in kept}
+    drawn += [_series(each, marks, x, y) for each, marks in drawable]
+    names = {(each.name, each.colour % COLOURS, each.colour // COLOURS): None for each, _ in drawable}
     legend, rows = _legend(list(names))
     height = HEIGHT + rows * _LEGEND_ROW
     return (
@@ -102,7 +102,7 @@ def plot(
 
 
 def spark(values: Sequence[tuple[float, float]], colour: int, about: str) -> str:
-    """Draw one curve (iteration, value) small, with its ends written beside it; empty without two points."""
+    """Draw one curve (iteration, value) small, its first and last value below; empty without two points."""
     points = [(at, value) for at, value in values if math.isfinite(value)]
     if len(points) < 2:
         return ""
@@ -167,8 +167,8 @@ def _ticks(low: float, high: float) -> list[float]:
 def _log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        found = [factor * 10.0**power for power in powers for factor in factors]
-        inside = [round(value, 10) for value in found if low <= value <= high]
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        inside = [round(value, 10) for value in ticks if low <= value <= high]
         if len(inside) <= 7:
             return inside
     return inside[:: -(-len(inside) // 6)]

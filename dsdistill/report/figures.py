@@ -101,7 +101,7 @@ def over_bytes(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Fig
 
 
 def losses(results: Sequence[CellResult]) -> list[Figure]:
-    """Draw the loss of every cell whose run is still beside its result."""
+    """Draw the loss of every cell that still has its run."""
     colour = colours(results)
     figures = []
     for each in results:

@@ -56,7 +56,7 @@ def write(results: Path, output: Path, notify: Callable[[str], None]) -> Path:
 
 
 def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
-    """Return the page of some results; what lies beside them (sets, logs) is read where it is there."""
+    """Return the page of some results; sets and logs in their folders are read if they exist."""
     lines = joined_lines(results)
     parts = {
         "results": ("Results", sections.accuracies(lines) + sections.gained(gains(results))),

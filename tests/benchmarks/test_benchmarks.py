@@ -61,14 +61,32 @@ def _small(resolve: Callable[[dict[str, Any]], Any], options: dict[str, Any]) ->
     return resolve({"network": "convnet3-w8", **options})
 
 
-@pytest.mark.parametrize("what", ["dm", "datadam", "idm", "ncfm", "inner", "student", "expert"])
-def test_variants_that_are_compared_do_the_same_work(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+@pytest.fixture
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let benchmarks work on few images."""
     tiny = toy(size=28, counts=(4,) * 10)
     monkeypatch.setattr(catalog, "load", lambda *_: tiny)
     monkeypatch.setattr(variants, "quiet_allocator", lambda: True)
+
+
+@pytest.fixture
+def _small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (configs, expert_config):
         small = functools.partial(_small, module.resolve)
         monkeypatch.setattr(module, "resolve", small)
+
+
+@pytest.mark.usefixtures("_tiny")
+@pytest.mark.parametrize("what", ["gradient", "trajectory"])
+def test_variants_can_be_run(what: str) -> None:
+    for name, prepare in speed.compared(what, ipc=1, steps=2).items():
+        if "compiled" not in name:
+            prepare()()
+
+
+@pytest.mark.usefixtures("_tiny", "_small_networks")
+@pytest.mark.parametrize("what", ["dm", "datadam", "idm", "ncfm", "inner", "student", "expert"])
+def test_variants_that_are_compared_do_the_same_work(what: str) -> None:
     worked = []
     for name, prepare in speed.compared(what, ipc=1).items():
         if "compiled" not in name:
