@@ -161,7 +161,7 @@ def judged(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
         protocol="dsa",
         epochs=args.epochs,
         repeats=args.repeats,
-        baselines="random, whole",
+        baselines="random, full",
         device="cpu",
         precision="fp32",
         save=False,
@@ -170,7 +170,7 @@ def judged(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     ours = report.scores()["networks"]["convnet3"]
     for sentence in export_ddranking(path, out):
         print(sentence)
-    whole = next(row.mean for row in report.rows if row.set == "whole")
+    whole = next(row.mean for row in report.rows if row.set == "full")
     theirs = their_scores(folder, out, whole, args)
     return [{"judge": "dsdistill", **ours}, {"judge": "DD-Ranking", **theirs}]
 

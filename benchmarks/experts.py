@@ -20,8 +20,9 @@ from benchmarks.accuracy import run, spread
 from benchmarks.real_runs import ARTIFACTS, IN_FP32, RUNS, TRAJECTORIES
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.evaluation.ensembles import CPU, Execution, Single
-from dsdistill.evaluation.students import HeldOut, accuracies
+from dsdistill.evaluation.accuracy import TestImages, accuracies
+from dsdistill.evaluation.ensembles import SingleStudent
+from dsdistill.evaluation.execution import CPU, Execution
 from dsdistill.networks import build_network
 from dsdistill.runtime import provenance
 from dsdistill.storage.expert_file import ExpertFile
@@ -36,13 +37,13 @@ def main() -> None:
     bf16, fp32 = ExpertFile.open(TRAJECTORIES.file), ExpertFile.open(IN_FP32.file)
     epochs, count = [epoch for epoch in fp32.epochs if epoch], fp32.count
     test = catalog.load(DataConfig(name="fashion-mnist"), "test")[1]
-    held_out = HeldOut(test, fp32.metadata.preprocess, CPU)  # the same as that of the others
+    test_images = TestImages(test, fp32.metadata.preprocess, CPU)  # the same as that of the others
     rows = [
         {
             "precision": precision,
             "expert": expert,
             "epoch": epoch,
-            "test_accuracy": tested(buffer, expert, epoch, held_out),
+            "test_accuracy": tested(buffer, expert, epoch, test_images),
             "made_by": experts.options,
         }
         for precision, experts, buffer in (("bf16", TRAJECTORIES, bf16), ("fp32", IN_FP32, fp32))
@@ -75,12 +76,12 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def tested(buffer: ExpertFile, expert: int, epoch: int, held_out: HeldOut) -> float:
+def tested(buffer: ExpertFile, expert: int, epoch: int, test_images: TestImages) -> float:
     """Return the accuracy in percent of one network of a file on the test images."""
     facts, execution = buffer.metadata, Execution()
     network = build_network(facts.network, facts.channels, facts.size, len(facts.classes))
     network.load_state_dict(buffer.state(expert, epoch))
-    return 100 * accuracies(Single(network, execution), held_out, execution)[0]
+    return 100 * accuracies(SingleStudent(network, execution), test_images, execution)[0]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from dsdistill.data import catalog
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.evaluation import students
-from dsdistill.evaluation.ensembles import Execution, Single, Stacked
+from dsdistill.evaluation.ensembles import SingleStudent, StackedStudents
+from dsdistill.evaluation.execution import Execution
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
@@ -151,14 +152,12 @@ def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> C
     networks = [
         build_network("convnet3", task.channels, task.size, task.num_classes) for _ in range(stacked or 1)
     ]
-    ensemble = Stacked(networks, execution) if stacked else Single(networks[0], execution)
-    augmentation = protocol.augmentation_for(task.mirror)
+    ensemble = StackedStudents(networks, execution) if stacked else SingleStudent(networks[0], execution)
+    training = students.StudentTraining(protocol, protocol.augmentation_for(task.mirror))
     sets, repeats = [(images, labels)] * len(networks), list(range(len(networks)))
 
     def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
-        students.fit(
-            ensemble, sets, repeats, protocol, augmentation, 0, None, execution, lambda done, total: None
-        )
+        students.fit(ensemble, sets, repeats, training, execution)
 
     return two_epochs
 

@@ -1,4 +1,11 @@
-"""How a set is judged: everything about training a student that can move its accuracy, read from TOML."""
+"""Evaluation protocols: how students are trained on a distilled set, and how many. Read from TOML.
+
+A distilled set is evaluated by training fresh networks ("students") on it and testing them on real images.
+Their accuracy depends on the set, and as much on how they are trained. A protocol fixes the training:
+optimiser, learning rate and its schedule, epochs, batch size, augmentation, and the number of students. The
+protocols of the published methods are in ``presets/protocols``. Accuracies are comparable only under the same
+protocol.
+"""
 
 from __future__ import annotations
 
@@ -23,31 +30,32 @@ Count = Annotated[int, Field(ge=1)]
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One way to train and count students. Results are comparable only under the same one.
+    """How students are trained and how many there are.
 
-    A student minimises the cross-entropy over ``epochs_run`` epochs of shuffled batches, the last short one
-    included, and is tested once, at the end. Every epoch of ``milestones`` starts by multiplying the learning
-    rate by ``drop_factor``. With E = ``epochs``, each share f of ``drop_at`` stands for:
+    A student minimises the cross-entropy over ``epochs_run`` epochs of shuffled batches; the last batch of an
+    epoch may be smaller. It is tested once, after the last epoch. The learning rate is multiplied by
+    ``drop_factor`` at the start of each epoch in ``milestones``. A share f in ``drop_at`` sets a milestone,
+    with E = ``epochs`` and epochs counted from 0:
 
-        schedule "restart" (DC, DSA, DM and their successors): epochs 0 … E, one more than the name says; the
-            rate drops, and the optimiser starts anew, once epoch ⌊E·f⌋ + 1 is done.
-        schedule "steps" (IDC, NCFM; torch's ``MultiStepLR``): epochs 0 … E - 1; the rate drops before epoch
-            ⌊E·f⌋, and the optimiser keeps its momentum.
+        schedule "restart" (DC, DSA, DM and their successors): epochs 0 … E are run, one more than the name
+            says. The rate drops after epoch ⌊E·f⌋ + 1, and the optimiser starts anew, without momentum.
+        schedule "steps" (IDC, NCFM; torch's ``MultiStepLR``): epochs 0 … E - 1 are run. The rate drops before
+            epoch ⌊E·f⌋, and the optimiser keeps its momentum.
 
     Attributes:
-        name: what results carry.
-        title, source: for people: what it is and where it comes from.
-        student: the network judged with where none is asked for and the set does not name its own.
-        lr: learning rate, or "learned": the one stored with the set.
-        optimiser: "sgd", or "adamw" with torch's betas, for which momentum means nothing.
+        name: the name in results.
+        title, source: a description and a citation, for people.
+        student: the architecture of the students, unless the user or the distilled set names one.
+        lr: learning rate in the first epoch, or "learned": the one stored with the distilled set.
+        optimiser: "sgd", or "adamw" with torch's betas, which ignores the momentum.
         momentum_after_drop: SGD's momentum from the first drop on (AST); None keeps it.
-        weight_decay: of SGD added to the gradient, of AdamW decoupled from it.
-        drop_at: shares of the epochs before each drop.
-        augmentation: operators joined by ``_``, or "none"; one draw per batch, its scalars per image.
+        weight_decay: added to the gradient for SGD, decoupled from it for AdamW.
+        drop_at: shares of the epochs, in [0, 1], at which the rate drops.
+        augmentation: operators joined by ``_``, or "none". A batch gets one draw, its scalars per image.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
-        cutmix, cutmix_beta: probability per batch of CutMix after the augmentation, and its β; see
+        cutmix, cutmix_beta: the probability per batch of CutMix after the augmentation, and its β; see
             ``dsdistill.augment.mix.CutMix``.
-        repeats: fresh students per set.
+        repeats: students per set, each from its own initial weights.
     """
 
     name: str
@@ -72,31 +80,35 @@ class Protocol:
     repeats: Count = 5
 
     def __post_init__(self) -> None:
-        self.augmentation_for(mirror=True)  # an unknown operator is found now, not after the first student
+        self.augmentation_for(mirror=True)  # raises if an operator is unknown
 
     @property
     def epochs_run(self) -> int:
-        """How often a student sees every image: the schedule "restart" counts from 0 to ``epochs``."""
+        """Epochs that a student trains: ``epochs``, and one more with the schedule "restart"."""
         return self.epochs + 1 if self.schedule == "restart" else self.epochs
 
     @property
     def milestones(self) -> tuple[int, ...]:
-        """The first epochs at each lower rate, ascending, counted from 0; 502 for DSA's 1000 epochs."""
-        # Rounding undoes what a float loses: 300·(2 / 3) has to be 200 whatever the digits in the file.
-        done = sorted(math.floor(round(self.epochs * share, 9)) for share in self.drop_at)
-        return tuple(epoch + 2 for epoch in done) if self.schedule == "restart" else tuple(done)
+        """The first epoch at each lower rate, ascending, counted from 0: 502 for DSA's 1000 epochs."""
+        # Rounded first, because floats are inexact: 300·(2 / 3) must be 200 however many digits the file has.
+        drops = sorted(math.floor(round(self.epochs * share, 9)) for share in self.drop_at)
+        return tuple(epoch + 2 for epoch in drops) if self.schedule == "restart" else tuple(drops)
 
     def decay(self, epoch: int) -> float:
-        """Return the factor on the initial learning rate in an epoch counted from 0."""
+        """Return the learning rate of an epoch, counted from 0, as a multiple of the initial one."""
         return self.drop_factor ** sum(milestone <= epoch for milestone in self.milestones)
 
     def momentum_in(self, epoch: int) -> float:
-        """Return SGD's momentum in an epoch counted from 0."""
+        """Return SGD's momentum in an epoch, counted from 0."""
         dropped = any(milestone <= epoch for milestone in self.milestones)
         return self.momentum_after_drop if dropped and self.momentum_after_drop is not None else self.momentum
 
     def augmentation_for(self, mirror: bool) -> Augmentation:
-        """Return the augmentation of the students, without flip where a mirrored image changes its label."""
+        """Return the augmentation of the students.
+
+        Args:
+            mirror: whether a mirrored image keeps its label; if not, flip is left out.
+        """
         augmentation = Augmentation.parse(
             self.augmentation, rule=self.augmentation_rule, align_corners=self.align_corners
         )
@@ -104,19 +116,22 @@ class Protocol:
 
     @property
     def training(self) -> dict[str, Any]:
-        """All that decides how students are trained; not how the protocol is called and where it is from."""
-        told = dataclasses.asdict(self)
-        return {key: value for key, value in told.items() if key not in ("name", "title", "source")}
+        """All fields that determine how students are trained: all but name, title and source."""
+        fields = dataclasses.asdict(self)
+        return {key: value for key, value in fields.items() if key not in ("name", "title", "source")}
 
-    def plain(self) -> Protocol:
-        """Return the same training without augmentation and CutMix."""
+    def unaugmented(self) -> Protocol:
+        """Return the same protocol without augmentation and CutMix."""
         return dataclasses.replace(self, augmentation="none", cutmix=0.0)
 
     def learning_rate(self, learned: float | None) -> float:
-        """Return the rate students start at, given the one stored with the set.
+        """Return the learning rate of the first epoch.
+
+        Args:
+            learned: the rate stored with the distilled set, or None.
 
         Raises:
-            UserError: the protocol asks for a learned rate and the set has none, or one that is not positive.
+            UserError: the protocol takes a learned rate, and the set has none or one that is not positive.
         """
         if self.lr != "learned":
             return self.lr
@@ -137,14 +152,14 @@ PROTOCOLS = Presets("protocols", "protocol")
 
 
 def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:
-    """Read a protocol by name ("dm") or from a TOML file ("mine.toml"), whose stem becomes its name.
+    """Read a protocol by name ("dm") or from a TOML file ("mine.toml"), whose stem becomes the name.
 
     Args:
         overrides: fields to replace, for example ``epochs=100``; None leaves a field as it is.
 
     Raises:
-        UserError: no such protocol or file, or a key or value that a protocol cannot have.
+        UserError: the protocol or file does not exist, or has an unknown key or an invalid value.
     """
-    given = {key: value for key, value in overrides.items() if value is not None}
-    known = [field.name for field in dataclasses.fields(Protocol)]
-    return validated(Protocol, PROTOCOLS.read(name_or_path) | given, f"protocol {name_or_path}: key", known)
+    explicit = {key: value for key, value in overrides.items() if value is not None}
+    keys = [field.name for field in dataclasses.fields(Protocol)]
+    return validated(Protocol, PROTOCOLS.read(name_or_path) | explicit, f"protocol {name_or_path}: key", keys)

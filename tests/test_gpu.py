@@ -159,9 +159,9 @@ def test_a_class_at_a_time_is_all_of_them_on_the_device(tmp_path: Path, pool: Pa
 def test_baselines_are_chosen_on_the_device(tmp_path: Path, pool: Path) -> None:
     dsdistill.distill(tmp_path / "a.h5", **features_matched("dm", pool), iterations=2)
     report = dsdistill.evaluate(
-        tmp_path / "a.h5", device="cuda", epochs=5, repeats=2, baselines="random,herding,k-center,el2n,whole"
+        tmp_path / "a.h5", device="cuda", epochs=5, repeats=2, baselines="random,herding,k-center,el2n,full"
     )
-    sets = ["distilled", "random", "herding", "k-center", "el2n", "whole"]
+    sets = ["distilled", "random", "herding", "k-center", "el2n", "full"]
     assert [row.set for row in report.rows] == sets
 
 

@@ -306,7 +306,7 @@ def _with_baselines(cells: Iterable[Cell], names: Sequence[str]) -> list[Cell]:
     cells, found = list(cells), []
     first = judges(cells)
     for cell in cells:
-        compared = (baselines.RANDOM, baselines.WHOLE) if cell.scores else ()
+        compared = (baselines.RANDOM, baselines.FULL) if cell.scores else ()
         again = tuple(name for name in names if "@" in name or name in compared)
         own = names if first[cell.name] is cell else again
         found.append(changed(cell, baselines=tuple(dict.fromkeys((*own, *cell.baselines)))))

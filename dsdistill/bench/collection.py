@@ -10,7 +10,7 @@ from pathlib import Path
 from dsdistill.bench.results import FAILURE, CellResult, read
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.baselines import RANDOM, WHOLE
+from dsdistill.evaluation.rows import FULL, RANDOM, canonical
 
 
 def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
@@ -59,7 +59,8 @@ def _unfinished(cell: Path, folder: Path) -> str:
         beside = tomllib.loads((cell / "cell.toml").read_text())["evaluate"]["baselines"]
     except (OSError, ValueError, KeyError, TypeError):
         beside = []
-    return text + (f"; its baselines are missing too: {', '.join(map(str, beside))}" if beside else "")
+    names = ", ".join(canonical(str(name)) for name in beside)
+    return text + (f"; its baselines are missing too: {names}" if beside else "")
 
 
 def _scored(results: Sequence[CellResult]) -> list[CellResult]:
@@ -71,9 +72,9 @@ def _scored(results: Sequence[CellResult]) -> list[CellResult]:
     for each in results:
         rows = {(row.network, row.set): row for row in each.rows}
         for other in alike[_judged_as(each)]:
-            enough = other.main.decoded >= each.main.decoded  # steps on the whole follow from the set's
+            enough = other.main.decoded >= each.main.decoded  # steps on the full set follow from the set's
             for row in other.rows:
-                if row.set == RANDOM or (row.set == WHOLE and enough):
+                if row.set == RANDOM or (row.set == FULL and enough):
                     rows.setdefault((row.network, row.set), row)
         scored = scores.of_rows(list(rows.values()), bool(each.evaluation.get("soft_labels")))
         found.append(dataclasses.replace(each, evaluation={**each.evaluation, "scores": scored}))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
+from dsdistill.evaluation.rows import FULL, canonical
+
 _SAME_METHOD = {"datadam-paper": "datadam", "ncfm-minmax": "ncfm"}
 """Recipes that are another reading of the same paper."""
 
@@ -24,7 +26,7 @@ class Published:
     dataset: str
     method: str
     ipc: int
-    """Images per class; 0 for the whole training set."""
+    """Images per class; 0 for the full training set."""
     mean: float
     std: float | None
     source: str
@@ -36,7 +38,8 @@ class Published:
 
 def find(dataset: str, method: str, ipc: int) -> Published | None:
     """Return what was published for exactly this data set, method (or baseline) and IPC, or None."""
-    return _known().get((dataset, _SAME_METHOD.get(method, method), 0 if method == "whole" else ipc))
+    method = canonical(method)
+    return _known().get((dataset, _SAME_METHOD.get(method, method), 0 if method == FULL else ipc))
 
 
 @functools.cache
@@ -60,4 +63,4 @@ def every() -> Iterator[Published]:
                     mean, _, std = printed.partition("±")
                     images = 0 if ipc == "all" else int(ipc)
                     spread = float(std) if std else None
-                    yield Published(dataset, method, images, float(mean), spread, source, note)
+                    yield Published(dataset, canonical(method), images, float(mean), spread, source, note)

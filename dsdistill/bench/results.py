@@ -18,6 +18,7 @@ from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.config.options import difference
 from dsdistill.config.validation import validated
 from dsdistill.errors import UserError
+from dsdistill.evaluation.baselines import expanded
 from dsdistill.evaluation.rows import DISTILLED, Row
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
@@ -158,6 +159,9 @@ def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
         before, now = tomllib.loads(text), tomllib.loads(tomli_w.dumps(job.told()))
     except (OSError, ValueError):  # not begun, or nothing that says how
         return {}
+    evaluate = before.get("evaluate", {})
+    if isinstance(names := evaluate.get("baselines"), list):
+        before["evaluate"] = {**evaluate, "baselines": expanded(map(str, names))}  # under their present names
     changes = difference(before, now) if before else []
     return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
 

@@ -17,11 +17,11 @@ from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED, Row
 from dsdistill.text import duration, kilobytes, spread
 
 _PLAINLY = ", no augmentation"
-_OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + PLAIN: _PLAINLY}
+_OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + UNAUGMENTED: _PLAINLY}
 """Rows of the set itself, and what is added to the method's name."""
 CAPTION = (
     "Accuracy in percent on the test set after the last epoch: mean ± sample standard deviation over all "
@@ -67,7 +67,7 @@ class Line:
     @property
     def for_scores(self) -> bool:
         """Whether students were trained otherwise than the protocol says, for what scores compare."""
-        return self.set == DISTILLED_HARD or self.set.endswith(PLAIN)
+        return self.set == DISTILLED_HARD or self.set.endswith(UNAUGMENTED)
 
     @property
     def mean(self) -> float:
@@ -230,7 +230,7 @@ def _line(members: list[tuple[CellResult, Row]], alone: bool) -> Line:
     one, row = members[0]
     baseline = row.set not in _OWN
     of = "" if alone else f" of {one.method}"
-    method = row.set.replace(PLAIN, _PLAINLY) + of if baseline else one.method + _OWN[row.set]
+    method = row.set.replace(UNAUGMENTED, _PLAINLY) + of if baseline else one.method + _OWN[row.set]
     first = row.network == one.network
     sizes = [row.images * each.real_image_bytes if baseline else each.stored_bytes for each, row in members]
     printed = published.find(one.dataset, row.set if baseline else method, one.ipc) if first else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from dsdistill.evaluation.rows import canonical
 from dsdistill.text import byte_size, clock, listing, ranges, spread
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def print_description(path: Path, about: Description) -> None:
     for result in about.results:
         count = len(result["values"])
         accuracy = spread(result["mean"], result["std"], count)
-        line = Text(result["set"], style="bold").append(
+        line = Text(canonical(result["set"]), style="bold").append(
             f" {result['network']}, protocol {result['protocol']}, {result['epochs']} epochs: {accuracy} % "
             f"({count} student{'s' * (count > 1)}, {result['date'][:10]})",
             style="not bold",

@@ -14,7 +14,7 @@ from dsdistill.runtime.device import quiet_allocator
 def evaluate(
     file: File,
     dataset: Annotated[
-        str | None, typer.Option(help="Judge on this data set.", show_default="the one the file names")
+        str | None, typer.Option(help="Evaluate on this data set.", show_default="the one the file names")
     ] = None,
     protocol: Annotated[
         str | None,
@@ -36,9 +36,10 @@ def evaluate(
     baselines: Annotated[
         str,
         typer.Option(
-            help="Real images to set beside it, comma-separated: random, herding, k-center, k-means, el2n, "
-            "el2n-easy (append @bytes for as many as fit into the file's bytes), whole; coresets for those "
-            "between random and whole, all for everything at either size, '' for nothing."
+            help="Real images to compare with, comma-separated: random, herding, k-center, k-means, el2n, "
+            "el2n-easy (append @bytes for as many as fit into the file's bytes), full (the full training "
+            "set); coresets for all of these but random and full, all for every baseline at both sizes, '' "
+            "for none."
         ),
     ] = "random",
     device: Device = None,
@@ -48,7 +49,7 @@ def evaluate(
             "--scores",
             metavar="",
             help="Also train the students that DD-Ranking's scores compare: under hard labels where the set "
-            "has soft ones, and without augmentation. LRS needs the baselines random and whole, ARS random.",
+            "has soft ones, and without augmentation. LRS needs the baselines random and full, ARS random.",
         ),
     ] = False,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
@@ -59,22 +60,22 @@ def evaluate(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", metavar="", help="Go on with a stopped evaluation: keep rows the file holds."
+            "--resume", metavar="", help="Continue a stopped evaluation: reuse the results in the file."
         ),
     ] = False,
 ) -> None:
-    """Train fresh students on a distilled set, test them, and set random real images beside it.
+    """Train fresh students on a distilled set and on random real images, and compare their test accuracy.
 
-    Accuracy is that of the last epoch on the test set, mean ± standard deviation over fresh students.
+    Accuracy is that after the last epoch on the test set, mean ± standard deviation over fresh students.
 
     `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
     """
     from dsdistill.cli import console, progress
-    from dsdistill.evaluation.run import evaluate as judge_file
+    from dsdistill.evaluation.run import evaluate as evaluate_file
 
     quiet_allocator()
     with progress.EvaluationProgress() as show:
-        report = judge_file(
+        report = evaluate_file(
             file,
             dataset=dataset,
             root=root,

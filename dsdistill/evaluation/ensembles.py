@@ -1,17 +1,15 @@
-"""One student or many behind one face, so that the training loop need not know which.
+"""One student or several behind one interface, so that the training loop is the same for both.
 
-Students that train on equal numbers of images take the same steps. Stacked, each step of all of them is one
-set of kernels over [student, …] tensors: close to free where a small network leaves a GPU idle, slower than
-one by one on a CPU, whose grouped convolutions are poor.
+Students that train on equal numbers of images take equal steps. Stacked, a step of all of them is one set of
+kernels over [student, …] tensors. That is nearly free where a small network leaves a GPU idle. On a CPU it is
+slower than one student at a time, because grouped convolutions are slow there.
 """
 
 from __future__ import annotations
 
 import copy
-import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,41 +17,9 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.modules.dropout import _DropoutNd
 
+from dsdistill.evaluation.execution import Execution
 from dsdistill.networks import Network
 from dsdistill.networks.external import External
-from dsdistill.runtime import compiler
-from dsdistill.runtime.device import Precision
-from dsdistill.runtime.notice import Notify
-
-CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where and how students are computed; none of it changes what is computed, up to rounding."""
-
-    device: torch.device = CPU
-    precision: Precision = "fp32"
-    compile: bool = False
-    notify: Notify = lambda message: None
-
-    def prepared(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """Compile a function where that is asked for."""
-        return (
-            compiler.compile_or_eager(_own(function), self.device, self.notify) if self.compile else function
-        )
-
-
-def _own(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Copy a closure along with its code: the compiler keeps few variants of one code object (8 by default).
-
-    Every architecture and batch shape is a variant.
-    """
-    assert isinstance(function, types.FunctionType)
-    code = function.__code__.replace()
-    return types.FunctionType(
-        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
 
 
 class Ensemble(ABC):
@@ -76,15 +42,15 @@ class Ensemble(ABC):
 
     @abstractmethod
     def load(self, networks: Sequence[Network]) -> None:
-        """Take over the weights of ``count`` networks, in place, so that compiled code stays valid."""
+        """Copy the weights of ``count`` networks in, in place, so that compiled code stays valid."""
 
     @abstractmethod
     def train(self, mode: bool) -> None:
         """Switch between training and testing."""
 
 
-class Single(Ensemble):
-    """One network; it is trained itself, not a copy."""
+class SingleStudent(Ensemble):
+    """One network, trained in place: not a copy."""
 
     def __init__(self, network: Network, execution: Execution) -> None:
         self.count = 1
@@ -98,7 +64,7 @@ class Single(Ensemble):
         def logits(images: Tensor) -> Tensor:
             return network(images).unsqueeze(0)
 
-        self.loss, self.logits = execution.prepared(loss), execution.prepared(logits)
+        self.loss, self.logits = execution.prepare(loss), execution.prepare(logits)
 
     def load(self, networks: Sequence[Network]) -> None:
         self._network.load_state_dict(networks[0].state_dict())
@@ -107,7 +73,7 @@ class Single(Ensemble):
         self._network.train(mode)
 
 
-class Stacked(Ensemble):
+class StackedStudents(Ensemble):
     """Copies of several networks, their weights stacked along a first axis."""
 
     def __init__(self, networks: Sequence[Network], execution: Execution) -> None:
@@ -131,7 +97,7 @@ class Stacked(Ensemble):
         def logits(images: Tensor) -> Tensor:
             return vmap(one, in_dims=(0, None))(weights, images)
 
-        self.loss, self.logits = execution.prepared(loss), execution.prepared(logits)
+        self.loss, self.logits = execution.prepare(loss), execution.prepare(logits)
 
     @torch.no_grad()
     def load(self, networks: Sequence[Network]) -> None:
@@ -140,13 +106,13 @@ class Stacked(Ensemble):
             weight.copy_(torch.stack([state[name] for state in states]))
 
     def train(self, mode: bool) -> None:
-        """Do nothing: what can be stacked computes the same in both modes."""
+        """Do nothing: networks that can be stacked compute the same in both modes."""
 
 
 def stackable(network: Network) -> bool:
     """Whether students are independent functions of their parameters: no running statistics, no dropout.
 
-    Of the networks of other libraries that is not known.
+    It is not known of the networks of other libraries, which count as not stackable.
     """
     if isinstance(network, External):
         return False
@@ -155,24 +121,23 @@ def stackable(network: Network) -> bool:
 
 
 class Ensembles:
-    """The ensembles of one architecture by size, made once and refilled: nothing is compiled twice."""
+    """The ensembles of one architecture by size, built once and refilled: nothing is compiled twice."""
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self._made: dict[int, Ensemble] = {}
+        self._by_size: dict[int, Ensemble] = {}
 
-    def filled(self, networks: Sequence[Network]) -> Ensemble:
-        """Return a ensemble with the weights of these networks."""
-        size = len(networks)
+    def fill(self, networks: Sequence[Network]) -> Ensemble:
+        """Return the ensemble of this size, with the weights of these networks."""
         networks = [network.to(self.execution.device) for network in networks]
-        if size in self._made:
-            self._made[size].load(networks)
+        size = len(networks)
+        if size in self._by_size:
+            self._by_size[size].load(networks)
+        elif size == 1:
+            self._by_size[size] = SingleStudent(networks[0], self.execution)
         else:
-            single = size == 1
-            self._made[size] = (
-                Single(networks[0], self.execution) if single else Stacked(networks, self.execution)
-            )
-        return self._made[size]
+            self._by_size[size] = StackedStudents(networks, self.execution)
+        return self._by_size[size]
 
 
 def _outputs(network: Network) -> int:

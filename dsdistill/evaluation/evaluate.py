@@ -1,173 +1,104 @@
-"""The verdict on a distilled set: fresh students on it and on its baselines, nothing else changed."""
+"""Evaluation of a loaded set: fresh students on it and on its baselines, all else equal."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
-from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.real import Task
 from dsdistill.errors import UserError
-from dsdistill.evaluation import baselines as real_sets
-from dsdistill.evaluation.ensembles import CPU, Ensembles, Execution, stackable
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row
+from dsdistill.evaluation import baselines
+from dsdistill.evaluation.accuracy import TestImages
+from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
+from dsdistill.evaluation.ensembles import Ensembles, stackable
+from dsdistill.evaluation.execution import Execution, ExecutionConfig
+from dsdistill.evaluation.plan import PlannedRow, PlannedSet, plan_rows, plan_sets
+from dsdistill.evaluation.rows import DISTILLED_HARD, FULL, Row
 from dsdistill.evaluation.selector import Selector
-from dsdistill.evaluation.students import HeldOut, TrainingSet, steps, train_students
+from dsdistill.evaluation.students import StudentTraining, Tick, TrainingSet, train_students
 from dsdistill.networks import Network, build_network, check_network
 from dsdistill.protocol import Protocol
-from dsdistill.runtime.device import Precision
-from dsdistill.runtime.notice import Notify, once
+from dsdistill.runtime.notice import Progress, once
 from dsdistill.seeding import forked
 from dsdistill.synthetic.distilled import DistilledDataset
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being trained, steps done, steps in all)."""
 
-Auto = Literal["auto"]
-
-
-# Pixels that the students of one network see (epochs × images × H × W × students) before compiling pays.
-# Compiling a small network takes 20 to 60 s on two cores and saves a quarter to a third of each step.
-COMPILE_PIXELS = {"cpu": 2 * 10**8, "cuda": 10**10}
-
-
-def judge(
+def evaluate_set(
     distilled: DistilledDataset,
-    task: Task,
-    train: RealDataset,
-    test: RealDataset,
+    data: RealData,
     protocol: Protocol,
-    networks: Sequence[str] = (),
-    *,
-    seed: int = 0,
-    device: torch.device = CPU,
-    precision: Precision = "fp32",
-    compile: bool | Auto = "auto",
-    stack: bool | Auto = "auto",
-    baselines: Sequence[str] = ("random",),
-    affordable: int | None = None,
-    scores: bool = False,
-    known: Sequence[Row] = (),
-    notify: Notify = lambda message: None,
-    progress: Progress = lambda what, done, total: None,
-    finished: Callable[[Row], None] = lambda row: None,
+    config: EvaluationConfig = EvaluationConfig(),  # noqa: B008 (frozen)
+    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008
+    earlier: Sequence[Row] = (),
+    callbacks: Callbacks = Callbacks(),  # noqa: B008
 ) -> list[Row]:
-    """Train ``protocol.repeats`` students per network and set, and test them at the last epoch.
+    """Train ``protocol.repeats`` students per network and set, and test them after the last epoch.
 
     The student of a repeat starts from the same weights on every set. Soft labels are used where the set has
-    them, decoded images where it is a multi-formation. Baselines have hard labels and the set's
-    preprocessing. Those whose images networks choose (see ``Selector``) are chosen once, before the first
-    student: they are the same for every network judged.
+    them, and decoded images where it is a multi-formation. Baselines have hard labels and the set's
+    preprocessing. Where networks choose a baseline's images (see ``Selector``), they are chosen once, before
+    the first student, and are the same for every network evaluated.
 
     Args:
         distilled: loaded in network space, decoded.
-        task, train, test: the real data; ``train`` is read by baselines only.
-        networks: names; the protocol's student where empty.
-        compile: "auto" where the work pays for it (``COMPILE_PIXELS``).
-        baselines: see ``dsdistill.evaluation.baselines``.
-        affordable: real images for the bytes of the set's file, which baselines ``@bytes`` need to know.
-        scores: also train what DD-Ranking's scores compare: where the set has soft labels, students on its
-            images with hard ones; where the protocol augments and random is among the baselines, students on
-            the set and on random images without augmentation.
-        known: rows that were found before, all else equal; what they are of is not trained again.
-        finished: called with every new row as soon as there is one.
-        stack: train the students of a network together; "auto" on CUDA, for networks that allow it.
+        earlier: rows of an earlier, otherwise identical evaluation. They are reused, not trained again.
 
     Returns:
-        for each network: a row for the distilled set, two where hard labels are tried as well, then one for
+        for each network: a row for the distilled set, two where hard labels are evaluated too, then one for
         each baseline, then those without augmentation.
 
     Raises:
-        UserError: the set does not fit the task, a name is unknown, a network cannot take the images, or
-            a baseline finds too few.
+        UserError: the set does not fit the task, a name is unknown, a network cannot take the images, or a
+            baseline takes more images than there are.
     """
-    check_fit(distilled, task)
-    baselines = real_sets.expanded(baselines)
-    names = list(dict.fromkeys(networks)) or [protocol.student]
-    for name in names:
+    check_fit(distilled, data.task)
+    networks = list(dict.fromkeys(config.networks)) or [protocol.student]
+    for name in networks:
         check_network(name)
-    stored = int(distilled.stored.sum())
-    counts = {name: real_sets.counts_of(name, train, distilled.stored, affordable) for name in baselines}
-    fresh = {name: _builder(name, task, seed) for name in names}
-    stacked = {name: _stacked(stack, name, fresh[name](0), device, protocol) for name in names}
+    sets = plan_sets(distilled, data, protocol, config)
+    plan = plan_rows(networks, sets, earlier)
+    new = [planned for planned in plan if planned.earlier is None]
+    builders = {name: _builder(name, data.task, config.seed) for name in networks}
+    stacked = {name: _stacked(execution, name, builders[name](0), protocol) for name in networks}
     lr = protocol.learning_rate(distilled.lr)
-    held_out = HeldOut(test, distilled.preprocess, device)
+    test_images = TestImages(data.test, distilled.preprocess, execution.device)
 
-    own = [DISTILLED, *([DISTILLED_HARD] if scores and distilled.soft_labels is not None else [])]
-    sizes = dict.fromkeys(own, len(distilled.images)) | {
-        name: int(each.sum()) for name, each in counts.items()
+    selector = _selector(distilled, data, protocol, execution, config.seed, callbacks)
+    requests = _requests(sets, new)
+    selector_steps = selector.steps(method for method, _ in requests.values())
+    steps = _StepCounter(callbacks.progress, selector_steps + sum(planned.set.steps for planned in new))
+    if full := [planned for planned in new if planned.set.name == FULL]:
+        callbacks.notify(_full_notice(full[0].set, sets[0], len(full) * protocol.repeats))
+    positions = selector.choose(requests, steps.tick("choosing real images"))
+    steps.done = selector_steps
+    sources = {
+        each.name: _source(each, distilled, data, positions.get(each.name), config.seed) for each in sets
     }
-    protocols = real_sets.protocols(protocol, sizes)
-    augments = protocol.augmentation_for(task.mirror).operators or protocol.cutmix
-    twins = (DISTILLED, real_sets.RANDOM) if scores and augments and real_sets.RANDOM in counts else ()
-    for kind in twins:
-        sizes[kind + PLAIN], protocols[kind + PLAIN] = sizes[kind], protocols[kind].plain()
-    took = {kind: (stored if kind.removesuffix(PLAIN) in own else size, size) for kind, size in sizes.items()}
-    earlier = {
-        (row.network, row.set, row.protocol, row.epochs, row.images, row.decoded): row for row in known
-    }
-    there = {
-        (name, kind): row
-        for name in names
-        for kind, each in protocols.items()
-        if (row := earlier.get((name, kind, each.name, each.epochs, *took[kind])))
-    }
-    left = {kind: sum((name, kind) not in there for name in names) for kind in sizes}  # networks
-    work = {kind: protocol.repeats * steps(protocols[kind], size) for kind, size in sizes.items()}
-    execution, told = Execution(device, precision, notify=notify), once(notify)
-    selector = Selector(protocol.student, train, distilled.preprocess.to(device), execution, seed)
-    choosing = real_sets.choosing({name: each for name, each in counts.items() if left[name]})
-    before = selector.steps(method for method, _ in choosing.values())
-    total = before + sum(left[kind] * work[kind] for kind in sizes)
-    if left.get(real_sets.WHOLE):
-        notify(_passes(left[real_sets.WHOLE] * protocol.repeats, protocols, sizes))
-    chosen = selector.choose(choosing, lambda done, _: progress("choosing real images", done, total))
-    sources = {kind: _distilled_sets(distilled, hard=kind == DISTILLED_HARD) for kind in own}
-    for name, each in counts.items():
-        sources[name] = real_sets.training_sets(
-            name, train, each, chosen.get(name), distilled.preprocess, seed
-        )
-    sources |= {kind + PLAIN: sources[kind] for kind in twins}
 
+    pixels = sum(each.image_passes for each in sets) * data.task.size**2 * protocol.repeats
+    students = execution.execution(pixels, once(callbacks.notify))
     rows: list[Row] = []
-    for name in names:
-        seen = sum(protocols[kind].epochs_run * size for kind, size in sizes.items())
-        pixels = seen * task.size**2 * protocol.repeats
-        compiles = pixels >= COMPILE_PIXELS[device.type] if compile == "auto" else compile
-        ensembles = Ensembles(dataclasses.replace(execution, compile=compiles, notify=told))
-        for kind, sets in sources.items():
-            if row := there.get((name, kind)):
-                rows.append(row)
+    for network, planned_rows in itertools.groupby(plan, key=lambda planned: planned.network):
+        build, stack = builders[network], stacked[network]
+        trainer = _Trainer(build, stack, Ensembles(students), test_images, data.task, config.seed, lr)
+        for planned in planned_rows:
+            if planned.earlier is not None:
+                rows.append(planned.earlier)
                 continue
-
-            def tick(done: int, _: int, what: str = f"{name} on {kind}", before: int = before) -> None:
-                progress(what, before + done, total)
-
-            start = time.perf_counter()
-            fractions = train_students(
-                fresh[name],
-                sets,
-                held_out,
-                protocols[kind],
-                protocols[kind].augmentation_for(task.mirror),
-                ensembles,
-                seed=seed,
-                stack=stacked[name],
-                lr=lr,
-                tick=tick,
-            )
-            rows.append(_row(kind, name, protocols[kind], fractions, took[kind], time.perf_counter() - start))
-            finished(rows[-1])
-            before += work[kind]
+            tick = steps.tick(f"{network} on {planned.set.name}")
+            rows.append(trainer.row(planned, sources[planned.set.name], tick))
+            callbacks.finished(rows[-1])
+            steps.done += planned.set.steps
     return rows
 
 
 def check_fit(distilled: DistilledDataset, task: Task) -> None:
-    """Check that a set and real data speak of the same task.
+    """Check that a set and real data have the same classes and images of the same shape.
 
     Raises:
         UserError: classes, channels or size differ.
@@ -175,13 +106,13 @@ def check_fit(distilled: DistilledDataset, task: Task) -> None:
     if len(distilled.classes) != task.num_classes:
         raise UserError(
             f"the set has {len(distilled.classes)} classes but {task.name} has {task.num_classes}; "
-            "judge it on the data set it was distilled from"
+            "evaluate it on the data set it was distilled from"
         )
     for label, (ours, theirs) in enumerate(zip(distilled.classes, task.classes, strict=True)):
         if ours != theirs:
             raise UserError(
                 f"class {label} is {ours!r} in the set but {theirs!r} in {task.name}; "
-                "judge it on the data set it was distilled from"
+                "evaluate it on the data set it was distilled from"
             )
     if (shape := tuple(distilled.images.shape[1:])) != task.shape:
         ours, theirs = ("×".join(map(str, dims)) for dims in (shape, task.shape))
@@ -191,8 +122,62 @@ def check_fit(distilled: DistilledDataset, task: Task) -> None:
         )
 
 
+@dataclass
+class _StepCounter:
+    """Adds up the steps of an evaluation, and reports each with those done before it.
+
+    Attributes:
+        done: steps before the current task.
+    """
+
+    report: Progress
+    total: int
+    done: int = 0
+
+    def tick(self, task: str) -> Tick:
+        """Return a function to call with the steps done of a task."""
+        return lambda done, _: self.report(task, self.done + done, self.total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trainer:
+    """Trains and tests the students of one network, row by row."""
+
+    build: Callable[[int], Network]
+    stack: bool
+    ensembles: Ensembles
+    test_images: TestImages
+    task: Task
+    seed: int
+    lr: float
+
+    def row(self, planned: PlannedRow, source: Callable[[int], TrainingSet], tick: Tick) -> Row:
+        """Return the row, once its students are trained and tested."""
+        start, protocol = time.perf_counter(), planned.set.protocol
+        training = StudentTraining(protocol, protocol.augmentation_for(self.task.mirror), self.seed, self.lr)
+        fractions = train_students(
+            self.build, source, self.test_images, training, self.ensembles, self.stack, tick
+        )
+        values = [100 * fraction for fraction in fractions]
+        return Row(
+            set=planned.set.name,
+            network=planned.network,
+            protocol=protocol.name,
+            epochs=protocol.epochs,
+            mean=statistics.mean(values),
+            std=statistics.stdev(values) if len(values) > 1 else 0.0,
+            values=values,
+            images=planned.set.images,
+            decoded=planned.set.decoded,
+            seconds=time.perf_counter() - start,
+        )
+
+
 def _builder(name: str, task: Task, seed: int) -> Callable[[int], Network]:
-    """Return what makes the untrained student of a repeat, whatever other networks are judged."""
+    """Return a function that builds the untrained student of a repeat.
+
+    Its weights do not depend on which other networks are evaluated.
+    """
 
     def build(repeat: int) -> Network:
         with forked(seed, f"student/{name}", repeat):
@@ -201,52 +186,57 @@ def _builder(name: str, task: Task, seed: int) -> Callable[[int], Network]:
     return build
 
 
-def _stacked(
-    asked: bool | Auto, name: str, network: Network, device: torch.device, protocol: Protocol
-) -> bool:
+def _stacked(execution: ExecutionConfig, name: str, network: Network, protocol: Protocol) -> bool:
+    """Return whether the students of a network are trained together."""
     possible = stackable(network)
-    if asked == "auto":
-        return possible and device.type == "cuda" and protocol.repeats > 1
-    if asked and not possible:
+    if execution.stack == "auto":
+        return possible and execution.device.type == "cuda" and protocol.repeats > 1
+    if execution.stack and not possible:
         raise UserError(f"students of {name} cannot be stacked (batch statistics or dropout); use stack auto")
-    return asked
+    return execution.stack
 
 
-def _distilled_sets(distilled: DistilledDataset, hard: bool) -> Callable[[int], TrainingSet]:
-    targets = distilled.labels if hard or distilled.soft_labels is None else distilled.soft_labels
+def _selector(
+    distilled: DistilledDataset,
+    data: RealData,
+    protocol: Protocol,
+    execution: ExecutionConfig,
+    seed: int,
+    callbacks: Callbacks,
+) -> Selector:
+    device = execution.device
+    eager = Execution(device, execution.precision, notify=callbacks.notify)
+    return Selector(protocol.student, data.train, distilled.preprocess.to(device), eager, seed)
+
+
+def _requests(sets: Sequence[PlannedSet], rows: Sequence[PlannedRow]) -> dict[str, tuple[str, Tensor]]:
+    """Return method and counts of those baselines of new rows whose images networks choose."""
+    names = {planned.set.name for planned in rows}
+    return {
+        each.name: (baselines.method_of(each.name), each.counts)
+        for each in sets
+        if each.name in names and each.chosen_by_networks and each.counts is not None
+    }
+
+
+def _source(
+    planned: PlannedSet, distilled: DistilledDataset, data: RealData, positions: Tensor | None, seed: int
+) -> Callable[[int], TrainingSet]:
+    """Return a function from a repeat to its training set."""
+    if planned.counts is not None:
+        return baselines.training_sets(
+            planned.source, data.train, planned.counts, positions, distilled.preprocess, seed
+        )
+    soft = None if planned.source == DISTILLED_HARD else distilled.soft_labels
+    targets = distilled.labels if soft is None else soft
     return lambda repeat: (distilled.images, targets)
 
 
-def _passes(students: int, protocols: Mapping[str, Protocol], sizes: Mapping[str, int]) -> str:
-    """Say what the whole training set costs."""
-    whole, epochs = sizes[real_sets.WHOLE], protocols[real_sets.WHOLE].epochs
-    passes = {kind: students * protocols[kind].epochs_run * size for kind, size in sizes.items()}
-    times = passes[real_sets.WHOLE] / passes[DISTILLED]
-    by = f"{students} student{'s' if students > 1 else ''}"
+def _full_notice(full: PlannedSet, distilled: PlannedSet, students: int) -> str:
+    """Return a sentence on the cost of training on the full training set."""
+    times = full.image_passes / distilled.image_passes
+    count = f"{students} student{'s' if students > 1 else ''}"
     return (
-        f"whole: {epochs} epochs of all {whole:,} images, by {by}, "
-        f"are {passes[real_sets.WHOLE]:,} image passes, {times:.3g} times those on the distilled set"
-    )
-
-
-def _row(
-    kind: str,
-    network: str,
-    protocol: Protocol,
-    fractions: list[float],
-    sizes: tuple[int, int],
-    seconds: float,
-) -> Row:
-    values = [100 * fraction for fraction in fractions]
-    return Row(
-        set=kind,
-        network=network,
-        protocol=protocol.name,
-        epochs=protocol.epochs,
-        mean=statistics.mean(values),
-        std=statistics.stdev(values) if len(values) > 1 else 0.0,
-        values=values,
-        images=sizes[0],
-        decoded=sizes[1],
-        seconds=seconds,
+        f"{FULL}: {full.protocol.epochs} epochs of all {full.decoded:,} images, by {count}, "
+        f"are {students * full.image_passes:,} image passes, {times:.3g} times those on the distilled set"
     )

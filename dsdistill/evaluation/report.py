@@ -1,4 +1,4 @@
-"""What an evaluation found, for a screen, for a JSON file and for the set's own file."""
+"""The report of an evaluation: as a table, as a JSON file, and as results in the set's own file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.rows import Row
+from dsdistill.evaluation.rows import Row, canonical
 from dsdistill.runtime import provenance
 from dsdistill.storage import set_file
 
@@ -19,25 +19,26 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MATRIX_BYTES = 10_000
-"""A preprocessing of more bytes is a matrix and worth a word; a mean and a deviation are not."""
+"""A preprocessing of more bytes is a matrix, and tables show its size. A mean and a deviation are smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Rows and all that is needed to read them a year later.
+    """Rows, and all that is needed to read them a year later.
 
     Attributes:
         rows: see ``Row``; accuracies in percent.
-        file: the distilled set's file. dataset: what it was judged on.
-        protocol, epochs, repeats, lr, seed, precision, device: how.
+        file: the distilled set's file.
+        dataset: the data set it was evaluated on.
+        protocol, epochs, repeats, lr, seed, precision, device: how students were trained.
         soft_labels: whether the rows "distilled" come from soft labels.
-        conditions: a digest of the protocol's content, the data and this package's code, which names and
-            versions alone do not settle.
-        cost: what the distilled set cost where its file says so: file_bytes, image_bytes, label_bytes,
-            distil_seconds, distil_peak_bytes; and real_images, as many as are stored in the bytes of its
-            images and labels.
-        distil_machine: where the set was made, as its file says.
-        machine, date (ISO 8601, UTC), packages: where, when and with what.
+        conditions: a digest of the protocol's content, the data and this package's code. Names and versions
+            alone do not identify them.
+        cost: of the distilled set, as far as its file states it: file_bytes, image_bytes, label_bytes,
+            preprocess_bytes, distil_seconds, distil_peak_bytes; and real_images, how many real images take
+            the bytes of its images and labels.
+        distil_machine: the machine that distilled the set, if its file names it.
+        machine, date (ISO 8601, UTC), packages: of the evaluation.
     """
 
     rows: list[Row]
@@ -59,7 +60,7 @@ class Report:
     distil_machine: str | None = None
 
     def scores(self) -> dict[str, Any]:
-        """Return what the rows tell of HLR, IOR, LRS and other networks: see ``scores.of_rows``."""
+        """Return HLR, IOR, LRS and accuracies across networks: see ``scores.of_rows``."""
         return scores.of_rows(self.rows, self.soft_labels)
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,38 +76,39 @@ class Report:
         files.replace(path, (json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n").encode())
 
     def append_to(self, path: str | Path, row: Row) -> None:
-        """Add a row, with how it came about, to the results in a distilled set's file.
+        """Add a row, and how it came about, to the results in a distilled set's file.
 
-        One that is there already but for its date and time is left: an evaluation was stopped and repeated.
+        An equal result is not added again, whatever its date and seconds: an evaluation may be stopped and
+        repeated.
 
         Raises:
             UserError: the file is not a distilled set or cannot be written.
         """
-        result = json.loads(json.dumps({**self._about(), **dataclasses.asdict(row)}))
-        if _lasting(result) not in map(_lasting, set_file.results(path)):
+        result = json.loads(json.dumps({**self._circumstances(), **dataclasses.asdict(row)}))
+        if _comparable(result) not in map(_comparable, set_file.results(path)):
             set_file.append_result(path, result)
 
-    def recorded(self, path: str | Path) -> list[Row]:
-        """Return the rows in a set's file that such an evaluation found before, on the same machine.
+    def earlier_rows(self, path: str | Path) -> list[Row]:
+        """Return the rows in a set's file of an otherwise identical evaluation on the same machine.
 
         Raises:
             UserError: the file is not a distilled set.
         """
-        of_row = [field.name for field in dataclasses.fields(Row)]
-        about = json.loads(json.dumps(self._about()))
-        same = [key for key in about if key not in ("date", "machine", *of_row)]
+        keys = [field.name for field in dataclasses.fields(Row)]
+        circumstances = json.loads(json.dumps(self._circumstances()))
+        same = [key for key in circumstances if key not in ("date", "machine", *keys)]
         return [
-            Row(**{key: result[key] for key in of_row})
+            Row(**{key: result[key] for key in keys})
             for result in set_file.results(path)
-            if set(of_row) <= result.keys()
-            and all(result.get(key) == about[key] for key in same)
+            if set(keys) <= result.keys()
+            and all(result.get(key) == circumstances[key] for key in same)
             and provenance.same_machine(result.get("machine", ""), self.machine)
         ]
 
-    def _about(self) -> dict[str, Any]:
-        """Return how the rows came about, without what a set's file knows itself."""
-        left_out = ("rows", "file", "cost", "distil_machine")
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
+    def _circumstances(self) -> dict[str, Any]:
+        """Return how the rows came about, without what the set's file states itself."""
+        omitted = ("rows", "file", "cost", "distil_machine")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in omitted}
 
     def table(self) -> Table:
         """Return a table for ``rich.print``: a line per network and training set, costs and scores below."""
@@ -132,7 +134,7 @@ class Report:
         return table
 
     def _caption(self) -> str | None:
-        words = {
+        formats = {
             "image_bytes": ("images {:,.1f} kB", 1e3),
             "label_bytes": ("labels {:,.1f} kB", 1e3),
             "preprocess_bytes": ("whitening {:,.1f} kB", 1e3),
@@ -141,13 +143,18 @@ class Report:
             "distil_peak_bytes": ("peak memory {:,.2f} GB", 1e9),
         }
         if self.cost.get("preprocess_bytes", 0) <= MATRIX_BYTES:
-            del words["preprocess_bytes"]
-        said = [text.format(self.cost[key] / unit) for key, (text, unit) in words.items() if key in self.cost]
+            del formats["preprocess_bytes"]
+        costs = [
+            text.format(self.cost[key] / unit) for key, (text, unit) in formats.items() if key in self.cost
+        ]
         if self.distil_machine:
-            said.append(f"made on {self.distil_machine}")
-        return "\n".join(filter(None, [", ".join(said), scores.told(self.scores())])) or None
+            costs.append(f"made on {self.distil_machine}")
+        return "\n".join(filter(None, [", ".join(costs), scores.sentence(self.scores())])) or None
 
 
-def _lasting(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is the same when an evaluation is repeated on the same machine."""
-    return {key: value for key, value in result.items() if key not in ("date", "seconds")}
+def _comparable(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a result that is the same when an evaluation is repeated on the same machine."""
+    comparable = {key: value for key, value in result.items() if key not in ("date", "seconds")}
+    if isinstance(name := comparable.get("set"), str):
+        comparable["set"] = canonical(name)
+    return comparable

@@ -1,4 +1,4 @@
-"""Rows: the accuracies of an evaluation."""
+"""Rows, the accuracies of an evaluation, and the names of the sets that students are trained on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from dsdistill.text import spread
 
 DISTILLED, DISTILLED_HARD = "distilled", "distilled-hard"
+RANDOM, FULL = "random", "full"
 
-
-PLAIN = "-plain"
+UNAUGMENTED = "-plain"
 """Ends the names of sets that students are trained on without augmentation."""
+
+_FORMER_NAMES = {"whole": FULL}
+
+
+def canonical(name: str) -> str:
+    """Return today's name of a set or baseline: files and suites may still say ``whole`` for ``full``."""
+    method, at, size = name.partition("@")
+    return _FORMER_NAMES.get(method, method) + at + size
 
 
 @dataclass(frozen=True)
@@ -19,13 +27,14 @@ class Row:
 
     Attributes:
         set: "distilled", "distilled-hard" (the same images under hard labels), or the name of a baseline;
-            with "-plain" appended where students were trained without the protocol's augmentation.
-        epochs: the protocol's, fewer for the baseline "whole".
+            with "-plain" appended where students were trained without the protocol's augmentation. A former
+            name becomes today's.
+        epochs: the protocol's; fewer for the baseline "full".
         std: sample standard deviation over the students (n - 1 in the denominator); 0 for one student.
         values: one per student, in the order of the repeats.
-        images: that the set stores, or real ones that the baseline takes.
-        decoded: that the students train on; more than ``images`` where the set is a multi-formation.
-        seconds: of training and testing them all, compilation included.
+        images: stored images of the set, or real images of the baseline.
+        decoded: images that the students train on; more than ``images`` where the set is a multi-formation.
+        seconds: to train and test all students, compilation included.
     """
 
     set: str
@@ -39,7 +48,10 @@ class Row:
     decoded: int
     seconds: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "set", canonical(self.set))
+
     @property
     def accuracy(self) -> str:
-        """Mean ± deviation, as it is shown to people."""
+        """Mean ± deviation, for people."""
         return spread(self.mean, self.std, len(self.values))

@@ -1,4 +1,4 @@
-"""Judging a file: from its name to a report, with everything in between found or defaulted."""
+"""Evaluation of a file: from its name to a report."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from dsdistill import files
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
-from dsdistill.evaluation import baselines as real_sets
-from dsdistill.evaluation.evaluate import Auto, Progress, check_fit, judge
+from dsdistill.evaluation.baselines import check, expanded, images_in_bytes
+from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
+from dsdistill.evaluation.evaluate import check_fit, evaluate_set
+from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
 from dsdistill.networks import check_network
-from dsdistill.protocol import load_protocol
+from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
-from dsdistill.runtime.notice import Notify, silent
+from dsdistill.runtime.notice import Notify, Progress, silent
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset
 
@@ -47,8 +49,8 @@ def evaluate(
     save: bool = True,
     resume: bool = False,
     download: bool = False,
-    notify: Notify = lambda message: None,
-    progress: Progress = lambda what, done, total: None,
+    notify: Notify = silent,
+    progress: Progress = silent,
     decoding: Progress = silent,
 ) -> Report:
     """Train fresh students on a distilled set and on its baselines, test them, and report.
@@ -59,153 +61,207 @@ def evaluate(
 
     Args:
         file: a distilled set.
-        dataset: what to judge on; default the one the file names, read with the options the file names.
-        root: where data sets lie.
+        dataset: the data set to evaluate on; default the one the file names, read with the options the file
+            names.
+        root: folder of the data sets.
         protocol: a protocol's name or TOML file; default the one of the method that made the file, else dm.
         networks: names, or one string with commas; default the network the set was distilled with, else the
             protocol's student.
         repeats, epochs: in place of the protocol's.
-        compile, stack: see ``dsdistill.evaluation.evaluate.judge``.
+        seed: of every random draw.
+        compile, stack: see ``dsdistill.evaluation.execution.ExecutionConfig``.
         baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none.
-        scores: measure what DD-Ranking's scores need besides the baselines random and whole; see
-            ``dsdistill.evaluation.evaluate.judge``. What can be computed of them is reported either way.
+        scores: also train the students that DD-Ranking's scores need besides the baselines random and full;
+            see ``dsdistill.evaluation.config.EvaluationConfig``. Scores that need no more are reported either
+            way.
         json: also write the report here.
         save: also add the results to the file.
-        resume: take over what the file's results say of the same evaluation, and train only what is left.
+        resume: reuse the results in the file of the same evaluation, and train only for the others.
         download: fetch a missing data set.
         decoding: called with (what, done, total) while picture files are read.
 
     Raises:
-        UserError: anything that does not exist, cannot be read or written, or does not fit.
+        UserError: a name is unknown, a file cannot be read or written, or the set does not fit the data.
     """
     file = Path(file).expanduser()
     distilled = set_file.load(file)
-    named = protocol or str(distilled.attributes.get("protocol", "dm"))
-    chosen = load_protocol(named, repeats=repeats, epochs=epochs)
-    where = resolve_device(device)
-    exact = resolve_precision(precision, where)
-    students = _listed(networks) or _listed(str(distilled.attributes.get("network", ""))) or [chosen.student]
+    name = protocol or str(distilled.attributes.get("protocol", "dm"))
+    resolved = load_protocol(name, repeats=repeats, epochs=epochs)
+    torch_device = resolve_device(device)
+    execution = ExecutionConfig(torch_device, resolve_precision(precision, torch_device), compile, stack)
+    students = _split(networks) or _split(str(distilled.attributes.get("network", ""))) or [resolved.student]
     for student in students:
         check_network(student)
-    beside = real_sets.expanded(_listed(baselines))
-    for name in beside:
-        real_sets.check(name)
+    real_sets = expanded(_split(baselines))
+    for baseline in real_sets:
+        check(baseline)
+    _check_outputs(file, json, save)
+
+    data_config = _data_config(distilled, dataset, root, download)
+    if dataset is None:
+        _check_in_place(data_config)
+    data = _real_data(distilled, data_config, notify, decoding)
+    config = EvaluationConfig(
+        networks=students,
+        baselines=real_sets,
+        real_images=_real_images(file, data, seed),
+        scores=scores,
+        seed=seed,
+    )
+    report = _report(file, distilled, data_config.name, data, resolved, config, execution)
+    earlier = _earlier_rows(report, file, notify) if resume else []
+
+    def finished(row: Row) -> None:  # saved at once: an evaluation that is stopped loses only unfinished rows
+        if save:
+            report.append_to(file, row)
+
+    callbacks = Callbacks(notify, progress, finished)
+    with full_float32():
+        report.rows[:] = evaluate_set(distilled, data, resolved, config, execution, earlier, callbacks)
+    if json is not None:
+        report.write_json(json)
+    return report
+
+
+def _split(names: str | Sequence[str]) -> list[str]:
+    """Return a list of names, given as one or as one string with commas."""
+    parts = names.split(",") if isinstance(names, str) else names
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
+    """Check before hours of training that results can be written.
+
+    Raises:
+        UserError: a folder is missing or not writable, or another kind of file would be replaced.
+    """
     if json is not None:
         files.check_replaceable(json, ".json")
-    if json is not None:
-        files.check_folder(json)  # before hours of training, not after
+        files.check_folder(json)
     if save:
         try:
             files.check_folder(file)
         except UserError as error:
             raise UserError(f"{error}, or pass --no-save (save=False) to leave the file as it is") from error
 
-    config = _data(distilled, dataset, root, download)
-    kind, _, lay = config.name.partition(":")
-    if kind in ("folder", "npz") and dataset is None and not Path(lay).expanduser().exists():
+
+def _data_config(
+    distilled: DistilledDataset, dataset: str | None, root: str | Path | None, download: bool
+) -> DataConfig:
+    """Return how to read the data a set was distilled from, at its size and channels.
+
+    The set has its own whitening, so none is fitted. The folder that the data were read from is used if it
+    still exists.
+
+    Raises:
+        UserError: neither the caller nor the file names the data set.
+    """
+    attributes = distilled.attributes
+    fields = {field.name for field in dataclasses.fields(DataConfig)} - {"download", "zca"}
+    stored = json_format.loads(str(attributes.get("data", "{}")))
+    options = {key: value for key, value in stored.items() if key in fields}
+    options["name"] = dataset or options.get("name") or attributes.get("dataset")
+    if not options["name"]:
+        raise UserError("the file does not say what it was distilled from; name the data set")
+    _, options["channels"], options["size"], _ = distilled.images.shape
+    stored_root = options.pop("root", None)
+    if root is not None:
+        options["root"] = Path(root)
+    elif stored_root and Path(stored_root).is_dir():
+        options["root"] = Path(stored_root)
+    return DataConfig(download=download, **options)
+
+
+def _check_in_place(config: DataConfig) -> None:
+    """Raise a UserError if the user's own data, which the set was distilled from, have been moved."""
+    kind, _, path = config.name.partition(":")
+    if kind in ("folder", "npz") and not Path(path).expanduser().exists():
         raise UserError(
-            f"the data that the set was distilled from are no longer at {lay}; pass --dataset {kind}:PATH "
+            f"the data that the set was distilled from are no longer at {path}; pass --dataset {kind}:PATH "
             "where they lie now"
         )
+
+
+def _real_data(
+    distilled: DistilledDataset, config: DataConfig, notify: Notify, decoding: Progress
+) -> RealData:
+    """Load the data to evaluate on, and notify if they differ from those the set was distilled from.
+
+    Raises:
+        UserError: the data cannot be read, or the set does not fit them.
+    """
     task, train = catalog.load(config, "train", notify, decoding)
     check_fit(distilled, task)
     _, test = catalog.load(config, "test", notify, decoding)
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         notify(f"{config.name} on this machine is not the data the set was distilled from")
+    return RealData(task, train, test)
 
+
+def _real_images(file: Path, data: RealData, seed: int) -> int:
+    """Return how many real images take the bytes of the images and labels in a set's file."""
+    content = set_file.describe(file)
+    return images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
+
+
+def _cost(file: Path) -> dict[str, float]:
+    """Return the bytes of a set's file and of its parts, and the cost of its distillation if stated."""
+    content = set_file.describe(file)
+    sizes = {
+        "file_bytes": content.file_bytes,
+        "image_bytes": content.image_bytes,
+        "label_bytes": content.label_bytes,
+        "preprocess_bytes": content.preprocess_bytes,
+    }
+    names = {"seconds": "distil_seconds", "peak_memory_bytes": "distil_peak_bytes"}
+    stated = {name: content.attributes[key] for key, name in names.items() if key in content.attributes}
+    return {name: float(value) for name, value in (sizes | stated).items()}
+
+
+def _report(
+    file: Path,
+    distilled: DistilledDataset,
+    dataset: str,
+    data: RealData,
+    protocol: Protocol,
+    config: EvaluationConfig,
+    execution: ExecutionConfig,
+) -> Report:
+    """Return the report of an evaluation that has no rows yet."""
+    machine = distilled.attributes.get("machine")
     cost = _cost(file)
-    affordable = real_sets.affordable(train, int(cost["image_bytes"] + cost["label_bytes"]), seed)
-    report = Report(
+    if config.real_images is not None:
+        cost["real_images"] = float(config.real_images)
+    conditions = (protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest())
+    return Report(
         rows=[],
         file=str(file),
-        dataset=config.name,
-        protocol=chosen.name,
-        epochs=chosen.epochs,
-        repeats=chosen.repeats,
-        lr=chosen.learning_rate(distilled.lr),
-        seed=seed,
-        precision=exact,
-        device=str(where),
-        machine=provenance.machine_name(where),
+        dataset=dataset,
+        protocol=protocol.name,
+        epochs=protocol.epochs,
+        repeats=protocol.repeats,
+        lr=protocol.learning_rate(distilled.lr),
+        seed=config.seed,
+        precision=execution.precision,
+        device=str(execution.device),
+        machine=provenance.machine_name(execution.device),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=provenance.package_versions(),
         soft_labels=distilled.soft_labels is not None,
-        conditions=_digest(chosen.training, train.fingerprint, test.fingerprint, provenance.code_digest()),
-        cost=cost | {"real_images": float(affordable)},
-        distil_machine=str(made_on) if (made_on := distilled.attributes.get("machine")) else None,
+        conditions=_digest(*conditions),
+        cost=cost,
+        distil_machine=str(machine) if machine else None,
     )
-
-    known = report.recorded(file) if resume else []
-    if resume and (there := len(set_file.results(file))):
-        others = "of other settings, data, code or machines"
-        notify(f"{len(known)} of the {there} rows in the file are kept" + f": all are {others}" * (not known))
-
-    def finished(row: Row) -> None:  # kept at once: an evaluation that is stopped loses what is unfinished
-        if save:
-            report.append_to(file, row)
-
-    with full_float32():
-        report.rows[:] = judge(
-            distilled,
-            task,
-            train,
-            test,
-            chosen,
-            students,
-            seed=seed,
-            device=where,
-            precision=exact,
-            compile=compile,
-            stack=stack,
-            baselines=beside,
-            affordable=affordable,
-            scores=scores,
-            known=known,
-            notify=notify,
-            progress=progress,
-            finished=finished,
-        )
-    if json is not None:
-        report.write_json(json)
-    return report
-
-
-def _listed(names: str | Sequence[str]) -> list[str]:
-    parts = names.split(",") if isinstance(names, str) else names
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _data(
-    distilled: DistilledDataset, dataset: str | None, root: str | Path | None, download: bool
-) -> DataConfig:
-    """Say how to read the data a set was made from, at its size and channels.
-
-    The set brings its own whitening: none is fitted. Where the data lay is tried first, if it is still there.
-    """
-    about = distilled.attributes
-    known = {field.name for field in dataclasses.fields(DataConfig)} - {"download", "zca"}
-    written = json_format.loads(str(about.get("data", "{}")))
-    options = {key: value for key, value in written.items() if key in known}
-    options["name"] = dataset or options.get("name") or about.get("dataset")
-    if not options["name"]:
-        raise UserError("the file does not say what it was distilled from; name the data set")
-    _, options["channels"], options["size"], _ = distilled.images.shape
-    lay = options.pop("root", None)
-    if root is not None:
-        options["root"] = Path(root)
-    elif lay and Path(lay).is_dir():
-        options["root"] = Path(lay)
-    return DataConfig(download=download, **options)
 
 
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json_format.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _cost(file: str | Path) -> dict[str, float]:
-    about = set_file.describe(file)
-    known = {"seconds": "distil_seconds", "peak_memory_bytes": "distil_peak_bytes"}
-    said = {name: float(about.attributes[key]) for key, name in known.items() if key in about.attributes}
-    sizes = {"file": about.file_bytes, "image": about.image_bytes, "label": about.label_bytes}
-    sizes["preprocess"] = about.preprocess_bytes
-    return {f"{name}_bytes": float(size) for name, size in sizes.items()} | said
+def _earlier_rows(report: Report, file: Path, notify: Notify) -> list[Row]:
+    """Return the rows in a file that this evaluation reuses, and notify how many they are."""
+    rows, stored = report.earlier_rows(file), len(set_file.results(file))
+    if stored:
+        reason = "" if rows else ": all are of other settings, data, code or machines"
+        notify(f"{len(rows)} of the {stored} rows in the file are kept{reason}")
+    return rows

@@ -1,14 +1,14 @@
-"""What accuracies say about a set beyond themselves: DD-Ranking's scores, and how it does across networks.
+"""Scores of an evaluation: DD-Ranking's, and accuracy across networks.
 
 The scores are those of Li et al., "DD-Ranking: Rethinking the Evaluation of Dataset Distillation" (2025,
-arXiv 2505.13300). All accuracies and scores are fractions, as the formulas need: LRS and ARS squash a number
-in [-1, 1] to [0, 1].
+arXiv 2505.13300). All accuracies and scores are fractions, as the formulas need: LRS and ARS map a number in
+[-1, 1] to [0, 1].
 
-The authors' package (ddranking 0.2.0) differs. It puts percents into LRS and ARS, where a set that loses a
-few points gets -0.157 whatever it loses, and one that gains some gets far more than 1. Its HLR and IOR,
-divided by 100, are the ones defined here; but its accuracies are the best over the epochs on the test images,
-and random images get the best of five learning rates. Here every student is tested once, at its last epoch,
-and all sets are trained on alike.
+The authors' package (ddranking 0.2.0) differs. It puts percents into LRS and ARS: a set that loses a few
+points gets -0.157, however many it loses, and one that gains some gets far more than 1. Its HLR and IOR,
+divided by 100, are the ones defined here. But its accuracies are the best over the epochs on the test images,
+and random images get the best of five learning rates. Here every student is tested once, after its last
+epoch, and all sets are trained on in the same way.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dsdistill.errors import UserError
-from dsdistill.evaluation.baselines import RANDOM, WHOLE
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN, Row
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, FULL, RANDOM, UNAUGMENTED, Row
 
 # Formulas ---------------------------------------------------------------------------------------------------
 
 
-def hard_label_recovery(whole: float, distilled: float) -> float:
-    """Return HLR = acc(whole data set) - acc(distilled set), both under hard labels; lower is better.
+def hard_label_recovery(full: float, distilled: float) -> float:
+    """Return HLR = acc(full data set) - acc(distilled set), both under hard labels; lower is better.
 
     Raises:
         UserError: an accuracy is not a fraction.
     """
-    return _fraction(whole) - _fraction(distilled)
+    return _fraction(full) - _fraction(distilled)
 
 
 def improvement_over_random(distilled: float, random: float) -> float:
@@ -57,18 +56,18 @@ def label_robust_score(ior: float, hlr: float, weight: float = 0.5) -> float:
     return _weighted(ior, -hlr, weight)
 
 
-def augmentation_robust_score(augmented: float, plain: float, weight: float = 0.5) -> float:
-    """Return ARS = (e^β - e^-1) / (e - e^-1) with β = γ·augmented + (1 - γ)·plain, in [0, 1].
+def augmentation_robust_score(augmented: float, unaugmented: float, weight: float = 0.5) -> float:
+    """Return ARS = (e^β - e^-1) / (e - e^-1) with β = γ·augmented + (1 - γ)·unaugmented, in [0, 1].
 
     Args:
-        augmented: IOR where students are trained with the protocol's augmentation, in [-1, 1].
-        plain: IOR where they are trained without any.
+        augmented: IOR of students trained with the protocol's augmentation, in [-1, 1].
+        unaugmented: IOR of students trained without augmentation, in [-1, 1].
         weight: γ in [0, 1].
 
     Raises:
         UserError: a number is out of its range.
     """
-    return _weighted(augmented, plain, weight)
+    return _weighted(augmented, unaugmented, weight)
 
 
 def _fraction(accuracy: float) -> float:
@@ -93,77 +92,85 @@ def _weighted(first: float, second: float, weight: float) -> float:
 
 
 def of_rows(rows: Sequence[Row], soft_labels: bool) -> dict[str, Any]:
-    """Compute every score whose ingredients were measured, from means over students; the others are absent.
+    """Compute every score whose rows are present, from means over students; the others are absent.
 
     Args:
         soft_labels: whether the rows "distilled" come from soft labels: HLR and LRS then need the rows
             "distilled-hard".
 
     Returns:
-        ``networks``: by network, ``ior`` (needs the baseline random), ``hlr`` and ``whole_epochs`` (needs
-        whole, the ceiling of that many epochs, which may be fewer than the other students'), ``lrs`` (needs
-        both), ``plain_ior`` and ``ars`` (need set and random without augmentation as well);
-        ``cross_architecture``: ``networks`` (how many), ``mean``, ``worst`` and ``worst_network`` of the
-        distilled set's accuracies, where there are several. Fractions all.
+        ``networks``: by network, ``ior`` (needs the baseline random); ``hlr`` and ``full_epochs`` (need full,
+        whose epochs may be fewer than the other students'); ``lrs`` (needs both baselines); ``plain_ior`` and
+        ``ars`` (need set and random without augmentation as well).
+        ``cross_architecture``, where there are several networks: ``networks`` (how many), and ``mean``,
+        ``worst`` and ``worst_network`` of the distilled set's accuracies. All are fractions.
     """
-    found: dict[str, Any] = {}
-    each = {
-        network: _of_network(network, rows, soft_labels) for network in dict.fromkeys(r.network for r in rows)
-    }
-    if measured := {network: scores for network, scores in each.items() if scores}:
-        found["networks"] = measured
+    scores: dict[str, Any] = {}
+    names = dict.fromkeys(row.network for row in rows)
+    networks = {network: _of_network(network, rows, soft_labels) for network in names}
+    if networks := {network: values for network, values in networks.items() if values}:
+        scores["networks"] = networks
     accuracies = {row.network: row.mean / 100 for row in rows if row.set == DISTILLED}
     if len(accuracies) > 1:
         worst = min(accuracies, key=accuracies.__getitem__)
-        found["cross_architecture"] = {
+        scores["cross_architecture"] = {
             "networks": len(accuracies),
             "mean": sum(accuracies.values()) / len(accuracies),
             "worst": accuracies[worst],
             "worst_network": worst,
         }
-    return found
+    return scores
 
 
 def _of_network(network: str, rows: Sequence[Row], soft_labels: bool) -> dict[str, float]:
-    of_set = {row.set: row for row in rows if row.network == network}
-    accuracy = {name: row.mean / 100 for name, row in of_set.items()}
+    by_set = {row.set: row for row in rows if row.network == network}
+    accuracy = {name: row.mean / 100 for name, row in by_set.items()}
     hard = DISTILLED_HARD if soft_labels else DISTILLED
     scores: dict[str, float] = {}
     if {DISTILLED, RANDOM} <= accuracy.keys():
         scores["ior"] = improvement_over_random(accuracy[DISTILLED], accuracy[RANDOM])
-    if {hard, WHOLE} <= accuracy.keys():
-        scores["hlr"] = hard_label_recovery(accuracy[WHOLE], accuracy[hard])
-        scores["whole_epochs"] = of_set[WHOLE].epochs
+    if {hard, FULL} <= accuracy.keys():
+        scores["hlr"] = hard_label_recovery(accuracy[FULL], accuracy[hard])
+        scores["full_epochs"] = by_set[FULL].epochs
     if {"ior", "hlr"} <= scores.keys():
         scores["lrs"] = label_robust_score(scores["ior"], scores["hlr"])
-    plain = [accuracy.get(name + PLAIN) for name in (DISTILLED, RANDOM)]
-    if "ior" in scores and plain[0] is not None and plain[1] is not None:
-        scores["plain_ior"] = improvement_over_random(plain[0], plain[1])
+    unaugmented = {name + UNAUGMENTED for name in (DISTILLED, RANDOM)}
+    if "ior" in scores and unaugmented <= accuracy.keys():
+        scores["plain_ior"] = improvement_over_random(
+            accuracy[DISTILLED + UNAUGMENTED], accuracy[RANDOM + UNAUGMENTED]
+        )
         scores["ars"] = augmentation_robust_score(scores["ior"], scores["plain_ior"])
     return scores
 
 
-def told(scores: Mapping[str, Any]) -> str:
-    """Say in one line what `of_rows` found; "" where it found nothing."""
+def sentence(scores: Mapping[str, Any]) -> str:
+    """Write the scores of `of_rows` in one line; "" where there are none."""
     networks = scores.get("networks", {})
-    parts = []
-    for network, found in networks.items():
-        words = []
-        if "ior" in found:
-            words.append(f"IOR {100 * found['ior']:+.2f} points")
-        if "hlr" in found:
-            words.append(
-                f"HLR {100 * found['hlr']:+.2f} points (whole data set, {found['whole_epochs']} epochs)"
-            )
-        if "lrs" in found:
-            words.append(f"LRS {found['lrs']:.3f}")
-        if "ars" in found:
-            words.append(f"ARS {found['ars']:.3f} (IOR {100 * found['plain_ior']:+.2f} without augmentation)")
-        name = f"{network}: " if len(networks) > 1 or "cross_architecture" in scores else ""
-        parts.append(name + ", ".join(words))
+    named = len(networks) > 1 or "cross_architecture" in scores
+    parts = [(f"{network}: " if named else "") + _terms(values) for network, values in networks.items()]
     if across := scores.get("cross_architecture"):
         parts.append(
             f"{across['networks']} networks: mean {100 * across['mean']:.2f} %, "
             f"worst {100 * across['worst']:.2f} % ({across['worst_network']})"
         )
     return "; ".join(parts)
+
+
+def full_epochs(scores: Mapping[str, float]) -> float | None:
+    """Return the epochs on the full data set of one network's scores; files may say ``whole_epochs``."""
+    return scores.get("full_epochs", scores.get("whole_epochs"))
+
+
+def _terms(scores: Mapping[str, float]) -> str:
+    """Write the scores of one network."""
+    terms = []
+    if "ior" in scores:
+        terms.append(f"IOR {100 * scores['ior']:+.2f} points")
+    if "hlr" in scores:
+        epochs = full_epochs(scores)
+        terms.append(f"HLR {100 * scores['hlr']:+.2f} points (full data set, {epochs} epochs)")
+    if "lrs" in scores:
+        terms.append(f"LRS {scores['lrs']:.3f}")
+    if "ars" in scores:
+        terms.append(f"ARS {scores['ars']:.3f} (IOR {100 * scores['plain_ior']:+.2f} without augmentation)")
+    return ", ".join(terms)

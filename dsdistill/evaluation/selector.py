@@ -1,4 +1,4 @@
-"""Networks briefly trained on all real images, and the images chosen by what they see."""
+"""Networks trained briefly on all real images, and the images chosen by their features or scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.data.selection import BY_EL2N, BY_FEATURES, el2n
 from dsdistill.errors import UserError
-from dsdistill.evaluation.ensembles import Execution
+from dsdistill.evaluation.execution import Execution
 from dsdistill.networks import Network, build_network
 from dsdistill.runtime.device import autocast
 from dsdistill.seeding import forked, generator
@@ -25,13 +25,17 @@ from dsdistill.seeding import forked, generator
 class SelectorTraining:
     """How a network that chooses images is trained: plain SGD, neither schedule nor augmentation.
 
-    Where coresets are compared with distilling, features are those of networks trained to the end; a few
-    epochs suffice to tell images apart and cost minutes, not hours. Of ``networks`` the EL2N scores are
-    averaged (Paul et al. 2021 take 10, trained for 20 epochs); the first gives the features.
+    Papers that compare coresets with distillation train such networks to the end. A few epochs suffice to
+    tell images apart and cost minutes, not hours.
+
+    Attributes:
+        least_steps: few images get more epochs, or their network would hardly have moved.
+        networks: EL2N scores are averaged over so many (Paul et al. 2021 take 10, trained for 20 epochs).
+            Features are those of the first.
     """
 
     epochs: int = 3
-    least_steps: int = 200  # few images get more epochs, or their network would hardly have moved
+    least_steps: int = 200
     batch_size: int = 256
     lr: float = 0.01
     momentum: float = 0.9
@@ -39,7 +43,7 @@ class SelectorTraining:
     networks: int = 3
 
     def batches(self, images: int) -> int:
-        """Return the steps of an epoch."""
+        """Return the steps of an epoch on so many images."""
         return -(-images // self.batch_size)
 
     def epochs_on(self, images: int) -> int:
@@ -49,18 +53,18 @@ class SelectorTraining:
 
 TRAINING = SelectorTraining()
 _TIMED_STEPS = 10
-_LONG = 30.0  # seconds that are worth a sentence
+_NOTICE_SECONDS = 30.0  # a choice that takes longer is announced
 
 
 @dataclass(frozen=True, eq=False)
 class Selector:
-    """What chooses real images for several baselines at once.
+    """Chooses real images for several baselines at once.
 
     Attributes:
         network: name of the architecture, that of the protocol's student.
         real: the images to choose from; streamed, so that a memory map stays on disk.
-        preprocess: what the students' images go through.
-        seed: together with these it decides what is chosen.
+        preprocess: that of the students' images.
+        seed: of the networks' weights and batches.
     """
 
     network: str
@@ -71,19 +75,19 @@ class Selector:
     training: SelectorTraining = TRAINING
 
     def steps(self, methods: Iterable[str]) -> int:
-        """Return the batches that go through networks, in training and after it, to choose by ``methods``."""
+        """Return the batches that go through networks to choose by ``methods``, in training and after it."""
         count, images = self._networks(methods), len(self.real)
-        looks = sum(self.training.batches(members) for members in self.real.counts.tolist())
-        return count * (self.training.epochs_on(images) * self.training.batches(images) + looks)
+        embedding_batches = sum(self.training.batches(members) for members in self.real.counts.tolist())
+        return count * (self.training.epochs_on(images) * self.training.batches(images) + embedding_batches)
 
     def choose(
-        self, asked: Mapping[str, tuple[str, Tensor]], tick: Callable[[int, int], None]
+        self, requests: Mapping[str, tuple[str, Tensor]], tick: Callable[[int, int], None]
     ) -> dict[str, Tensor]:
         """Train the networks that are needed and choose, class by class.
 
         Args:
-            asked: by any key a method of ``BY_FEATURES`` or ``BY_EL2N`` and how many images of each class,
-                int64 [K], no more than there are.
+            requests: by any key a method of ``BY_FEATURES`` or ``BY_EL2N`` and how many images of each class
+                to choose, int64 [K], at most all.
             tick: called with (steps done, steps in all).
 
         Returns:
@@ -92,32 +96,35 @@ class Selector:
         Raises:
             UserError: the training diverged, or the network cannot take the images.
         """
-        methods = [method for method, _ in asked.values()]
+        methods = [method for method, _ in requests.values()]
         advance = self._clock(self.steps(methods), tick)
         networks = [self._trained(index, advance) for index in range(self._networks(methods))]
-        chosen: dict[str, list[Tensor]] = {key: [] for key in asked}
+        chosen: dict[str, list[Tensor]] = {key: [] for key in requests}
         for label in range(len(self.real.classes)):
             members = self.real.indices_of(label)
             if not len(members):
                 continue
-            seen = [self._embeddings(network, members, advance) for network in networks]
-            scores = self._scores(networks, seen, label) if not BY_EL2N.keys().isdisjoint(methods) else None
-            for key, (method, counts) in asked.items():
+            features = [self._embeddings(network, members, advance) for network in networks]
+            scores = (
+                self._scores(networks, features, label) if not BY_EL2N.keys().isdisjoint(methods) else None
+            )
+            for key, (method, counts) in requests.items():
                 if not (count := int(counts[label])):
                     continue
                 if scores is not None and method in BY_EL2N:
                     positions = BY_EL2N[method](scores, count)
                 else:
-                    positions = BY_FEATURES[method](seen[0], count)
+                    positions = BY_FEATURES[method](features[0], count)
                 chosen[key].append(members[positions])
         return {key: torch.cat(parts) for key, parts in chosen.items()}
 
     def _networks(self, methods: Iterable[str]) -> int:
-        asked = set(methods)
-        return 0 if not asked else 1 if asked.isdisjoint(BY_EL2N) else self.training.networks
+        """Return how many networks ``methods`` need."""
+        names = set(methods)
+        return 0 if not names else 1 if names.isdisjoint(BY_EL2N) else self.training.networks
 
     def _clock(self, total: int, tick: Callable[[int, int], None]) -> Callable[[], None]:
-        """Return what to call after each step; it says once how long all of them may take."""
+        """Return a function to call after each step. It notifies once if all of them take long."""
         start, done = time.perf_counter(), 0
 
         def advance() -> None:
@@ -126,7 +133,7 @@ class Selector:
             tick(done, total)
             if done == _TIMED_STEPS:
                 seconds = (time.perf_counter() - start) / done * total
-                if seconds > _LONG:
+                if seconds > _NOTICE_SECONDS:
                     self.execution.notify(
                         f"choosing real images for the baselines: {self.network} is trained briefly on "
                         f"{self.real.name}; all of it takes up to {round(seconds / 60 + 0.5)} min"
@@ -135,15 +142,15 @@ class Selector:
         return advance
 
     def _trained(self, index: int, advance: Callable[[], None]) -> Network:
-        told, images, device = self.training, len(self.real), self.execution.device
+        training, images, device = self.training, len(self.real), self.execution.device
         _, channels, size, _ = self.real.images.shape
         with forked(self.seed, "selector", index):
             network = build_network(self.network, channels, size, len(self.real.classes)).to(device)
-        optimiser = sgd(network, told)
+        optimiser = sgd(network, training)
         with forked(self.seed, "selector-noise", index):  # for dropout
-            for epoch in range(told.epochs_on(images)):
+            for epoch in range(training.epochs_on(images)):
                 order = torch.randperm(images, generator=generator(self.seed, "selector-order", index, epoch))
-                for rows in order.split(told.batch_size):
+                for rows in order.split(training.batch_size):
                     labels = self.real.labels[rows].to(device)
                     with autocast(device, self.execution.precision):
                         loss = F.cross_entropy(network(self._images(rows)).float(), labels)
@@ -157,7 +164,7 @@ class Selector:
 
     @torch.inference_mode()
     def _embeddings(self, network: Network, rows: Tensor, advance: Callable[[], None]) -> Tensor:
-        """Return float32 [n, D] on the device."""
+        """Return the features of images, float32 [n, D] on the device."""
         parts = []
         for part in rows.split(self.training.batch_size):
             with autocast(self.execution.device, self.execution.precision):
@@ -166,9 +173,10 @@ class Selector:
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def _scores(self, networks: list[Network], seen: list[Tensor], label: int) -> Tensor:
-        logits = [network.classifier(each) for network, each in zip(networks, seen, strict=True)]
-        return el2n(torch.stack(logits), torch.full((len(seen[0]),), label, device=seen[0].device))
+    def _scores(self, networks: list[Network], features: list[Tensor], label: int) -> Tensor:
+        """Return the EL2N scores of a class, averaged over the networks, [n]."""
+        logits = [network.classifier(embedded) for network, embedded in zip(networks, features, strict=True)]
+        return el2n(torch.stack(logits), torch.full((len(features[0]),), label, device=features[0].device))
 
     def _images(self, rows: Tensor) -> Tensor:
         return self.preprocess(self.real.unit(rows).to(self.execution.device))

@@ -20,7 +20,7 @@ def article(result: CellResult) -> str:
     students = f"{judged.get('protocol')}, {judged.get('epochs')} epochs, {judged.get('repeats')} students"
     facts = {
         "accuracy": _accuracy(result),
-        "scores": escape(scores.told(judged.get("scores", {}))),
+        "scores": escape(scores.sentence(judged.get("scores", {}))),
         "seed": str(result.seed),
         "network": escape(result.network),
         "protocol": escape(f"{students}, learning rate {judged.get('lr')}, last epoch"),

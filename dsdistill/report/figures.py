@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.bench.tables import Line
-from dsdistill.evaluation.baselines import RANDOM, WHOLE
+from dsdistill.evaluation.rows import FULL, RANDOM
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
 from dsdistill.text import spread
 
@@ -51,7 +51,7 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
             if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)
             and line.baseline
             and line.first
-            and line.set in (RANDOM, WHOLE)
+            and line.set in (RANDOM, FULL)
         ]
         title = f"{dataset}, {ipc} per class"
         svg = plot(
@@ -75,7 +75,7 @@ def over_bytes(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Fig
             for line in lines
             if (line.suite, line.dataset, line.first) == (suite, dataset, True)
             and not line.for_scores
-            and line.set != WHOLE
+            and line.set != FULL
         ]
         kinds = dict.fromkeys((line.method, line.protocol) for line in here)
         protocols: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from dsdistill.bench import published, tables
 from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import Line
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, PLAIN
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
 from dsdistill.export import picture
 from dsdistill.report.figures import Figure, anchor
 from dsdistill.storage import set_file
@@ -112,7 +112,7 @@ def networks(lines: Sequence[Line]) -> str:
 _TRAINED = {
     "accuracy %": DISTILLED,
     "hard labels": DISTILLED_HARD,
-    "plain": DISTILLED + PLAIN,
+    "plain": DISTILLED + UNAUGMENTED,
 }
 """By heading: how the set's students were trained."""
 _SCORES = {

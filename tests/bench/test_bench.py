@@ -164,11 +164,11 @@ def test_cells_are_told_what_the_suite_says(tmp_path: Path) -> None:
 
 
 def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
-    text = SUITE.replace('"mmd"', '"mmd", "dsa"') + 'baselines = ["random", "random@bytes", "whole"]\n'
+    text = SUITE.replace('"mmd"', '"mmd", "dsa"') + 'baselines = ["random", "random@bytes", "full"]\n'
     beside = [cell.baselines for cell in plan(suite(tmp_path, text))]
-    every = ("random", "random@bytes", "whole")
+    every = ("random", "random@bytes", "full")
     assert beside == [every, ("random@bytes",), every]  # dm and mmd share a protocol, dsa has another
-    everything = plan(suite(tmp_path, text.replace('["random", "random@bytes", "whole"]', '["all"]')))
+    everything = plan(suite(tmp_path, text.replace('["random", "random@bytes", "full"]', '["all"]')))
     assert everything[0].baselines == tuple(expanded(["all"]))
     assert all("@" in name for name in everything[1].baselines)
     own = '[method.mmd]\nbaselines = ["herding@bytes", "random"]\n'
@@ -195,10 +195,10 @@ def test_baselines_that_differ_are_judged_apart(
     assert [len(cell.baselines) for cell in plan(suite(tmp_path, text))] == beside
 
 
-def test_scores_compare_every_cell_with_random_and_whole(tmp_path: Path) -> None:
-    text = 'scores = true\nbaselines = ["random", "herding", "whole"]\n' + SUITE
+def test_scores_compare_every_cell_with_random_and_full(tmp_path: Path) -> None:
+    text = 'scores = true\nbaselines = ["random", "herding", "full"]\n' + SUITE
     first, second = plan(suite(tmp_path, text))
-    assert (first.baselines, second.baselines) == (("random", "herding", "whole"), ("random", "whole"))
+    assert (first.baselines, second.baselines) == (("random", "herding", "full"), ("random", "full"))
     assert "--scores" in second.evaluate(tmp_path, Environment())
 
 
@@ -545,7 +545,7 @@ def test_a_cell_found_twice_counts_once(tmp_path: Path) -> None:
 def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
     own = [row("distilled", [60.0, 62.0])]
     data = '[data]\nname = "cifar10"\nzca = {}\ndownload = {}\n'
-    beside = [row("distilled", [50.0]), row("random", [40.0]), row("whole", [90.0])]
+    beside = [row("distilled", [50.0]), row("random", [40.0]), row("full", [90.0])]
     judge = result(rows=beside, config=data.format("false", "true"))
     without, elsewhere = (
         result(name, rows=own, config=data.format("false", "false")) for name in ("mmd", "mtt")
@@ -557,9 +557,7 @@ def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
     for each in (judge, without, elsewhere, whitened, decoded, *others):
         saved(tmp_path / each.suite, each)
     found = {(each.suite, each.cell): each.evaluation["scores"] for each in collect(tmp_path)[0]}
-    assert found[decoded.suite, decoded.cell]["networks"]["convnet"].keys() == {
-        "ior"
-    }  # the whole took few steps
+    assert found[decoded.suite, decoded.cell]["networks"]["convnet"].keys() == {"ior"}  # full took few steps
     scored = found[without.suite, without.cell]["networks"]["convnet"]
     assert (scored["ior"], scored["hlr"]) == (pytest.approx(0.21), pytest.approx(0.29))
     assert 0 < scored["lrs"] < 1
@@ -657,7 +655,7 @@ def test_published_values_are_those_that_were_read() -> None:
     found = published.find("cifar10", "dm", 10)
     assert found
     assert (found.mean, found.std) == (48.9, 0.6)
-    assert published.find("cifar10", "whole", 10) == published.find("cifar10", "whole", 1)
+    assert published.find("cifar10", "full", 10) == published.find("cifar10", "full", 1)
     assert published.find("cifar10", "datadam-paper", 1) == published.find("cifar10", "datadam", 1)
     # Numbers known by hearsay only are not there.
     for unread in (

@@ -157,7 +157,7 @@ def _png(path: Path, good: bytes) -> None:
 def _newer(path: Path, good: bytes) -> None:
     path.write_bytes(good)
     with h5py.File(path, "r+") as file:
-        file.attrs["version"] = hdf5.VERSION + 1
+        file.attrs["version"] = hdf5.SET.version + 1
 
 
 def _flipped(path: Path, good: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The command `export`."""
+"""The command export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dsdistill.storage import set_file
-from tests.helpers.cli import refused, succeed
+from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.exports import of_cifar
 
 
@@ -36,3 +36,11 @@ def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "name one output" in refused(capsys, *words, tmp_path / "no", "-o", tmp_path / "no")
     assert "not an empty folder" in refused(capsys, *words, "--to", "ddranking", "-o", tmp_path / "out")
     assert not (tmp_path / "no").exists()
+
+
+def test_export_writes_a_folder_or_a_file(capsys: Captured, made: Path) -> None:
+    pngs, tensors = made.parent / "pngs", made.parent / "set.pt"
+    succeed(capsys, "export", made, pngs)
+    assert len(list(pngs.rglob("*.png"))) == 10
+    succeed(capsys, "export", made, tensors, "--space", "unit")
+    assert tensors.exists()

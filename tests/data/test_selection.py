@@ -1,4 +1,4 @@
-"""Choosing real images: each method against its definition, and the networks that choose."""
+"""Choosing real images: each method against its definition."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsdistill.data.real import RealDataset
 from dsdistill.data.selection import el2n, herding, highest, k_center, k_means, lowest
-from dsdistill.errors import UserError
-from dsdistill.evaluation import selector as selecting
-from dsdistill.evaluation.ensembles import Execution
-from dsdistill.evaluation.selector import Selector, SelectorTraining
-from tests.helpers.evaluation import CLASSES, NETWORK, PREPROCESS, real
+from tests.helpers.evaluation import CLASSES
 
 
 def features(count: int, dimension: int = 5, seed: int = 0) -> Tensor:
@@ -108,74 +103,3 @@ def test_the_ends_of_scores() -> None:
     scores = torch.tensor([0.2, 0.9, 0.9, 0.1])
     assert highest(scores, 3).tolist() == [1, 2, 0]
     assert lowest(scores, 2).tolist() == [3, 0]
-
-
-# Networks that choose ---------------------------------------------------------------------------------------
-
-BRIEF = SelectorTraining(epochs=2, least_steps=12, batch_size=16, lr=0.05, networks=2)
-
-
-def selector(data: RealDataset, seed: int = 0, training: SelectorTraining = BRIEF) -> Selector:
-    return Selector(NETWORK, data, PREPROCESS, Execution(), seed, training)
-
-
-def test_choices_are_class_major_and_do_not_depend_on_each_other_or_on_the_day() -> None:
-    data, counts = real(20), torch.tensor([1, 0, 3])
-    asked = {f"{method}!": (method, counts) for method in ("herding", "k-center", "k-means", "el2n")}
-    seen: list[tuple[int, int]] = []
-    chosen = selector(data).choose(asked, lambda done, total: seen.append((done, total)))
-    assert list(chosen) == list(asked)
-    for positions in chosen.values():
-        assert data.labels[positions].tolist() == [0, 2, 2, 2]
-        assert len(set(positions.tolist())) == 4
-    # 60 images: 3 epochs of 4 batches, then each class in 2, for each of two networks
-    assert seen == [(done, 2 * (3 * 4 + 3 * 2)) for done in range(1, 37)]
-
-    alone = selector(data).choose({"k-center": ("k-center", counts)}, lambda done, total: None)
-    assert torch.equal(alone["k-center"], chosen["k-center!"])
-    other = selector(data, seed=1).choose(asked, lambda done, total: None)
-    assert any(not torch.equal(other[key], chosen[key]) for key in asked)
-
-
-def test_features_are_what_the_trained_network_embeds() -> None:
-    """After training, the classes lie farther apart in them than the images of a class do."""
-    data = real(30)
-    training = SelectorTraining(least_steps=60, batch_size=16, lr=0.05)
-    chosen = selector(data, training=training)
-    network = chosen._trained(0, lambda: None)
-    assert not network.training
-    seen = chosen._embeddings(network, torch.arange(90), lambda: None)
-    expected = network.embed(PREPROCESS(data.unit(slice(None)))).detach()
-    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
-    means = seen.unflatten(0, (CLASSES, 30)).mean(1)
-    within = seen.unflatten(0, (CLASSES, 30)).sub(means[:, None]).norm(dim=-1).mean()
-    assert torch.pdist(means).min() > within
-
-
-def test_el2n_finds_wrong_labels_and_its_easy_end_avoids_them() -> None:
-    clean = real(30)
-    wrong = torch.tensor([0, 1, 30, 31, 60, 61])
-    labels = clean.labels.clone()
-    labels[wrong] = (labels[wrong] + 1) % CLASSES
-    data = RealDataset("stripes", "train", clean.images, labels, clean.classes)
-    counts = torch.full((CLASSES,), 2)
-    training = SelectorTraining(least_steps=60, batch_size=16, lr=0.05, networks=2)
-    asked = {"el2n": ("el2n", counts), "el2n-easy": ("el2n-easy", counts)}
-    chosen = selector(data, training=training).choose(asked, lambda done, total: None)
-    assert sorted(chosen["el2n"].tolist()) == wrong.tolist()
-    assert not set(chosen["el2n-easy"].tolist()) & set(wrong.tolist())
-
-
-def test_a_long_choice_says_how_long_and_a_diverged_one_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    asked = {"herding": ("herding", torch.ones(CLASSES, dtype=torch.int64))}
-    data = real(30)
-    told = Selector(NETWORK, data, PREPROCESS, Execution(notify=said.append), 0, BRIEF)
-    told.choose(asked, lambda done, total: None)
-    assert said == []
-    monkeypatch.setattr(selecting, "_LONG", 0.0)
-    told.choose(asked, lambda done, total: None)
-    assert len(said) == 1
-    assert "takes up to 1 min" in said[0]
-    with pytest.raises(UserError, match="diverged"):
-        selector(data, training=SelectorTraining(lr=1e30)).choose(asked, lambda done, total: None)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dsdistill.config.recipe import RECIPES, load_recipe
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig, resolve
 from dsdistill.errors import UserError
-from dsdistill.runtime.config import ComputeConfig
 from tests.helpers.engines import CPU, toy
 
 
@@ -104,18 +102,6 @@ def test_values_of_set_are_toml_or_bare_words() -> None:
     assert (config.optimiser.lr, config.init, config.network) == (0.5, "noise", "mlp")
     assert config.data.zca is True
     assert config.compute.compile is False
-
-
-def test_a_long_run_that_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    cpu = torch.device("cpu")
-    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: None)
-    assert ComputeConfig().decided(cpu, 10**12, said.append).compile is True
-    monkeypatch.setattr("dsdistill.runtime.compiler.why_unavailable", lambda device: "no compiler")
-    assert ComputeConfig().decided(cpu, 10, said.append).compile is False
-    assert said == []
-    assert ComputeConfig().decided(cpu, 10**12, said.append).compile is False
-    assert said == ["running without torch.compile: no compiler"]
 
 
 def test_seconds_say_whether_a_run_is_long_where_it_is_given_any(monkeypatch: pytest.MonkeyPatch) -> None:

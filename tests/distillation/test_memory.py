@@ -18,7 +18,7 @@ from dsdistill.distillation import config as configs
 from dsdistill.distillation.memory import Estimate, estimate, maps
 from dsdistill.engines.base import Engine
 from dsdistill.networks import build_network
-from dsdistill.runtime.device import available_memory, resolve_device
+from dsdistill.runtime.device import resolve_device
 from dsdistill.seeding import forked
 from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
@@ -84,19 +84,6 @@ def test_a_pool_counts_both_ends_of_its_networks(tmp_path: Path) -> None:
     told = ("method=ncfm", f"engine.supply.path={pool}")
     assert of(*told).networks == (2 * 2 + 1) * network_bytes()
     assert of(*told, "engine.supply.networks=1").networks == (2 + 1) * network_bytes()
-
-
-def test_available_memory_is_known_on_linux() -> None:
-    available = available_memory(torch.device("cpu"))
-    if available is None:
-        pytest.skip("this system does not say")
-    assert available > 2**20
-    listed = Path("/proc/meminfo")
-    if listed.exists():  # with what caches hold, which goes on changing
-        kilobytes = next(
-            int(line.split()[1]) for line in listed.read_text().splitlines() if "MemAvailable" in line
-        )
-        assert available == pytest.approx(1024 * kilobytes, rel=0.2)
 
 
 @pytest.mark.parametrize(("ipc", "classes", "held"), [(10, 10, 10), (40, 10, 2), (200, 10, 1), (1, 100, 100)])

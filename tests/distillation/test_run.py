@@ -15,7 +15,6 @@ import dsdistill
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.runtime.checkpoints import RunDirectory
-from dsdistill.runtime.device import full_float32
 from dsdistill.storage import set_file
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.conftest import THREADS, TINY
@@ -157,15 +156,3 @@ def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, m
             notify=said.append,
         )
         assert said == expected
-
-
-def test_float32_is_float32_inside_and_what_it_was_outside() -> None:
-    before = torch.backends.cudnn.allow_tf32
-    try:
-        for setting in (True, False):
-            torch.backends.cudnn.allow_tf32 = setting
-            with full_float32():
-                assert not torch.backends.cudnn.allow_tf32
-            assert torch.backends.cudnn.allow_tf32 is setting
-    finally:
-        torch.backends.cudnn.allow_tf32 = before

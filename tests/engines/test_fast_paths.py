@@ -16,14 +16,13 @@ from dsdistill.compute.learner import Learner
 from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.engines import AttentionEngine
 from dsdistill.evaluation.ensembles import Execution
-from dsdistill.evaluation.students import train_student
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import compiler
 from dsdistill.seeding import forked, generator
 from tests.helpers import engines, gradients, trajectories
 from tests.helpers.engines import CPU, loss_and_gradient, toy
-from tests.helpers.evaluation import fresh, tiny, training_set, weights
+from tests.helpers.evaluation import fresh, tiny, train_student, training_set, weights
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,12 @@
-"""DD-Ranking's scores by hand, and which of them an evaluation reports."""
+"""DD-Ranking's scores by hand, and which of them rows give."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
-import torch
 
-from dsdistill.data import catalog
-from dsdistill.data.config import DataConfig
-from dsdistill.data.selection import random_selection
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.evaluate import judge
 from dsdistill.evaluation.rows import Row
-from dsdistill.evaluation.run import evaluate
-from dsdistill.seeding import generator
-from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledSet
-from tests.helpers.evaluation import NETWORK, distilled, real, task, tiny
 
 
 def row(kind: str, mean: float, network: str = "convnet3", epochs: int = 1000) -> Row:
@@ -72,145 +57,62 @@ def test_percents_are_refused() -> None:
 
 
 def test_only_what_was_measured_is_scored() -> None:
-    own, random, whole = row("distilled", 65.3), row("random", 31.0), row("whole", 84.8, epochs=10)
+    own, random, full = row("distilled", 65.3), row("random", 31.0), row("full", 84.8, epochs=10)
     assert scores.of_rows([own], False) == {}
     assert scores.of_rows([], False) == {}
-    assert scores.told({}) == ""
+    assert scores.sentence({}) == ""
     assert scores.of_rows([own, row("random@bytes", 40.0), row("herding", 40.0)], False) == {}
-    found = scores.of_rows([own, random], False)["networks"]
-    assert found == {"convnet3": {"ior": pytest.approx(0.343)}}
-    found = scores.of_rows([own, whole], False)["networks"]
-    assert found == {"convnet3": {"hlr": pytest.approx(0.195), "whole_epochs": 10}}
-    found = scores.of_rows([own, random, whole], False)["networks"]["convnet3"]
-    assert found["lrs"] == pytest.approx(scores.label_robust_score(0.343, 0.195))
+    result = scores.of_rows([own, random], False)["networks"]
+    assert result == {"convnet3": {"ior": pytest.approx(0.343)}}
+    result = scores.of_rows([own, full], False)["networks"]
+    assert result == {"convnet3": {"hlr": pytest.approx(0.195), "full_epochs": 10}}
+    result = scores.of_rows([own, random, full], False)["networks"]["convnet3"]
+    assert result["lrs"] == pytest.approx(scores.label_robust_score(0.343, 0.195))
 
 
 def test_soft_labels_do_not_recover_hard_ones() -> None:
-    rows = [row("distilled", 65.3), row("random", 31.0), row("whole", 84.8)]
+    rows = [row("distilled", 65.3), row("random", 31.0), row("full", 84.8)]
     assert scores.of_rows(rows, soft_labels=True)["networks"] == {"convnet3": {"ior": pytest.approx(0.343)}}
     rows.append(row("distilled-hard", 60.0))
-    found = scores.of_rows(rows, soft_labels=True)["networks"]["convnet3"]
-    assert found["ior"] == pytest.approx(0.343)
-    assert found["hlr"] == pytest.approx(0.248)
-    assert found["lrs"] == pytest.approx(scores.label_robust_score(0.343, 0.248))
+    result = scores.of_rows(rows, soft_labels=True)["networks"]["convnet3"]
+    assert result["ior"] == pytest.approx(0.343)
+    assert result["hlr"] == pytest.approx(0.248)
+    assert result["lrs"] == pytest.approx(scores.label_robust_score(0.343, 0.248))
 
 
 def test_networks_are_scored_apart_and_together() -> None:
     means = {"convnet3": 60.0, "mlp": 30.0, "resnet18": 45.0}
     rows = [row("distilled", mean, network) for network, mean in means.items()]
-    found = scores.of_rows([*rows, row("random", 50.0, "convnet3")], False)
-    assert found["networks"] == {"convnet3": {"ior": pytest.approx(0.1)}}
-    assert found["cross_architecture"] == {
+    result = scores.of_rows([*rows, row("random", 50.0, "convnet3")], False)
+    assert result["networks"] == {"convnet3": {"ior": pytest.approx(0.1)}}
+    assert result["cross_architecture"] == {
         "networks": 3,
         "mean": pytest.approx(0.45),
         "worst": pytest.approx(0.3),
         "worst_network": "mlp",
     }
-    assert scores.told(found) == (
+    assert scores.sentence(result) == (
         "convnet3: IOR +10.00 points; 3 networks: mean 45.00 %, worst 30.00 % (mlp)"
     )
 
 
-def test_the_whole_data_set_is_told_with_its_epochs() -> None:
-    rows = [row("distilled", 65.3), row("random", 31.0), row("whole", 84.8, epochs=10)]
-    assert scores.told(scores.of_rows(rows, False)) == (
-        "IOR +34.30 points, HLR +19.50 points (whole data set, 10 epochs), LRS 0.302"
-    )
+def test_the_full_data_set_is_named_with_its_epochs() -> None:
+    rows = [row("distilled", 65.3), row("random", 31.0), row("full", 84.8, epochs=10)]
+    line = "IOR +34.30 points, HLR +19.50 points (full data set, 10 epochs), LRS 0.302"
+    of_today = scores.of_rows(rows, False)
+    assert scores.sentence(of_today) == line
+    (network,) = of_today["networks"].values()
+    network["whole_epochs"] = network.pop("full_epochs")  # as files may have it
+    assert scores.sentence(of_today) == line
 
 
 def test_augmentation_is_scored_by_the_gain_with_it_and_without() -> None:
     rows = [row("distilled", 60.0), row("random", 30.0), row("distilled-plain", 50.0)]
     assert "ars" not in scores.of_rows(rows, False)["networks"]["convnet3"]
-    found = scores.of_rows([*rows, row("random-plain", 40.0)], False)
-    assert found["networks"]["convnet3"] == {
+    result = scores.of_rows([*rows, row("random-plain", 40.0)], False)
+    assert result["networks"]["convnet3"] == {
         "ior": pytest.approx(0.3),
         "plain_ior": pytest.approx(0.1),
         "ars": pytest.approx(scores.augmentation_robust_score(0.3, 0.1)),
     }
-    assert scores.told(found) == "IOR +30.00 points, ARS 0.363 (IOR +10.00 without augmentation)"
-
-
-# In an evaluation -------------------------------------------------------------------------------------------
-
-
-def test_hard_labels_are_judged_where_asked_for() -> None:
-    def sets(soft: bool, hard: bool) -> list[Row]:
-        protocol = tiny(epochs=4, repeats=1, augmentation="none")
-        return judge(distilled(soft=soft), task(), real(9), real(40, 1), protocol, [NETWORK], scores=hard)
-
-    assert [row.set for row in sets(soft=True, hard=False)] == ["distilled", "random"]
-    assert [row.set for row in sets(soft=False, hard=True)] == ["distilled", "random"]
-    own, hard, _ = sets(soft=True, hard=True)
-    assert (own.set, hard.set, hard.images, hard.decoded) == ("distilled", "distilled-hard", 9, 9)
-    assert hard.values == sets(soft=False, hard=False)[0].values != own.values
-
-
-def test_students_without_augmentation_are_judged_where_asked_for() -> None:
-    def sets(scores: bool, **options: Any) -> list[Row]:
-        protocol = tiny(epochs=4, repeats=1, **options)
-        return judge(distilled(), task(), real(9), real(40, 1), protocol, [NETWORK], scores=scores)
-
-    augmented = sets(True, augmentation="scale_rotate", cutmix=0.5)
-    assert [row.set for row in augmented] == ["distilled", "random", "distilled-plain", "random-plain"]
-    plain = sets(True, augmentation="none", cutmix=0.0)
-    assert [row.set for row in plain] == ["distilled", "random"]  # both would be the same
-    assert [row.values for row in augmented[2:]] == [row.values for row in plain]
-    assert [row.values for row in augmented[:2]] != [row.values for row in plain]
-    assert [(row.images, row.decoded) for row in augmented] == [(9, 9)] * 4
-
-
-@pytest.fixture(scope="module")
-def soft_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two random digits of each class with soft labels, as a distilled set."""
-    task, train = catalog.load(DataConfig(name="digits"), "train")
-    chosen = random_selection(train, torch.full((10,), 2), generator(0, "digits"))
-    labels = train.labels[chosen]
-    path = tmp_path_factory.mktemp("sets") / "set.h5"
-    about = {"dataset": "digits", "network": "mlp", "machine": "a computer", "seconds": 12.0}
-    made = DistilledSet(
-        train.unit(chosen),
-        labels,
-        train.classes,
-        task.preprocess,
-        torch.nn.functional.one_hot(labels, 10).float() * 2,
-        attributes=about,
-    )
-    set_file.write(path, made)
-    return path
-
-
-def test_a_report_shows_its_scores(soft_digits: Path, tmp_path: Path) -> None:
-    report = evaluate(
-        soft_digits,
-        repeats=1,
-        epochs=2,
-        device="cpu",
-        networks="mlp, convnet2-w8",
-        baselines="random, whole",
-        scores=True,
-        json=tmp_path / "report.json",
-    )
-    sets = ["distilled", "distilled-hard", "random", "whole", "distilled-plain", "random-plain"]
-    assert [row.set for row in report.rows] == sets * 2
-    own, hard, random, whole, plain, random_plain = (row.mean / 100 for row in report.rows[:6])
-    found = report.scores()["networks"]["mlp"]
-    assert found["ior"] == pytest.approx(own - random)
-    assert found["hlr"] == pytest.approx(whole - hard)
-    assert found["lrs"] == pytest.approx(scores.label_robust_score(own - random, whole - hard))
-    assert found["ars"] == pytest.approx(scores.augmentation_robust_score(own - random, plain - random_plain))
-    written = json.loads((tmp_path / "report.json").read_text())
-    assert written["scores"] == json.loads(json.dumps(report.scores()))
-    assert written["soft_labels"] is True
-    assert written["distil_machine"] == "a computer"
-    cost, said = str(report.table().caption).split("\n")
-    assert "distilled in 12 s" in cost
-    assert cost.endswith("made on a computer")
-    assert "(whole data set, 2 epochs)" in said
-    assert "2 networks: mean" in said
-    stored = set_file.results(soft_digits)
-    assert [result["set"] for result in stored] == [row.set for row in report.rows]
-    assert "scores" not in stored[0]
-
-    bare = dataclasses.replace(report, rows=report.rows[:1])
-    assert "IOR" not in str(bare.table().caption)
-    assert bare.to_dict()["scores"] == {}
+    assert scores.sentence(result) == "IOR +30.00 points, ARS 0.363 (IOR +10.00 without augmentation)"

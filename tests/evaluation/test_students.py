@@ -10,22 +10,18 @@ from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.augment.mix import CutMix
-from dsdistill.errors import UserError
-from dsdistill.evaluation.ensembles import CPU, Ensembles, Execution, Single, Stacked, stackable
-from dsdistill.evaluation.evaluate import judge
-from dsdistill.evaluation.students import HeldOut, accuracies, fit, train_student, train_students
+from dsdistill.evaluation.ensembles import Ensembles, StackedStudents
+from dsdistill.evaluation.execution import Execution
+from dsdistill.evaluation.students import StudentTraining, fit, train_students
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.seeding import generator
 from tests.helpers.evaluation import (
     CLASSES,
-    PREPROCESS,
     SIZE,
-    distilled,
     fresh,
-    held_out,
-    real,
-    task,
+    stripes_to_test,
     tiny,
+    train_student,
     training_set,
     weights,
 )
@@ -58,20 +54,21 @@ def test_student_equals_the_plain_loop(soft: bool) -> None:
         augment=augment,
         soft=soft,
     )
-    ours = train_student(fresh(0).double(), images, targets, protocol, augmentation, seed=7, repeat=1)
+    training = StudentTraining(protocol, augmentation, seed=7)
+    ours = train_student(fresh(0).double(), images, targets, training, repeat=1)
     assert rates == pytest.approx([0.05, 0.05, 0.05, 0.05, 0.005, 0.005])  # E + 1 epochs, drop after 5//2 + 1
     torch.testing.assert_close(weights(ours), weights(plain), rtol=0, atol=1e-11)
 
 
 def test_momentum_restarts_at_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[int, float]] = []
+    optimisers: list[tuple[int, float]] = []
     taken = itertools.count()
     steps = []
 
     class Counting(torch.optim.SGD):
         def __init__(self, *args: object, lr: float, **options: object) -> None:
             super().__init__(*args, lr=lr, **options)  # type: ignore[arg-type]
-            made.append((len(steps), lr))
+            optimisers.append((len(steps), lr))
 
         def step(self, *args: object) -> None:  # type: ignore[override]
             steps.append(next(taken))
@@ -79,10 +76,10 @@ def test_momentum_restarts_at_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.optim, "SGD", Counting)
     protocol = tiny(epochs=6)
-    train_student(fresh(0), *training_set(), protocol, protocol.augmentation_for(False), seed=0)
+    train_student(fresh(0), *training_set(), StudentTraining(protocol, protocol.augmentation_for(False)))
     per_epoch = 3  # 9 images in batches of 4: the short one is kept
     assert len(steps) == 7 * per_epoch
-    assert made == [(0, 0.05), (5 * per_epoch, pytest.approx(0.005))]  # epochs 0 … 4 at the full rate
+    assert optimisers == [(0, 0.05), (5 * per_epoch, pytest.approx(0.005))]  # epochs 0 … 4 at the full rate
 
 
 @pytest.mark.parametrize(("schedule", "before"), [("restart", 5), ("steps", 3)])
@@ -98,7 +95,7 @@ def test_momentum_may_be_another_after_the_drop(
 
     monkeypatch.setattr(torch.optim, "SGD", Noting)
     protocol = tiny(epochs=6, momentum_after_drop=0.8, schedule=schedule)
-    train_student(fresh(0), *training_set(), protocol, protocol.augmentation_for(False), seed=0)
+    train_student(fresh(0), *training_set(), StudentTraining(protocol, protocol.augmentation_for(False)))
     per_epoch = len(momenta) // protocol.epochs_run
     after = protocol.epochs_run - before
     assert momenta == [0.9] * before * per_epoch + [0.8] * after * per_epoch
@@ -157,8 +154,8 @@ def test_idc_student_equals_the_plain_loop(optimiser: str, beta: float) -> None:
     images, labels = training_set(dtype=torch.float64)
     expected, rates = plain_idc(2, images, labels, protocol, seed=7)
     assert rates == pytest.approx([0.05] * 4 + [0.01] + [0.002] * 2)  # 7 epochs, drops before 14//3 and 35//6
-    augmentation = protocol.augmentation_for(mirror=True)
-    ours = train_student(fresh(2).double(), images, labels, protocol, augmentation, seed=7, repeat=2)
+    training = StudentTraining(protocol, protocol.augmentation_for(mirror=True), seed=7)
+    ours = train_student(fresh(2).double(), images, labels, training, repeat=2)
     torch.testing.assert_close(weights(ours), expected, rtol=0, atol=CLOSE[optimiser])
 
 
@@ -166,9 +163,9 @@ def test_idc_student_equals_the_plain_loop(optimiser: str, beta: float) -> None:
 def test_stacked_idc_students_equal_the_plain_loop(optimiser: str) -> None:
     protocol, repeats = idc(optimiser=optimiser), [4, 5, 6]
     sets = [training_set(seed, torch.float64) for seed in range(3)]
-    stacked = Stacked([fresh(repeat).double() for repeat in repeats], Execution())
-    augmentation = protocol.augmentation_for(mirror=True)
-    fit(stacked, sets, repeats, protocol, augmentation, 0, None, Execution(), lambda done, total: None)
+    stacked = StackedStudents([fresh(repeat).double() for repeat in repeats], Execution())
+    training = StudentTraining(protocol, protocol.augmentation_for(mirror=True))
+    fit(stacked, sets, repeats, training, Execution())
     for i, (images, labels) in enumerate(sets):
         expected, _ = plain_idc(repeats[i], images, labels, protocol, seed=0)
         ours = torch.cat([p.detach()[i].flatten() for p in stacked.parameters])
@@ -177,38 +174,13 @@ def test_stacked_idc_students_equal_the_plain_loop(optimiser: str) -> None:
 
 def test_soft_labels_are_mixed_as_probabilities() -> None:
     """Logits so far apart that they are one-hot train the student that their labels do."""
-    protocol = idc(cutmix=1.0)
+    training = StudentTraining(idc(cutmix=1.0), Augmentation(operators=()))
     images, labels = training_set(dtype=torch.float64)
     trained = [
-        weights(
-            train_student(fresh(0).double(), images, targets, protocol, Augmentation(operators=()), seed=0)
-        )
+        weights(train_student(fresh(0).double(), images, targets, training))
         for targets in (labels, 1e4 * torch.nn.functional.one_hot(labels, CLASSES).double())
     ]
     torch.testing.assert_close(*trained, rtol=0, atol=1e-11)
-
-
-def test_a_cohort_knows_its_classes() -> None:
-    """Also where no image has the last label, and where the classifier is more than a linear layer."""
-    network = fresh(0)
-    assert Stacked([network, fresh(1)], Execution()).classes == CLASSES
-    network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), network.classifier)
-    assert Single(network, Execution()).classes == CLASSES
-    images, labels = training_set()
-    some = labels < CLASSES - 1
-    train_student(network, images[some], labels[some], idc(), Augmentation(operators=()), seed=0)
-    assert weights(network).isfinite().all()
-
-
-def test_accuracy_pads_the_last_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    test, network = real(5, split="test"), fresh(0)
-    monkeypatch.setattr("dsdistill.evaluation.students._TEST_PIXELS", 4 * SIZE**2)  # chunks 4, 4, 4, 3
-    shapes = [(x.shape[0], len(y)) for x, y in HeldOut(test, PREPROCESS, CPU)]
-    assert shapes == [(4, 4), (4, 4), (4, 4), (4, 3)]
-    predicted = network(PREPROCESS(test.unit(slice(None)))).argmax(1)
-    expected = (predicted == test.labels).float().mean().item()
-    found = accuracies(Single(network, Execution()), HeldOut(test, PREPROCESS, CPU), Execution())
-    assert found == [pytest.approx(expected)]
 
 
 def test_dropout_draws_from_the_seed_alone() -> None:
@@ -216,9 +188,8 @@ def test_dropout_draws_from_the_seed_alone() -> None:
         network = fresh(0)
         network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), network.classifier)
         torch.rand(disturb)
-        return weights(
-            train_student(network, *training_set(), tiny(), tiny().augmentation_for(False), seed=0)
-        )
+        training = StudentTraining(tiny(), tiny().augmentation_for(False))
+        return weights(train_student(network, *training_set(), training))
 
     assert torch.equal(trained(1), trained(5))
 
@@ -230,15 +201,15 @@ def test_dropout_draws_from_the_seed_alone() -> None:
 @pytest.mark.parametrize("own_sets", [False, True])
 def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float, own_sets: bool) -> None:
     protocol = tiny(epochs=3)
-    augmentation = protocol.augmentation_for(mirror=True)
+    training = StudentTraining(protocol, protocol.augmentation_for(mirror=True))
     common = training_set(dtype=dtype)
     sets = [training_set(seed, dtype) if own_sets else common for seed in range(3)]
     networks = [fresh(repeat).to(dtype) for repeat in range(3)]
-    stacked = Stacked(networks, Execution())
+    stacked = StackedStudents(networks, Execution())
     repeats = [4, 5, 6]
-    fit(stacked, sets, repeats, protocol, augmentation, 0, None, Execution(), lambda done, total: None)
+    fit(stacked, sets, repeats, training, Execution())
     for i, (network, (images, labels)) in enumerate(zip(networks, sets, strict=True)):
-        train_student(network, images, labels, protocol, augmentation, seed=0, repeat=repeats[i])
+        train_student(network, images, labels, training, repeat=repeats[i])
         ours = torch.cat([p.detach()[i].flatten() for p in stacked.parameters])
         torch.testing.assert_close(ours, weights(network), rtol=0, atol=tolerance)
 
@@ -247,58 +218,21 @@ def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float
 def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     monkeypatch.setattr("dsdistill.evaluation.students._STACKED_PIXELS", together * 4 * SIZE**2)
     protocol = tiny(repeats=3, epochs=12, augmentation="color_crop_flip")
-    augmentation = protocol.augmentation_for(mirror=False)
+    training = StudentTraining(protocol, protocol.augmentation_for(mirror=False))
     common = training_set()
-    seen: list[tuple[int, int]] = []
-    found = [
+    ticks: list[tuple[int, int]] = []
+    accuracies = [
         train_students(
             fresh,
             lambda repeat: common,
-            held_out(),
-            protocol,
-            augmentation,
+            stripes_to_test(),
+            training,
             Ensembles(Execution()),
-            seed=0,
-            stack=stack,
-            tick=lambda done, total: seen.append((done, total)),
+            stack,
+            tick=lambda done, total: ticks.append((done, total)),
         )
         for stack in (False, True)
     ]
-    assert found[0] == found[1]
-    assert len(set(found[0])) > 1
-    assert seen[-1] == (3 * 13 * 3, 3 * 13 * 3)
-
-
-def test_what_can_be_stacked() -> None:
-    assert stackable(fresh(0))
-    assert not stackable(fresh(0, "convnet2-w8-batch"))
-    with pytest.raises(UserError, match="cannot be stacked"):
-        judge(distilled(), task(), real(9), real(9), tiny(), ["convnet2-w8-batch"], stack=True)
-
-
-@pytest.mark.parametrize("cutmix", [0.0, 0.5])
-def test_refilled_cohorts_never_recompile(cutmix: float) -> None:
-    """Two sets, three students each, two batch shapes: each piece of code is compiled once per shape."""
-    compiled: list[tuple[int, ...]] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> object:
-        compiled.append(tuple(x.shape[0] for x in inputs if x.dim() == 4 and x.shape[1] == 1))
-        return graph.forward
-
-    class Recording(Execution):
-        def prepared(self, function):  # type: ignore[no-untyped-def]
-            return torch.compile(function, dynamic=False, backend=backend)
-
-    protocol = tiny(repeats=3, epochs=2, cutmix=cutmix)
-    augmentation = protocol.augmentation_for(mirror=False)
-    ensembles, plain = Ensembles(Recording()), Ensembles(Execution())
-    for seed in (5, 6):
-        common = training_set(seed)
-        found, expected = (
-            train_students(
-                fresh, lambda repeat, s=common: s, held_out(), protocol, augmentation, c, seed=seed
-            )
-            for c in (ensembles, plain)
-        )
-        assert found == pytest.approx(expected, abs=0.02)
-    assert len(compiled) == 3, compiled  # batches of 4 and of 1, and the test chunk
+    assert accuracies[0] == accuracies[1]
+    assert len(set(accuracies[0])) > 1
+    assert ticks[-1] == (3 * 13 * 3, 3 * 13 * 3)

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 import dsdistill
 from dsdistill import UserError
 from dsdistill.augment.mix import CutMix
-from dsdistill.cli import main
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import Task
@@ -24,7 +23,6 @@ from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
-from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.experts import CPU, PLAIN, told, toys, trained
 
 TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convnet2-w6", "epochs": 2}
@@ -294,44 +292,3 @@ def test_other_files_are_never_replaced(tmp_path: Path, made: Path) -> None:
 def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expert 0, epoch 1: the mean loss is .*; .*lower lr"):
         train(tmp_path / "pool.h5", 1, ("lr=1e30",))
-
-
-# The command ------------------------------------------------------------------------------------------------
-
-SHORT = ("--dataset", "digits", "--recipe", "mtt", "--epochs", "2", "--network", "convnet2-w6")
-SET = [word for option in PLAIN for word in ("--set", option)]
-
-
-def test_the_command_end_to_end(capsys: Captured, tmp_path: Path) -> None:
-    output = tmp_path / "pool.h5"
-    out, err = succeed(capsys, "experts", *SHORT, *SET, "--count", "2", "-o", output)
-    assert "expert 1  accuracy" in out
-    assert f"{output} (2 experts, 3 snapshots each" in out
-    assert "estimated time" in err
-    assert "file: 15.9 KB" in err
-    assert "4/4 expert 1 loss" in err
-    succeed(capsys, "experts", *SHORT, *SET, "--count", "3", "-o", output)
-    assert ExpertFile.open(output).count == 3
-    assert "--overwrite" in refused(capsys, "experts", *SHORT, *SET, "--count", "3", "-o", output)
-    assert "--recipe ncfm" in refused(capsys, "experts", "--dataset", "digits", "-o", output)
-
-
-def test_a_stopped_command_says_how_to_go_on(
-    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "pool.h5"
-    monkeypatch.setattr(
-        "dsdistill.cli.progress.ExpertsProgress.progress",
-        lambda self, entry: signal.raise_signal(signal.SIGINT),
-    )
-    words = ["experts", *SHORT, *SET, "--count", "1", "-o", str(output)]
-    assert main(words) == 128 + signal.SIGINT
-    assert f"-o {output} --resume" in capsys.readouterr().err
-    monkeypatch.undo()
-    assert "resuming after 1 of 2 epochs" in succeed(capsys, *words, "--resume")[1]
-
-
-def test_help_teaches(capsys: Captured) -> None:
-    out, _ = succeed(capsys, "experts", "--help")
-    for word in ("NCFM", "--recipe", "--count", "--resume", "momentum", "keep"):
-        assert word in out

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import dsdistill
+from dsdistill.data import catalog
+from dsdistill.data.config import DataConfig
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.evaluation.ensembles import CPU
-from dsdistill.evaluation.students import HeldOut
+from dsdistill.data.selection import random_selection
+from dsdistill.evaluation.accuracy import TestImages
+from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
+from dsdistill.evaluation.ensembles import SingleStudent
+from dsdistill.evaluation.evaluate import evaluate_set
+from dsdistill.evaluation.execution import CPU, Execution, ExecutionConfig
+from dsdistill.evaluation.rows import Row
+from dsdistill.evaluation.students import StudentTraining, fit
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol, load_protocol
-from dsdistill.seeding import forked
+from dsdistill.seeding import forked, generator
+from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 
 SIZE, CLASSES = 8, 3
@@ -49,12 +61,35 @@ def task(mirror: bool = False, size: int = SIZE) -> Task:
     return Task("stripes", real(1).classes, 1, size, PREPROCESS, mirror)
 
 
+def real_data(train: int = 30, test: int = 40, mirror: bool = False) -> RealData:
+    """So many images of each class to train and to test on."""
+    return RealData(task(mirror), real(train), real(test, 1, "test"))
+
+
 def distilled(per_class: int = 3, soft: bool = False, **attributes: str | int | float) -> DistilledDataset:
     data = real(per_class, seed=5)
     logits = torch.nn.functional.one_hot(data.labels, CLASSES).float() * 3 if soft else None
     images = data.unit(slice(None))
-    whole = DistilledSet(images, data.labels, data.classes, PREPROCESS, logits, attributes=attributes)
-    return DistilledDataset(whole)
+    stored = DistilledSet(images, data.labels, data.classes, PREPROCESS, logits, attributes=attributes)
+    return DistilledDataset(stored)
+
+
+def evaluated(
+    protocol: Protocol,
+    networks: Sequence[str] = (NETWORK,),
+    dataset: DistilledDataset | None = None,
+    data: RealData | None = None,
+    *,
+    stack: bool = False,
+    callbacks: Callbacks = Callbacks(),  # noqa: B008 (frozen)
+    **settings: object,
+) -> list[Row]:
+    """Evaluate a distilled set of stripes; ``settings`` are those of ``EvaluationConfig``."""
+    config = EvaluationConfig(networks=networks, **settings)  # type: ignore[arg-type]
+    execution = ExecutionConfig(stack=stack)
+    return evaluate_set(
+        dataset or distilled(), data or real_data(), protocol, config, execution, callbacks=callbacks
+    )
 
 
 def training_set(seed: int = 5, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -62,9 +97,48 @@ def training_set(seed: int = 5, dtype: torch.dtype = torch.float32) -> tuple[Ten
     return PREPROCESS.to(dtype=dtype)(data.unit(slice(None)).to(dtype)), data.labels
 
 
-def held_out() -> HeldOut:
-    return HeldOut(real(40, seed=1, split="test"), PREPROCESS, CPU)
+def stripes_to_test() -> TestImages:
+    return TestImages(real(40, seed=1, split="test"), PREPROCESS, CPU)
+
+
+def train_student(
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    training: StudentTraining,
+    repeat: int = 0,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
+) -> Network:
+    """Train one network, in place, and return it."""
+    fit(SingleStudent(network, execution), [(images, labels)], [repeat], training, execution)
+    return network
 
 
 def weights(network: Network) -> Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+# Files ------------------------------------------------------------------------------------------------------
+
+
+def write_digits(path: Path, soft: bool = False, **attributes: str | int | float) -> Path:
+    """Write a distilled set: two random digits of each class."""
+    task, train = catalog.load(DataConfig(name="digits"), "train")
+    chosen = random_selection(train, torch.full((10,), 2), generator(0, "digits"))
+    labels = train.labels[chosen]
+    logits = torch.nn.functional.one_hot(labels, 10).float() * 2 if soft else None
+    origin = {"dataset": "digits", "data": json.dumps({"name": "digits", "size": None, "zca": True})}
+    attributes = origin | {"fingerprint": train.fingerprint} | attributes
+    images = train.unit(chosen)
+    content = DistilledSet(images, labels, train.classes, task.preprocess, logits, attributes=attributes)
+    set_file.write(path, content)
+    return path
+
+
+def write_stripes(folder: Path, train_seed: int = 0, test_seed: int = 1) -> str:
+    """Write real images; return their name in the catalogue."""
+    train, test = real(9, train_seed), real(9, test_seed)
+    arrays = {"x_train": train.images, "y_train": train.labels, "x_test": test.images, "y_test": test.labels}
+    path = folder / "stripes.npz"
+    np.savez(path, classes=train.classes, **{name: each.numpy() for name, each in arrays.items()})
+    return f"npz:{path}"

@@ -203,7 +203,7 @@ def test_cross_architecture_is_a_heat_map() -> None:
 
 
 def test_rows_for_scores_are_in_a_table_of_their_own_and_in_no_chart() -> None:
-    names = ["distilled", "distilled-hard", "random", "whole", "distilled-plain", "random-plain"]
+    names = ["distilled", "distilled-hard", "random", "full", "distilled-plain", "random-plain"]
     rows = [row(name, [50.0 - number]) for number, name in enumerate(names)]
     one, other = result(rows=rows), result("mtt", rows=rows)
     assert 'id="scores"' not in page.html([result()])  # nobody asked for any
@@ -230,9 +230,9 @@ def test_rows_for_scores_are_in_a_table_of_their_own_and_in_no_chart() -> None:
     ]
     assert "".join(f'<td class="number">{value}</td>' for value in values) in table
     (over_bytes,) = figures.over_bytes(results, tables.lines(results))
-    assert not re.search("augmentation|hard labels|whole", over_bytes.svg)
+    assert not re.search("augmentation|hard labels|full", over_bytes.svg)
     (over_time,) = figures.over_time(results, tables.lines(results))
-    assert {"random of dm", "whole of mtt"} <= set(texts(over_time.svg))
+    assert {"random of dm", "full of mtt"} <= set(texts(over_time.svg))
 
 
 def test_what_comes_on_top_of_seconds_and_bytes_is_said() -> None:

@@ -1,0 +1,59 @@
+"""Test images, and the accuracy of students on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsdistill.data.preprocess import Preprocess
+from dsdistill.data.real import RealDataset
+from dsdistill.evaluation.ensembles import Ensemble
+from dsdistill.evaluation.execution import Execution
+from dsdistill.runtime.device import autocast
+
+_RESIDENT_BYTES = 1 << 30  # a test set up to this size is preprocessed once, not once per student
+_CHUNK_PIXELS = 1 << 19  # of one channel, in one chunk of test images: 512 images of 32×32
+
+
+class TestImages:
+    """The test images in network space, in chunks of one shape.
+
+    Iterating yields (images [chunk,C,H,W], labels [n]). The last chunk may be padded: then n < chunk.
+    """
+
+    def __init__(self, test: RealDataset, preprocess: Preprocess, device: torch.device) -> None:
+        side = test.images.shape[-1]
+        self._test, self._device = test, device
+        self._preprocess = preprocess.to(device)
+        self._chunk = min(max(1, _CHUNK_PIXELS // side**2), 1024, len(test))
+        self._resident: list[tuple[Tensor, Tensor]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._test)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._resident is None and 4 * self._test.images.numel() <= _RESIDENT_BYTES:
+            self._resident = list(self._chunks())
+        return iter(self._resident) if self._resident is not None else self._chunks()
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self._test), self._chunk):
+            rows = slice(start, start + self._chunk)
+            images = self._preprocess(self._test.unit(rows).to(self._device))
+            missing = self._chunk - len(images)
+            yield F.pad(images, (0, 0) * 3 + (0, missing)), self._test.labels[rows].to(self._device)
+
+
+@torch.inference_mode()
+def accuracies(ensemble: Ensemble, test_images: TestImages, execution: Execution) -> list[float]:
+    """Return the fraction of test images that each student classifies correctly."""
+    ensemble.train(False)
+    correct = torch.zeros(ensemble.count, dtype=torch.int64, device=execution.device)
+    for images, labels in test_images:
+        with autocast(execution.device, execution.precision):
+            predicted = ensemble.logits(images).argmax(-1)
+        correct += (predicted[:, : len(labels)] == labels).sum(1)
+    return [count / len(test_images) for count in correct.tolist()]

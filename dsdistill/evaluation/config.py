@@ -1,0 +1,61 @@
+"""The inputs of an evaluation: real data, settings and callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.evaluation.rows import RANDOM, Row
+from dsdistill.runtime.notice import Notify, Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class RealData:
+    """The data set that a distilled set is evaluated on.
+
+    Attributes:
+        train: for baselines; students of the distilled set do not see it.
+        test: for the accuracy of every student.
+    """
+
+    task: Task
+    train: RealDataset
+    test: RealDataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is evaluated besides the distilled set, and with which networks.
+
+    Attributes:
+        networks: names of architectures; the protocol's student where empty.
+        baselines: see ``dsdistill.evaluation.baselines``.
+        real_images: how many real images take the bytes of the set's file, for baselines ``@bytes``; None for
+            a set from no file.
+        scores: also train the students that DD-Ranking's scores compare: where the set has soft labels, on
+            its images with hard labels; where the protocol augments and random is among the baselines, on the
+            set and on random images without augmentation.
+        seed: of every random draw.
+    """
+
+    networks: Sequence[str] = ()
+    baselines: Sequence[str] = (RANDOM,)
+    real_images: int | None = None
+    scores: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that an evaluation calls.
+
+    Attributes:
+        notify: with a sentence for the user.
+        progress: after every epoch of the students.
+        finished: with every new row, as soon as it is complete.
+    """
+
+    notify: Notify = silent
+    progress: Progress = silent
+    finished: Callable[[Row], None] = lambda row: None

@@ -1,0 +1,117 @@
+"""Baselines: their names, sizes and images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsdistill.data.selection import random_selection
+from dsdistill.errors import UserError
+from dsdistill.evaluation import baselines
+from dsdistill.seeding import generator
+from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledSet
+from tests.helpers.evaluation import PREPROCESS, real, tiny
+
+CORESETS = ["el2n", "el2n-easy", "herding", "k-center", "k-means"]
+
+# Names ------------------------------------------------------------------------------------------------------
+
+
+def test_names_that_stand_for_several_baselines() -> None:
+    equal_bytes = [f"{name}@bytes" for name in CORESETS]
+    assert baselines.expanded(["full", "coresets@bytes"]) == ["full", *equal_bytes]
+    every = baselines.expanded(["all", "random"])
+    assert every == ["random", *CORESETS, "random@bytes", *equal_bytes, "full"]
+
+
+def test_the_former_name_of_full_is_understood() -> None:
+    assert baselines.expanded(["whole", "random", "full"]) == ["full", "random"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("al", "unknown baseline 'al'; did you mean 'all'"),
+        ("randon", "did you mean 'random'"),
+        ("k-centre", "did you mean 'k-center'"),
+        ("herdin@bytes", "unknown baseline 'herdin'; did you mean 'herding'"),
+        ("herding@byte", "did you mean '@bytes'"),
+        ("full@bytes", "'full' takes no number of bytes; drop '@bytes'"),
+        ("all@bytes", "'all' takes no number of bytes; drop '@bytes'"),
+    ],
+)
+def test_unknown_names_are_one_sentence(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        baselines.check(name)
+    assert "\n" not in str(caught.value)
+
+
+# Sizes ------------------------------------------------------------------------------------------------------
+
+
+def test_counts_for_the_same_bytes() -> None:
+    data, stored = real(6), torch.tensor([2, 2, 2])
+
+    def counts(real_images: int | None, name: str = "herding@bytes") -> list[int]:
+        return baselines.counts_of(name, data, stored, real_images).tolist()
+
+    assert counts(11) == [4, 4, 3]
+    assert counts(1) == counts(0) == [1, 1, 1]
+    assert counts(1000) == [6, 6, 6]
+    assert counts(11, "herding") == counts(None, "random") == [2, 2, 2]
+    assert counts(None, "full") == [6, 6, 6]
+    with pytest.raises(UserError, match="'random@bytes' needs the bytes of a set's file"):
+        counts(None, "random@bytes")
+
+
+@pytest.mark.parametrize("name", ["random", "herding"])
+def test_too_few_real_images_are_an_error(name: str) -> None:
+    with pytest.raises(UserError, match="has 2 train images, fewer than the 3"):
+        baselines.counts_of(name, real(2), torch.tensor([3, 3, 3]), None)
+
+
+def test_real_images_are_weighed_as_they_would_be_stored(tmp_path: Path) -> None:
+    data = real(100)
+    path = tmp_path / "real.h5"
+    every = DistilledSet(data.unit(slice(None)), data.labels, data.classes, PREPROCESS)
+    half = DistilledSet(every.images[:150], every.labels[:150], data.classes, PREPROCESS)
+    for content, count, tolerance in ((every, 300, 0.02), (half, 150, 0.1)):
+        set_file.write(path, content, "uint8")
+        size = set_file.describe(path).image_bytes
+        assert baselines.images_in_bytes(data, size, 0) == pytest.approx(count, rel=tolerance)
+    assert baselines.images_in_bytes(data, 1, 0) == 0
+
+
+def test_the_full_training_set_is_trained_on_for_as_many_steps() -> None:
+    protocol = tiny(epochs=100, batch_size=10)  # 101 epochs
+    shorter = baselines.full_protocol(protocol, 200, [20, 40])
+    assert shorter == tiny(epochs=21, batch_size=10)  # 101 · 4 / 20, rounded up
+    assert baselines.full_protocol(protocol, 2000, [10]).epochs == 10  # at least
+    assert baselines.full_protocol(tiny(epochs=3), 2000, [10]).epochs == 3  # the protocol has fewer
+
+
+# Images -----------------------------------------------------------------------------------------------------
+
+
+def test_random_images_are_drawn_anew_for_every_repeat_in_equal_counts() -> None:
+    data, counts = real(20), torch.tensor([1, 3, 2])
+    sets = baselines.training_sets("random", data, counts, None, PREPROCESS, 0)
+    first, again, other = sets(0), sets(0), sets(1)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(torch.bincount(first[1]), counts)
+    chosen = random_selection(data, counts, generator(0, "s"))
+    assert len(set(chosen.tolist())) == 6
+    assert torch.equal(data.labels[chosen], torch.tensor([0, 1, 1, 1, 2, 2]))
+
+
+def test_chosen_images_are_the_same_for_every_repeat() -> None:
+    data, positions = real(4), torch.tensor([3, 5, 11])
+    sets = baselines.training_sets("herding", data, torch.ones(3), positions, PREPROCESS, 0)
+    images, labels = sets(0)
+    assert torch.equal(images, PREPROCESS(data.unit(positions)))
+    assert labels.tolist() == [0, 1, 2]
+    assert sets(1)[0] is images

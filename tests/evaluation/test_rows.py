@@ -1,0 +1,24 @@
+"""Rows and the names of sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsdistill.evaluation.rows import FULL, Row, canonical
+
+
+def row(name: str, values: list[float]) -> Row:
+    return Row(name, "mlp", "dm", 10, 50.0, 1.25, values, 10, 10, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "today"),
+    [("whole", FULL), ("whole@bytes", "full@bytes"), ("full", FULL), ("random-plain", "random-plain")],
+)
+def test_former_names_become_those_of_today(name: str, today: str) -> None:
+    assert canonical(name) == row(name, [1.0]).set == today
+
+
+def test_accuracy_has_a_deviation_where_there_are_several_students() -> None:
+    assert row("random", [49.0, 51.0]).accuracy == "50.00 ± 1.25"
+    assert row("random", [50.0]).accuracy == "50.00"

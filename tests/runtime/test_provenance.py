@@ -1,0 +1,42 @@
+"""What made a result: machine, packages, code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import dsdistill
+from dsdistill.runtime import provenance
+
+CPU = torch.device("cpu")
+
+
+def test_the_machine_is_named_in_one_line_with_its_threads() -> None:
+    name = provenance.machine_name(CPU)
+    assert name.endswith(f", {torch.get_num_threads()} threads")
+    assert "\n" not in name
+    assert provenance.same_machine(name, name.partition(", ")[0] + ", 99 threads")
+    assert not provenance.same_machine(name, "another CPU, 2 threads")
+
+
+def test_versions_are_those_of_what_is_installed() -> None:
+    versions = provenance.package_versions()
+    assert versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert versions["dsdistill"] == dsdistill.__version__
+    assert {"python", "numpy", "h5py"} <= versions.keys()
+
+
+def test_the_digest_covers_every_module_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runtime").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "runtime/provenance.py"))
+    digests = {provenance.code_digest()}
+    for name, text in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", "x = 1"), ("runtime/a.py", "x = 1")):
+        (tmp_path / name).write_text(text)
+        digests.add(provenance.code_digest())
+    assert len(digests) == 5
+    (tmp_path / "presets.toml").write_text("x = 1")
+    assert provenance.code_digest() in digests
