@@ -169,7 +169,7 @@ def test_a_discarded_loss_does_not_wear_out_patience(experts: Path) -> None:
     made = loop(experts, skip_above=1e-9, optimiser=OptimiserConfig(lr=0.1, patience=1))
     rates = []
     for _ in iterations(made):
-        rates.append(made._plateau.lr)
+        rates.append(float(made.state_dict()["plateau"][0]))
     assert rates == [0.1] * 6
 
 
