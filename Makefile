@@ -1,4 +1,4 @@
-# make demo   install, distil the handwritten digits, judge the result, draw it
+# make demo   install, distil the handwritten digits, evaluate the result, draw it
 # make test   install with the test extras, run the test suite
 # make lint   what CI checks besides
 PYTHON ?= python3

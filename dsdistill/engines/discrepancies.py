@@ -168,20 +168,22 @@ class Characteristic(Discrepancy):
         real = normalise(sources.real_features(batch_real, rows))
         parts = real.split(sources.counts(batch_real).tolist())
         unit = normalise(fake)
-        learned = [] if synthetic.adversary is None else list(synthetic.adversary.parameters())
-        total, to_unit = fake.new_zeros(()), []
-        to_learned = [torch.zeros_like(each) for each in learned]
-        for label, ours, theirs in zip(sources.classes.tolist(), unit.detach().unbind(), parts, strict=True):
+        adversary = [] if synthetic.adversary is None else list(synthetic.adversary.parameters())
+        total, unit_grads = fake.new_zeros(()), []
+        adversary_grads = [torch.zeros_like(parameter) for parameter in adversary]
+        classes = zip(sources.classes.tolist(), unit.detach().unbind(), parts, strict=True)
+        for label, synthetic_features, real_features in classes:
             with torch.enable_grad():
-                ours.requires_grad_()
-                points = self._points(synthetic, sources, label, ours)
-                at_real, at_fake = characteristic(theirs, points), characteristic(ours, points)
-                found = discrepancy(at_real, at_fake, self.alpha, self.beta)
-            slope, *further = torch.autograd.grad(found, [ours, *learned])
-            to_unit.append(slope)
-            to_learned = [before + more for before, more in zip(to_learned, further, strict=True)]
-            total += found.detach()
-        pairs = [(unit, torch.stack(to_unit)), *zip(learned, to_learned, strict=True)]
+                synthetic_features.requires_grad_()
+                points = self._points(synthetic, sources, label, synthetic_features)
+                at_real = characteristic(real_features, points)
+                at_synthetic = characteristic(synthetic_features, points)
+                distance = discrepancy(at_real, at_synthetic, self.alpha, self.beta)
+            grad, *further = torch.autograd.grad(distance, [synthetic_features, *adversary])
+            unit_grads.append(grad)
+            adversary_grads = [grads + more for grads, more in zip(adversary_grads, further, strict=True)]
+            total += distance.detach()
+        pairs = [(unit, torch.stack(unit_grads)), *zip(adversary, adversary_grads, strict=True)]
         return self.scale * attach_gradients(total, *pairs)
 
     def _points(self, synthetic: SyntheticSet, sources: Sources[Supply], label: int, like: Tensor) -> Tensor:

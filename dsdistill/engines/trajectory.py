@@ -115,7 +115,7 @@ class TrajectoryEngine(Engine[Trajectories]):
     steps: Annotated[int, Ge(1)] = 20
     """T, the student's ("syn_steps")."""
     expert_epochs: Annotated[int, Ge(1)] = 2
-    """M, the expert's epochs that they are to make up for."""
+    """M, the expert epochs to match."""
     start: StartConfig = field(default_factory=StartConfig)
     batch_synthetic: Annotated[int, Ge(0)] = 0
     """Images of a student's step, from shuffled passes over the set; 0 takes all ("batch_syn")."""
@@ -142,7 +142,7 @@ class TrajectoryEngine(Engine[Trajectories]):
 
     @property
     def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
-        """Return how the student's learning rate and the labels are stepped."""
+        """Return the optimisers of the student's learning rate and of the labels."""
         return {"student_lr": self.student.learning, "label_logits": self.labels.optimiser}
 
     def build_networks(self, request: NetworkRequest) -> Trajectories:
@@ -153,16 +153,16 @@ class TrajectoryEngine(Engine[Trajectories]):
         """
         trajectories = self.supply.build(request)
         least, most, ahead = self.start.least, self.start.most, self.expert_epochs
-        wanted = itertools.chain(range(least, most), range(least + ahead, most + ahead))
+        epochs = itertools.chain(range(least, most), range(least + ahead, most + ahead))
         if self.between != "none":
-            wanted = itertools.chain(range(least, most + ahead))
+            epochs = itertools.chain(range(least, most + ahead))
             if self.steps < ahead:
                 raise UserError(
                     f"{self.steps} steps cannot meet the epochs between {ahead}: set engine.steps to as many "
                     "at least, or engine.between=none"
                 )
         trajectories.require(
-            wanted,
+            epochs,
             f"a start below engine.start.most = {most} is followed for engine.expert_epochs = {ahead}: lower "
             f"one of them, or train experts for {most + ahead - 1} epochs, all kept",
         )
@@ -239,7 +239,7 @@ class TrajectoryEngine(Engine[Trajectories]):
     ) -> UnrolledStudent:
         """Return an iteration's student: its batches, and one operator for each with scalars per image."""
         augmentation, side = sources.augmentation, sources.task.size
-        size = self._drawn(len(images), synthetic.copies)
+        size = self._step_images(len(images), synthetic.copies)
         rows = [each.to(images.device) for each in self._batches(len(images), size, sources)]
 
         def augment(step: int, batch: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ class TrajectoryEngine(Engine[Trajectories]):
 
         return UnrolledStudent(sources.learner, sources.supply.layout, images, targets, rows, augment, weight)
 
-    def _drawn(self, images: int, copies: int) -> int:
+    def _step_images(self, images: int, copies: int) -> int:
         """Return how many images a step takes: half of a batch where it sees mirror images too (FYI)."""
         return max(1, min(self.batch_synthetic or images, images) // copies)
 
@@ -277,13 +277,13 @@ class TrajectoryEngine(Engine[Trajectories]):
 
     def _batches(self, count: int, size: int, sources: Sources[Trajectories]) -> list[Tensor]:
         """Return the rows of every step: shuffled passes over the set, an incomplete batch the first."""
-        passes, left, chosen = 0, list[Tensor](), list[Tensor]()
-        while len(chosen) < self.steps:
-            if not left:
+        passes, remaining, batches = 0, list[Tensor](), list[Tensor]()
+        while len(batches) < self.steps:
+            if not remaining:
                 stream = seeding.generator(sources.seed, "student-batches", sources.iteration, passes)
-                left, passes = list(torch.randperm(count, generator=stream).split(size)), passes + 1
-            chosen.append(left.pop())
-        return chosen
+                remaining, passes = list(torch.randperm(count, generator=stream).split(size)), passes + 1
+            batches.append(remaining.pop())
+        return batches
 
     def _perturbed(self, weights: Tensor, sources: Sources[Trajectories]) -> Tensor:
         """Return w + ε · d / ‖d‖ ⊙ w with d ~ N(0, 1) for every convolution's w, else the weights (AST)."""
@@ -302,7 +302,7 @@ class TrajectoryEngine(Engine[Trajectories]):
 
         The weights are θ_0 … θ_T, and what the way back adds up.
         """
-        images = sizes.copies * self._drawn(sizes.total, sizes.copies)
+        images = sizes.copies * self._step_images(sizes.total, sizes.copies)
         graph = 2 * 4 * min(sizes.chunk, images)
         return Cost(passes=self.steps * images * (3 + 8), graph=graph, weights=self.steps + 1 + 4)
 
@@ -314,20 +314,21 @@ def _targets(synthetic: SyntheticSet) -> Tensor:
 
 
 def _averaged_logits(synthetic: SyntheticSet, trajectories: Trajectories) -> Tensor:
-    """Average the experts' last logits of each stored image over those that classify it correctly [N, K].
+    """Average, for each stored image, the last logits of the experts that classify it correctly [N, K].
 
-    Where none does, over all of them: DATM's code would divide by 0. Of an image that is decoded into several
-    every one counts.
+    Where no expert does, all of them count: DATM's code would divide by 0. All images that a stored image is
+    decoded into count.
     """
     classes, rows = torch.arange(len(synthetic.labels) // synthetic.ipc), synthetic.origins()
     with torch.no_grad():
-        seen = synthetic.of(classes)  # [K, decoded, C, H, W]
+        images = synthetic.of(classes).flatten(0, 1)  # [K * decoded, C, H, W]
     labels = synthetic.labels.cpu()[rows]
-    right, whole = (torch.zeros(len(synthetic.labels), len(classes) + 1) for _ in range(2))
+    # The last column counts the logits that were added to a row.
+    of_correct, of_all = (torch.zeros(len(synthetic.labels), len(classes) + 1) for _ in range(2))
     for expert in range(trajectories.count):
-        logits = trajectories.logits(expert, seen.flatten(0, 1))
-        counted = torch.cat([logits, torch.ones(len(logits), 1)], 1)  # the last column counts
-        whole.index_add_(0, rows, counted)
-        right.index_add_(0, rows, counted * (logits.argmax(1) == labels)[:, None])
-    chosen = torch.where(right[:, -1:] > 0, right, whole)
-    return chosen[:, :-1] / chosen[:, -1:]
+        logits = trajectories.logits(expert, images)
+        with_count = torch.cat([logits, torch.ones(len(logits), 1)], 1)
+        of_all.index_add_(0, rows, with_count)
+        of_correct.index_add_(0, rows, with_count * (logits.argmax(1) == labels)[:, None])
+    sums = torch.where(of_correct[:, -1:] > 0, of_correct, of_all)
+    return sums[:, :-1] / sums[:, -1:]
