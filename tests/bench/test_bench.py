@@ -66,6 +66,7 @@ def suite(folder: Path, text: str = SUITE) -> Suite:
 # What a suite is told ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUITES.names())
 def test_shipped_suites_can_be_run(name: str) -> None:
     cells = plan(load_suite(name))
@@ -740,6 +741,7 @@ def test_a_run_from_before_an_option_goes_on(made: Path) -> None:
 # The commands -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     mine, folder = written(tmp_path, SUITE + "curve = 2\n"), tmp_path / "r"

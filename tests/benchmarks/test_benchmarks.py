@@ -41,6 +41,7 @@ def test_plain_ncfm_computes_the_discrepancy() -> None:
     torch.testing.assert_close(plain_class_loss(network, real, fake, frequencies), 300 * expected[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_real_runs_are_understood(
     suite: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -194,6 +195,7 @@ def _small(resolve: Callable[[dict[str, Any]], Any], told: dict[str, Any]) -> An
     return resolve({"network": "convnet3-w8", **told})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["dm", "datadam", "idm", "ncfm", "inner", "student", "expert"])
 def test_ways_that_are_compared_do_the_same_work(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     tiny = toy(size=28, counts=(4,) * 10)

@@ -196,6 +196,7 @@ def test_where_compiling_fails_it_runs_eagerly_and_says_so_once(
     assert said == [f"running without torch.compile: {'no luck' if message else 'RuntimeError'}"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(compiler.why_unavailable(CPU)), reason="no C++ compiler on this machine")
 def test_compiled_equals_eager_and_fresh_weights_compile_nothing() -> None:
     network, x, said = frozen("convnet2-w8", 1, 16), pictures(6, 1, 16), []

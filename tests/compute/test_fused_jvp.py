@@ -116,6 +116,7 @@ def test_a_batch_larger_than_a_part() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look
 def test_compiled_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()

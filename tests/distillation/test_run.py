@@ -103,6 +103,7 @@ CALLS: dict[str, Callable[..., object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fails", [False, True])
 def test_threads_are_as_asked_inside_and_as_they_were_outside(tmp_path: Path, call: str, fails: bool) -> None:

@@ -97,6 +97,7 @@ def stopped(output: Path, number: int) -> tuple[int, str]:
 # Stopping and resuming --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(straight: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     code, _ = stopped(output, signal.SIGKILL)
