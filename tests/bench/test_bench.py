@@ -300,6 +300,7 @@ def run(
     return runner.run("mine", cells, folder, Environment(), 2, 1, kept.append, launch)
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_run_again(tmp_path: Path, finished: Path) -> None:
     cells, launch = plan(suite(tmp_path)), Commands(finished)
     events: list[Event] = []

@@ -19,6 +19,7 @@ from dsdistill.storage import set_file
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.conftest import THREADS, TINY
 from tests.helpers.data import pixels
+from tests.helpers.marks import slow_but_first
 
 JUDGED: dict[str, Any] = {"epochs": 2, "repeats": 1, "networks": "convnet2-w8"}
 
@@ -137,7 +138,7 @@ def test_a_set_that_moves_takes_its_preprocessing_along(space: Space) -> None:
     assert synthetic.of(torch.arange(2, device="meta")).device.type == "meta"
 
 
-@pytest.mark.parametrize("method", ["dm", "dsa", "idc-i"])
+@pytest.mark.parametrize("method", slow_but_first(["dm", "dsa", "idc-i"]))
 def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, method: str) -> None:
     for batch_real, expected in (
         (131, []),  # the smallest class of the training digits has as many

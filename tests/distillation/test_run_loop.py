@@ -23,6 +23,7 @@ from dsdistill.cli import main
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
+from tests.helpers.marks import slow_but_first
 from tests.helpers.supply import NETWORK as POOLED
 
 EVERY_13 = "checkpoint.iterations=13"
@@ -108,6 +109,7 @@ def test_killed_and_resumed_is_bit_identical(straight: Path, tmp_path: Path) -> 
     same(output, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_the_state_and_says_how_to_go_on(
     straight: Path, tmp_path: Path, number: int, code: int
@@ -194,6 +196,7 @@ TRAINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRAINED)
 def test_what_is_trained_beside_the_images_survives_a_kill(tmp_path: Path, pool: Path, case: str) -> None:
     method, network, overrides = TRAINED[case]
@@ -254,7 +257,7 @@ def test_the_two_latest_checkpoints_are_kept(straight: Path) -> None:
     assert checkpoints(straight) == ["checkpoint-000000026.safetensors", "checkpoint-000000030.safetensors"]
 
 
-@pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.parametrize("truncate", slow_but_first([False, True]))
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     straight: Path, tmp_path: Path, truncate: bool
 ) -> None:

@@ -26,6 +26,7 @@ from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
 from tests.helpers.cli import Captured, refused
+from tests.helpers.marks import slow_but_first
 from tests.helpers.trajectories import NETWORK, RECIPE, written
 
 
@@ -107,7 +108,7 @@ def test_students_are_judged_at_the_learned_rate_on_the_learned_labels(home: Pat
     assert judged('"learned"', "hard")[1] != found[1]
 
 
-@pytest.mark.parametrize("rate", [-0.01, 0.0, float("nan")])
+@pytest.mark.parametrize("rate", slow_but_first([-0.01, 0.0, float("nan")]))
 def test_a_learned_rate_that_is_no_rate_is_refused(home: Path, tmp_path: Path, rate: float) -> None:
     """The last step may leave one."""
     made = distilled(home, tmp_path / "set.h5")

@@ -18,10 +18,11 @@ from dsdistill.supply import TrainedConfig
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.engines import iterations
 from tests.helpers.gradients import CASES, loop, naive
+from tests.helpers.marks import slow_but_first
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("iteration", range(4))  # four draws of the augmentation
+@pytest.mark.parametrize("iteration", slow_but_first(range(4)))  # four draws of the augmentation
 def test_loss_and_pixel_gradient_equal_double_backward(case: str, iteration: int) -> None:
     distiller = loop(**CASES[case])
     distiller.sources.iteration = iteration
@@ -50,7 +51,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
-@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop", slow_but_first([2, 1, 3, 5]))
 def test_a_resumed_loop_continues_bit_identically(training: TrainedConfig, stop: int) -> None:
     optimiser = OptimiserConfig(lr=0.1, updates="per-class")
     whole = run(loop(supply=training, optimiser=optimiser))
@@ -64,6 +65,7 @@ def test_a_resumed_loop_continues_bit_identically(training: TrainedConfig, stop:
     assert torch.equal(run(second), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 @pytest.mark.parametrize("network", ["convnet3-w6", "convnet2-w6-batch"])
 @pytest.mark.parametrize("stop", [0, 2, 3])

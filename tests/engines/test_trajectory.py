@@ -17,6 +17,7 @@ from dsdistill.engines.trajectory import StartConfig, StudentConfig
 from dsdistill.errors import UserError
 from dsdistill.seeding import generator
 from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
+from tests.helpers.marks import slow_but_first
 from tests.helpers.trajectories import (
     CASES,
     FAST,
@@ -40,7 +41,7 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("iteration", range(4))
+@pytest.mark.parametrize("iteration", slow_but_first(range(4)))
 def test_loss_and_gradients_equal_unrolled_steps(experts: Path, case: str, iteration: int) -> None:
     distiller = loop(experts, **CASES[case])
     distiller.sources.iteration = iteration

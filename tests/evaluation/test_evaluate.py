@@ -89,6 +89,7 @@ def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_
     assert ticks[-1][1] == 5 * 2 * (9 + 3) * 2
 
 
+@pytest.mark.slow
 def test_every_baseline_has_its_size() -> None:
     ticks = Ticks()
     names = [*METHODS, *(f"{name}@bytes" for name in METHODS), "full"]

@@ -59,6 +59,7 @@ def test_a_repeated_evaluation_is_stored_once(digits_file: Path) -> None:
     assert [(row["epochs"], row["seed"]) for row in set_file.results(digits_file)] == [(1, 0), (1, 1), (2, 0)]
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_continues_from_its_stored_rows(
     digits_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +258,7 @@ def test_what_is_missing_is_an_error(tmp_path: Path) -> None:
         evaluate(path, dataset="digits", json=tmp_path / "absent" / "report.json")
 
 
+@pytest.mark.slow
 def test_evaluation_knows_no_engine() -> None:
     """Checked without the package's own ``__init__``, which offers distilling as well."""
     code = f"""

@@ -24,6 +24,7 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
 from tests.helpers.experts import CPU, PLAIN, told, toys, trained
+from tests.helpers.marks import slow_but_first
 
 TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convnet2-w6", "epochs": 2}
 
@@ -115,6 +116,7 @@ def test_preprocessing_once_or_by_the_batch_is_the_same(monkeypatch: pytest.Monk
     assert torch.equal(trained(config, 0, task, real), resident)
 
 
+@pytest.mark.slow
 def test_an_expert_does_not_depend_on_the_others(tmp_path: Path) -> None:
     two, three = train(tmp_path / "two.h5", 2), train(tmp_path / "three.h5", 3)
     assert same(two, three, 2)
@@ -171,8 +173,8 @@ def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
 # Interrupted and resumed ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["signal", "kill"])
-@pytest.mark.parametrize("stop_after", [1, 3, 4])
+@pytest.mark.parametrize("kind", slow_but_first(["signal", "kill"]))
+@pytest.mark.parametrize("stop_after", slow_but_first([3, 1, 4]))
 def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: int) -> None:
     whole = train(tmp_path / "whole.h5", 2, ("keep=all",), epochs=3)
     output = tmp_path / "pool.h5"
@@ -197,8 +199,8 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: i
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.h5", "whole.h5"]
 
 
-@pytest.mark.parametrize("recipe", ["ftd", "ast"])
-@pytest.mark.parametrize("stop_after", [2, 3])
+@pytest.mark.parametrize("recipe", slow_but_first(["ftd", "ast"]))
+@pytest.mark.parametrize("stop_after", slow_but_first([2, 3]))
 def test_flat_and_smooth_experts_are_resumed_bit_identically(
     tmp_path: Path, recipe: str, stop_after: int
 ) -> None:
@@ -244,6 +246,7 @@ def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
 # Adding to a file -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
     output = tmp_path / "pool.h5"
     first = train(output, 1)

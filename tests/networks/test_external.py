@@ -100,6 +100,7 @@ def test_timm_missing_says_how_to_install_it(monkeypatch):
         networks.check_network("timm:resnet18")
 
 
+@pytest.mark.slow
 def test_import_does_not_need_torchvision():
     code = "import sys, dsdistill.networks; sys.exit('torchvision' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
