@@ -16,7 +16,7 @@ test: .venv/installed-for-tests
 	$(BIN)/python -m pytest
 
 test-fast: .venv/installed-for-tests
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

@@ -333,6 +333,7 @@ def test_finished_cells_are_not_run_again(tmp_path: Path, finished: Path) -> Non
     assert found[0].commands[0].startswith("dsdistill distill -o")
 
 
+@pytest.mark.slow
 def test_a_cell_goes_on_where_it_was_killed(tmp_path: Path, finished: Path) -> None:
     cells, folder = plan(suite(tmp_path))[:1], tmp_path / "r"
     run(cells, folder, Commands(finished))
@@ -740,6 +741,7 @@ def test_seconds_count_across_resumes(tmp_path: Path) -> None:
     assert (made.iterations, made.seconds) == (4, 0.5)
 
 
+@pytest.mark.slow
 def test_snapshots_are_sets_of_their_moment(tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     told: dict[str, Any] = {"options": {"checkpoint": {"snapshots": 3}}, "overrides": [THREADS]}

@@ -61,6 +61,7 @@ def _small(resolve: Callable[[dict[str, Any]], Any], options: dict[str, Any]) ->
     return resolve({"network": "convnet3-w8", **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["dm", "datadam", "idm", "ncfm", "inner", "student", "expert"])
 def test_variants_that_are_compared_do_the_same_work(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     tiny = toy(size=28, counts=(4,) * 10)

@@ -50,6 +50,7 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     fails("wnids.txt was not found", "tiny-imagenet", root=tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_subset_ids_are_ilsvrcs() -> None:
     timm_data = pytest.importorskip("timm.data")
     wnids = timm_data.ImageNetInfo("imagenet-1k").label_names()

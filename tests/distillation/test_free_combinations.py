@@ -65,6 +65,7 @@ def run(tmp_path: Path, recipe: str, **options: object) -> torch.Tensor:
     return dsdistill.load(output, space="unit").images
 
 
+@pytest.mark.slow
 def test_attention_is_matched_along_a_pool(tmp_path: Path, pool: Path) -> None:
     start = run(tmp_path, ATTENTION_ALONG_A_POOL, experts=pool, iterations=1)
     pixels = run(tmp_path, ATTENTION_ALONG_A_POOL, experts=pool)

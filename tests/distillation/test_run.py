@@ -70,6 +70,7 @@ def test_paths_are_remembered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert torch.equal(*images)
 
 
+@pytest.mark.slow
 def test_whether_a_mirror_image_keeps_its_label_can_be_said(tmp_path: Path) -> None:
     for mirror in (None, False, True):
         told = [] if mirror is None else [f"data.mirror={str(mirror).lower()}"]
@@ -83,6 +84,7 @@ def test_whether_a_mirror_image_keeps_its_label_can_be_said(tmp_path: Path) -> N
     assert not torch.equal(default, ever)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_what_storing_changed_is_reported(finished: Path, tmp_path: Path, dtype: str) -> None:
     output = tmp_path / "set.h5"

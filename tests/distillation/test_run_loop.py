@@ -23,7 +23,6 @@ from dsdistill.cli import main
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
-from tests.helpers.marks import slow_but_first
 from tests.helpers.supply import NETWORK as POOLED
 
 EVERY_13 = "checkpoint.iterations=13"
@@ -226,6 +225,7 @@ def snapshots(file: Path) -> list[str]:
     return sorted(path.name for path in file.with_suffix(".run").glob("snapshot-*"))
 
 
+@pytest.mark.slow
 def test_snapshots_after_the_last_checkpoint_are_taken_again(tmp_path: Path) -> None:
     whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
     told: dict[str, Any] = THIRTY | {"iterations": 8, "options": {"checkpoint": {"snapshots": 8}}}
@@ -257,7 +257,8 @@ def test_the_two_latest_checkpoints_are_kept(straight: Path) -> None:
     assert checkpoints(straight) == ["checkpoint-000000026.safetensors", "checkpoint-000000030.safetensors"]
 
 
-@pytest.mark.parametrize("truncate", slow_but_first([False, True]))
+@pytest.mark.slow
+@pytest.mark.parametrize("truncate", [False, True])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     straight: Path, tmp_path: Path, truncate: bool
 ) -> None:
@@ -276,6 +277,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     same(output, straight)
 
 
+@pytest.mark.slow
 def test_damage_to_what_a_checkpoint_records_is_found_too(straight: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     thirty(output, device="cpu")

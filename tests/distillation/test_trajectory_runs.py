@@ -26,7 +26,6 @@ from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
 from tests.helpers.cli import Captured, refused
-from tests.helpers.marks import slow_but_first
 from tests.helpers.trajectories import NETWORK, RECIPE, written
 
 
@@ -88,6 +87,7 @@ def test_without_averages_and_labels_the_file_holds_the_last_images(home: Path, 
     assert not any(name.endswith(("average", "label_logits")) for name in learned)
 
 
+@pytest.mark.slow
 def test_students_are_judged_at_the_learned_rate_on_the_learned_labels(home: Path, tmp_path: Path) -> None:
     made = distilled(home, tmp_path / "set.h5")
     set_file.write(tmp_path / "hard.h5", dataclasses.replace(made, soft_labels=None))
@@ -108,7 +108,8 @@ def test_students_are_judged_at_the_learned_rate_on_the_learned_labels(home: Pat
     assert judged('"learned"', "hard")[1] != found[1]
 
 
-@pytest.mark.parametrize("rate", slow_but_first([-0.01, 0.0, float("nan")]))
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [-0.01, 0.0, float("nan")])
 def test_a_learned_rate_that_is_no_rate_is_refused(home: Path, tmp_path: Path, rate: float) -> None:
     """The last step may leave one."""
     made = distilled(home, tmp_path / "set.h5")
@@ -120,6 +121,7 @@ def test_a_learned_rate_that_is_no_rate_is_refused(home: Path, tmp_path: Path, r
         dsdistill.evaluate(tmp_path / "spoilt.h5", protocol=protocol, device="cpu")
 
 
+@pytest.mark.slow
 def test_images_the_experts_know_are_chosen(home: Path, tmp_path: Path) -> None:
     sets = {
         init: distilled(home, tmp_path / f"{init}.h5", f"init={init}", "optimiser.lr=0", iterations=1).images
@@ -176,6 +178,7 @@ def test_a_set_tells_of_no_folder_and_a_finished_run_knows_it(home: Path, tmp_pa
     assert set_file.results(output) == [{"an": "evaluation"}]  # the file was not written again
 
 
+@pytest.mark.slow
 def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path) -> None:
     experts, output = tmp_path / "experts.h5", tmp_path / "set.h5"
     shutil.copy(home / "experts.h5", experts)

@@ -101,6 +101,7 @@ def test_pixels_are_clamped_every_so_many_iterations(stepping: Literal["joint", 
         assert torch.equal(clamped.synthetic.images, by_hand.synthetic.images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 def test_class_chunks_change_nothing(training: TrainedConfig) -> None:
     torch.testing.assert_close(run(loop(supply=training, class_chunk=2)), run(loop(supply=training)))

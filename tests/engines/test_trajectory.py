@@ -107,6 +107,7 @@ def starts(asked: Asked, distiller: Distiller, iterations: int) -> Asked:
     return asked[::2]
 
 
+@pytest.mark.slow
 def test_students_start_all_over_the_range(experts: Path, asked: Asked) -> None:
     distiller = loop(experts, steps=1, start=StartConfig(least=1, most=5))
     counts = Counter(epoch for _, epoch in starts(asked, distiller, 80))
@@ -114,6 +115,7 @@ def test_students_start_all_over_the_range(experts: Path, asked: Asked) -> None:
     assert min(counts.values()) > 10
 
 
+@pytest.mark.slow
 def test_the_range_widens(experts: Path, asked: Asked) -> None:
     start = StartConfig(least=1, most=6, widen_from=2, widen_until=40)
     bounds = [start.below(iteration) for iteration in range(60)]
@@ -183,6 +185,7 @@ def test_only_convolutions_are_perturbed(experts: Path, walks: Walks, asked: Ask
     assert len({float(noise.flatten()[0]) for noise in noises}) == 6
 
 
+@pytest.mark.slow
 def test_the_loss_is_balanced_by_where_a_student_starts(experts: Path, walks: Walks, asked: Asked) -> None:
     epochs = [epoch for _, epoch in starts(asked, loop(experts, steps=1, balance=True), 40)]
     factors = {epoch: student.weight for epoch, (student, _) in zip(epochs, walks, strict=True)}

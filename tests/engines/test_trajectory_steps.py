@@ -120,6 +120,7 @@ def test_a_loss_above_the_threshold_changes_nothing(experts: Path) -> None:
     assert not differing(after, taken(reaching, 1))
 
 
+@pytest.mark.slow
 def test_the_threshold_is_for_each_loss_alone(experts: Path) -> None:
     losses = [float(report.terms["trajectory"]) for report in iterations(loop(experts, steps=10))]
     limit = sorted(losses)[3]

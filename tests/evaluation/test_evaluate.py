@@ -69,6 +69,7 @@ def test_rows_come_by_network_and_set() -> None:
     assert ticks[-1][1] == 4 * 3 * 5 * 3
 
 
+@pytest.mark.slow
 def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_as_are_stored() -> None:
     ticks, data = Ticks(), real(3, seed=5)
     stored = DistilledSet(
@@ -153,6 +154,7 @@ def test_students_are_the_same_whatever_other_networks_are_evaluated() -> None:
     assert alone != values([NETWORK], seed=1)
 
 
+@pytest.mark.slow
 def test_students_are_the_same_whatever_other_baselines_are_evaluated() -> None:
     protocol = tiny(augmentation="none", epochs=4, student=NETWORK)
 
@@ -191,6 +193,7 @@ def test_networks_that_cannot_be_stacked_are_an_error() -> None:
         evaluated(tiny(), ["convnet2-w8-batch"], data=real_data(9, 9), stack=True)
 
 
+@pytest.mark.slow
 def test_images_are_not_mirrored_where_that_changes_the_label() -> None:
     def values(augmentation: str, mirror: bool) -> dict[str, list[float]]:
         rows = evaluated(

@@ -209,6 +209,7 @@ def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:
     assert list(table.columns[3].cells) == [f"{row.mean:.2f}" for row in report.rows]  # one student: no ±
 
 
+@pytest.mark.slow
 def test_a_report_has_its_scores(tmp_path: Path) -> None:
     facts = {"network": "mlp", "machine": "a computer", "seconds": 12.0}
     soft_digits = write_digits(tmp_path / "set.h5", soft=True, **facts)  # type: ignore[arg-type]

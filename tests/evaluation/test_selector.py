@@ -66,6 +66,7 @@ def test_el2n_finds_wrong_labels_and_its_easy_end_avoids_them() -> None:
     assert not set(chosen["el2n-easy"].tolist()) & set(wrong.tolist())
 
 
+@pytest.mark.slow
 def test_a_long_choice_is_announced_and_a_diverged_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     notices: list[str] = []
     requests = {"herding": ("herding", torch.ones(CLASSES, dtype=torch.int64))}

@@ -199,8 +199,9 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: i
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.h5", "whole.h5"]
 
 
-@pytest.mark.parametrize("recipe", slow_but_first(["ftd", "ast"]))
-@pytest.mark.parametrize("stop_after", slow_but_first([2, 3]))
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["ftd", "ast"])
+@pytest.mark.parametrize("stop_after", [2, 3])
 def test_flat_and_smooth_experts_are_resumed_bit_identically(
     tmp_path: Path, recipe: str, stop_after: int
 ) -> None:
@@ -220,6 +221,7 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
     assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
 
 
+@pytest.mark.slow
 def test_a_lost_part_is_trained_again(tmp_path: Path) -> None:
     output = tmp_path / "pool.h5"
 
@@ -233,6 +235,7 @@ def test_a_lost_part_is_trained_again(tmp_path: Path) -> None:
     assert same(train(output, 1, epochs=3, resume=True), train(tmp_path / "b.h5", 1, epochs=3), 1)
 
 
+@pytest.mark.slow
 def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
     def stop(entry: dict[str, Any]) -> None:
         raise RuntimeError("killed")
@@ -260,6 +263,7 @@ def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
     assert same(found, train(tmp_path / "three.h5", 3), 3)
 
 
+@pytest.mark.slow
 def test_a_file_is_not_changed_into_another(tmp_path: Path) -> None:
     output = tmp_path / "pool.h5"
     train(output, 2)

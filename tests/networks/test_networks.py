@@ -158,6 +158,7 @@ def test_resnet18_agrees_with_torchvision():
         torch.testing.assert_close(network(x), reference(x))
 
 
+@pytest.mark.slow
 def test_vgg11_agrees_with_torchvision():
     models = pytest.importorskip("torchvision.models")
     network = build("vgg11-batch").eval()
