@@ -84,6 +84,7 @@ def test_a_folder_of_pictures_end_to_end(capsys: Captured, tmp_path: Path) -> No
     succeed(capsys, "evaluate", output, *FAST)
 
 
+@pytest.mark.slow
 def test_no_warning_leaves_a_run(capsys: Captured, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -105,6 +106,7 @@ def test_experts_are_trained_and_added_to(capsys: Captured, tmp_path: Path) -> N
     assert "--recipe ncfm" in refused(capsys, "experts", "--dataset", "digits", "-o", output)
 
 
+@pytest.mark.slow
 def test_stopped_training_of_experts_says_how_to_resume(
     capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

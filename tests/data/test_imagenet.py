@@ -58,6 +58,7 @@ def test_subset_ids_are_ilsvrcs() -> None:
     assert all(len(set(indices)) == 10 for indices in SUBSETS.values())
 
 
+@pytest.mark.slow
 def test_imagenet_subset_takes_its_labels_from_the_published_order(tmp_path: Path) -> None:
     for level, wnid in enumerate(subset_wnids("imagewoof")):
         for part in ("train", "val"):

@@ -150,6 +150,7 @@ def test_resuming_where_nothing_ran_starts_anew(straight: Path, tmp_path: Path) 
     same(tmp_path / "bare.h5", straight)
 
 
+@pytest.mark.slow
 def test_a_thread_may_distil(straight: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     thread = threading.Thread(target=thirty, args=(output,))

@@ -40,6 +40,7 @@ def check(first: Tensor, again: Tensor, other: Tensor) -> None:
     assert not torch.equal(first, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lr", [0.0, 10.0])
 def test_a_run_is_that_of_its_seed(tmp_path: Path, lr: float) -> None:
     check(*distilled(tmp_path, f"optimiser.lr={lr}"))

@@ -78,6 +78,7 @@ def test_the_file_holds_what_was_learned(home: Path, tmp_path: Path) -> None:
     assert not torch.allclose(averaged, made.preprocess.inverse(learned["synthetic.images"]), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_averages_and_labels_the_file_holds_the_last_images(home: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     made = distilled(home, output, "optimiser.ema=0", "engine.labels.learned=false", "space=unit")
@@ -148,6 +149,7 @@ def kill(entry: dict[str, Any]) -> None:
         raise Killed
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(home: Path, tmp_path: Path) -> None:
     straight, output = tmp_path / "straight.h5", tmp_path / "set.h5"
     expected = distilled(home, straight)
@@ -167,6 +169,7 @@ def test_killed_and_resumed_is_bit_identical(home: Path, tmp_path: Path) -> None
     assert found.attributes["learned_lr"] == expected.attributes["learned_lr"]
 
 
+@pytest.mark.slow
 def test_a_set_tells_of_no_folder_and_a_finished_run_knows_it(home: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     made = distilled(home, output, iterations=1)
@@ -224,6 +227,7 @@ def test_a_learning_rate_that_ends_negative_is_said(capsys: Captured, home: Path
     assert "discarded" not in said
 
 
+@pytest.mark.slow
 def test_iterations_that_were_discarded_are_said(capsys: Captured, home: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     words = ["distill", *told(home), "-o", str(output), "--iterations", "3"]

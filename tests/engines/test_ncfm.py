@@ -249,8 +249,9 @@ def test_a_plateau_is_that_of_torch() -> None:
     assert ours.lr < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
-@pytest.mark.parametrize("stepping", slow_but_first(["joint", "per-class"]))
+@pytest.mark.parametrize("stepping", ["joint", "per-class"])
 def test_steps_shrink_with_torchs_plateau_and_stay_small_when_resumed(
     kind: Literal["sgd", "adamw"], stepping: Literal["joint", "per-class"]
 ) -> None:

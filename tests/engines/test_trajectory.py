@@ -142,6 +142,7 @@ def test_a_range_of_nothing_is_refused(told: dict[str, int], said: str) -> None:
         StartConfig(**told)
 
 
+@pytest.mark.slow
 def test_every_expert_is_followed_once_a_round(experts: Path, asked: Asked) -> None:
     def rounds(seed: int) -> list[tuple[int, ...]]:
         followed = [expert for expert, _ in starts(asked, loop(experts, steps=1, seed=seed), 18)]

@@ -18,7 +18,6 @@ from dsdistill.networks import build_network
 from dsdistill.supply.trajectories import Trajectories
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.engines import CPU, iterations, toy
-from tests.helpers.marks import slow_but_first
 from tests.helpers.trajectories import LAST, NETWORK, PIXELS, SOFT, buffers, loop
 
 
@@ -100,6 +99,7 @@ def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:
     return {name for name, value in one.items() if not torch.equal(value, other[name])}
 
 
+@pytest.mark.slow
 def test_a_loss_above_the_threshold_changes_nothing(experts: Path) -> None:
     before = taken(loop(experts, **EVERYTHING), 2)
     assert {name.rpartition(".")[0] for name in before if "momentum" in name} == {
@@ -133,6 +133,7 @@ def test_the_threshold_is_for_each_loss_alone(experts: Path) -> None:
         images = distiller.synthetic.images.detach().clone()
 
 
+@pytest.mark.slow
 def test_the_average_follows_its_recursion(experts: Path) -> None:
     distiller, plain = loop(experts, **EVERYTHING), loop(experts, **EVERYTHING | {"optimiser": PIXELS})
     assert plain.synthetic.average is None
@@ -147,7 +148,8 @@ def test_the_average_follows_its_recursion(experts: Path) -> None:
     assert not torch.allclose(expected, distiller.synthetic.images, rtol=1e-3)
 
 
-@pytest.mark.parametrize("stop", slow_but_first([1, 0, 4]))
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [0, 1, 4])
 def test_a_resumed_loop_continues_bit_identically(experts: Path, stop: int) -> None:
     whole = taken(loop(experts, **EVERYTHING), 6)
     state = taken(loop(experts, **EVERYTHING), stop)

@@ -126,6 +126,7 @@ def test_hard_labels_are_evaluated_for_scores_where_a_set_has_soft_ones() -> Non
     assert hard.values == sets(soft=False, scores=False)[0].values != own.values
 
 
+@pytest.mark.slow
 def test_students_without_augmentation_are_evaluated_for_scores_where_a_protocol_augments() -> None:
     def sets(**options: Any) -> list[Row]:
         return evaluated(tiny(epochs=4, repeats=1, **options), data=real_data(9), scores=True)
@@ -142,6 +143,7 @@ def test_students_without_augmentation_are_evaluated_for_scores_where_a_protocol
 # Students ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_students_are_the_same_whatever_other_networks_are_evaluated() -> None:
     protocol = tiny(augmentation="none", epochs=8)
 
@@ -214,6 +216,7 @@ def test_students_learn() -> None:
     assert alone.std == 0
 
 
+@pytest.mark.slow
 def test_soft_labels_train_the_student() -> None:
     protocol = tiny(epochs=10, augmentation="none")
     soft, hard = (

@@ -169,6 +169,7 @@ def test_evaluate_at_the_same_bytes_and_on_the_full_training_set(digits_file: Pa
     assert list(report.table().columns[1].cells) == ["distilled", "random", "random@bytes", "full"]
 
 
+@pytest.mark.slow
 def test_a_caller_may_use_the_former_name_of_full(digits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "device": "cpu"}
     report = evaluate(digits_file, baselines="whole", **options)

@@ -52,6 +52,7 @@ def test_features_are_what_the_trained_network_embeds() -> None:
     assert torch.pdist(means).min() > within
 
 
+@pytest.mark.slow
 def test_el2n_finds_wrong_labels_and_its_easy_end_avoids_them() -> None:
     clean = real(30)
     wrong = torch.tensor([0, 1, 30, 31, 60, 61])

@@ -198,6 +198,7 @@ def test_dropout_draws_from_the_seed_alone() -> None:
 # Many students ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-11)])
 @pytest.mark.parametrize("own_sets", [False, True])
 def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float, own_sets: bool) -> None:

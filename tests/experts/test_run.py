@@ -24,7 +24,6 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
 from tests.helpers.experts import CPU, PLAIN, told, toys, trained
-from tests.helpers.marks import slow_but_first
 
 TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convnet2-w6", "epochs": 2}
 
@@ -126,6 +125,7 @@ def test_an_expert_does_not_depend_on_the_others(tmp_path: Path) -> None:
     torch.testing.assert_close(trained(config, 2, task, real), three.flat(2, 2))
 
 
+@pytest.mark.slow
 def test_the_initial_weights_and_the_chosen_epochs_are_kept(tmp_path: Path) -> None:
     options = ("keep=[3,0,1]",)
     found = train(tmp_path / "pool.h5", 1, options, epochs=3, seed=5)
@@ -137,6 +137,7 @@ def test_the_initial_weights_and_the_chosen_epochs_are_kept(tmp_path: Path) -> N
     assert torch.equal(found.flat(0, 0), torch.nn.utils.parameters_to_vector(fresh.parameters()))
 
 
+@pytest.mark.slow
 def test_what_is_said_of_an_expert_holds_for_what_is_stored(tmp_path: Path) -> None:
     found = train(tmp_path / "pool.h5", 1, network="convnet2-w6-batch")
     task, real = catalog.load(DataConfig(name="digits"), "train")
@@ -173,8 +174,9 @@ def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
 # Interrupted and resumed ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", slow_but_first(["signal", "kill"]))
-@pytest.mark.parametrize("stop_after", slow_but_first([3, 1, 4]))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["signal", "kill"])
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: int) -> None:
     whole = train(tmp_path / "whole.h5", 2, ("keep=all",), epochs=3)
     output = tmp_path / "pool.h5"
