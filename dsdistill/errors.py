@@ -11,7 +11,6 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
 
-    >>> import dsdistill
     >>> try:
     ...     dsdistill.load("missing.h5")
     ... except dsdistill.UserError as error:

@@ -37,6 +37,7 @@ for package in map(importlib.import_module, {packages}):
 """
 
 
+@pytest.mark.slow
 def test_the_package_needs_no_checker_and_its_functions_have_no_wrapper() -> None:
     code = UNCHECKED.format(packages=list(CHECKED))
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

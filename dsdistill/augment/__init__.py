@@ -1,1 +1,1 @@
-"""Differentiable augmentation: what is drawn (`dsa.Parameters`) kept apart from how it is applied."""
+"""Differentiable augmentation: draw parameters (`dsa.Parameters`, `mix.Mix`) once, apply them to a batch."""

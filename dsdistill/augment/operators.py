@@ -118,7 +118,7 @@ def warp(
         align_corners: whether -1 and 1 are the centres of the outermost pixels (True) or their outer edges;
             published code differs, see `dsdistill.augment.dsa.Augmentation`.
 
-    >>> warp(torch.tensor([[[[1.0, 2.0, 3.0]]]]), -torch.eye(2)[None], align_corners=True)  # by 180 degrees
+    >>> warp(torch.tensor([[[[1.0, 2.0, 3.0]]]]), -torch.eye(2)[None], align_corners=False)  # by 180 degrees
     tensor([[[[3., 2., 1.]]]])
     """
     x = at_least_float32(images)  # eight bits of mantissa cannot address a pixel

@@ -1,1 +1,1 @@
-"""Fast passes through a network and their derivatives; how pixels and networks are stepped."""
+"""Fast passes through a network and their derivatives; optimisers of pixels and of networks."""

@@ -86,7 +86,7 @@ def _logits_jvp(
 def _double_backward(
     network: Network, weights: Weights, tangents: Weights, images: Tensor, targets: Tensor
 ) -> Tensor:
-    """Return the jvp as the product of tangents and gradient, whose graph is kept."""
+    """Return the jvp as the product of tangents and gradient, with a graph of the gradient."""
     primals = [
         weights[name] if weights[name].requires_grad else weights[name].detach().requires_grad_()
         for name in tangents

@@ -195,21 +195,21 @@ class PerClassOptimiser(PixelOptimiser):
         rule = {"sgd": _SGD, "adamw": _AdamW}[config.kind]
         self._rules = {name: rule(config, parameter, classes) for name, parameter in self.parameters.items()}
         self._classes = classes
-        self._taken = 0
+        self._steps = 0
 
     @torch.no_grad()
     def prepare(self) -> None:
         """Take, for class c, the c steps of the classes before it."""
         for rule in self._rules.values():
-            rule.zero_grad_steps(self._taken, before=True)
+            rule.zero_grad_steps(self._steps, before=True)
 
     @torch.no_grad()
     def step(self) -> None:
         """Take every class's own step, then, for class c, the K - 1 - c of the classes after it."""
         for rule in self._rules.values():
-            rule.descend(self._taken)
-            rule.zero_grad_steps(self._taken, before=False)
-        self._taken += self._classes
+            rule.descend(self._steps)
+            rule.zero_grad_steps(self._steps, before=False)
+        self._steps += self._classes
 
     def set_lr(self, lr: float) -> None:
         for rule in self._rules.values():
@@ -221,13 +221,13 @@ class PerClassOptimiser(PixelOptimiser):
             for name, rule in self._rules.items()
             for slot, value in rule.slots.items()
         }
-        return slots | {"taken": torch.tensor(self._taken)}
+        return slots | {"taken": torch.tensor(self._steps)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         for name, rule in self._rules.items():
             for slot, value in rule.slots.items():
                 value.copy_(state[f"{name}.{slot}"])
-        self._taken = int(state["taken"])
+        self._steps = int(state["taken"])
 
 
 class _Rule(ABC):
@@ -262,17 +262,17 @@ class _Rule(ABC):
         return torch.zeros_like(self.rows) if gradient is None else gradient.reshape(len(self.ranks), -1)
 
     @abstractmethod
-    def zero_grad_steps(self, taken: int, before: bool) -> None:
+    def zero_grad_steps(self, steps_before: int, before: bool) -> None:
         """Take the zero-gradient steps: for row c, c steps before its own step, or K - 1 - c after it.
 
         Args:
-            taken: steps of every row before this pass.
+            steps_before: steps of every row before this pass.
             before: whether these are the steps before the rows' own steps, or those after.
         """
 
     @abstractmethod
-    def descend(self, taken: int) -> None:
-        """Take the step with the gradient: for row c, step number ``taken`` + c + 1."""
+    def descend(self, steps_before: int) -> None:
+        """Take the step with the gradient: for row c, step number ``steps_before`` + c + 1."""
 
 
 class _SGD(_Rule):
@@ -290,14 +290,14 @@ class _SGD(_Rule):
         powers = torch.stack([torch.linalg.matrix_power(once, m) for m in range(len(self.ranks))])
         self._powers = powers.to(self.parameter)  # [K, 2, 2]
 
-    def zero_grad_steps(self, taken: int, before: bool) -> None:
+    def zero_grad_steps(self, steps_before: int, before: bool) -> None:
         rows, momentum = self.rows, self.slots["momentum"]
         powers = (self._powers if before else self._powers.flip(0))[..., None]
         updated = powers[:, 0, 0] * rows + powers[:, 0, 1] * momentum
         momentum.mul_(powers[:, 1, 1]).addcmul_(powers[:, 1, 0], rows)
         rows.copy_(updated)
 
-    def descend(self, taken: int) -> None:
+    def descend(self, steps_before: int) -> None:
         rows, momentum = self.rows, self.slots["momentum"]
         momentum.mul_(self.config.momentum).add_(self.gradient).add_(rows, alpha=self.config.weight_decay)
         rows.sub_(momentum, alpha=self.config.lr)
@@ -308,10 +308,10 @@ class _AdamW(_Rule):
 
     names = ("exp_avg", "exp_avg_sq")
 
-    def zero_grad_steps(self, taken: int, before: bool) -> None:
+    def zero_grad_steps(self, steps_before: int, before: bool) -> None:
         average, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
         root, classes = square.sqrt(), len(self.ranks)
-        done = taken + (0 * self.ranks if before else self.ranks + 1)
+        done = steps_before + (0 * self.ranks if before else self.ranks + 1)
         for m in range(1, classes):  # the m-th step of all rows that have one
             some = slice(m, None) if before else slice(0, classes - m)
             self._move(some, done[some] + m, root[some], decays=m)
@@ -319,12 +319,12 @@ class _AdamW(_Rule):
         average.mul_(self.config.betas[0] ** counts)
         square.mul_(self.config.betas[1] ** counts)
 
-    def descend(self, taken: int) -> None:
+    def descend(self, steps_before: int) -> None:
         average, square, gradient = self.slots["exp_avg"], self.slots["exp_avg_sq"], self.gradient
         beta1, beta2 = self.config.betas
         average.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        self._move(slice(None), taken + self.ranks + 1, square.sqrt(), decays=0)
+        self._move(slice(None), steps_before + self.ranks + 1, square.sqrt(), decays=0)
 
     def _move(self, some: slice, steps: Tensor, root: Tensor, decays: int) -> None:
         """Decay and move some rows [k, D].

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -138,15 +139,22 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
+def known_keys(kind: type[Any]) -> list[str]:
     """List the dotted keys of a config dataclass, including those of every engine."""
+    return list(_known_keys(kind, ""))
+
+
+def _find_keys(kind: Any, prefix: str) -> tuple[str, ...]:
     keys: list[str] = []
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is ClassVar:
             continue
         tables = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
         if tables:
-            keys += [key for table in tables for key in known_keys(table, f"{prefix}{name}.")]  # type: ignore[arg-type]
+            keys += [key for table in tables for key in _known_keys(table, f"{prefix}{name}.")]
         elif not name.startswith("__"):
             keys.append(prefix + name)
-    return list(dict.fromkeys(keys))
+    return tuple(dict.fromkeys(keys))
+
+
+_known_keys: Callable[[Any, str], tuple[str, ...]] = functools.cache(_find_keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import struct
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dsdistill.data.config import DataConfig, Split
@@ -26,6 +28,15 @@ DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-f
 
 def read_digits(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     """Read scikit-learn's 1797 real 8x8 digits; a stratified quarter is test."""
+    levels, targets, train, test = _digits()
+    positions = np.sort(train if split == "train" else test)
+    images, labels = torch.from_numpy(levels[positions]), torch.from_numpy(targets[positions]).long()
+    return present(config, split, images, labels, DIGITS, reporter)
+
+
+@functools.cache
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return scikit-learn's images [N, 1, 8, 8] and labels [N], and the rows of train and test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -34,9 +45,7 @@ def read_digits(config: DataConfig, split: Split, reporter: Reporter) -> RealDat
     train, test = train_test_split(
         np.arange(len(levels)), test_size=0.25, random_state=0, stratify=bunch.target
     )
-    positions = np.sort(train if split == "train" else test)
-    images, labels = torch.from_numpy(levels[positions]), torch.from_numpy(bunch.target[positions]).long()
-    return present(config, split, images, labels, DIGITS, reporter)
+    return levels, bunch.target, train, test
 
 
 def read_idx(path: Path) -> Tensor:

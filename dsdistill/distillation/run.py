@@ -52,7 +52,12 @@ class RunStart:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run went."""
+    """How a run went.
+
+    >>> summary = dsdistill.distill("digits.h5", dataset="digits", ipc=2, iterations=3)
+    >>> summary.path.name, summary.images, summary.iterations
+    ('digits.h5', 20, 3)
+    """
 
     path: Path
     run_dir: Path
@@ -98,6 +103,10 @@ def distill(
     decoding: Progress = silent,
 ) -> Summary:
     """Distil a data set into one HDF5 file.
+
+    >>> summary = dsdistill.distill("digits.h5", dataset="digits", ipc=1, iterations=3)
+    >>> dsdistill.load("digits.h5").images.shape
+    torch.Size([10, 1, 8, 8])
 
     What is left out comes from the method's recipe for the data set and IPC.
 

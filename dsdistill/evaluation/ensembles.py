@@ -20,6 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from dsdistill.evaluation.execution import Execution
 from dsdistill.networks import Network
 from dsdistill.networks.external import External
+from dsdistill.objectives.precision import at_least_float32
 
 
 class Ensemble(ABC):
@@ -59,7 +60,7 @@ class SingleStudent(Ensemble):
         self._network = network
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(_at_least_float32(network(images)), targets)
+            return F.cross_entropy(at_least_float32(network(images)), targets)
 
         def logits(images: Tensor) -> Tensor:
             return network(images).unsqueeze(0)
@@ -88,7 +89,7 @@ class StackedStudents(Ensemble):
             return functional_call(template, student, (images,))
 
         def one_loss(student: dict[str, Tensor], images: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(_at_least_float32(one(student, images)), targets)
+            return F.cross_entropy(at_least_float32(one(student, images)), targets)
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
             batches = images.unflatten(0, (count, -1)), targets.unflatten(0, (count, -1))
@@ -145,7 +146,3 @@ def _outputs(network: Network) -> int:
     classifier = copy.deepcopy(network.classifier).to("meta").eval()
     weight = next(classifier.parameters())
     return classifier(weight.new_empty(1, network.feature_dim)).shape[-1]
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -21,6 +21,7 @@ from dsdistill.evaluation.accuracy import TestImages, accuracies
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles
 from dsdistill.evaluation.execution import Execution
 from dsdistill.networks import Network
+from dsdistill.objectives.precision import working_dtype
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.device import autocast
 from dsdistill.seeding import forked, generator
@@ -193,5 +194,5 @@ def _pool(sets: Sequence[TrainingSet], classes: int | None) -> tuple[Tensor, Ten
     if targets.is_floating_point():
         targets = targets.softmax(-1)
     elif classes:
-        targets = F.one_hot(targets, classes).to(torch.promote_types(images.dtype, torch.float32))
+        targets = F.one_hot(targets, classes).to(working_dtype(images.dtype))
     return images, targets, torch.tensor([[position[id(images)] * count] for images, _ in sets])

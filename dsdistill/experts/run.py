@@ -267,6 +267,11 @@ def train_experts(
 ) -> ExpertFile:
     """Train networks on real data and store them in one HDF5 file, for methods that match with them.
 
+    >>> options = {"dataset": "digits", "network": "convnet2-w8", "epochs": 1}
+    >>> experts = dsdistill.train_experts("experts.h5", recipe="mtt", count=2, **options)
+    >>> experts.count, experts.epochs
+    (2, (0, 1))
+
     ``dsdistill.train_experts("experts.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. If the
     file already holds the first of these experts, with the same options, the others are added to it. No test
     data are read.

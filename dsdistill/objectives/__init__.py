@@ -1,1 +1,1 @@
-"""What a method minimises: pure functions of tensors that know of no loop, network or data set."""
+"""Objectives of the methods: pure functions of tensors, independent of loops, networks and data sets."""

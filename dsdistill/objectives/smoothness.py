@@ -28,7 +28,7 @@ def gradient_penalty(
         Scalar. Its gradient is finite where h is zero: torch takes the gradient of a norm at 0 as 0.
 
     >>> gradient_penalty(lambda x: 3 * x.flatten(1), torch.ones(2, 1, 4, 4))  # (3 - 1)²
-    tensor(4., grad_fn=<MeanBackward0>)
+    tensor(4.)
     """
     images = images.detach().requires_grad_()
     (grad,) = torch.autograd.grad(network(images).sum(), images, create_graph=True)

@@ -15,6 +15,10 @@ class Interrupted(Exception):
 
     Attributes:
         signal: its number. A program exits with 128 + signal, as shells expect.
+
+    >>> stopped = dsdistill.Interrupted(2)
+    >>> stopped.signal, str(stopped)
+    (2, 'stopped by SIGINT')
     """
 
     def __init__(self, number: int) -> None:

@@ -55,6 +55,10 @@ class ExpertFile:
     def open(cls, path: str | Path) -> ExpertFile:
         """Open an expert file and verify its structure.
 
+        >>> experts = dsdistill.ExpertFile.open("pool.h5")
+        >>> experts.count, experts.epochs, experts.flat(expert=0, epoch=1).dtype
+        (2, (0, 1), torch.float32)
+
         Raises:
             UserError: the file does not exist, holds no experts, has a newer version, or is damaged.
         """

@@ -81,7 +81,12 @@ def load(
     labels: Literal["hard", "soft"] = "hard",
     decode: bool = True,
 ) -> DistilledDataset:
-    """Load a set, verified, as a torch data set: ``DataLoader(load("set.h5"), batch_size=256)``.
+    """Load a set, verified, as a torch data set.
+
+    >>> dataset = dsdistill.load("set.h5")
+    >>> images, labels = next(iter(torch.utils.data.DataLoader(dataset, batch_size=4)))
+    >>> images.shape, labels
+    (torch.Size([4, 1, 8, 8]), tensor([0, 1, 2, 3]))
 
     Args:
         space: "network" for preprocessed images, as a student is trained on; "unit" for pixels.

@@ -21,6 +21,11 @@ Scalar = str | int | float
 class DistilledSet:
     """A distilled set in memory, checked on construction.
 
+    >>> data = dsdistill.load("set.h5", space="unit")
+    >>> mirrored = dsdistill.DistilledSet(data.images.flip(-1), data.labels, data.classes, data.preprocess)
+    >>> mirrored.counts
+    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+
     Attributes:
         images: float32 [N,C,H,W] in unit pixel space (0 black, 1 white; may exceed), finite; as stored.
         labels: int64 [N] in [0, K), class-major (never decreasing).
@@ -96,6 +101,11 @@ def _signature(tensor: Tensor) -> str:
 
 class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     """A distilled set as a torch data set, all in memory: no open file, safe in DataLoader workers.
+
+    >>> dataset = dsdistill.load("set.h5")
+    >>> image, label = dataset[3]
+    >>> len(dataset), image.shape, label
+    (10, torch.Size([1, 8, 8]), 3)
 
     It holds training images. Those of a multi-formation are decoded from the stored images in unit pixel
     space, before any preprocessing. Each has the label of the stored image that it comes from, and soft

@@ -54,6 +54,7 @@ def test_all_images_of_a_batch_share_a_box_inside_the_image() -> None:
     assert len(boxes) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 9])
 def test_kept_share_has_the_published_distribution(size: int) -> None:
     """Its mean over boxes, enumerated: P(side = s) = P(s ≤ H·√u < s + 1) = (2s + 1) / H² for uniform u."""

@@ -73,6 +73,7 @@ def baselines_of(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 # The settings of a suite ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUITES.names())
 def test_shipped_suites_can_be_run(name: str) -> None:
     cells = plan(load_suite(name))
@@ -308,6 +309,7 @@ def run(
     return runner.run("mine", cells, folder, Environment(threads=1), 2, kept.append, launch)
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_run_again(tmp_path: Path, finished: Path) -> None:
     cells, launch = plan(suite(tmp_path)), Commands(finished)
     events: list[Event] = []
@@ -331,6 +333,7 @@ def test_finished_cells_are_not_run_again(tmp_path: Path, finished: Path) -> Non
     assert found[0].commands[0].startswith("dsdistill distill -o")
 
 
+@pytest.mark.slow
 def test_a_cell_goes_on_where_it_was_killed(tmp_path: Path, finished: Path) -> None:
     cells, folder = plan(suite(tmp_path))[:1], tmp_path / "r"
     run(cells, folder, Commands(finished))
@@ -738,6 +741,7 @@ def test_seconds_count_across_resumes(tmp_path: Path) -> None:
     assert (made.iterations, made.seconds) == (4, 0.5)
 
 
+@pytest.mark.slow
 def test_snapshots_are_sets_of_their_moment(tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     told: dict[str, Any] = {"options": {"checkpoint": {"snapshots": 3}}, "overrides": [THREADS]}
@@ -764,6 +768,7 @@ def test_a_run_from_before_an_option_goes_on(made: Path) -> None:
 # The commands -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     mine, folder = written(tmp_path, SUITE + "curve = 2\n"), tmp_path / "r"

@@ -28,6 +28,7 @@ def cells_of(suite: str) -> list[Cell]:
     return plan(load_suite(common.SUITES / f"{suite}.toml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_commands_of_suites_are_understood(
     suite: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

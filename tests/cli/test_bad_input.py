@@ -215,6 +215,7 @@ def test_outputs_that_cannot_be_written_are_found_before_the_run(capsys: Capture
     assert not (tmp_path / "set.h5").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_replaced_unasked(capsys: Captured, made: Path) -> None:
     before = made.read_bytes()
     assert "exists" in refused(capsys, "distill", *TINY, "-o", made)
@@ -237,6 +238,7 @@ def test_nothing_is_replaced_unasked(capsys: Captured, made: Path) -> None:
     assert (made.with_suffix(".run") / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_resume_refuses_another_configuration(capsys: Captured, made: Path) -> None:
     for words, key, value, old in (
         (["--ipc", "2"], "ipc", "2", "1"),
@@ -252,6 +254,7 @@ def test_resume_refuses_another_configuration(capsys: Captured, made: Path) -> N
     assert "seed = 4: it was started with 0" in line
 
 
+@pytest.mark.slow
 def test_a_replay_is_one_of_the_same_method(capsys: Captured, made: Path, tmp_path: Path) -> None:
     config = made.with_suffix(".run") / "config.toml"
     words = ["distill", "--config", config, "-o", tmp_path / "again.h5"]
@@ -293,6 +296,7 @@ def test_export_refuses_what_it_would_ignore(capsys: Captured, made: Path, tmp_p
     assert (tmp_path / "set.pth").is_file()
 
 
+@pytest.mark.slow
 def test_data_that_moved_are_asked_for(capsys: Captured, tmp_path: Path) -> None:
     for split in ("train", "test"):
         pictures(tmp_path / "pets" / split, {"cat": 4, "dog": 4})

@@ -43,6 +43,7 @@ def test_distill_writes_the_file_and_its_run(capsys: Captured, tmp_path: Path) -
     assert (tmp_path / "other.run/config.toml").read_text() == (run / "config.toml").read_text()
 
 
+@pytest.mark.slow
 def test_data_are_whitened_where_that_is_said(capsys: Captured, tmp_path: Path, data_home: None) -> None:
     output, pool, config = tmp_path / "set.h5", tmp_path / "pool.h5", tmp_path / "my.toml"
     out, _ = succeed(capsys, "distill", *TINY, "--zca", "-o", output, "--set", "storage=uint8")
@@ -57,6 +58,7 @@ def test_data_are_whitened_where_that_is_said(capsys: Captured, tmp_path: Path, 
     assert ExpertFile.open(pool).metadata.preprocess.kind == "zca"
 
 
+@pytest.mark.slow
 def test_data_are_read_from_where_they_are_said_to_lie(
     capsys: Captured, tmp_path: Path, data_home: None
 ) -> None:
@@ -82,12 +84,14 @@ def test_a_folder_of_pictures_end_to_end(capsys: Captured, tmp_path: Path) -> No
     succeed(capsys, "evaluate", output, *FAST)
 
 
+@pytest.mark.slow
 def test_no_warning_leaves_a_run(capsys: Captured, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         succeed(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", "--set", "init=kmeans")
 
 
+@pytest.mark.slow
 def test_experts_are_trained_and_added_to(capsys: Captured, tmp_path: Path) -> None:
     output = tmp_path / "pool.h5"
     out, err = succeed(capsys, "experts", *SHORT, *SET, "--count", "2", "-o", output)
@@ -102,6 +106,7 @@ def test_experts_are_trained_and_added_to(capsys: Captured, tmp_path: Path) -> N
     assert "--recipe ncfm" in refused(capsys, "experts", "--dataset", "digits", "-o", output)
 
 
+@pytest.mark.slow
 def test_stopped_training_of_experts_says_how_to_resume(
     capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

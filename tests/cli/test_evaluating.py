@@ -25,6 +25,7 @@ def test_evaluate_prints_and_stores_the_results(capsys: Captured, made: Path) ->
     assert len(set_file.results(made)) == 2
 
 
+@pytest.mark.slow
 def test_evaluate_takes_a_seed_a_precision_and_scores(
     capsys: Captured, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def test_python_calls_do_the_same(tmp_path: Path) -> None:
     assert len(dsdistill.load(output)) == 10
 
 
+@pytest.mark.slow
 def test_help_and_no_words_at_all(capsys: Captured) -> None:
     for words in ([], ["--help"], ["--debug"], ["distill", "-h"]):
         out, err = succeed(capsys, *words)
@@ -32,6 +33,7 @@ def test_help_and_no_words_at_all(capsys: Captured) -> None:
     assert "evaluate" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_process_exits_with_2_and_no_traceback() -> None:
     command = [sys.executable, "-m", "dsdistill", "info", "no-such-file.h5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -196,6 +196,7 @@ def test_where_compiling_fails_it_runs_eagerly_and_says_so_once(
     assert said == [f"running without torch.compile: {'no luck' if message else 'RuntimeError'}"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(compiler.why_unavailable(CPU)), reason="no C++ compiler on this machine")
 def test_compiled_equals_eager_and_fresh_weights_compile_nothing() -> None:
     network, x, said = frozen("convnet2-w8", 1, 16), pictures(6, 1, 16), []
@@ -213,9 +214,9 @@ def test_compiled_equals_eager_and_fresh_weights_compile_nothing() -> None:
     assert said == []
 
 
-def test_compiled_passes_are_of_few_sizes_and_hardly_filled_up() -> None:
-    embedder = Embedder(frozen("convnet2-w8"), 8, CPU, chunk=48)
-    embedder._compiled = True
+def test_compiled_passes_are_of_few_sizes_and_hardly_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "why_unavailable", lambda device: None)
+    embedder = Embedder(frozen("convnet2-w8"), 8, CPU, chunk=48, compile=True)  # at the first call, if any
     passes = {images: embedder.pass_size(images) for images in range(1, 481)}
     assert len(set(passes.values())) <= 6
     assert all(-images % size < 8 * -(-images // 48) for images, size in passes.items())

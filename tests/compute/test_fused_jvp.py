@@ -15,6 +15,7 @@ from dsdistill.compute.jvp import loss_jvp
 from dsdistill.networks import build_network
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.seeding import forked, generator
+from tests.helpers.marks import slow_but_first
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ DIRECTIONS = {
 
 @pytest.mark.parametrize("which", DIRECTIONS)
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 16), (1, 15)])
-@pytest.mark.parametrize("count", [5, 1])
+@pytest.mark.parametrize("count", slow_but_first([5, 1]))
 @pytest.mark.parametrize("soft", [False, True])
 def test_value_and_gradients_are_those_of_the_plain_way(
     which: str, channels: int, size: int, count: int, soft: bool
@@ -116,6 +117,7 @@ def test_a_batch_larger_than_a_part() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own look
 def test_compiled_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()

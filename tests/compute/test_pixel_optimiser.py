@@ -100,6 +100,7 @@ def test_float32_with_many_classes(name: str) -> None:
     assert_close(run(stepper, images, 40).double(), literal(CONFIGS[name], 40), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_adamw_stays_finite_where_averages_vanish() -> None:
     classes = 1500  # 0.9^1500 is 0 in float32
     images = start(classes, torch.float32)

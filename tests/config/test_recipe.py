@@ -41,6 +41,7 @@ def engine(*args: Any, **options: Any) -> GradientEngine:
 # DM, IDM, NCFM and DataDAM ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dm", "mmd"])
 @pytest.mark.parametrize("ipc", [1, 50, 74, 75, 100, 1250])
 def test_dm_and_mmd_move_large_sets_of_cifar10_faster(method: str, ipc: int) -> None:
@@ -129,6 +130,7 @@ LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: 
 NEAREST = {2: 10, 9: 10, 14: 10, 15: 20, 24: 20, 25: 30, 34: 30, 35: 40, 44: 40, 45: 50, 51: 50, 100: 50}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dc", "dsa"])
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10", "folder:pets"])
 def test_outer_and_inner_loops(method: str, dataset: str) -> None:
@@ -166,6 +168,7 @@ def test_dc_and_dsa_differ_in_augmentation_and_where_they_start() -> None:
 IDC = pytest.mark.parametrize("method", ["idc-i", "idc"])
 
 
+@pytest.mark.slow
 @IDC
 @pytest.mark.parametrize(
     ("dataset", "base", "size", "reference"),
@@ -455,6 +458,7 @@ def test_other_small_sets_take_the_trajectories_of_cifar10_without_whitening(
         assert not found.get("data", {}).get("zca", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", FAMILY)
 def test_the_images_of_a_step_are_there_and_bounded(method: str) -> None:
     sizes = {"cifar10": 10, "fashion-mnist": 10, "imagenette": 10, "digits": 10}

@@ -50,6 +50,7 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     fails("wnids.txt was not found", "tiny-imagenet", root=tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_subset_ids_are_ilsvrcs() -> None:
     timm_data = pytest.importorskip("timm.data")
     wnids = timm_data.ImageNetInfo("imagenet-1k").label_names()
@@ -57,6 +58,7 @@ def test_subset_ids_are_ilsvrcs() -> None:
     assert all(len(set(indices)) == 10 for indices in SUBSETS.values())
 
 
+@pytest.mark.slow
 def test_imagenet_subset_takes_its_labels_from_the_published_order(tmp_path: Path) -> None:
     for level, wnid in enumerate(subset_wnids("imagewoof")):
         for part in ("train", "val"):

@@ -66,6 +66,7 @@ def test_fashion_mnist_is_found_in_debians_folder(tmp_path: Path, monkeypatch: p
     fails("pass --download", "mnist")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="dataset-fashion-mnist is not installed"
 )

@@ -80,6 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path | 
     return needed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ITERATIONS)
 def test_a_short_run_on_digits_beats_random_selection(
     tmp_path: Path, method: str, trained: Callable[[str], Path | None]
@@ -106,6 +107,7 @@ def test_a_short_run_on_digits_beats_random_selection(
     assert distilled.mean - distilled.std > random.mean + random.std
 
 
+@pytest.mark.slow
 def test_idc_comes_nearer_to_the_gradients_of_a_fixed_network(tmp_path: Path) -> None:
     losses: list[float] = []
     dsdistill.distill(

@@ -19,6 +19,7 @@ from dsdistill.supply import (
     TrainedConfig,
 )
 from tests.conftest import THREADS
+from tests.helpers.marks import slow_but_first
 from tests.helpers.supply import NETWORK
 
 HEAD = """
@@ -64,6 +65,7 @@ def run(tmp_path: Path, recipe: str, **options: object) -> torch.Tensor:
     return dsdistill.load(output, space="unit").images
 
 
+@pytest.mark.slow
 def test_attention_is_matched_along_a_pool(tmp_path: Path, pool: Path) -> None:
     start = run(tmp_path, ATTENTION_ALONG_A_POOL, experts=pool, iterations=1)
     pixels = run(tmp_path, ATTENTION_ALONG_A_POOL, experts=pool)
@@ -73,6 +75,7 @@ def test_attention_is_matched_along_a_pool(tmp_path: Path, pool: Path) -> None:
     assert not torch.equal(pixels, fresh)
 
 
+@pytest.mark.slow
 def test_gradients_are_matched_in_fresh_networks(tmp_path: Path) -> None:
     pixels = run(tmp_path, GRADIENTS_IN_FRESH_NETWORKS)
     assert torch.equal(pixels, run(tmp_path, GRADIENTS_IN_FRESH_NETWORKS))
@@ -96,7 +99,7 @@ SUPPLIES = {
 }
 
 
-@pytest.mark.parametrize("supply", SUPPLIES)
+@pytest.mark.parametrize("supply", slow_but_first(SUPPLIES))
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_takes_every_supply(tmp_path: Path, pool: Path, engine: str, supply: str) -> None:
     recipe = f'[defaults.engine]\nkind = "{engine}"\nbatch_real = 4\n{ENGINES[engine]}'

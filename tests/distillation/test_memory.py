@@ -69,6 +69,7 @@ def test_networks_that_are_held_count() -> None:
     assert of(*queue, "iterations=9000", "engine.supply.momentum=0").networks == (7 + 2) * one
 
 
+@pytest.mark.slow
 def test_a_pool_counts_both_ends_of_its_networks(tmp_path: Path) -> None:
     pool = tmp_path / "pool.h5"
     dsdistill.train_experts(

@@ -19,6 +19,7 @@ from dsdistill.storage import set_file
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.conftest import THREADS, TINY
 from tests.helpers.data import pixels
+from tests.helpers.marks import slow_but_first
 
 JUDGED: dict[str, Any] = {"epochs": 2, "repeats": 1, "networks": "convnet2-w8"}
 
@@ -69,6 +70,7 @@ def test_paths_are_remembered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert torch.equal(*images)
 
 
+@pytest.mark.slow
 def test_whether_a_mirror_image_keeps_its_label_can_be_said(tmp_path: Path) -> None:
     for mirror in (None, False, True):
         told = [] if mirror is None else [f"data.mirror={str(mirror).lower()}"]
@@ -82,6 +84,7 @@ def test_whether_a_mirror_image_keeps_its_label_can_be_said(tmp_path: Path) -> N
     assert not torch.equal(default, ever)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_what_storing_changed_is_reported(finished: Path, tmp_path: Path, dtype: str) -> None:
     output = tmp_path / "set.h5"
@@ -103,6 +106,7 @@ CALLS: dict[str, Callable[..., object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fails", [False, True])
 def test_threads_are_as_asked_inside_and_as_they_were_outside(tmp_path: Path, call: str, fails: bool) -> None:
@@ -136,7 +140,7 @@ def test_a_set_that_moves_takes_its_preprocessing_along(space: Space) -> None:
     assert synthetic.of(torch.arange(2, device="meta")).device.type == "meta"
 
 
-@pytest.mark.parametrize("method", ["dm", "dsa", "idc-i"])
+@pytest.mark.parametrize("method", slow_but_first(["dm", "dsa", "idc-i"]))
 def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, method: str) -> None:
     for batch_real, expected in (
         (131, []),  # the smallest class of the training digits has as many

@@ -97,6 +97,7 @@ def stopped(output: Path, number: int) -> tuple[int, str]:
 # Stopping and resuming --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(straight: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     code, _ = stopped(output, signal.SIGKILL)
@@ -107,6 +108,7 @@ def test_killed_and_resumed_is_bit_identical(straight: Path, tmp_path: Path) -> 
     same(output, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_the_state_and_says_how_to_go_on(
     straight: Path, tmp_path: Path, number: int, code: int
@@ -148,6 +150,7 @@ def test_resuming_where_nothing_ran_starts_anew(straight: Path, tmp_path: Path) 
     same(tmp_path / "bare.h5", straight)
 
 
+@pytest.mark.slow
 def test_a_thread_may_distil(straight: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     thread = threading.Thread(target=thirty, args=(output,))
@@ -193,6 +196,7 @@ TRAINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRAINED)
 def test_what_is_trained_beside_the_images_survives_a_kill(tmp_path: Path, pool: Path, case: str) -> None:
     method, network, overrides = TRAINED[case]
@@ -222,6 +226,7 @@ def snapshots(file: Path) -> list[str]:
     return sorted(path.name for path in file.with_suffix(".run").glob("snapshot-*"))
 
 
+@pytest.mark.slow
 def test_snapshots_after_the_last_checkpoint_are_taken_again(tmp_path: Path) -> None:
     whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
     told: dict[str, Any] = THIRTY | {"iterations": 8, "options": {"checkpoint": {"snapshots": 8}}}
@@ -253,6 +258,7 @@ def test_the_two_latest_checkpoints_are_kept(straight: Path) -> None:
     assert checkpoints(straight) == ["checkpoint-000000026.safetensors", "checkpoint-000000030.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncate", [False, True])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     straight: Path, tmp_path: Path, truncate: bool
@@ -272,6 +278,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     same(output, straight)
 
 
+@pytest.mark.slow
 def test_damage_to_what_a_checkpoint_records_is_found_too(straight: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     thirty(output, device="cpu")

@@ -18,6 +18,7 @@ from dsdistill.distillation import config as configs
 from dsdistill.storage import set_file
 from tests.conftest import THREADS, TINY
 from tests.helpers.data import pixels
+from tests.helpers.marks import slow_but_first
 
 SEEDS = (0, 0, 1)
 
@@ -39,12 +40,13 @@ def check(first: Tensor, again: Tensor, other: Tensor) -> None:
     assert not torch.equal(first, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lr", [0.0, 10.0])
 def test_a_run_is_that_of_its_seed(tmp_path: Path, lr: float) -> None:
     check(*distilled(tmp_path, f"optimiser.lr={lr}"))
 
 
-@pytest.mark.parametrize("method", ["dm", "dsa"])
+@pytest.mark.parametrize("method", slow_but_first(["dm", "dsa"]))
 def test_steps_from_one_start_are_those_of_the_seed(tmp_path: Path, method: str) -> None:
     """It is the only image of each class; in tiles, lest it be matched with itself."""
     images, labels = pixels(2, 8, 8), np.arange(2)

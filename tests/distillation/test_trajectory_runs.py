@@ -78,6 +78,7 @@ def test_the_file_holds_what_was_learned(home: Path, tmp_path: Path) -> None:
     assert not torch.allclose(averaged, made.preprocess.inverse(learned["synthetic.images"]), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_averages_and_labels_the_file_holds_the_last_images(home: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     made = distilled(home, output, "optimiser.ema=0", "engine.labels.learned=false", "space=unit")
@@ -87,6 +88,7 @@ def test_without_averages_and_labels_the_file_holds_the_last_images(home: Path, 
     assert not any(name.endswith(("average", "label_logits")) for name in learned)
 
 
+@pytest.mark.slow
 def test_students_are_judged_at_the_learned_rate_on_the_learned_labels(home: Path, tmp_path: Path) -> None:
     made = distilled(home, tmp_path / "set.h5")
     set_file.write(tmp_path / "hard.h5", dataclasses.replace(made, soft_labels=None))
@@ -107,6 +109,7 @@ def test_students_are_judged_at_the_learned_rate_on_the_learned_labels(home: Pat
     assert judged('"learned"', "hard")[1] != found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [-0.01, 0.0, float("nan")])
 def test_a_learned_rate_that_is_no_rate_is_refused(home: Path, tmp_path: Path, rate: float) -> None:
     """The last step may leave one."""
@@ -119,6 +122,7 @@ def test_a_learned_rate_that_is_no_rate_is_refused(home: Path, tmp_path: Path, r
         dsdistill.evaluate(tmp_path / "spoilt.h5", protocol=protocol, device="cpu")
 
 
+@pytest.mark.slow
 def test_images_the_experts_know_are_chosen(home: Path, tmp_path: Path) -> None:
     sets = {
         init: distilled(home, tmp_path / f"{init}.h5", f"init={init}", "optimiser.lr=0", iterations=1).images
@@ -145,6 +149,7 @@ def kill(entry: dict[str, Any]) -> None:
         raise Killed
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(home: Path, tmp_path: Path) -> None:
     straight, output = tmp_path / "straight.h5", tmp_path / "set.h5"
     expected = distilled(home, straight)
@@ -164,6 +169,7 @@ def test_killed_and_resumed_is_bit_identical(home: Path, tmp_path: Path) -> None
     assert found.attributes["learned_lr"] == expected.attributes["learned_lr"]
 
 
+@pytest.mark.slow
 def test_a_set_tells_of_no_folder_and_a_finished_run_knows_it(home: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     made = distilled(home, output, iterations=1)
@@ -175,6 +181,7 @@ def test_a_set_tells_of_no_folder_and_a_finished_run_knows_it(home: Path, tmp_pa
     assert set_file.results(output) == [{"an": "evaluation"}]  # the file was not written again
 
 
+@pytest.mark.slow
 def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path) -> None:
     experts, output = tmp_path / "experts.h5", tmp_path / "set.h5"
     shutil.copy(home / "experts.h5", experts)
@@ -220,6 +227,7 @@ def test_a_learning_rate_that_ends_negative_is_said(capsys: Captured, home: Path
     assert "discarded" not in said
 
 
+@pytest.mark.slow
 def test_iterations_that_were_discarded_are_said(capsys: Captured, home: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
     words = ["distill", *told(home), "-o", str(output), "--iterations", "3"]

@@ -12,6 +12,7 @@ from dsdistill.engines import AttentionEngine, DistributionEngine
 from dsdistill.engines.discrepancies import Kernels
 from dsdistill.errors import UserError
 from tests.helpers.engines import drawn, loop, loss_and_gradient, toy
+from tests.helpers.marks import slow_but_first
 from tests.reference.datadam import attention_matching_loss, looped_terms
 from tests.reference.ncfm import squared_mmd
 
@@ -25,7 +26,7 @@ def learnable(distiller: Distiller) -> tuple[Tensor, list[Tensor]]:
 
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch", "resnet10-w8"])
 @pytest.mark.parametrize("power", [1.0, 4.0])
-@pytest.mark.parametrize("iteration", range(3))
+@pytest.mark.parametrize("iteration", slow_but_first(range(3)))
 def test_attention_equals_the_plain_version(network: str, power: float, iteration: int) -> None:
     engine = AttentionEngine(batch_real=6, power=power, balance=0.02)
     distiller = loop(*toy(counts=EVEN), network, engine=engine)
@@ -42,7 +43,7 @@ def test_attention_equals_the_plain_version(network: str, power: float, iteratio
 
 
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch", "convnet3-w4-swish"])
-@pytest.mark.parametrize("power", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("power", slow_but_first([4.0, 1.0, 2.0]))
 def test_attention_of_classes_of_any_size_equals_loops_over_positions(network: str, power: float) -> None:
     engine = AttentionEngine(batch_real=6, power=power, balance=0.02)
     distiller = loop(*toy(3, 8, counts=(4, 2, 7)), network, engine=engine)
@@ -85,7 +86,7 @@ def median(features: Tensor) -> float:
     ],
     ids=["linear", "polynomial", "degree", "median", "bandwidth"],
 )
-@pytest.mark.parametrize("iteration", range(3))
+@pytest.mark.parametrize("iteration", slow_but_first(range(3)))
 def test_mmd_equals_double_loops_over_classes_of_any_size(told: Kernels, iteration: int) -> None:
     engine = DistributionEngine(batch_real=6, discrepancy=told)
     distiller = loop(*toy(), "convnet2-w6", engine=engine)

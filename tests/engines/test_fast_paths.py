@@ -23,6 +23,7 @@ from dsdistill.seeding import forked, generator
 from tests.helpers import engines, gradients, trajectories
 from tests.helpers.engines import CPU, loss_and_gradient, toy
 from tests.helpers.evaluation import fresh, tiny, train_student, training_set, weights
+from tests.helpers.marks import slow_but_first
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_classes_of_all_sizes_are_served_by_code_for_one(calls: list[tuple[str, 
     assert {size for name, size in calls if name == "loss"} == {synthetic, 3}  # real: 6 or 4, by threes
 
 
-@pytest.mark.parametrize("case", trajectories.CASES)
+@pytest.mark.parametrize("case", slow_but_first(trajectories.CASES))
 def test_trajectory_matching_compiled(experts: Path, calls: list[tuple[str, int]], case: str) -> None:
     distiller = trajectories.loop(experts, compile=True, **trajectories.CASES[case])
     expected = trajectories.naive(distiller)

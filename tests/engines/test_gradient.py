@@ -18,10 +18,11 @@ from dsdistill.supply import TrainedConfig
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.engines import iterations
 from tests.helpers.gradients import CASES, loop, naive
+from tests.helpers.marks import slow_but_first
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("iteration", range(4))  # four draws of the augmentation
+@pytest.mark.parametrize("iteration", slow_but_first(range(4)))  # four draws of the augmentation
 def test_loss_and_pixel_gradient_equal_double_backward(case: str, iteration: int) -> None:
     distiller = loop(**CASES[case])
     distiller.sources.iteration = iteration
@@ -49,6 +50,7 @@ TRAINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 def test_a_resumed_loop_continues_bit_identically(training: TrainedConfig, stop: int) -> None:
@@ -64,6 +66,7 @@ def test_a_resumed_loop_continues_bit_identically(training: TrainedConfig, stop:
     assert torch.equal(run(second), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 @pytest.mark.parametrize("network", ["convnet3-w6", "convnet2-w6-batch"])
 @pytest.mark.parametrize("stop", [0, 2, 3])
@@ -81,6 +84,7 @@ def test_a_loop_may_be_taken_back(training: TrainedConfig, network: str, stop: i
         assert torch.equal(distiller.synthetic.images.detach(), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stepping", ["joint", "per-class"])
 def test_pixels_are_clamped_every_so_many_iterations(stepping: Literal["joint", "per-class"]) -> None:
     def wild(clamp_every: int) -> Distiller:
@@ -99,6 +103,7 @@ def test_pixels_are_clamped_every_so_many_iterations(stepping: Literal["joint", 
         assert torch.equal(clamped.synthetic.images, by_hand.synthetic.images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", TRAINED.values(), ids=TRAINED)
 def test_class_chunks_change_nothing(training: TrainedConfig) -> None:
     torch.testing.assert_close(run(loop(supply=training, class_chunk=2)), run(loop(supply=training)))
@@ -160,6 +165,7 @@ def test_real_batches_go_through_every_image_before_any_comes_twice() -> None:
     assert len(torch.cat(seen).flatten(1).unique(dim=0)) == 18
 
 
+@pytest.mark.slow
 def test_few_synthetic_images_are_drawn_where_many_are_decoded() -> None:
     plain = Augmentation(operators=())
     distiller = loop(

@@ -16,6 +16,7 @@ from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from tests.helpers.engines import decoded, drawn, iterations, loop, toy
+from tests.helpers.marks import slow_but_first
 from tests.reference.ncfm import characteristic_discrepancy
 
 
@@ -39,7 +40,7 @@ def matching(
 
 
 @pytest.mark.parametrize("told", [{}, {"alpha": 0.2}, {"beta": 0.3}, {"scale": 20.0}], ids=str)
-@pytest.mark.parametrize(("iteration", "factor"), [(0, 1), (1, 1), (1, 2)])
+@pytest.mark.parametrize(("iteration", "factor"), slow_but_first([(0, 1), (1, 1), (1, 2)]))
 def test_loss_and_pixel_gradient_equal_complex_exponentials(
     told: dict[str, float], iteration: int, factor: int
 ) -> None:
@@ -191,6 +192,7 @@ def test_the_adversary_has_its_reach_and_steps_by_adamw() -> None:
         torch.testing.assert_close(value, expected, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_an_adversary_trained_alone_finds_where_the_images_still_differ() -> None:
     points = Characteristic(frequencies=64, sampler="learned")
     ours = matching(points, pixel_lr=0.0, iterations=80)
@@ -247,6 +249,7 @@ def test_a_plateau_is_that_of_torch() -> None:
     assert ours.lr < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 @pytest.mark.parametrize("stepping", ["joint", "per-class"])
 def test_steps_shrink_with_torchs_plateau_and_stay_small_when_resumed(

@@ -17,6 +17,7 @@ from dsdistill.engines.trajectory import StartConfig, StudentConfig
 from dsdistill.errors import UserError
 from dsdistill.seeding import generator
 from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
+from tests.helpers.marks import slow_but_first
 from tests.helpers.trajectories import (
     CASES,
     FAST,
@@ -40,7 +41,7 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("iteration", range(4))
+@pytest.mark.parametrize("iteration", slow_but_first(range(4)))
 def test_loss_and_gradients_equal_unrolled_steps(experts: Path, case: str, iteration: int) -> None:
     distiller = loop(experts, **CASES[case])
     distiller.sources.iteration = iteration
@@ -106,6 +107,7 @@ def starts(asked: Asked, distiller: Distiller, iterations: int) -> Asked:
     return asked[::2]
 
 
+@pytest.mark.slow
 def test_students_start_all_over_the_range(experts: Path, asked: Asked) -> None:
     distiller = loop(experts, steps=1, start=StartConfig(least=1, most=5))
     counts = Counter(epoch for _, epoch in starts(asked, distiller, 80))
@@ -113,6 +115,7 @@ def test_students_start_all_over_the_range(experts: Path, asked: Asked) -> None:
     assert min(counts.values()) > 10
 
 
+@pytest.mark.slow
 def test_the_range_widens(experts: Path, asked: Asked) -> None:
     start = StartConfig(least=1, most=6, widen_from=2, widen_until=40)
     bounds = [start.below(iteration) for iteration in range(60)]
@@ -139,6 +142,7 @@ def test_a_range_of_nothing_is_refused(told: dict[str, int], said: str) -> None:
         StartConfig(**told)
 
 
+@pytest.mark.slow
 def test_every_expert_is_followed_once_a_round(experts: Path, asked: Asked) -> None:
     def rounds(seed: int) -> list[tuple[int, ...]]:
         followed = [expert for expert, _ in starts(asked, loop(experts, steps=1, seed=seed), 18)]
@@ -182,6 +186,7 @@ def test_only_convolutions_are_perturbed(experts: Path, walks: Walks, asked: Ask
     assert len({float(noise.flatten()[0]) for noise in noises}) == 6
 
 
+@pytest.mark.slow
 def test_the_loss_is_balanced_by_where_a_student_starts(experts: Path, walks: Walks, asked: Asked) -> None:
     epochs = [epoch for _, epoch in starts(asked, loop(experts, steps=1, balance=True), 40)]
     factors = {epoch: student.weight for epoch, (student, _) in zip(epochs, walks, strict=True)}

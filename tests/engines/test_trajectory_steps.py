@@ -99,6 +99,7 @@ def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:
     return {name for name, value in one.items() if not torch.equal(value, other[name])}
 
 
+@pytest.mark.slow
 def test_a_loss_above_the_threshold_changes_nothing(experts: Path) -> None:
     before = taken(loop(experts, **EVERYTHING), 2)
     assert {name.rpartition(".")[0] for name in before if "momentum" in name} == {
@@ -119,6 +120,7 @@ def test_a_loss_above_the_threshold_changes_nothing(experts: Path) -> None:
     assert not differing(after, taken(reaching, 1))
 
 
+@pytest.mark.slow
 def test_the_threshold_is_for_each_loss_alone(experts: Path) -> None:
     losses = [float(report.terms["trajectory"]) for report in iterations(loop(experts, steps=10))]
     limit = sorted(losses)[3]
@@ -131,6 +133,7 @@ def test_the_threshold_is_for_each_loss_alone(experts: Path) -> None:
         images = distiller.synthetic.images.detach().clone()
 
 
+@pytest.mark.slow
 def test_the_average_follows_its_recursion(experts: Path) -> None:
     distiller, plain = loop(experts, **EVERYTHING), loop(experts, **EVERYTHING | {"optimiser": PIXELS})
     assert plain.synthetic.average is None
@@ -145,6 +148,7 @@ def test_the_average_follows_its_recursion(experts: Path) -> None:
     assert not torch.allclose(expected, distiller.synthetic.images, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [0, 1, 4])
 def test_a_resumed_loop_continues_bit_identically(experts: Path, stop: int) -> None:
     whole = taken(loop(experts, **EVERYTHING), 6)
@@ -169,7 +173,7 @@ def test_a_discarded_loss_does_not_wear_out_patience(experts: Path) -> None:
     made = loop(experts, skip_above=1e-9, optimiser=OptimiserConfig(lr=0.1, patience=1))
     rates = []
     for _ in iterations(made):
-        rates.append(made._plateau.lr)
+        rates.append(float(made.state_dict()["plateau"][0]))
     assert rates == [0.1] * 6
 
 

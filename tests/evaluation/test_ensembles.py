@@ -40,6 +40,7 @@ def test_networks_with_batch_statistics_are_not_stackable() -> None:
     assert not stackable(fresh(0, "convnet2-w8-batch"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cutmix", [0.0, 0.5])
 def test_refilled_ensembles_never_recompile(cutmix: float) -> None:
     """Two sets, three students each, two batch shapes: each piece of code is compiled once per shape."""

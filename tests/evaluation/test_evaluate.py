@@ -69,6 +69,7 @@ def test_rows_come_by_network_and_set() -> None:
     assert ticks[-1][1] == 4 * 3 * 5 * 3
 
 
+@pytest.mark.slow
 def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_as_are_stored() -> None:
     ticks, data = Ticks(), real(3, seed=5)
     stored = DistilledSet(
@@ -89,6 +90,7 @@ def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_
     assert ticks[-1][1] == 5 * 2 * (9 + 3) * 2
 
 
+@pytest.mark.slow
 def test_every_baseline_has_its_size() -> None:
     ticks = Ticks()
     names = [*METHODS, *(f"{name}@bytes" for name in METHODS), "full"]
@@ -124,6 +126,7 @@ def test_hard_labels_are_evaluated_for_scores_where_a_set_has_soft_ones() -> Non
     assert hard.values == sets(soft=False, scores=False)[0].values != own.values
 
 
+@pytest.mark.slow
 def test_students_without_augmentation_are_evaluated_for_scores_where_a_protocol_augments() -> None:
     def sets(**options: Any) -> list[Row]:
         return evaluated(tiny(epochs=4, repeats=1, **options), data=real_data(9), scores=True)
@@ -140,6 +143,7 @@ def test_students_without_augmentation_are_evaluated_for_scores_where_a_protocol
 # Students ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_students_are_the_same_whatever_other_networks_are_evaluated() -> None:
     protocol = tiny(augmentation="none", epochs=8)
 
@@ -152,6 +156,7 @@ def test_students_are_the_same_whatever_other_networks_are_evaluated() -> None:
     assert alone != values([NETWORK], seed=1)
 
 
+@pytest.mark.slow
 def test_students_are_the_same_whatever_other_baselines_are_evaluated() -> None:
     protocol = tiny(augmentation="none", epochs=4, student=NETWORK)
 
@@ -190,6 +195,7 @@ def test_networks_that_cannot_be_stacked_are_an_error() -> None:
         evaluated(tiny(), ["convnet2-w8-batch"], data=real_data(9, 9), stack=True)
 
 
+@pytest.mark.slow
 def test_images_are_not_mirrored_where_that_changes_the_label() -> None:
     def values(augmentation: str, mirror: bool) -> dict[str, list[float]]:
         rows = evaluated(
@@ -210,6 +216,7 @@ def test_students_learn() -> None:
     assert alone.std == 0
 
 
+@pytest.mark.slow
 def test_soft_labels_train_the_student() -> None:
     protocol = tiny(epochs=10, augmentation="none")
     soft, hard = (

@@ -59,6 +59,7 @@ def test_a_repeated_evaluation_is_stored_once(digits_file: Path) -> None:
     assert [(row["epochs"], row["seed"]) for row in set_file.results(digits_file)] == [(1, 0), (1, 1), (2, 0)]
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_continues_from_its_stored_rows(
     digits_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +169,7 @@ def test_evaluate_at_the_same_bytes_and_on_the_full_training_set(digits_file: Pa
     assert list(report.table().columns[1].cells) == ["distilled", "random", "random@bytes", "full"]
 
 
+@pytest.mark.slow
 def test_a_caller_may_use_the_former_name_of_full(digits_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "device": "cpu"}
     report = evaluate(digits_file, baselines="whole", **options)
@@ -208,6 +210,7 @@ def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:
     assert list(table.columns[3].cells) == [f"{row.mean:.2f}" for row in report.rows]  # one student: no ±
 
 
+@pytest.mark.slow
 def test_a_report_has_its_scores(tmp_path: Path) -> None:
     facts = {"network": "mlp", "machine": "a computer", "seconds": 12.0}
     soft_digits = write_digits(tmp_path / "set.h5", soft=True, **facts)  # type: ignore[arg-type]
@@ -257,6 +260,7 @@ def test_what_is_missing_is_an_error(tmp_path: Path) -> None:
         evaluate(path, dataset="digits", json=tmp_path / "absent" / "report.json")
 
 
+@pytest.mark.slow
 def test_evaluation_knows_no_engine() -> None:
     """Checked without the package's own ``__init__``, which offers distilling as well."""
     code = f"""

@@ -52,6 +52,7 @@ def test_features_are_what_the_trained_network_embeds() -> None:
     assert torch.pdist(means).min() > within
 
 
+@pytest.mark.slow
 def test_el2n_finds_wrong_labels_and_its_easy_end_avoids_them() -> None:
     clean = real(30)
     wrong = torch.tensor([0, 1, 30, 31, 60, 61])
@@ -66,6 +67,7 @@ def test_el2n_finds_wrong_labels_and_its_easy_end_avoids_them() -> None:
     assert not set(chosen["el2n-easy"].tolist()) & set(wrong.tolist())
 
 
+@pytest.mark.slow
 def test_a_long_choice_is_announced_and_a_diverged_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     notices: list[str] = []
     requests = {"herding": ("herding", torch.ones(CLASSES, dtype=torch.int64))}

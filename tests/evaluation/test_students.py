@@ -159,6 +159,7 @@ def test_idc_student_equals_the_plain_loop(optimiser: str, beta: float) -> None:
     torch.testing.assert_close(weights(ours), expected, rtol=0, atol=CLOSE[optimiser])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
 def test_stacked_idc_students_equal_the_plain_loop(optimiser: str) -> None:
     protocol, repeats = idc(optimiser=optimiser), [4, 5, 6]
@@ -197,6 +198,7 @@ def test_dropout_draws_from_the_seed_alone() -> None:
 # Many students ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-11)])
 @pytest.mark.parametrize("own_sets", [False, True])
 def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float, own_sets: bool) -> None:
@@ -214,6 +216,7 @@ def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float
         torch.testing.assert_close(ours, weights(network), rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [3, 2])
 def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     monkeypatch.setattr("dsdistill.evaluation.students._STACKED_PIXELS", together * 4 * SIZE**2)

@@ -82,6 +82,7 @@ def slopes(
     return list(torch.autograd.grad(loss, values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -115,6 +115,7 @@ def test_preprocessing_once_or_by_the_batch_is_the_same(monkeypatch: pytest.Monk
     assert torch.equal(trained(config, 0, task, real), resident)
 
 
+@pytest.mark.slow
 def test_an_expert_does_not_depend_on_the_others(tmp_path: Path) -> None:
     two, three = train(tmp_path / "two.h5", 2), train(tmp_path / "three.h5", 3)
     assert same(two, three, 2)
@@ -124,6 +125,7 @@ def test_an_expert_does_not_depend_on_the_others(tmp_path: Path) -> None:
     torch.testing.assert_close(trained(config, 2, task, real), three.flat(2, 2))
 
 
+@pytest.mark.slow
 def test_the_initial_weights_and_the_chosen_epochs_are_kept(tmp_path: Path) -> None:
     options = ("keep=[3,0,1]",)
     found = train(tmp_path / "pool.h5", 1, options, epochs=3, seed=5)
@@ -135,6 +137,7 @@ def test_the_initial_weights_and_the_chosen_epochs_are_kept(tmp_path: Path) -> N
     assert torch.equal(found.flat(0, 0), torch.nn.utils.parameters_to_vector(fresh.parameters()))
 
 
+@pytest.mark.slow
 def test_what_is_said_of_an_expert_holds_for_what_is_stored(tmp_path: Path) -> None:
     found = train(tmp_path / "pool.h5", 1, network="convnet2-w6-batch")
     task, real = catalog.load(DataConfig(name="digits"), "train")
@@ -171,6 +174,7 @@ def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
 # Interrupted and resumed ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["signal", "kill"])
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: int) -> None:
@@ -197,6 +201,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: i
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.h5", "whole.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["ftd", "ast"])
 @pytest.mark.parametrize("stop_after", [2, 3])
 def test_flat_and_smooth_experts_are_resumed_bit_identically(
@@ -218,6 +223,7 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
     assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
 
 
+@pytest.mark.slow
 def test_a_lost_part_is_trained_again(tmp_path: Path) -> None:
     output = tmp_path / "pool.h5"
 
@@ -231,6 +237,7 @@ def test_a_lost_part_is_trained_again(tmp_path: Path) -> None:
     assert same(train(output, 1, epochs=3, resume=True), train(tmp_path / "b.h5", 1, epochs=3), 1)
 
 
+@pytest.mark.slow
 def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
     def stop(entry: dict[str, Any]) -> None:
         raise RuntimeError("killed")
@@ -244,6 +251,7 @@ def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
 # Adding to a file -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
     output = tmp_path / "pool.h5"
     first = train(output, 1)
@@ -257,6 +265,7 @@ def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
     assert same(found, train(tmp_path / "three.h5", 3), 3)
 
 
+@pytest.mark.slow
 def test_a_file_is_not_changed_into_another(tmp_path: Path) -> None:
     output = tmp_path / "pool.h5"
     train(output, 2)

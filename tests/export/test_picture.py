@@ -62,6 +62,7 @@ def test_rows_are_classes_with_names(tmp_path: Path) -> None:
     assert {int(y > blue[:, 0].max()) for y in dark[:, 0]} == {0, 1}
 
 
+@pytest.mark.slow
 def test_large_sets_are_cut_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = []
     render = picture._render

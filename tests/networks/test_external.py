@@ -24,6 +24,7 @@ def test_torchvision_contract(model, channels):
     assert network(images(channels, 64)).shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_torchvision_weights_and_function_are_the_originals():
     models = pytest.importorskip("torchvision.models")
     network = build("torchvision:resnet18", num_classes=7).eval()
@@ -35,6 +36,7 @@ def test_torchvision_weights_and_function_are_the_originals():
     assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in reference.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "shapes"),
     [
@@ -100,6 +102,7 @@ def test_timm_missing_says_how_to_install_it(monkeypatch):
         networks.check_network("timm:resnet18")
 
 
+@pytest.mark.slow
 def test_import_does_not_need_torchvision():
     code = "import sys, dsdistill.networks; sys.exit('torchvision' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

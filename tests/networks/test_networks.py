@@ -146,6 +146,7 @@ def copied(network: networks.Network, reference: nn.Module) -> None:
     network.load_state_dict(dict(zip(own, weights, strict=True)))
 
 
+@pytest.mark.slow
 def test_resnet18_agrees_with_torchvision():
     models = pytest.importorskip("torchvision.models")
     network = build("resnet18-batch").eval()
@@ -158,6 +159,7 @@ def test_resnet18_agrees_with_torchvision():
         torch.testing.assert_close(network(x), reference(x))
 
 
+@pytest.mark.slow
 def test_vgg11_agrees_with_torchvision():
     models = pytest.importorskip("torchvision.models")
     network = build("vgg11-batch").eval()

@@ -115,6 +115,7 @@ def test_one_cell_makes_a_page(tmp_path: Path) -> None:
     assert "missing or damaged" not in text
 
 
+@pytest.mark.slow
 def test_fifty_cells_make_a_page(tmp_path: Path) -> None:
     for method in METHODS:
         for ipc in (1, 10, 50):

@@ -138,6 +138,7 @@ def outcome(path: Path, data: bytes, original: DistilledSet) -> str:
     return "equal"
 
 
+@pytest.mark.slow
 def test_flipped_bits_never_go_unnoticed(tmp_path: Path) -> None:
     distilled = make(
         count=2, size=16, soft_labels=torch.ones(6, 3), attributes={"method": "dm", "config": "x" * 99}

@@ -149,6 +149,7 @@ def test_float16_overflow_and_unknown_type_are_refused(tmp_path: Path) -> None:
         set_file.write(tmp_path / "set.h5", make(), "int8")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_sound_file_with_unsound_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     for change, message in (

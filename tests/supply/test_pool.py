@@ -88,6 +88,7 @@ def told(tmp_path: Path, pool: Path, name: str, **options: object) -> dsdistill.
     return dsdistill.distill(tmp_path / f"{name}.h5", dataset="digits", overrides=overrides, **given)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ncfm", "ncfm-minmax"])
 def test_ncfm_runs_and_repeats_itself(tmp_path: Path, pool: Path, method: str) -> None:
     images = []

@@ -16,6 +16,7 @@ from dsdistill.seeding import forked, generator
 from dsdistill.supply.queue import Queue, QueueConfig
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from tests.helpers.engines import CPU, decoded, drawn, iterations, loop, toy
+from tests.helpers.marks import slow_but_first
 from tests.reference.idm import improved_matching_losses
 
 NO_BATCHES: Any = None
@@ -34,7 +35,7 @@ def queue(loop: Distiller) -> Queue:
 
 
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch"])
-@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("factor", slow_but_first([1, 2]))
 def test_loss_equals_two_forwards_per_class(network: str, factor: int) -> None:
     ours = distiller(network, MultiFormation(factor=factor))
     ours.step(), ours.step()  # some networks have been trained by now

@@ -20,6 +20,7 @@ from dsdistill.synthetic.multi_formation import MultiFormation, decode
 from dsdistill.synthetic.set import SyntheticSet
 from tests.helpers.engines import CPU, iterations, toy
 from tests.helpers.gradients import DSA, IDC, loop
+from tests.helpers.marks import slow_but_first
 
 SEED = 0
 NONE = Augmentation(operators=())
@@ -155,7 +156,7 @@ CASES: dict[str, tuple[TrainedConfig, Augmentation]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but_first(reversed(CASES)))
 def test_networks_are_trained_as_by_a_plain_loop(case: str) -> None:
     training, augmentation = CASES[case]
     distiller = loop("convnet2-w4", supply=training, augmentation=augmentation, size=12)
@@ -165,6 +166,7 @@ def test_networks_are_trained_as_by_a_plain_loop(case: str) -> None:
     assert not training.cutmix or {True, False} == set(plain.mixed)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_on_the_decoded_images() -> None:
     distiller = loop(
         "convnet2-w4", supply=SYNTHETIC, space="unit", multi_formation=MultiFormation(factor=2), size=12
@@ -216,6 +218,7 @@ def test_statistics_are_those_of_16_images_a_class_and_then_fixed() -> None:
     torch.testing.assert_close(alone, F.cross_entropy(plain.network.eval()(images[:1]), torch.tensor([0])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [REAL, SYNTHETIC], ids=["real", "synthetic"])
 def test_statistics_are_refreshed_before_every_step_of_the_pixels(training: TrainedConfig) -> None:
     task, real = toy(1, 12, COUNTS)

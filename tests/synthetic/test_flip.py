@@ -11,9 +11,10 @@ from torch import Tensor
 
 import dsdistill
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.loop import Distiller
-from dsdistill.engines import AttentionEngine, DistributionEngine, Engine, GradientEngine, TrajectoryEngine
+from dsdistill.engines import AttentionEngine, DistributionEngine, Engine, GradientEngine
 from dsdistill.engines.discrepancies import Characteristic, Kernels
 from dsdistill.errors import UserError
 from dsdistill.synthetic.set import SyntheticSet
@@ -97,16 +98,22 @@ def test_the_gradient_of_a_student_stays_exact(soft: bool) -> None:
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(0, 3), (4, 2), (1, 1)])
-def test_a_student_takes_half_as_many_images(tmp_path: Path, batch: int, expected: int) -> None:
-    made = trajectory_loop(buffers(tmp_path), steps=4, batch_synthetic=batch)
-    engine = made.engine
-    assert isinstance(engine, TrajectoryEngine)
-    synthetic = made.synthetic
-    synthetic.flip = True
-    images = synthetic.images.detach()
-    student = engine._student(synthetic, images, synthetic.labels, 1.0, made.sources)
+def test_a_student_takes_half_as_many_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, expected: int
+) -> None:
+    distiller = trajectory_loop(buffers(tmp_path), steps=4, batch_synthetic=batch)
+    distiller.synthetic.flip = True
+    students, unroll = list[UnrolledStudent](), UnrolledStudent.unroll
+
+    def spy(student: UnrolledStudent, *arguments: Any) -> list[Tensor]:
+        students.append(student)
+        return unroll(student, *arguments)
+
+    monkeypatch.setattr(UnrolledStudent, "unroll", spy)
+    distiller.step()
+    (student,) = students
     assert [len(rows) for rows in student.batches] == [expected] * 4
-    assert len(student.augment(0, images[:expected])) == 2 * expected
+    assert len(student.augment(0, distiller.synthetic.images[:expected])) == 2 * expected
 
 
 def test_a_network_in_training_sees_both_too() -> None:

@@ -1,0 +1,18 @@
+"""Parameters of slow tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def slow_but_first(values: Iterable[Any]) -> list[Any]:
+    """Return the parameters of a test; all but the first are slow."""
+    one, *others = values
+    return [one, *(pytest.param(*_values(other), marks=pytest.mark.slow) for other in others)]
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
