@@ -1,6 +1,6 @@
-"""Time several ways of doing one thing in turn, each in a process of its own, and compare medians.
+"""Time several variants of one computation in turn, each in a process of its own, and compare medians.
 
-Each way lives in its own process because the allocator and the compiler are settings of a process. Only one
+Each variant has its own process because the allocator and the compiler are settings of a process. Only one
 works at a time, A B A B …, so that a drift of the machine's speed meets them all.
 """
 
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-Way = Callable[[], Callable[[], Any]]
+Variant = Callable[[], Callable[[], Any]]
 
 
-def alternate(ways: dict[str, Way], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Time each way once a round.
+def alternate(variants: dict[str, Variant], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Time each variant once a round.
 
     Args:
-        ways: name -> a picklable function that prepares and returns the function to time.
+        variants: name -> a picklable function that prepares and returns the function to time.
         rounds: timed calls of each.
         warmup: calls of each before, not counted (compiling, caches).
 
@@ -29,14 +29,14 @@ def alternate(ways: dict[str, Way], rounds: int, warmup: int = 2) -> dict[str, l
     """
     context = mp.get_context("spawn")
     pipes, processes = {}, []
-    for name, prepare in ways.items():
+    for name, prepare in variants.items():
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(prepare, theirs), daemon=True)
         process.start()
         pipes[name], processes = ours, [*processes, process]
-        for _ in range(warmup):  # one way after the other, so that none compiles beside another
+        for _ in range(warmup):  # one variant after the other, so that none compiles beside another
             _call(ours)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, pipe in pipes.items():
             seconds[name].append(_call(pipe))
@@ -47,7 +47,7 @@ def alternate(ways: dict[str, Way], rounds: int, warmup: int = 2) -> dict[str, l
 
 
 def report(seconds: dict[str, list[float]], baseline: str, unit: str) -> list[dict[str, Any]]:
-    """Print and return a row per way: median seconds, range, median of the paired ratios to a baseline."""
+    """Print and return a row per variant: median seconds, range, median of paired ratios to a baseline."""
     rows = []
     for name, values in seconds.items():
         ratios = [plain / value for plain, value in zip(seconds[baseline], values, strict=True)]

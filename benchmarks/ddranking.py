@@ -1,4 +1,4 @@
-"""Our export and our scores against an outside judge: DD-Ranking 0.2.0's evaluator for hard labels.
+"""Our export and our scores against another program: DD-Ranking 0.2.0's evaluator for hard labels.
 
     pip install --no-deps ddranking==0.2.0
     pip install pandas timm tqdm pyyaml    what it imports; its own pins ask for an older NumPy than ours
@@ -9,7 +9,7 @@ DD-Ranking knows no small data set, so real handwritten digits (scikit-learn's, 
 written in CIFAR-10's layout. Both programs read that folder.
 
 1. Loader: real images, stored as a set and exported, have to be what DD-Ranking's loader makes of them.
-2. Scores: a set distilled by DM is judged by both, under DSA's protocol with fewer epochs. They differ as
+2. Scores: a set distilled by DM is evaluated by both, under DSA's protocol with fewer epochs. They differ as
    `dsdistill.evaluation.scores` says (DD-Ranking takes the best epoch, and the best of five rates for random
    images), and by the students' seeds, which DD-Ranking takes from the clock.
 
@@ -71,15 +71,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_cifar(folder / "data")
-        found = {"loader": {"standardise": loader_error(folder, zca=False)}}
+        errors = {"standardise": loader_error(folder, zca=False)}
         if args.zca:
-            found["loader"]["zca"] = loader_error(folder, zca=True)
-        for kind, error in found["loader"].items():
+            errors["zca"] = loader_error(folder, zca=True)
+        for kind, error in errors.items():
             print(
                 f"loader, {kind}: exported images differ from DD-Ranking's by at most {error:.2g}", flush=True
             )
-        rows = judged(folder, args)
-    print(f"{'judge':12s} {'HLR':>8s} {'IOR':>8s} {'LRS':>8s}   (fractions)")
+        rows = evaluated(folder, args)
+    print(f"{'program':12s} {'HLR':>8s} {'IOR':>8s} {'LRS':>8s}   (fractions)")
     for row in rows:
         print(f"{row['judge']:12s} {row['hlr']:8.4f} {row['ior']:8.4f} {row['lrs']:8.4f}")
     record = {
@@ -87,7 +87,7 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "machine": provenance.machine_name(torch.device("cpu")),
         "packages": provenance.package_versions(),
-        "loader_error": found["loader"],
+        "loader_error": errors,
         "rows": rows,
     }
     (ROOT / "artifacts" / "ddranking.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -143,8 +143,8 @@ def loader_error(folder: Path, zca: bool) -> float:
     return float((torch.load(out / IMAGES, weights_only=True) - expected).abs().max())
 
 
-def judged(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Distil a set, and return what each judge says of it."""
+def evaluated(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Distil a set, and return the scores that each program gives it."""
     path, out = folder / "set.h5", folder / "set"
     run.distill(
         path,
@@ -190,15 +190,15 @@ def their_scores(folder: Path, out: Path, whole: float, args: argparse.Namespace
     config.update({"num_epochs": args.epochs, "step_size": args.epochs // 2})
     images, labels, lr = (torch.load(out / name, weights_only=True) for name in (IMAGES, LABELS, LR))
     with quiet():
-        told = LabelRobustScoreHard(config).compute_metrics(
+        metrics = LabelRobustScoreHard(config).compute_metrics(
             image_tensor=images, hard_labels=labels, syn_lr=lr
         )
-    hlr, ior = (told[f"{name}_mean"] / 100 for name in ("hard_label_recovery", "improvement_over_random"))
+    hlr, ior = (metrics[f"{name}_mean"] / 100 for name in ("hard_label_recovery", "improvement_over_random"))
     return {
         "ior": float(ior),
         "hlr": float(hlr),
         "lrs": scores.label_robust_score(ior, hlr),
-        "lrs_as_it_says": float(told["label_robust_score_mean"]),
+        "lrs_as_it_says": float(metrics["label_robust_score_mean"]),
     }
 
 

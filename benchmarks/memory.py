@@ -1,4 +1,4 @@
-"""How much memory the ways of benchmarks/ways.py take above the idle process, each in a process of its own.
+"""How much memory the variants of benchmarks/variants.py take above the idle process, one process each.
 
     python benchmarks/memory.py gradient   a DSA image update over all classes: Fashion-MNIST, ConvNet-3
     python benchmarks/memory.py dm         a DM iteration, likewise; datadam, idm and ncfm as well
@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import ways
+from benchmarks import variants
 from benchmarks.speed import compared
 from dsdistill.runtime import provenance
 
@@ -39,8 +39,8 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, default=10)
     args = parser.parse_args()
     rows = []
-    found = _steps(args.ipc) if args.what == "trajectory" else compared(args.what, args.ipc)
-    for name, prepare in found.items():
+    compared_variants = _steps(args.ipc) if args.what == "trajectory" else compared(args.what, args.ipc)
+    for name, prepare in compared_variants.items():
         ours, theirs = mp.get_context("spawn").Pipe()
         process = mp.get_context("spawn").Process(target=measure, args=(prepare, args.iterations, theirs))
         process.start()
@@ -53,7 +53,7 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/memory.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine_name(ways.CPU),
+        "machine": provenance.machine_name(variants.CPU),
         "packages": provenance.package_versions(),
         "code": provenance.code_digest(),
         "rows": rows,
@@ -63,19 +63,19 @@ def main() -> None:
     file.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _steps(ipc: int) -> dict[str, ways.Way]:
-    """Name the ways at several numbers of steps, with what is compared at 20 first."""
-    found: dict[str, ways.Way] = {}
+def _steps(ipc: int) -> dict[str, variants.Variant]:
+    """Return the variants at several numbers of steps, those that are compared at 20 first."""
+    named: dict[str, variants.Variant] = {}
     for steps in (20, 5, 10):
-        found[f"unrolled, T = {steps}"] = functools.partial(ways.plain_trajectory, ipc, steps)
+        named[f"unrolled, T = {steps}"] = functools.partial(variants.plain_trajectory, ipc, steps)
     for steps in (5, 10, 20, 40):
-        found[f"exact, T = {steps}"] = functools.partial(ways.ours_trajectory, ipc, steps, "exact", True)
-    found["truncated, T = 20"] = functools.partial(ways.ours_trajectory, ipc, 20, "truncated", True)
-    return found
+        named[f"exact, T = {steps}"] = functools.partial(variants.ours_trajectory, ipc, steps, "exact", True)
+    named["truncated, T = 20"] = functools.partial(variants.ours_trajectory, ipc, 20, "truncated", True)
+    return named
 
 
-def measure(prepare: ways.Way, iterations: int, pipe: Connection) -> None:
-    """Run a way and send what it took."""
+def measure(prepare: variants.Variant, iterations: int, pipe: Connection) -> None:
+    """Run a variant and send the memory that it took."""
     work = prepare()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
@@ -87,8 +87,8 @@ def measure(prepare: ways.Way, iterations: int, pipe: Connection) -> None:
     for _ in range(iterations):
         work()
     later = _status("VmHWM")
-    found: dict[str, Any] = {"idle_mb": idle, "peak_mb": max(first, later) - idle, "steady_mb": later - idle}
-    pipe.send(found | {"iterations": iterations + 1})
+    sizes: dict[str, Any] = {"idle_mb": idle, "peak_mb": max(first, later) - idle, "steady_mb": later - idle}
+    pipe.send(sizes | {"iterations": iterations + 1})
 
 
 def _status(field: str) -> float:

@@ -3,11 +3,11 @@
     python benchmarks/quantisation.py artifacts/fashion-mnist-*.h5
     python benchmarks/quantisation.py results/fashion-mnist-quick/fashion-mnist/*/set.h5
 
-Each set is judged under its own protocol (or ``--protocol``) as it is, in float16, clipped to [0, 1] in
+Each set is evaluated under its own protocol (or ``--protocol``) as it is, in float16, clipped to [0, 1] in
 float32, and in 8 bits, which clip and round. A PNG folder holds the same pixels as 8 bits do. Students are
 the same for all forms of a set: they start from the same weights and see the same draws, so that each differs
-from its twin on the set as it is by the pixels alone. Written to artifacts/quantisation.json and .md; what is
-done is kept in runs/quantised/, and not done again.
+from its twin on the set as it is by the pixels alone. Written to artifacts/quantisation.json and .md.
+Finished evaluations stay in runs/quantised/ and are not repeated.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import dsdistill
-from benchmarks.accuracy import dated, spread
-from benchmarks.real_runs import ARTIFACTS, RUNS
+from benchmarks.common import ARTIFACTS, RUNS, date_range, spread
 from dsdistill.export.png import export_png
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
@@ -43,10 +42,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     quiet_allocator()
-    kept = RUNS / "quantised"
-    kept.mkdir(parents=True, exist_ok=True)
-    found = [measured(file, kept, args.protocol, args.epochs, args.repeats) for file in args.files]
-    rows = sorted((row for each in found for row in each), key=lambda row: (row["method"], row["ipc"]))
+    folder = RUNS / "quantised"
+    folder.mkdir(parents=True, exist_ok=True)
+    records = [measured(file, folder, args.protocol, args.epochs, args.repeats) for file in args.files]
+    rows = sorted((row for each in records for row in each), key=lambda row: (row["method"], row["ipc"]))
     command = f"python benchmarks/quantisation.py {' '.join(sys.argv[1:])}"
     (ARTIFACTS / "quantisation.json").write_text(
         json.dumps({"command": command, "rows": rows}, indent=1) + "\n"
@@ -56,30 +55,32 @@ def main() -> None:
     print(text)
 
 
-def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats: int) -> list[dict[str, Any]]:
-    """Judge a set in every form, and return a record of each."""
-    made = set_file.read(file)
-    clipped = dataclasses.replace(made, images=made.images.clamp(0, 1))
-    name = f"{made.attributes['method']}-ipc{made.attributes['ipc']}"
+def measured(
+    file: Path, folder: Path, protocol: str | None, epochs: int, repeats: int
+) -> list[dict[str, Any]]:
+    """Evaluate a set in every form, and return a record of each."""
+    distilled = set_file.read(file)
+    clipped = dataclasses.replace(distilled, images=distilled.images.clamp(0, 1))
+    name = f"{distilled.attributes['method']}-ipc{distilled.attributes['ipc']}"
     rows: list[dict[str, Any]] = []
     paths, errors = {}, {}
     content = set_file.digest(file)  # not of evaluations, which may be added
     for form in FORMS:
-        told = f"{content} {form} {protocol} {epochs} {repeats}"
-        path = kept / f"{name}-{form}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.h5"
-        stored = clipped if form == "clipped" else made
+        settings = f"{content} {form} {protocol} {epochs} {repeats}"
+        path = folder / f"{name}-{form}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.h5"
+        stored = clipped if form == "clipped" else distilled
         error = set_file.write(path, stored, "float32" if form == "clipped" else form)  # type: ignore[arg-type]
-        paths[form], errors[form] = path, max(error, float((stored.images - made.images).abs().max()))
-    while left := unlike([path.with_suffix(".json") for path in paths.values()]):
-        print(f"judging {left[0].stem}", flush=True)
+        paths[form], errors[form] = path, max(error, float((stored.images - distilled.images).abs().max()))
+    while outdated := unlike([path.with_suffix(".json") for path in paths.values()]):
+        print(f"evaluating {outdated[0].stem}", flush=True)
         dsdistill.evaluate(
-            left[0].with_suffix(".h5"),
+            outdated[0].with_suffix(".h5"),
             protocol=protocol,
             epochs=epochs,
             repeats=repeats,
             baselines="",
             save=False,
-            json=left[0],
+            json=outdated[0],
         )
     for form, path in paths.items():
         report = json.loads(path.with_suffix(".json").read_text())
@@ -87,14 +88,14 @@ def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats:
         whole = rows[0]["values"] if rows else values
         rows.append(
             {
-                "method": str(made.attributes["method"]),
-                "ipc": made.attributes["ipc"],
+                "method": str(distilled.attributes["method"]),
+                "ipc": distilled.attributes["ipc"],
                 "form": form,
                 "values": values,
                 "lost": [before - after for before, after in zip(whole, values, strict=True)],
                 "image_bytes": set_file.describe(path).image_bytes,
                 "png_bytes": png_bytes(path) if form == "uint8" else None,
-                "outside": float((made.images != clipped.images).double().mean()),
+                "outside": float((distilled.images != clipped.images).double().mean()),
                 "largest_error": errors[form],
                 **{key: report.get(key) for key in ("protocol", "epochs", "conditions", "machine", "date")},
             }
@@ -102,11 +103,11 @@ def measured(file: Path, kept: Path, protocol: str | None, epochs: int, repeats:
     return rows
 
 
-def unlike(verdicts: list[Path]) -> list[Path]:
-    """Return those that are missing, or no twins of the latest: of other code, protocol or data."""
-    there = {path: json.loads(path.read_text()) for path in verdicts if path.exists()}
-    latest = max(there.values(), key=lambda report: str(report["date"]), default={}).get("conditions")
-    return [path for path in verdicts if path not in there or there[path].get("conditions") != latest]
+def unlike(paths: list[Path]) -> list[Path]:
+    """Return the reports that are missing, or have another code, protocol or data than the latest."""
+    reports = {path: json.loads(path.read_text()) for path in paths if path.exists()}
+    latest = max(reports.values(), key=lambda report: str(report["date"]), default={}).get("conditions")
+    return [path for path in paths if path not in reports or reports[path].get("conditions") != latest]
 
 
 def png_bytes(path: Path) -> int:
@@ -119,8 +120,9 @@ def png_bytes(path: Path) -> int:
 def table(command: str, rows: list[dict[str, Any]]) -> str:
     """Return the records in Markdown."""
     machines = " and ".join(sorted({row["machine"] for row in rows}))
+    dates = date_range(row["date"] for row in rows)
     lines = [
-        f"Written by `{command}` on {machines}, {dated(rows)}. Accuracy in percent, last epoch",
+        f"Written by `{command}` on {machines}, {dates}. Accuracy in percent, last epoch",
         "on the test set, mean ± sample standard deviation over students; lost: of each student against its",
         "twin on the set as it is, in points. PNG has the pixels of uint8.",
         "",
@@ -131,9 +133,9 @@ def table(command: str, rows: list[dict[str, Any]]) -> str:
         size = f"{row['image_bytes'] / 1e3:.1f}"
         size += f" (PNG {row['png_bytes'] / 1e3:.1f})" if row["png_bytes"] else ""
         lost = "" if row["form"] == FORMS[0] else spread(row["lost"], "+")
-        told = [row["method"], row["ipc"], f"{row['protocol']}, {row['epochs']}", f"{row['outside']:.1%}"]
-        told += [row["form"], size, f"{row['largest_error']:.2g}", spread(row["values"]), lost]
-        lines.append(f"| {' | '.join(map(str, told))} |")
+        cells = [row["method"], row["ipc"], f"{row['protocol']}, {row['epochs']}", f"{row['outside']:.1%}"]
+        cells += [row["form"], size, f"{row['largest_error']:.2g}", spread(row["values"]), lost]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""How much faster than the plain way, measured side by side on this machine.
+"""How much faster than the plain variant, measured side by side on this machine.
 
     python benchmarks/speed.py dm        a DM iteration: Fashion-MNIST, ConvNet-3, 256 real images a class
     python benchmarks/speed.py datadam   a DataDAM iteration, 64 real images a class
@@ -11,8 +11,9 @@
     python benchmarks/speed.py student   one epoch of student training on 100 images, as an evaluation does it
     python benchmarks/speed.py perclass  gradients of ten classes: a loop, vmap, or one pass taken apart
 
-Every way (see benchmarks/ways.py) runs in a process of its own and they take turns; medians and paired ratios
-are printed and go to artifacts/speed-<what>.json; the name says IPC and steps where they are not 10 and 20.
+Every variant (see benchmarks/variants.py) runs in a process of its own, and they take turns. Medians and
+paired ratios are printed and go to artifacts/speed-<what>.json; the name says IPC and steps where they are
+not 10 and 20.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import ways
+from benchmarks import variants
 from benchmarks.alternate import alternate, report
 from dsdistill.runtime import provenance
 
@@ -47,26 +48,26 @@ UNITS = {
 }
 
 
-def compared(what: str, ipc: int, steps: int = 20) -> dict[str, ways.Way]:
-    """Name the ways of a benchmark, the plain one first."""
+def compared(what: str, ipc: int, steps: int = 20) -> dict[str, variants.Variant]:
+    """Return the variants of a benchmark, the plain one first."""
     if what == "trajectory":
-        ways_of = {"exact, eager": ("exact", False), "exact, compiled": ("exact", True)}
-        ways_of["truncated, compiled"] = ("truncated", True)
-        unrolled: dict[str, ways.Way] = {
-            "plain: unrolled, eager": functools.partial(ways.plain_trajectory, ipc, steps)
+        levels = {"exact, eager": ("exact", False), "exact, compiled": ("exact", True)}
+        levels["truncated, compiled"] = ("truncated", True)
+        unrolled: dict[str, variants.Variant] = {
+            "plain: unrolled, eager": functools.partial(variants.plain_trajectory, ipc, steps)
         }
         return unrolled | {
-            f"ours, {name}": functools.partial(ways.ours_trajectory, ipc, steps, *level)
-            for name, level in ways_of.items()
+            f"ours, {name}": functools.partial(variants.ours_trajectory, ipc, steps, *level)
+            for name, level in levels.items()
         }
     if what == "perclass":
-        return {how: functools.partial(ways.per_class, how) for how in ("loop", "vmap", "capture")}
-    plain, ours = getattr(ways, f"plain_{what}"), getattr(ways, f"ours_{what}")
-    found: dict[str, ways.Way] = {"plain: eager fp32": functools.partial(plain, ipc)}
-    found |= {f"ours, {name}": functools.partial(ours, ipc, *level) for name, level in LEVELS.items()}
+        return {mode: functools.partial(variants.per_class, mode) for mode in ("loop", "vmap", "capture")}
+    plain, ours = getattr(variants, f"plain_{what}"), getattr(variants, f"ours_{what}")
+    named: dict[str, variants.Variant] = {"plain: eager fp32": functools.partial(plain, ipc)}
+    named |= {f"ours, {name}": functools.partial(ours, ipc, *level) for name, level in LEVELS.items()}
     if what == "student":
-        found["ours, bf16, compiled, 3 stacked"] = functools.partial(ours, ipc, "bf16", True, 3)
-    return found
+        named["ours, bf16, compiled, 3 stacked"] = functools.partial(ours, ipc, "bf16", True, 3)
+    return named
 
 
 def main() -> None:
@@ -86,7 +87,7 @@ def main() -> None:
     record = {
         "command": f"python benchmarks/speed.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine_name(ways.CPU),
+        "machine": provenance.machine_name(variants.CPU),
         "load_before": load,
         "packages": provenance.package_versions(),
         "code": provenance.code_digest(),

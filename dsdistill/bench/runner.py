@@ -12,26 +12,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsdistill.bench import results as stored
+from dsdistill.bench import cell_files
 from dsdistill.bench.cells import Cell, Environment, ExpertSet
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 
 MEMORY_EACH = 3 * 10**9
-"""Bytes that a cell is reckoned to need beside others."""
+"""Bytes that a cell needs beside others, by our estimate."""
 
 Launch = Callable[[Sequence[str], Path, int], "subprocess.Popen[bytes]"]
-"""Starts ``dsdistill`` with some words: where its output is appended, and its threads (0: its own choice)."""
+"""Starts ``dsdistill``: with some words, a file for its output, and so many threads (0: its own choice)."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened: a command began, or a job finished or failed."""
+    """A command began, or a job finished or failed."""
 
     name: str
-    what: str
-    """"distilling", "judging", "training experts"; "finished", "failed"."""
+    stage: str
+    """"distilling", "evaluating", "training experts"; "finished", "failed"."""
     done: int
     """Cells that are finished or failed."""
     total: int
@@ -42,7 +42,7 @@ class Event:
 
 @dataclass
 class _Job:
-    """A cell or its experts under way: the commands that are left follow from the files that are there."""
+    """A running cell, or its experts: which commands are left follows from the files that are there."""
 
     name: str
     steps: Iterator[tuple[str, list[str]]]
@@ -53,8 +53,8 @@ class _Job:
 
 
 def launch(words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own, so that Ctrl-C reaches it through us alone."""
-    told = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    """Start a command in a session of its own: Ctrl-C reaches it through this process only."""
+    variables = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with log.open("ab") as file:
         file.write(f"\n$ dsdistill {shlex.join(words)}\n".encode())
         file.flush()
@@ -65,18 +65,18 @@ def launch(words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[by
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=tuple(_locks),
-            env=told,
+            env=variables,
         )
 
 
 def workers_for(
-    asked: str, cells: int, *, cores: int, memory: int | None, timed: bool, on_gpu: bool
+    requested: str, cells: int, *, cores: int, memory: int | None, timed: bool, on_gpu: bool
 ) -> tuple[int, int]:
     """Decide how many cells run side by side, and with how many threads each.
 
     Args:
-        asked: a number, or "auto": as many as there are cores, and memory at 3 GB each; but one where cells
-            have a budget of seconds, which neighbours would slow down unequally, and one on a GPU.
+        requested: a number, or "auto": as many as there are cores, and memory at 3 GB each; but one where
+            cells have a budget of seconds, which neighbours would slow down unequally, and one on a GPU.
         cells: how many are to run.
         cores: threads that torch would take.
         memory: bytes free, or None where that is not known.
@@ -85,15 +85,15 @@ def workers_for(
         workers, and threads each (0: their own choice).
 
     Raises:
-        UserError: ``asked`` is neither.
+        UserError: ``requested`` is neither.
     """
-    if asked == "auto":
+    if requested == "auto":
         fit = cores if memory is None else min(cores, memory // MEMORY_EACH)
         workers = max(1, min(fit, cells)) if not (timed or on_gpu) else 1
-    elif asked.isdecimal() and int(asked) >= 1:
-        workers = min(int(asked), max(1, cells))
+    elif requested.isdecimal() and int(requested) >= 1:
+        workers = min(int(requested), max(1, cells))
     else:
-        raise UserError(f"--workers takes auto or a number from 1, not {asked!r}")
+        raise UserError(f"--workers takes auto or a number from 1, not {requested!r}")
     return workers, max(1, cores // workers) if workers > 1 else 0
 
 
@@ -101,18 +101,17 @@ def run(
     suite: str,
     cells: Sequence[Cell],
     results: Path,
-    where: Environment,
+    environment: Environment,
     workers: int,
-    threads: int,
     notify: Callable[[Event], None],
     launch: Launch = launch,
 ) -> dict[str, str]:
-    """Make and judge cells, leaving alone what is done; each goes on where it was stopped.
+    """Distil and evaluate cells. Finished ones are left alone; others go on where they were stopped.
 
     Args:
         suite: the suite's name, for the results.
         results: the folder; one process at a time works in it.
-        workers, threads: cells side by side, and the threads of each.
+        workers: cells side by side.
         notify: called with everything that happens.
 
     Returns:
@@ -124,8 +123,8 @@ def run(
     """
     results.mkdir(parents=True, exist_ok=True)
     with _alone(results):
-        stored.write_told([*cells, *(cell.experts for cell in cells if cell.experts)], results)
-        work = _Work(suite, cells, results, where, threads, notify, launch)
+        cell_files.write_settings([*cells, *(cell.experts for cell in cells if cell.experts)], results)
+        work = _Work(suite, cells, results, environment, notify, launch)
         with deferred_signals() as received:
             try:
                 while work.left or work.running:
@@ -141,10 +140,10 @@ def run(
 
 
 class _Work:
-    """The cells that are left and the jobs under way.
+    """The cells that are left and the running jobs.
 
     Attributes:
-        left: cells not begun. running: jobs. failed: why, by name of the cell.
+        left: cells not begun. running: jobs. failed: the reason, by name of the cell.
     """
 
     def __init__(
@@ -152,112 +151,114 @@ class _Work:
         suite: str,
         cells: Sequence[Cell],
         results: Path,
-        where: Environment,
-        threads: int,
+        environment: Environment,
         notify: Callable[[Event], None],
         launch: Launch,
     ) -> None:
-        self.left = [cell for cell in cells if not stored.done(cell, results)]
+        self.left = [cell for cell in cells if not cell_files.read_result(cell, results)]
         self.running: list[_Job] = []
         self.failed: dict[str, str] = {}
         self._total, self._finished = len(cells), len(cells) - len(self.left)
-        self._suite, self._results, self._where = suite, results, where
-        self._threads, self._notify, self._launch = threads, notify, launch
+        self._suite, self._results, self._environment = suite, results, environment
+        self._notify, self._launch = notify, launch
 
     def start_one(self) -> bool:
-        """Take up a job that could start now; False where there is none."""
-        job = next(_ready(self.left, self.running, self._results, self._where), None)
+        """Start a job that can start now; False where there is none."""
+        job = next(_ready(self.left, self.running, self._results, self._environment), None)
         if job is None:
             return False
         self.running.append(job)
         if job.cell:
             self.left.remove(job.cell)
-            stored.write_failure(job.cell, self._results, "")
+            cell_files.write_failure(job.cell, self._results, "")
         return True
 
     def advance(self, job: _Job) -> None:
         """Start a job's next command when the one before has ended; after the last, finish it."""
         if job.process is not None and job.process.poll() is None:
             return
-        why = _why_failed(job)
+        reason = _failure(job)
         try:
-            if not why and (step := next(job.steps, None)):
-                what, words = step
-                job.process = self._launch(words, job.log, self._threads)
-                self._tell(job.name, what)
+            if not reason and (step := next(job.steps, None)):
+                stage, words = step
+                job.process = self._launch(words, job.log, self._environment.threads)
+                self._report(job.name, stage)
                 return
             self.running.remove(job)
-            if not why and job.cell:
-                commands = job.cell.commands(self._results, self._where)
-                result = stored.finish(self._suite, job.cell, self._results, commands)
+            if not reason and job.cell:
+                commands = job.cell.commands(self._results, self._environment)
+                result = cell_files.write_result(self._suite, job.cell, self._results, commands)
                 self._finished += 1
-                self._tell(job.name, "finished", result)
+                self._report(job.name, "finished", result)
         except UserError as error:
-            why = str(error)
-        if why:
-            self._fail(job, why)
+            reason = str(error)
+        if reason:
+            self._fail(job, reason)
 
-    def _fail(self, job: _Job, why: str) -> None:
+    def _fail(self, job: _Job, reason: str) -> None:
         """Give up a cell, or those that wait for experts."""
         if job in self.running:
             self.running.remove(job)
         for cell in [job.cell] if job.cell else [each for each in self.left if each.experts == job.experts]:
             if cell in self.left:
                 self.left.remove(cell)
-            self.failed[cell.name] = why
-            stored.write_failure(cell, self._results, why)
-            self._tell(cell.name, "failed", failure=why)
+            self.failed[cell.name] = reason
+            cell_files.write_failure(cell, self._results, reason)
+            self._report(cell.name, "failed", failure=reason)
 
-    def _tell(self, name: str, what: str, result: CellResult | None = None, failure: str = "") -> None:
+    def _report(self, name: str, stage: str, result: CellResult | None = None, failure: str = "") -> None:
         names = tuple(job.name for job in self.running)
         done = self._finished + len(self.failed)
-        self._notify(Event(name, what, done, self._total, result, failure, names))
+        self._notify(Event(name, stage, done, self._total, result, failure, names))
 
 
 def _ready(
-    left: Sequence[Cell], running: Sequence[_Job], results: Path, where: Environment
+    left: Sequence[Cell], running: Sequence[_Job], results: Path, environment: Environment
 ) -> Iterator[_Job]:
-    """Yield what could start now: the next cells, or the experts that one waits for."""
+    """Yield the jobs that can start now: the next cells, or the experts that one waits for."""
     training = [job.experts for job in running if job.experts]
     for cell in left:
         needed = cell.experts
         if needed and needed in training:
             continue
-        if needed and not stored.trained(needed, results):
+        if needed and not needed.file(results).exists():  # it appears when the last of them is trained
             needed.file(results).parent.mkdir(parents=True, exist_ok=True)
-            steps = iter([("training experts", needed.command(results, where))])
+            steps = iter([("training experts", needed.command(results, environment))])
             yield _Job(needed.name, steps, needed.log(results), experts=needed)
         else:
             log = results / cell.name / "log.txt"
-            yield _Job(cell.name, _steps(cell, results, where), log, cell=cell)
+            yield _Job(cell.name, _steps(cell, results, environment), log, cell=cell)
 
 
-def _steps(cell: Cell, results: Path, where: Environment) -> Iterator[tuple[str, list[str]]]:
+def _steps(cell: Cell, results: Path, environment: Environment) -> Iterator[tuple[str, list[str]]]:
     """Yield the commands that a cell still needs, each when the one before has left its files."""
     folder = results / cell.name
     if not (folder / "set.h5").exists():
-        for stale in (*folder.glob("evaluation.json"), *folder.glob("curve-*.json")):
+        for stale in (*folder.glob("evaluation*.json"), *folder.glob("curve-*.json")):
             stale.unlink()
-        yield "distilling", cell.distil(results, where)
-    if not stored.verdict_done(folder / "evaluation.json"):
-        yield "judging", cell.evaluate(results, where)
+        yield "distilling", cell.distil(results, environment)
+    for evaluation in cell.evaluations:
+        if not cell_files.is_evaluated(cell.report(evaluation, results)):
+            stage = f"evaluating {evaluation.name}".rstrip()
+            yield stage, cell.evaluate(evaluation, results, environment)
     for snapshot in cell.run(results).snapshots():
-        if not stored.verdict_done(cell.verdict(results, snapshot)):
-            yield f"judging {snapshot.stem}", cell.evaluate_snapshot(results, snapshot, where)
+        if not cell_files.is_evaluated(cell.snapshot_report(results, snapshot)):
+            stage = f"evaluating {snapshot.stem}"
+            yield stage, cell.evaluate_snapshot(results, snapshot, environment)
 
 
-def _why_failed(job: _Job) -> str:
+def _failure(job: _Job) -> str:
     """Return why a job's last command failed, in its own words; empty where it did not."""
     code = job.process.returncode if job.process else 0
     if code == 0:
         return ""
     text = job.log.read_text(errors="replace") if job.log.exists() else ""
-    lines = text.rpartition("\n$ dsdistill ")[2].splitlines()  # of earlier commands, nothing
-    said = next(
+    lines = text.rpartition("\n$ dsdistill ")[2].splitlines()  # of the last command alone
+    message = next(
         (line.removeprefix("dsdistill: ") for line in reversed(lines) if line.startswith("dsdistill: ")), ""
     )
-    ended = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{said or ended} (see {job.log})"
+    exit_status = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{message or exit_status} (see {job.log})"
 
 
 def _stop(jobs: Sequence[_Job]) -> None:

@@ -1,37 +1,65 @@
-"""What a suite runs, read from TOML: by name (``suites/<name>.toml``) or from a file of one's own."""
+"""What a suite runs, read from TOML: by name (``presets/suites/<name>.toml``) or from a file of one's own."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 from pydantic import Field
 
 from dsdistill.config.presets import Presets
+from dsdistill.config.recipe import RECIPES
 from dsdistill.config.validation import forbid_extra, validated
 from dsdistill.errors import UserError, unknown
 
 Count = Annotated[int, Ge(1)]
 OrDefault = Annotated[int, Ge(0)]
 """0 leaves it to the recipe or the protocol."""
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+"""Part of a file's name."""
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings:
-    """What one method of a suite is told besides."""
+    """One method of a suite; its name is free if it names its recipe, so that recipes have variants."""
 
+    recipe: str = ""
+    """A recipe's name or TOML file; empty: the method's name is one."""
     experts: str = ""
     """The table of ``experts`` that it matches with."""
     ipcs: tuple[Count, ...] = ()
     """In place of the suite's."""
+    iterations: OrDefault | dict[Count, Count] = 0
+    """In place of the suite's; one number, or one for each IPC: ``{ 1 = 1000, 10 = 2000 }``."""
+    evaluations: tuple[str, ...] = ()
+    """Tables of ``evaluation``, in place of all of them."""
     baselines: tuple[str, ...] = ()
-    """Judged with its cells, besides the suite's."""
+    """Evaluated with its cells, in their first evaluation, besides the suite's."""
+    gain_over: str = ""
+    """Another method of the suite; tables state the gain over it, seed by seed."""
     set: dict[str, Any] = field(default_factory=dict)
     """Options over those of its recipe, nested or dotted, as in a config file."""
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """One evaluation of every set. What is not given is the suite's."""
+
+    protocol: str = ""
+    networks: tuple[str, ...] = ()
+    """All of its students; empty: the network distilled with, then the suite's ``networks``."""
+    students: OrDefault = 0
+    epochs: OrDefault = 0
+    seeds: tuple[int, ...] = ()
+    """The set is evaluated once with each; empty: with the cell's seed."""
+    precision: Literal["", "auto", "fp32", "bf16"] = ""
+    baselines: tuple[str, ...] | None = None
 
 
 @forbid_extra
@@ -48,14 +76,14 @@ class ExpertSettings:
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Data sets × methods × IPC × seeds, and how each cell is made and judged."""
+    """Data sets × methods × IPC × seeds, and how each cell is distilled and evaluated."""
 
     name: str
     title: str
     about: str = ""
     datasets: Annotated[tuple[str, ...], MinLen(1)]
     methods: Annotated[tuple[str, ...], MinLen(1)]
-    """Recipes, by name or as TOML files."""
+    """Recipes, by name or as TOML files, or names of tables ``method`` that name their recipe."""
     ipcs: Annotated[tuple[Count, ...], MinLen(1)]
     seeds: Annotated[tuple[int, ...], MinLen(1)] = (0,)
     iterations: OrDefault = 0
@@ -65,43 +93,71 @@ class Suite:
     network: str = ""
     """That features are matched in, and the first student; empty takes the recipe's."""
     networks: tuple[str, ...] = ()
-    """Further students to judge with."""
+    """Further students to evaluate with."""
     protocol: str = ""
     """Empty takes that of each method's paper."""
     students: OrDefault = 0
     epochs: OrDefault = 0
     baselines: tuple[str, ...] = ("random",)
-    """Judged once for the cells that share data set, IPC, seed and protocol, with the first of them; those
+    """Evaluated once for the cells that share data set, IPC, seed and protocol, with the first of them; those
     that depend on a set's bytes with every cell."""
     scores: bool = False
-    """Also train the students that DD-Ranking's scores compare, and judge random and whole, where they are
+    """Also train the students that DD-Ranking's scores compare, and evaluate random and full, where they are
     among the baselines, with every cell."""
     curve: OrDefault = 0
-    """Accuracy at so many equally spaced moments of the distillation, the end among them."""
+    """Accuracy at so many equally spaced moments of the distillation, the end among them, in the first
+    evaluation."""
     curve_students: Count = 1
     """Fresh students at each of them but the end."""
     set: dict[str, Any] = field(default_factory=dict)
     """Options over those of every recipe, nested or dotted."""
     method: dict[str, MethodSettings] = field(default_factory=dict)
-    """What single methods are told besides, by name."""
+    """Settings of single methods, by name."""
+    evaluation: dict[TableName, EvaluationSettings] = field(default_factory=dict)
+    """Evaluations of every set, by name; none: one, with the suite's settings."""
     experts: dict[str, ExpertSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        what = f"suite {self.name!r}"
-        if self.iterations and self.seconds:
-            raise UserError(f"{what} gives its cells both iterations and seconds; keep one of them")
+        subject = f"suite {self.name!r}"
         for key in ("datasets", "methods", "ipcs", "seeds"):
             values = getattr(self, key)
             if repeated := [value for value in values if values.count(value) > 1]:
-                raise UserError(f"{what} lists {repeated[0]!r} twice in {key}; drop one")
-        for name in self.method:
-            if name not in self.methods:
-                raise unknown(f"method in the tables of {what}:", name, self.methods)
-        for name, told in self.method.items():
-            if told.experts and told.experts not in self.experts:
-                raise unknown(
-                    f"table of experts for {name!r} in {what}:", told.experts, self.experts or ("none",)
+                raise UserError(f"{subject} lists {repeated[0]!r} twice in {key}; drop one")
+        if self.seconds and (self.iterations or any(each.iterations for each in self.method.values())):
+            raise UserError(f"{subject} gives its cells both iterations and seconds; keep one of them")
+        for name, settings in self.method.items():
+            self._check_method(name, settings, subject)
+
+    def _check_method(self, name: str, settings: MethodSettings, subject: str) -> None:
+        if name not in self.methods:
+            raise unknown(f"method in the tables of {subject}:", name, self.methods)
+        if settings.recipe not in ("", name) and name in RECIPES.names():
+            raise UserError(
+                f"method {name!r} of {subject} has the recipe {settings.recipe!r}, but its name is another "
+                "recipe's; rename it"
+            )
+        if settings.gain_over and (settings.gain_over == name or settings.gain_over not in self.methods):
+            others = [each for each in self.methods if each != name]
+            raise unknown(f"method that {name!r} of {subject} compares with:", settings.gain_over, others)
+        if isinstance(settings.iterations, dict):
+            ipcs = settings.ipcs or self.ipcs
+            if missing := [ipc for ipc in ipcs if ipc not in settings.iterations]:
+                raise UserError(
+                    f"method {name!r} of {subject} has no iterations for IPC {missing[0]}; add them"
                 )
+        for kind, names in (("experts", [settings.experts]), ("evaluation", settings.evaluations)):
+            tables = getattr(self, kind)
+            for named in filter(None, names):
+                if named not in tables:
+                    raise unknown(f"table of {kind} for {name!r} in {subject}:", named, tables or ("none",))
+
+    def settings_of(self, method: str) -> MethodSettings:
+        """Return the settings of one method; defaults where it has no table."""
+        return self.method.get(method, MethodSettings())
+
+    def recipe_of(self, method: str) -> str:
+        """Return the recipe of one method: a name or a TOML file."""
+        return self.settings_of(method).recipe or method
 
 
 SUITES = Presets("suites", "suite")
@@ -114,9 +170,14 @@ def load_suite(name_or_path: str | Path) -> Suite:
         UserError: no such suite or file, or a key or value that a suite cannot have.
     """
     table = SUITES.read(name_or_path)
-    known = [each.name for each in dataclasses.fields(Suite)]
-    for key, kind in (("method", MethodSettings), ("experts", ExpertSettings)):
-        inside = table.get(key)
-        for each in inside if isinstance(inside, dict) else ():
-            known += [f"{key}.{each}.{part.name}" for part in dataclasses.fields(kind)]
-    return validated(Suite, table, f"suite {str(name_or_path)!r}: key", known)
+    return validated(Suite, table, f"suite {str(name_or_path)!r}: key", _known_keys(table))
+
+
+def _known_keys(table: dict[str, Any]) -> Iterator[str]:
+    """Yield every dotted key that a suite with the tables of this one can have."""
+    yield from (each.name for each in dataclasses.fields(Suite))
+    kinds = {"method": MethodSettings, "evaluation": EvaluationSettings, "experts": ExpertSettings}
+    for key, kind in kinds.items():
+        tables = table.get(key)
+        for name in tables if isinstance(tables, dict) else ():
+            yield from (f"{key}.{name}.{each.name}" for each in dataclasses.fields(kind))

@@ -17,7 +17,7 @@ from dsdistill.evaluation.rows import canonical
 from dsdistill.text import byte_size, clock, listing, ranges, spread
 
 if TYPE_CHECKING:
-    from dsdistill.bench.tables import Line
+    from dsdistill.bench.lines import Line
     from dsdistill.distillation.run import Summary
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import Description

@@ -194,7 +194,7 @@ class SuiteProgress(ProgressBar):
         elif event.failure:
             err.print(f"{event.name} failed: {event.failure}", style="red", highlight=False, markup=False)
         self._first = event.done if self._first is None else self._first
-        running = f"{event.name} {event.what}" if event.name in event.running else ", ".join(event.running)
+        running = f"{event.name} {event.stage}" if event.name in event.running else ", ".join(event.running)
         self._advance(self._name, event.done, self._cells, self._first, running=running)
 
 

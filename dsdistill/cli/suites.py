@@ -43,9 +43,8 @@ def bench(
 
     `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
     """
-    from dsdistill.bench import results as stored
-    from dsdistill.bench import tables
-    from dsdistill.bench.cells import matching, plan
+    from dsdistill.bench import cell_files, tables
+    from dsdistill.bench.planning import matching, plan
     from dsdistill.bench.suite import SUITES, load_suite
     from dsdistill.cli import console
 
@@ -61,9 +60,9 @@ def bench(
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
     tables.check_replaceable(folder)
     if dry_run:
-        console.print_pairs((cell.name, stored.state(cell, folder)) for cell in cells)
+        console.print_pairs((cell.name, cell_files.state(cell, folder)) for cell in cells)
         return
-    _warn_of_baselines(suite, planned, cells, folder)
+    _warn_of_baselines(planned, cells, folder)
     failed = _run(suite, cells, folder, workers, root, download, device)
     _write(suite, folder)
     if failed:
@@ -75,19 +74,14 @@ def bench(
     console.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
 
 
-def _warn_of_baselines(suite: Suite, planned: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> None:
+def _warn_of_baselines(planned: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> None:
     """Say which cells would evaluate shared baselines, if --only leaves them out."""
-    from dsdistill.bench import results as stored
-    from dsdistill.bench.cells import judges
+    from dsdistill.bench.cell_files import read_result
     from dsdistill.cli import console
 
-    shared = any("@" not in name for name in suite.baselines)
-    if len(cells) == len(planned) or not shared:
-        return
-    evaluators = judges(planned)
-    needed = {evaluators[cell.name].name: evaluators[cell.name] for cell in cells}
-    absent = needed.keys() - {cell.name for cell in cells}
-    if missing := sorted(name for name in absent if not stored.done(needed[name], folder)):
+    needed = {name for cell in cells for each in cell.evaluations for name in each.baselines_from}
+    absent = [cell for cell in planned if cell.name in needed and cell not in cells]
+    if missing := sorted(cell.name for cell in absent if not read_result(cell, folder)):
         names = ", ".join(missing)
         console.notify(f"some baselines are evaluated with {names}, which --only leaves out")
 
@@ -104,28 +98,28 @@ def _run(
     """Run the cells that are not finished; return why cells failed, by their names."""
     import torch
 
-    from dsdistill.bench import results as stored
-    from dsdistill.bench import runner
+    from dsdistill.bench import cell_files, runner
     from dsdistill.bench.cells import Environment
     from dsdistill.cli import progress
 
-    environment = Environment(root.expanduser().absolute() if root else None, download, device)
     count, threads = runner.workers_for(
         workers,
-        sum(stored.done(cell, folder) is None for cell in cells),
+        sum(cell_files.read_result(cell, folder) is None for cell in cells),
         cores=torch.get_num_threads(),
         memory=available_memory(torch.device("cpu")),
         timed=bool(suite.seconds),
         on_gpu=resolve_device(device or "auto").type == "cuda",
     )
+    environment = Environment(root.expanduser().absolute() if root else None, download, device, threads)
     with progress.SuiteProgress(suite.name, len(cells)) as bar:
-        return runner.run(suite.name, cells, folder, environment, count, threads, bar.happened)
+        return runner.run(suite.name, cells, folder, environment, count, bar.happened)
 
 
 def _write(suite: Suite, folder: Path) -> None:
     """Collect all results of a folder, print them, and write tables and plots."""
     from dsdistill.bench import tables
     from dsdistill.bench.collection import collect
+    from dsdistill.bench.lines import lines
     from dsdistill.cli import console
     from dsdistill.report import plots
 
@@ -136,7 +130,7 @@ def _write(suite: Suite, folder: Path) -> None:
     paths = tables.write(folder, suite.name, results, problems) if results else []
     paths += plots.write(folder / "plots", results) if results else []
     if results:
-        console.print_lines(tables.lines(results))
+        console.print_lines(lines(results))
     names = ", ".join(str(path.relative_to(folder)) for path in paths)
     console.print_pairs([("results", f"{names} in {folder}")])
 

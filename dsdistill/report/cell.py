@@ -1,12 +1,13 @@
-"""One cell on the page: its file, config and seed, and what was found."""
+"""One cell on the page: its file, config, seed and accuracies."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from dsdistill.bench.results import CellResult
+from dsdistill.bench.results import CellResult, EvaluationResult
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.report import MATRIX_BYTES
 from dsdistill.evaluation.rows import DISTILLED
@@ -15,26 +16,26 @@ from dsdistill.text import duration, kilobytes
 
 
 def article(result: CellResult) -> str:
-    """Return all there is to say of a cell, under the id that links lead to."""
-    judged = result.evaluation
-    students = f"{judged.get('protocol')}, {judged.get('epochs')} epochs, {judged.get('repeats')} students"
+    """Return a cell's facts, commands and config, under the id that links lead to."""
+    evaluations = result.evaluations
     facts = {
-        "accuracy": _accuracy(result),
-        "scores": escape(scores.sentence(judged.get("scores", {}))),
+        "accuracy": "<br>".join(map(escape, _accuracies(result))),
+        "scores": _lines(scores.sentence(each.report.get("scores", {})) for each in evaluations),
         "seed": str(result.seed),
         "network": escape(result.network),
-        "protocol": escape(f"{students}, learning rate {judged.get('lr')}, last epoch"),
+        "protocol": _lines(map(_protocol, evaluations)),
         "distillation": escape(
             f"{result.iterations} iterations in {duration(result.seconds)}, "
             + (f"experts in {duration(result.experts_seconds)}, " if result.experts_seconds else "")
             + f"peak memory {result.peak_memory_bytes / 1e9:.2f} GB"
         ),
         "size": escape(_size(result)),
-        "file": _code(f"{result.cell}/{result.file}") + (f" ({result.doubt})" if result.doubt else ""),
+        "file": _code(f"{result.cell}/{result.file}")
+        + (f" ({result.file_problem})" if result.file_problem else ""),
         "content SHA-256": _code(result.sha256),
         "machine": escape(result.machine),
-        "distilled, judged": escape(f"{result.created}; {judged.get('date', '')}"),
-        "packages": escape(_packages(judged.get("packages"))),
+        "distilled, evaluated": escape("; ".join([result.created, *_dates(evaluations)])),
+        "packages": escape(_packages(result.report.get("packages"))),
     }
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items() if value)
     commands = "\n".join(f"$ {command}" for command in result.commands)
@@ -45,21 +46,35 @@ def article(result: CellResult) -> str:
     )
 
 
-def _accuracy(result: CellResult) -> str:
-    found = [
-        f"{row.set if row.set != DISTILLED else result.method} on {row.network} "
-        f"{row.accuracy} % "
-        f"({', '.join(f'{value:.2f}' for value in row.values)})"
-        for row in result.rows
-    ]
-    return "<br>".join(map(escape, found))
+def _lines(texts: Iterable[str]) -> str:
+    """Return different texts as lines of HTML."""
+    return "<br>".join(escape(text) for text in dict.fromkeys(texts) if text)
+
+
+def _accuracies(result: CellResult) -> Iterator[str]:
+    for evaluation in result.evaluations:
+        suffix = f", evaluation {evaluation.name}" if evaluation.name else ""
+        for row in evaluation.rows:
+            trained_on = row.set if row.set != DISTILLED else result.method
+            values = ", ".join(f"{value:.2f}" for value in row.values)
+            yield f"{trained_on} on {row.network} {row.accuracy} % ({values}){suffix}"
+
+
+def _protocol(evaluation: EvaluationResult) -> str:
+    report = evaluation.report
+    students = f"{report.get('protocol')}, {report.get('epochs')} epochs, {report.get('repeats')} students"
+    return f"{students}, learning rate {report.get('lr')}, last epoch"
+
+
+def _dates(evaluations: Sequence[EvaluationResult]) -> list[str]:
+    return list(dict.fromkeys(str(each.report.get("date", "")) for each in evaluations))
 
 
 def _size(result: CellResult) -> str:
     row = result.main
     images = f"{row.images} images" + (f", decoded into {row.decoded}" if row.decoded != row.images else "")
-    cost = result.evaluation.get("cost", {})
-    soft = result.evaluation.get("soft_labels") and "label_bytes" in cost
+    cost = result.report.get("cost", {})
+    soft = result.report.get("soft_labels") and "label_bytes" in cost
     labels = f", {kilobytes(cost['label_bytes'])} kB of them soft labels" if soft else ""
     real = f", the bytes of {cost['real_images']:,.0f} real images" if "real_images" in cost else ""
     large = cost.get("preprocess_bytes", 0) > MATRIX_BYTES
@@ -67,12 +82,12 @@ def _size(result: CellResult) -> str:
     return f"{images}, {kilobytes(result.stored_bytes)} kB{labels}{real}{matrix}"
 
 
-def _packages(found: Any) -> str:
-    if isinstance(found, str):
-        found = json.loads(found)
-    return (
-        ", ".join(f"{name} {version}" for name, version in found.items()) if isinstance(found, dict) else ""
-    )
+def _packages(versions: Any) -> str:
+    if isinstance(versions, str):
+        versions = json.loads(versions)
+    if not isinstance(versions, dict):
+        return ""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _code(text: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsdistill.bench.lines import Line
 from dsdistill.bench.results import ANOTHER, CellResult
-from dsdistill.bench.tables import Line
 from dsdistill.evaluation.rows import FULL, RANDOM
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
 from dsdistill.text import spread
@@ -26,9 +26,10 @@ class Figure:
 
 def colours(results: Sequence[CellResult], lines: Sequence[Line] = ()) -> dict[str, int]:
     """Give every method a colour, the same in all charts; baselines come after the methods."""
-    methods = dict.fromkeys(sorted({each.method for each in results}))
-    real = dict.fromkeys(line.method for line in lines if line.baseline)
-    return {name: number for number, name in enumerate([*methods, *real])}
+    methods = sorted({each.method for each in results})
+    evaluated = (line.method for line in lines if not line.baseline and not line.for_scores)
+    real = (line.method for line in lines if line.baseline)
+    return {name: number for number, name in enumerate(dict.fromkeys([*methods, *evaluated, *real]))}
 
 
 def anchor(result: CellResult) -> str:
@@ -52,6 +53,7 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
             and line.baseline
             and line.first
             and line.set in (RANDOM, FULL)
+            and any(line.evaluation == each.evaluations[0].label for each in line.cells)
         ]
         title = f"{dataset}, {ipc} per class"
         svg = plot(
@@ -103,7 +105,11 @@ def losses(results: Sequence[CellResult]) -> list[Figure]:
     colour = colours(results)
     figures = []
     for each in results:
-        log = each.folder / "set.run" / "metrics.jsonl" if each.folder and each.doubt != ANOTHER else None
+        log = (
+            each.folder / "set.run" / "metrics.jsonl"
+            if each.folder and each.file_problem != ANOTHER
+            else None
+        )
         curve = thinned(read_losses(log)) if log else []
         title, caption = f"{each.dataset}, {each.ipc} per class", f"{each.method}, seed {each.seed}"
         if svg := spark(curve, colour[each.method], f"loss of {caption} on {title}"):
@@ -113,14 +119,14 @@ def losses(results: Sequence[CellResult]) -> list[Figure]:
 
 def read_losses(path: Path) -> list[tuple[float, float]]:
     """Read (iteration, loss) from a run's log, as far as it is whole; nothing where there is none."""
-    found: list[tuple[float, float]] = []
+    losses: list[tuple[float, float]] = []
     try:
         for line in path.read_text().splitlines():
             entry = json.loads(line)
-            found.append((float(entry["iteration"]), float(entry["loss"])))
+            losses.append((float(entry["iteration"]), float(entry["loss"])))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # a kill may have cut the last line
-    return found
+    return losses
 
 
 def _curve(result: CellResult) -> tuple[Mark, ...]:
@@ -138,14 +144,14 @@ def _curve(result: CellResult) -> tuple[Mark, ...]:
         )
         for point in result.curve
     ]
-    said = f"{name}: {main.accuracy} % after {result.seconds:.3g} s{besides}"
-    return tuple(marks) or (Mark(result.seconds, main.mean, main.std, said, link),)
+    title = f"{name}: {main.accuracy} % after {result.seconds:.3g} s{besides}"
+    return tuple(marks) or (Mark(result.seconds, main.mean, main.std, title, link),)
 
 
 def _stored(line: Line) -> Mark:
     link = "" if line.baseline else f"#{anchor(line.cells[0])}"
-    said = f"{line.method}, {line.ipc} per class: {line.accuracy} % in {line.bytes / 1e3:,.1f} kB"
-    return Mark(line.bytes / 1e3, line.mean, line.std, said, link)
+    title = f"{line.method}, {line.ipc} per class: {line.accuracy} % in {line.bytes / 1e3:,.1f} kB"
+    return Mark(line.bytes / 1e3, line.mean, line.std, title, link)
 
 
 def _key(result: CellResult) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from string import Template
 
 from dsdistill import files
-from dsdistill.bench import tables
 from dsdistill.bench.collection import collect
+from dsdistill.bench.lines import gains
+from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.report import cell, figures, sections
@@ -19,8 +20,9 @@ from dsdistill.text import duration
 
 TIME = (
     "Seconds are those in the loop of the distillation; evaluation is not counted, nor the training of "
-    "experts, whose time the table adds. Joined points are snapshots of one run, judged by fresh students, "
-    "fewer than at the end; bars are one standard deviation over students. A point leads to its cell."
+    "experts, whose time the table adds. Joined points are snapshots of one run, evaluated by fresh "
+    "students, fewer than at the end; bars are one standard deviation over students. A point leads to its "
+    "cell."
 )
 BYTES = (
     "Compressed bytes of images and labels as they are in the file; real images count what they take stored "
@@ -40,24 +42,24 @@ def write(results: Path, output: Path, notify: Callable[[str], None]) -> Path:
     """
     files.check_replaceable(output, ".html")
     files.check_folder(output)
-    found, problems = collect(results)
+    cells, problems = collect(results)
     for problem in problems:
         notify(problem)
-    if not found:
+    if not cells:
         raise UserError(
             f"there is no finished cell in {results}"
             + (f" ({len(problems)} files left out, see above)" if problems else "")
             + "; make some with: dsdistill bench digits"
         )
-    files.replace(output, html(found, problems).encode())
+    files.replace(output, html(cells, problems).encode())
     return output
 
 
 def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     """Return the page of some results; what lies beside them (sets, logs) is read where it is there."""
-    lines = tables.lines(results)
+    lines = joined_lines(results)
     parts = {
-        "results": ("Results", sections.accuracies(lines)),
+        "results": ("Results", sections.accuracies(lines) + sections.gained(gains(results))),
         "time": ("Accuracy against seconds", sections.charts(figures.over_time(results, lines), TIME)),
         "bytes": ("Accuracy against bytes", sections.charts(figures.over_bytes(results, lines), BYTES)),
         "images": ("Images", sections.images(results)),
@@ -67,14 +69,14 @@ def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
         "problems": ("Left out", sections.sentences(problems)),
         "cells": ("Cells", "".join(map(cell.article, results))),
     }
-    kept = {key: part for key, part in parts.items() if part[1]}
+    shown = {key: part for key, part in parts.items() if part[1]}
     folder = resources.files("dsdistill.report")
     return Template((folder / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(", ".join(dict.fromkeys(each.suite for each in results))),
         style=(folder / "style.css").read_text(encoding="utf-8"),
         summary=escape(_summary(results)),
-        links="".join(f'<li><a href="#{key}">{title}</a></li>' for key, (title, _) in kept.items()),
-        body="\n".join(_section(key, *part) for key, part in kept.items()),
+        links="".join(f'<li><a href="#{key}">{title}</a></li>' for key, (title, _) in shown.items()),
+        body="\n".join(_section(key, *part) for key, part in shown.items()),
         version=escape(metadata.version("dsdistill")),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

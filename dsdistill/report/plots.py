@@ -7,15 +7,15 @@ from importlib import resources
 from pathlib import Path
 
 from dsdistill import files
-from dsdistill.bench import tables
 from dsdistill.bench.cells import slug
+from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.report import charts, figures
 
 
 def write(folder: Path, results: Sequence[CellResult]) -> list[Path]:
     """Write an SVG for each chart of accuracy; return the files."""
-    lines = tables.lines(results)
+    lines = joined_lines(results)
     style = (resources.files("dsdistill.report") / "style.css").read_text(encoding="utf-8")
     written = []
     for figure in [*figures.over_time(results, lines), *figures.over_bytes(results, lines)]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from dsdistill.bench import published, tables
+from dsdistill.bench.lines import Gain, Line
 from dsdistill.bench.results import CellResult
-from dsdistill.bench.tables import Line
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
 from dsdistill.export import picture
@@ -49,19 +50,19 @@ def _table(dataset: str, lines: Sequence[Line], sources: Sequence[str]) -> str:
         title = f'<tr><th scope="rowgroup" colspan="{len(head)}">{ipc} per class</th></tr>'
         rows = "".join(_row(line, sources, printed, line in best) for line in group)
         groups += f'<tbody class="group">{title}{rows}</tbody>'
-    note = f"{dataset}. {tables.CAPTION} Bold: the best of several judged alike. Grey: real images."
+    note = f"{dataset}. {tables.CAPTION} Bold: the best of several under one protocol. Grey: real images."
     table = f"<table><thead><tr>{columns}</tr></thead>{groups}</table>"
     return _scrolling(f"results on {dataset}", note, table)
 
 
 def _best(lines: Sequence[Line]) -> list[Line]:
-    """Return the most accurate methods of those that one protocol and student judged, where it is several."""
-    judged: dict[tuple[str, int, str], list[Line]] = {}
+    """Return the most accurate methods of those with one protocol and student, where these are several."""
+    alike: dict[tuple[str, int, str], list[Line]] = {}
     for line in lines:
         if not line.baseline:
-            judged.setdefault((line.protocol, line.epochs, line.network), []).append(line)
-    tops = [(alike, max(line.mean for line in alike)) for alike in judged.values() if len(alike) > 1]
-    return [line for alike, top in tops for line in alike if line.mean == top]
+            alike.setdefault((line.protocol, line.epochs, line.network), []).append(line)
+    tops = [(group, max(line.mean for line in group)) for group in alike.values() if len(group) > 1]
+    return [line for group, top in tops for line in group if line.mean == top]
 
 
 def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
@@ -81,6 +82,12 @@ def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
     return f'<tr{kind}><th scope="row">{escape(line.method)}</th>{"".join(cells)}</tr>'
 
 
+def gained(gains: Sequence[Gain]) -> str:
+    """Return the gains of one method over another, a sentence each."""
+    listed = sentences([str(gain) for gain in gains])
+    return f'<p class="about">{escape(tables.GAINS)}</p>{listed}' if listed else ""
+
+
 def networks(lines: Sequence[Line]) -> str:
     """Return a heat map per data set and IPC: methods down, students across."""
     text, lines = "", [line for line in lines if not line.for_scores]
@@ -96,8 +103,8 @@ def networks(lines: Sequence[Line]) -> str:
             at = {line.network: line for line in here if (line.baseline, line.method, line.protocol) == kind}
             values = "".join(_heat(at.get(name), low, high) for name in students)
             means = [line.mean for line in at.values()]
-            whole = len(means) == len(students)
-            across = [f"{value:.1f}" if whole else "" for value in (statistics.mean(means), min(means))]
+            complete = len(means) == len(students)
+            across = [f"{value:.1f}" if complete else "" for value in (statistics.mean(means), min(means))]
             values += "".join(map(_number, across))
             style = ' class="baseline"' if kind[0] else ""
             name = f'<th scope="row">{escape(kind[1])} <small>protocol {escape(kind[2])}</small></th>'
@@ -118,7 +125,7 @@ _TRAINED = {
 _SCORES = {
     "IOR": ("ior", "{:+.1f}", 100),
     "HLR": ("hlr", "{:+.1f}", 100),
-    "whole's epochs": ("whole_epochs", "{:.0f}", 1),
+    "full's epochs": ("full_epochs", "{:.0f}", 1),
     "LRS": ("lrs", "{:.3f}", 1),
     "plain IOR": ("plain_ior", "{:+.1f}", 100),
     "ARS": ("ars", "{:.3f}", 1),
@@ -126,7 +133,7 @@ _SCORES = {
 """By heading: the key in an evaluation's scores, how it is written, and times what."""
 _ABOUT_SCORES = (
     "Scores as DD-Ranking defines them (arXiv 2505.13300), means over the seeds. IOR: points above as many "
-    "random real images. HLR: points below the whole data set, both under hard labels; the whole is trained "
+    "random real images. HLR: points below the full data set, both under hard labels; that is trained "
     "on for the epochs shown, which may not exhaust it, and left out where the set is given more steps. LRS "
     "weighs the two; ARS weighs the IOR against the plain one, of students without augmentation. Both lie in "
     "[0, 1]; more is better."
@@ -134,21 +141,25 @@ _ABOUT_SCORES = (
 
 
 def scores(lines: Sequence[Line]) -> str:
-    """Return a table of scores per data set and IPC, where suites were asked for them."""
+    """Return a table of scores per data set and IPC, where suites ask for them."""
     own = [line for line in lines if not line.baseline and not line.for_scores]
-    asked = {(line.suite, line.dataset, line.ipc) for line in lines if line.for_scores}
-    otherwise = {(_cells(line), line.network, line.set): line.accuracy for line in lines}
+    requested = {(line.suite, line.dataset, line.ipc) for line in lines if line.for_scores}
+    otherwise = {(_evaluation(line), line.network, line.set): line.accuracy for line in lines}
     text = ""
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in own):
         here = [line for line in own if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
-        found = [_scores_of(line) for line in here]
-        if (suite, dataset, ipc) not in asked and not any({"lrs", "ars"} & each.keys() for each in found):
+        scored = [_scores_of(line) for line in here]
+        if (suite, dataset, ipc) not in requested and not any(
+            {"lrs", "ars"} & each.keys() for each in scored
+        ):
             continue
         rows = ""
-        for line, scored in zip(here, found, strict=True):
-            values = [otherwise.get((_cells(line), line.network, kind), "") for kind in _TRAINED.values()]
+        for line, of_line in zip(here, scored, strict=True):
+            values = [
+                otherwise.get((_evaluation(line), line.network, kind), "") for kind in _TRAINED.values()
+            ]
             for key, written, times in _SCORES.values():
-                values.append(written.format(times * scored[key]) if key in scored else "")
+                values.append(written.format(times * of_line[key]) if key in of_line else "")
             student = f"<small>on {escape(line.network)}, protocol {escape(line.protocol)}</small>"
             link = f'<a href="#{anchor(line.cells[0])}">{escape(line.method)}</a>'
             rows += f'<tr><th scope="row">{link} {student}</th>{"".join(map(_number, values))}</tr>'
@@ -159,17 +170,17 @@ def scores(lines: Sequence[Line]) -> str:
     return text
 
 
-def _cells(line: Line) -> tuple[tuple[str, str], ...]:
-    """Return which cells a line was made from; two suites may call theirs alike."""
-    return tuple((each.suite, each.cell) for each in line.cells)
+def _evaluation(line: Line) -> tuple[Any, ...]:
+    """Return which cells and evaluation a line joins; two suites may call theirs alike."""
+    return line.evaluation, *((each.suite, each.cell) for each in line.cells)
 
 
 def _scores_of(line: Line) -> dict[str, float]:
-    """Return the means over the seeds of those scores that every cell of a line has."""
-    each = [cell.evaluation.get("scores", {}).get("networks", {}) for cell in line.cells]
-    of_student = [networks.get(line.network, {}) for networks in each]
-    shared = set.intersection(*(set(found) for found in of_student))
-    return {key: statistics.mean(found[key] for found in of_student) for key in shared}
+    """Return the means over the seeds of those scores that every report of a line has."""
+    networks = [report.get("scores", {}).get("networks", {}) for report in line.reports]
+    of_student = [each.get(line.network, {}) for each in networks]
+    shared = set.intersection(*map(set, of_student))
+    return {key: statistics.mean(each[key] for each in of_student) for key in shared}
 
 
 def _heat(line: Line | None, low: float, high: float) -> str:
@@ -186,17 +197,17 @@ def images(results: Sequence[CellResult]) -> str:
     for each in results:
         group = groups.setdefault(f"{each.dataset}, {each.ipc} per class", {})
         kind = f"{each.suite} {each.method}"
-        if kind in group or each.folder is None or each.doubt:
+        if kind in group or each.folder is None or each.file_problem:
             continue  # the cell says so
         try:
             distilled = set_file.read(each.folder / each.file)
         except UserError:
             continue
-        about, cut = f"{each.method}, seed {each.seed}", picture.omissions(distilled.labels)
-        said = f'<a href="#{anchor(each)}">{escape(about)}</a>' + (f"; {cut}" if cut else "")
+        name, cut = f"{each.method}, seed {each.seed}", picture.omissions(distilled.labels)
+        caption = f'<a href="#{anchor(each)}">{escape(name)}</a>' + (f"; {cut}" if cut else "")
         alt = f"distilled images of {each.dataset} by {each.method}"
         image = f'<img src="{picture.data_uri(distilled)}" alt="{escape(alt)}">'
-        group[kind] = f"<figure>{image}<figcaption>{said}</figcaption></figure>"
+        group[kind] = f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
     drawn = {title: "".join(group.values()) for title, group in groups.items() if group}
     if not drawn:
         return ""
@@ -216,8 +227,8 @@ def losses(drawn: Sequence[Figure]) -> str:
     """Return small curves side by side."""
     groups: dict[str, str] = {}
     for one in drawn:
-        said = f'<a href="#{one.name}">{escape(one.caption)}</a>'
-        figure = f"<figure>{one.svg}<figcaption>{said}</figcaption></figure>"
+        caption = f'<a href="#{one.name}">{escape(one.caption)}</a>'
+        figure = f"<figure>{one.svg}<figcaption>{caption}</figcaption></figure>"
         groups[one.title] = groups.get(one.title, "") + figure
     if not groups:
         return ""
@@ -241,7 +252,7 @@ def _grouped(groups: Mapping[str, str], kind: str) -> str:
 
 
 def _scrolling(name: str, note: str, table: str) -> str:
-    """Put a table in a region of its own, that scrolls on a phone; what there is to say of it stays above."""
+    """Put a table in a region of its own, which scrolls on a phone; its note stays above."""
     region = f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0">{table}</div>'
     return f'<p class="about">{escape(note)}</p>{region}'
 

@@ -1,4 +1,4 @@
-"""Suites: what they are told, which cells they make, how cells are run, kept and collected."""
+"""Suites: their settings and cells, and how cells are run, stored and collected."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from typing import Any, cast
 import pytest
 
 import dsdistill
-from dsdistill.bench import published, runner, tables
+from dsdistill.bench import cell_files, published, runner, tables
 from dsdistill.bench import results as stored
-from dsdistill.bench.cells import Cell, Environment, matching, plan
+from dsdistill.bench.cells import Cell, Environment
 from dsdistill.bench.collection import collect
+from dsdistill.bench.lines import lines as joined_lines
+from dsdistill.bench.planning import matching, plan
 from dsdistill.bench.runner import Event, workers_for
 from dsdistill.bench.suite import SUITES, Suite, load_suite
 from dsdistill.cli import main
@@ -63,7 +65,12 @@ def suite(folder: Path, text: str = SUITE) -> Suite:
     return load_suite(written(folder, text))
 
 
-# What a suite is told ---------------------------------------------------------------------------------------
+def baselines_of(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """Return the baselines of each cell's first evaluation."""
+    return [cell.evaluations[0].baselines for cell in cells]
+
+
+# The settings of a suite ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SUITES.names())
@@ -129,7 +136,7 @@ def test_an_unknown_suite_names_the_nearest() -> None:
         load_suite("digit")
 
 
-def test_cells_are_told_what_the_suite_says(tmp_path: Path) -> None:
+def test_cells_have_the_settings_of_their_suite(tmp_path: Path) -> None:
     text = SUITE.replace(
         "iterations = 3", 'seconds = 2.5\nseeds = [0, 7]\nnetworks = ["mlp"]\ncurve = 4\ncurve_students = 3'
     )
@@ -146,7 +153,7 @@ def test_cells_are_told_what_the_suite_says(tmp_path: Path) -> None:
     assert (pairs["--method"], pairs["--ipc"], pairs["--seconds"]) == ("mmd", "5", "2.5")
     assert (pairs["--root"], pairs["--device"], pairs["--dataset"]) == ("/data", "cpu", "digits")
     assert {"optimiser.lr=2.0", "data.zca=true", "checkpoint.snapshots=4", "--resume"} <= set(words)
-    judged = dict(itertools.pairwise(cells[2].evaluate(tmp_path, Environment())))
+    judged = dict(itertools.pairwise(cells[2].evaluate(cells[2].evaluations[0], tmp_path, Environment())))
     assert (judged["--networks"], judged["--protocol"]) == ("convnet2-w8,mlp", "dm")
     assert (judged["--repeats"], judged["--epochs"]) == ("2", "2")
     early = dict(
@@ -157,22 +164,23 @@ def test_cells_are_told_what_the_suite_says(tmp_path: Path) -> None:
     for cell, seed in zip(cells, ("0", "7") * 2, strict=True):
         commands = (
             cell.distil(tmp_path, Environment()),
-            cell.evaluate(tmp_path, Environment()),
+            cell.evaluate(cell.evaluations[0], tmp_path, Environment()),
             cell.evaluate_snapshot(tmp_path, tmp_path / "snapshot.h5", Environment()),
         )
         assert [words[words.index("--seed") + 1] for words in commands] == [seed] * 3
 
 
-def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
+def test_equal_baselines_are_evaluated_once(tmp_path: Path) -> None:
     text = SUITE.replace('"mmd"', '"mmd", "dsa"') + 'baselines = ["random", "random@bytes", "full"]\n'
-    beside = [cell.baselines for cell in plan(suite(tmp_path, text))]
+    beside = baselines_of(plan(suite(tmp_path, text)))
     every = ("random", "random@bytes", "full")
     assert beside == [every, ("random@bytes",), every]  # dm and mmd share a protocol, dsa has another
     everything = plan(suite(tmp_path, text.replace('["random", "random@bytes", "full"]', '["all"]')))
-    assert everything[0].baselines == tuple(expanded(["all"]))
-    assert all("@" in name for name in everything[1].baselines)
+    beside = baselines_of(everything)
+    assert beside[0] == tuple(expanded(["all"]))
+    assert all("@" in name for name in beside[1])
     own = '[method.mmd]\nbaselines = ["herding@bytes", "random"]\n'
-    beside = [cell.baselines for cell in plan(suite(tmp_path, text + own))]
+    beside = baselines_of(plan(suite(tmp_path, text + own)))
     assert beside == [every, ("random@bytes", "herding@bytes", "random"), every]
     with pytest.raises(UserError, match="unknown baseline 'rnd'"):
         plan(suite(tmp_path, text + own.replace("random", "rnd")))
@@ -188,27 +196,27 @@ def test_equal_baselines_are_judged_once(tmp_path: Path) -> None:
         (("seeds = [0]", 'seeds = [0]\nmethod.mmd.set.network = "mlp"'), [1, 1]),
     ],
 )
-def test_baselines_that_differ_are_judged_apart(
+def test_baselines_that_differ_are_evaluated_apart(
     tmp_path: Path, change: tuple[str, str], beside: list[int]
 ) -> None:
     text = ("seeds = [0]\n" + SUITE).replace(*change)
-    assert [len(cell.baselines) for cell in plan(suite(tmp_path, text))] == beside
+    assert [len(names) for names in baselines_of(plan(suite(tmp_path, text)))] == beside
 
 
 def test_scores_compare_every_cell_with_random_and_full(tmp_path: Path) -> None:
     text = 'scores = true\nbaselines = ["random", "herding", "full"]\n' + SUITE
     first, second = plan(suite(tmp_path, text))
-    assert (first.baselines, second.baselines) == (("random", "herding", "full"), ("random", "full"))
-    assert "--scores" in second.evaluate(tmp_path, Environment())
+    assert baselines_of([first, second]) == [("random", "herding", "full"), ("random", "full")]
+    assert "--scores" in second.evaluate(second.evaluations[0], tmp_path, Environment())
 
 
 def test_baselines_at_learned_rates_are_those_of_their_method(tmp_path: Path) -> None:
     text = SUITE.replace('"dm", "mmd"', '"mtt", "tesla"')  # both under the protocol mtt
     text += "".join(f'[method.{name}]\nexperts = "all"\n' for name in ("mtt", "tesla"))
     text += '[experts.all]\nrecipe = "mtt"\ncount = 1\nepochs = 1\n'
-    assert [cell.baselines for cell in plan(suite(tmp_path, text))] == [("random",), ("random",)]
+    assert baselines_of(plan(suite(tmp_path, text))) == [("random",), ("random",)]
     cells = plan(suite(tmp_path, 'protocol = "dm"\n' + text))
-    assert [cell.baselines for cell in cells] == [("random",), ()]
+    assert baselines_of(cells) == [("random",), ()]
 
 
 def test_experts_are_those_for_a_cells_network_and_whitening(tmp_path: Path) -> None:
@@ -278,15 +286,16 @@ class Commands:
         self.seen: list[str] = []
 
     def __call__(self, words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
-        told = dict(itertools.pairwise(words))
-        output = Path(told.get("-o") or told["--json"])
+        options = dict(itertools.pairwise(words))
+        output = Path(options.get("-o") or options["--json"])
         self.seen.append(f"{words[0]} {output.parent.name}/{output.name}")
         if self.failing and self.failing in str(output):
             log.write_text("working\ndsdistill: the disk is full\n")
             return cast("subprocess.Popen[bytes]", Ended(2))
         if words[0] == "evaluate":
-            rows = [row("distilled", [50.0, 51.0], told["--networks"]).__dict__]
-            output.write_text(json.dumps({"rows": rows, "protocol": "dm", "cost": {}}))
+            rows = [row("distilled", [50.0, 51.0], options["--networks"]).__dict__]
+            report = {"protocol": options["--protocol"], "seed": int(options["--seed"]), "cost": {}}
+            output.write_text(json.dumps({"rows": rows, **report}))
         else:
             shutil.copy(self.finished, output)
         return cast("subprocess.Popen[bytes]", Ended())
@@ -296,7 +305,7 @@ def run(
     cells: Sequence[Cell], folder: Path, launch: Any, events: list[Event] | None = None
 ) -> dict[str, str]:
     kept: list[Event] = [] if events is None else events
-    return runner.run("mine", cells, folder, Environment(), 2, 1, kept.append, launch)
+    return runner.run("mine", cells, folder, Environment(threads=1), 2, kept.append, launch)
 
 
 def test_finished_cells_are_not_run_again(tmp_path: Path, finished: Path) -> None:
@@ -334,12 +343,12 @@ def test_a_cell_goes_on_where_it_was_killed(tmp_path: Path, finished: Path) -> N
     assert launch.seen == []  # everything it is made of is whole
     (cell / "result.json").unlink()
     (cell / "evaluation.json").write_text('{"rows": [')
-    assert stored.state(cells[0], folder) == "distilled"
+    assert cell_files.state(cells[0], folder) == "distilled"
     run(cells, folder, launch)
     assert launch.seen == ["evaluate dm-ipc1-seed0/evaluation.json"]
     (cell / "result.json").unlink()
     (cell / "set.h5").unlink()
-    run(cells, folder, launch)  # the verdict was on another set
+    run(cells, folder, launch)  # the report was on another set
     assert launch.seen[1:] == ["distill dm-ipc1-seed0/set.h5", "evaluate dm-ipc1-seed0/evaluation.json"]
 
 
@@ -366,9 +375,9 @@ def test_a_command_that_said_nothing_fails_by_no_earlier_words(tmp_path: Path) -
     job = runner._Job("cell", iter(()), log)
     job.process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
     job.process.wait()
-    assert runner._why_failed(job) == f"ended by signal 9 (see {log})"
+    assert runner._failure(job) == f"ended by signal 9 (see {log})"
     log.write_text(log.read_text() + "dsdistill: no such data\n")
-    assert runner._why_failed(job).startswith("no such data")
+    assert runner._failure(job).startswith("no such data")
 
 
 def test_experts_come_first_and_their_failure_is_their_cells(tmp_path: Path, finished: Path) -> None:
@@ -407,29 +416,32 @@ def test_other_settings_are_refused_and_nothing_is_lost(tmp_path: Path, finished
         run(changed, folder, launch)
     assert len(launch.seen) == 4
     assert len(collect(folder)[0]) == 2
-    assert stored.state(changed[0], folder) == "begun with other settings"
+    assert cell_files.state(changed[0], folder) == "begun with other settings"
 
 
-def test_other_judging_keeps_what_was_distilled(tmp_path: Path, finished: Path) -> None:
+def test_another_evaluation_keeps_the_distilled_set(tmp_path: Path, finished: Path) -> None:
     folder, launch = tmp_path / "r", Commands(finished)
     run(plan(suite(tmp_path)), folder, launch)
     (before,) = (each.path for each in collect(folder)[0] if each.method == "dm" and each.path)
     curve = before.with_name("curve-000000001.json")
     curve.write_text(before.with_name("evaluation.json").read_text())
     cells = plan(suite(tmp_path, SUITE + 'networks = ["mlp"]\n'))
-    assert stored.state(cells[0], folder) == "to be judged anew"
-    assert stored.done(cells[0], folder) is None
+    assert cell_files.state(cells[0], folder) == "to be evaluated again"
+    assert cell_files.read_result(cells[0], folder) is None
     run(cells, folder, launch)
     assert sorted(launch.seen[4:]) == [
         "evaluate dm-ipc1-seed0/evaluation.json",
         "evaluate mmd-ipc1-seed0/evaluation.json",
     ]
     assert curve.exists()
-    assert [stored.state(cell, folder) for cell in cells] == ["finished", "finished"]
+    assert [cell_files.state(cell, folder) for cell in cells] == ["finished", "finished"]
     mixed = SUITE.replace("epochs = 2", 'epochs = 7\nnetworks = ["mlp"]')
     with pytest.raises(UserError, match=r"mmd-ipc1-seed0 was begun .*distil.optimiser.lr"):
         run(plan(suite(tmp_path, mixed + "[method.mmd.set]\noptimiser.lr = 3.0\n")), folder, launch)
-    assert [stored.state(cell, folder) for cell in cells] == ["finished", "finished"]  # nothing was touched
+    assert [cell_files.state(cell, folder) for cell in cells] == [
+        "finished",
+        "finished",
+    ]  # nothing was touched
     run(plan(suite(tmp_path, mixed))[:1], folder, Commands(finished, failing="evaluation"))
     assert not curve.exists()
 
@@ -475,7 +487,7 @@ def test_a_signal_stops_the_commands(tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
 
 
-# What is kept -----------------------------------------------------------------------------------------------
+# Results on disk ------------------------------------------------------------------------------------------
 
 
 def saved(folder: Path, found: stored.CellResult) -> Path:
@@ -499,7 +511,8 @@ def test_results_are_read_back(tmp_path: Path) -> None:
         '{"accuracy": 99}',
         "not json at all",
         "[" * 100_000,
-        '{"format": "dsdistill-cell", "version": 2}',
+        '{"format": "dsdistill-cell", "version": 3}',
+        '{"format": "dsdistill-cell", "version": 2, "suite": "x"}',
         '{"format": "dsdistill-cell", "version": 1, "suite": "x"}',
     ],
 )
@@ -514,16 +527,27 @@ def test_foreign_and_half_files_are_left_out_with_a_sentence(tmp_path: Path, tex
     assert "\n" not in problem
 
 
-@pytest.mark.parametrize("key", ["sha256", "rows", "seconds", "evaluation"])
-def test_damaged_values_are_found(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("key", ["sha256", "evaluations", "rows", "seconds", "report"])
+def test_damaged_values_are_refused(tmp_path: Path, key: str) -> None:
     path = saved(tmp_path, result())
-    table = json.loads(path.read_text())
     for value in (float("nan"), [], {"a": 1}):
-        if key == "evaluation" and isinstance(value, dict):
+        if key == "report" and isinstance(value, dict):
             continue
-        path.write_text(json.dumps(table | {key: value}))
+        table = result().to_dict()
+        changed = table if key in table else table["evaluations"][0]
+        changed[key] = value
+        path.write_text(json.dumps(table))
         with pytest.raises(UserError):
             stored.read(path)
+
+
+def test_results_of_the_first_version_are_read(tmp_path: Path) -> None:
+    table = result().to_dict() | {"version": 1}
+    (evaluation,) = table.pop("evaluations")
+    old = {"told": table.pop("settings"), "evaluation": evaluation["report"], "rows": evaluation["rows"]}
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(table | old))
+    assert stored.read(path) == result(path=path)
 
 
 def test_a_cell_found_twice_counts_once(tmp_path: Path) -> None:
@@ -542,7 +566,7 @@ def test_a_cell_found_twice_counts_once(tmp_path: Path) -> None:
     ]
 
 
-def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
+def test_scores_take_baselines_of_another_cell(tmp_path: Path) -> None:
     own = [row("distilled", [60.0, 62.0])]
     data = '[data]\nname = "cifar10"\nzca = {}\ndownload = {}\n'
     beside = [row("distilled", [50.0]), row("random", [40.0]), row("full", [90.0])]
@@ -550,13 +574,13 @@ def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
     without, elsewhere = (
         result(name, rows=own, config=data.format("false", "false")) for name in ("mmd", "mtt")
     )
-    elsewhere.evaluation["lr"] = 0.5  # learned
+    elsewhere.report["lr"] = 0.5  # learned
     whitened = result("dsa", rows=own, config=data.format("true", "false"))
     decoded = result("idm", rows=[dataclasses.replace(own[0], decoded=40)], config=without.config)
     others = [result("mmd", rows=own, **told) for told in ({"seed": 1}, {"ipc": 10}, {"suite": "another"})]
     for each in (judge, without, elsewhere, whitened, decoded, *others):
         saved(tmp_path / each.suite, each)
-    found = {(each.suite, each.cell): each.evaluation["scores"] for each in collect(tmp_path)[0]}
+    found = {(each.suite, each.cell): each.report["scores"] for each in collect(tmp_path)[0]}
     assert found[decoded.suite, decoded.cell]["networks"]["convnet"].keys() == {"ior"}  # full took few steps
     scored = found[without.suite, without.cell]["networks"]["convnet"]
     assert (scored["ior"], scored["hlr"]) == (pytest.approx(0.21), pytest.approx(0.29))
@@ -570,7 +594,7 @@ def test_scores_take_baselines_that_another_cell_judged(tmp_path: Path) -> None:
 def test_seeds_are_joined_and_nothing_else() -> None:
     own = [row("distilled", [50.0, 52.0])]
     results = [result(seed=0), result(seed=1), result("dsa", rows=own), result(ipc=10)]
-    lines = tables.lines(results)
+    lines = joined_lines(results)
     assert [(line.ipc, line.method, line.over) for line in lines] == [
         (1, "dm", "4 (2 seeds)"),
         (1, "dsa", "2"),
@@ -586,14 +610,14 @@ def test_seeds_are_joined_and_nothing_else() -> None:
 
 def test_baselines_of_a_sets_bytes_stay_with_their_method() -> None:
     rows = [row("distilled", [50.0]), row("random@bytes", [40.0], images=100)]
-    lines = tables.lines([result("dm", rows=rows), result("dsa", rows=rows)])
+    lines = joined_lines([result("dm", rows=rows), result("dsa", rows=rows)])
     assert [line.method for line in lines] == ["dm", "dsa", "random@bytes of dm", "random@bytes of dsa"]
     assert all(line.published is None for line in lines[2:])
 
 
-def test_baselines_judged_under_other_conditions_stay_apart() -> None:
+def test_baselines_under_other_conditions_stay_apart() -> None:
     rows = [row("distilled", [50.0]), row("random", [40.0])]
-    lines = tables.lines([result("mtt", rows=rows), result("tesla", rows=rows), result("dm", ipc=10)])
+    lines = joined_lines([result("mtt", rows=rows), result("tesla", rows=rows), result("dm", ipc=10)])
     assert [line.method for line in lines] == [
         "mtt",
         "tesla",
@@ -607,14 +631,14 @@ def test_baselines_judged_under_other_conditions_stay_apart() -> None:
 
 def test_the_time_of_experts_comes_on_top() -> None:
     made = dataclasses.replace(result(), seconds=120.0, experts_seconds=600.0)
-    line, baseline = tables.lines([made])
+    line, baseline = joined_lines([made])
     assert (line.spent, baseline.spent) == ("2 min + 10 min", "")
     assert "| 2 min + 10 min | 100 |" in tables.markdown([made])
 
 
 def test_iterations_are_those_of_the_seeds_on_average() -> None:
     seeds = [dataclasses.replace(result(seed=seed), iterations=steps) for seed, steps in enumerate((7, 10))]
-    line, baseline = tables.lines(seeds)
+    line, baseline = joined_lines(seeds)
     assert (line.iterations, baseline.iterations) == ("8", "")
 
 
@@ -630,7 +654,7 @@ def test_markdown_gives_published_values_their_source() -> None:
     assert len(widths) == 1
 
 
-def test_csv_has_a_row_for_every_verdict() -> None:
+def test_csv_has_a_row_for_every_accuracy() -> None:
     rows = list(csv.DictReader(io.StringIO(tables.csv_text([result(), result(seed=1)]))))
     assert [(each["seed"], each["set"], float(each["mean"])) for each in rows] == [
         ("0", "distilled", 51.0),
@@ -763,8 +787,8 @@ def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: 
     (one, other), problems = collect(folder)
     assert (one.method, other.method, problems) == ("dm", "mmd", [])
     assert [point.iteration for point in one.curve] == [2, 3]
-    assert {each.set for each in one.rows} == {"distilled", "random"}
-    assert {each.set for each in other.rows} == {"distilled"}
+    assert {each.set for each in one.evaluations[0].rows} == {"distilled", "random"}
+    assert {each.set for each in other.evaluations[0].rows} == {"distilled"}
     assert (folder / "plots" / "seconds-mine-digits-ipc1.svg").exists()
     page = tmp_path / "report.html"
     succeed(capsys, "report", folder, "-o", page)

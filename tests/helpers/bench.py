@@ -1,4 +1,4 @@
-"""Results of cells that nobody ran."""
+"""Results of cells that were never run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from dsdistill.bench.results import CellResult, Point
+from dsdistill.bench.results import CellResult, EvaluationResult, Point
 from dsdistill.evaluation.rows import Row
 
 
 def row(kind: str, values: list[float], network: str = "convnet", images: int = 10) -> Row:
-    """Return one row of a verdict."""
+    """Return one row of an evaluation."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     mean = statistics.mean(values)
     return Row(kind, network, "dm", 1000, mean, spread, values, images, images, seconds=1.0)
@@ -30,8 +30,9 @@ def result(
     """Return a finished cell whose images take 1,000 bytes each, real ones 100."""
     images = 10 * ipc
     cost = {"image_bytes": 990.0 * images, "label_bytes": 10.0 * images, "real_images": 10.0 * images}
-    evaluation = {"protocol": "dm", "epochs": 1000, "repeats": 2, "lr": 0.01, "cost": cost}
-    evaluation |= {"date": "2026-01-02T03:04:05+00:00", "packages": {"torch": "2.6"}}
+    report: dict[str, Any] = {"protocol": "dm", "epochs": 1000, "repeats": 2, "lr": 0.01, "cost": cost}
+    report |= {"date": "2026-01-02T03:04:05+00:00", "packages": {"torch": "2.6"}}
+    rows = rows or [row("distilled", [50.0 + seed, 52.0 + seed]), row("random", [30.0, 31.0])]
     facts: dict[str, Any] = {
         "suite": "tried",
         "cell": f"{dataset}/{method}-ipc{ipc}-seed{seed}",
@@ -40,7 +41,7 @@ def result(
         "ipc": ipc,
         "seed": seed,
         "network": "convnet",
-        "told": {
+        "settings": {
             "distil": {"method": method, "ipc": ipc, "seed": seed},
             "evaluate": {"baselines": ["random"]},
         },
@@ -52,8 +53,7 @@ def result(
         "peak_memory_bytes": 10**9,
         "machine": "a machine",
         "created": "2026-01-02T03:00:00+00:00",
-        "evaluation": evaluation,
-        "rows": rows or [row("distilled", [50.0 + seed, 52.0 + seed]), row("random", [30.0, 31.0])],
+        "evaluations": [EvaluationResult("", report, rows)],
         "curve": [Point(50, 25.0, 45.0, 0.0, 1), Point(100, 50.0, 51.0, 1.0, 2)],
         "commands": [f"dsdistill distill --method {method}"],
         "path": path,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsdistill.bench import tables
+from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
@@ -150,7 +150,7 @@ def test_a_cell_says_when_its_file_is_another(tmp_path: Path) -> None:
     text = page.write(tmp_path, tmp_path / "report.html", pytest.fail).read_text()
     assert "another set lies there now" in text
     assert "<img" not in text
-    assert 'id="losses"' not in text  # nor is the log known to be that of the set which was judged
+    assert 'id="losses"' not in text  # nor is the log known to be that of the evaluated set
     file.write_bytes(b"damaged")
     text = page.write(tmp_path, tmp_path / "report.html", pytest.fail).read_text()
     assert "missing or damaged" in text
@@ -166,7 +166,7 @@ def test_names_are_text_and_not_markup() -> None:
     text = page.html([nasty], [bad])
     assert "<script>" not in text
     check(text)
-    for figure in figures.over_time([nasty], tables.lines([nasty])):
+    for figure in figures.over_time([nasty], joined_lines([nasty])):
         ElementTree.fromstring(figure.svg)
 
 
@@ -179,7 +179,7 @@ def test_pages_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
         page.write(tmp_path, tmp_path / "none" / "report.html", pytest.fail)
 
 
-def test_the_best_is_that_of_those_judged_alike() -> None:
+def test_the_best_is_that_of_one_protocol() -> None:
     cells = [
         result(method, rows=[row("distilled", [mean])]) for method, mean in (("dm", 50.0), ("mtt", 60.0))
     ]
@@ -198,7 +198,7 @@ def test_cross_architecture_is_a_heat_map() -> None:
     shades = re.findall(r'--h:([\d.]+)" title="([\d.]+)"', text)
     assert shades == [("1.00", "60.00"), ("0.50", "40.00"), ("0.00", "20.00")]
     assert '<td class="number">50.0</td><td class="number">40.0</td>' in text  # mean and worst of both
-    assert text.count('<td class="number">20.0</td>') == 0  # random was judged with one of them alone
+    assert text.count('<td class="number">20.0</td>') == 0  # random was evaluated with one of them alone
     assert re.search(rf'<td class="heat"[^>]*><a href="#{figures.anchor(result())}">60.0</a>', text)
 
 
@@ -207,7 +207,7 @@ def test_rows_for_scores_are_in_a_table_of_their_own_and_in_no_chart() -> None:
     rows = [row(name, [50.0 - number]) for number, name in enumerate(names)]
     one, other = result(rows=rows), result("mtt", rows=rows)
     assert 'id="scores"' not in page.html([result()])  # nobody asked for any
-    one.evaluation["scores"] = scores.of_rows(rows, soft_labels=True)
+    one.report["scores"] = scores.of_rows(rows, soft_labels=True)
     results = [one, other]
     namesake = result(rows=[row(name, [90.0]) for name in names], suite="another")
     text = page.html([*results, namesake])
@@ -216,7 +216,7 @@ def test_rows_for_scores_are_in_a_table_of_their_own_and_in_no_chart() -> None:
     for gone in ("dm, hard labels", "dm, no augmentation", "random, no augmentation"):
         assert f'<th scope="row">{gone}' not in text
     table = text[text.index('id="scores"') :]
-    found = one.evaluation["scores"]["networks"]["convnet"]
+    found = one.report["scores"]["networks"]["convnet"]
     values = [
         "50.00",
         "49.00",
@@ -229,17 +229,17 @@ def test_rows_for_scores_are_in_a_table_of_their_own_and_in_no_chart() -> None:
         f"{found['ars']:.3f}",
     ]
     assert "".join(f'<td class="number">{value}</td>' for value in values) in table
-    (over_bytes,) = figures.over_bytes(results, tables.lines(results))
+    (over_bytes,) = figures.over_bytes(results, joined_lines(results))
     assert not re.search("augmentation|hard labels|full", over_bytes.svg)
-    (over_time,) = figures.over_time(results, tables.lines(results))
+    (over_time,) = figures.over_time(results, joined_lines(results))
     assert {"random of dm", "full of mtt"} <= set(texts(over_time.svg))
 
 
 def test_what_comes_on_top_of_seconds_and_bytes_is_said() -> None:
     trained = result(experts_seconds=1234.0)
-    assert "experts in 1.23e+03 s besides" in figures.over_time([trained], tables.lines([trained]))[0].svg
+    assert "experts in 1.23e+03 s besides" in figures.over_time([trained], joined_lines([trained]))[0].svg
     assert "whitening" not in page.html([trained]).partition('id="cells"')[2]
-    trained.evaluation["cost"]["preprocess_bytes"] = 37.7e6
+    trained.report["cost"]["preprocess_bytes"] = 37.7e6
     assert "whitening takes 37,700.0 kB more" in page.html([trained])
 
 

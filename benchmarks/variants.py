@@ -1,8 +1,8 @@
-"""The ways of doing one thing that are compared: the papers' own, and ours with less and less switched on.
+"""The variants that benchmarks compare: the papers' own, and ours with fewer and fewer features.
 
-Every function prepares one way and returns the function to time or to measure; each is picklable, to run in
-a process of its own. The plain ways are those of tests/reference: eager, fp32, one class at a time, the
-allocator as it comes.
+Every function prepares one variant and returns the function to time or to measure; each is picklable, to run
+in a process of its own. The plain variants are those of tests/reference: eager, fp32, one class at a time,
+the allocator as it comes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from tests.reference.ncfm import plain_class_loss
 from tests.reference.trajectory import matching_loss, unrolled
 
 CPU = torch.device("cpu")
-Way = Callable[[], Callable[[], Any]]
+Variant = Callable[[], Callable[[], Any]]
 
 
 def plain_dm(ipc: int) -> Callable[[], Any]:
@@ -108,14 +108,14 @@ def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
 
 
 def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options: Any) -> Any:
-    told = {
+    options = {
         "method": method,
         "data": {"name": "fashion-mnist"},
         "ipc": ipc,
         "compute": {"precision": precision, "compile": compile},
         **options,
     }
-    cfg = configs.resolve(told)
+    cfg = configs.resolve(options)
     task, real = catalog.load(cfg.data, "train")
     return assembly.assemble(cfg, task, real, CPU, print)
 
@@ -264,15 +264,15 @@ def per_class(how: str) -> Callable[[], Any]:
         torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum") / 64, x)
         for hook in hooks:
             hook.remove()
-        found = []
+        gradients = []
         for layer, a, slope in seen:
             for each, d in zip(a.split(64), slope.split(64), strict=True):
                 if isinstance(layer, torch.nn.Conv2d):
                     shape, padding = list(layer.weight.shape), layer.padding
-                    found.append(torch.nn.grad.conv2d_weight(each, shape, d, padding=padding))  # type: ignore[arg-type]
+                    gradients.append(torch.nn.grad.conv2d_weight(each, shape, d, padding=padding))  # type: ignore[arg-type]
                 else:
-                    found.append(d.T @ each)
-        return found
+                    gradients.append(d.T @ each)
+        return gradients
 
     return {"loop": looped, "vmap": mapped, "capture": captured}[how]
 
@@ -441,9 +441,9 @@ _PART = 24  # batches of 256: a tenth of an epoch of 60,000 images
 
 def _trainer(precision: str, compile: bool) -> Trainer:
     compute = {"device": "cpu", "precision": precision, "compile": compile}
-    told = expert_config.resolve({"recipe": "mtt", "data": {"name": "fashion-mnist"}, "compute": compute})
-    task, real = catalog.load(told.data, "train")
-    return Trainer(expert_config.decide_auto(told, task, real, CPU, print), task, real, CPU, print)
+    config = expert_config.resolve({"recipe": "mtt", "data": {"name": "fashion-mnist"}, "compute": compute})
+    task, real = catalog.load(config.data, "train")
+    return Trainer(expert_config.decide_auto(config, task, real, CPU, print), task, real, CPU, print)
 
 
 def plain_expert(ipc: int) -> Callable[[], Any]:

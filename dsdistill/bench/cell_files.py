@@ -1,0 +1,172 @@
+"""The files in a cell's folder: its settings, its state, and the result of its commands."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tomli_w
+
+from dsdistill import files
+from dsdistill.bench import results as stored
+from dsdistill.bench.cells import Cell, ExpertSet
+from dsdistill.bench.results import CellResult, Point
+from dsdistill.config.options import difference
+from dsdistill.errors import UserError
+from dsdistill.evaluation.baselines import expanded
+from dsdistill.storage import set_file as storage
+from dsdistill.storage.expert_file import ExpertFile
+
+FAILURE = "failed.txt"
+"""Why a cell failed, in its folder."""
+
+
+def write_settings(jobs: Sequence[Cell | ExpertSet], results: Path) -> None:
+    """Write the settings of cells and of experts, before the first of them begins.
+
+    If only the evaluation settings of a cell changed, its results are deleted and the distilled set is kept,
+    with the rows that its file holds.
+
+    Raises:
+        UserError: one was begun with other settings of its distillation or training; nothing was touched.
+    """
+    changes = [_changes(job, results) for job in jobs]
+    for job, changed in zip(jobs, changes, strict=True):
+        if lasting := [text for key, text in changed.items() if not _of_evaluation(key)]:
+            raise UserError(
+                f"{results / job.name} was begun with other settings ({lasting[0]}): choose another folder "
+                "with -o, or remove what is there"
+            )
+    for job, changed in zip(jobs, changes, strict=True):
+        if isinstance(job, Cell):
+            for report in _stale_reports(job, results, changed):
+                report.unlink(missing_ok=True)
+        file = job.settings_file(results)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(file, tomli_w.dumps(job.settings()).encode())
+
+
+def _stale_reports(cell: Cell, results: Path, changed: Mapping[str, str]) -> list[Path]:
+    """Return the reports that other settings than now have led to."""
+    folder = results / cell.name
+    first = f"evaluate.{name}." if (name := cell.evaluations[0].name) else "evaluate."
+    of_curve = {"evaluate.first", "evaluate.curve_students"}
+    of_curve |= {first + key for key in ("protocol", "epochs", "precision", "seed")}
+    stale = [folder / "result.json", *folder.glob("evaluation*.json")] if changed else []
+    return stale + ([] if of_curve.isdisjoint(changed) else list(folder.glob("curve-*.json")))
+
+
+def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
+    """Say, by key, which settings a job had otherwise when it was begun here."""
+    try:
+        before = tomllib.loads(job.settings_file(results).read_text())
+    except (OSError, ValueError):  # not begun, or nothing that says how
+        return {}
+    evaluate = before.get("evaluate", {})
+    if isinstance(names := evaluate.get("baselines"), list):
+        before["evaluate"] = {**evaluate, "baselines": expanded(map(str, names))}  # under their present names
+    changes = difference(before, tomllib.loads(tomli_w.dumps(job.settings()))) if before else []
+    return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
+
+
+def _of_evaluation(key: str) -> bool:
+    return key.startswith("evaluate.")
+
+
+def write_failure(cell: Cell, results: Path, reason: str) -> None:
+    """Write why a cell failed, if that is possible; empty when it is tried again."""
+    file = results / cell.name / FAILURE
+    with contextlib.suppress(OSError, UserError):  # the disk may be full, which is why
+        if reason:
+            files.replace(file, f"{reason}\n".encode())
+        else:
+            file.unlink(missing_ok=True)
+
+
+def write_result(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellResult:
+    """Join the files of a cell's commands into its ``result.json``.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    folder = results / cell.name
+    set_file = folder / "set.h5"
+    attributes = storage.describe(set_file).attributes
+    evaluations = []
+    for evaluation in cell.evaluations:
+        report = stored.read_json(cell.report(evaluation, results))
+        rows = report.pop("rows", [])
+        evaluations.append({"name": evaluation.name, "report": report, "rows": rows})
+    table = {
+        "suite": suite,
+        "cell": cell.name,
+        "dataset": cell.dataset,
+        "method": Path(cell.method).stem,
+        "ipc": cell.ipc,
+        "seed": cell.seed,
+        "network": cell.network,
+        "settings": json.loads(json.dumps(cell.settings())),
+        "file": set_file.name,
+        "sha256": storage.digest(set_file),
+        "experts_seconds": _experts_seconds(cell, results),
+        "evaluations": evaluations,
+        "commands": commands,
+    }
+    of_set = ("config", "iterations", "seconds", "peak_memory_bytes", "machine", "created")
+    result = stored.from_table(table | {key: attributes[key] for key in of_set}, folder / "result.json")
+    if curve := [_point(cell, results, path) for path in cell.run(results).snapshots()]:
+        end = result.main
+        last = Point(result.iterations, result.seconds, end.mean, end.std, len(end.values))
+        result = dataclasses.replace(result, curve=[*curve, last])
+    files.replace(folder / "result.json", (json.dumps(result.to_dict(), indent=1) + "\n").encode())
+    return result
+
+
+def read_result(cell: Cell, results: Path) -> CellResult | None:
+    """Return a cell's result if it is finished and whole, and its settings are those of now."""
+    try:
+        result = stored.read(results / cell.name / "result.json")
+    except UserError:
+        return None
+    return None if _changes(cell, results) else result
+
+
+def state(cell: Cell, results: Path) -> str:
+    """Say in a word or two how far a cell is."""
+    if changed := _changes(cell, results):
+        only_evaluation = all(map(_of_evaluation, changed))
+        return "to be evaluated again" if only_evaluation else "begun with other settings"
+    if read_result(cell, results):
+        return "finished"
+    if (results / cell.name / "set.h5").exists():
+        return "distilled"
+    return "begun" if cell.run(results).config_file.exists() else "to do"
+
+
+def is_evaluated(report: Path) -> bool:
+    """Whether the report of an evaluation is there and whole."""
+    try:
+        return bool(stored.read_json(report).get("rows"))
+    except UserError:
+        return False
+
+
+def _experts_seconds(cell: Cell, results: Path) -> float:
+    if cell.experts is None:
+        return 0.0
+    try:
+        return sum(each.seconds for each in ExpertFile.open(cell.experts.file(results)).training)
+    except UserError:  # moved away since: no reason to lose the cell
+        return 0.0
+
+
+def _point(cell: Cell, results: Path, snapshot: Path) -> Point:
+    report = stored.read_json(cell.snapshot_report(results, snapshot))
+    attributes = storage.describe(snapshot).attributes
+    row = report["rows"][0]
+    moment = int(attributes["iterations"]), float(attributes["seconds"])
+    return Point(*moment, row["mean"], row["std"], len(row["values"]))

@@ -1,0 +1,239 @@
+"""Lines of tables: rows joined over seeds; and gains of one method over another, seed by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dsdistill.bench import published
+from dsdistill.bench.published import Published
+from dsdistill.bench.results import CellResult, EvaluationResult
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED, Row
+from dsdistill.text import duration, spread
+
+_UNAUGMENTED = ", no augmentation"
+OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + UNAUGMENTED: _UNAUGMENTED}
+"""Rows of the set itself, and what is added to the method's name."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method or baseline at one data set, IPC, student and evaluation, over the seeds.
+
+    Attributes:
+        method: the method's name, or a baseline's, with what is special about it. set: the rows' own name.
+        evaluation: its name in the suite, or empty.
+        baseline: whether it is real images.
+        first: whether the student is the first of its evaluation.
+        values: one per student, in percent, of all seeds.
+        images: stored, or real ones taken. bytes: of images and labels, compressed, mean over the seeds; NaN
+            where that is not known. seconds: of the distillation, likewise. experts_seconds: of the experts.
+        published: the printed accuracy of the method, data set and IPC; only with the first student.
+        cells: the results it joins. reports: those of the joined evaluations.
+    """
+
+    suite: str
+    dataset: str
+    ipc: int
+    method: str
+    set: str
+    evaluation: str
+    baseline: bool
+    network: str
+    first: bool
+    protocol: str
+    epochs: int
+    values: tuple[float, ...]
+    images: int
+    bytes: float
+    seconds: float
+    experts_seconds: float
+    published: Published | None
+    cells: tuple[CellResult, ...]
+    reports: tuple[dict[str, Any], ...]
+
+    @property
+    def for_scores(self) -> bool:
+        """Whether students were trained otherwise than the protocol says, for what scores compare."""
+        return self.set == DISTILLED_HARD or self.set.endswith(UNAUGMENTED)
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over all students."""
+        return statistics.mean(self.values)
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over all students; 0 for one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    @property
+    def accuracy(self) -> str:
+        """Mean ± deviation, as tables print it."""
+        return spread(self.mean, self.std, len(self.values))
+
+    @property
+    def spent(self) -> str:
+        """Time of the distillation, and of the experts it needs."""
+        if self.baseline:
+            return ""
+        experts = f" + {duration(self.experts_seconds)}" if self.experts_seconds else ""
+        return duration(self.seconds) + experts
+
+    @property
+    def iterations(self) -> str:
+        """How many the distillation took, mean over the seeds: a budget in seconds leaves them open."""
+        return "" if self.baseline else f"{statistics.mean(each.iterations for each in self.cells):.0f}"
+
+    @property
+    def over(self) -> str:
+        """Students behind the mean, and seeds."""
+        seeds = len({each.seed for each in self.cells})
+        return f"{len(self.values)} ({seeds} seeds)" if seeds > 1 else str(len(self.values))
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A row of a line, with the evaluation and the cell that it is of."""
+
+    cell: CellResult
+    evaluation: EvaluationResult
+    row: Row
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """All that the rows of a line share, but for who evaluated them."""
+        cell, row = self.cell, self.row
+        place = cell.suite, cell.dataset, cell.ipc, row.network, row.set
+        return *place, cell.method if row.set in OWN else "", row.protocol, row.epochs
+
+    @property
+    def source(self) -> str:
+        """All settings of a row but its seed; of a baseline, the method and the evaluation's name."""
+        cell, label = self.cell, self.evaluation.label
+        if self.row.set not in OWN:
+            return json.dumps([cell.method, label])
+        evaluate = {**cell.settings_of(self.evaluation), "baselines": None, "seed": None}
+        distil = {**cell.settings.get("distil", {}), "seed": None}
+        table = [cell.method, label, distil, evaluate, cell.settings.get("experts")]
+        return json.dumps(table, sort_keys=True, default=str)
+
+
+def lines(results: Iterable[CellResult]) -> list[Line]:
+    """Join results that differ in their seed only.
+
+    Returns:
+        lines by suite, data set, IPC and student; distilled sets first, then baselines, as they came.
+    """
+    groups: dict[tuple[Any, ...], list[_Member]] = {}
+    for cell in results:
+        for evaluation in cell.evaluations:
+            for row in evaluation.rows:
+                member = _Member(cell, evaluation, row)
+                groups.setdefault((member.kind, member.source), []).append(member)
+    sources: dict[tuple[Any, ...], list[_Member]] = {}
+    for (kind, _), members in groups.items():
+        sources.setdefault(kind, []).append(members[0])
+    joined = [_line(members, sources[kind]) for (kind, _), members in groups.items()]
+    return sorted(
+        joined,
+        key=lambda line: (line.suite, line.dataset, line.ipc, not line.first, line.network, line.baseline),
+    )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Points by which a method is ahead of another, seed by seed, by the first student of an evaluation."""
+
+    suite: str
+    dataset: str
+    ipc: int
+    method: str
+    network: str
+    protocol: str
+    epochs: int
+    evaluation: str
+    over: str = ""
+    points: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        mean = statistics.mean(self.points)
+        std = statistics.stdev(self.points) if len(self.points) > 1 else 0.0
+        seeds = f"{len(self.points)} seed{'s' if len(self.points) > 1 else ''}"
+        gain = f"{'+' if mean >= 0 else ''}{spread(mean, std, len(self.points))} points"
+        by = f"{self.network}, protocol {self.protocol}, {self.epochs} epochs"
+        return f"{self.dataset}, {self.ipc} per class: {self.method} over {self.over} {gain} ({seeds}; {by})"
+
+
+def gains(results: Sequence[CellResult]) -> list[Gain]:
+    """Return the gains that suites ask for, over the seeds that both methods have."""
+    means: dict[Gain, dict[tuple[int, Any], float]] = {}
+    for cell in results:
+        for evaluation in cell.evaluations:
+            seeds = cell.seed, evaluation.report.get("seed")
+            means.setdefault(_gain(cell, evaluation, cell.method), {})[seeds] = evaluation.main.mean
+    points: dict[Gain, list[float]] = {}
+    for cell in results:
+        for evaluation in cell.evaluations if cell.gain_over else ():
+            others = means.get(_gain(cell, evaluation, cell.gain_over), {})
+            seeds = cell.seed, evaluation.report.get("seed")
+            if seeds in others:
+                gain = dataclasses.replace(_gain(cell, evaluation, cell.method), over=cell.gain_over)
+                points.setdefault(gain, []).append(evaluation.main.mean - others[seeds])
+    return [dataclasses.replace(gain, points=tuple(each)) for gain, each in points.items()]
+
+
+def _gain(cell: CellResult, evaluation: EvaluationResult, method: str) -> Gain:
+    """Return the gain of a method over none, under the conditions of an evaluation; without its points."""
+    row, label = evaluation.main, evaluation.label
+    place = cell.suite, cell.dataset, cell.ipc
+    return Gain(*place, method, row.network, row.protocol, row.epochs, label)
+
+
+def _line(members: list[_Member], sources: list[_Member]) -> Line:
+    """Join the rows of one line.
+
+    Args:
+        sources: one member of every line that differs from this one in nothing that columns show. If there
+            are several, a baseline is named after the method it goes with, and both after the evaluation.
+    """
+    one, row = members[0].cell, members[0].row
+    label = members[0].evaluation.label
+    baseline = row.set not in OWN
+    method = row.set.replace(UNAUGMENTED, _UNAUGMENTED) if baseline else one.method + OWN[row.set]
+    if baseline and ("@" in row.set or len({each.cell.method for each in sources}) > 1):
+        method += f" of {one.method}"
+    first = row.network == members[0].evaluation.main.network
+    printed = published.find(one.dataset, row.set if baseline else method, one.ipc) if first else None
+    if len({each.evaluation.label for each in sources}) > 1:
+        method += f", evaluation {label}"
+    sizes = [
+        each.row.images * each.cell.real_image_bytes if baseline else each.cell.stored_bytes
+        for each in members
+    ]
+    cells = list({each.cell.cell: each.cell for each in members}.values())
+    return Line(
+        suite=one.suite,
+        dataset=one.dataset,
+        ipc=one.ipc,
+        method=method,
+        set=row.set,
+        evaluation=label,
+        baseline=baseline,
+        network=row.network,
+        first=first,
+        protocol=row.protocol,
+        epochs=row.epochs,
+        values=tuple(value for each in members for value in each.row.values),
+        images=row.images,
+        bytes=statistics.mean(sizes) if all(sizes) else float("nan"),
+        seconds=float("nan") if baseline else statistics.mean(each.seconds for each in cells),
+        experts_seconds=0.0 if baseline else statistics.mean(each.experts_seconds for each in cells),
+        published=printed,
+        cells=tuple(cells),
+        reports=tuple(each.evaluation.report for each in members),
+    )
