@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+from dsdistill.config.aliases import modernise
 from dsdistill.config.options import flatten, known_keys, merge
 from dsdistill.config.presets import Presets
 from dsdistill.config.validation import forbid_extra, validate
@@ -66,23 +67,25 @@ class BaseRecipe:
         """Return the options that name this recipe in a config."""
         raise NotImplementedError
 
-    def _options(self, dataset: str, ipc: int | None) -> dict[str, Any]:
+    def _options(self, dataset: str, ipc: int | None, renamed: list[str] | None = None) -> dict[str, Any]:
         """Return the options for a data set: those of every base, then this recipe's own.
 
         Args:
             ipc: images per class; None for experts.
+            renamed: as for `modernise`.
 
         Raises:
             UserError: a table of settings is wrong, or as `lineage`.
         """
         options: dict[str, Any] = {}
         for recipe in reversed(self.lineage()):
-            options = merge(options, {**recipe._identity(), **recipe.defaults})
+            options = merge(options, {**recipe._identity(), **modernise(recipe.defaults, renamed)})
             for table in recipe.settings:
                 recipe._check(table)
                 if _holds(table["when"], dataset, ipc):
-                    options = merge(options, table.get("set", {}))
-                    options = merge(options, _times(table.get("per_ipc", {}), ipc or 0))
+                    options = merge(options, modernise(table.get("set", {}), renamed))
+                    proportional = _times(table.get("per_ipc", {}), ipc or 0)
+                    options = merge(options, modernise(proportional, renamed))
         return options
 
     def _check(self, table: Mapping[str, Any]) -> None:
@@ -125,13 +128,16 @@ class Recipe(BaseRecipe):
     protocol: str
     """The evaluation protocol of the method's paper."""
 
-    def options(self, dataset: str, ipc: int) -> dict[str, Any]:
-        """Return the options of a run on a data set at an IPC.
+    def options(self, dataset: str, ipc: int, renamed: list[str] | None = None) -> dict[str, Any]:
+        """Return the options of a run on a data set at an IPC, under their present names.
+
+        Args:
+            renamed: a phrase is appended for every old name, as by `modernise`.
 
         Raises:
             UserError: a table of settings is wrong, or a base cannot be read.
         """
-        return self._options(dataset, ipc)
+        return self._options(dataset, ipc, renamed)
 
     def _identity(self) -> dict[str, Any]:
         return {"method": self.name, "protocol": self.protocol}

@@ -114,12 +114,12 @@ def resolve(
     renamed: list[str] = []
     for layer in layers:
         options = merge(options, modernise(layer, renamed))
-    if renamed:
-        notify(notice(renamed))
     dataset, ipc = _data_and_ipc(options)
     options = with_absolute_paths(options)
     recipe = load_recipe(str(options.get("method", "dm")))
-    defaults, known = recipe.options(dataset, ipc), known_keys(RunConfig)
+    defaults, known = recipe.options(dataset, ipc, renamed), known_keys(RunConfig)
+    if renamed:
+        notify(notice(renamed))
     if table_at(options, "engine", "supply").keys() == {"path"}:
         engine = {key: value for key, value in table_at(options, "engine").items() if key != "supply"}
         without = merge(defaults, {**options, "engine": engine})

@@ -49,6 +49,23 @@ def test_a_config_file_of_an_older_version_replays() -> None:
     assert len(notices) == 1
 
 
+def test_a_recipe_of_an_older_version_means_the_same(tmp_path: Path) -> None:
+    old, new = ("defaults.formation", "engine.training"), ("defaults.multi_formation", "engine.supply")
+    configs, notices = [], []
+    for table, per_ipc in (old, new):
+        path = tmp_path / f"{per_ipc}.toml"
+        path.write_text(
+            'title = "Mine"\npaper = "none"\nfollows = "paper"\nprotocol = "dsa"\nbase = "dsa"\n'
+            f"[{table}]\nfactor = 2\n[[settings]]\nwhen = {{}}\nset = {{ optimiser = {{ lr = 0.5 }} }}\n"
+            f"per_ipc = {{ {per_ipc} = {{ epochs = 4 }} }}\n"
+        )
+        config = resolve(BASE | {"method": str(path)}, notify=notices.append)
+        configs.append({key: value for key, value in as_table(config).items() if key != "method"})
+    assert configs[0] == configs[1]
+    assert configs[0]["engine"]["supply"]["epochs"] == 8
+    assert len(notices) == 1
+
+
 def test_the_new_name_wins_where_both_are_there() -> None:
     both = {"formation": {"factor": 3, "mode": "multi"}, "multi_formation": {"factor": 2}}
     assert modernise(both) == {"multi_formation": {"factor": 2, "mode": "multi"}}
