@@ -52,10 +52,10 @@ def test_steps_from_one_start_are_those_of_the_seed(tmp_path: Path, method: str)
     images, labels = pixels(2, 8, 8), np.arange(2)
     np.savez(tmp_path / "two.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     told = {"dataset": f"npz:{tmp_path / 'two.npz'}", "method": method}
-    start, _, same = distilled(tmp_path, "formation.factor=2", "optimiser.lr=0.0", **told)
+    start, _, same = distilled(tmp_path, "multi_formation.factor=2", "optimiser.lr=0.0", **told)
     assert torch.equal(start, same)
     (tmp_path / "stepped").mkdir()
-    check(*distilled(tmp_path / "stepped", "formation.factor=2", **told))
+    check(*distilled(tmp_path / "stepped", "multi_formation.factor=2", **told))
 
 
 def test_what_is_learned_besides_begins_by_the_seed() -> None:

@@ -56,7 +56,7 @@ def test_any_other_number_is_refused() -> None:
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_teacher_labels_what_students_see(tmp_path: Path, pool: Path, factor: int) -> None:
-    told = ["labels=teacher", f"formation.factor={factor}", f"engine.supply.path={pool}", THREADS]
+    told = ["labels=teacher", f"multi_formation.factor={factor}", f"engine.supply.path={pool}", THREADS]
     told += ["compute.compile=false", "engine.discrepancy.frequencies=16", "engine.batch_real=8"]
     made = dsdistill.distill(
         tmp_path / "set.h5",

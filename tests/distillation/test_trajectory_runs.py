@@ -281,7 +281,7 @@ def test_experts_of_something_else_are_refused(
         ("engine.batch_synthetic=11", "engine.batch_synthetic = 11 is more than the 10 images of the set"),
         ("engine.last=5", "engine.last = 5 is more than engine.steps = 4"),
         ("engine.between=equal engine.expert_epochs=5 engine.start.widen_until=0", "4 steps cannot meet"),
-        ("optimiser.updates=per-class", "classes meet in this loss"),
+        ("optimiser.updates=per-class", "this loss couples the classes"),
         ("optimiser.ema=1", "option 'optimiser.ema' is 1: input should be less than 1"),
         ("engine.student.momentum=1", "option 'engine.student.momentum' is 1"),
         ("engine.student.lr=0", "option 'engine.student.lr' is 0"),
