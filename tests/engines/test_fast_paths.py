@@ -16,6 +16,7 @@ from dsdistill.compute.learner import Learner
 from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.engines import AttentionEngine
 from dsdistill.evaluation.ensembles import Execution
+from dsdistill.evaluation.students import StudentTraining
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import compiler
@@ -159,7 +160,8 @@ def test_students_are_trained_in_the_precision_they_are_told() -> None:
     protocol, moved, start = tiny(epochs=2), [], weights(fresh(0))
     augmentation = protocol.augmentation_for(mirror=True)
     for precision in ("fp32", "bf16"):
-        told = Execution(precision=precision)  # type: ignore[arg-type]
-        student = train_student(fresh(0), *training_set(), protocol, augmentation, seed=0, execution=told)
+        execution = Execution(precision=precision)  # type: ignore[arg-type]
+        training = StudentTraining(protocol, augmentation)
+        student = train_student(fresh(0), *training_set(), training, execution=execution)
         moved.append(weights(student) - start)
     near(moved[1], moved[0], 0.1)
