@@ -14,6 +14,7 @@ whose options come first. Recipes of runs and of experts differ in a few fields 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -29,7 +30,7 @@ EXPERT_RECIPES = Presets("experts", "recipe of experts")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseRecipe:
+class BaseRecipe(ABC):
     """What recipes of runs and of experts have in common."""
 
     presets: ClassVar[Presets]
@@ -63,9 +64,9 @@ class BaseRecipe:
             recipes.append(recipe)
         return recipes
 
+    @abstractmethod
     def _identity(self) -> dict[str, Any]:
         """Return the options that name this recipe in a config."""
-        raise NotImplementedError
 
     def _options(self, dataset: str, ipc: int | None, renamed: list[str] | None = None) -> dict[str, Any]:
         """Return the options for a data set: those of every base, then this recipe's own.

@@ -19,7 +19,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import Engine, feature_cost
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
@@ -82,12 +82,5 @@ class AttentionEngine(Engine[Supply]):
         }
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count real images once and synthetic ones, which are differentiated, three times."""
-        real, matched = sizes.real(self.batch_real), sizes.copies * sizes.total
-        graph = max(sizes.copies * sizes.decoded * sizes.classes, self.supply.training_graph(sizes))
-        return Cost(
-            passes=real + 3 * (matched + self.supply.training_images(sizes)),
-            graph=graph * sizes.value_bytes,
-            real_per_class=self.batch_real,
-            coupled_batch=real,
-        )
+        """Count one pass of features."""
+        return feature_cost(sizes, self.supply, self.batch_real)

@@ -91,3 +91,19 @@ class Engine(ABC, Generic[S]):
     @abstractmethod
     def cost(self, sizes: Sizes) -> Cost:
         """Estimate what one iteration takes."""
+
+
+def feature_cost(sizes: Sizes, supply: NetworkConfig, batch_real: int) -> Cost:
+    """Estimate an iteration that compares features of real images and of synthetic ones, class by class.
+
+    Real images, ``batch_real`` a class, count one pass; synthetic and training images, which are
+    differentiated, three.
+    """
+    real, matched = sizes.real(batch_real), sizes.copies * sizes.total
+    graph = max(sizes.copies * sizes.decoded * sizes.classes, supply.training_graph(sizes))
+    return Cost(
+        passes=real + 3 * (matched + supply.training_images(sizes)),
+        graph=graph * sizes.value_bytes,
+        real_per_class=batch_real,
+        coupled_batch=real,
+    )

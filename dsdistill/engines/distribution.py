@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import Engine, feature_cost
 from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
 from dsdistill.engines.sources import Sources
 from dsdistill.supply import FreshConfig, SupplyConfig
@@ -97,12 +97,5 @@ class DistributionEngine(Engine[Supply]):
         return weight * F.cross_entropy(logits, labels, reduction="sum") / features.shape[1]
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count real images once and synthetic ones, which are differentiated, three times."""
-        real, matched = sizes.real(self.batch_real), sizes.copies * sizes.total
-        graph = max(sizes.copies * sizes.decoded * sizes.classes, self.supply.training_graph(sizes))
-        return Cost(
-            passes=real + 3 * (matched + self.supply.training_images(sizes)),
-            graph=graph * sizes.value_bytes,
-            real_per_class=self.batch_real,
-            coupled_batch=real,
-        )
+        """Count one pass of features."""
+        return feature_cost(sizes, self.supply, self.batch_real)
