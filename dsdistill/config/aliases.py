@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsdistill.config.options import merge, table_at
+from dsdistill.config.options import merge, nest, table_at
 
 RENAMED_KEYS: dict[str, str] = {
     "formation": "multi_formation",
@@ -43,11 +43,11 @@ def modernise(options: Mapping[str, Any], renamed: list[str] | None = None) -> d
         value = table_at(result, *tables)[key]
         if before in IMPLIED and isinstance(value, Mapping):
             value = {**IMPLIED[before], **value}
-        result = merge(_nested(now, value), _without(result, tables, key))
+        result = merge(nest(now, value), _without(result, tables, key))
     for key, values in RENAMED_VALUES.items():
         *tables, last = key.split(".")
         if (value := table_at(result, *tables).get(last)) in values:
-            result = merge(result, _nested(key, values[value]))
+            result = merge(result, nest(key, values[value]))
             phrases.append(f"{last} = {value!r} is now called {values[value]!r}")
     return result
 
@@ -57,13 +57,6 @@ def notice(renamed: Sequence[str]) -> str:
     phrases = list(dict.fromkeys(renamed))
     works = "the old name still works" if len(phrases) == 1 else "the old names still work"
     return f"option {', '.join(phrases)}; {works}"
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """Return the nested options of one dotted key."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
 
 
 def _without(options: Mapping[str, Any], tables: list[str], key: str) -> dict[str, Any]:

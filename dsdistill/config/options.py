@@ -59,6 +59,19 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def nest(key: str, value: Any) -> dict[str, Any]:
+    """Return the nested options of one dotted key.
+
+    >>> nest("optimiser.lr", 1.0)
+    {'optimiser': {'lr': 1.0}}
+    """
+    *tables, last = key.split(".")
+    options = {last: value}
+    for table in reversed(tables):
+        options = {table: options}
+    return options
+
+
 class Change(NamedTuple):
     """An option that differs between two configs, with its value in both; None where it is absent."""
 
@@ -99,9 +112,7 @@ def parse_override(text: str) -> dict[str, Any]:
         option = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         option = value.strip()
-    for part in reversed(key.strip().split(".")):
-        option = {part: option}
-    return option
+    return nest(key.strip(), option)
 
 
 def data_options(
