@@ -101,14 +101,17 @@ def evaluate(
     if dataset is None:
         _check_in_place(data_config)
     data = _real_data(distilled, data_config, notify, decoding)
+    content = set_file.describe(file)
+    real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
     config = EvaluationConfig(
         networks=students,
         baselines=real_sets,
-        real_images=_real_images(file, data, seed),
+        real_images=real_images,
         scores=scores,
         seed=seed,
     )
-    report = _report(file, distilled, data_config.name, data, resolved, config, execution)
+    cost = _cost(content) | {"real_images": float(real_images)}
+    report = _report(file, cost, distilled, data_config.name, data, resolved, config, execution)
     earlier = _earlier_rows(report, file, notify) if resume else []
 
     def finished(row: Row) -> None:  # saved at once: an evaluation that is stopped loses only unfinished rows
@@ -198,15 +201,8 @@ def _real_data(
     return RealData(task, train, test)
 
 
-def _real_images(file: Path, data: RealData, seed: int) -> int:
-    """Return how many real images take the bytes of the images and labels in a set's file."""
-    content = set_file.describe(file)
-    return images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
-
-
-def _cost(file: Path) -> dict[str, float]:
+def _cost(content: set_file.Description) -> dict[str, float]:
     """Return the bytes of a set's file and of its parts, and the cost of its distillation if stated."""
-    content = set_file.describe(file)
     sizes = {
         "file_bytes": content.file_bytes,
         "image_bytes": content.image_bytes,
@@ -220,6 +216,7 @@ def _cost(file: Path) -> dict[str, float]:
 
 def _report(
     file: Path,
+    cost: dict[str, float],
     distilled: DistilledDataset,
     dataset: str,
     data: RealData,
@@ -229,9 +226,6 @@ def _report(
 ) -> Report:
     """Return the report of an evaluation that has no rows yet."""
     machine = distilled.attributes.get("machine")
-    cost = _cost(file)
-    if config.real_images is not None:
-        cost["real_images"] = float(config.real_images)
     conditions = (protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest())
     return Report(
         rows=[],
