@@ -5,25 +5,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-fast-1 test-fast-2 lint
+.PHONY: demo test test-fast tests-1 tests-2 lint
 
 demo: .venv/installed
 	$(BIN)/dsdistill distill --dataset digits --method dm --ipc 10 --output digits.h5 --overwrite
 	$(BIN)/dsdistill evaluate digits.h5 --protocol dm --epochs 300 --repeats 5
 	$(BIN)/dsdistill show digits.h5 --output digits.png
 
-test: .venv/installed-for-tests
-	$(BIN)/python -m pytest
-
 # Two processes of one thread each: on small tensors two threads of torch are slower than one.
+test: .venv/installed-for-tests
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 tests-1 tests-2
+
 test-fast: .venv/installed-for-tests
-	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 test-fast-1 test-fast-2
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 tests-1 tests-2 SELECT='-m "not slow"'
 
-test-fast-1:
-	$(BIN)/python -m pytest -m "not slow" tests/[a-d]*/
+tests-1:
+	$(BIN)/python -m pytest $(SELECT) tests/[a-d]*/
 
-test-fast-2:
-	$(BIN)/python -m pytest -m "not slow" tests/[e-z]*/ tests/test_*.py
+tests-2:
+	$(BIN)/python -m pytest $(SELECT) tests/[e-z]*/ tests/test_*.py
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
