@@ -24,7 +24,8 @@ LINES = """
     compute synthetic
     data protocol
     runtime augment
-    config networks objectives files text
+    config networks objectives
+    files text
     errors seeding
 """
 """A file imports from rooms on lower lines only. Rooms are folders, or files at the top of the package."""

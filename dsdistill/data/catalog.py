@@ -12,13 +12,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from dsdistill.data import folder, imagenet, npz, packaged
-from dsdistill.data.config import DataConfig, Split, cache_folder
+from dsdistill.data.cache import cache_folder, caching
+from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, unknown
-from dsdistill.files import replacing
 from dsdistill.runtime.notice import Notify, Progress, silent
 
 __all__ = ["DataConfig", "check", "load", "names"]
@@ -97,7 +97,7 @@ def _zca(train: RealDataset) -> Preprocess:
     except (OSError, SafetensorError, UserError):
         pass  # absent or damaged: fit again
     fitted = ZCA.fit(train.images)
-    with replacing(cached) as file:
+    with caching(cached) as file:
         file.write(save_tensors(fitted.state()))
     return fitted
 

@@ -63,8 +63,3 @@ class DataConfig:
         fetch = f"pass --download to fetch it, or {root}"
         remedy = fetch if self.name in FETCHED else f"it is not offered for download: pass {root}"
         return UserError(f"data set {self.name!r}: {what} not found under {self.folder}; {remedy}")
-
-
-def cache_folder() -> Path:
-    """Return ``$DSDISTILL_CACHE``, else ``~/.cache/dsdistill``."""
-    return Path(os.environ.get("DSDISTILL_CACHE") or "~/.cache/dsdistill").expanduser()

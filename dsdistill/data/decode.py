@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsdistill.data.config import Split, cache_folder
+from dsdistill.data.cache import cache_folder, caching
+from dsdistill.data.config import Split
 from dsdistill.data.pictures import GREY, TRANSPARENT, pixels, probe
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Progress, Reporter
 from dsdistill.errors import UserError
-from dsdistill.files import replacing
 
 LADDER = (8, 16, 28, 32, 64, 128, 224)
 BATCH = 256  # files in flight: bounds memory however long the list
@@ -128,7 +128,7 @@ def survey(listing: Listing, progress: Progress) -> Survey:
     counts: Counter[tuple[int, int, str]] = Counter()
     for kinds in _on_every_core(probe, listing.paths, f"{listing.name}: reading headers", progress):
         counts.update(kinds)
-    with replacing(cached) as file:
+    with caching(cached) as file:
         file.write(json.dumps([[*key, n] for key, n in sorted(counts.items())]).encode())
     return Survey(dict(counts))
 
@@ -167,7 +167,7 @@ def decode(listing: Listing, size: int, channels: int, reporter: Reporter) -> Re
     images = _mapped(cached, shape)
     if images is None:
         # Written front to back, not through a map: a full disk is then an error, not a bus error.
-        with replacing(cached) as file:
+        with caching(cached) as file:
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": shape}
             )

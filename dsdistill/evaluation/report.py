@@ -75,18 +75,21 @@ class Report:
         """
         files.replace(path, (json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n").encode())
 
-    def append_to(self, path: str | Path, row: Row) -> None:
+    def append_to(self, path: str | Path, row: Row, expected: str = "") -> None:
         """Add a row, and how it came about, to the results in a distilled set's file.
 
         An equal result is not added again, whatever its date and seconds: an evaluation may be stopped and
         repeated.
 
+        Args:
+            expected: the digest of the set that the row is of.
+
         Raises:
-            UserError: the file is not a distilled set or cannot be written.
+            UserError: the file is not a distilled set, holds another set by now, or cannot be written.
         """
         result = json.loads(json.dumps({**self._circumstances(), **dataclasses.asdict(row)}))
         if _comparable(result) not in map(_comparable, set_file.results(path)):
-            set_file.append_result(path, result)
+            set_file.append_result(path, result, expected)
 
     def earlier_rows(self, path: str | Path) -> list[Row]:
         """Return the rows in a set's file of an otherwise identical evaluation on the same machine.

@@ -84,7 +84,9 @@ def evaluate(
         UserError: a name is unknown, a file cannot be read or written, or the set does not fit the data.
     """
     file = Path(file).expanduser()
+    content = set_file.describe(file)
     distilled = set_file.load(file)
+    set_file.check_same(file, set_file.digest(file), content.digest)
     name = protocol or str(distilled.attributes.get("protocol", "dm"))
     resolved = load_protocol(name, repeats=repeats, epochs=epochs)
     torch_device = resolve_device(device)
@@ -101,7 +103,6 @@ def evaluate(
     if dataset is None:
         _check_in_place(data_config)
     data = _real_data(distilled, data_config, notify, decoding)
-    content = set_file.describe(file)
     real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
     config = EvaluationConfig(
         networks=students,
@@ -116,7 +117,7 @@ def evaluate(
 
     def finished(row: Row) -> None:  # saved at once: an evaluation that is stopped loses only unfinished rows
         if save:
-            report.append_to(file, row)
+            report.append_to(file, row, content.digest)
 
     callbacks = Callbacks(notify, progress, finished)
     with full_float32():

@@ -11,7 +11,6 @@ import h5py
 
 from dsdistill import files
 from dsdistill.errors import UserError
-from dsdistill.files import reason
 from dsdistill.storage.expert_schema import Expert, ExpertMetadata, fill
 from dsdistill.storage.hdf5 import LAYOUT, check_text
 
@@ -30,21 +29,9 @@ def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert],
     """
     for text in (metadata.dataset, metadata.config, *metadata.classes):
         check_text("a name", text)
-    target = Path(os.path.realpath(path))
-    files.check_folder(target)
-    check_space(target, count * metadata.expert_bytes)
-    part = files.temporary_neighbour(target)
-    try:
-        with h5py.File(part, "w", libver=LAYOUT) as file:
-            fill(file, metadata, experts, count)
-        with open(part, "rb") as finished:
-            os.fsync(finished.fileno())
-        os.replace(part, target)
-        files.sync_folder(target.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    check_space(Path(os.path.realpath(path)), count * metadata.expert_bytes)
+    with files.replacing(path) as part, h5py.File(part, "w", libver=LAYOUT) as file:
+        fill(file, metadata, experts, count)
 
 
 def check_space(path: Path, needed: int) -> None:

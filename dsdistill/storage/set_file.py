@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import h5py
 
+from dsdistill import files
 from dsdistill.errors import UserError
-from dsdistill.files import check_folder, exclusive, reason, replace
+from dsdistill.files import exclusive, reason, replace
 from dsdistill.storage.hdf5 import LAYOUT, SET, attribute, check_attribute, check_text, opened
 from dsdistill.storage.set_schema import Dtype, add_result, fill, parse, parse_results, to_uint8
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
@@ -26,6 +27,7 @@ __all__ = [
     "Description",
     "Dtype",
     "append_result",
+    "check_same",
     "check_writable",
     "describe",
     "digest",
@@ -58,10 +60,9 @@ def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -
     with h5py.File(buffer, "w", libver=LAYOUT) as file:
         fill(file, distilled, dtype)
         stored = parse(file)
-    target = Path(path).resolve()
-    check_folder(target)
-    with exclusive(target.parent):
-        replace(target, buffer.getbuffer())
+    files.check_target(path)
+    with exclusive(path):
+        replace(path, buffer.getbuffer())
     return float((stored.images - distilled.images.detach().cpu()).abs().max())
 
 
@@ -99,25 +100,45 @@ def load(
     return DistilledDataset(read(path), space, labels, decode)
 
 
-def append_result(path: str | Path, result: Mapping[str, Any]) -> None:
+def append_result(path: str | Path, result: Mapping[str, Any], expected: str = "") -> None:
     """Add an evaluation to a set's file; the set and its checksum do not change.
 
+    Args:
+        expected: the `digest` of the set that was evaluated; empty for any.
+
     Raises:
-        UserError: as `read`; the result is not JSON; or the file cannot be written.
+        UserError: as `read`; the result is not JSON; the file holds another set by now, or cannot be written.
     """
     try:
         text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UserError(f"the result cannot be written as JSON: {reason(error)}") from error
-    target = Path(path).resolve()
-    with exclusive(target.parent):  # or two evaluations that end at the same time would lose one result
+    check_same(path, digest(path), expected)
+    files.check_target(path)
+    with exclusive(path):  # or two evaluations that end at the same time would lose one result
         with opened(path, SET) as file:
             parse(file)
+            check_same(path, str(attribute(file, "sha256")), expected)
             number = max(parse_results(file), default=-1) + 1
-        buffer = io.BytesIO(target.read_bytes())
+        buffer = io.BytesIO(files.read(path))
         with h5py.File(buffer, "r+", libver=LAYOUT) as file:
             add_result(file, number, text)
-        replace(target, buffer.getbuffer())
+        replace(path, buffer.getbuffer())
+
+
+def check_same(path: str | Path, found: str, expected: str) -> None:
+    """Check that a file still holds a set.
+
+    Args:
+        found, expected: digests; of the set that it holds, and of the one that it held (empty for any).
+
+    Raises:
+        UserError: it holds another one.
+    """
+    if expected and found != expected:
+        raise UserError(
+            f"{path} holds another set by now ({found[:8]}… in place of {expected[:8]}…); evaluate it anew"
+        )
 
 
 def results(path: str | Path) -> list[dict[str, Any]]:
@@ -142,6 +163,7 @@ class Description:
         preprocess: its kind.
         file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; labels are the hard
             and the soft ones.
+        digest: the checksum of the set, results aside.
         attributes: how the set was made.
         results: the evaluations, in the order in which they were added.
     """
@@ -158,6 +180,7 @@ class Description:
     image_bytes: int
     label_bytes: int
     preprocess_bytes: int
+    digest: str
     attributes: dict[str, Scalar]
     results: list[dict[str, Any]]
 
@@ -188,6 +211,7 @@ def describe(path: str | Path) -> Description:
             image_bytes=size["images"],
             label_bytes=size["labels"] + size.get("soft_labels", 0),
             preprocess_bytes=sum(node.id.get_storage_size() for node in file["preprocess"].values()),
+            digest=str(attribute(file, "sha256")),
             attributes=dict(distilled.attributes),
             results=list(parse_results(file).values()),
         )
@@ -216,7 +240,7 @@ def check_writable(path: str | Path, overwrite: bool = False, remedy: str = "") 
     target = Path(path)
     if target.is_dir():
         raise UserError(f"{path} is a folder; name a file, for example {target / 'set.h5'}")
-    check_folder(target)
+    files.check_target(target)
     if not target.exists():
         return
     try:
