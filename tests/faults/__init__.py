@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, failing writes and damaged files; what remains is right or is refused."""
