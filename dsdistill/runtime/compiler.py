@@ -88,7 +88,7 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None
     def load() -> Callable[..., Any]:
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns if CUDA is absent
         _quiet_workers()
-        return torch.compile(function, dynamic=False, **({"options": options} if options else {}))
+        return torch.compile(function, dynamic=False, options=options)
 
     return lambda *args: load()(*args)
 
