@@ -68,7 +68,7 @@ class GuardedStream(io.TextIOWrapper):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
-        self.lost = OutputLost(self.name.strip("<>"), error)
+        self.lost = OutputLost(str(self.name).strip("<>"), error)
         signals.stop(self.lost)
 
 
