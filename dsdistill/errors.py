@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -53,6 +54,29 @@ _MANY = 40
 def _listed(choices: list[str]) -> str:
     few = ", ".join(choices[:_MANY])
     return few if len(choices) <= _MANY else f"{few}, … ({len(choices)} in all)"
+
+
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Parts of the messages of torch's RuntimeErrors that mean it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the machine or of a GPU was too small. This does not import torch.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError())
+    (True, False)
+    """
+    types = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        bool(types & {"OutOfMemoryError", "MemoryError"})
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or any(part in str(error) for part in _OUT_OF_MEMORY)
+    )
 
 
 class NonFiniteLoss(UserError):

@@ -5,6 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def shortened(text: str, most: int, rest: str = "") -> str:
+    """Cut a text that has more than ``most`` characters.
+
+    Args:
+        most: characters of the result.
+        rest: where the whole is to be found.
+
+    >>> shortened("one two three", 9), shortened("one two three", 16), shortened("1 2 3 4 5 6 7", 12, "log")
+    ('one two …', 'one two three', '1 2 … (log)')
+    """
+    if len(text) <= most:
+        return text
+    end = " …" + f" ({rest})" * bool(rest)
+    return text[: most - len(end)].rstrip() + end
+
+
 def clock(seconds: float) -> str:
     """Write a running time to the second.
 

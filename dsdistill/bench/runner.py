@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsdistill import files
 from dsdistill.bench import cell_files
 from dsdistill.bench.cells import Cell, Environment, ExpertSet
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.runtime.signals import Interrupted, deferred_signals
+from dsdistill.runtime.signals import deferred_signals
 
 MEMORY_EACH = 3 * 10**9
 """Bytes that a cell needs, by our estimate, when several run at once."""
@@ -53,20 +54,26 @@ class _Job:
 
 
 def launch(words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own: Ctrl-C reaches it through this process only."""
+    """Start a command in a session of its own: Ctrl-C reaches it through this process only.
+
+    Raises:
+        UserError: the log cannot be written, or the process cannot be started.
+    """
     variables = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    with log.open("ab") as file:
-        file.write(f"\n$ dsdistill {shlex.join(words)}\n".encode())
-        file.flush()
-        return subprocess.Popen(
-            [sys.executable, "-m", "dsdistill", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=tuple(_locks),
-            env=variables,
-        )
+    try:
+        with log.open("ab", buffering=0) as file:
+            file.write(f"\n$ dsdistill {shlex.join(words)}\n".encode())
+            return subprocess.Popen(
+                [sys.executable, "-m", "dsdistill", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=tuple(_locks),
+                env=variables,
+            )
+    except OSError as error:
+        raise UserError(f"cannot run a command that logs to {log}: {files.reason(error)}") from error
 
 
 def workers_for(
@@ -119,7 +126,8 @@ def run(
 
     Raises:
         UserError: a cell was begun with other settings, or another process works here.
-        Interrupted: on SIGINT or SIGTERM, after the running commands have saved their states.
+        Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1, after the running commands have saved their
+            states.
     """
     results.mkdir(parents=True, exist_ok=True)
     with _alone(results):
@@ -129,7 +137,7 @@ def run(
             try:
                 while work.left or work.running:
                     if received:
-                        raise Interrupted(received[0])
+                        raise received[0]
                     if not (len(work.running) < workers and work.start_one()):
                         time.sleep(0.05)
                     for job in list(work.running):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
-import io
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from dsdistill import files
 from dsdistill.cli import distilling, evaluating, exporting, inspecting, suites
-from dsdistill.errors import UserError, equivalents, unknown
-from dsdistill.runtime.signals import Interrupted
+from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
+from dsdistill.runtime.program import run
+from dsdistill.runtime.signals import Interrupted, Stopped
+from dsdistill.runtime.streams import OutputLost
+from dsdistill.text import shortened
 
 _EPILOG = (
     "Other options are set with --set key=value; the config.toml of a run lists all of them. The most "
@@ -80,25 +84,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``dsdistill``; default: those of the process.
 
     Returns:
-        the exit code: 0, 1 for a defect, 2 for bad input, 130 if aborted, 128 + signal if a signal stopped it
-        after its state was saved.
+        the exit code: 0, 1 for a defect, 2 for bad input or an output that cannot be written, 128 + signal if
+        a signal stopped it.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
         _check_command(words)
-        app(args=words or ["--help"], prog_name="dsdistill", standalone_mode=False)
+        code = app(args=words or ["--help"], prog_name="dsdistill", standalone_mode=False)
     except Interrupted as stop:
         return _interrupted(stop, words)
+    except Stopped as stop:
+        return _stopped(stop.cause, words)
     except (typer.Abort, KeyboardInterrupt):
-        saves_rows = words[:1] == ["evaluate"] and "--no-save" not in words
-        return _fail("stopped" + "; finished rows are kept, --resume goes on" * saves_rows, code=130)
+        return _stopped(Interrupted(signal.SIGINT), words)
     except Exception as error:
         if debug:
             raise
         return _failed(error, words)
-    return 0
+    if code == 128 + signal.SIGINT:  # how newer typers tell of a KeyboardInterrupt
+        return _stopped(Interrupted(signal.SIGINT), words)
+    return code if isinstance(code, int) else 0
 
 
 def _check_command(words: Sequence[str]) -> None:
@@ -119,7 +126,24 @@ def _interrupted(stop: Interrupted, words: list[str]) -> int:
     resumes = "--resume" in words or words[:1] == ["bench"]  # bench always resumes
     command = shlex.join(["dsdistill", *words, *([] if resumes else ["--resume"])])
     print(f"\ndsdistill: {stop}; state saved. Continue with:\n  {command}", file=sys.stderr)
-    return 128 + stop.signal
+    return stop.code
+
+
+_KEPT = {
+    "distill": "--resume goes on from the last checkpoint",
+    "experts": "--resume goes on from the last finished epoch",
+    "evaluate": "finished rows are kept, --resume goes on",
+    "bench": "the same command goes on",
+}
+"""What a command that is stopped at once leaves."""
+
+
+def _stopped(stop: Interrupted, words: Sequence[str]) -> int:
+    """Print that a command was stopped at once, and what it leaves."""
+    if isinstance(stop, OutputLost) and stop.is_closed_pipe:
+        return stop.code  # nobody wants to read more
+    kept = _KEPT.get(words[0] if words else "", "") if "--no-save" not in words else ""
+    return _fail("; ".join(filter(None, (str(stop), kept))), stop.code)
 
 
 def _failed(error: Exception, words: Sequence[str]) -> int:
@@ -128,15 +152,29 @@ def _failed(error: Exception, words: Sequence[str]) -> int:
         return _fail(str(error))
     if hasattr(error, "format_message"):  # a usage error of click, or of the copy of click in newer typers
         return _fail(_without_flag(error, words) or error.format_message())
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         hint = _LESS_MEMORY.get(words[0] if words else "", "free some, or choose another machine")
         return _fail(f"out of memory ({str(error) or type(error).__name__}); {hint}")
+    if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
+        return _fail(": ".join(filter(None, (str(error.filename or ""), files.reason(error)))))
     return _fail(f"{type(error).__name__}: {error} (a defect; --debug shows where)", code=1)
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"dsdistill: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line of at most `_LONGEST` characters, and return the exit code."""
+    line = shortened(" ".join(message.split()), _LONGEST, "all of it with --debug")
+    print(f"dsdistill: {line}", file=sys.stderr)
     return code
+
+
+_LONGEST = 1000
+
+_SYSTEM_ERRORS = {
+    getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOSPC", "EPERM", "EROFS", "ESTALE")
+    if hasattr(errno, name)
+}
+"""Numbers of errors for which the system is to blame: permissions, and disks that are full or broken."""
 
 
 _LESS_MEMORY = {
@@ -145,23 +183,6 @@ _LESS_MEMORY = {
     "experts": "less is needed with --set batch_size=64, or a smaller --size or network",
     "evaluate": "less is needed with smaller --networks, or without baselines that take many images",
 }
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-"""Parts of the messages of torch's RuntimeErrors that mean it."""
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether the memory of the machine or of a GPU was too small. This does not import torch."""
-    types = {kind.__name__ for kind in type(error).__mro__}
-    return (
-        bool(types & {"OutOfMemoryError", "MemoryError"})
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or any(part in str(error) for part in _OUT_OF_MEMORY)
-    )
 
 
 def _without_flag(error: Any, words: Sequence[str]) -> str:
@@ -179,9 +200,6 @@ def _without_flag(error: Any, words: Sequence[str]) -> str:
     return f"no such option: {option}; say --set {settings}" if keys else ""
 
 
-def program() -> None:
-    """Run as the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without ± still shows the result
-            stream.reconfigure(errors="replace")
-    sys.exit(main())
+def program() -> NoReturn:
+    """Run as the console script of earlier installations; ``dsdistill.__main__`` has today's."""
+    run(lambda: main)

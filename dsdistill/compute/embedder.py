@@ -111,8 +111,8 @@ class Embedder:
         def head_loop(x: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
             return fused.head(x, weights, offsets).to(dtype)
 
-        head = torch.compile(head_loop, dynamic=False)
-        tail = torch.compile(lambda x: fused.tail(network, x), dynamic=False)
+        head = compiler.compiled(head_loop)
+        tail = compiler.compiled(lambda x: fused.tail(network, x))
 
         def embed(images: Tensor) -> Tensor:
             padded = F.pad(images, padding)

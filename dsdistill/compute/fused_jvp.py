@@ -45,7 +45,7 @@ _INLINE: dict[str, Any] = dict.fromkeys(
 def _compiled(
     function: Callable[..., Any], notify: Notify, options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
-    return compiler.with_fallback(torch.compile(function, dynamic=False, options=options), function, notify)
+    return compiler.with_fallback(compiler.compiled(function, options), function, notify)
 
 
 class FusedJvp:

@@ -93,7 +93,7 @@ def assemble(
         config: resolved.
         task, real: what is distilled; images that leave most of a CUDA device free are moved to it.
         device: where it is computed.
-        notify: receives a sentence where something asked for cannot be had.
+        notify: receives one sentence if the compiler fails; the rest of the run then goes without it.
 
     Raises:
         UserError: the network cannot take such images, or the IPC does not fit the data.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +145,7 @@ def distill(
 
     Raises:
         UserError: bad input, found before the run where it can be; or a non-finite loss.
-        Interrupted: on SIGINT or SIGTERM, after a checkpoint.
+        Interrupted: after a checkpoint, on SIGINT, SIGTERM, SIGHUP or SIGUSR1.
     """
     output = Path(output).expanduser().absolute()
     run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
@@ -168,10 +170,18 @@ def distill(
     free = available_memory(torch_device)  # the estimate counts all that comes now
     task, real = catalog.load(plan.data, "train", notify, decoding)
     with threads(plan.compute.threads), full_float32():
+        asked = plan.compute.compile
         plan = assembly.decide_auto(plan, task, real, torch_device, notify)
+        fails = asked is True and not plan.compute.compile  # the compiler, which may have worked before
         if resumes:
-            _refuse_changes(written, plan, run)
-        distiller = assembly.assemble(plan, task, real, torch_device, notify)
+            _refuse_changes(written, plan, run, undecided=("compute.compile",) * fails)
+
+        def uncompiled(sentence: str) -> None:
+            nonlocal plan
+            plan = _uncompiled(plan, run)
+            notify(sentence)
+
+        distiller = assembly.assemble(plan, task, real, torch_device, uncompiled)
         if resumes:
             metadata = _restore(run, distiller, real, notify)
         else:
@@ -184,8 +194,14 @@ def distill(
         memory = estimate(distiller, real, plan.compute.precision == "bf16" and torch_device.type == "cpu")
         started(RunStart(plan, task, real, memory, distiller.iteration, free))
         loop = RunLoop(distiller, run, plan.checkpoint, _read_every(torch_device), metadata, plan.seconds)
-        losses = _run(loop, plan, distiller, real, progress)
-        distilled = assembly.distilled_set(plan, distiller, real, loop.seconds, loop.peak_memory)
+        if fails and loop.share < 1:
+            _uncompiled(plan, run)
+
+        def current() -> DistilledSet:
+            return assembly.distilled_set(plan, distiller, real, loop.seconds, loop.peak_memory)
+
+        losses = _run(loop, plan, current, progress)
+        distilled = current()
         for sentence in assembly.warnings_for(distiller, run.discarded()):
             notify(sentence)
     error = _write(output, run, distilled, plan, resumed_when_finished=not losses)
@@ -197,25 +213,39 @@ def _read_every(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 10
 
 
+def _uncompiled(plan: RunConfig, run: RunDirectory) -> RunConfig:
+    """Return a plan without compiling, also as the run's config, so that resumed parts go without it too."""
+    plan = dataclasses.replace(plan, compute=dataclasses.replace(plan.compute, compile=False))
+    with contextlib.suppress(UserError):  # a full disk is why compilers fail
+        run.write_config(configs.to_toml(plan))
+    return plan
+
+
 def _run(
     loop: RunLoop,
     config: RunConfig,
-    distiller: Distiller,
-    real: RealDataset,
+    current: Callable[[], DistilledSet],
     progress: Callable[[dict[str, Any]], None],
 ) -> list[float]:
-    """Take the loop to its end, store the snapshots that are due, and return the losses."""
+    """Take the loop to its end, store the snapshots that are due, and return the losses.
+
+    Args:
+        loop: not begun.
+        config: of the run.
+        current: returns the set as it is.
+        progress: called with every entry.
+    """
     losses = []
     snapshots = config.checkpoint.snapshots
     stored = math.floor(loop.share * snapshots + 1e-9)
-    for entry in loop:
-        losses.append(entry["loss"])
-        progress(entry)
-        due = math.floor(loop.share * snapshots + 1e-9)
-        if stored < due < snapshots:  # the last is the output itself
-            current = assembly.distilled_set(config, distiller, real, loop.seconds, loop.peak_memory)
-            set_file.write(loop.run.snapshot(distiller.iteration), current, config.storage)
-        stored = due
+    with contextlib.closing(iter(loop)) as entries:  # signals go to their own handlers as soon as it ends
+        for entry in entries:
+            losses.append(entry["loss"])
+            progress(entry)
+            due = math.floor(loop.share * snapshots + 1e-9)
+            if stored < due < snapshots:  # the last is the output itself
+                set_file.write(loop.run.snapshot(loop.iteration), current(), config.storage)
+            stored = due
     return losses
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
 
 from dsdistill.distillation.config import CheckpointConfig
 from dsdistill.distillation.loop import Distiller, IterationReport
-from dsdistill.errors import NonFiniteLoss
-from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.errors import NonFiniteLoss, UserError
+from dsdistill.runtime.checkpoints import MetricsLog, RunDirectory
 from dsdistill.runtime.device import peak_memory
-from dsdistill.runtime.signals import Interrupted, deferred_signals
+from dsdistill.runtime.signals import deferred_signals
 
 
 class RunLoop:
@@ -63,22 +63,28 @@ class RunLoop:
         return self._earlier + time.monotonic() - self._started
 
     @property
+    def iteration(self) -> int:
+        """Steps taken, of which the last entries may not have been read yet."""
+        return self._distiller.iteration
+
+    @property
     def share(self) -> float:
         """How much of the run is done: 1 once its seconds, or else its iterations, are spent."""
         if self._budget:
             return self.seconds / self._budget
         return self._distiller.iteration / self._distiller.iterations
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Generator[dict[str, Any]]:
         """Yield each iteration's logged entry: ``iteration``, ``loss``, its terms, learned scalars
         (``student_lr``), ``seconds``; and ``discarded`` where it left everything as it was.
 
         Raises:
             NonFiniteLoss: naming the iteration, the value and the last good checkpoint.
-            Interrupted: after a checkpoint, on SIGINT or SIGTERM.
+            Interrupted: after a checkpoint, on a signal that asks to stop.
+            UserError: the disk is full; the state is saved if that is possible.
         """
         saved_at = time.monotonic()
-        with deferred_signals() as received, self.run.metrics_file.open("a") as log:
+        with deferred_signals() as received, self.run.log() as log:
             finished = self.share >= 1 and self._distiller.iteration > 0
             while not finished:
                 report = self._distiller.step()
@@ -90,14 +96,26 @@ class RunLoop:
                 stopping = bool(received)
                 if due or finished or stopping or len(self._unread) >= self._read_every:
                     for entry in self._read():
-                        log.write(json.dumps(entry) + "\n")
+                        self._log(log, entry)
                         yield entry
                 if due or finished or stopping:
-                    log.flush()  # so that metrics reach as far as the checkpoint does
                     self._save()
                     saved_at = time.monotonic()
-                if stopping and not finished:
-                    raise Interrupted(received[0])
+                if stopping:
+                    raise received[0]
+
+    def _log(self, log: MetricsLog, entry: dict[str, Any]) -> None:
+        """Log an entry; if that fails, save the state.
+
+        Raises:
+            UserError: it failed.
+        """
+        try:
+            log.add(entry)
+        except UserError as error:
+            with contextlib.suppress(UserError):  # the checkpoint before it stays
+                self._save()
+            raise UserError(f"{error}; --resume goes on from the last checkpoint") from error
 
     def _read(self) -> Iterator[dict[str, Any]]:
         reports, self._unread = self._unread, []

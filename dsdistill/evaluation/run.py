@@ -90,7 +90,8 @@ def evaluate(
     name = protocol or str(distilled.attributes.get("protocol", "dm"))
     resolved = load_protocol(name, repeats=repeats, epochs=epochs)
     torch_device = resolve_device(device)
-    execution = ExecutionConfig(torch_device, resolve_precision(precision, torch_device), compile, stack)
+    arithmetic = resolve_precision(precision, torch_device, notify)
+    execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
     students = _split(networks) or _split(str(distilled.attributes.get("network", ""))) or [resolved.student]
     for student in students:
         check_network(student)

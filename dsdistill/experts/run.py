@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -28,7 +29,7 @@ from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, threads
 from dsdistill.runtime.notice import Notify, Progress, silent
-from dsdistill.runtime.signals import deferred_signals
+from dsdistill.runtime.signals import Interrupted, deferred_signals
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, TrainingRecord
 
@@ -97,7 +98,7 @@ class ExpertRun:
         Raises:
             UserError: the file or the folder of unfinished experts holds something else, the disk is too
                 full, or the loss is not finite.
-            Interrupted: on SIGINT or SIGTERM; every finished epoch is saved.
+            Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1; every finished epoch is saved.
         """
         config, observer, workdir = self._config, self._observer, self._workdir
         existing = self._existing(resume, overwrite)
@@ -105,7 +106,7 @@ class ExpertRun:
             return existing
         missing = range(existing.count if existing else 0, config.count)
         epochs = len(missing) * config.epochs
-        trainer = Trainer(config, self._task, self._real, self._device, observer.notify)
+        trainer = Trainer(config, self._task, self._real, self._device, self._uncompiled)
         metadata = self._metadata(trainer.layout)
         done = workdir.epochs_done(missing) if resume else 0
         unwritten = len(missing) * (epochs - done) / epochs
@@ -133,10 +134,11 @@ class ExpertRun:
                     observer.progress(entry | {"done": done})
             earlier = _experts(existing) if existing else iter(())
             new = ((workdir.record(expert), workdir.snapshots(expert)) for expert in missing)
+            metadata = self._metadata(trainer.layout)  # once more: the compiler may have failed since
             expert_writer.write(self._output, metadata, chain(earlier, new), config.count)
-        if existing:
-            existing.close()
-        workdir.clear()
+            if existing:
+                existing.close()
+            workdir.clear()
         return ExpertFile.open(self._output)
 
     def _existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
@@ -182,7 +184,7 @@ class ExpertRun:
             return "fingerprint", before[:8] + "…", now[:8] + "…"
         return difference(metadata.config, self._config)
 
-    def _train(self, trainer: Trainer, expert: int, signals: list[int]) -> Iterator[dict[str, Any]]:
+    def _train(self, trainer: Trainer, expert: int, signals: list[Interrupted]) -> Iterator[dict[str, Any]]:
         """Train one expert from its latest state; yield an entry for every epoch that has been saved."""
         config, workdir = self._config, self._workdir
         trainer.initialise(expert)
@@ -225,6 +227,12 @@ class ExpertRun:
             config=to_toml(config),
             packages=json.dumps(provenance.package_versions()),
         )
+
+    def _uncompiled(self, sentence: str) -> None:
+        """Go on without the compiler, which has failed, and have the file say so."""
+        compute = dataclasses.replace(self._config.compute, compile=False)
+        self._config = dataclasses.replace(self._config, compute=compute)
+        self._observer.notify(sentence)
 
     def _machine(self) -> str:
         return provenance.machine_name(torch.device(self._config.compute.device))
@@ -302,7 +310,7 @@ def train_experts(
 
     Raises:
         UserError: bad input, checked before the training where possible; or a non-finite loss.
-        Interrupted: on SIGINT or SIGTERM; every finished epoch is saved.
+        Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1; every finished epoch is saved.
     """
     output = Path(output).expanduser().absolute()
     if output.is_dir():

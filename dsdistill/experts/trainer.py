@@ -58,7 +58,7 @@ class Trainer:
             config: without any ``auto``.
             task, real: the training images; they are moved to a CUDA device if most of it stays free.
             device: that computes.
-            notify: receives a notice if the code cannot be compiled.
+            notify: receives one notice if the compiler fails; the training goes on without it.
 
         Raises:
             UserError: the network cannot take such images.
@@ -95,7 +95,7 @@ class Trainer:
         self.network.load_state_dict(fresh.state_dict())
         self._optimiser = sgd(self.network, self._config)
 
-    def train_epoch(self, expert: int, epoch: int, signals: list[int]) -> float:
+    def train_epoch(self, expert: int, epoch: int, signals: list[Interrupted]) -> float:
         """Train for one epoch, counted from 0.
 
         Returns:
@@ -113,7 +113,7 @@ class Trainer:
         with forked(self._config.seed, "experts-noise", expert, epoch):  # for dropout
             for batch in self._epoch_batches(expert, epoch):
                 if signals:
-                    raise Interrupted(signals[0])
+                    raise signals[0]
                 loss = self._objective.backward(batch, epoch)
                 self._optimiser.step()
                 self._optimiser.zero_grad()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
@@ -19,6 +20,41 @@ from torch import Tensor
 from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.runtime.notice import Notify
+
+
+class MetricsLog:
+    """A run's metrics.jsonl, open for new lines. Each is written at once, so that closing cannot fail."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        self._path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {files.reason(error)}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Write a line.
+
+        Raises:
+            UserError: the disk is full or has failed.
+        """
+        line = json.dumps(entry).encode() + b"\n"
+        try:
+            while line:  # a disk that gets full takes a part of it first
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}: {files.reason(error)}") from error
 
 
 class RunDirectory:
@@ -51,8 +87,20 @@ class RunDirectory:
         for old in (*self.checkpoints(), *self.snapshots()):  # and no other file
             old.unlink()
         self.path.mkdir(exist_ok=True)
-        files.replace(self.config_file, config.encode())
+        self.write_config(config)
         files.replace(self.metrics_file, b"")
+
+    def write_config(self, config: str) -> None:
+        """Write the config, TOML, in place of an earlier one."""
+        files.replace(self.config_file, config.encode())
+
+    def log(self) -> MetricsLog:
+        """Open the log of metrics for new lines.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        return MetricsLog(self.metrics_file)
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, latest first."""

@@ -49,17 +49,17 @@ class ComputeConfig:
         Args:
             device: that computes.
             pixels: that the run passes through a network.
-            notify: receives a notice if a long run cannot be compiled.
+            notify: receives a notice if the run is to be compiled and cannot be, or has a slow precision.
             seconds: the time budget of the run, which counts instead of the pixels; 0 if it has none.
         """
         compile = self.compile
         if compile == "auto":
             long = seconds > _LONG_SECONDS if seconds else pixels > _LONG_PIXELS
-            compile = device.type == "cpu" and long and compiler.can_compile(device, notify)
+            compile = device.type == "cpu" and long
         return dataclasses.replace(
             self,
             device=str(device),
-            precision=resolve_precision(self.precision, device),
-            compile=compile,
+            precision=resolve_precision(self.precision, device, notify),
+            compile=compile and compiler.compiles(device, notify),
             threads=self.threads or torch.get_num_threads(),
         )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from dsdistill.errors import UserError
+from dsdistill.runtime.notice import Notify, silent
 
 # Device -----------------------------------------------------------------------------------------------------
 
@@ -46,8 +47,13 @@ def resolve_device(name: str = "auto") -> torch.device:
 Precision = Literal["fp32", "bf16"]
 
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
+def resolve_precision(name: str, device: torch.device, notify: Notify = silent) -> Precision:
     """Return a precision; ``auto`` becomes bf16 if the hardware multiplies it natively, else fp32.
+
+    Args:
+        name: auto, fp32 or bf16.
+        device: that computes.
+        notify: receives a sentence if bf16 is asked for and the hardware only emulates it.
 
     Raises:
         UserError: there is no such precision.
@@ -56,6 +62,8 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         return "bf16" if _multiplies_bf16(device) else "fp32"
     if name not in ("fp32", "bf16"):
         raise UserError(f"unknown precision {name!r}; use auto, fp32 or bf16")
+    if name == "bf16" and not _multiplies_bf16(device):
+        notify("this hardware only emulates bf16, the precision asked for: fp32 would be faster")
     return name  # type: ignore[return-value]
 
 

@@ -490,6 +490,11 @@ def test_a_signal_stops_the_commands(tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
 
 
+def test_a_log_that_cannot_be_written_fails_its_cell(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot run a command that logs to .*: No such file"):
+        runner.launch(["info"], tmp_path / "none" / "log.txt", 0)
+
+
 # Results on disk ------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +63,46 @@ def test_running_out_of_memory_is_said(
 def test_debug_shows_where(tmp_path: Path) -> None:
     with pytest.raises(dsdistill.UserError, match="no file at"):
         main(["--debug", "info", str(tmp_path / "none.h5")])
+
+
+def test_ctrl_c_has_its_exit_code(capsys: Captured, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some versions of typer return it, others raise."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsdistill.evaluation.run.evaluate", interrupted)
+    assert main(["evaluate", str(made)]) == 130
+    kept = "stopped by SIGINT; finished rows are kept, --resume goes on"
+    assert capsys.readouterr().err == f"dsdistill: {kept}\n"
+    assert main(["evaluate", str(made), "--no-save"]) == 130
+    assert capsys.readouterr().err == "dsdistill: stopped by SIGINT\n"
+
+
+def test_a_long_message_is_cut(capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def verbose(*_: object, **__: object) -> None:
+        raise dsdistill.UserError("g++ " + "-long " * 10_000)
+
+    monkeypatch.setattr("dsdistill.distillation.run.distill", verbose)
+    line = refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5")
+    assert line.startswith("dsdistill: g++ -long")
+    assert len(line) < 1020
+    assert line.endswith("… (all of it with --debug)\n")
+    with pytest.raises(dsdistill.UserError) as whole:
+        main(["--debug", "distill", *TINY, "-o", str(tmp_path / "set.h5")])
+    assert len(str(whole.value)) > 50_000
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EROFS, 2), (errno.EINVAL, 1)])
+def test_errors_of_the_system_are_no_defects(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr("dsdistill.distillation.run.distill", failing)
+    assert main(["distill", *TINY, "-o", str(tmp_path / "set.h5")]) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert os.strerror(number) in err
+    assert "some/file" in err

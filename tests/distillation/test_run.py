@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 
 import dsdistill
 from dsdistill.data.preprocess import Standardise
+from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.storage import set_file
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.conftest import THREADS, TINY
+from tests.helpers.compilers import NOTICE, break_compiler
 from tests.helpers.data import pixels
 from tests.helpers.marks import slow_but_first
 
@@ -160,3 +163,63 @@ def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, m
             notify=said.append,
         )
         assert said == expected
+
+
+COMPILED: dict[str, Any] = TINY | {"overrides": [THREADS, "compute.compile=true"]}
+
+
+def compiled(config: str) -> bool:
+    return bool(tomllib.loads(config)["compute"]["compile"])
+
+
+def test_a_run_whose_compiler_fails_says_so_in_its_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, plain = tmp_path / "set.h5", tmp_path / "plain.h5"
+    break_compiler(monkeypatch)
+    notices: list[str] = []
+    headers: list[RunConfig] = []
+    dsdistill.distill(
+        output, **COMPILED, notify=notices.append, started=lambda start: headers.append(start.config)
+    )
+    assert [notice for notice in notices if "compile" in notice] == [NOTICE]
+    assert headers[0].compute.compile is True  # it was, at the start
+    assert not compiled((tmp_path / "set.run" / "config.toml").read_text())
+    made = set_file.read(output)
+    assert not compiled(str(made.attributes["config"]))
+    dsdistill.distill(output, resume=True)  # one and the same run
+    dsdistill.distill(plain, **TINY, overrides=[THREADS])
+    torch.testing.assert_close(made.images, set_file.read(plain).images)
+
+
+def test_a_compiled_run_is_resumed_where_the_compiler_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, config = tmp_path / "set.h5", tmp_path / "set.run" / "config.toml"
+    break_compiler(monkeypatch, good=10**6)
+
+    def stop(entry: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    told = COMPILED | {"overrides": [*COMPILED["overrides"], "checkpoint.iterations=1"], "iterations": 4}
+    with pytest.raises(KeyboardInterrupt):
+        dsdistill.distill(output, **told, progress=stop)
+    assert compiled(config.read_text())
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiles", lambda device, notify: False)
+    with pytest.raises(UserError, match="it was started with True"):  # where it is asked for
+        dsdistill.distill(output, overrides=["compute.compile=false"], resume=True)
+    dsdistill.distill(output, resume=True)
+    assert not compiled(config.read_text())
+    assert not compiled(str(set_file.read(output).attributes["config"]))
+
+
+def test_a_finished_run_is_not_written_again_for_want_of_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "set.h5"
+    break_compiler(monkeypatch, good=10**6)
+    dsdistill.distill(output, **COMPILED)
+    before = output.read_bytes()
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiles", lambda device, notify: False)
+    dsdistill.distill(output, resume=True)
+    assert output.read_bytes() == before

@@ -21,6 +21,8 @@ from torch import Tensor
 import dsdistill
 from dsdistill.cli import main
 from dsdistill.errors import NonFiniteLoss, UserError
+from dsdistill.runtime.checkpoints import MetricsLog, RunDirectory
+from dsdistill.runtime.signals import NUMBERS
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
 from tests.helpers.supply import NETWORK as POOLED
@@ -342,3 +344,43 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, capsys: pytest.
 
     with pytest.raises(NonFiniteLoss, match="no checkpoint had been written yet"):
         dsdistill.distill(tmp_path / "other.h5", **THIRTY, overrides=["optimiser.lr=1e30"])
+
+
+# A log that cannot be written ------------------------------------------------------------------------------
+
+
+def test_a_full_disk_behind_the_log_saves_the_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, straight: Path
+) -> None:
+    output = tmp_path / "set.h5"
+    add = MetricsLog.add
+
+    def full(self: MetricsLog, entry: dict[str, Any]) -> None:
+        if entry["iteration"] == 5:
+            raise UserError("cannot write metrics.jsonl: No space left on device")
+        add(self, entry)
+
+    monkeypatch.setattr(MetricsLog, "add", full)
+    assert main(["distill", *WORDS, "-o", str(output)]) == 2
+    line = "cannot write metrics.jsonl: No space left on device; --resume goes on from the last checkpoint"
+    assert capsys.readouterr().err.splitlines()[-1] == f"dsdistill: {line}"
+    assert checkpoints(output) == ["checkpoint-000000005.safetensors"]
+    monkeypatch.undo()
+    assert main(["distill", *WORDS, "-o", str(output), "--resume"]) == 0
+    assert torch.equal(images(output), images(straight))
+    monkeypatch.setattr(MetricsLog, "add", full)
+    monkeypatch.setattr(RunDirectory, "save", fail)
+    assert main(["distill", *WORDS, "-o", str(output), "--overwrite"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"dsdistill: {line}"  # of the first error
+
+
+def fail(*_: Any) -> None:
+    raise UserError("cannot write the checkpoint")
+
+
+def test_handlers_are_back_as_soon_as_the_loop_ends(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in NUMBERS]
+    try:
+        dsdistill.distill(tmp_path / "set.h5", **THIRTY, progress=fail)
+    except UserError:
+        assert [signal.getsignal(number) for number in NUMBERS] == before

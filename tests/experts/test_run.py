@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import signal
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
+from tests.helpers.compilers import NOTICE, break_compiler
 from tests.helpers.experts import CPU, PLAIN, told, toys, trained
 
 TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convnet2-w6", "epochs": 2}
@@ -301,3 +303,15 @@ def test_other_files_are_never_replaced(tmp_path: Path, made: Path) -> None:
 def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expert 0, epoch 1: the mean loss is .*; .*lower lr"):
         train(tmp_path / "pool.h5", 1, ("lr=1e30",))
+
+
+def test_a_file_says_whether_its_experts_were_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[str] = []
+    for good, compiled in ((10**6, True), (1, False)):
+        break_compiler(monkeypatch, good)
+        output = tmp_path / f"experts-{good}.h5"
+        file = train(output, 1, ("compute.compile=true",), notify=notices.append)
+        assert tomllib.loads(file.metadata.config)["compute"]["compile"] is compiled
+    assert notices == [NOTICE]

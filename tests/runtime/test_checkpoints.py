@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dsdistill.errors import UserError
-from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.checkpoints import MetricsLog, RunDirectory
 
 
 def state(iteration: int) -> dict[str, torch.Tensor]:
@@ -102,3 +102,14 @@ def test_discarded_iterations_are_counted(run: RunDirectory, tmp_path: Path) -> 
     run.metrics_file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     assert run.discarded() == 2
     assert RunDirectory(tmp_path / "none").discarded() == 0
+
+
+def test_the_log_reports_what_cannot_be_written(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+        log.add({"iteration": 1})
+        assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 1}\n'  # before it is closed
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No such file"):
+        MetricsLog(tmp_path / "none" / "metrics.jsonl")
+    if Path("/dev/full").exists():
+        with MetricsLog(Path("/dev/full")) as log, pytest.raises(UserError, match="No space left"):
+            log.add({"iteration": 1})
