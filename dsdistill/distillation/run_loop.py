@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -76,9 +75,10 @@ class RunLoop:
         Raises:
             NonFiniteLoss: naming the iteration, the value and the last good checkpoint.
             Interrupted: after a checkpoint, on SIGINT or SIGTERM.
+            UserError: log or checkpoint cannot be written.
         """
         saved_at = time.monotonic()
-        with deferred_signals() as received, self.run.metrics_file.open("a") as log:
+        with deferred_signals() as received, self.run.log() as log:
             finished = self.share >= 1 and self._distiller.iteration > 0
             while not finished:
                 report = self._distiller.step()
@@ -90,7 +90,7 @@ class RunLoop:
                 stopping = bool(received)
                 if due or finished or stopping or len(self._unread) >= self._read_every:
                     for entry in self._read():
-                        log.write(json.dumps(entry) + "\n")
+                        log.write(entry)
                         yield entry
                 if due or finished or stopping:
                     log.flush()  # so that metrics reach as far as the checkpoint does
