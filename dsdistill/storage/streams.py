@@ -34,11 +34,7 @@ class Stream:
             raise self._error
 
     def finish(self) -> None:
-        """Raise the first error of the file, if there was one, and forget it.
-
-        An error that stays here, and leads to where HDF5 opened the file, would keep HDF5 from letting the
-        file go, and it crashes where it does so after Python has ended.
-        """
+        """Raise the first error of the file, if there was one, and forget it."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -76,7 +72,9 @@ class Stream:
             try:
                 return operation(*arguments)
             except BaseException as error:  # Ctrl-C too must not pass through HDF5
-                self._error = error
+                # Its frames lead to where h5py opened the file, and with them HDF5 would hold the file until
+                # Python has ended, and crash then.
+                self._error = error.with_traceback(None)
         return otherwise
 
 
