@@ -44,9 +44,10 @@ def write_settings(jobs: Sequence[Cell | ExpertSet], results: Path) -> None:
     for job, changed in zip(jobs, changes, strict=True):
         if isinstance(job, Cell):
             for report in _stale_reports(job, results, changed):
-                report.unlink(missing_ok=True)
+                files.remove(report)
         file = job.settings_file(results)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(file.parent, parents=True)
+        files.sweep(file.parent)
         files.replace(file, tomli_w.dumps(job.settings()).encode())
 
 

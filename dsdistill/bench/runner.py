@@ -60,6 +60,7 @@ def launch(words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[by
         UserError: the log cannot be written, or the process cannot be started.
     """
     variables = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    files.check_target(log)
     try:
         with log.open("ab", buffering=0) as file:
             file.write(f"\n$ dsdistill {shlex.join(words)}\n".encode())
@@ -129,7 +130,7 @@ def run(
         Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1, after the running commands have saved their
             states.
     """
-    results.mkdir(parents=True, exist_ok=True)
+    files.make_folder(results, parents=True)
     with _alone(results):
         cell_files.write_settings([*cells, *(cell.experts for cell in cells if cell.experts)], results)
         work = _Work(suite, cells, results, environment, notify, launch)
@@ -230,7 +231,7 @@ def _ready(
         if needed and needed in training:
             continue
         if needed and not needed.file(results).exists():  # it appears when the last of them is trained
-            needed.file(results).parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(needed.file(results).parent, parents=True)
             steps = iter([("training experts", needed.command(results, environment))])
             yield _Job(needed.name, steps, needed.log(results), experts=needed)
         else:
@@ -243,7 +244,7 @@ def _steps(cell: Cell, results: Path, environment: Environment) -> Iterator[tupl
     folder = results / cell.name
     if not (folder / "set.h5").exists():
         for stale in (*folder.glob("evaluation*.json"), *folder.glob("curve-*.json")):
-            stale.unlink()
+            files.remove(stale)
         yield "distilling", cell.distil(results, environment)
     for evaluation in cell.evaluations:
         if not cell_files.is_evaluated(cell.report(evaluation, results)):
@@ -288,30 +289,16 @@ _locks: list[int] = []
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep two suites from working in one folder (POSIX only).
+    """Keep two suites from working in one folder.
 
     Raises:
-        UserError: another one does.
+        UserError: another one does, or a command that it left running.
     """
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with files.hold(folder, "another suite", inside=True) as lock:
+        if lock >= 0:
+            _locks.append(lock)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another suite, or a command that it left running, works in {folder}; "
-                "wait for it, or choose another -o"
-            ) from None
-        except OSError:
-            pass  # some file systems cannot lock
-        _locks.append(handle)
-        yield
-    finally:
-        if handle in _locks:
-            _locks.remove(handle)
-        os.close(handle)
+            yield
+        finally:
+            if lock in _locks:
+                _locks.remove(lock)

@@ -191,9 +191,9 @@ def to_toml(config: RunConfig) -> str:
 
 def for_sharing(table: Mapping[str, Any]) -> str:
     """Write a config's table as TOML that names files without their folders: sets are passed on."""
-    named: dict[str, Any] = {"method": Path(table["method"]).name}
-    if path := table["engine"].get("supply", {}).get("path"):
-        named["engine"] = {"supply": {"path": Path(path).name}}
+    named: dict[str, Any] = {"method": Path(str(table.get("method", ""))).name}
+    if path := table_at(table, "engine", "supply").get("path"):
+        named["engine"] = {"supply": {"path": Path(str(path)).name}}
     return tomli_w.dumps(merge(table, named))
 
 

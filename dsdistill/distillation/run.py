@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dsdistill import files
 from dsdistill.config.options import data_options, difference, explicit_options, merge, table_at
 from dsdistill.config.presets import read_toml
 from dsdistill.data import catalog
@@ -149,63 +151,81 @@ def distill(
     """
     output = Path(output).expanduser().absolute()
     run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
-    resumes = resume and run.config_file.exists()
-    _check_output(output, run, resumes, overwrite)
-    flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
-    flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
-    flags["data"] = data_options(dataset, root, size, channels, zca, download)
-    flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
-    explicit = merge(explicit_options(flags), options or {})
-    file = read_toml(Path(config)) if config else {}
-    written = read_toml(run.config_file) if resumes else {}
-    plan = configs.resolve(explicit, overrides, merge(written, file), notify)
-    if config:
-        configs.check_replayed(file, plan, Path(config), notify)
-    torch_device = resolve_device(plan.compute.device)
-    check_network(plan.network)
-    load_protocol(plan.protocol)  # the file will name it
-    if resumes:
-        _refuse_changes(written, plan, run, undecided=("compute",))  # before data are looked for
-    reset_peak_memory(torch_device)
-    free = available_memory(torch_device)  # the estimate counts all that comes now
-    task, real = catalog.load(plan.data, "train", notify, decoding)
-    with threads(plan.compute.threads), full_float32():
-        asked = plan.compute.compile
-        plan = assembly.decide_auto(plan, task, real, torch_device, notify)
-        fails = asked is True and not plan.compute.compile  # the compiler, which may have worked before
+    with _held(output, run):
+        resumes = resume and run.config_file.exists()
+        _check_output(output, run, resumes, overwrite)
+        flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
+        flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
+        flags["data"] = data_options(dataset, root, size, channels, zca, download)
+        flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
+        explicit = merge(explicit_options(flags), options or {})
+        file = read_toml(Path(config)) if config else {}
+        written = run.config() if resumes else {}
+        plan = configs.resolve(explicit, overrides, merge(written, file), notify)
+        if config:
+            configs.check_replayed(file, plan, Path(config), notify)
+        torch_device = resolve_device(plan.compute.device)
+        check_network(plan.network)
+        load_protocol(plan.protocol)  # the file will name it
         if resumes:
-            _refuse_changes(written, plan, run, undecided=("compute.compile",) * fails)
+            _refuse_changes(written, plan, run, undecided=("compute",))  # before data are looked for
+        reset_peak_memory(torch_device)
+        free = available_memory(torch_device)  # the estimate counts all that comes now
+        task, real = catalog.load(plan.data, "train", notify, decoding)
+        with threads(plan.compute.threads), full_float32():
+            asked = plan.compute.compile
+            plan = assembly.decide_auto(plan, task, real, torch_device, notify)
+            fails = asked is True and not plan.compute.compile  # the compiler, which may have worked before
+            if resumes:
+                _refuse_changes(written, plan, run, undecided=("compute.compile",) * fails)
 
-        def uncompiled(sentence: str) -> None:
-            nonlocal plan
-            plan = _uncompiled(plan, run)
-            notify(sentence)
-
-        distiller = assembly.assemble(plan, task, real, torch_device, uncompiled)
-        if resumes:
-            metadata = _restore(run, distiller, real, notify)
-        else:
-            metadata = {"fingerprint": real.fingerprint}
-            if resume:
-                notify(f"there is no run in {run.path} to resume: starting anew")
-            run.create(configs.to_toml(plan), overwrite)
-            if sentence := assembly.small_class_notice(plan.engine, real):
+            def uncompiled(sentence: str) -> None:
+                nonlocal plan
+                plan = _uncompiled(plan, run)
                 notify(sentence)
-        memory = estimate(distiller, real, plan.compute.precision == "bf16" and torch_device.type == "cpu")
-        started(RunStart(plan, task, real, memory, distiller.iteration, free))
-        loop = RunLoop(distiller, run, plan.checkpoint, _read_every(torch_device), metadata, plan.seconds)
-        if fails and loop.share < 1:
-            _uncompiled(plan, run)
 
-        def current() -> DistilledSet:
-            return assembly.distilled_set(plan, distiller, real, loop.seconds, loop.peak_memory)
+            distiller = assembly.assemble(plan, task, real, torch_device, uncompiled)
+            if resumes:
+                metadata = _restore(run, distiller, real, notify)
+            else:
+                metadata = {"fingerprint": real.fingerprint}
+                if resume:
+                    notify(f"there is no run in {run.path} to resume: starting anew")
+                run.create(configs.to_toml(plan), overwrite)
+                if sentence := assembly.small_class_notice(plan.engine, real):
+                    notify(sentence)
+            memory = estimate(
+                distiller, real, plan.compute.precision == "bf16" and torch_device.type == "cpu"
+            )
+            started(RunStart(plan, task, real, memory, distiller.iteration, free))
+            loop = RunLoop(distiller, run, plan.checkpoint, _read_every(torch_device), metadata, plan.seconds)
+            if fails and loop.share < 1:
+                _uncompiled(plan, run)
 
-        losses = _run(loop, plan, current, progress)
-        distilled = current()
-        for sentence in assembly.warnings_for(distiller, run.discarded()):
-            notify(sentence)
-    error = _write(output, run, distilled, plan, resumed_when_finished=not losses)
-    return _summary(output, run, distilled, losses, loop, error)
+            def current() -> DistilledSet:
+                return assembly.distilled_set(plan, distiller, real, loop.seconds, loop.peak_memory)
+
+            losses = _run(loop, plan, current, progress)
+            distilled = current()
+            for sentence in assembly.warnings_for(distiller, run.discarded()):
+                notify(sentence)
+        error = _write(output, run, distilled, plan, resumed_when_finished=not losses)
+        return _summary(output, run, distilled, losses, loop, error)
+
+
+@contextlib.contextmanager
+def _held(output: Path, run: RunDirectory) -> Iterator[None]:
+    """Keep other processes from an output and a run directory, and clear both of what a kill has left.
+
+    Raises:
+        UserError: another process writes one of them; or both are the same.
+    """
+    if os.path.realpath(output) == os.path.realpath(run.path):
+        raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
+    with files.hold(output, "a distillation"), files.hold(run.path, "a distillation"):
+        files.sweep(output)
+        files.sweep(run.path)
+        yield
 
 
 def _read_every(device: torch.device) -> int:
@@ -286,8 +306,6 @@ def _check_output(output: Path, run: RunDirectory, resumes: bool, overwrite: boo
     Raises:
         UserError: saying which.
     """
-    if output == run.path:
-        raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
     set_file.check_writable(output, overwrite or resumes, ", or pass overwrite=True (--overwrite)")
     if resumes and not overwrite and output.exists() and not _is_of_run(output, run):
         raise UserError(
@@ -299,7 +317,7 @@ def _is_of_run(output: Path, run: RunDirectory) -> bool:
     """Whether a file is there and holds the set of this run."""
     if not output.exists():
         return False
-    written = configs.for_sharing(read_toml(run.config_file))
+    written = configs.for_sharing(run.config())
     return set_file.read(output).attributes.get("config") == written
 
 

@@ -13,8 +13,9 @@ import torch
 from dsdistill.distillation.config import CheckpointConfig
 from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.errors import NonFiniteLoss, UserError
-from dsdistill.runtime.checkpoints import MetricsLog, RunDirectory
+from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import peak_memory
+from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.runtime.signals import deferred_signals
 
 

@@ -143,9 +143,11 @@ def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
     if json is not None:
         files.check_replaceable(json, ".json")
         files.check_folder(json)
+        files.sweep(json)
     if save:
         try:
-            files.check_folder(file)
+            files.check_target(file)
+            files.sweep(file)
         except UserError as error:
             raise UserError(f"{error}, or pass --no-save (save=False) to leave the file as it is") from error
 

@@ -183,7 +183,7 @@ def _table(config: ExpertConfig) -> dict[str, Any]:
     return TypeAdapter(ExpertConfig).dump_python(config, mode="json", exclude_none=True)
 
 
-def difference(before: str, after: ExpertConfig) -> Change | None:
+def difference(before: Mapping[str, Any], after: ExpertConfig) -> Change | None:
     """Return the first option that makes other experts, with its value in both; None if there is none.
 
     The number of experts, the place of the data and the hardware make no other experts, up to rounding.
@@ -193,5 +193,17 @@ def difference(before: str, after: ExpertConfig) -> Change | None:
             have their defaults.
     """
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
-    complete = merge(defaults, tomllib.loads(before))
+    complete = merge(defaults, before)
     return next(iter(options.difference(complete, _table(after), ignoring=_SAME_EXPERTS)), None)
+
+
+def parse(text: str, source: str | Path) -> dict[str, Any]:
+    """Read a config that a file of experts holds.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} is damaged: its config is no TOML; make it again") from error

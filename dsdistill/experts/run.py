@@ -103,6 +103,7 @@ class ExpertRun:
         config, observer, workdir = self._config, self._observer, self._workdir
         existing = self._existing(resume, overwrite)
         if existing and existing.count == config.count:
+            workdir.clear_written(existing.count)
             return existing
         missing = range(existing.count if existing else 0, config.count)
         epochs = len(missing) * config.epochs
@@ -112,6 +113,7 @@ class ExpertRun:
         unwritten = len(missing) * (epochs - done) / epochs
         expert_writer.check_space(self._output, int((config.count + unwritten) * metadata.expert_bytes))
         workdir.begin(resume, overwrite)
+        workdir.drop_damaged(missing, observer.notify)
         done = workdir.epochs_done(missing)
         observer.started(
             TrainingStart(
@@ -138,8 +140,9 @@ class ExpertRun:
             expert_writer.write(self._output, metadata, chain(earlier, new), config.count)
             if existing:
                 existing.close()
+            finished = ExpertFile.open(self._output)
             workdir.clear()
-        return ExpertFile.open(self._output)
+        return finished
 
     def _existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
         """Open the file if it holds the first of the experts to train; None if all are to be trained.
@@ -182,7 +185,7 @@ class ExpertRun:
         before, now = metadata.fingerprint, self._real.fingerprint
         if before != now:
             return "fingerprint", before[:8] + "…", now[:8] + "…"
-        return difference(metadata.config, self._config)
+        return difference(expert_config.parse(metadata.config, self._output), self._config)
 
     def _train(self, trainer: Trainer, expert: int, signals: list[Interrupted]) -> Iterator[dict[str, Any]]:
         """Train one expert from its latest state; yield an entry for every epoch that has been saved."""
@@ -315,15 +318,17 @@ def train_experts(
     output = Path(output).expanduser().absolute()
     if output.is_dir():
         raise UserError(f"{output} is a folder; name a file, for example {output / 'experts.h5'}")
-    files.check_folder(output)
-    flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
-    data = data_options(dataset, root, size, channels, zca, download)
-    explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
-    config = expert_config.resolve(merge(explicit, options or {}), overrides)
-    torch_device = resolve_device(config.compute.device)
-    check_network(config.network)
-    task, real = catalog.load(config.data, "train", notify, decoding)
-    with threads(config.compute.threads), full_float32():
-        config = expert_config.decide_auto(config, task, real, torch_device, notify)
-        observer = Observer(notify, started, estimated, progress)
-        return ExpertRun(output, config, task, real, torch_device, observer).run(resume, overwrite)
+    files.check_target(output)
+    with files.hold(output, "a training"):
+        files.sweep(output)
+        flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
+        data = data_options(dataset, root, size, channels, zca, download)
+        explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
+        config = expert_config.resolve(merge(explicit, options or {}), overrides)
+        torch_device = resolve_device(config.compute.device)
+        check_network(config.network)
+        task, real = catalog.load(config.data, "train", notify, decoding)
+        with threads(config.compute.threads), full_float32():
+            config = expert_config.decide_auto(config, task, real, torch_device, notify)
+            observer = Observer(notify, started, estimated, progress)
+            return ExpertRun(output, config, task, real, torch_device, observer).run(resume, overwrite)

@@ -22,7 +22,7 @@ from torch import Tensor
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
-from dsdistill.files import new_folder
+from dsdistill.files import new_folder, write_new
 from dsdistill.networks.convnet import depth_for
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.storage.set_file import read
@@ -93,8 +93,8 @@ def export_ddranking(path: str | Path, folder: str | Path, protocol: str | Path 
         for file, tensor in ((IMAGES, images), (LABELS, labels), (LR, torch.tensor(rate))):
             buffer = io.BytesIO()  # torch raises no OSError where a disk is full
             torch.save(tensor.contiguous(), buffer)
-            (part / file).write_bytes(buffer.getbuffer())
-        (part / CONFIG).write_text(_head(soft, config) + _yaml(config), encoding="utf-8")
+            write_new(part / file, buffer.getbuffer())
+        write_new(part / CONFIG, (_head(soft, config) + _yaml(config)).encode())
     return [*_loading(name, loader, images.shape[-1]), *([_NO_SOFT] if soft else []), *notes]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from dsdistill.errors import UserError
-from dsdistill.files import new_folder
+from dsdistill.files import make_folder, new_folder, write_new
 from dsdistill.storage.set_file import read, to_uint8
 
 
@@ -49,18 +50,21 @@ def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequenc
 
     names = _folder_names(classes)
     for name in names:
-        (folder / name).mkdir(parents=True)
+        make_folder(folder / name)
     width = len(str(int(labels.bincount().max()) - 1))
     index = dict.fromkeys(range(len(classes)), 0)
-    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "label", "class"])
-        for image, label in zip(pixels, labels.tolist(), strict=True):
-            name = f"{names[label]}/{index[label]:0{width}d}.png"
-            index[label] += 1
-            array = image.permute(1, 2, 0).contiguous().numpy()
-            Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(folder / name)
-            table.writerow([name, label, classes[label]])
+    listing = io.StringIO(newline="")
+    table = csv.writer(listing)
+    table.writerow(["file", "label", "class"])
+    for image, label in zip(pixels, labels.tolist(), strict=True):
+        name = f"{names[label]}/{index[label]:0{width}d}.png"
+        index[label] += 1
+        array = image.permute(1, 2, 0).contiguous().numpy()
+        picture = io.BytesIO()
+        Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(picture, "PNG")
+        write_new(folder / name, picture.getbuffer())
+        table.writerow([name, label, classes[label]])
+    write_new(folder / "labels.csv", listing.getvalue().encode())
 
 
 def _folder_names(classes: Sequence[str]) -> list[str]:

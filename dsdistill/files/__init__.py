@@ -2,21 +2,37 @@
 
 from dsdistill.files.checks import check_folder, check_replaceable, check_target, reason
 from dsdistill.files.locks import exclusive, hold
-from dsdistill.files.reading import open_regular, read, read_text
-from dsdistill.files.writing import new_folder, replace, replacing, sweep
+from dsdistill.files.reading import LARGEST_TEXT, open_regular, read, read_text
+from dsdistill.files.writing import (
+    is_empty,
+    make_folder,
+    mismatch,
+    new_folder,
+    remove,
+    replace,
+    replacing,
+    sweep,
+    write_new,
+)
 
 __all__ = [
+    "LARGEST_TEXT",
     "check_folder",
     "check_replaceable",
     "check_target",
     "exclusive",
     "hold",
+    "is_empty",
+    "make_folder",
+    "mismatch",
     "new_folder",
     "open_regular",
     "read",
     "read_text",
     "reason",
+    "remove",
     "replace",
     "replacing",
     "sweep",
+    "write_new",
 ]

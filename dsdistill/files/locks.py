@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dsdistill.errors import UserError
+from dsdistill.files.checks import check_folder, reason
+from dsdistill.files.reading import open_regular
 
 WAIT = 60.0
 """Seconds that a change of a file waits for another one, at most."""
@@ -27,20 +30,22 @@ _BYTE = 1 << 30  # where Windows locks one byte: beyond the text, which others r
 
 
 @contextmanager
-def hold(path: str | Path, work: str) -> Iterator[int]:
+def hold(path: str | Path, work: str, inside: bool = False) -> Iterator[int]:
     """Keep other processes from the same work on a file or folder, for as long as the block runs.
 
     Args:
         path: what is written; the lock is a hidden file beside it.
         work: what runs, for the sentence that refuses a second one, such as "a distillation".
+        inside: keep the lock in the folder ``path``, which exists, because none may be written beside it.
 
     Yields:
-        the open lock; a child process that inherits it keeps the lock until it ends.
+        the open lock, negative where the file system has none; a child process that inherits it keeps it
+        until it ends.
 
     Raises:
         UserError: another process does; the sentence names it and its machine.
     """
-    lock = _lock_file(path, "running")
+    lock = Path(path) / ".running" if inside else _lock_file(path, "running")
     handle = _acquire(lock)
     if handle is None:
         raise UserError(
@@ -109,7 +114,8 @@ def _acquire(lock: Path) -> int | None:
         except OSError as error:
             if error.errno in (errno.ENOTSUP, errno.ENOLCK):
                 return _NONE
-            raise UserError(f"cannot write in {lock.parent}: {error.strerror}") from error
+            check_folder(lock)
+            raise UserError(f"cannot write {lock}: {reason(error)}; remove it") from error
         try:
             locked = try_lock(handle)
         except OSError:
@@ -118,7 +124,7 @@ def _acquire(lock: Path) -> int | None:
         if not locked:
             os.close(handle)
             return None
-        if _is_at(handle, lock):
+        if is_at(handle, lock):
             with contextlib.suppress(OSError):  # a full disk costs the name of the owner, not the run
                 os.ftruncate(handle, 0)
                 os.lseek(handle, 0, os.SEEK_SET)
@@ -151,7 +157,7 @@ def try_lock(handle: int) -> bool:
     return True
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: Path) -> bool:
     """Whether an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
@@ -160,10 +166,29 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _owner(lock: Path) -> str:
+    """Say who has a lock: the process that is written in it, or one that it started and left."""
     try:
-        return lock.read_text(errors="replace")[:200] or "another process"
+        with open_regular(lock) as file:
+            text = file.read(200).decode(errors="replace")
     except OSError:
+        text = ""
+    found = re.fullmatch(r"process (\d+) on (.+)", text)
+    if found is None:
         return "another process"
+    ended = found[2] == socket.gethostname() and not _lives(int(found[1]))
+    return f"a command that {text} left running" if ended else text
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # pragma: no cover - a signal of 0 would end it there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _release(lock: Path, handle: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import BinaryIO
 
 from dsdistill.errors import UserError
 from dsdistill.files.checks import check_folder, check_target, reason
-from dsdistill.files.locks import try_lock
+from dsdistill.files.locks import is_at, try_lock
 
 _BLOCK = 1 << 20
 _PART = ".part"
@@ -34,20 +35,86 @@ def replace(path: str | Path, data: bytes | memoryview) -> None:
             device).
     """
 
-    def verify(written: BinaryIO) -> None:
-        rest = memoryview(data).cast("B")
-        while block := written.read(_BLOCK):
-            if block != rest[: len(block)]:
-                raise OSError(errno.EIO, _CHANGED)
-            rest = rest[len(block) :]
-        if len(rest):
-            raise OSError(errno.EIO, _CHANGED)
-
-    with replacing(path, verify) as file:
+    with replacing(path, lambda written: _compare(written, data)) as file:
         file.write(data)
 
 
-_CHANGED = "it reads back otherwise than it was written; the disk may be failing"
+def write_new(path: str | Path, data: bytes | memoryview) -> None:
+    """Write a file of a `new_folder`, durably and verified; the folder appears when all its files are there.
+
+    Raises:
+        UserError: the file cannot be written, or there is one.
+    """
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+            _settle(file, Path(path), lambda written: _compare(written, data))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def make_folder(path: str | Path, parents: bool = False) -> None:
+    """Make a folder, unless it is there.
+
+    Args:
+        parents: make those above it too.
+
+    Raises:
+        UserError: as `check_folder`; or there is a file.
+    """
+    if parents and not (above := Path(path).absolute().parent).is_dir():
+        make_folder(above, parents=True)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise UserError(f"{path} is a file, not a folder; choose another name") from None
+    except OSError as error:
+        check_folder(path)
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def remove(path: str | Path) -> None:
+    """Delete a file, or a folder with all that is in it, unless it is gone.
+
+    Raises:
+        UserError: it cannot be deleted.
+    """
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"cannot delete {path}: {reason(error)}") from error
+
+
+def mismatch() -> OSError:
+    """Return the error of a file that does not read back as it was written."""
+    return OSError(errno.EIO, "it reads back otherwise than it was written; the disk may be failing")
+
+
+def _compare(written: BinaryIO, data: bytes | memoryview) -> None:
+    """Check that a file holds these bytes from here to its end."""
+    rest = memoryview(data).cast("B")
+    while block := written.read(_BLOCK):
+        if block != bytes(rest[: len(block)]):
+            raise mismatch()
+        rest = rest[len(block) :]
+    if len(rest):
+        raise mismatch()
+
+
+def _settle(file: BinaryIO, path: Path, verify: Callable[[BinaryIO], None] | None) -> None:
+    """Bring a file to the disk, and read it from there."""
+    file.flush()
+    os.fsync(file.fileno())
+    if verify:
+        _forget(file)
+        with open(path, "rb") as written:
+            verify(written)
 
 
 @contextmanager
@@ -67,14 +134,9 @@ def replacing(path: str | Path, verify: Callable[[BinaryIO], None] | None = None
     check_target(path)
     part = _neighbour(target)
     try:
-        with _created(part) as file:
+        with _created(part, target) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-            if verify:
-                _forget(file)
-                with open(part, "rb") as written:
-                    verify(written)
+            _settle(file, part, verify)
             _pass_on(target, file)
             os.replace(part, target)
             _sync_folder(target.parent)
@@ -93,6 +155,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     """
     target = Path(folder).absolute()
     check_folder(target)
+    sweep(target)
     if os.path.lexists(target) and not (target.is_dir() and next(target.iterdir(), None) is None):
         raise UserError(f"{folder} exists and is not an empty folder; choose another name")
     part = _neighbour(target)
@@ -138,14 +201,15 @@ def sweep(path: str | Path) -> int:
 
 
 def _leftovers(folder: Path, stem: str) -> Iterator[Path]:
+    """Yield the temporary files in a folder: of the output with this stem, or of all where it is empty."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            name = entry.name
-            fits = (
-                name.startswith(f".{stem}") and len(name) == len(f".{stem}.01234567{_PART}") if stem else True
-            )
-            if fits and is_temporary(name) and not entry.is_symlink():
-                yield folder / name
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and stem in ("", found["stem"]) and not entry.is_symlink():
+                yield folder / entry.name
+
+
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def is_temporary(name: str) -> bool:
@@ -154,8 +218,19 @@ def is_temporary(name: str) -> bool:
     >>> is_temporary(".set.h5.0a1b2c3d.part"), is_temporary("set.h5")
     (True, False)
     """
-    token = name.removesuffix(_PART)[-8:]
-    return name.startswith(".") and name.endswith(_PART) and set(token) <= set("0123456789abcdef")
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_empty(folder: str | Path) -> bool:
+    """Whether a folder holds nothing but temporary files, which a killed process left.
+
+    Raises:
+        UserError: it is no folder, or cannot be read.
+    """
+    try:
+        return all(map(is_temporary, os.listdir(folder)))
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {reason(error)}") from error
 
 
 def _stem(target: Path) -> str:
@@ -168,12 +243,23 @@ def _neighbour(target: Path) -> Path:
 
 
 @contextmanager
-def _created(part: Path) -> Iterator[BinaryIO]:
-    """Create a file for writing and reading. It is locked, so that `sweep` knows that it is alive."""
-    with open(part, "x+b") as file:
-        with contextlib.suppress(OSError):
-            try_lock(file.fileno())
-        yield file
+def _created(part: Path, target: Path) -> Iterator[BinaryIO]:
+    """Create a file for writing and reading, which nobody can read who cannot read its target.
+
+    It is locked, so that `sweep` knows that it is alive.
+    """
+    try:
+        mode = target.stat().st_mode & 0o777 | 0o600
+    except OSError:
+        mode = 0o666
+    while True:
+        with open(part, "x+b", opener=lambda path, flags: os.open(path, flags, mode)) as file:
+            with contextlib.suppress(OSError):
+                try_lock(file.fileno())
+            if not is_at(file.fileno(), part):  # another process swept it before it was locked
+                continue
+            yield file
+            return
 
 
 @contextmanager
@@ -209,8 +295,17 @@ def _pass_on(target: Path, file: BinaryIO) -> None:
     except FileNotFoundError:
         return
     with contextlib.suppress(PermissionError):  # only root may give a file away
-        os.fchown(file.fileno(), old.st_uid, old.st_gid)
-    os.fchmod(file.fileno(), old.st_mode & 0o7777)
+        _unless_unknown(os.fchown, file.fileno(), old.st_uid, old.st_gid)
+    _unless_unknown(os.fchmod, file.fileno(), old.st_mode & 0o7777)
+
+
+def _unless_unknown(change: Callable[..., None], *arguments: int) -> None:
+    """Change an owner or permissions where the file system has any."""
+    try:
+        change(*arguments)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
+            raise
 
 
 def _forget(file: BinaryIO) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from dsdistill.bench.lines import Line
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.evaluation.rows import FULL, RANDOM
 from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
+from dsdistill.runtime import metrics
 from dsdistill.text import spread
 
 
@@ -118,15 +121,15 @@ def losses(results: Sequence[CellResult]) -> list[Figure]:
 
 
 def read_losses(path: Path) -> list[tuple[float, float]]:
-    """Read (iteration, loss) from a run's log, as far as it is whole; nothing where there is none."""
-    losses: list[tuple[float, float]] = []
-    try:
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
+    """Read (iteration, loss) from a run's log, without what is damaged; nothing where there is none."""
+    losses = []
+    for entry in itertools.islice(metrics.read(path), _MOST):
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
             losses.append((float(entry["iteration"]), float(entry["loss"])))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # a kill may have cut the last line
-    return losses
+    return [each for each in losses if all(map(math.isfinite, each))]
+
+
+_MOST = 1_000_000  # entries of a log that are drawn
 
 
 def _curve(result: CellResult) -> tuple[Mark, ...]:

@@ -19,7 +19,7 @@ def write(folder: Path, results: Sequence[CellResult]) -> list[Path]:
     style = (resources.files("dsdistill.report") / "style.css").read_text(encoding="utf-8")
     written = []
     for figure in [*figures.over_time(results, lines), *figures.over_bytes(results, lines)]:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder, parents=True)
         path = folder / f"{slug(figure.name)}.svg"
         files.replace(path, charts.standalone(figure.svg, style).encode())
         written.append(path)

@@ -4,65 +4,52 @@
 ``metrics.jsonl``              one line per logged iteration: iteration, terms, seconds
 ``checkpoint-<n>.safetensors`` the state after n iterations; the two latest are kept
 ``snapshot-<n>.h5``            the set after n iterations, if the config has snapshots
+
+A checkpoint carries a digest of its content and one of ``config.toml``, which belongs to it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dsdistill import files
+from dsdistill.config.options import flatten
+from dsdistill.config.presets import read_toml
 from dsdistill.errors import UserError
+from dsdistill.runtime import metrics, tensors
 from dsdistill.runtime.notice import Notify
 
+_NAME = re.compile(r"checkpoint-(\d{9,18})\.safetensors")
 
-class MetricsLog:
-    """A run's metrics.jsonl, open for new lines. Each is written at once, so that closing cannot fail."""
+_MAY_CHANGE = ("compute.compile",)  # where the compiler fails, a run goes on without it
 
-    def __init__(self, path: Path) -> None:
-        """Open the file.
 
-        Raises:
-            UserError: it cannot be written.
-        """
-        self._path = path
-        try:
-            self._file = path.open("ab", buffering=0)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {files.reason(error)}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Write a line.
-
-        Raises:
-            UserError: the disk is full or has failed.
-        """
-        line = json.dumps(entry).encode() + b"\n"
-        try:
-            while line:  # a disk that gets full takes a part of it first
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise UserError(f"cannot write {self._path}: {files.reason(error)}") from error
+def iteration_of(checkpoint: Path) -> int:
+    """Return after how many iterations a checkpoint was written, by its name."""
+    return int(checkpoint.stem.removeprefix("checkpoint-"))
 
 
 class RunDirectory:
     """The files of one run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config_file: Path | None = None) -> None:
+        """Name the files; nothing is read or written.
+
+        Args:
+            path: of the directory.
+            config_file: that its checkpoints belong to; default ``config.toml`` in it.
+        """
         self.path = path
-        self.config_file = path / "config.toml"
+        self.config_file = config_file or path / "config.toml"
         self.metrics_file = path / "metrics.jsonl"
 
     def create(self, config: str, overwrite: bool) -> None:
@@ -81,30 +68,38 @@ class RunDirectory:
             )
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file, not a run directory; choose another --run-dir")
-        if self.path.exists() and not self.config_file.exists() and any(self.path.iterdir()):
+        if self.path.exists() and not self.config_file.exists() and not files.is_empty(self.path):
             raise UserError(f"{self.path} is not a run directory and not empty; choose another --run-dir")
         files.check_folder(self.path)
         for old in (*self.checkpoints(), *self.snapshots()):  # and no other file
-            old.unlink()
-        self.path.mkdir(exist_ok=True)
+            files.remove(old)
+        files.make_folder(self.path)
         self.write_config(config)
         files.replace(self.metrics_file, b"")
+
+    def config(self) -> dict[str, Any]:
+        """Read the options of the run.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        try:
+            table = read_toml(self.config_file)
+        except UserError as error:
+            raise UserError(f"{error}; start anew with --overwrite") from error
+        if not table:
+            raise UserError(f"{self.config_file} is empty; start anew with --overwrite")
+        return table
 
     def write_config(self, config: str) -> None:
         """Write the config, TOML, in place of an earlier one."""
         files.replace(self.config_file, config.encode())
-
-    def log(self) -> MetricsLog:
-        """Open the log of metrics for new lines.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        return MetricsLog(self.metrics_file)
+        self.__dict__.pop("config_digest", None)
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, latest first."""
-        return sorted(self.path.glob("checkpoint-*.safetensors"), reverse=True)
+        found = [path for path in self.path.glob("checkpoint-*.safetensors") if _NAME.fullmatch(path.name)]
+        return sorted(found, key=iteration_of, reverse=True)
 
     def snapshot(self, iteration: int) -> Path:
         """Return the file of the set after so many iterations."""
@@ -114,18 +109,29 @@ class RunDirectory:
         """Return the snapshots, earliest first."""
         return sorted(self.path.glob("snapshot-*.h5"))
 
-    def save(self, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    def log(self) -> metrics.MetricsLog:
+        """Open the metrics log at its end.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        return metrics.MetricsLog(self.metrics_file)
+
+    def save(self, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write a checkpoint, then delete all but it and the one before.
 
         Args:
             state: named tensors with an int64 scalar ``iteration``.
             metadata: what else a resumed run needs, as text.
+
+        Raises:
+            UserError: it cannot be written.
         """
-        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         path = self.path / f"checkpoint-{int(state['iteration']):09d}.safetensors"
-        files.replace(path, save_tensors(tensors, metadata | {"sha256": _digest(tensors, metadata)}))
+        tensors.write(path, state, {**metadata, "config": self.config_digest})
         for old in self.checkpoints()[2:]:
-            old.unlink()
+            with contextlib.suppress(OSError):
+                old.unlink()
 
     def restore(self, notify: Notify) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """Read the latest checkpoint that is not damaged.
@@ -134,47 +140,42 @@ class RunDirectory:
             its state and metadata; None if there is no checkpoint yet.
 
         Raises:
-            UserError: all checkpoints are damaged.
+            UserError: all checkpoints are damaged, or the run that made them had another configuration.
         """
-        for path in self.checkpoints():
+        found = self.checkpoints()
+        for path in found:
             try:
-                with safe_open(path, "pt") as file:
-                    metadata = dict(file.metadata() or {})
-                    state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-                if metadata.pop("sha256", "") == _digest(state, metadata):
-                    return state, metadata
-            except (SafetensorError, OSError):
-                pass
-            notify(f"{path.name} is damaged; trying the one before it")
-        if self.checkpoints():
+                state, metadata = tensors.read(path)
+            except (OSError, ValueError):
+                notify(f"{path.name} is damaged; trying the one before it")
+                continue
+            if metadata.pop("config", "") != self.config_digest:
+                raise UserError(
+                    f"{path.name} in {self.path} was not made with the configuration in "
+                    f"{self.config_file.name}; start anew with --overwrite"
+                )
+            return state, metadata
+        if found:
             raise UserError(f"every checkpoint in {self.path} is damaged; start anew with --overwrite")
         return None
 
+    @cached_property
+    def config_digest(self) -> str:
+        """What binds a checkpoint to its run: the SHA-256 of the options that stay as they are."""
+        options = {key: value for key, value in flatten(self.config()).items() if key not in _MAY_CHANGE}
+        return hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()
+
     def discarded(self) -> int:
         """Count the logged iterations that changed nothing, those before a resume included."""
-        if not self.metrics_file.exists():
-            return 0
-        return sum('"discarded": true' in line for line in self.metrics_file.read_text().splitlines())
+        return sum(entry.get("discarded") is True for entry in metrics.read(self.metrics_file))
 
     def trim(self, iteration: int) -> None:
-        """Delete metrics and snapshots after a resumed checkpoint's iteration; the run writes them again."""
+        """Delete metrics and snapshots after a resumed checkpoint's iteration; the run writes them again.
+
+        Raises:
+            UserError: they cannot be deleted.
+        """
         for path in self.snapshots():
             if path > self.snapshot(iteration):
-                path.unlink()
-        earlier = []
-        for line in self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                break  # a line cut short by a kill; nothing after it was logged
-            if entry["iteration"] <= iteration:
-                earlier.append(line + "\n")
-        files.replace(self.metrics_file, "".join(earlier).encode())
-
-
-def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+                files.remove(path)
+        metrics.trim(self.metrics_file, iteration)

@@ -1,18 +1,29 @@
-"""Write an `ExpertFile`: one snapshot in memory at a time, moved into place at once."""
+"""Write an `ExpertFile`: one snapshot in memory at a time, verified, moved into place at once."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 
 from dsdistill import files
 from dsdistill.errors import UserError
-from dsdistill.storage.expert_schema import Expert, ExpertMetadata, fill
-from dsdistill.storage.hdf5 import LAYOUT, check_text
+from dsdistill.storage.expert_schema import (
+    Expert,
+    ExpertMetadata,
+    Snapshot,
+    TrainingRecord,
+    fill,
+    parse_metadata,
+    parse_training,
+)
+from dsdistill.storage.hdf5 import check_text
+from dsdistill.storage.streams import Stream, hdf5_in
 
 _SPARE = 1 << 24  # bytes of a file beyond its weights
 
@@ -20,18 +31,87 @@ _SPARE = 1 << 24  # bytes of a file beyond its weights
 def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert], count: int) -> None:
     """Write an expert file, one snapshot in memory at a time; it replaces at once any file at ``path``.
 
+    What is written is read back, and compared with what came, before any file is replaced.
+
     Args:
         experts: ``count`` of them, each with a snapshot for every epoch of ``metadata``.
 
     Raises:
-        UserError: the file cannot be written, or HDF5 cannot store a name.
+        UserError: the file cannot be written, it reads back otherwise, or HDF5 cannot store a name.
         ValueError: there are more or fewer experts or snapshots than that.
     """
     for text in (metadata.dataset, metadata.config, *metadata.classes):
         check_text("a name", text)
     check_space(Path(os.path.realpath(path)), count * metadata.expert_bytes)
-    with files.replacing(path) as part, h5py.File(part, "w", libver=LAYOUT) as file:
-        fill(file, metadata, experts, count)
+    passed = _Passed(metadata)
+    with files.replacing(path, passed.verify) as part, hdf5_in(part, "w") as (file, stream):
+        fill(file, metadata, passed.along(experts, stream), count)
+
+
+class _Passed:
+    """What went into a file: metadata, training records, and a digest of each snapshot."""
+
+    def __init__(self, metadata: ExpertMetadata) -> None:
+        self._metadata = metadata
+        self._training: list[TrainingRecord] = []
+        self._digests: list[list[bytes]] = []
+
+    def along(self, experts: Iterable[Expert], stream: Stream) -> Iterator[Expert]:
+        """Pass experts on, as long as the file takes them."""
+        for record, snapshots in experts:
+            digests: list[bytes] = []
+            self._training.append(record)
+            self._digests.append(digests)
+            yield record, self._noted(snapshots, digests, stream)
+
+    def _noted(
+        self, snapshots: Iterable[Snapshot], digests: list[bytes], stream: Stream
+    ) -> Iterator[Snapshot]:
+        for snapshot in snapshots:
+            stream.check()
+            digests.append(_digest(*(flat.numpy().data for flat in snapshot)))
+            yield snapshot
+
+    def verify(self, written: BinaryIO) -> None:
+        """Check that a file holds all of it.
+
+        Raises:
+            OSError: it does not.
+        """
+        try:
+            with hdf5_in(written, "r") as (file, _):
+                same = self._agrees(file)
+        except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, ValueError, …
+            if isinstance(error, OSError) and error.errno:  # not h5py's: the disk cannot be read
+                raise
+            raise files.mismatch() from error
+        if not same:
+            raise files.mismatch()
+
+    def _agrees(self, file: h5py.File) -> bool:
+        if _text(parse_metadata(file), parse_training(file)) != _text(self._metadata, self._training):
+            return False
+        nodes = [file[name] for name in ("weights", "buffers") if name in file]
+        return all(
+            _digest(*(node[expert, position].data for node in nodes)) == digest
+            for expert, digests in enumerate(self._digests)
+            for position, digest in enumerate(digests)
+        )
+
+
+def _digest(*arrays: memoryview) -> bytes:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array)
+    return digest.digest()
+
+
+def _text(metadata: ExpertMetadata, training: Iterable[TrainingRecord]) -> str:
+    """Write all but the weights as text, which is equal for equal content, NaN included."""
+    state = metadata.preprocess.state()
+    tensors = {name: (value.dtype, value.shape, _digest(value.numpy().data)) for name, value in state.items()}
+    fields = {name: value for name, value in vars(metadata).items() if name != "preprocess"}
+    return repr((sorted(fields.items()), metadata.preprocess.kind, sorted(tensors.items()), list(training)))
 
 
 def check_space(path: Path, needed: int) -> None:

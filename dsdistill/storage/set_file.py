@@ -59,6 +59,7 @@ def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver=LAYOUT) as file:
         fill(file, distilled, dtype)
+    with h5py.File(buffer, "r") as file:
         stored = parse(file)
     files.check_target(path)
     with exclusive(path):
@@ -118,12 +119,39 @@ def append_result(path: str | Path, result: Mapping[str, Any], expected: str = "
     with exclusive(path):  # or two evaluations that end at the same time would lose one result
         with opened(path, SET) as file:
             parse(file)
-            check_same(path, str(attribute(file, "sha256")), expected)
-            number = max(parse_results(file), default=-1) + 1
-        buffer = io.BytesIO(files.read(path))
+            found, earlier = str(attribute(file, "sha256")), parse_results(file)
+            check_same(path, found, expected)
+        number = max(earlier, default=-1) + 1
+        buffer = io.BytesIO(_bytes(path))
         with h5py.File(buffer, "r+", libver=LAYOUT) as file:
             add_result(file, number, text)
+        _check_added(buffer, path, found, earlier | {number: json.loads(text)})
         replace(path, buffer.getbuffer())
+
+
+def _bytes(path: str | Path) -> bytes:
+    try:
+        return files.read(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+
+
+def _check_added(
+    buffer: io.BytesIO, path: str | Path, digest: str, results: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Check that the new content of a file holds the same set as the old one, and these results.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        with h5py.File(buffer, "r") as file:
+            parse(file)
+            whole = attribute(file, "sha256") == digest and parse_results(file) == results
+    except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, ValueError, …
+        raise UserError(f"{path} stays as it is: with the result it cannot be read") from error
+    if not whole:
+        raise UserError(f"{path} stays as it is: with the result it holds something else")
 
 
 def check_same(path: str | Path, found: str, expected: str) -> None:

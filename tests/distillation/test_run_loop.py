@@ -21,7 +21,8 @@ from torch import Tensor
 import dsdistill
 from dsdistill.cli import main
 from dsdistill.errors import NonFiniteLoss, UserError
-from dsdistill.runtime.checkpoints import MetricsLog, RunDirectory
+from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.runtime.signals import NUMBERS
 from dsdistill.storage import set_file
 from tests.conftest import THREADS

@@ -207,11 +207,11 @@ def test_ddranking_refusals_leave_nothing_behind(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match="not an empty folder"):
         export_ddranking(tmp_path / "set.h5", tmp_path / "full")
 
-    def full(self: Path, *args: object, **options: object) -> None:
+    def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(UserError, match="No space left"):
             export_ddranking(tmp_path / "set.h5", tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["full", "set.h5", "two.h5", "uneven.h5"]

@@ -294,6 +294,14 @@ def test_losses_are_thinned_and_a_cut_log_is_read(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"iteration": 1, "loss": 2.0}\n{"iteration": 2, "lo')
     assert figures.read_losses(log) == [(1.0, 2.0)]
+    lines = ['{"iteration": 1, "loss": 2.0}', '{"iteration": 2}', '{"iteration": 3, "loss": []}', "\x00[1"]
+    lines += [
+        '{"iteration": 4, "loss": NaN}',
+        '{"iteration": 5, "loss": 1e999}',
+        '{"iteration": 6, "loss": 3}',
+    ]
+    log.write_text("\n".join(lines))
+    assert figures.read_losses(log) == [(1.0, 2.0), (6.0, 3.0)]
     assert figures.read_losses(tmp_path / "none") == []
 
 

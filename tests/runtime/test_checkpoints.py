@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from dsdistill.errors import UserError
-from dsdistill.runtime.checkpoints import MetricsLog, RunDirectory
+from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
 
 
 def state(iteration: int) -> dict[str, torch.Tensor]:
@@ -104,12 +105,45 @@ def test_discarded_iterations_are_counted(run: RunDirectory, tmp_path: Path) -> 
     assert RunDirectory(tmp_path / "none").discarded() == 0
 
 
-def test_the_log_reports_what_cannot_be_written(tmp_path: Path) -> None:
-    with MetricsLog(tmp_path / "metrics.jsonl") as log:
-        log.add({"iteration": 1})
-        assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 1}\n'  # before it is closed
-    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No such file"):
-        MetricsLog(tmp_path / "none" / "metrics.jsonl")
-    if Path("/dev/full").exists():
-        with MetricsLog(Path("/dev/full")) as log, pytest.raises(UserError, match="No space left"):
-            log.add({"iteration": 1})
+def test_a_checkpoint_of_another_configuration_is_refused(run: RunDirectory, tmp_path: Path) -> None:
+    run.save(state(1), {})
+    other = RunDirectory(tmp_path / "other.run")
+    other.create("seed = 2\n", overwrite=False)
+    (path,) = run.checkpoints()
+    shutil.copy(path, other.path)
+    with pytest.raises(UserError, match=r"was not made with the configuration in config.toml; start anew"):
+        other.restore(print)
+    other.config_file.write_text("seed = 1\n")
+    assert RunDirectory(other.path).restore(print) is not None
+
+
+def test_an_overwritten_run_has_a_new_configuration(run: RunDirectory) -> None:
+    run.save(state(1), {})
+    run.create("seed = 2\n", overwrite=True)
+    run.save(state(1), {})
+    assert RunDirectory(run.path).restore(print) is not None
+
+
+def test_a_folder_with_nothing_but_temporary_files_becomes_a_run(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "set.run")
+    run.path.mkdir()
+    (run.path / ".config.toml.0a1b2c3d.part").touch()
+    run.create("seed = 1\n", overwrite=False)
+    assert run.config() == {"seed": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"seed = ", b"\xff\x00", b"seed = 1\nseed = 2"])
+def test_a_damaged_config_is_one_line(run: RunDirectory, content: bytes) -> None:
+    run.config_file.write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.toml .*; start anew with --overwrite") as caught:
+        run.config()
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_are_no_checkpoints_are_left_alone(run: RunDirectory) -> None:
+    for name in ("checkpoint-x.safetensors", "checkpoint-.safetensors", "checkpoint-1.safetensors"):
+        (run.path / name).touch()
+    for iteration in (1, 2, 3):
+        run.save(state(iteration), {})
+    assert [iteration_of(path) for path in run.checkpoints()] == [3, 2]
+    assert (run.path / "checkpoint-x.safetensors").exists()

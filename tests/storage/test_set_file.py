@@ -108,3 +108,30 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "link.h5").is_symlink()
     assert len(set_file.load(tmp_path / "real" / "set.h5")) == 3
     assert set_file.results(tmp_path / "real" / "set.h5") == [{"mean": 1}]
+
+
+@pytest.mark.parametrize("damage", ["set", "results", "bytes"])
+def test_a_result_is_added_only_to_what_reads_back_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    path = tmp_path / "set.h5"
+    set_file.write(path, make())
+    set_file.append_result(path, {"n": 1})
+    before, add = path.read_bytes(), set_file.add_result
+
+    def adding(file: h5py.File, number: int, text: str) -> None:
+        add(file, number, text)
+        if damage == "set":
+            file["labels"][0] += 1
+        elif damage == "results":
+            del file["results/0"]
+        else:
+            file["results"].create_dataset("x", data=1)
+
+    monkeypatch.setattr(set_file, "add_result", adding)
+    with pytest.raises(UserError, match=r"set\.h5 stays as it is: with the result it"):
+        set_file.append_result(path, {"n": 2})
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    set_file.append_result(path, {"n": 2})
+    assert set_file.results(path) == [{"n": 1}, {"n": 2}]
