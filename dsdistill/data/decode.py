@@ -104,13 +104,16 @@ def _on_every_core(
 
     Threads suffice: Pillow's decoders and resizer release the interpreter lock.
     """
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+    try:
         progress(what, 0, len(paths))
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
             results = list(pool.map(work, batch))
             progress(what, start + len(batch), len(paths))
             yield results
+    finally:
+        pool.shutdown(cancel_futures=True)  # who stops waits for the files in hand, not for the batch
 
 
 def survey(listing: Listing, progress: Progress) -> Survey:

@@ -102,7 +102,7 @@ def test_a_signal_while_pictures_are_decoded(
     cache = tmp_path / "cache"
     words = [*words, "--dataset", f"folder:{folder}"]
     at, variables = "dsdistill.data.decode:pixels", {"DSDISTILL_CACHE": str(cache)}
-    with command(tmp_path, words, at=at, seconds=0.01, **variables) as process:
+    with command(tmp_path, words, at=at, seconds=0.2, **variables) as process:
         process.reach()
         process.send(number, group=True)
         check(process.end(), number, f"stopped by {name(number)}; {kept}")
