@@ -79,7 +79,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         check_network(config.network)
         evaluations = tuple(_evaluations(suite, settings, config))
         for evaluation in evaluations:
-            load_protocol(evaluation.protocol)
+            load_protocol(evaluation.protocol, dataset, ipc)
         experts = _experts(suite, settings, config)
     except UserError as error:
         raise UserError(f"suite {suite.name!r}, method {method!r}: {error}") from error

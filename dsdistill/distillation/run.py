@@ -161,7 +161,7 @@ def distill(
         configs.check_replayed(file, plan, Path(config), notify)
     torch_device = resolve_device(plan.compute.device)
     check_network(plan.network)
-    load_protocol(plan.protocol)  # the file will name it
+    load_protocol(plan.protocol, plan.data.name)  # the file will name it
     if resumes:
         _refuse_changes(written, plan, run, undecided=("compute",))  # before data are looked for
     reset_peak_memory(torch_device)

@@ -64,7 +64,8 @@ def evaluate(
         dataset: the data set to evaluate on; default the one the file names, read with the options the file
             names.
         root: folder of the data sets.
-        protocol: a protocol's name or TOML file; default the one of the method that made the file, else dm.
+        protocol: a protocol's name or TOML file, read for the data set and the IPC; default the one of the
+            method that made the file, else dm.
         networks: names, or one string with commas; default the network the set was distilled with, else the
             protocol's student.
         repeats, epochs: in place of the protocol's.
@@ -85,8 +86,9 @@ def evaluate(
     """
     file = Path(file).expanduser()
     distilled = set_file.load(file)
+    data_config = _data_config(distilled, dataset, root, download)
     name = protocol or str(distilled.attributes.get("protocol", "dm"))
-    resolved = load_protocol(name, repeats=repeats, epochs=epochs)
+    resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
     torch_device = resolve_device(device)
     execution = ExecutionConfig(torch_device, resolve_precision(precision, torch_device), compile, stack)
     students = _split(networks) or _split(str(distilled.attributes.get("network", ""))) or [resolved.student]
@@ -97,7 +99,6 @@ def evaluate(
         check(baseline)
     _check_outputs(file, json, save)
 
-    data_config = _data_config(distilled, dataset, root, download)
     if dataset is None:
         _check_in_place(data_config)
     data = _real_data(distilled, data_config, notify, decoding)

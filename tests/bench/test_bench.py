@@ -220,6 +220,16 @@ def test_baselines_at_learned_rates_are_those_of_their_method(tmp_path: Path) ->
     assert baselines_of(cells) == [("random",), ()]
 
 
+def test_learned_rates_are_found_in_a_protocols_settings(tmp_path: Path) -> None:
+    protocol = tmp_path / "own.toml"
+    protocol.write_text(
+        'title = ""\nsource = ""\nepochs = 9\n'
+        '[[settings]]\nwhen = { dataset = ["digits"], ipc_min = 5 }\nset = { lr = "learned" }\n'
+    )
+    text = f'protocol = "{protocol}"\n' + SUITE.replace("ipcs = [1]", "ipcs = [1, 5]")
+    assert baselines_of(plan(suite(tmp_path, text))) == [("random",), (), ("random",), ("random",)]
+
+
 def test_experts_are_those_for_a_cells_network_and_whitening(tmp_path: Path) -> None:
     text = (
         SUITE.replace('"mmd"', '"ncfm"')
