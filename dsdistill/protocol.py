@@ -161,7 +161,7 @@ def load_protocol(
 
     Args:
         dataset, ipc: what is evaluated, for settings that depend on it; without them the defaults are read.
-            Of classes with unequal numbers of images, `dsdistill.config.settings.mean_ipc`.
+            Of classes with unequal numbers of images, `dsdistill.config.ipc.mean_ipc`.
         overrides: fields to replace, for example ``epochs=100``; None leaves a field as it is.
 
     Raises:

@@ -9,12 +9,12 @@ A recipe or a protocol has ``settings``, a list of tables::
     source = "the paper's table 3"
 
 Every table whose conditions hold is laid over the options before it: later tables win. Where classes have
-unequal numbers of images, settings go by `mean_ipc`.
+unequal numbers of images, settings go by the mean: see `dsdistill.config.ipc`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,15 +96,6 @@ class Setting:
         values += [f"{key} = {value} x IPC" for key, value in flatten(self.per_ipc).items()]
         source = f" ({self.source})" if self.source else ""
         return f"{' '.join(words)}: {', '.join(values)}{source}"
-
-
-def mean_ipc(counts: Sequence[int]) -> int:
-    """Return the IPC that settings go by where classes have so many images: their mean, rounded; at least 1.
-
-    >>> mean_ipc([10, 10, 5]), mean_ipc([1, 2])
-    (8, 2)
-    """
-    return max(1, (2 * sum(counts) + len(counts)) // (2 * len(counts)))
 
 
 def _check_conditions(when: Mapping[str, Any], owner: str, conditions: Collection[str]) -> None:

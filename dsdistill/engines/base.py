@@ -100,7 +100,7 @@ def feature_cost(sizes: Sizes, supply: NetworkConfig, batch_real: int) -> Cost:
     differentiated, three.
     """
     real, matched = sizes.real(batch_real), sizes.copies * sizes.total
-    graph = max(sizes.copies * sizes.decoded * sizes.classes, supply.training_graph(sizes))
+    graph = max(sizes.copies * sizes.held, supply.training_graph(sizes))
     return Cost(
         passes=real + 3 * (matched + supply.training_images(sizes)),
         graph=graph * sizes.value_bytes,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dsdistill.config.settings import mean_ipc
+from dsdistill.config.ipc import mean_ipc
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode

@@ -92,7 +92,7 @@ def test_graphs_of_many_images_are_not_held_at_once(ipc: int, classes: int, held
     """Of 28 pixels a CPU holds at most 128 images, and the same number of classes each time."""
     preprocess = Standardise.of((0.5,), (0.5,))
     task = Task("toy", tuple(map(str, range(classes))), 1, 28, preprocess, mirror=True)
-    synthetic = SyntheticSet(torch.zeros(classes * ipc, 1, 28, 28), classes, "network", preprocess)
+    synthetic = SyntheticSet(torch.zeros(classes * ipc, 1, 28, 28), (ipc,) * classes, "network", preprocess)
     assert assembly._classes_at_once(synthetic, task, torch.device("cpu")) == held
 
 
@@ -103,7 +103,14 @@ def engine_of(method: str, *overrides: str) -> Engine[Any]:
 def test_mirror_images_count_wherever_they_are_seen() -> None:
     """DM matches all twice; DSA draws 3 of a class and trains on 16 at a time; MTT sees 20 either way."""
     one, two = (
-        Sizes(counts=torch.full((10,), 50), decoded=6, copies=copies, classes=5, chunk=100, value_bytes=2)
+        Sizes(
+            counts=torch.full((10,), 50),
+            decoded=torch.full((10,), 6),
+            copies=copies,
+            classes=5,
+            chunk=100,
+            value_bytes=2,
+        )
         for copies in (1, 2)
     )
 

@@ -21,7 +21,7 @@ EVEN = (7, 7, 7)  # the plain version of attention matching wants equal classes
 
 def learnable(distiller: Distiller) -> tuple[Tensor, list[Tensor]]:
     images = distiller.synthetic.images.detach().clone().requires_grad_()
-    return images, list(images.split(distiller.synthetic.ipc))
+    return images, list(images.split(distiller.synthetic.counts))
 
 
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch", "resnet10-w8"])

@@ -57,7 +57,8 @@ def naive(distiller: Distiller) -> tuple[Tensor, Tensor]:
         lambda x, row=rows[label : label + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()])
         for label in range(task.num_classes)
     ]
-    images = distiller.synthetic.of(sources.classes)
+    synthetic = distiller.synthetic
+    images = synthetic.of(sources.classes).split(synthetic.decoded_of(sources.classes))
     network = copy.deepcopy(learner.network).requires_grad_(True)
     loss = gradient_matching_loss(network, real, list(images), augment, engine.metric, engine.matched)
     return loss.detach(), torch.autograd.grad(loss, distiller.synthetic.images)[0]
