@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def loop(
     network: str,
     *,
     batch_real: int = 6,
-    ipc: int = 2,
+    ipc: int | Sequence[int] = 2,
     class_chunk: int = 0,
     engine: Engine[Any] | None = None,
     multi_formation: MultiFormation = IDENTITY,

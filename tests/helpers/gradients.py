@@ -33,8 +33,9 @@ def loop(network: str = "convnet3-w6", compile: bool = False, **told: Any) -> Di
     multi_formation, space = told.pop("multi_formation", MultiFormation()), told.pop("space", "network")
     augmentation, optimiser = told.pop("augmentation", DSA), told.pop("optimiser", OptimiserConfig(lr=0.1))
     class_chunk = told.pop("class_chunk", 0)
+    ipc = told.pop("ipc", 1)
     engine = GradientEngine(**{"batch_real": 6, **told})
-    synthetic = initialise(task, real, 1, "mix", space, seed=0, multi_formation=multi_formation).double()
+    synthetic = initialise(task, real, ipc, "mix", space, seed=0, multi_formation=multi_formation).double()
     supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint))
     supply.network.double()
     passes = (supply.network, task.size, CPU)
@@ -76,6 +77,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "idc l1": {"metric": "l1", "matched": "convolutions", "augmentation": IDC, "space": "unit"},
     "all": {"metric": "cosine_whole", "matched": "all"},
+    "uneven": {"ipc": (1, 3, 2)},
+    "uneven, decoded": {"ipc": (2, 1, 3), "space": "unit", "multi_formation": MultiFormation(factor=2)},
     "fixed statistics": {"network": "convnet2-w6-batch"},
     "batch statistics": {
         "network": "convnet2-w6-batch",

@@ -219,6 +219,13 @@ CASES: dict[str, dict[str, Any]] = {
         "space": "unit",
         "labels": SOFT,
     },
+    "uneven": {"ipc": (1, 3, 2), "batch_synthetic": 4, "labels": SOFT},
+    "uneven, some tiles": {
+        "ipc": (1, 3, 2),
+        "multi_formation": MultiFormation(factor=2, mode="bound", bound=6),
+        "space": "unit",
+        "labels": SOFT,
+    },
     "all together": {
         "between": "equal",
         "student": HEAVY,

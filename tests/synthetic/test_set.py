@@ -59,6 +59,33 @@ def test_the_file_decodes_into_what_networks_saw(preprocess: Preprocess, space: 
     assert (set_module.images.grad != 0).all()
 
 
+@pytest.mark.parametrize("space", ["network", "unit"])
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("flip", [False, True])
+def test_classes_of_unequal_counts_are_those_of_sets_of_their_own(
+    space: Space, factor: int, flip: bool
+) -> None:
+    multi_formation, counts = MultiFormation(factor=factor), (1, 3, 2)
+    pixels = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    whole = SyntheticSet(pixels, counts, space, PREPROCESS, multi_formation)
+    alone = [
+        SyntheticSet(part, (len(part),), space, PREPROCESS, multi_formation) for part in pixels.split(counts)
+    ]
+    for each in (whole, *alone):
+        each.flip = flip
+    assert whole.labels.tolist() == [0, 1, 1, 1, 2, 2]
+    for classes in ([0, 1, 2], [1, 2], [0]):
+        images, numbers = whole.matched(torch.tensor(classes))
+        expected = [alone[label].matched(torch.tensor([0]))[0] for label in classes]
+        torch.testing.assert_close(images, torch.cat(expected))
+        assert (
+            numbers == [len(each) for each in expected] == [whole.matched_counts[label] for label in classes]
+        )
+    made = DistilledSet(whole.unit_images(), whole.labels, ("a", "b", "c"), PREPROCESS, None, multi_formation)
+    torch.testing.assert_close(DistilledDataset(made).images, whole.of(torch.arange(3)).detach())
+    assert torch.equal(made.decode()[1], whole.origins())
+
+
 def test_preprocessing_follows_the_images() -> None:
     set_module = SyntheticSet(PREPROCESS(start("real")), (3, 3), "network", PREPROCESS, TWO)
     single = set_module.of(torch.tensor([0, 1])).detach()
