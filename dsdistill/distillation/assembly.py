@@ -186,7 +186,7 @@ def _repetition_notice(config: RunConfig, real: RealDataset) -> Iterator[str]:
     if (most := max(lacking)) <= 0:
         return
     label, others = lacking.index(most), sum(count > 0 for count in lacking) - 1
-    more = f"; so are those of {others} other classes" if others else ""
+    more = f", as are those of {others} more class{'es' * (others > 1)}" if others else ""
     yield (
         f"class {real.classes[label]!r} has {int(real.counts[label])} training images, fewer than the "
         f"{needed[label]} to start from: they are repeated, with a little noise{more}"

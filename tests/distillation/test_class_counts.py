@@ -1,4 +1,4 @@
-"""Runs whose classes have unequal numbers of images, real or synthetic: from the option to an evaluated file."""
+"""Runs whose classes have unequal numbers of images, real or synthetic: from the option to accuracies."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_sentence_names_the_class_that_lacks_most(tmp_path: Path, tail: str)
     assert made.counts == [8, 8, 8]
     assert notices[0] == (
         "class 'emu' has 2 training images, fewer than the 8 to start from: they are repeated, with a little "
-        "noise; so are those of 1 other classes"
+        "noise, as are those of 1 more class"
     )
 
 
@@ -132,8 +132,8 @@ def test_a_file_of_unequal_classes_is_loaded_and_evaluated(tmp_path: Path, tail:
     assert torch.bincount(data.labels).tolist() == [4, 8, 20]  # decoded
     assert (data.ipc, data.attributes["ipc"]) == (3, "1,2,5")
     assert tomllib.loads(str(data.attributes["config"]))["ipc"] == [1, 2, 5]
-    report = dsdistill.evaluate(output, **QUICK, baselines="random,herding", notify=notices.append)
-    assert [(row.images, row.decoded) for row in report.rows] == [(8, 32), (5, 5), (5, 5)]
+    report = dsdistill.evaluate(output, **QUICK, baselines="random", notify=notices.append)
+    assert [(row.images, row.decoded) for row in report.rows] == [(8, 32), (5, 5)]
     assert notices == ["baselines take all 2 training images of class 'emu': the set stores 5"]
 
 
@@ -194,10 +194,10 @@ def test_the_command_takes_numbers_by_name(capsys: Captured, tmp_path: Path, tai
     words += ["--set", "compute.compile=false"]
     _, err = succeed(capsys, "distill", *words, "--ipc", "cat=3,dog=2,emu=1", "-o", tmp_path / "set.h5")
     assert "-> 6 synthetic images" in err
-    assert "dm tail IPC 1 to 3" in err
+    assert f"dm {tail} IPC 1 to 3" in err
     assert set_file.read(tmp_path / "set.h5").counts == [3, 2, 1]
     (tmp_path / "more.toml").write_text("ipc = { cat = 1, dog = 1, emu = 2 }\n")
     config = ["--config", tmp_path / "more.toml"]
     succeed(capsys, "distill", *words, *config, "-o", tmp_path / "more.h5")
     assert set_file.read(tmp_path / "more.h5").counts == [1, 1, 2]
-    assert "3 to 1" not in succeed(capsys, "info", tmp_path / "set.h5")[0]
+    assert "6 of 1x8x8 float32, 1 to 3 a class" in succeed(capsys, "info", tmp_path / "set.h5")[0]
