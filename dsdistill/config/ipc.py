@@ -19,7 +19,7 @@ def read_ipc(option: Any) -> Ipc:
     """Return an option's value in one of three forms: for all classes, by their order, or by their names.
 
     Raises:
-        UserError: it is none of them, or a number is below 1.
+        UserError: it is none of them, or a number is below 1 or too large for any set.
 
     >>> read_ipc("10"), read_ipc("10,5"), read_ipc("cat=10, dog=5")
     (10, (10, 5), {'cat': 10, 'dog': 5})
@@ -114,7 +114,7 @@ def _count(value: Any, option: Any) -> int:
     """Return one number of images.
 
     Raises:
-        UserError: it is not a whole number, or below 1.
+        UserError: it is not a whole number, below 1, or too large for any set.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise UserError(
@@ -123,4 +123,6 @@ def _count(value: Any, option: Any) -> int:
         )
     if value < 1:
         raise UserError(f"IPC must be at least 1, not {value}; pass --ipc 1 or more")
+    if value >= 2**31:
+        raise UserError(f"IPC {value} is too large; choose a smaller --ipc")
     return value

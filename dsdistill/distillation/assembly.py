@@ -45,11 +45,18 @@ def decide_auto(
     """
     config = dataclasses.replace(config, ipc=decided(config.ipc, task.classes))
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
-    compute = config.compute.decide(device, pixels, notify, config.seconds)
+    compute = config.compute
+    sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
+    if compute.compile == "auto" and sizes > _COMPILED_SIZES:
+        compute = dataclasses.replace(compute, compile=False)
+    compute = compute.decide(device, pixels, notify, config.seconds)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     supply: Any = config.engine.supply.resolved()
     engine = dataclasses.replace(config.engine, supply=supply)
     return dataclasses.replace(config, engine=engine, compute=compute, data=data)
+
+
+_COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at eight
 
 
 def _check_updates(config: RunConfig, engine: Engine[Any], network: Network) -> None:

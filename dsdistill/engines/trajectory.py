@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -109,6 +109,8 @@ def _plain(optimiser: OptimiserConfig, name: str) -> None:
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryEngine(Engine[Trajectories]):
     """Match where students and experts arrive."""
+
+    class_by_class: ClassVar[bool] = False
 
     kind: Literal["trajectory"] = "trajectory"
     supply: TrajectoriesConfig = field(default_factory=TrajectoriesConfig)

@@ -62,8 +62,8 @@ def initialise(
         teacher: the trained networks, for "correct" and "representative".
 
     Raises:
-        UserError: the IPC is below 1, a class has no images, the multi-formation does not fit the image size,
-            or there is no teacher where one is needed.
+        UserError: the IPC is below 1, or makes more images than there are real ones; a class has no images;
+            the multi-formation does not fit the image size; or there is no teacher where one is needed.
     """
     multi_formation.check(task.size)
     counts = counts_of(ipc, task.num_classes)
@@ -72,6 +72,11 @@ def initialise(
     if not real.counts.all():
         empty = task.classes[int(real.counts.argmin())]
         raise UserError(f"class {empty!r} of {task.name} has no training images; add some, or leave it out")
+    if sum(counts) > len(real):
+        raise UserError(
+            f"the set would have {sum(counts)} images, more than the {len(real)} training images of "
+            f"{task.name}; choose a smaller --ipc"
+        )
     if init == "noise":
         shape = (sum(counts), *task.shape)
         images = torch.randn(shape, generator=seeding.generator(seed, "init"))

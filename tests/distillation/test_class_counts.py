@@ -15,8 +15,10 @@ from dsdistill.config.ipc import Ipc
 from dsdistill.config.presets import read_toml
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.distillation.assembly import decide_auto
 from dsdistill.distillation.config import resolve
 from dsdistill.errors import UserError
+from dsdistill.runtime import compiler
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
 from tests.helpers.cli import Captured, refused, succeed
@@ -161,6 +163,26 @@ def test_a_run_of_unequal_classes_is_replayed_and_resumed(tmp_path: Path, tail: 
     dsdistill.distill(tmp_path / "again.h5", config=config, notify=notices.append)
     assert torch.equal(set_file.read(tmp_path / "again.h5").images, whole.images)
     assert not any("they stay" in each for each in notices)
+
+
+@pytest.mark.parametrize(
+    ("ipc", "method", "compiled"),
+    [
+        (2, "dsa", True),
+        ((1, 2, 3, 4, 5, 6, 6, 6, 6, 6), "dsa", True),
+        ((1, 2, 3, 4, 5, 6, 7, 7, 7, 7), "dsa", False),
+        ((1, 2, 3, 4, 5, 6, 7, 7, 7, 7), "mtt", True),
+    ],
+)
+def test_a_run_is_not_compiled_for_many_sizes_of_classes(
+    monkeypatch: pytest.MonkeyPatch, ipc: Ipc, method: str, compiled: bool
+) -> None:
+    monkeypatch.setattr(compiler, "why_unavailable", lambda device: None)
+    told = {"data": {"name": "digits"}, "method": method, "ipc": ipc, "iterations": 10**9}
+    config, device = resolve(told), torch.device("cpu")
+    task, real = catalog.load(config.data, "train")
+    monkeypatch.setattr(type(config.engine.supply), "resolved", lambda supply: supply)  # there is no file
+    assert decide_auto(config, task, real, device, print).compute.compile is compiled
 
 
 @pytest.mark.parametrize(("ipc", "batch"), [(1, 5000), ("1,1,1,2", 5000), ("10,30,10,10", 256)])

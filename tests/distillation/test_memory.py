@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dsdistill
+from dsdistill.config.ipc import Ipc
 from dsdistill.data import catalog
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import Task
@@ -34,7 +35,7 @@ def test_maps_of_a_convnet_counted_by_hand() -> None:
     assert largest == 8 * 64
 
 
-def of(*overrides: str, half: bool = False, ipc: int = 2) -> Estimate:
+def of(*overrides: str, half: bool = False, ipc: Ipc = 2) -> Estimate:
     told = configs.resolve({"data": {"name": "digits"}, "ipc": ipc, "network": "convnet2-w8"}, overrides)
     where = resolve_device("cpu")
     task, real = catalog.load(told.data, "train")
@@ -49,6 +50,10 @@ def test_an_estimate_follows_what_it_depends_on() -> None:
     assert of(ipc=4).graph == 2 * base.graph
     assert of("compute.class_chunk=5").graph == base.graph // 2
     assert of(half=True).graph == base.graph // 2
+    uneven = (1, 5, *(2,) * 8)
+    assert of(ipc=uneven).synthetic == 3 * 22 * 64 * 4
+    assert of(ipc=uneven).graph == base.graph * 22 // 20
+    assert of("compute.class_chunk=5", ipc=uneven).graph == base.graph * 13 // 20  # at most
     assert of("compute.chunk=10").frozen * 10 == of("compute.chunk=100").frozen
 
 
