@@ -220,6 +220,12 @@ def test_baselines_at_learned_rates_are_those_of_their_method(tmp_path: Path) ->
     assert baselines_of(cells) == [("random",), ()]
 
 
+def test_the_numbers_of_images_are_those_of_ipcs(tmp_path: Path) -> None:
+    for text in ("[set]\nipc = [1, 2]\n", "[method.dm.set]\nipc = 3\n"):
+        with pytest.raises(UserError, match="method 'dm': options set no ipc in a suite: name the numbers"):
+            plan(suite(tmp_path, SUITE + text))
+
+
 def test_learned_rates_are_found_in_a_protocols_settings(tmp_path: Path) -> None:
     protocol = tmp_path / "own.toml"
     protocol.write_text(

@@ -25,6 +25,7 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
         (["--network", "convnet5"], "convnet5 cannot take 8x8 images"),
         (["--set", "protocol=dx"], "unknown protocol 'dx'; did you mean 'dm'?"),
         (["--ipc", "0"], "IPC must be at least 1"),
+        (["--ipc", "99999999999999999999"], "IPC 99999999999999999999 is too large; choose a smaller --ipc"),
         (
             ["--ipc", "135"],
             "1350 images, more than the 1347 training images of digits; choose a smaller --ipc",
