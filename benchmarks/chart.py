@@ -82,7 +82,8 @@ def dots(rows: Sequence[dict[str, Any]]) -> Iterator[Dot]:
         options = dict(itertools.pairwise(words))
         name = RANDOM if row["set"] == "random" else options["--method"]
         key = name, int(options["--ipc"])
-        alike = load_protocol(row["protocol"], epochs=row["epochs"]).training == training
+        place = row["dataset"], int(options["--ipc"])
+        alike = load_protocol(row["protocol"], *place, epochs=row["epochs"]).training == training
         comparable = alike and (row["dataset"], row["network"]) == (DATASET, NETWORK)
         if comparable and row["set"] in ("distilled", "random") and key not in drawn:
             drawn.add(key)

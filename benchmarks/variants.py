@@ -61,7 +61,7 @@ def plain_dm(ipc: int) -> Callable[[], Any]:
     def iteration() -> None:
         real, augment = draw()
         optimiser.zero_grad()
-        fake = list(loop.synthetic.of(torch.arange(10)))
+        fake = list(loop.synthetic.of(torch.arange(10)).split(loop.synthetic.decoded_counts))
         distribution_matching_loss(network.embed, real, fake, augment).backward()
         optimiser.step()
 
@@ -187,7 +187,7 @@ def plain_gradient(ipc: int) -> Callable[[], Any]:
 
     def update() -> None:
         real, augment = draw()
-        fake = list(loop.synthetic.of(torch.arange(10)))
+        fake = list(loop.synthetic.of(torch.arange(10)).split(loop.synthetic.decoded_counts))
         optimiser.zero_grad()
         gradient_matching_loss(network, real, fake, augment, "cosine", "weights").backward()
         optimiser.step()
@@ -287,7 +287,7 @@ def plain_datadam(ipc: int) -> Callable[[], Any]:
 
     def iteration() -> None:
         real, augment = draw()
-        fake = list(loop.synthetic.of(torch.arange(10)))
+        fake = list(loop.synthetic.of(torch.arange(10)).split(loop.synthetic.decoded_counts))
         optimiser.zero_grad()
         attention_matching_loss(network, real, fake, augment, p=1, balance=0.01).backward()
         optimiser.step()
@@ -314,7 +314,7 @@ def plain_idm(ipc: int) -> Callable[[], Any]:
     def iteration() -> None:
         real, augment = draw()
         for label in range(10):
-            fake = loop.synthetic.of(torch.tensor([label]))[0]
+            fake = loop.synthetic.of(torch.tensor([label]))
             optimiser.zero_grad()
             class_loss(network, real[label], fake, augment[label], label, 20.0).backward()
             optimiser.step()
@@ -352,13 +352,13 @@ def plain_ncfm(ipc: int) -> Callable[[], Any]:
     def iteration() -> None:
         real, augment = draw()
         for label in range(10):
-            fake = augment[label](loop.synthetic.of(torch.tensor([label]))[0])
+            fake = augment[label](loop.synthetic.of(torch.tensor([label])))
             frequencies = torch.randn(4096, network.feature_dim)
             optimiser.zero_grad()
             plain_class_loss(network, augment[label](real[label]), fake, frequencies).backward()
             optimiser.step()
         for label in range(10):
-            fake = augment[label](loop.synthetic.of(torch.tensor([label]))[0])
+            fake = augment[label](loop.synthetic.of(torch.tensor([label])))
             optimiser.zero_grad()
             F.cross_entropy(network(fake), torch.full((len(fake),), label)).backward()
             optimiser.step()

@@ -3,14 +3,15 @@
 A distilled set is evaluated by training fresh networks ("students") on it and testing them on real images.
 Their accuracy depends on the set, and as much on how they are trained. A protocol fixes the training:
 optimiser, learning rate and its schedule, epochs, batch size, augmentation, and the number of students. The
-protocols of the published methods are in ``presets/protocols``. Accuracies are comparable only under the same
-protocol.
+protocols of the published methods are in ``presets/protocols``. What depends on data set and IPC is in tables
+of ``settings``: see `dsdistill.config.settings`. Accuracies are comparable only under the same protocol.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
+from dsdistill.config.options import merge
 from dsdistill.config.presets import Presets
+from dsdistill.config.settings import Setting
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
 
@@ -151,15 +154,56 @@ _ANOTHER = "choose one that names its lr, such as --protocol dm"
 PROTOCOLS = Presets("protocols", "protocol")
 
 
-def load_protocol(name_or_path: str | Path, **overrides: Any) -> Protocol:
+def load_protocol(
+    name_or_path: str | Path, dataset: str | None = None, ipc: int | None = None, **overrides: Any
+) -> Protocol:
     """Read a protocol by name ("dm") or from a TOML file ("mine.toml"), whose stem becomes the name.
 
     Args:
+        dataset, ipc: what is evaluated, for settings that depend on it; without them the defaults are read.
+            Of classes with unequal numbers of images, `dsdistill.config.ipc.mean_ipc`.
         overrides: fields to replace, for example ``epochs=100``; None leaves a field as it is.
 
     Raises:
         UserError: the protocol or file does not exist, or has an unknown key or an invalid value.
     """
+    table, settings = _read(name_or_path)
+    for setting in settings:
+        if setting.holds(dataset, ipc):
+            table = _with(table, setting, ipc)
     explicit = {key: value for key, value in overrides.items() if value is not None}
+    return _validated(name_or_path, table | explicit)
+
+
+def protocol_settings(name_or_path: str | Path) -> tuple[Setting, ...]:
+    """Return a protocol's settings by data set and IPC.
+
+    Raises:
+        UserError: as `load_protocol`.
+    """
+    return _read(name_or_path)[1]
+
+
+def _read(name_or_path: str | Path) -> tuple[dict[str, Any], tuple[Setting, ...]]:
+    """Read a protocol's defaults and its settings, and check each of them, whether it holds or not."""
+    table = PROTOCOLS.read(name_or_path)
+    owner, tables = f"protocol {table['name']!r}", table.pop("settings", [])
+    if not isinstance(tables, list):
+        raise UserError(f"{owner}: settings is a list of tables, [[settings]], not {tables!r}")
+    settings = tuple(Setting.read(each, owner) for each in tables)
+    for setting in settings:
+        _validated(name_or_path, _with(table, setting, 1))
+    return table, settings
+
+
+def _with(table: Mapping[str, Any], setting: Setting, ipc: int | None) -> dict[str, Any]:
+    """Lay a setting over a protocol's table."""
+    for part in setting.options(ipc):
+        table = merge(table, part)
+    return dict(table)
+
+
+def _validated(name_or_path: str | Path, table: Mapping[str, Any]) -> Protocol:
     keys = [field.name for field in dataclasses.fields(Protocol)]
-    return validate(Protocol, PROTOCOLS.read(name_or_path) | explicit, f"protocol {name_or_path}: key", keys)
+    protocol: Protocol = validate(Protocol, table, f"protocol {name_or_path}: key", keys)
+    return protocol

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsdistill.errors import UserError
-from dsdistill.protocol import PROTOCOLS, Protocol, load_protocol
+from dsdistill.protocol import PROTOCOLS, Protocol, load_protocol, protocol_settings
 from tests.helpers.evaluation import PACKAGE
 
 
@@ -176,4 +176,74 @@ def test_protocol_files_name_their_deviations() -> None:
     for path in (PACKAGE / "presets" / "protocols").glob("*.toml"):
         text = path.read_text()
         assert "published: " in text.lower()
-        assert set(tomllib.loads(text)) <= set(Protocol.__dataclass_fields__)
+        assert set(tomllib.loads(text)) <= {*Protocol.__dataclass_fields__, "settings"}
+        assert all(setting.source for setting in protocol_settings(path.stem))
+
+
+NCFM = [("tiny-imagenet", 1, 2000), ("tiny-imagenet", 10, 300), ("tiny-imagenet", 50, 40)]
+NCFM += [("cifar10", 10, 2000), ("cifar10", 50, 2000), ("tiny-imagenet", None, 2000), (None, 50, 2000)]
+
+
+@pytest.mark.parametrize(("dataset", "ipc", "epochs"), NCFM)
+def test_ncfm_trains_for_fewer_epochs_on_tiny_imagenet(
+    dataset: str | None, ipc: int | None, epochs: int
+) -> None:
+    protocol = load_protocol("ncfm", dataset, ipc)
+    assert (protocol.epochs, protocol.training["epochs"]) == (epochs, epochs)
+    assert protocol.milestones == tuple(epochs * fifth // 5 for fifth in (1, 2, 3, 4))
+    assert dataclasses.replace(protocol, epochs=2000) == load_protocol("ncfm")  # nothing else depends on it
+    assert load_protocol("ncfm", dataset, ipc, epochs=7).epochs == 7
+
+
+def test_idm_takes_smaller_batches_on_imagenet() -> None:
+    sizes = [load_protocol("idm", dataset).batch_size for dataset in ("imagenet", "imagenette", "cifar10")]
+    assert sizes == [128, 128, 256]
+
+
+OWN = """
+title = "t"
+source = "s"
+epochs = 8
+[[settings]]
+when = { dataset = ["digits"] }
+set = { epochs = 3 }
+[[settings]]
+when = { ipc_min = 5 }
+per_ipc = { epochs = 2 }
+"""
+
+
+def test_own_protocols_have_settings_of_which_later_ones_win(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    places = [("digits", 4), ("digits", 5), ("svhn", 6), ("svhn", 1), (None, None)]
+    assert [load_protocol(path, *place).epochs for place in places] == [3, 10, 12, 8, 8]
+    words = [str(setting) for setting in protocol_settings(path)]
+    assert words == ["digits: epochs = 3", "every data set from IPC 5: epochs = 2 x IPC"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('when = { dataset = ["svhn"] }\nset = { epoch = 3 }', "did you mean 'epochs'"),
+        ('when = { dataset = ["svhn"] }\nset = { epochs = 0 }', "'epochs' is 0"),
+        ('when = { dataset = "svhn" }\nset = { epochs = 3 }', "a list of names"),
+        ('when = { network = "mlp" }\nset = { epochs = 3 }', "no such condition: network"),
+        ("set = { epochs = 3 }", "takes when, set or per_ipc"),
+        ("when = {}\nset = 3", "takes when, set or per_ipc"),
+    ],
+)
+def test_settings_are_checked_wherever_they_hold(tmp_path: Path, table: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{OWN}[[settings]]\n{table}\n")
+    with pytest.raises(UserError, match=message) as caught:
+        load_protocol(path, "digits", 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", ["3", "[3]"])
+def test_settings_are_a_list_of_tables(tmp_path: Path, settings: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'title = "t"\nsource = "s"\nepochs = 8\nsettings = {settings}\n')
+    with pytest.raises(UserError, match="a list of tables"):
+        load_protocol(path)

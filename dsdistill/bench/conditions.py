@@ -40,7 +40,7 @@ class Conditions:
     @classmethod
     def of_plan(cls, cell: Cell, evaluation: Evaluation) -> Conditions:
         """Return those of an evaluation to be made."""
-        rate = load_protocol(evaluation.protocol).lr
+        rate = load_protocol(evaluation.protocol, cell.dataset, cell.ipc).lr
         return cls(
             dataset=cell.dataset,
             data=_data(configs.as_table(configs.resolve(cell.options))["data"]),

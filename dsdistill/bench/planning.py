@@ -76,10 +76,12 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
     options = _options(suite, dataset, method, ipc, seed)
     try:
         config = configs.resolve(options)
+        if config.ipc != ipc:
+            raise UserError("options set no ipc in a suite: name the numbers of images in ipcs")
         check_network(config.network)
         evaluations = tuple(_evaluations(suite, settings, config))
         for evaluation in evaluations:
-            load_protocol(evaluation.protocol)
+            load_protocol(evaluation.protocol, dataset, ipc)
         experts = _experts(suite, settings, config)
     except UserError as error:
         raise UserError(f"suite {suite.name!r}, method {method!r}: {error}") from error

@@ -26,7 +26,14 @@ def distill(
     output: Output,
     dataset: Dataset = None,
     method: Annotated[str | None, typer.Option(help="See `dsdistill methods`.", show_default="dm")] = None,
-    ipc: Annotated[int | None, typer.Option(help="Synthetic images per class.", show_default=False)] = None,
+    ipc: Annotated[
+        str | None,
+        typer.Option(
+            help="Synthetic images per class: N, or one for each class, N,N,… or NAME=N,NAME=N,…",
+            show_default=False,
+            metavar="N",
+        ),
+    ] = None,
     network: Annotated[
         str | None,
         typer.Option(

@@ -104,13 +104,26 @@ def networks() -> None:
     console.print_text(inspect.cleandoc(registry.__doc__ or ""))
 
 
-def protocols() -> None:
-    """List the protocols that --protocol takes, with their sources."""
-    from dsdistill.cli import console
-    from dsdistill.protocol import PROTOCOLS, load_protocol
+def protocols(
+    name: Annotated[str, typer.Argument(help="Print this protocol instead (TOML).", show_default=False)] = "",
+) -> None:
+    """List the protocols that --protocol takes, with their sources and what depends on data set and IPC.
 
-    protocols = [load_protocol(name) for name in PROTOCOLS.names()]
-    console.print_pairs((protocol.name, f"{protocol.title}. {protocol.source}") for protocol in protocols)
+    `dsdistill protocols ncfm`
+    """
+    from dsdistill.cli import console
+    from dsdistill.protocol import PROTOCOLS, load_protocol, protocol_settings
+
+    if name:
+        load_protocol(name)  # an own file is checked
+        console.print_text(PROTOCOLS.find(name).read_text(encoding="utf-8"))
+        return
+    lines = []
+    for each in PROTOCOLS.names():
+        protocol = load_protocol(each)
+        lines.append((each, f"{protocol.title}. {protocol.source}"))
+        lines += [("", str(setting)) for setting in protocol_settings(each)]
+    console.print_pairs(lines)
 
 
 def datasets() -> None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from dsdistill.cli import console
 from dsdistill.cli.console import err
+from dsdistill.config.ipc import as_words, counts_of
 from dsdistill.text import byte_size, clock
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ class DistillationProgress(ProgressBar):
         config, memory = run.config, run.memory
         self._first, self._total, self._start = run.iteration, config.iterations, time.monotonic()
         self._budget = math.ceil(config.seconds)
-        self._title = f"{config.method} {run.task.name} IPC {config.ipc}"
-        count = run.task.num_classes * config.ipc
+        self._title = f"{config.method} {run.task.name} IPC {as_words(config.ipc)}"
+        count = sum(counts_of(config.ipc, run.task.num_classes))
         length = f"{config.seconds:g} seconds" if config.seconds else f"{config.iterations} iterations"
         lines = [
             f"{_data(run.task, run.real)} -> {count} synthetic images",

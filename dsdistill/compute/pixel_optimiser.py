@@ -12,9 +12,10 @@ takes the zero-gradient steps before a class's own step beforehand, and those af
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -90,15 +91,18 @@ class PixelOptimiser(ABC):
 
 
 def make_pixel_optimiser(
-    config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int
+    config: OptimiserConfig,
+    parameters: Mapping[str, Tensor],
+    classes: int,
+    counts: Sequence[int] | None = None,
 ) -> PixelOptimiser:
     """Return the optimiser of some parameters.
 
     Args:
         config: the optimiser and its stepping rule.
-        parameters: leaves, by name, on their device. Per-class steps need them contiguous and class-major: of
-            K * n rows, class c has rows c * n to (c + 1) * n.
+        parameters: leaves, by name, on their device. Per-class steps need them contiguous and class-major.
         classes: number of classes K.
+        counts: rows of each class; equally many by default.
 
     Raises:
         UserError: if steps are per class, and the rows of a parameter do not divide among the classes.
@@ -106,12 +110,13 @@ def make_pixel_optimiser(
     if config.updates == "joint":
         return JointOptimiser(config, parameters)
     for name, parameter in parameters.items():
-        if not parameter.dim() or len(parameter) % classes:
+        fits = parameter.dim() and (sum(counts) == len(parameter) if counts else not len(parameter) % classes)
+        if not fits:
             raise UserError(
                 f"{name!r} of shape {tuple(parameter.shape)} does not divide among {classes} classes; "
                 "use optimiser.updates=joint"
             )
-    return PerClassOptimiser(config, parameters, classes)
+    return PerClassOptimiser(config, parameters, classes, counts)
 
 
 class Plateau:
@@ -190,10 +195,18 @@ class PerClassOptimiser(PixelOptimiser):
     share, if each loss reads its own class only. A missing gradient counts as zero.
     """
 
-    def __init__(self, config: OptimiserConfig, parameters: Mapping[str, Tensor], classes: int) -> None:
+    def __init__(
+        self,
+        config: OptimiserConfig,
+        parameters: Mapping[str, Tensor],
+        classes: int,
+        counts: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(parameters)
         rule = {"sgd": _SGD, "adamw": _AdamW}[config.kind]
-        self._rules = {name: rule(config, parameter, classes) for name, parameter in self.parameters.items()}
+        uneven = counts is not None and len(set(counts)) > 1
+        rows = tuple(counts) if counts and uneven else (1,) * classes  # of equal classes, each is one row
+        self._rules = {name: rule(config, parameter, rows) for name, parameter in self.parameters.items()}
         self._classes = classes
         self._steps = 0
 
@@ -231,18 +244,22 @@ class PerClassOptimiser(PixelOptimiser):
 
 
 class _Rule(ABC):
-    """An optimiser over one parameter as rows [K, D], one per class, that need not be at the same step.
+    """An optimiser over one parameter as rows [R, D], some of each class, that need not be at the same step.
 
     Attributes:
-        slots: what the optimiser remembers, each [K, D], zero at first.
-        ranks: column [K, 1] of 0 to K - 1.
+        slots: what the optimiser remembers, each [R, D], zero at first.
+        classes: number of classes K.
+        owner: int64 [R], the class of each row, ascending; ranks: the same as a column [R, 1] of floats.
     """
 
     names: ClassVar[tuple[str, ...]]
 
-    def __init__(self, config: OptimiserConfig, parameter: Tensor, classes: int) -> None:
-        self.parameter = parameter
-        self.ranks = torch.arange(classes, dtype=parameter.dtype, device=parameter.device)[:, None]
+    def __init__(self, config: OptimiserConfig, parameter: Tensor, rows: Sequence[int]) -> None:
+        """Prepare for a parameter of which each class has so many ``rows``."""
+        self.parameter, self.classes = parameter, len(rows)
+        self.owner = torch.arange(len(rows)).repeat_interleave(torch.tensor(rows)).to(parameter.device)
+        self.ranks = self.owner.to(parameter.dtype)[:, None]
+        self._first = [0, *itertools.accumulate(rows)]
         self.slots = {name: torch.zeros_like(self.rows) for name in self.names}
         self.configure(config)
 
@@ -252,7 +269,7 @@ class _Rule(ABC):
 
     @property
     def rows(self) -> Tensor:
-        """The values of the parameter, a view."""
+        """The values of the parameter, a view [R, D]."""
         return self.parameter.detach().view(len(self.ranks), -1)
 
     @property
@@ -261,9 +278,22 @@ class _Rule(ABC):
         gradient = self.parameter.grad
         return torch.zeros_like(self.rows) if gradient is None else gradient.reshape(len(self.ranks), -1)
 
+    @property
+    def after(self) -> Tensor:
+        """Steps of the classes after each row's own, K - 1 - c, as a column [R, 1]."""
+        return self.classes - 1 - self.ranks
+
+    def rows_from(self, label: int) -> slice:
+        """Return the rows of a class and of those after it."""
+        return slice(self._first[label], None)
+
+    def rows_below(self, label: int) -> slice:
+        """Return the rows of the classes before one."""
+        return slice(0, self._first[label])
+
     @abstractmethod
     def zero_grad_steps(self, steps_before: int, before: bool) -> None:
-        """Take the zero-gradient steps: for row c, c steps before its own step, or K - 1 - c after it.
+        """Take the zero-gradient steps: for a row of class c, c steps before its own, or K - 1 - c after it.
 
         Args:
             steps_before: steps of every row before this pass.
@@ -272,7 +302,7 @@ class _Rule(ABC):
 
     @abstractmethod
     def descend(self, steps_before: int) -> None:
-        """Take the step with the gradient: for row c, step number ``steps_before`` + c + 1."""
+        """Take the step with the gradient: for a row of class c, step number ``steps_before`` + c + 1."""
 
 
 class _SGD(_Rule):
@@ -287,12 +317,12 @@ class _SGD(_Rule):
         super().configure(config)
         lr, momentum, decay = config.lr, config.momentum, config.weight_decay
         once = torch.tensor([[1 - lr * decay, -lr * momentum], [decay, momentum]], dtype=torch.float64)
-        powers = torch.stack([torch.linalg.matrix_power(once, m) for m in range(len(self.ranks))])
+        powers = torch.stack([torch.linalg.matrix_power(once, m) for m in range(self.classes)])
         self._powers = powers.to(self.parameter)  # [K, 2, 2]
 
     def zero_grad_steps(self, steps_before: int, before: bool) -> None:
         rows, momentum = self.rows, self.slots["momentum"]
-        powers = (self._powers if before else self._powers.flip(0))[..., None]
+        powers = (self._powers if before else self._powers.flip(0))[self.owner][..., None]
         updated = powers[:, 0, 0] * rows + powers[:, 0, 1] * momentum
         momentum.mul_(powers[:, 1, 1]).addcmul_(powers[:, 1, 0], rows)
         rows.copy_(updated)
@@ -310,12 +340,12 @@ class _AdamW(_Rule):
 
     def zero_grad_steps(self, steps_before: int, before: bool) -> None:
         average, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
-        root, classes = square.sqrt(), len(self.ranks)
+        root = square.sqrt()
         done = steps_before + (0 * self.ranks if before else self.ranks + 1)
-        for m in range(1, classes):  # the m-th step of all rows that have one
-            some = slice(m, None) if before else slice(0, classes - m)
+        for m in range(1, self.classes):  # the m-th step of all rows that have one
+            some = self.rows_from(m) if before else self.rows_below(self.classes - m)
             self._move(some, done[some] + m, root[some], decays=m)
-        counts = self.ranks if before else self.ranks.flip(0)
+        counts = self.ranks if before else self.after
         average.mul_(self.config.betas[0] ** counts)
         square.mul_(self.config.betas[1] ** counts)
 

@@ -1,27 +1,20 @@
 """Recipes in TOML: the settings of a published method, and tables of those that depend on data set and IPC.
 
-A recipe has ``defaults`` and ``settings``, a list of tables::
-
-    [[settings]]
-    when = { dataset = ["cifar10"], ipc_min = 10 }  # all of these conditions; none of them always hold
-    set = { iterations = 5000 }                     # options as they are
-    per_ipc = { optimiser = { lr = 0.1 } }          # options proportional to the IPC
-    source = "the paper's table 3"
-
-Every table whose conditions hold is laid over the defaults; later tables win. ``base`` names another recipe,
-whose options come first. Recipes of runs and of experts differ in a few fields only.
+A recipe has ``defaults`` and ``settings``, tables that are laid over them: see `dsdistill.config.settings`.
+``base`` names another recipe, whose options come first. Recipes of runs and of experts differ in a few fields
+only.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from dsdistill.config.aliases import modernise
-from dsdistill.config.options import flatten, known_keys, merge
+from dsdistill.config.options import known_keys, merge
 from dsdistill.config.presets import Presets
+from dsdistill.config.settings import CONDITIONS, Setting
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
 
@@ -82,40 +75,11 @@ class BaseRecipe(ABC):
         for recipe in reversed(self.lineage()):
             options = merge(options, {**recipe._identity(), **modernise(recipe.defaults, renamed)})
             for table in recipe.settings:
-                recipe._check(table)
-                if _holds(table["when"], dataset, ipc):
-                    options = merge(options, modernise(table.get("set", {}), renamed))
-                    proportional = _times(table.get("per_ipc", {}), ipc or 0)
-                    options = merge(options, modernise(proportional, renamed))
+                setting = Setting.read(table, f"recipe {recipe.name!r}", recipe.conditions)
+                if setting.holds(dataset, ipc):
+                    for part in setting.options(ipc):
+                        options = merge(options, modernise(part, renamed))
         return options
-
-    def _check(self, table: Mapping[str, Any]) -> None:
-        """Check one table of settings.
-
-        Raises:
-            UserError: naming what is wrong and what the table may hold.
-        """
-        recipe = f"recipe {self.name!r}"
-        parts = table.keys() - {"source"}
-        known = {"when", "set", "per_ipc"}
-        if not {"when"} < parts <= known or not all(isinstance(table[part], Mapping) for part in parts):
-            raise UserError(
-                f"{recipe}: a table of settings takes when, set or per_ipc, and source; "
-                "the first three are tables"
-            )
-        when, per_ipc = table["when"], flatten(table.get("per_ipc", {}))
-        if unsupported := when.keys() - set(self.conditions):
-            raise UserError(f"{recipe}: no such condition: {', '.join(sorted(unsupported))}")
-        if per_ipc and "ipc_min" not in self.conditions:
-            raise UserError(f"{recipe}: nothing here depends on the IPC; put per_ipc into set")
-        names = when.get("dataset", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{recipe}: dataset is a list of names, not {names!r}")
-        bounds = [when.get(bound, 0) for bound in ("ipc_min", "ipc_max")]
-        if not all(isinstance(number, int) for number in bounds):
-            raise UserError(f"{recipe}: ipc_min and ipc_max are whole numbers")
-        if not all(isinstance(value, (int, float)) for value in per_ipc.values()):
-            raise UserError(f"{recipe}: per_ipc holds numbers, to be multiplied by the IPC")
 
 
 @forbid_extra
@@ -124,7 +88,7 @@ class Recipe(BaseRecipe):
     """How a published method distils."""
 
     presets: ClassVar[Presets] = RECIPES
-    conditions: ClassVar[tuple[str, ...]] = ("dataset", "ipc_min", "ipc_max")
+    conditions: ClassVar[tuple[str, ...]] = CONDITIONS
 
     protocol: str
     """The evaluation protocol of the method's paper."""
@@ -190,18 +154,3 @@ def _load(kind: type[Kind], name: str) -> Kind:
     if str(table.get("base", "")).endswith(".toml"):  # relative to the recipe's own folder
         table["base"] = str(kind.presets.find(name).parent / table["base"])
     return validate(kind, table, f"recipe {table['name']!r}: key", known_keys(kind))
-
-
-def _holds(when: Mapping[str, Any], dataset: str, ipc: int | None) -> bool:
-    """Whether all conditions of a table hold."""
-    if dataset not in when.get("dataset", [dataset]):
-        return False
-    return ipc is None or when.get("ipc_min", ipc) <= ipc <= when.get("ipc_max", ipc)
-
-
-def _times(options: Mapping[str, Any], ipc: int) -> dict[str, Any]:
-    """Multiply every number in nested options by the IPC."""
-    return {
-        key: _times(value, ipc) if isinstance(value, Mapping) else value * ipc
-        for key, value in options.items()
-    }

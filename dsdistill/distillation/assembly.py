@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
+from dsdistill.config.ipc import counts_of, decided
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
@@ -29,20 +31,32 @@ from dsdistill.runtime.notice import Notify, once
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.distilled import DistilledSet
-from dsdistill.synthetic.initial import initialise
+from dsdistill.synthetic.initial import images_to_start_from, initialise
 from dsdistill.synthetic.set import SyntheticSet
 
 
 def decide_auto(
     config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
 ) -> RunConfig:
-    """Decide every ``auto`` from the machine, data and work, so that the written config replays the run."""
+    """Decide every ``auto`` from the machine, data and work, so that the written config replays the run.
+
+    Raises:
+        UserError: the IPC does not fit the classes of the data.
+    """
+    config = dataclasses.replace(config, ipc=decided(config.ipc, task.classes))
     pixels = real.images[0].numel() * _images(config, real) * config.iterations
-    compute = config.compute.decide(device, pixels, notify, config.seconds)
+    compute = config.compute
+    sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
+    if compute.compile == "auto" and sizes > _COMPILED_SIZES:
+        compute = dataclasses.replace(compute, compile=False)
+    compute = compute.decide(device, pixels, notify, config.seconds)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     supply: Any = config.engine.supply.resolved()
     engine = dataclasses.replace(config.engine, supply=supply)
     return dataclasses.replace(config, engine=engine, compute=compute, data=data)
+
+
+_COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at eight
 
 
 def _check_updates(config: RunConfig, engine: Engine[Any], network: Network) -> None:
@@ -80,7 +94,8 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 def _images(config: RunConfig, real: RealDataset) -> int:
     """Count the images an iteration passes through a network."""
     copies = 2 if config.synthetic.flip else 1
-    decoded = config.multi_formation.decoded_count(config.ipc)
+    stored = counts_of(config.ipc, len(real.classes))
+    decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
     return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 
@@ -110,8 +125,9 @@ def assemble(
             "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
             "use a method that matches with a pool or follows experts"
         )
+    stored = counts_of(config.ipc, task.num_classes)
     initial = initialise(
-        task, real, config.ipc, config.init, config.space, config.seed, multi_formation, teachers
+        task, real, stored, config.init, config.space, config.seed, multi_formation, teachers
     )
     synthetic = initial.to(device)
     synthetic.flip = _flipped(config, task)
@@ -140,7 +156,7 @@ _GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a Conv
 def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) -> int:
     """Choose how many classes' graphs are held: on a CPU more in one pass save no time, and cost memory."""
     images = images_per_bytes(_GRAPH_BYTES[device.type], task.size)
-    return equal_chunk(task.num_classes, max(1, images // synthetic.matched_per_class))
+    return equal_chunk(task.num_classes, max(1, images // max(synthetic.matched_counts)))
 
 
 def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSet) -> DistilledSet:
@@ -162,17 +178,37 @@ def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSe
     return dataclasses.replace(distilled, soft_labels=logits)
 
 
-def small_class_notice(engine: Engine[Any], real: RealDataset) -> str | None:
-    """Say that the smallest class has fewer images than the engine takes of it, if that is so."""
-    smallest = int(real.counts.argmin())
-    per_class = engine.cost(Sizes(counts=real.counts, decoded=1)).real_per_class
-    if real.counts[smallest] >= per_class:
-        return None
-    name, count = real.classes[smallest], int(real.counts[smallest])
-    return (
-        f"the smallest class, {name!r}, has {count} training images, so its batches hold all of them; the "
-        f"recipe asks for {per_class} (engine.batch_real)"
+def class_notices(config: RunConfig, real: RealDataset) -> list[str]:
+    """Say, if it is so, that classes have fewer images than the set starts from, or than the engine takes."""
+    return [*_repetition_notice(config, real), *_small_batch_notice(config.engine, real)]
+
+
+def _repetition_notice(config: RunConfig, real: RealDataset) -> Iterator[str]:
+    if config.init == "noise":
+        return
+    needed = images_to_start_from(
+        counts_of(config.ipc, len(real.classes)), config.init, config.multi_formation
     )
+    lacking = [most - have for most, have in zip(needed, real.counts.tolist(), strict=True)]
+    if (most := max(lacking)) <= 0:
+        return
+    label, others = lacking.index(most), sum(count > 0 for count in lacking) - 1
+    more = f", as are those of {others} more class{'es' * (others > 1)}" if others else ""
+    yield (
+        f"class {real.classes[label]!r} has {int(real.counts[label])} training images, fewer than the "
+        f"{needed[label]} to start from: they are repeated, with a little noise{more}"
+    )
+
+
+def _small_batch_notice(engine: Engine[Any], real: RealDataset) -> Iterator[str]:
+    smallest = int(real.counts.argmin())
+    per_class = engine.cost(Sizes(counts=real.counts, decoded=torch.ones_like(real.counts))).real_per_class
+    name, count = real.classes[smallest], int(real.counts[smallest])
+    if count < per_class:
+        yield (
+            f"the smallest class, {name!r}, has {count} training images, so its batches hold all of them; "
+            f"the recipe asks for {per_class} (engine.batch_real)"
+        )
 
 
 def warnings_for(distiller: Distiller, discarded: int) -> list[str]:
@@ -228,7 +264,7 @@ def distilled_set(
             "network": config.network,
             "protocol": config.protocol,
             "fingerprint": real.fingerprint,
-            "ipc": config.ipc,
+            "ipc": config.ipc if isinstance(config.ipc, int) else ",".join(map(str, learned.counts)),
             "seed": config.seed,
             "iterations": distiller.iteration,
             "seconds": seconds,

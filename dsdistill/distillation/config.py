@@ -18,6 +18,7 @@ from pydantic import Field
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.aliases import modernise, notice
+from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
 from dsdistill.config.options import known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
 from dsdistill.config.validation import forbid_extra, validate
@@ -63,7 +64,8 @@ class RunConfig:
 
     method: str
     data: DataConfig
-    ipc: int
+    ipc: Ipc
+    """Images per class: one number, or one for each class; see `dsdistill.config.ipc`."""
     network: str
     iterations: Annotated[int, Ge(1)]
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -115,9 +117,9 @@ def resolve(
     for layer in layers:
         options = merge(options, modernise(layer, renamed))
     dataset, ipc = _data_and_ipc(options)
-    options = with_absolute_paths(options)
+    options = with_absolute_paths({**options, "ipc": ipc})
     recipe = load_recipe(str(options.get("method", "dm")))
-    defaults, known = recipe.options(dataset, ipc, renamed), known_keys(RunConfig)
+    defaults, known = recipe.options(dataset, typical(ipc), renamed), known_keys(RunConfig)
     if renamed:
         notify(notice(renamed))
     if table_at(options, "engine", "supply").keys() == {"path"}:
@@ -131,7 +133,7 @@ def resolve(
     return validate(RunConfig, merge(defaults, options), "option", known)
 
 
-def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, int]:
+def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, Ipc]:
     """Return the name of the data set and the IPC, on which recipes depend.
 
     Raises:
@@ -144,11 +146,7 @@ def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, int]:
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     if ipc is None:
         raise UserError("no IPC (images per class) given; pass --ipc N")
-    if not isinstance(ipc, int) or isinstance(ipc, bool):
-        raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
-    if ipc < 1:
-        raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
-    return dataset, ipc
+    return dataset, read_ipc(ipc)
 
 
 def check_replayed(file: Mapping[str, Any], config: RunConfig, path: Path, notify: Notify) -> None:
@@ -174,9 +172,9 @@ def check_replayed(file: Mapping[str, Any], config: RunConfig, path: Path, notif
             f"{path} holds every setting of {method}, so that nothing would be left of {now}'s: leave out "
             "--config, or keep in the file only what you mean to set"
         )
-    before = file.get("ipc"), table_at(file, "data").get("name")
-    if before != (config.ipc, config.data.name):
-        notify(f"the settings in {path} are those for {before[1]} at IPC {before[0]}; they stay")
+    ipc, dataset = read_ipc(file["ipc"]), table_at(file, "data").get("name")
+    if (ipc, dataset) != (config.ipc, config.data.name):
+        notify(f"the settings in {path} are those for {dataset} at IPC {as_words(ipc)}; they stay")
 
 
 def as_table(config: RunConfig) -> dict[str, Any]:

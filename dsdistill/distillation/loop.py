@@ -74,7 +74,7 @@ class Distiller:
         for name, parameter in synthetic.named_parameters():
             learned.setdefault(name.partition(".")[0], {})[name] = parameter
         self._pixel_optimiser = make_pixel_optimiser(
-            optimiser, learned.pop("images"), sources.task.num_classes
+            optimiser, learned.pop("images"), sources.task.num_classes, synthetic.counts
         )
         # What else is learned, such as an adversary, steps by the engine's rule for it.
         self._auxiliary = {

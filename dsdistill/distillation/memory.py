@@ -50,7 +50,7 @@ def estimate(distiller: Distiller, real: RealDataset, half: bool) -> Estimate:
     cost = distiller.engine.cost(
         Sizes(
             counts=real.counts,
-            decoded=synthetic.decoded_per_class,
+            decoded=torch.tensor(synthetic.decoded_counts),
             copies=synthetic.copies,
             classes=distiller.classes_at_once,
             chunk=sources.learner.chunk,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from dsdistill import files
+from dsdistill.config.ipc import typical
 from dsdistill.config.options import data_options, difference, explicit_options, merge, table_at
 from dsdistill.config.presets import read_toml
 from dsdistill.data import catalog
@@ -83,7 +84,7 @@ def distill(
     *,
     dataset: str | None = None,
     method: str | None = None,
-    ipc: int | None = None,
+    ipc: int | str | Sequence[int] | Mapping[str, int] | None = None,
     network: str | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
@@ -118,7 +119,8 @@ def distill(
         output: the file to write.
         dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
         method: a recipe's name (default ``dm``), or the path of a recipe file.
-        ipc: images per class.
+        ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
+            (``{"cat": 10, "dog": 5}``).
         network: that features are matched in, such as ``convnet3``.
         iterations: steps to take.
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
@@ -166,9 +168,10 @@ def distill(
             configs.check_replayed(file, plan, Path(config), notify)
         torch_device = resolve_device(plan.compute.device)
         check_network(plan.network)
-        load_protocol(plan.protocol)  # the file will name it
+        load_protocol(plan.protocol, plan.data.name, typical(plan.ipc))  # the file will name it
         if resumes:
-            _refuse_changes(written, plan, run, undecided=("compute",))  # before data are looked for
+            undecided = ("compute",) if isinstance(plan.ipc, int) else ("compute", "ipc")
+            _refuse_changes(written, plan, run, undecided)  # before data are looked for
         reset_peak_memory(torch_device)
         free = available_memory(torch_device)  # the estimate counts all that comes now
         task, real = catalog.load(plan.data, "train", notify, decoding)
@@ -192,7 +195,7 @@ def distill(
                 if resume:
                     notify(f"there is no run in {run.path} to resume: starting anew")
                 run.create(configs.to_toml(plan), overwrite)
-                if sentence := assembly.small_class_notice(plan.engine, real):
+                for sentence in assembly.class_notices(plan, real):
                     notify(sentence)
             memory = estimate(
                 distiller, real, plan.compute.precision == "bf16" and torch_device.type == "cpu"

@@ -74,7 +74,7 @@ class AttentionEngine(Engine[Supply]):
         """Return the terms ``attention`` and ``output`` of ``sources.classes``, in one pass over all."""
         rows = sources.siamese()
         real = sources.real_means(self.batch_real, rows)
-        fake = sources.synthetic_features(synthetic, rows).mean(1)
+        fake = sources.synthetic_features(synthetic, rows).means()
         embedding = sources.supply.network.feature_dim
         return {
             "attention": attention_discrepancy(real[:, :-embedding], fake[:, :-embedding]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -31,6 +31,9 @@ class Engine(ABC, Generic[S]):
     Attributes:
         supply: where networks come from.
     """
+
+    class_by_class: ClassVar[bool] = True
+    """Whether passes hold the images of some classes, so that their sizes are those of classes."""
 
     supply: NetworkConfig
 
@@ -100,7 +103,7 @@ def feature_cost(sizes: Sizes, supply: NetworkConfig, batch_real: int) -> Cost:
     differentiated, three.
     """
     real, matched = sizes.real(batch_real), sizes.copies * sizes.total
-    graph = max(sizes.copies * sizes.decoded * sizes.classes, supply.training_graph(sizes))
+    graph = max(sizes.copies * sizes.held, supply.training_graph(sizes))
     return Cost(
         passes=real + 3 * (matched + supply.training_images(sizes)),
         graph=graph * sizes.value_bytes,

@@ -15,7 +15,7 @@ from dsdistill.augment.dsa import Parameters
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.validation import forbid_extra
-from dsdistill.engines.sources import Sources
+from dsdistill.engines.sources import ClassFeatures, Sources
 from dsdistill.networks.base import Network
 from dsdistill.objectives.characteristic import characteristic, discrepancy, normalise
 from dsdistill.objectives.distributions import mean_discrepancy
@@ -44,7 +44,7 @@ class Discrepancy(ABC):
     def term(
         self,
         synthetic: SyntheticSet,
-        fake: Tensor,
+        fake: ClassFeatures,
         sources: Sources[Supply],
         batch_real: int,
         rows: Parameters,
@@ -53,7 +53,7 @@ class Discrepancy(ABC):
 
         Args:
             synthetic: whatever is learned.
-            fake: [k, n, D] features of its images, with a graph.
+            fake: features of its images, with a graph.
             sources: where real features come from.
             batch_real: real images of a class.
             rows: the augmentation of each class.
@@ -69,13 +69,13 @@ class Means(Discrepancy):
     def term(
         self,
         synthetic: SyntheticSet,
-        fake: Tensor,
+        fake: ClassFeatures,
         sources: Sources[Supply],
         batch_real: int,
         rows: Parameters,
     ) -> Tensor:
         """Return ‖ mean real - mean synthetic ‖², summed over classes."""
-        return mean_discrepancy(sources.real_means(batch_real, rows), fake.mean(1))
+        return mean_discrepancy(sources.real_means(batch_real, rows), fake.means())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +94,14 @@ class Kernels(Discrepancy):
     def term(
         self,
         synthetic: SyntheticSet,
-        fake: Tensor,
+        fake: ClassFeatures,
         sources: Sources[Supply],
         batch_real: int,
         rows: Parameters,
     ) -> Tensor:
         """Return the squared maximum mean discrepancies of the classes, summed."""
         real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
-        return squared_mmd_by_class(real, fake, self._kernel()).sum()
+        return squared_mmd_by_class(real, fake.by_class(), self._kernel()).sum()
 
     def _kernel(self) -> Kernel:
         match self.kernel:
@@ -155,7 +155,7 @@ class Characteristic(Discrepancy):
     def term(
         self,
         synthetic: SyntheticSet,
-        fake: Tensor,
+        fake: ClassFeatures,
         sources: Sources[Supply],
         batch_real: int,
         rows: Parameters,
@@ -167,11 +167,11 @@ class Characteristic(Discrepancy):
         """
         real = normalise(sources.real_features(batch_real, rows))
         parts = real.split(sources.counts(batch_real).tolist())
-        unit = normalise(fake)
+        unit = normalise(fake.rows)
         adversary = [] if synthetic.adversary is None else list(synthetic.adversary.parameters())
-        total, unit_grads = fake.new_zeros(()), []
+        total, unit_grads = unit.new_zeros(()), []
         adversary_grads = [torch.zeros_like(parameter) for parameter in adversary]
-        classes = zip(sources.classes.tolist(), unit.detach().unbind(), parts, strict=True)
+        classes = zip(sources.classes.tolist(), unit.detach().split(fake.counts), parts, strict=True)
         for label, synthetic_features, real_features in classes:
             with torch.enable_grad():
                 synthetic_features.requires_grad_()
@@ -183,7 +183,7 @@ class Characteristic(Discrepancy):
             unit_grads.append(grad)
             adversary_grads = [grads + more for grads, more in zip(adversary_grads, further, strict=True)]
             total += distance.detach()
-        pairs = [(unit, torch.stack(unit_grads)), *zip(adversary, adversary_grads, strict=True)]
+        pairs = [(unit, torch.cat(unit_grads)), *zip(adversary, adversary_grads, strict=True)]
         return self.scale * attach_gradients(total, *pairs)
 
     def _points(self, synthetic: SyntheticSet, sources: Sources[Supply], label: int, like: Tensor) -> Tensor:

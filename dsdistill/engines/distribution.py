@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from pydantic import Field
@@ -26,7 +27,7 @@ from torch import Tensor
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.engines.base import Engine, feature_cost
 from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
-from dsdistill.engines.sources import Sources
+from dsdistill.engines.sources import ClassFeatures, Sources
 from dsdistill.supply import FreshConfig, SupplyConfig
 from dsdistill.supply.base import NetworkRequest, Supply
 from dsdistill.supply.cost import Cost, Sizes
@@ -89,12 +90,16 @@ class DistributionEngine(Engine[Supply]):
             terms["classification"] = self.classification * self._classification(fake, sources)
         return terms
 
-    def _classification(self, features: Tensor, sources: Sources[Supply]) -> Tensor:
-        """Return each class's mean cross-entropy over its features [k, n, D], summed and weighted."""
-        logits = sources.supply.network.classifier(features.flatten(0, 1))
-        labels = sources.classes.repeat_interleave(features.shape[1]).to(logits.device, non_blocking=True)
+    def _classification(self, features: ClassFeatures, sources: Sources[Supply]) -> Tensor:
+        """Return each class's mean cross-entropy over its features, summed and weighted."""
+        logits = sources.supply.network.classifier(features.rows)
+        counts = torch.tensor(features.counts)
+        labels = sources.classes.repeat_interleave(counts).to(logits.device, non_blocking=True)
         weight = sources.drawn().accuracy_weight
-        return weight * F.cross_entropy(logits, labels, reduction="sum") / features.shape[1]
+        if len(set(features.counts)) == 1:
+            return weight * F.cross_entropy(logits, labels, reduction="sum") / features.counts[0]
+        sizes = counts.repeat_interleave(counts).to(logits.device, non_blocking=True)
+        return weight * (F.cross_entropy(logits, labels, reduction="none") / sizes).sum()
 
     def cost(self, sizes: Sizes) -> Cost:
         """Count one pass of features."""

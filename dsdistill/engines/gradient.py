@@ -69,7 +69,7 @@ class GradientEngine(Engine[Supply]):
             UserError: saying so.
         """
         by_batch = networks.network.has_batch_norm and self.supply.batch_statistics
-        if by_batch and min(synthetic.matched_per_class, self.batch_real) == 1:
+        if by_batch and min(*synthetic.matched_counts, self.batch_real) == 1:
             raise UserError(
                 "one image of a class is no batch to normalise by: choose a larger --ipc, "
                 "engine.supply.batch_norm=refreshed, or a network of instance normalisation"
@@ -81,8 +81,8 @@ class GradientEngine(Engine[Supply]):
         names = matched_parameters(learner.network, self.matched, self.metric)
         most = min(self.batch_real, sources.largest_class)
         total = torch.zeros((), device=synthetic.images.device, dtype=synthetic.images.dtype)
-        # Unbound, not indexed class by class, whose backward would write zeros for all the others each time.
-        fake = synthetic.of(sources.classes).unbind()
+        # Split, not indexed class by class, whose backward would write zeros for all the others each time.
+        fake = synthetic.of(sources.classes).split(synthetic.decoded_of(sources.classes))
         for position, label in enumerate(sources.classes.tolist()):
             row = rows[position : position + 1]
             real = sources.real_of(label, self.batch_real, row)
@@ -110,12 +110,13 @@ class GradientEngine(Engine[Supply]):
 
         Images differentiated once count three passes, synthetic ones, of second order, eight.
         """
-        matched = sizes.copies * min(sizes.decoded, self.batch_synthetic or sizes.decoded)
+        most = self.batch_synthetic or int(sizes.decoded.max())
+        matched = sizes.copies * sizes.decoded.clamp(max=most)
         trained = self.supply.training_images(sizes)
         first_order = max(min(sizes.chunk, self.batch_real), self.supply.training_graph(sizes))
         return Cost(
-            passes=3 * (sizes.real(self.batch_real) + trained) + 8 * matched * len(sizes.counts),
-            graph=max(2 * matched * 4, first_order * sizes.value_bytes),
+            passes=3 * (sizes.real(self.batch_real) + trained) + 8 * int(matched.sum()),
+            graph=max(2 * int(matched.max()) * 4, first_order * sizes.value_bytes),
             real_per_class=self.batch_real,
             coupled_batch=int(sizes.counts.clamp(max=self.batch_real).max()),
         )

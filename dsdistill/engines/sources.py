@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
@@ -12,13 +13,34 @@ from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.data.batches import RealBatches
-from dsdistill.objectives.distributions import class_sums
+from dsdistill.objectives.distributions import class_means, class_sums
 from dsdistill.seeding import generator
 from dsdistill.supply.base import DrawnNetwork, NetworkSource, Supply
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.synthetic.set import SyntheticSet
 
 S = TypeVar("S", bound=NetworkSource)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassFeatures:
+    """Features of the synthetic images of some classes.
+
+    Attributes:
+        rows: [B, D], class by class.
+        counts: rows of each class, B in all.
+    """
+
+    rows: Tensor
+    counts: list[int]
+
+    def means(self) -> Tensor:
+        """Return the mean of each class, [k, D]."""
+        return class_means(self.rows, self.counts)
+
+    def by_class(self) -> tuple[Tensor, ...]:
+        """Return the features of each class, [n, D]."""
+        return self.rows.split(self.counts)
 
 
 class Sources(Generic[S]):
@@ -157,14 +179,17 @@ class Sources(Generic[S]):
             sums = sums + class_sums(network.frozen(images), owner, classes)
         return sums / self.counts(per_class).to(sums.device)[:, None]
 
-    def synthetic_features(self: Sources[Supply], synthetic: SyntheticSet, parameters: Parameters) -> Tensor:
-        """Embed the synthetic images of each of ``classes`` [k, n, D], with a graph to what is learned.
+    def synthetic_features(
+        self: Sources[Supply], synthetic: SyntheticSet, parameters: Parameters
+    ) -> ClassFeatures:
+        """Embed the synthetic images of each of ``classes``, with a graph to what is learned.
 
         Args:
-            synthetic: of which a step sees n images of each class.
+            synthetic: of which a step sees all images of each class.
             parameters: k rows, from `siamese`.
         """
-        images = synthetic.batch(synthetic.of(self.classes))
-        owner = torch.arange(len(self.classes)).repeat_interleave(images.shape[1])
-        augmented = self.augmentation(images.flatten(0, 1), parameters[owner])
-        return self.network().differentiable(augmented).unflatten(0, images.shape[:2])
+        images, counts = synthetic.matched(self.classes)
+        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        return ClassFeatures(
+            self.network().differentiable(self.augmentation(images, parameters[owner])), counts
+        )

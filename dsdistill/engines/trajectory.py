@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -110,6 +110,8 @@ def _plain(optimiser: OptimiserConfig, name: str) -> None:
 class TrajectoryEngine(Engine[Trajectories]):
     """Match where students and experts arrive."""
 
+    class_by_class: ClassVar[bool] = False
+
     kind: Literal["trajectory"] = "trajectory"
     supply: TrajectoriesConfig = field(default_factory=TrajectoriesConfig)
     steps: Annotated[int, Ge(1)] = 20
@@ -174,7 +176,7 @@ class TrajectoryEngine(Engine[Trajectories]):
         Raises:
             UserError: a step would take more images than there are.
         """
-        count = len(synthetic.images) // synthetic.ipc * synthetic.decoded_per_class
+        count = sum(synthetic.decoded_counts)
         if self.batch_synthetic > count:
             raise UserError(
                 f"engine.batch_synthetic = {self.batch_synthetic} is more than the {count} images of the "
@@ -204,7 +206,7 @@ class TrajectoryEngine(Engine[Trajectories]):
                 f"{sources.iteration}: start anew with a lower engine.student.learning.lr or, "
                 "where losses begin far above 1, engine.start.most, and --overwrite"
             )
-        images = synthetic.of(sources.classes).flatten(0, 1)
+        images = synthetic.of(sources.classes)
         expert = trajectories.expert(sources.seed, sources.iteration)
         epoch = self._epoch(sources)
         start = self._perturbed(trajectories.weights(expert, epoch, images), sources)
@@ -319,9 +321,9 @@ def _averaged_logits(synthetic: SyntheticSet, trajectories: Trajectories) -> Ten
     Where no expert does, all of them count: DATM's code would divide by 0. All images that a stored image is
     decoded into count.
     """
-    classes, rows = torch.arange(len(synthetic.labels) // synthetic.ipc), synthetic.origins()
+    classes, rows = torch.arange(len(synthetic.counts)), synthetic.origins()
     with torch.no_grad():
-        images = synthetic.of(classes).flatten(0, 1)  # [K * decoded, C, H, W]
+        images = synthetic.of(classes)
     labels = synthetic.labels.cpu()[rows]
     # The last column counts the logits that were added to a row.
     of_correct, of_all = (torch.zeros(len(synthetic.labels), len(classes) + 1) for _ in range(2))

@@ -1,10 +1,10 @@
 """Baselines: real images under the same protocol, as many as the distilled set stores or as fill its bytes.
 
 ``random``, ``herding``, ``k-center``, ``k-means``, ``el2n`` (the hardest images, as published) and
-``el2n-easy`` take as many images of each class as the set stores. With ``@bytes`` appended they take as many
-as fit into the bytes that its images and labels have in its file. ``full`` takes the full training set: the
-ceiling. ``coresets`` stands for all of these but random and full, and ``all`` for every baseline at both
-sizes. ``whole`` is the former name of ``full``.
+``el2n-easy`` take as many images of each class as the set stores, or all of a class that has fewer. With
+``@bytes`` appended they take as many as fit into the bytes that its images and labels have in its file.
+``full`` takes the full training set: the ceiling. ``coresets`` stands for all of these but random and full,
+and ``all`` for every baseline at both sizes. ``whole`` is the former name of ``full``.
 """
 
 from __future__ import annotations
@@ -79,15 +79,13 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
             shared out equally, the remainder to the first classes: at least one per class, at most all.
 
     Raises:
-        UserError: the name is unknown, a class has fewer images than ``stored``, or ``real_images`` is needed
-            and None.
+        UserError: the name is unknown, or ``real_images`` is needed and None.
     """
     check(name)
     if name == FULL:
         return real.counts
     if "@" not in name:
-        selection.check_counts(real, stored)
-        return stored
+        return stored.minimum(real.counts)
     if real_images is None:
         raise UserError(
             f"baseline {name!r} needs the bytes of a set's file; evaluate a set that is stored in one"

@@ -72,6 +72,8 @@ def evaluate_set(
     requests = _requests(sets, new)
     selector_steps = selector.steps(method for method, _ in requests.values())
     steps = _StepCounter(callbacks.progress, selector_steps + sum(planned.set.steps for planned in new))
+    if sentence := _short_notice(sets, distilled, data):
+        callbacks.notify(sentence)
     if full := [planned for planned in new if planned.set.name == FULL]:
         callbacks.notify(_full_notice(full[0].set, sets[0], len(full) * protocol.repeats))
     positions = selector.choose(requests, steps.tick("choosing real images"))
@@ -230,6 +232,17 @@ def _source(
     soft = None if planned.source == DISTILLED_HARD else distilled.soft_labels
     targets = distilled.labels if soft is None else soft
     return lambda repeat: (distilled.images, targets)
+
+
+def _short_notice(sets: Sequence[PlannedSet], distilled: DistilledDataset, data: RealData) -> str | None:
+    """Say that baselines take fewer images than the set stores, of classes that have no more."""
+    stored, real = distilled.stored, data.train.counts
+    of_its_size = any(each.counts is not None and "@" not in each.name and each.name != FULL for each in sets)
+    label = int((stored - real).argmax())
+    if not of_its_size or stored[label] <= real[label]:
+        return None
+    name, most = data.train.classes[label], int(real[label])
+    return f"baselines take all {most} training images of class {name!r}: the set stores {int(stored[label])}"
 
 
 def _full_notice(full: PlannedSet, distilled: PlannedSet, students: int) -> str:

@@ -88,7 +88,7 @@ def plan_sets(
         augmentation.
 
     Raises:
-        UserError: a baseline is unknown, or takes more images than there are.
+        UserError: a baseline is unknown.
     """
     stored, decoded = int(distilled.stored.sum()), len(distilled.images)
     hard = config.scores and distilled.soft_labels is not None

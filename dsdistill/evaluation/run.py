@@ -64,7 +64,8 @@ def evaluate(
         dataset: the data set to evaluate on; default the one the file names, read with the options the file
             names.
         root: folder of the data sets.
-        protocol: a protocol's name or TOML file; default the one of the method that made the file, else dm.
+        protocol: a protocol's name or TOML file, read for the data set and the IPC; default the one of the
+            method that made the file, else dm.
         networks: names, or one string with commas; default the network the set was distilled with, else the
             protocol's student.
         repeats, epochs: in place of the protocol's.
@@ -87,8 +88,9 @@ def evaluate(
     content = set_file.describe(file)
     distilled = set_file.load(file)
     set_file.check_same(file, set_file.digest(file), content.digest)
+    data_config = _data_config(distilled, dataset, root, download)
     name = protocol or str(distilled.attributes.get("protocol", "dm"))
-    resolved = load_protocol(name, repeats=repeats, epochs=epochs)
+    resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
     torch_device = resolve_device(device)
     arithmetic = resolve_precision(precision, torch_device, notify)
     execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
@@ -100,7 +102,6 @@ def evaluate(
         check(baseline)
     _check_outputs(file, json, save)
 
-    data_config = _data_config(distilled, dataset, root, download)
     if dataset is None:
         _check_in_place(data_config)
     data = _real_data(distilled, data_config, notify, decoding)

@@ -81,8 +81,8 @@ def export_ddranking(path: str | Path, folder: str | Path, protocol: str | Path 
             cannot be written.
     """
     dataset = DistilledDataset(read(path), "unit")
-    training = load_protocol(protocol or str(dataset.attributes.get("protocol", "dm")))
     name = str(dataset.attributes.get("dataset", ""))
+    training = load_protocol(protocol or str(dataset.attributes.get("protocol", "dm")), name, dataset.ipc)
     loader = _LOADERS.get(name)
     images = _images(dataset, loader)
     soft = dataset.soft_labels is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from dsdistill.objectives.precision import at_least_float32
@@ -33,6 +35,25 @@ def class_sums(
     features = at_least_float32(features)
     sums = features.new_zeros(classes, features.shape[1])
     return sums.index_add(0, owner, features)
+
+
+def class_means(features: Float[Tensor, "B D"], counts: Sequence[int]) -> Float[Tensor, "K D"]:
+    """Average features per class.
+
+    Args:
+        features: [B, D], class by class.
+        counts: features of each of K classes, B in all; in one step where they are equal.
+
+    Returns:
+        [K, D].
+
+    >>> class_means(torch.tensor([[1.0], [2.0], [6.0]]), [1, 2])
+    tensor([[1.],
+            [4.]])
+    """
+    if len(set(counts)) == 1:
+        return features.unflatten(0, (len(counts), -1)).mean(1)
+    return torch.stack([part.mean(0) for part in features.split(list(counts))])
 
 
 def mean_discrepancy(real: Float[Tensor, "*K D"], synthetic: Float[Tensor, "*K D"]) -> Float[Tensor, ""]:

@@ -44,8 +44,7 @@ class TrainingBatches:
         assert synthetic is not None
         with torch.no_grad():
             images = synthetic.of(torch.arange(self.real.task.num_classes))
-        labels = torch.arange(len(images), device=images.device).repeat_interleave(images.shape[1])
-        images = images.flatten(0, 1)
+        labels = synthetic.labels[synthetic.origins().to(images.device)]
         for epoch in range(epochs):
             order = torch.randperm(len(images), generator=generator(seed, "inner", iteration, epoch))
             for batch, rows in enumerate(order.split(batch_size)):

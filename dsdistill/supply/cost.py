@@ -13,8 +13,8 @@ class Sizes:
 
     counts: Tensor
     """int64 [K], real images of each class."""
-    decoded: int
-    """Synthetic images of a class, decoded."""
+    decoded: Tensor
+    """int64 [K], synthetic images of each class, decoded."""
     copies: int = 1
     """2 where mirror images are matched beside them."""
     classes: int = 1
@@ -27,7 +27,12 @@ class Sizes:
     @property
     def total(self) -> int:
         """Synthetic images of all classes, decoded."""
-        return self.decoded * len(self.counts)
+        return int(self.decoded.sum())
+
+    @property
+    def held(self) -> int:
+        """Synthetic images, decoded, of the largest classes whose graphs are held at once."""
+        return int(self.decoded.sort(descending=True).values[: self.classes].sum())
 
     def real(self, per_class: int) -> int:
         """Return the real images of all classes, at most ``per_class`` of each."""

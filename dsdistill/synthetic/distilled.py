@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dsdistill.config.ipc import mean_ipc
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
@@ -161,6 +162,11 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         lr = self.attributes.get("learned_lr")
         self.lr = None if lr is None else float(lr)
         self._targets = self.soft_labels if labels == "soft" else None
+
+    @property
+    def ipc(self) -> int:
+        """Stored images of a class, by which protocols have settings; the mean, rounded, if they differ."""
+        return mean_ipc(self.stored.tolist())
 
     def __len__(self) -> int:
         return len(self.images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, Protocol
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dsdistill import seeding
+from dsdistill.config.ipc import counts_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import k_means, mini_batch
 from dsdistill.errors import UserError
@@ -33,7 +34,7 @@ class Teacher(Protocol):
 def initialise(
     task: Task,
     real: RealDataset,
-    ipc: int,
+    ipc: int | Sequence[int],
     init: Init,
     space: Space,
     seed: int,
@@ -45,51 +46,72 @@ def initialise(
     Args:
         task: the task to distil.
         real: the training images.
-        ipc: stored images per class, at least 1 and at most the size of the smallest class.
-        init: "real" copies random images of the class; "kmeans" copies the real image nearest to each of
-            ``ipc`` k-means centres of the class's pixels, "representative" of the logits of the first
+        ipc: stored images of a class, at least 1; one number for all, or one for each. Where a class has
+            fewer images than are to be copied, they are repeated, with a little noise: equal images would
+            stay equal where means are matched.
+        init: "real" copies random images of the class; "kmeans" copies the real image nearest to each of as
+            many k-means centres of the class's pixels, "representative" of the logits of the first
             teacher network (AST); "correct" copies random images that a teacher network classifies
             correctly (DATM); "noise" draws N(0, 1) in network space, or N(0.5, 0.25²) clamped to [0, 1] in
             unit space; "mix" (IDC) fills the tiles of each image with random images of the class, shrunk,
-            ``ipc * multi_formation.factor**2`` of them (IDC's code takes the first ones of the class
-            instead). At factor 1 "mix" is "real".
+            ``multi_formation.factor**2`` for each (IDC's code takes the first ones of the class instead). At
+            factor 1 "mix" is "real".
         space: pixel space of the learnable images.
         seed: of the run; this function draws from its stream "init".
         multi_formation: how stored images become training images.
         teacher: the trained networks, for "correct" and "representative".
 
     Raises:
-        UserError: the IPC is below 1, a class has too few images, the multi-formation does not fit the image
-            size, or there is no teacher where one is needed.
+        UserError: the IPC is below 1, or makes more images than there are real ones; a class has no images;
+            the multi-formation does not fit the image size; or there is no teacher where one is needed.
     """
     multi_formation.check(task.size)
-    if ipc < 1:
-        raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
-    needed = ipc * multi_formation.factor**2 if init == "mix" else ipc
-    smallest = int(real.counts.argmin())
-    if needed > real.counts[smallest]:
-        request = (
-            f"IPC {ipc}" if needed == ipc else f"init 'mix' at IPC {ipc} takes {needed} images a class, which"
-        )
+    counts = counts_of(ipc, task.num_classes)
+    if min(counts) < 1:
+        raise UserError(f"IPC must be at least 1, not {min(counts)}; pass --ipc 1 or more")
+    if not real.counts.all():
+        empty = task.classes[int(real.counts.argmin())]
+        raise UserError(f"class {empty!r} of {task.name} has no training images; add some, or leave it out")
+    if sum(counts) > len(real):
         raise UserError(
-            f"{request} is more than the {int(real.counts[smallest])} training images of class "
-            f"{task.classes[smallest]!r}; choose a smaller --ipc"
+            f"the set would have {sum(counts)} images, more than the {len(real)} training images of "
+            f"{task.name}; choose a smaller --ipc"
         )
     if init == "noise":
-        shape = (task.num_classes * ipc, *task.shape)
+        shape = (sum(counts), *task.shape)
         images = torch.randn(shape, generator=seeding.generator(seed, "init"))
         if space == "unit":
             images = (images / 4 + 0.5).clamp(0, 1)
     else:
         select = _selection(init, real, task, seed, teacher)
         per_class = []
-        for label in range(task.num_classes):
-            images = real.unit(select(label, needed))
+        for label, needed in enumerate(images_to_start_from(counts, init, multi_formation)):
+            images = _repeated(real, select(label, min(needed, int(real.counts[label]))), needed, seed)
             per_class.append(mosaic(images, multi_formation.factor) if init == "mix" else images)
         images = torch.cat(per_class)
         if space == "network":
             images = task.preprocess(images)
-    return SyntheticSet(images.contiguous(), task.num_classes, space, task.preprocess, multi_formation)
+    return SyntheticSet(images.contiguous(), counts, space, task.preprocess, multi_formation)
+
+
+def images_to_start_from(counts: Sequence[int], init: Init, multi_formation: MultiFormation) -> list[int]:
+    """Return how many real images of each class are copied into ``counts`` stored ones; not for noise."""
+    factor = multi_formation.factor if init == "mix" else 1
+    return [count * factor**2 for count in counts]
+
+
+def _repeated(real: RealDataset, selected: Tensor, count: int, seed: int) -> Tensor:
+    """Return ``count`` images of a class in unit space: those selected, then copies of them with noise."""
+    images = real.unit(selected[torch.arange(count) % len(selected)])
+    if count > len(selected):
+        stream = seeding.generator(seed, "init-repeated", int(real.labels[selected[0]]))
+        copies = images[len(selected) :]
+        noise = _REPEAT_NOISE * torch.randn(copies.shape, generator=stream)
+        copies.add_(noise).clamp_(0, 1)
+    return images
+
+
+_REPEAT_NOISE = 0.05  # of the range of a pixel
 
 
 def _selection(

@@ -6,6 +6,7 @@ here works in unit pixel space and within one class: leading dimensions are clas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -109,6 +110,23 @@ def decode(images: Tensor, multi_formation: MultiFormation, fill: float = 0.5) -
     return torch.cat(
         [_enlarged(images[..., rows.start : rows.stop, :, :, :], q, fill) for q, rows in parts], -4
     )
+
+
+def decode_classes(images: Tensor, counts: Sequence[int], multi_formation: MultiFormation) -> Tensor:
+    """`decode` the stored images of several classes, at once where they have equally many.
+
+    Args:
+        images: float [N, C, H, W] in unit space, class by class.
+        counts: images of each class, N in all.
+
+    Returns:
+        [decoded, C, H, W], class by class.
+    """
+    if multi_formation.is_identity:
+        return images
+    if len(set(counts)) == 1:
+        return decode(images.unflatten(0, (len(counts), -1)), multi_formation).flatten(0, 1)
+    return torch.cat([decode(part, multi_formation) for part in images.split(list(counts))])
 
 
 def _enlarged(images: Tensor, factor: int, fill: float) -> Tensor:

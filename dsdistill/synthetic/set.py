@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.synthetic.adversary import FrequencySampler
-from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode_classes
 
 Space = Literal["network", "unit"]
 
@@ -18,13 +19,13 @@ class SyntheticSet(nn.Module):
     """The learnable images, class-major, with their fixed labels.
 
     Attributes:
-        images: parameter [K * ipc, C, H, W] in ``space``, as they are stored.
+        images: parameter [N, C, H, W] in ``space``, as they are stored.
         adversary: a network that maximises the loss which the images minimise, or None.
         student_lr: parameter, scalar: the learning rate of a student on these images; or None.
-        label_logits: parameter [K * ipc, K]: the logits of learned labels, or None if labels are fixed.
+        label_logits: parameter [N, K]: the logits of learned labels, or None if labels are fixed.
         average: buffer like ``images``: their exponential moving average, or None.
-        labels: buffer int64 [K * ipc], of the stored images: ``ipc`` zeros, then ``ipc`` ones, …
-        ipc: stored images per class.
+        labels: buffer int64 [N], of the stored images: zeros, then ones, …
+        counts: stored images of each of the K classes, N in all.
         space: where ``images`` live: "network" (standardised or whitened, as DC, DSA and DM optimise) or
             "unit" (0 black, 1 white, preprocessed on the way into a network).
         multi_formation: how stored images become training images; they are decoded in unit space.
@@ -41,13 +42,13 @@ class SyntheticSet(nn.Module):
     def __init__(
         self,
         images: Tensor,
-        classes: int,
+        counts: Sequence[int],
         space: Space,
         preprocess: Preprocess,
         multi_formation: MultiFormation = IDENTITY,
     ) -> None:
         super().__init__()
-        self.ipc = len(images) // classes
+        self.counts = tuple(counts)
         self.space = space
         self.preprocess = preprocess
         self.multi_formation = multi_formation
@@ -58,17 +59,22 @@ class SyntheticSet(nn.Module):
         self.student_lr = None
         self.label_logits = None
         self.register_buffer("average", None)
-        self.register_buffer("labels", torch.arange(classes).repeat_interleave(self.ipc))
+        self.register_buffer("labels", _classes_of(self.counts))
 
     @property
-    def decoded_per_class(self) -> int:
-        """Training images that the stored images of a class decode into."""
-        return self.multi_formation.decoded_count(self.ipc)
+    def decoded_counts(self) -> tuple[int, ...]:
+        """Training images that the stored images of each class decode into."""
+        return tuple(map(self.multi_formation.decoded_count, self.counts))
 
     @property
-    def matched_per_class(self) -> int:
-        """Images of a class in a matching step: the decoded ones and, with ``flip``, their mirror images."""
-        return self.decoded_per_class * self.copies
+    def matched_counts(self) -> tuple[int, ...]:
+        """Images of each class in a matching step: those decoded and, with ``flip``, their mirror images."""
+        return tuple(count * self.copies for count in self.decoded_counts)
+
+    def decoded_of(self, classes: Tensor) -> list[int]:
+        """Return how many training images `of` gives of each of some classes, int64 [k]."""
+        counts = self.decoded_counts
+        return [counts[label] for label in classes.tolist()]
 
     @property
     def copies(self) -> int:
@@ -91,25 +97,48 @@ class SyntheticSet(nn.Module):
 
     def origins(self) -> Tensor:
         """Return the stored image that each decoded image comes from, in the order of `of`; int64, CPU."""
-        first = torch.arange(0, len(self.labels), self.ipc)
-        return (first[:, None] + self.multi_formation.origins(self.ipc)).flatten()
+        rows = torch.arange(len(self.labels)).split(self.counts)
+        return torch.cat([part[self.multi_formation.origins(len(part))] for part in rows])
 
     def of(self, classes: Tensor) -> Tensor:
-        """Return the training images of some classes in network space, [class, decoded, C, H, W].
+        """Return the training images of some classes in network space, class by class.
 
         Args:
             classes: int64 [k], distinct label values in ascending order.
+
+        Returns:
+            [decoded, C, H, W], of which `decoded_of` tells how many are of each class.
         """
-        stored = self.images.unflatten(0, (-1, self.ipc))
-        if len(classes) < len(stored):
-            stored = stored[classes]
+        stored: Tensor = self.images
+        counts = self.counts
+        if len(classes) < len(counts):
+            labels, rows = classes.tolist(), torch.arange(len(stored)).split(counts)
+            stored = stored[torch.cat([rows[label] for label in labels]).to(stored.device)]
+            counts = tuple(counts[label] for label in labels)
         if self.space == "network" and self.multi_formation.is_identity:
             return stored
         preprocess = self._local_preprocess()
         if self.space == "network":
-            stored = preprocess.inverse(stored.flatten(0, 1)).unflatten(0, stored.shape[:2])
-        decoded = decode(stored, self.multi_formation)
-        return preprocess(decoded.flatten(0, 1)).unflatten(0, decoded.shape[:2])
+            stored = preprocess.inverse(stored)
+        return preprocess(decode_classes(stored, counts, self.multi_formation))
+
+    def matched(self, classes: Tensor) -> tuple[Tensor, list[int]]:
+        """Return what a matching step sees of some classes: `of`, each class with its mirror images.
+
+        Args:
+            classes: as for `of`.
+
+        Returns:
+            [B, C, H, W], class by class, and how many are of each class.
+        """
+        images, counts = self.of(classes), self.decoded_of(classes)
+        if not self.flip:
+            return images, counts
+        if len(set(counts)) == 1:
+            images = self.batch(images.unflatten(0, (len(counts), -1))).flatten(0, 1)
+        else:
+            images = torch.cat([self.batch(part) for part in images.split(counts)])
+        return images, [count * self.copies for count in counts]
 
     def start_average(self) -> None:
         """Start the moving average at the current images."""
@@ -121,7 +150,7 @@ class SyntheticSet(nn.Module):
         self.average.lerp_(self.images.detach(), 1 - decay)
 
     def unit_images(self) -> Tensor:
-        """Return the images to store, in unit space [K * ipc, C, H, W], detached; they may exceed [0, 1].
+        """Return the images to store, in unit space [N, C, H, W], detached; they may exceed [0, 1].
 
         These are the averaged images if there is an average, else the images.
         """
@@ -148,3 +177,8 @@ class SyntheticSet(nn.Module):
         if self._preprocess_copy is None or self._preprocess_copy[:2] != (device, dtype):
             self._preprocess_copy = (device, dtype, self.preprocess.to(device, dtype))
         return self._preprocess_copy[2]
+
+
+def _classes_of(counts: Sequence[int]) -> Tensor:
+    """Return the label of each image, int64, where classes have so many."""
+    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))

@@ -220,6 +220,22 @@ def test_baselines_at_learned_rates_are_those_of_their_method(tmp_path: Path) ->
     assert baselines_of(cells) == [("random",), ()]
 
 
+def test_the_numbers_of_images_are_those_of_ipcs(tmp_path: Path) -> None:
+    for text in ("[set]\nipc = [1, 2]\n", "[method.dm.set]\nipc = 3\n"):
+        with pytest.raises(UserError, match="method 'dm': options set no ipc in a suite: name the numbers"):
+            plan(suite(tmp_path, SUITE + text))
+
+
+def test_learned_rates_are_found_in_a_protocols_settings(tmp_path: Path) -> None:
+    protocol = tmp_path / "own.toml"
+    protocol.write_text(
+        'title = ""\nsource = ""\nepochs = 9\n'
+        '[[settings]]\nwhen = { dataset = ["digits"], ipc_min = 5 }\nset = { lr = "learned" }\n'
+    )
+    text = f'protocol = "{protocol}"\n' + SUITE.replace("ipcs = [1]", "ipcs = [1, 5]")
+    assert baselines_of(plan(suite(tmp_path, text))) == [("random",), (), ("random",), ("random",)]
+
+
 def test_experts_are_those_for_a_cells_network_and_whitening(tmp_path: Path) -> None:
     text = (
         SUITE.replace('"mmd"', '"ncfm"')
@@ -764,7 +780,9 @@ def test_a_run_from_before_an_option_goes_on(made: Path) -> None:
     begun = RunDirectory(made.with_suffix(".run"))
     state, metadata = begun.restore(print) or ({}, {})
     text = begun.config_file.read_text()
-    begun.write_config("".join(line for line in text.splitlines(True) if not line.startswith("seconds = 0.0")))
+    begun.write_config(
+        "".join(line for line in text.splitlines(True) if not line.startswith("seconds = 0.0"))
+    )
     begun.save(state, metadata)
     made.unlink()
     assert dsdistill.distill(made, resume=True).iterations == 3

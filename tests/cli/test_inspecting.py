@@ -83,6 +83,9 @@ def test_methods_and_datasets_are_listed(capsys: Captured) -> None:
     assert tomllib.loads(out)["title"].startswith("NCFM with its minmax")  # what follows is a comment
     assert "# It begins from ncfm:" in out
     assert "# batch_real = 1024\n" in out
+    assert "three blocks and six" in succeed(capsys, "methods", "datadam")[0]
+    assert "three blocks and six" in succeed(capsys, "methods", "datadam-paper")[0]
+    assert "half of MTT's" in succeed(capsys, "methods", "tesla")[0]
     assert "did you mean 'mtt'" in refused(capsys, "methods", "mttt")
     out, _ = succeed(capsys, "datasets")
     assert "cifar10 " in out
@@ -94,5 +97,9 @@ def test_networks_protocols_and_the_version_are_told(capsys: Captured) -> None:
     assert "convnet4-w64-batch" in out
     out, _ = succeed(capsys, "protocols")
     assert "DSA" in out
+    assert "tiny-imagenet from IPC 30: epochs = 40 (the code's configuration" in out
+    out, _ = succeed(capsys, "protocols", "ncfm")
+    assert tomllib.loads(out)["epochs"] == 2000
+    assert "did you mean 'dsa'" in refused(capsys, "protocols", "dsaa")
     out, _ = succeed(capsys, "--version")
     assert out.startswith("dsdistill 0.")

@@ -93,6 +93,34 @@ def test_per_class_is_a_step_per_class(name: str, classes: int) -> None:
     assert (images - start(classes)).abs().max() > 0.05
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_classes_may_have_rows_of_their_own_number(name: str) -> None:
+    """Each row is stepped as if every class had as many."""
+    counts, config = (1, 2, 1), per_class(CONFIGS[name])
+    kept = torch.tensor([0, 2, 3, 4])  # of two rows of each of three classes
+    target = torch.linspace(-1, 1, 6, dtype=torch.float64).view(6, 1, 1, 1)
+
+    def stepped(stepper: PixelOptimiser, images: Tensor, goal: Tensor) -> Tensor:
+        for number in range(PASSES):
+            stepper.zero_grad()
+            stepper.prepare()
+            ((images.tanh() - goal).pow(4) * (1 + 0.3 * number)).sum().backward()
+            stepper.step()
+        return images.detach()
+
+    every = start(3)
+    few = every.detach()[kept].clone().requires_grad_()
+    expected = stepped(make_pixel_optimiser(config, {"images": every}, 3), every, target)
+    found = stepped(make_pixel_optimiser(config, {"images": few}, 3, counts), few, target[kept])
+    assert_close(found, expected[kept], rtol=1e-12, atol=1e-14)
+    same, again = start(3), start(3)
+    by_counts = make_pixel_optimiser(config, {"images": same}, 3, (2, 2, 2))
+    plain = make_pixel_optimiser(config, {"images": again}, 3)
+    assert torch.equal(run(by_counts, same, 3), run(plain, again, 3))
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (by_counts, plain)]
+    assert shapes[0] == shapes[1]  # of earlier checkpoints too
+
+
 @pytest.mark.parametrize("name", ["decay", "adamw"])
 def test_float32_with_many_classes(name: str) -> None:
     images = start(40, torch.float32)
@@ -200,6 +228,8 @@ def test_parameters_that_do_not_divide_among_classes() -> None:
     for parameter in (torch.zeros(7, 2), torch.tensor(0.1)):
         with pytest.raises(UserError, match="does not divide among 3 classes; use optimiser"):
             make_pixel_optimiser(config, {"images": start(3), "rate": parameter}, 3)
+    with pytest.raises(UserError, match="does not divide among 3 classes"):
+        make_pixel_optimiser(config, {"images": start(3)}, 3, (1, 2, 2))
 
 
 def told(table: Mapping[str, Any]) -> OptimiserConfig:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dsdistill
+from dsdistill.config.ipc import Ipc
 from dsdistill.data import catalog
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import Task
@@ -34,7 +35,7 @@ def test_maps_of_a_convnet_counted_by_hand() -> None:
     assert largest == 8 * 64
 
 
-def of(*overrides: str, half: bool = False, ipc: int = 2) -> Estimate:
+def of(*overrides: str, half: bool = False, ipc: Ipc = 2) -> Estimate:
     told = configs.resolve({"data": {"name": "digits"}, "ipc": ipc, "network": "convnet2-w8"}, overrides)
     where = resolve_device("cpu")
     task, real = catalog.load(told.data, "train")
@@ -49,6 +50,10 @@ def test_an_estimate_follows_what_it_depends_on() -> None:
     assert of(ipc=4).graph == 2 * base.graph
     assert of("compute.class_chunk=5").graph == base.graph // 2
     assert of(half=True).graph == base.graph // 2
+    uneven = (1, 5, *(2,) * 8)
+    assert of(ipc=uneven).synthetic == 3 * 22 * 64 * 4
+    assert of(ipc=uneven).graph == base.graph * 22 // 20
+    assert of("compute.class_chunk=5", ipc=uneven).graph == base.graph * 13 // 20  # at most
     assert of("compute.chunk=10").frozen * 10 == of("compute.chunk=100").frozen
 
 
@@ -92,7 +97,7 @@ def test_graphs_of_many_images_are_not_held_at_once(ipc: int, classes: int, held
     """Of 28 pixels a CPU holds at most 128 images, and the same number of classes each time."""
     preprocess = Standardise.of((0.5,), (0.5,))
     task = Task("toy", tuple(map(str, range(classes))), 1, 28, preprocess, mirror=True)
-    synthetic = SyntheticSet(torch.zeros(classes * ipc, 1, 28, 28), classes, "network", preprocess)
+    synthetic = SyntheticSet(torch.zeros(classes * ipc, 1, 28, 28), (ipc,) * classes, "network", preprocess)
     assert assembly._classes_at_once(synthetic, task, torch.device("cpu")) == held
 
 
@@ -103,7 +108,14 @@ def engine_of(method: str, *overrides: str) -> Engine[Any]:
 def test_mirror_images_count_wherever_they_are_seen() -> None:
     """DM matches all twice; DSA draws 3 of a class and trains on 16 at a time; MTT sees 20 either way."""
     one, two = (
-        Sizes(counts=torch.full((10,), 50), decoded=6, copies=copies, classes=5, chunk=100, value_bytes=2)
+        Sizes(
+            counts=torch.full((10,), 50),
+            decoded=torch.full((10,), 6),
+            copies=copies,
+            classes=5,
+            chunk=100,
+            value_bytes=2,
+        )
         for copies in (1, 2)
     )
 

@@ -138,7 +138,7 @@ def test_threads_are_as_asked_inside_and_as_they_were_outside(tmp_path: Path, ca
 @pytest.mark.parametrize("space", ["network", "unit"])
 def test_a_set_that_moves_takes_its_preprocessing_along(space: Space) -> None:
     preprocess = Standardise.of((0.4,), (0.2,))
-    synthetic = SyntheticSet(torch.rand(4, 1, 3, 3), 2, space, preprocess).to("meta")
+    synthetic = SyntheticSet(torch.rand(4, 1, 3, 3), (2, 2), space, preprocess).to("meta")
     assert synthetic.unit_images().device.type == "meta"
     assert synthetic.of(torch.arange(2, device="meta")).device.type == "meta"
 

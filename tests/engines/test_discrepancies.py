@@ -21,7 +21,7 @@ EVEN = (7, 7, 7)  # the plain version of attention matching wants equal classes
 
 def learnable(distiller: Distiller) -> tuple[Tensor, list[Tensor]]:
     images = distiller.synthetic.images.detach().clone().requires_grad_()
-    return images, list(images.split(distiller.synthetic.ipc))
+    return images, list(images.split(distiller.synthetic.counts))
 
 
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch", "resnet10-w8"])
@@ -44,16 +44,19 @@ def test_attention_equals_the_plain_version(network: str, power: float, iteratio
 
 @pytest.mark.parametrize("network", ["convnet2-w6", "convnet2-w6-batch", "convnet3-w4-swish"])
 @pytest.mark.parametrize("power", slow_but_first([4.0, 1.0, 2.0]))
-def test_attention_of_classes_of_any_size_equals_loops_over_positions(network: str, power: float) -> None:
+@pytest.mark.parametrize("ipc", [(2, 2, 2), (1, 3, 2)])
+def test_attention_of_classes_of_any_size_equals_loops_over_positions(
+    network: str, power: float, ipc: tuple[int, ...]
+) -> None:
     engine = AttentionEngine(batch_real=6, power=power, balance=0.02)
-    distiller = loop(*toy(3, 8, counts=(4, 2, 7)), network, engine=engine)
+    distiller = loop(*toy(3, 8, counts=(4, 2, 7)), network, engine=engine, ipc=ipc)
     real, augment = drawn(distiller)
     images, classes = learnable(distiller)
     both = [
         torch.cat([change(each) for change, each in zip(augment, side, strict=True)])
         for side in (real, classes)
     ]
-    owners = [0] * 4 + [1] * 2 + [2] * 6, [0, 0, 1, 1, 2, 2]
+    owners = [0] * 4 + [1] * 2 + [2] * 6, [label for label, count in enumerate(ipc) for _ in range(count)]
     traced = [distiller.sources.supply.network.trace(each) for each in both]
     expected = looped_terms(*traced, *owners, power, 0.02)
     slopes = [torch.autograd.grad(term, images, retain_graph=True)[0] for term in expected]
@@ -86,10 +89,14 @@ def median(features: Tensor) -> float:
     ],
     ids=["linear", "polynomial", "degree", "median", "bandwidth"],
 )
-@pytest.mark.parametrize("iteration", slow_but_first(range(3)))
-def test_mmd_equals_double_loops_over_classes_of_any_size(told: Kernels, iteration: int) -> None:
+@pytest.mark.parametrize(
+    ("iteration", "ipc"), slow_but_first([(0, (1, 3, 2)), (0, (2, 2, 2)), (1, (2, 2, 2)), (2, (2, 2, 2))])
+)
+def test_mmd_equals_double_loops_over_classes_of_any_size(
+    told: Kernels, iteration: int, ipc: tuple[int, ...]
+) -> None:
     engine = DistributionEngine(batch_real=6, discrepancy=told)
-    distiller = loop(*toy(), "convnet2-w6", engine=engine)
+    distiller = loop(*toy(), "convnet2-w6", engine=engine, ipc=ipc)
     distiller.sources.iteration = iteration
     network = distiller.sources.network().network
     real, augment = drawn(distiller)

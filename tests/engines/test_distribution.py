@@ -10,10 +10,12 @@ from dsdistill.objectives.distributions import class_sums, mean_discrepancy
 from tests.helpers.engines import drawn, iterations, loop, naive, toy
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "ipc"), [(1, 2), (3, 2), (1, (1, 3, 2))])
 @pytest.mark.parametrize("iteration", range(6))  # six draws of the augmentation
-def test_loss_and_pixel_gradient_equal_a_naive_loop_over_classes(channels: int, iteration: int) -> None:
-    distiller = loop(*toy(channels), "convnet2-w8")
+def test_loss_and_pixel_gradient_equal_a_naive_loop_over_classes(
+    channels: int, ipc: int | tuple[int, ...], iteration: int
+) -> None:
+    distiller = loop(*toy(channels), "convnet2-w8", ipc=ipc)
     distiller.sources.iteration = iteration
     expected, gradient = naive(distiller)
     (loss,) = distiller.engine.loss(distiller.synthetic, distiller.sources).values()
@@ -23,8 +25,9 @@ def test_loss_and_pixel_gradient_equal_a_naive_loop_over_classes(channels: int, 
     assert gradient.abs().max() > 0
 
 
-def test_taking_classes_in_turns_changes_nothing() -> None:
-    whole, turns = (loop(*toy(), "convnet2-w8", class_chunk=chunk) for chunk in (0, 1))
+@pytest.mark.parametrize("ipc", [2, (1, 3, 2)])
+def test_taking_classes_in_turns_changes_nothing(ipc: int | tuple[int, ...]) -> None:
+    whole, turns = (loop(*toy(), "convnet2-w8", class_chunk=chunk, ipc=ipc) for chunk in (0, 1))
     for one, other in zip(iterations(whole), iterations(turns), strict=True):
         torch.testing.assert_close(one.terms, other.terms, rtol=1e-10, atol=0)
     torch.testing.assert_close(whole.synthetic.images, turns.synthetic.images, rtol=1e-10, atol=1e-12)

@@ -137,7 +137,7 @@ def test_training_on_the_synthetic_set_is_plain_sgd() -> None:
     sources = distiller.sources
     network = sources.classifier().network
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    images = distiller.synthetic.of(torch.arange(3)).flatten(0, 1)
+    images = distiller.synthetic.of(torch.arange(3))
     orders = [
         torch.cat([labels for _, labels in batches])
         for batches in (

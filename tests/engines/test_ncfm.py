@@ -30,22 +30,26 @@ def matching(
     iterations: int = 6,
     seed: int = 0,
     multi_formation: MultiFormation = IDENTITY,
+    ipc: tuple[int, ...] = (2, 2, 2),
     **told: float,
 ) -> Distiller:
     engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
-    made = loop(*toy(), "convnet2-w6", engine=engine, multi_formation=multi_formation)
+    made = loop(*toy(), "convnet2-w6", engine=engine, multi_formation=multi_formation, ipc=ipc)
     engine.prepare(made.synthetic, made.sources.supply, seed)
     synthetic = made.synthetic.double()
     return Distiller(engine, synthetic, made.sources, OptimiserConfig(lr=pixel_lr), iterations)
 
 
 @pytest.mark.parametrize("told", [{}, {"alpha": 0.2}, {"beta": 0.3}, {"scale": 20.0}], ids=str)
-@pytest.mark.parametrize(("iteration", "factor"), slow_but_first([(0, 1), (1, 1), (1, 2)]))
+@pytest.mark.parametrize(
+    ("iteration", "factor", "ipc"),
+    slow_but_first([(1, 2, (1, 3, 2)), (0, 1, (2, 2, 2)), (1, 1, (2, 2, 2)), (1, 2, (2, 2, 2))]),
+)
 def test_loss_and_pixel_gradient_equal_complex_exponentials(
-    told: dict[str, float], iteration: int, factor: int
+    told: dict[str, float], iteration: int, factor: int, ipc: tuple[int, ...]
 ) -> None:
     points_told = Characteristic(**{"frequencies": 12, **told})  # type: ignore[arg-type]
-    ours = matching(points_told, multi_formation=MultiFormation(factor=factor))
+    ours = matching(points_told, multi_formation=MultiFormation(factor=factor), ipc=ipc)
     ours.sources.iteration = iteration
     network = ours.sources.network().network
     real, augment = drawn(ours)
@@ -82,8 +86,9 @@ def test_loss_and_pixel_gradient_equal_complex_exponentials(
     torch.testing.assert_close(ours.synthetic.images.grad, slope, rtol=1e-7, atol=1e-8)
 
 
-def test_calibration_is_a_step_of_its_own() -> None:
-    ours = distiller(calibration=2.0)
+@pytest.mark.parametrize("ipc", [(2, 2, 2), (1, 3, 2)])
+def test_calibration_is_a_step_of_its_own(ipc: tuple[int, ...]) -> None:
+    ours = matching(Characteristic(frequencies=12), calibration=2.0, ipc=ipc)
     assert ours.engine.updates_per_iteration == 2
     ours.sources.update = 1
     rows = ours.sources.siamese()
@@ -91,10 +96,10 @@ def test_calibration_is_a_step_of_its_own() -> None:
     images = ours.synthetic.images.detach()
     expected = [
         F.cross_entropy(
-            network(ours.sources.augmentation(part, rows[torch.tensor([label, label])])),
-            torch.full((2,), label),
+            network(ours.sources.augmentation(part, rows[torch.full((len(part),), label)])),
+            torch.full((len(part),), label),
         )
-        for label, part in enumerate(images.split(2))
+        for label, part in enumerate(images.split(ipc))
     ]
     terms = ours.engine.loss(ours.synthetic, ours.sources)
     assert list(terms) == ["calibration"]

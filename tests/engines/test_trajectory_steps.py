@@ -49,7 +49,7 @@ def test_labels_start_as_the_mean_of_the_experts_that_are_right(
     """Of all that an image is decoded into, each expert is asked."""
     multi_formation = MultiFormation(factor=1 if tiles == 1 else 2)
     distiller = loop(experts, labels=SOFT, ipc=4, space=space, multi_formation=multi_formation)
-    seen = judged(distiller, distiller.synthetic.of(torch.arange(3)).flatten(0, 1).detach())
+    seen = judged(distiller, distiller.synthetic.of(torch.arange(3)).detach())
     logits = seen.view(3, 3, tiles, 4, 3).transpose(2, 3).reshape(3, 12, tiles, 3)  # tile by tile of a class
     expected, rights = [], []
     for image, label in enumerate(distiller.synthetic.labels.tolist()):

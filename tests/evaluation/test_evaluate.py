@@ -250,6 +250,11 @@ def test_misfits_are_one_sentence(other: Task, options: dict[str, list[str]], me
 
 
 @pytest.mark.parametrize("name", ["random", "herding"])
-def test_too_few_real_images_are_an_error(name: str) -> None:
-    with pytest.raises(UserError, match="has 2 train images, fewer than the 3"):
-        evaluated(tiny(epochs=1), ["mlp"], data=real_data(2, 9), baselines=[name])
+def test_of_a_class_with_fewer_images_than_the_set_baselines_take_all(name: str) -> None:
+    notices: list[str] = []
+    callbacks = Callbacks(notify=notices.append)
+    own, baseline = evaluated(
+        tiny(epochs=1), ["mlp"], data=real_data(2, 9), baselines=[name], callbacks=callbacks
+    )
+    assert (own.images, baseline.images) == (9, 6)
+    assert notices == ["baselines take all 2 training images of class 'flat': the set stores 3"]

@@ -108,6 +108,24 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
     assert any(each.startswith("0 of the 8 rows in the file are kept: all are of other") for each in notices)
 
 
+@pytest.mark.parametrize(("ipc_max", "epochs"), [(2, 3), (1, 2)])
+def test_the_protocol_is_read_for_the_data_set_and_the_ipc(
+    digits_file: Path, ipc_max: int, epochs: int
+) -> None:
+    mine = digits_file.with_name("mine.toml")
+    when = f'{{ dataset = ["digits"], ipc_max = {ipc_max} }}'
+    settings = f"[[settings]]\nwhen = {when}\nset = {{ epochs = 3, batch_size = 4 }}\n"
+    mine.write_text('title = ""\nsource = ""\nepochs = 2\n' + settings)
+    told = {"repeats": 1, "networks": "mlp", "baselines": "", "device": "cpu", "save": False}
+    report = evaluate(digits_file, protocol=mine, **told)
+    assert (report.epochs, report.rows[0].epochs) == (epochs, epochs)
+    whole = digits_file.with_name("mine.toml")
+    batch = 4 if epochs == 3 else 256  # the same training, said without settings
+    whole.write_text(f'title = ""\nsource = ""\nepochs = {epochs}\nbatch_size = {batch}\n')
+    same = evaluate(digits_file, protocol=whole, **told)
+    assert (same.conditions, same.rows[0].values) == (report.conditions, report.rows[0].values)
+
+
 @pytest.fixture
 def stripes_file(tmp_path: Path) -> Path:
     """A distilled set of real images that can be written anew."""

@@ -44,6 +44,16 @@ def test_ddranking_reads_standardised_images_in_order(tmp_path: Path) -> None:
     assert lr.item() == pytest.approx(0.01)
 
 
+def test_ddranking_reads_the_protocol_for_the_data_set_and_the_ipc(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'title = ""\nsource = ""\nepochs = 9\n'
+        '[[settings]]\nwhen = { dataset = ["cifar10"], ipc_min = 2, ipc_max = 2 }\nset = { epochs = 4 }\n'
+    )
+    of_cifar(tmp_path / "set.h5")
+    export_ddranking(tmp_path / "set.h5", tmp_path / "out", tmp_path / "mine.toml")
+    assert configured(tmp_path / "out")["num_epochs"] == 4
+
+
 def test_ddranking_is_configured_as_the_protocol_says(tmp_path: Path) -> None:
     of_cifar(tmp_path / "set.h5")
     export_ddranking(tmp_path / "set.h5", tmp_path / "out")

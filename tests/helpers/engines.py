@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def loop(
     network: str,
     *,
     batch_real: int = 6,
-    ipc: int = 2,
+    ipc: int | Sequence[int] = 2,
     class_chunk: int = 0,
     engine: Engine[Any] | None = None,
     multi_formation: MultiFormation = IDENTITY,
@@ -74,8 +74,8 @@ def iterations(distiller: Distiller) -> Iterator[IterationReport]:
 def decoded(distiller: Distiller, images: torch.Tensor) -> list[torch.Tensor]:
     """Cut and enlarge each class's images [n, C, H, W], stored in network space, pixel by pixel."""
     preprocess = distiller.sources.task.preprocess.to(CPU, torch.float64)
-    factor, ipc = distiller.synthetic.multi_formation.factor, distiller.synthetic.ipc
-    return [preprocess(naive_decode(part, factor)) for part in preprocess.inverse(images).split(ipc)]
+    factor, counts = distiller.synthetic.multi_formation.factor, distiller.synthetic.counts
+    return [preprocess(naive_decode(part, factor)) for part in preprocess.inverse(images).split(counts)]
 
 
 def drawn(distiller: Distiller) -> tuple[list[torch.Tensor], list[Callable[[torch.Tensor], torch.Tensor]]]:
@@ -101,7 +101,7 @@ def naive(distiller: Distiller) -> tuple[torch.Tensor, torch.Tensor]:
     real, augment = drawn(distiller)
     images = distiller.synthetic.images.detach().clone().requires_grad_()
     loss = distribution_matching_loss(
-        sources.supply.network.embed, real, images.split(distiller.synthetic.ipc), augment
+        sources.supply.network.embed, real, images.split(distiller.synthetic.counts), augment
     )
     return loss.detach(), torch.autograd.grad(loss, images)[0]
 

@@ -33,8 +33,9 @@ def loop(network: str = "convnet3-w6", compile: bool = False, **told: Any) -> Di
     multi_formation, space = told.pop("multi_formation", MultiFormation()), told.pop("space", "network")
     augmentation, optimiser = told.pop("augmentation", DSA), told.pop("optimiser", OptimiserConfig(lr=0.1))
     class_chunk = told.pop("class_chunk", 0)
+    ipc = told.pop("ipc", 1)
     engine = GradientEngine(**{"batch_real": 6, **told})
-    synthetic = initialise(task, real, 1, "mix", space, seed=0, multi_formation=multi_formation).double()
+    synthetic = initialise(task, real, ipc, "mix", space, seed=0, multi_formation=multi_formation).double()
     supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint))
     supply.network.double()
     passes = (supply.network, task.size, CPU)
@@ -57,7 +58,8 @@ def naive(distiller: Distiller) -> tuple[Tensor, Tensor]:
         lambda x, row=rows[label : label + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()])
         for label in range(task.num_classes)
     ]
-    images = distiller.synthetic.of(sources.classes)
+    synthetic = distiller.synthetic
+    images = synthetic.of(sources.classes).split(synthetic.decoded_of(sources.classes))
     network = copy.deepcopy(learner.network).requires_grad_(True)
     loss = gradient_matching_loss(network, real, list(images), augment, engine.metric, engine.matched)
     return loss.detach(), torch.autograd.grad(loss, distiller.synthetic.images)[0]
@@ -75,6 +77,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "idc l1": {"metric": "l1", "matched": "convolutions", "augmentation": IDC, "space": "unit"},
     "all": {"metric": "cosine_whole", "matched": "all"},
+    "uneven": {"ipc": (1, 3, 2)},
+    "uneven, decoded": {"ipc": (2, 1, 3), "space": "unit", "multi_formation": MultiFormation(factor=2)},
     "fixed statistics": {"network": "convnet2-w6-batch"},
     "batch statistics": {
         "network": "convnet2-w6-batch",

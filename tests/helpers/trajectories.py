@@ -133,7 +133,9 @@ def naive(distiller: Distiller, **more: Any) -> tuple[Tensor, list[Tensor]]:
     origins = stored.decode()[1]
     images: Tensor = synthetic.images
     if not synthetic.multi_formation.is_identity:
-        images = torch.cat([decode(each, synthetic.multi_formation) for each in images.split(synthetic.ipc)])
+        images = torch.cat(
+            [decode(each, synthetic.multi_formation) for each in images.split(synthetic.counts)]
+        )
     if synthetic.space == "unit":
         images = synthetic.preprocess.to(CPU, torch.float64)(images)
     targets = (synthetic.labels if synthetic.label_logits is None else synthetic.label_logits)[origins]
@@ -213,6 +215,13 @@ CASES: dict[str, dict[str, Any]] = {
         "labels": SOFT,
     },
     "some tiles": {
+        "multi_formation": MultiFormation(factor=2, mode="bound", bound=6),
+        "space": "unit",
+        "labels": SOFT,
+    },
+    "uneven": {"ipc": (1, 3, 2), "batch_synthetic": 4, "labels": SOFT},
+    "uneven, some tiles": {
+        "ipc": (1, 3, 2),
         "multi_formation": MultiFormation(factor=2, mode="bound", bound=6),
         "space": "unit",
         "labels": SOFT,

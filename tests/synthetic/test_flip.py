@@ -56,7 +56,7 @@ def test_matching_sees_what_a_doubled_set_would_show(name: str, iteration: int) 
     flipped.flip = True
     by_class = flipped.images.detach().unflatten(0, (3, -1))
     images = torch.cat([by_class, by_class.flip(-1)], 1).flatten(0, 1)
-    doubled = SyntheticSet(images, 3, "network", flipped.preprocess).double()
+    doubled = SyntheticSet(images, (4, 4, 4), "network", flipped.preprocess).double()
     by_hand = Distiller(engine, doubled, made.sources, OptimiserConfig(), 3)
     made.sources.iteration = iteration
     for turn in range(engine.updates_per_iteration):
@@ -72,7 +72,7 @@ def test_matching_sees_what_a_doubled_set_would_show(name: str, iteration: int) 
 def test_the_gradient_of_a_student_stays_exact(soft: bool) -> None:
     """Two copies of every image, each augmented on its own, and the targets of both."""
     case = Case(4, soft)
-    synthetic = SyntheticSet(noise(3, 1, 8, 8), 3, "network", toy()[0].preprocess)
+    synthetic = SyntheticSet(noise(3, 1, 8, 8), (1, 1, 1), "network", toy()[0].preprocess)
     synthetic.flip = True
 
     def doubled(step: int, images: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def test_a_network_in_training_sees_both_too() -> None:
 
 
 def test_off_is_the_batch_itself() -> None:
-    synthetic = SyntheticSet(noise(3, 1, 8, 8), 3, "network", toy()[0].preprocess)
+    synthetic = SyntheticSet(noise(3, 1, 8, 8), (1, 1, 1), "network", toy()[0].preprocess)
     images = noise(2, 1, 8, 8)
     assert synthetic.batch(images) is images
     synthetic.flip = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,10 +71,42 @@ def test_noise_is_standard_normal_or_grey() -> None:
 
 @pytest.mark.parametrize("init", ["real", "noise", "kmeans"])
 def test_ipc_must_fit(init: Init) -> None:
-    with pytest.raises(UserError, match="at least 1"):
-        start(init, 0)
-    with pytest.raises(UserError, match=r"15 training images of class 'one'"):
-        start(init, 16)
+    for ipc in (0, (2, 0)):
+        with pytest.raises(UserError, match="at least 1"):
+            initialise(*clusters(), ipc, init, "unit", 0)
+    task, real = clusters()
+    lacking = dataclasses.replace(real, labels=torch.zeros_like(real.labels))
+    with pytest.raises(UserError, match="31 images, more than the 30 training images of clusters"):
+        initialise(task, real, (16, 15), init, "unit", 0)
+    with pytest.raises(UserError, match="'two' of clusters has no training images"):
+        initialise(task, lacking, 1, init, "unit", 0)
+
+
+@pytest.mark.parametrize("init", ["real", "noise", "kmeans", "mix"])
+def test_classes_may_have_images_of_their_own_number(init: Init) -> None:
+    made = initialise(*clusters(), (2, 5), init, "unit", 0)
+    assert (made.counts, made.labels.tolist()) == ((2, 5), [0, 0, 1, 1, 1, 1, 1])
+    if init == "real":  # each class draws from a stream of its own
+        assert torch.equal(made.images[:2], start(init, 2)[:2])
+        assert torch.equal(made.images[2:], start(init, 5)[5:])
+    equal = initialise(*clusters(), (3, 3), init, "unit", 0)
+    assert torch.equal(equal.images, start(init, 3))
+
+
+@pytest.mark.parametrize("init", ["real", "kmeans"])
+@pytest.mark.parametrize("space", ["network", "unit"])
+def test_small_classes_repeat_their_images_with_a_little_noise(init: Init, space: Space) -> None:
+    made = initialise(*clusters(), (25, 3), init, space, 0)
+    assert made.counts == (25, 3)
+    images = made.unit_images()
+    torch.testing.assert_close(images[:15], start(init, 15)[:15], atol=1e-6, rtol=0)
+    distances = images[15:25] - images[:10]
+    assert len(images.unique(dim=0)) == len(images)  # equal ones would stay equal
+    assert 0.02 < float(distances.std()) < 0.06
+    assert (images.min() >= -1e-6).all()
+    assert (images.max() <= 1 + 1e-6).all()
+    other = initialise(*clusters(), (25, 3), init, space, 1)
+    assert not torch.equal(made.images, other.images)
 
 
 class Known:
@@ -189,9 +223,6 @@ def test_real_at_a_factor_keeps_whole_images() -> None:
 
 def test_a_multi_formation_must_fit() -> None:
     initialise(*clusters(), 15, "real", "unit", 0, TWO)
-    with pytest.raises(
-        UserError, match=r"'mix' at IPC 4 takes 16 images a class.*15 training images of class"
-    ):
-        initialise(*clusters(), 4, "mix", "unit", 0, TWO)
+    assert len(initialise(*clusters(), 4, "mix", "unit", 0, TWO).images.unique(dim=0)) == 8  # of 15 images
     with pytest.raises(UserError, match="smaller factor"):
         initialise(*clusters(), 1, "noise", "unit", 0, MultiFormation(factor=5))
