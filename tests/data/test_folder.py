@@ -15,13 +15,14 @@ pytestmark = pytest.mark.usefixtures("data_home")
 
 
 def test_folder_with_train_and_test(tmp_path: Path) -> None:
-    class_folders(tmp_path / "train", per_class=3)
-    class_folders(tmp_path / "val", per_class=2)
-    (tmp_path / "train" / ".thumbnails").mkdir()
-    (tmp_path / "train" / "cat" / "notes.txt").write_text("not a picture")
+    pets = tmp_path / "pets"
+    class_folders(pets / "train", per_class=3)
+    class_folders(pets / "test", per_class=2)
+    (pets / "train" / ".thumbnails").mkdir()
+    (pets / "train" / "cat" / "README.txt").write_text("not a picture")
     told: list[str] = []
-    task, train = load(DataConfig(name=f"folder:{tmp_path}"), "train", told.append)
-    _, test = load(DataConfig(name=f"folder:{tmp_path}"), "test", told.append)
+    task, train = load(DataConfig(name=f"folder:{pets}"), "train", told.append)
+    _, test = load(DataConfig(name=f"folder:{pets}"), "test", told.append)
     assert told == []  # nothing was converted
     assert (task.classes, task.shape, task.mirror) == (("cat", "dog"), (3, 8, 8), True)
     assert torch.equal(train.images[4], torch.from_numpy(pixels(8, 8, 3, seed=101)).permute(2, 0, 1))

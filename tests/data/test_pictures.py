@@ -18,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("data_home")
 
 
 def test_mixed_modes_and_sizes_become_what_was_asked_and_one_sentence_says_how(tmp_path: Path) -> None:
-    cat, dog = tmp_path / "train" / "cat", tmp_path / "train" / "dog"
+    pets = tmp_path / "pets"
+    cat, dog = pets / "train" / "cat", pets / "train" / "dog"
     grey = pixels(8, 8)
     save(cat / "a_grey.png", grey)
     save(cat / "b_16bit.png", grey.astype(np.uint16) * 257)
@@ -28,9 +29,9 @@ def test_mixed_modes_and_sizes_become_what_was_asked_and_one_sentence_says_how(t
     save(dog / "a_alpha.png", alpha)
     save(dog / "b_palette.gif", np.full((8, 8, 3), (255, 0, 0), dtype=np.uint8), "P")
     save(dog / "c_cmyk.jpg", np.full((8, 8, 3), 255, dtype=np.uint8), "CMYK")
-    class_folders(tmp_path / "test", per_class=1)
+    class_folders(pets / "test", per_class=1)
     told: list[str] = []
-    task, train = load(DataConfig(name=f"folder:{tmp_path}"), "train", told.append)
+    task, train = load(DataConfig(name=f"folder:{pets}"), "train", told.append)
     assert task.shape == (3, 8, 8)
     image = train.images
     assert torch.equal(image[0], torch.from_numpy(grey).expand(3, 8, 8))
@@ -41,12 +42,12 @@ def test_mixed_modes_and_sizes_become_what_was_asked_and_one_sentence_says_how(t
     assert image[4, :, 3, 3].tolist() == [255, 0, 0]
     assert int(image[5].min()) >= 254
     assert told == [
-        f"folder:{tmp_path} (train): 6 images, 1 not 8x8 resized (bilinear, antialiased, aspect not kept), "
+        f"folder:{pets} (train): 6 images, 1 not 8x8 resized (bilinear, antialiased, aspect not kept), "
         "1 with transparency composited onto white, 1 16-bit scaled to 8 bits, "
         "2 greyscale repeated to 3 channels"
     ]
     told.clear()
-    _, small = load(DataConfig(name=f"folder:{tmp_path}", channels=1, size=4), "train", told.append)
+    _, small = load(DataConfig(name=f"folder:{pets}", channels=1, size=4), "train", told.append)
     assert small.images.shape == (6, 1, 4, 4)
     assert "4 colour reduced to luma" in told[0]
 
