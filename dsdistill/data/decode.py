@@ -85,7 +85,7 @@ class Survey:
                 self.count(lambda header: header.turned),
                 "turned as their EXIF data say"
                 if decoding.exif
-                else "not turned as their EXIF data say (--set data.exif=true does)",
+                else "not turned as their EXIF data say (data.exif=true turns them)",
             ),
             (self.count(lambda header: header.animated), "with several frames, of which the first is read"),
         ]
@@ -103,8 +103,8 @@ class Survey:
             return "16-bit scaled to 8 bits"
         levels = round(largest * 255 / FULL_RANGE) + 1
         return (
-            f"16-bit scaled to 8 bits (no value above {largest}, so they keep {levels} grey levels: "
-            f"--set data.range={largest} keeps more)"
+            f"16-bit scaled to 8 bits (no value above {largest}, so {levels} grey levels are left: "
+            f"data.range={largest} keeps more)"
         )
 
 

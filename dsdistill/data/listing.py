@@ -58,13 +58,14 @@ class Listing:
         """
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
+        here = os.getcwd()
         for path in self.paths:
             try:
-                stat = path.stat()
+                stat = os.stat(path)
             except OSError as error:
                 raise UserError(f"cannot read {path} ({reason(error)}); mend or delete it") from error
             state = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-            digest.update(os.fsencode(path.absolute()) + f"\0{state}\n".encode())
+            digest.update(os.fsencode(os.path.join(here, path)) + f"\0{state}\n".encode())
         return digest.hexdigest()
 
 
@@ -152,7 +153,7 @@ class _Walk:
         Raises:
             UserError: there are none, or a folder cannot be read.
         """
-        paths: list[Path] = []
+        paths: list[str] = []
         folders, links = [folder], list[Path]()
         while folders or links:
             # Links come last: what also lies in the class itself has the path there.
@@ -166,7 +167,7 @@ class _Walk:
                 if _is_folder(entry):
                     (found if entry.is_symlink() else folders).append(here / entry.name)
                 elif self._takes(entry):
-                    paths.append(here / entry.name)
+                    paths.append(entry.path)
             links += sorted(found)
         if not paths:
             held = _passed_over(self.passed_over, self.links, 0)
@@ -174,7 +175,7 @@ class _Walk:
                 f"the class folder {folder} holds no pictures{f' ({held})' if held else ''}; "
                 "add some or remove the folder"
             )
-        return sorted(paths)
+        return [Path(path) for path in sorted(paths, key=lambda path: os.path.normcase(path).split(os.sep))]
 
     def _takes(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry that is no folder is a picture; if not, count it."""
