@@ -109,7 +109,7 @@ def test_splits_are_never_taken_for_classes_without_a_word(tmp_path: Path) -> No
     refused("a", "Training holds no class folders", "Training", "Testing")
     refused("b", "train holds no class folders", "train", "valid")
     refused("c", "named like splits, not classes: seg_test/, seg_train/", "seg_train/cat", "seg_test/cat")
-    refused("d", "has test1/ but|named like splits", "test1", "training_set")
+    refused("d", "named like splits, not classes: test1/, training_set/; call", "test1", "training_set")
     refused("e", "has valid/ but no train/", "valid/cat", "valid/dog", "cat", "dog")
     refused("f", "has test/ but no train/", "test", "cat", "dog")
     refused("g", "holds both Train/ and train/; keep one", "Train/cat", "train/cat", "test/cat")

@@ -153,6 +153,9 @@ def test_12_bit_values_are_told_of_and_a_range_keeps_their_levels(tmp_path: Path
         f"folder:{pets} (train): 2 images, 2 16-bit scaled to 8 bits (no value above 4095, so 17 grey levels "
         "are left: data.range=4095 keeps more)"
     ]
+    told.clear()
+    load(DataConfig(name=f"folder:{pets}"), "test", told.append)  # whose range follows that of train
+    assert told == [f"folder:{pets} (test): 2 images, 2 16-bit scaled to 8 bits"]
     for split in ("train", "test"):
         told.clear()
         _, data = load(DataConfig(name=f"folder:{pets}", range=4095), split, told.append)  # type: ignore[arg-type]
@@ -181,6 +184,17 @@ def test_exif_rotation_is_applied_if_asked_for(tmp_path: Path, orientation: int,
         plain, turned = (square(each) for each in (image, ImageOps.exif_transpose(image)))
     assert np.array_equal(decoded(path, Decoding(16, 3)), plain)
     assert np.array_equal(decoded(path, Decoding(16, 3, exif=True)), turned)
+
+
+def test_tiff_files_are_turned_once_as_pillow_does_it_itself(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    array = pixels(16, 32, 3)
+    write(Image.fromarray(array), tmp_path / "a.tif", exif=exif)
+    assert not probe(tmp_path / "a.tif").turned
+    expected = square(Image.fromarray(np.rot90(array, -1)))
+    for exif_option in (False, True):
+        assert np.array_equal(decoded(tmp_path / "a.tif", Decoding(16, 3, exif=exif_option)), expected)
 
 
 def square(image: Image.Image) -> np.ndarray:
