@@ -103,7 +103,7 @@ def list_classes(folder: Path, name: str, split: Split, classes: Sequence[str] |
     stray = 0
     if classes is None:
         classes = class_folders(folder)
-        stray = sum(_is_named_like_a_picture(entry.name) for entry in _entries(folder))
+        stray = sum(_is_stray_picture(entry) for entry in _entries(folder))
     _check_classes(folder, classes)
     per_class: list[list[Path]] = []
     passed_over: Counter[str] = Counter()
@@ -220,8 +220,8 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_named_like_a_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in suffixes()
+def _is_stray_picture(entry: os.DirEntry[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in suffixes() and not _is_folder(entry)
 
 
 def _passed_over(kinds: Counter[str], links: int, stray: int) -> str:
