@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _WIDE = 200  # columns of a file or a pipe, so that a row of a table stays on one line
 
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE)
-err = Console(stderr=True, soft_wrap=True)
+out = Console(
+    soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
+)
+err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 def notify(sentence: str) -> None:

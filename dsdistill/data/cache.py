@@ -1,15 +1,31 @@
-"""The cache of data that take long to prepare: decoded pictures and whitening matrices."""
+"""The cache of data that take long to prepare: decoded pictures, their headers, and whitening matrices.
+
+Each file ends in a digest of its content, which is compared whenever the file is read: what a disk or a
+program has changed is made anew. Files that were not used for half a year are deleted when others are
+written.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from dsdistill.errors import UserError
-from dsdistill.files import reason, replacing
+from dsdistill.files import read, reason, replace, replacing, sweep
+from dsdistill.runtime.notice import Notify
+
+_DIGEST = hashlib.sha256().digest_size
+_UNUSED = 180 * 24 * 3600
+"""Seconds after which a file that nothing has read is deleted."""
+_OURS = re.compile(r"[0-9a-f]{32}(-[13]x\d+)?\.(json|npy|zca|safetensors)")
+"""The names of the cache's files, those of earlier versions included."""
 
 
 def cache_folder() -> Path:
@@ -18,21 +34,84 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def caching(path: Path) -> Iterator[BinaryIO]:
+def caching(path: Path, verify: Callable[[BinaryIO], None]) -> Iterator[BinaryIO]:
     """Open a file of the cache for writing, as `replacing` does; its folder is made if it is missing.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: the disk is full or the folder cannot be written; those of the block are passed on.
+    """
+    inside: UserError | None = None
+    try:
+        _prepare(path)
+        with replacing(path, verify) as file:
+            try:
+                yield file
+            except UserError as error:
+                inside = error
+                raise
+    except UserError as error:
+        if error is inside:
+            raise
+        raise _cannot_write(error) from error
+
+
+def store(path: Path, data: bytes) -> None:
+    """Write a file of the cache, with the digest of its content.
+
+    Raises:
+        UserError: as `caching`.
     """
     try:
+        _prepare(path)
+        replace(path, data + hashlib.sha256(data).digest())
+    except UserError as error:
+        raise _cannot_write(error) from error
+
+
+def _cannot_write(error: UserError) -> UserError:
+    return UserError(f"the cache: {error}; free space there or set DSDISTILL_CACHE")
+
+
+def recall(path: Path, notify: Notify) -> bytes | None:
+    """Read what `store` wrote; None if there is nothing, or what is there is damaged.
+
+    Args:
+        notify: receives a sentence about a file that is damaged.
+    """
+    try:
+        content = read(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        notify(damaged(path, reason(error)))
+        return None
+    data = content[:-_DIGEST]
+    if hashlib.sha256(data).digest() != content[-_DIGEST:]:
+        notify(damaged(path))
+        return None
+    used(path)
+    return data
+
+
+def damaged(path: Path, why: str = "its content does not match its digest") -> str:
+    """Say that a file of the cache cannot be used."""
+    return f"the cache file {path} is damaged ({why}): it is made anew"
+
+
+def used(path: Path) -> None:
+    """Note that a file of the cache is of use."""
+    with contextlib.suppress(OSError):  # of another user, or on a read-only disk
+        os.utime(path)
+
+
+def _prepare(path: Path) -> None:
+    """Make a file's folder, or tidy it: delete what killed processes left and what is long unused."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            yield file
-    except (OSError, UserError) as error:
-        raise UserError(f"{_sentence(path, error)}; free space there or set DSDISTILL_CACHE") from error
-
-
-def _sentence(path: Path, error: Exception) -> str:
-    if isinstance(error, UserError):
-        return f"the cache: {error}"
-    return f"cannot write the cache file {path}: {reason(error)}"
+    except OSError as error:
+        raise UserError(f"cannot write the cache file {path}: {reason(error)}") from error
+    sweep(path.parent)
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if _OURS.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _UNUSED:
+                os.unlink(entry.path)

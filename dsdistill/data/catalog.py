@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from dsdistill.data import folder, imagenet, npz, packaged
-from dsdistill.data.cache import cache_folder, caching
+from dsdistill.data.cache import cache_folder, recall, store
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
@@ -52,7 +51,10 @@ _CATALOG: dict[str, _Entry] = {
             "imageyellow": "yellow things",
         }.items()
     },
-    "folder": _Entry("your pictures: a folder per class, or train/ and test/ of them", folder.read),
+    "folder": _Entry(
+        "your pictures: PATH/CLASS/picture.png, or PATH/train/CLASS and PATH/test/CLASS (or val, valid)",
+        folder.read,
+    ),
     "npz": _Entry("your arrays: images and labels, or x_train, y_train, x_test, y_test", npz.read),
 }
 _OWN = ("folder", "npz")
@@ -87,18 +89,15 @@ def _constants(config: DataConfig, channels: int) -> Standardise | None:
     return Standardise.of(*constants) if constants and len(constants[0]) == channels else None
 
 
-def _zca(train: RealDataset) -> Preprocess:
+def _zca(train: RealDataset, notify: Notify) -> Preprocess:
     """Fit ZCA on the train split, which takes long, or read it from the cache."""
     ZCA.check(train.images[0].numel())
     key = hashlib.sha256(f"{train.fingerprint} {ZCA_EPS}".encode()).hexdigest()[:32]
-    cached = cache_folder() / "zca" / f"{key}.safetensors"
-    try:
-        return from_state("zca", load_tensors(cached.read_bytes()))
-    except (OSError, SafetensorError, UserError):
-        pass  # absent or damaged: fit again
+    cached = cache_folder() / "zca" / f"{key}.zca"
+    if (stored := recall(cached, notify)) is not None:
+        return from_state("zca", load_tensors(stored))
     fitted = ZCA.fit(train.images)
-    with caching(cached) as file:
-        file.write(save_tensors(fitted.state()))
+    store(cached, save_tensors(fitted.state()))
     return fitted
 
 
@@ -110,7 +109,7 @@ def load(
     Args:
         config: the data set and how to present it.
         split: ``"train"`` or ``"test"``; nothing of the other is returned.
-        notify: receives a sentence if images were converted.
+        notify: receives a sentence if images were converted, or a file of the cache was damaged.
         progress: called with (what, done, total) while picture files are read: before the first one and after
             every batch.
 
@@ -126,8 +125,8 @@ def load(
 
     preprocess: Preprocess
     if config.zca:
-        preprocess = _zca(train())
+        preprocess = _zca(train(), notify)
     else:
         preprocess = _constants(config, channels) or Standardise.fit(train().images)
     mirror = entry.mirror if config.mirror is None else config.mirror
-    return Task(config.name, data.classes, channels, size, preprocess, mirror), data
+    return Task(config.title, data.classes, channels, size, preprocess, mirror), data

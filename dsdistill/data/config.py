@@ -28,6 +28,9 @@ class DataConfig:
         zca: whiten instead of standardising.
         mirror: whether a mirrored image keeps its label, so that augmentation may flip; the default is a
             property of the catalogue data set, and true for a folder or npz file.
+        range: the value of 16-bit greyscale pictures that becomes white, such as 4095 for 12 bits; default
+            65535.
+        exif: turn pictures as their EXIF data say.
         test_fraction: share of each class held out as test if a folder or npz file has no test split.
 
     Raises:
@@ -42,14 +45,28 @@ class DataConfig:
     zca: bool = False
     test_fraction: float = 0.2
     mirror: bool | None = None
+    range: int | None = None
+    exif: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
         if self.size is not None and self.size < 1:
             raise UserError(f"size must be at least 1 pixel, not {self.size}")
+        if self.range is not None and not 1 <= self.range < 1 << 31:
+            raise UserError(f"range must lie between 1 and {(1 << 31) - 1}, not {self.range}")
         if self.channels not in (None, 1, 3):
             raise UserError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels}")
+
+    @property
+    def title(self) -> str:
+        """The name without the place of the user's own data, for files that are passed on.
+
+        >>> DataConfig(name="folder:/home/me/pets").title, DataConfig(name="cifar10").title
+        ('folder:pets', 'cifar10')
+        """
+        kind, colon, path = self.name.partition(":")
+        return f"{kind}:{Path(path).expanduser().absolute().name or path}" if colon else kind
 
     @property
     def folder(self) -> Path:

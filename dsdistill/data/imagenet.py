@@ -10,19 +10,21 @@ import torch
 
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import SUBSETS, subset_wnids
-from dsdistill.data.decode import Listing, decode
-from dsdistill.data.folder import list_classes
+from dsdistill.data.decode import decode
+from dsdistill.data.listing import Listing, list_classes
+from dsdistill.data.pictures import Decoding
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
+from dsdistill.files import read_text, reason
 
 
 def _lines(path: Path) -> list[list[str]]:
     """Return a file's non-empty lines, split at tabs."""
     try:
-        return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.split("\t") for line in read_text(path).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}); unpack the data set again") from error
+        raise UserError(f"cannot read {path} ({reason(error)}); unpack the data set again") from error
 
 
 def _names(wnids: list[str], words: Path) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ def read_tiny(config: DataConfig, split: Split, reporter: Reporter) -> RealDatas
             raise UserError(f"{home}/val/val_annotations.txt does not fit wnids.txt ({error})") from error
         paths = tuple(home / "val" / "images" / row[0] for row in rows)
         listing = Listing(config.name, split, paths, labels, classes)
-    return decode(replace(listing, classes=classes), config.size or 64, config.channels or 3, reporter)
+    return decode(replace(listing, classes=classes, notices=()), Decoding.of(config, 64, 3), reporter)
 
 
 def read_ilsvrc(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
@@ -77,12 +79,13 @@ def read_ilsvrc(config: DataConfig, split: Split, reporter: Reporter) -> RealDat
     if absent:
         raise config.missing(f"the class folder {folder.name}/{absent[0]} was")
     listing = replace(
-        list_classes(folder, config.name, split, wnids), classes=tuple(names[index] for index in indices)
+        list_classes(folder, config.name, split, wnids),
+        classes=tuple(names[index] for index in indices),
+        notices=(),
     )
     if split == "test" and not all(path.name.startswith("ILSVRC2012_val_") for path in listing.paths):
         reporter.notify(
             f"{folder} does not hold ILSVRC2012's validation images alone (fast.ai's Imagenette is split "
             "otherwise): accuracies do not compare with published ones"
         )
-    size = config.size or (128 if config.name in SUBSETS else 64)
-    return decode(listing, size, config.channels or 3, reporter)
+    return decode(listing, Decoding.of(config, 128 if config.name in SUBSETS else 64, 3), reporter)

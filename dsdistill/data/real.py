@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.runtime.device import available_memory
+
+Buffer: TypeAlias = bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,17 @@ class Task:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return (self.channels, self.size, self.size)
+
+
+def fingerprint(
+    shape: tuple[int, ...], classes: tuple[str, ...], pixels: Iterable[Buffer], labels: Tensor
+) -> str:
+    """Return the fingerprint of images whose bytes come in parts of any size."""
+    digest = hashlib.sha256(json.dumps([list(shape), classes]).encode())
+    for part in pixels:
+        digest.update(part)
+    digest.update(labels.cpu().numpy().astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +78,8 @@ class RealDataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of shape, pixels, labels and class order; streamed, so a memory map stays on disk."""
-        digest = hashlib.sha256(json.dumps([list(self.images.shape), self.classes]).encode())
-        for part in self.images.split(4096):
-            digest.update(part.contiguous().cpu().numpy().data)
-        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
-        return digest.hexdigest()
+        parts = (part.contiguous().cpu().numpy().data for part in self.images.split(4096))
+        return fingerprint(tuple(self.images.shape), self.classes, parts, self.labels)
 
     @cached_property
     def counts(self) -> Tensor:

@@ -44,9 +44,16 @@ def test_zca_is_fitted_on_train_and_cached(tmp_path: Path, monkeypatch: pytest.M
         patch.setattr(ZCA, "fit", lambda *_: pytest.fail("fitted again"))
         task, _ = load(config, "test")
     assert torch.equal(task.preprocess(train.unit(slice(5))), expected)
-    (cached,) = (tmp_path / "cache").rglob("*.safetensors")
-    cached.write_bytes(cached.read_bytes()[:50])
-    assert torch.equal(load(config, "test")[0].preprocess(train.unit(slice(5))), expected)
+    (cached,) = (tmp_path / "cache").rglob("*.zca")
+    whole = cached.read_bytes()
+    for damage in (whole[:50], whole[:-1], whole[:-5000] + bytes([whole[-5000] ^ 1]) + whole[-4999:]):
+        cached.write_bytes(damage)
+        told: list[str] = []
+        mended = load(config, "test", told.append)[0]
+        assert torch.equal(mended.preprocess(train.unit(slice(5))), expected)
+        assert len(told) == 1
+        assert "damaged" in told[0]
+        assert cached.read_bytes() == whole
     fails("too large", "digits", zca=True, size=128)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,21 @@ from dsdistill.errors import UserError
         ({"test_fraction": float("nan")}, "between 0 and 1"),
         ({"size": 0}, "at least 1"),
         ({"channels": 2}, "1 .grey. or 3"),
+        ({"range": 0}, "between 1 and 2147483647, not 0"),
+        ({"range": 2**31}, "between 1 and"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         DataConfig(name="digits", **options)
+
+
+def test_the_title_names_no_folder_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    titles = {
+        "cifar10": "cifar10",
+        "folder:/home/me/pets/": "folder:pets",
+        "npz:~/deep/pets.npz": "npz:pets.npz",
+        "folder:.": f"folder:{tmp_path.name}",
+    }
+    assert {name: DataConfig(name=name).title for name in titles} == titles

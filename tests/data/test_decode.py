@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ import torch
 from dsdistill.data import decode as decode_module
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
+from dsdistill.data.listing import Listing
+from dsdistill.data.pictures import Decoding
+from dsdistill.data.reporter import Reporter
 from tests.helpers.data import class_folders, fails, pixels, save
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -24,7 +28,7 @@ def test_decoding_is_cached_and_a_damaged_cache_is_rebuilt(
     config = DataConfig(name=f"folder:{class_folders(tmp_path / 'pets')}")
     first = load(config, "train")[1]
     whole = first.fingerprint
-    (cached,) = (tmp_path / "cache").rglob("*.npy")
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 1
     assert not list((tmp_path / "cache").rglob("*.part"))
 
     def forbidden(*_: object) -> None:
@@ -36,12 +40,36 @@ def test_decoding_is_cached_and_a_damaged_cache_is_rebuilt(
         assert load(config, "train")[1].fingerprint == whole
     first.images.zero_()  # a stray write stays in memory
     assert load(config, "train")[1].fingerprint == whole
-    for damaged in (cached.read_bytes()[:-1], cached.read_bytes()[:20], b"", b"garbage" * 9):
-        cached.write_bytes(damaged)
-        assert load(config, "train")[1].fingerprint == whole
     for survey in (tmp_path / "cache").rglob("*.json"):
         survey.write_text("[[1")
     assert load(config, "train")[1].fingerprint == whole
+
+
+def test_any_changed_byte_of_the_cache_is_mended_with_a_word(tmp_path: Path) -> None:
+    config = DataConfig(name=f"folder:{class_folders(tmp_path / 'pets', size=4)}")
+    whole = load(config, "train")[1].fingerprint
+    (cached,) = (tmp_path / "cache").rglob("*.npy")
+    right = cached.read_bytes()
+    header = np.lib.format.magic(1, 0)
+    places = [0, len(header), 40, *range(128, len(right), 131), len(right) - 70, len(right) - 1]
+    flipped = (right[:at] + bytes([right[at] ^ 1]) + right[at + 1 :] for at in places)
+    for damaged in (*flipped, right[:-1], right[:20], b"", b"garbage" * 99, right + b"\0"):
+        cached.write_bytes(damaged)
+        told: list[str] = []
+        assert load(config, "train", told.append)[1].fingerprint == whole
+        assert len(told) == 1
+        assert "is damaged" in told[0]
+        assert cached.read_bytes() == right
+
+
+def test_a_cache_that_the_disk_does_not_keep_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = iter(("0" * 64, "1" * 64))  # of what is written, and of what is read back
+    monkeypatch.setattr(decode_module, "fingerprint", lambda *_: next(marks))
+    fails("reads back otherwise than it was written", f"folder:{class_folders(tmp_path / 'pets')}")
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+    assert not list((tmp_path / "cache").rglob("*.part"))
 
 
 def test_a_cache_is_read_where_no_memory_is_promised_for_a_copy(
@@ -72,6 +100,29 @@ def test_an_edited_picture_is_decoded_anew(tmp_path: Path) -> None:
     for path in (tmp_path / "pets" / "cat").iterdir():
         save(path, pixels(8, 8, 3, seed=999))
     assert load(config, "train")[1].fingerprint != before
+
+
+def test_options_and_pillow_make_caches_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pets = class_folders(tmp_path / "pets")
+
+    def cached(**options: Any) -> set[Path]:
+        load(DataConfig(name=f"folder:{pets}", size=8, channels=1, **options), "train")
+        return set((tmp_path / "cache").rglob("*.npy"))
+
+    assert [len(cached(**each)) for each in ({}, {"exif": True}, {"range": 9}, {})] == [1, 2, 3, 3]
+    monkeypatch.setattr(decode_module.PIL, "__version__", "1.1.7")
+    assert len(cached()) == 4
+
+
+def test_class_names_are_of_the_key(tmp_path: Path) -> None:
+    """Those of Tiny ImageNet stand in a file of their own; the fingerprint covers them."""
+    paths = tuple(sorted(class_folders(tmp_path / "pets").rglob("*.png")))
+    labels = torch.tensor([0, 1]).repeat_interleave(6)
+    for classes in (("cat", "dog"), ("Felis", "Canis")):
+        listing = Listing("pets", "train", paths, labels, classes)
+        told: list[str] = []
+        assert decode_module.decode(listing, Decoding(8, 3), Reporter(told.append)).classes == classes
+        assert told == []
 
 
 def test_an_unwritable_cache_gets_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
