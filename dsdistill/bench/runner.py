@@ -16,6 +16,7 @@ from dsdistill.bench import cell_files
 from dsdistill.bench.cells import Cell, Environment, ExpertSet
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
+from dsdistill.files import reason
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 
 MEMORY_EACH = 3 * 10**9
@@ -121,7 +122,10 @@ def run(
         UserError: a cell was begun with other settings, or another process works here.
         Interrupted: on SIGINT or SIGTERM, after the running commands have saved their states.
     """
-    results.mkdir(parents=True, exist_ok=True)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {results}: {reason(error)}; choose another -o") from error
     with _alone(results):
         cell_files.write_settings([*cells, *(cell.experts for cell in cells if cell.experts)], results)
         work = _Work(suite, cells, results, environment, notify, launch)

@@ -15,6 +15,7 @@ import typer
 from dsdistill.cli import distilling, evaluating, exporting, inspecting, suites
 from dsdistill.errors import UserError, equivalents, unknown
 from dsdistill.runtime.signals import Interrupted
+from dsdistill.text import plain
 
 _EPILOG = (
     "Other options are set with --set key=value; the config.toml of a run lists all of them. The most "
@@ -135,7 +136,7 @@ def _failed(error: Exception, words: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"dsdistill: {' '.join(message.split())}", file=sys.stderr)
+    print(f"dsdistill: {plain(' '.join(message.split()), None)}", file=sys.stderr)
     return code
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill.errors import UserError, unknown
+from dsdistill.files import expanded
 
 _PRESETS = Path(__file__).parent.parent / "presets"
 
@@ -36,7 +37,7 @@ class Presets:
         """
         text = str(name_or_path)
         if text.endswith(".toml"):
-            return Path(text).expanduser()
+            return expanded(text)
         if text not in self.names():
             raise unknown(self.kind, text, self.names())
         return _PRESETS / self.folder / f"{text}.toml"

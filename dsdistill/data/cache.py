@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsdistill.errors import UserError
-from dsdistill.files import reason, replacing
+from dsdistill.files import expanded, reason, replacing
 
 
 def cache_folder() -> Path:
     """Return ``$DSDISTILL_CACHE``, else ``~/.cache/dsdistill``."""
-    return Path(os.environ.get("DSDISTILL_CACHE") or "~/.cache/dsdistill").expanduser()
+    return expanded(os.environ.get("DSDISTILL_CACHE") or "~/.cache/dsdistill")
 
 
 @contextmanager

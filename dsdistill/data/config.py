@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 
 Split = Literal["train", "test"]
 FETCHED = ("mnist", "fashion-mnist", "kmnist", "svhn", "cifar10", "cifar100")
@@ -55,7 +56,7 @@ class DataConfig:
     def folder(self) -> Path:
         """The root, or its default."""
         default = os.environ.get("DSDISTILL_DATA") or "~/.cache/dsdistill/data"
-        return Path(self.root or default).expanduser()
+        return expanded(self.root or default)
 
     def missing(self, what: str) -> UserError:
         """Build the error for a catalogue data set that is not on this machine."""

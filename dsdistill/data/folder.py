@@ -15,6 +15,7 @@ from dsdistill.data.pictures import EXTENSIONS
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -71,7 +72,7 @@ def listings(config: DataConfig) -> dict[Split, Listing]:
     Raises:
         UserError: a folder is missing or empty, or train and test name different classes.
     """
-    folder = Path(config.name.partition(":")[2]).expanduser()
+    folder = expanded(config.name.partition(":")[2])
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}; write folder:PATH with a folder of class folders")
     train, tests = folder / "train", [folder / name for name in ("test", "val") if (folder / name).is_dir()]

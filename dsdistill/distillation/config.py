@@ -189,14 +189,6 @@ def to_toml(config: RunConfig) -> str:
     return tomli_w.dumps(as_table(config))
 
 
-def for_sharing(table: Mapping[str, Any]) -> str:
-    """Write a config's table as TOML that names files without their folders: sets are passed on."""
-    named: dict[str, Any] = {"method": Path(table["method"]).name}
-    if path := table["engine"].get("supply", {}).get("path"):
-        named["engine"] = {"supply": {"path": Path(path).name}}
-    return tomli_w.dumps(merge(table, named))
-
-
 def _plain(value: Any) -> Any:
     """Make options TOML can hold: no None, no paths, no tuples."""
     if isinstance(value, Mapping):

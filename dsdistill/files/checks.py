@@ -82,6 +82,19 @@ def check_replaceable(path: str | Path, suffix: str) -> None:
     check_target(path)
 
 
+def check_new_folder(path: str | Path) -> None:
+    """Check that a folder can be created at ``path``, where at most an empty one lies.
+
+    Raises:
+        UserError: there is a file, a link that leads nowhere or a folder that is not empty; or as
+            `check_folder`.
+    """
+    target = Path(path).absolute()
+    check_folder(target)
+    if os.path.lexists(target) and not (target.is_dir() and next(target.iterdir(), None) is None):
+        raise UserError(f"{path} exists and is not an empty folder; choose another name")
+
+
 def not_regular(mode: int) -> str:
     """Say what a file of this ``st_mode`` is if it is no regular file; empty if it is one."""
     if stat.S_ISREG(mode):

@@ -12,7 +12,7 @@ import h5py
 from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.storage.expert_schema import Expert, ExpertMetadata, fill
-from dsdistill.storage.hdf5 import LAYOUT, check_text
+from dsdistill.storage.hdf5 import LAYOUT, check_attribute, check_names
 
 _SPARE = 1 << 24  # bytes of a file beyond its weights
 
@@ -27,11 +27,21 @@ def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert],
         UserError: the file cannot be written, or HDF5 cannot store a name.
         ValueError: there are more or fewer experts or snapshots than that.
     """
-    for text in (metadata.dataset, metadata.config, *metadata.classes):
-        check_text("a name", text)
+    check_storable(metadata)
     check_space(Path(os.path.realpath(path)), count * metadata.expert_bytes)
     with files.replacing(path) as part, h5py.File(part, "w", libver=LAYOUT) as file:
         fill(file, metadata, experts, count)
+
+
+def check_storable(metadata: ExpertMetadata) -> None:
+    """Check before the training that a file can hold the texts of its experts.
+
+    Raises:
+        UserError: one holds a character that HDF5 cannot store, or is too long.
+    """
+    check_names(metadata.classes)
+    for name in ("dataset", "network", "config", "packages"):
+        check_attribute(name, getattr(metadata, name))
 
 
 def check_space(path: Path, needed: int) -> None:

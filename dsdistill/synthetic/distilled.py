@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,9 @@ from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 
 Scalar = str | int | float
+
+Index = int | slice | Sequence[int] | Tensor
+"""Of items of a data set: a number, also negative, or several; a mask is a Tensor of booleans."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +115,9 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     space, before any preprocessing. Each has the label of the stored image that it comes from, and soft
     labels of its own or of that image. With ``decode=False`` the data set holds the stored images.
 
-    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``.
+    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``. Of a
+    slice, a list of numbers or a mask it is (images [n,C,H,W], labels int64 [n] or logits [n,K]), as torch's
+    ``TensorDataset`` has it.
 
     Attributes:
         images: float32 [N,C,H,W]; ``space="network"``: preprocessed, as a student is trained on;
@@ -165,6 +171,43 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        target = int(self.labels[index]) if self._targets is None else self._targets[index]
-        return self.images[index], target
+    def __getitem__(self, index: Index) -> tuple[Tensor, int | Tensor]:
+        """Return one image and its label, or several.
+
+        Raises:
+            TypeError: the index is no number, slice, list of numbers or mask. IndexError: it is out of range.
+        """
+        at = _positions(index, len(self))
+        targets = self.labels if self._targets is None else self._targets
+        target = targets[at]
+        return self.images[at], int(target) if target.ndim == 0 else target
+
+
+def _positions(index: Index, count: int) -> int | slice | Tensor:
+    """Return an index as torch takes it: torch knows no steps backwards, and takes pairs for dimensions."""
+    wrong = f"a distilled data set takes a number, a slice, a list of numbers or a mask, not {index!r:.60}"
+    if isinstance(index, slice):
+        numbers = range(*index.indices(count))
+        return index if numbers.step > 0 else torch.tensor(numbers, dtype=torch.long)
+    if isinstance(index, bool | str | tuple):
+        raise TypeError(wrong)
+    if getattr(index, "ndim", 0) == 0 and hasattr(index, "__index__"):
+        number = operator.index(index)  # of NumPy and torch, too
+        if not -count <= number < count:
+            raise IndexError(f"there is no image {number}: the set holds {count}")
+        return number
+    try:
+        several = torch.as_tensor(index)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(wrong) from error
+    if several.numel() == 0:
+        several = several.long()
+    if several.ndim != 1 or several.is_floating_point() or several.is_complex():
+        raise TypeError(wrong)
+    if several.dtype == torch.bool:
+        if len(several) != count:
+            raise IndexError(f"the mask has {len(several)} values, and the set {count} images")
+        return several
+    if len(outside := several[(several < -count) | (several >= count)]):
+        raise IndexError(f"there is no image {int(outside[0])}: the set holds {count}")
+    return several.long()
