@@ -40,7 +40,7 @@ def plain_lines(text: str) -> str:
     first
     second\x9b
     """
-    return "\n".join("\t".join(plain(part, None) for part in line.split("\t")) for line in text.splitlines())
+    return "\n".join("\t".join(plain(part, None) for part in line.split("\t")) for line in text.split("\n"))
 
 
 def _escape(unsafe: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
-from dsdistill.config.sharing import told
+from dsdistill.config.sharing import told, told_toml
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, Row
@@ -179,6 +179,8 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     """
     known = [each.name for each in dataclasses.fields(CellResult)]
     values = told({key: value for key, value in table.items() if key in known})
+    if isinstance(config := table.get("config"), str):
+        values["config"] = told_toml(config)
     result: CellResult = validate(CellResult, {**values, "path": path}, f"{path}: key", known)
     for evaluation in result.evaluations:
         rows = evaluation.rows

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from dsdistill.config.options import merge, table_at
 
@@ -62,17 +65,30 @@ def told(value: Any) -> Any:
         return value
     if value.startswith(("folder:", "npz:")) and "\n" not in value:
         return data_name(value)
-    return file_name(value) if value.startswith("/") and "\n" not in value else without_folders(value)
+    if value.startswith("/") and "\n" not in value and without_folders(value) != "~":
+        return file_name(value)
+    return without_folders(value)
 
 
+def told_toml(text: str) -> str:
+    """Return a config, which an earlier version may have written with folders, as `shared` tells it."""
+    try:
+        return tomli_w.dumps(shared(tomllib.loads(text)))
+    except (ValueError, TypeError, AttributeError, RecursionError):  # it is no config
+        return str(told(text))
+
+
+_HOMES = re.compile(r"(?<![\w.~/-])/(?:home|Users)/[^\s/'\",;:]+")
 _FOLDERS = re.compile(r"(?<![\w.~/-])/(?:[^\s/'\",;:]+/)+")
 
 
 def without_folders(text: str) -> str:
-    """Return a sentence in which absolute paths are cut to their last part, and the home folder to ``~``.
+    """Return a sentence in which absolute paths are cut to their last part, and home folders to ``~``.
 
-    >>> without_folders("no such folder: /data/anna/pets; write folder:PATH")
-    'no such folder: pets; write folder:PATH'
+    >>> without_folders("no such folder: /data/anna/pets; /home/anna is full")
+    'no such folder: pets; ~ is full'
     """
     home = os.path.expanduser("~")
-    return _FOLDERS.sub("", text.replace(f"{home}/", "~/") if len(home) > 1 else text)
+    if len(home) > 1:
+        text = re.sub(rf"(?<![\w.]){re.escape(home)}(?![\w.-])", "~", text)
+    return _FOLDERS.sub("", _HOMES.sub("~", text))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
+from dsdistill.text import plain
 
 Scalar = str | int | float
 
@@ -185,29 +187,41 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
 
 def _positions(index: Index, count: int) -> int | slice | Tensor:
     """Return an index as torch takes it: torch knows no steps backwards, and takes pairs for dimensions."""
-    wrong = f"a distilled data set takes a number, a slice, a list of numbers or a mask, not {index!r:.60}"
     if isinstance(index, slice):
         numbers = range(*index.indices(count))
         return index if numbers.step > 0 else torch.tensor(numbers, dtype=torch.long)
-    if isinstance(index, bool | str | tuple):
-        raise TypeError(wrong)
-    if getattr(index, "ndim", 0) == 0 and hasattr(index, "__index__"):
+    if getattr(index, "ndim", 0) == 0 and hasattr(index, "__index__") and not isinstance(index, bool):
         number = operator.index(index)  # of NumPy and torch, too
-        if not -count <= number < count:
-            raise IndexError(f"there is no image {number}: the set holds {count}")
+        _check_inside([number], count)
         return number
-    try:
-        several = torch.as_tensor(index)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(wrong) from error
-    if several.numel() == 0:
-        several = several.long()
+    several = _several(index)
+    if several.dtype != torch.bool:
+        _check_inside(several.tolist(), count)
+    elif len(several) != count:
+        raise IndexError(f"the mask has {len(several)} values, and the set {count} images")
+    return several
+
+
+def _several(index: Any) -> Tensor:
+    """Return a list of numbers as int64 [n], or a mask as bool [n].
+
+    Raises:
+        TypeError: it is neither.
+    """
+    several = torch.empty(0, 0)
+    if not isinstance(index, bool | str | tuple):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            several = torch.as_tensor(index)
+    if several.shape == (0,):
+        return several.long()  # torch takes an empty list for floats
     if several.ndim != 1 or several.is_floating_point() or several.is_complex():
-        raise TypeError(wrong)
-    if several.dtype == torch.bool:
-        if len(several) != count:
-            raise IndexError(f"the mask has {len(several)} values, and the set {count} images")
-        return several
-    if len(outside := several[(several < -count) | (several >= count)]):
-        raise IndexError(f"there is no image {int(outside[0])}: the set holds {count}")
-    return several.long()
+        raise TypeError(
+            f"a distilled data set takes a number, a slice, a list or a mask, not {plain(repr(index), 60)}"
+        )
+    return several if several.dtype == torch.bool else several.long()
+
+
+def _check_inside(numbers: Sequence[int], count: int) -> None:
+    outside = [number for number in numbers if not -count <= number < count]
+    if outside:
+        raise IndexError(f"there is no image {outside[0]}: the set holds {count}")

@@ -15,7 +15,7 @@ import torch
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.storage.hdf5 import LAYOUT, fixed_text, set_attributes
+from dsdistill.storage.hdf5 import LAYOUT, check_suffix, fixed_text, set_attributes
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.expert_files import refused
 from tests.helpers.storage import changed, make, refusal, same
@@ -198,3 +198,23 @@ def test_a_newer_version(pool: Path) -> None:
 
 def test_a_distilled_set_is_not_one(shared: Path) -> None:
     refused(lambda: set_file.read(shared), "holds experts, not a distilled set")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 1001, "猫" * 334])
+def test_names_that_a_file_cannot_hold_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        UserError, match=r"a class name (holds a character that HDF5 cannot|takes 1,00\d bytes)"
+    ):
+        set_file.write(tmp_path / "set.h5", make(classes=("a", "b", name)))
+    set_file.check_storable(["x" * 1000, ""], {"config": "x" * 100_000})
+    with pytest.raises(UserError, match=r"attribute 'config' takes 1,048,577 bytes"):
+        set_file.check_storable([], {"config": "x" * ((1 << 20) + 1)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".PNG", ".npz", ".json"])
+def test_outputs_named_like_other_formats_are_refused(suffix: str) -> None:
+    with pytest.raises(UserError, match=rf"the output is HDF5, not a {suffix.lower()} file: name it set\.h5"):
+        check_suffix(f"a/set{suffix}")
+    for name in ("set.h5", "set.hdf5", "set", "set.v2"):
+        check_suffix(name)
