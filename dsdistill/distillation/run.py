@@ -147,7 +147,8 @@ def distill(
         Interrupted: on SIGINT or SIGTERM, after a checkpoint.
     """
     output = files.expanded(output).absolute()
-    run = RunDirectory(files.expanded(run_dir).absolute() if run_dir else output.with_suffix(".run"))
+    run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
+    files.check_folder(run.path)
     resumes = resume and run.config_file.exists()
     _check_output(output, run, resumes, overwrite)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
@@ -264,7 +265,6 @@ def _check_output(output: Path, run: RunDirectory, resumes: bool, overwrite: boo
     set_file.check_writable(output, overwrite or resumes, ", or pass overwrite=True (--overwrite)")
     if run.path.is_symlink() and not run.path.exists():
         raise UserError(f"{run.path} is a link that leads nowhere; remove it, or choose another --run-dir")
-    files.check_folder(run.path)
     if resumes and not overwrite and output.exists() and not _is_of_run(output, run):
         raise UserError(
             f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"

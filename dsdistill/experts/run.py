@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -245,7 +246,7 @@ def _check_output(output: Path) -> None:
     Raises:
         UserError: saying what is in the way.
     """
-    if output.is_dir():
+    if os.path.isdir(output):  # unlike Path.is_dir, it takes any name
         raise UserError(f"{output} is a folder; name a file, for example {output / 'experts.h5'}")
     files.check_target(output)
     if not output.exists():

@@ -77,7 +77,7 @@ def check_replaceable(path: str | Path, suffix: str) -> None:
             `check_target`.
     """
     path = Path(path)
-    if path.is_dir() or (path.exists() and path.suffix.lower() != suffix):
+    if os.path.isdir(path) or (os.path.exists(path) and path.suffix.lower() != suffix):
         raise UserError(f"{path} exists and is no {suffix} file; choose another name")
     check_target(path)
 

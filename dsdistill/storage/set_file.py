@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -258,7 +259,7 @@ def check_writable(path: str | Path, overwrite: bool = False, remedy: str = "") 
             be written to, or a file is there.
     """
     target = files.expanded(path)
-    if target.is_dir():
+    if os.path.isdir(target):  # unlike Path.is_dir, it takes any name
         raise UserError(f"{path} is a folder; name a file, for example {target / 'set.h5'}")
     files.check_target(target)
     if not target.exists():

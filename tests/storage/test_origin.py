@@ -46,7 +46,7 @@ def test_the_run_beside_a_set_tells_where_its_data_lie(tmp_path: Path, file: str
 def test_another_run_tells_nothing(tmp_path: Path) -> None:
     write(tmp_path / "set.run", run(tmp_path, seed=4))
     about, stored = attributes(run(tmp_path)), {"name": "folder:pets"}
-    with pytest.raises(UserError, match="distilled from folder:pets, .*; pass --dataset folder:PATH"):
+    with pytest.raises(UserError, match=r"distilled from folder:pets, .*; pass --dataset folder:PATH"):
         origin.data_of(tmp_path / "set.h5", about, stored)
     with pytest.raises(UserError, match=r"names the protocol mine\.toml, .*; pass --protocol"):
         origin.protocol_of(tmp_path / "set.h5", about)
