@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from dsdistill.storage.set_file import Description
 
 _WIDE = 200  # columns of a file or a pipe, so that a row of a table stays on one line
+_SENTENCE, _NAME = 2000, 60  # characters
 
-_AS_IT_IS = {"soft_wrap": True, "markup": False, "emoji": False}
-_SENTENCE = 2000  # characters
-_NAME = 60
-
-out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE, **_AS_IT_IS)  # type: ignore[arg-type]
-err = Console(stderr=True, **_AS_IT_IS)  # type: ignore[arg-type]
+out = Console(
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE,
+    soft_wrap=True,
+    markup=False,
+    emoji=False,
+)
+err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
 
 
 def notify(sentence: str, style: str = "yellow") -> None:

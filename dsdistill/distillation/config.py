@@ -20,6 +20,7 @@ from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.aliases import modernise, notice
 from dsdistill.config.options import known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
+from dsdistill.config.sharing import data_name
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
@@ -174,8 +175,8 @@ def check_replayed(file: Mapping[str, Any], config: RunConfig, path: Path, notif
             f"{path} holds every setting of {method}, so that nothing would be left of {now}'s: leave out "
             "--config, or keep in the file only what you mean to set"
         )
-    before = file.get("ipc"), table_at(file, "data").get("name")
-    if before != (config.ipc, config.data.name):
+    before = file.get("ipc"), data_name(str(table_at(file, "data").get("name")))
+    if before != (config.ipc, data_name(config.data.name)):
         notify(f"the settings in {path} are those for {before[1]} at IPC {before[0]}; they stay")
 
 

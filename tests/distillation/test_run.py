@@ -188,6 +188,12 @@ def test_a_set_tells_no_folder_and_its_run_tells_them_all(tmp_path: Path) -> Non
     dsdistill.distill(home / "set.h5", config=home / "set.run" / "config.toml", resume=True)
     assert len(set_file.results(home / "set.h5")) == 1  # it was seen to be that of the run
 
+    (tmp_path / "shared.toml").write_text(str(set_file.read(home / "set.h5").attributes["config"]))
+    replay = {"config": tmp_path / "shared.toml", "dataset": told["dataset"], "overrides": overrides}
+    dsdistill.distill(tmp_path / "again.h5", **replay, notify=notices.append)
+    assert torch.equal(set_file.read(tmp_path / "again.h5").images, set_file.read(home / "set.h5").images)
+    assert not [sentence for sentence in notices if "they stay" in sentence]
+
     (home / "set.h5").rename(tmp_path / "given.h5")
     with pytest.raises(UserError, match=r"names the protocol mine\.toml, .* pass --protocol"):
         dsdistill.evaluate(tmp_path / "given.h5")

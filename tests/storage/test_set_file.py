@@ -108,3 +108,17 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "link.h5").is_symlink()
     assert len(set_file.load(tmp_path / "real" / "set.h5")) == 3
     assert set_file.results(tmp_path / "real" / "set.h5") == [{"mean": 1}]
+
+
+def test_what_is_replaced_passes_on_its_permissions_and_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    set_file.write(path, make())
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 23456)
+    before = path.stat()
+    for change in (lambda: set_file.write(path, make()), lambda: set_file.append_result(path, {"mean": 1.0})):
+        change()
+        now = path.stat()
+        assert (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+        assert now.st_ino != before.st_ino
