@@ -1,8 +1,75 @@
-"""Quantities and lists as sentences show them: durations, bytes, accuracies, names."""
+"""Quantities, lists and names as sentences and tables show them: durations, bytes, accuracies, safe texts.
+
+Names come from files that others made, so they pass `plain` or `cell` on their way out: to a terminal, a
+picture, a table or a page.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters: ESC begins commands of a terminal, and so does 0x9b
+    "\u2028\u2029\ud800-\udfff"  # line breaks of Unicode; halves of characters, which no encoding has
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # changes of direction: what is read is not what is there
+)
+_LONGEST = 500  # characters of a name
+
+
+def plain(text: str, most: int | None = _LONGEST) -> str:
+    r"""Return a text in one line, which a terminal shows and does not obey.
+
+    Control characters, line breaks, marks of direction and lone surrogates become escapes.
+
+    >>> print(plain("red\x1b[31m\nsecond line"), plain("a long name", most=6))
+    red\x1b[31m\nsecond line a lon…
+
+    Args:
+        most: characters of the result; what is longer ends in "…". None leaves it as long as it is.
+    """
+    beginning = text if most is None else text[: most + 1]
+    safe = _UNSAFE.sub(_escape, beginning)
+    return safe if most is None or len(safe) <= most else safe[: most - 1] + "…"
+
+
+def plain_lines(text: str) -> str:
+    r"""Return a text of several lines like `plain`; its line breaks and tabs stay.
+
+    >>> print(plain_lines("first\nsecond\x9b"))
+    first
+    second\x9b
+    """
+    return "\n".join("\t".join(plain(part, None) for part in line.split("\t")) for line in text.split("\n"))
+
+
+def _escape(unsafe: re.Match[str]) -> str:
+    return unsafe[0].encode("unicode_escape").decode("ascii")
+
+
+_FORMULA = re.compile("['=+\\-@\t\r\n＝＋－＠]")  # what makes a spreadsheet compute a cell, and our own mark
+
+
+def cell(text: str) -> str:
+    r"""Return a text for a cell of a CSV file, which a spreadsheet shows and does not compute.
+
+    A text that begins like a formula gets an apostrophe before it, as OWASP advises; so does one that begins
+    with an apostrophe. To read such a column back, drop one leading apostrophe. Control characters are
+    escaped as by `plain`. Numbers need no `cell`.
+
+    >>> cell("=1+1"), cell("cat"), cell("'t")
+    ("'=1+1", 'cat', "''t")
+    """
+    return "'" * bool(_FORMULA.match(text)) + plain(text, None)
+
+
+def within(text: str, most: int) -> str:
+    """Return the beginning of a text that takes at most so many bytes in UTF-8.
+
+    >>> within("naïve", 3)
+    'na'
+    """
+    return text.encode(errors="ignore")[:most].decode(errors="ignore")
 
 
 def shortened(text: str, most: int, rest: str = "") -> str:
@@ -91,10 +158,14 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
 
 
+_LISTED = 80  # characters of a name in a list
+
+
 def listing(names: Sequence[str], most: int = 20) -> str:
-    """Join names by commas; of more than ``most`` the first ones, and how many there are.
+    """Join names by commas, each in one line; of more than ``most`` the first ones, and how many there are.
 
     >>> listing(("cat", "dog")), listing(("cat", "dog", "owl"), most=2)
     ('cat, dog', 'cat, dog, … (3)')
     """
-    return ", ".join(names[:most]) + (f", … ({len(names)})" if len(names) > most else "")
+    more = f", … ({len(names)})" if len(names) > most else ""
+    return ", ".join(plain(name, _LISTED) for name in names[:most]) + more

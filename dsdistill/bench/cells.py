@@ -14,6 +14,7 @@ Experts lie beside the cells of their data set: ``experts-<name>-<network>.h5``,
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ from typing import Any
 import tomli_w
 
 from dsdistill.config.options import flatten
+from dsdistill.config.sharing import told
 from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.text import within
 
 _FLAGS = {"method": "method", "ipc": "ipc", "seed": "seed", "iterations": "iterations", "seconds": "seconds"}
 _FLAGS |= {"network": "network", "data.name": "dataset"}
@@ -189,11 +192,16 @@ class Cell:
         return [*words, "--repeats", str(self.curve_students)]
 
     def commands(self, results: Path, environment: Environment) -> list[str]:
-        """Return the commands that distil and evaluate the set, for people."""
+        """Return the commands that distil and evaluate the set, for people.
+
+        They are passed on with the results, so they name no folder of this machine but that of the results.
+        """
+        environment = dataclasses.replace(environment, root=None)
+        results = Path(results.name) if results.is_absolute() else results
         commands = [self.experts.command(results, environment)] if self.experts else []
         commands.append(self.distil(results, environment))
         commands += [self.evaluate(each, results, environment) for each in self.evaluations]
-        return [shlex.join(["dsdistill", *words]) for words in commands]
+        return [shlex.join(["dsdistill", *told(words)]) for words in commands]
 
     def report(self, evaluation: Evaluation, results: Path) -> Path:
         """Return where the report of an evaluation lies."""
@@ -209,11 +217,14 @@ class Cell:
         return RunDirectory(results / self.name / "set.run")
 
 
+_LONGEST = 120  # bytes of a part of a file's name
+
+
 def slug(name: str) -> str:
     """Turn the name of a data set or a method into one for files."""
     kind, colon, path = name.partition(":")
     text = f"{kind}-{Path(path).name}" if colon else name
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "unnamed"
+    return within(re.sub(r"[^\w.-]+", "-", text).strip("-."), _LONGEST).rstrip("-.") or "unnamed"
 
 
 def _overrides(options: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,8 @@ def plan(suite: Suite) -> list[Cell]:
                 if ipc in (suite.settings_of(method).ipcs or suite.ipcs):
                     cells += [_cell(suite, dataset, method, ipc, seed) for seed in suite.seeds]
     names = [cell.name for cell in cells]
-    if double := next((name for name in names if names.count(name) > 1), None):
+    folded = [name.casefold() for name in names]  # some file systems ignore case
+    if double := next((name for name in names if folded.count(name.casefold()) > 1), None):
         raise UserError(f"suite {suite.name!r} has two cells named {double}; rename a data set or a method")
     return _with_baselines(cells, suite)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.sharing import told, told_toml
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, Row
@@ -171,11 +172,15 @@ def read(path: Path) -> CellResult:
 def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     """Make a result of the values in ``path``, unknown ones left out.
 
+    Tables and pages are passed on, so no text of it names a folder of this machine.
+
     Raises:
         UserError: a value is missing or cannot be.
     """
     known = [each.name for each in dataclasses.fields(CellResult)]
-    values = {key: value for key, value in table.items() if key in known}
+    values = told({key: value for key, value in table.items() if key in known})
+    if isinstance(config := table.get("config"), str):
+        values["config"] = told_toml(config)
     result: CellResult = validate(CellResult, {**values, "path": path}, f"{path}: key", known)
     for evaluation in result.evaluations:
         rows = evaluation.rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from dsdistill.bench import published
 from dsdistill.bench.lines import OWN, gains, lines
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
+from dsdistill.config.sharing import told
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import Row
-from dsdistill.text import kilobytes
+from dsdistill.text import cell, kilobytes, plain
 
 CAPTION = (
     "Accuracy in percent on the test set after the last epoch: mean ± sample standard deviation over all "
@@ -41,15 +43,20 @@ def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str
             mark = f"{line.published} [{sources.index(source) + 1}]"
         cells = [line.dataset, line.ipc, line.method, line.network, line.protocol, line.epochs, line.accuracy]
         cells += [line.over, line.spent, line.iterations, kilobytes(line.bytes), mark]
-        text.append(f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |"))
+        text.append(f"| {' | '.join(_markdown(str(each)) for each in cells)} |".replace("|  |", "| |"))
     if compared := gains(results):
-        text += ["", GAINS, "", *(f"- {gain}" for gain in compared)]
+        text += ["", GAINS, "", *(f"- {_markdown(str(gain))}" for gain in compared)]
     if sources:
         text += ["", published.NOTE, ""]
         text += [f"{number}. {source}" for number, source in enumerate(sources, 1)]
     if problems:
-        text += ["", *(f"- {problem}" for problem in problems)]
+        text += ["", *(f"- {_markdown(problem)}" for problem in problems)]
     return "\n".join([*text, ""])
+
+
+def _markdown(text: str) -> str:
+    """Return a text for a cell of a table, where it neither ends the cell nor begins a tag."""
+    return re.sub(r"[\\|<]", r"\\\g<0>", plain(text))
 
 
 _OF_CELL = ("suite", "cell", "dataset", "method", "ipc", "seed")
@@ -59,39 +66,50 @@ _OF_FILE = ("file", "sha256", "machine", "date", "evaluation")
 
 
 def csv_text(results: Sequence[CellResult]) -> str:
-    """Return a row for every cell, evaluation, student and training set."""
+    """Return a row for every cell, evaluation, student and training set.
+
+    Texts are written as `cell` says, so that no spreadsheet computes them; numbers stay numbers.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*_OF_CELL, *_OF_ROW, *_OF_COST, *_OF_FILE])
-    for cell in results:
-        for evaluation in cell.evaluations:
+    for result in results:
+        for evaluation in result.evaluations:
             for row in evaluation.rows:
-                writer.writerow(_csv_row(cell, evaluation, row))
+                writer.writerow(_csv_row(result, evaluation, row))
     return file.getvalue()
 
 
-def _csv_row(cell: CellResult, evaluation: EvaluationResult, row: Row) -> list[Any]:
+def _csv_row(result: CellResult, evaluation: EvaluationResult, row: Row) -> list[Any]:
     """Return the values below the columns of ``csv_text``."""
     values = " ".join(f"{value:.4f}" for value in row.values)
-    place = [getattr(cell, key) for key in _OF_CELL]
-    accuracy = [row.set, row.network, row.protocol, row.epochs, f"{row.mean:.4f}", f"{row.std:.4f}"]
+    place = [getattr(result, key) for key in _OF_CELL]
+    place += [row.set, row.network, row.protocol]
+    accuracy = [row.epochs, f"{row.mean:.4f}", f"{row.std:.4f}"]
     accuracy += [len(row.values), values, row.images, row.decoded]
-    cost: list[Any] = [cell.stored_bytes, cell.iterations, f"{cell.seconds:.2f}", cell.peak_memory_bytes]
+    cost: list[Any] = [result.stored_bytes, result.iterations]
+    cost += [f"{result.seconds:.2f}", result.peak_memory_bytes]
     if row.set not in OWN:  # real images, which cost nothing but their bytes
-        size = row.images * cell.real_image_bytes
+        size = row.images * result.real_image_bytes
         cost = [f"{size:.0f}" if size else "", "", "", ""]
-    of_file = [f"{cell.cell}/{cell.file}", cell.sha256, cell.machine, evaluation.report.get("date", "")]
-    return [*place, *accuracy, *cost, *of_file, evaluation.name]
+    of_file = [f"{result.cell}/{result.file}", result.sha256, result.machine]
+    of_file += [str(evaluation.report.get("date", "")), evaluation.name]
+    return [*map(_text, place), *accuracy, *cost, *map(_text, of_file)]
+
+
+def _text(value: Any) -> Any:
+    return cell(value) if isinstance(value, str) else value
 
 
 FILES = ("results.json", "results.csv", "table.md")
 
 
 def check_replaceable(folder: Path) -> None:
-    """Check that tables would replace nothing but an earlier suite's.
+    """Check before a suite runs that its tables can be written and replace nothing but an earlier suite's.
 
     Raises:
-        UserError: files of such names lie there, without results.json of a suite.
+        UserError: files of such names lie there, without results.json of a suite; or the folder or a file in
+            it cannot be written.
     """
     existing = [folder / name for name in FILES if (folder / name).exists()]
     try:
@@ -102,11 +120,15 @@ def check_replaceable(folder: Path) -> None:
         raise UserError(
             f"{existing[0]} would be replaced, and no results.json of a suite lies there; choose another -o"
         )
+    if folder.is_dir():
+        for file in (*(folder / name for name in FILES), *folder.glob("plots/*.svg")):
+            files.check_target(file)
 
 
 def write(folder: Path, suite: str, results: Sequence[CellResult], problems: Sequence[str]) -> list[Path]:
     """Write results.json, results.csv and table.md, each at once or not at all; return them."""
-    table = {"suite": suite, "cells": [each.to_dict() for each in results], "problems": list(problems)}
+    problems = told(problems)
+    table = {"suite": suite, "cells": [each.to_dict() for each in results], "problems": problems}
     texts = (json.dumps(table, indent=1) + "\n", csv_text(results), markdown(results, problems))
     for name, text in zip(FILES, texts, strict=True):
         files.replace(folder / name, text.encode())

@@ -18,7 +18,7 @@ from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
 from dsdistill.runtime.program import run
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
-from dsdistill.text import shortened
+from dsdistill.text import plain, shortened
 
 _EPILOG = (
     "Other options are set with --set key=value; the config.toml of a run lists all of them. The most "
@@ -162,7 +162,7 @@ def _failed(error: Exception, words: Sequence[str]) -> int:
 
 def _fail(message: str, code: int = 2) -> int:
     """Print one line of at most `_LONGEST` characters, and return the exit code."""
-    line = shortened(" ".join(message.split()), _LONGEST, "all of it with --debug")
+    line = shortened(plain(" ".join(message.split()), None), _LONGEST, "all of it with --debug")
     print(f"dsdistill: {line}", file=sys.stderr)
     return code
 

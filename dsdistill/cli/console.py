@@ -1,4 +1,7 @@
-"""The two streams of the command line: results on stdout, notices on stderr."""
+"""The two streams of the command line: results on stdout, notices on stderr.
+
+Texts come from files that others made, so each is made `plain` here; neither stream interprets markup.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dsdistill.evaluation.rows import canonical
-from dsdistill.text import byte_size, clock, listing, ranges, spread
+from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges, spread
 
 if TYPE_CHECKING:
     from dsdistill.bench.lines import Line
@@ -23,16 +26,25 @@ if TYPE_CHECKING:
     from dsdistill.storage.set_file import Description
 
 _WIDE = 200  # columns of a file or a pipe, so that a row of a table stays on one line
+_SENTENCE, _NAME = 2000, 60  # characters
 
 out = Console(
-    soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE,
+    soft_wrap=True,
+    markup=False,
+    emoji=False,
 )
-err = Console(stderr=True, soft_wrap=True, emoji=False)
+err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
 
 
-def notify(sentence: str) -> None:
+def notify(sentence: str, style: str = "yellow") -> None:
     """Show a notice."""
-    err.print(sentence, style="yellow", highlight=False, markup=False)
+    err.print(plain(sentence, _SENTENCE), style=style, highlight=False)
+
+
+def say(sentence: str) -> None:
+    """Print a result in one line."""
+    out.print(plain(sentence, _SENTENCE), highlight=False)
 
 
 def print_lines(lines: Sequence[Line]) -> None:
@@ -51,7 +63,8 @@ def print_lines(lines: Sequence[Line]) -> None:
         if previous not in ("", data):
             table.add_section()
         row = [data, line.method, line.network, line.protocol, line.accuracy, line.over]
-        table.add_row(*row, *([str(line.published or "")] if has_published else []))
+        row += [str(line.published or "")] if has_published else []
+        table.add_row(*map(plain, row))
         previous = data
     out.print(table)
 
@@ -117,12 +130,11 @@ def print_description(path: Path, about: Description) -> None:
     for result in about.results:
         count = len(result["values"])
         accuracy = spread(result["mean"], result["std"], count)
-        line = Text(canonical(result["set"]), style="bold").append(
+        meaning = (
             f" {result['network']}, protocol {result['protocol']}, {result['epochs']} epochs: {accuracy} % "
-            f"({count} student{'s' * (count > 1)}, {result['date'][:10]})",
-            style="not bold",
+            f"({count} student{'s' * (count > 1)}, {result['date'][:10]})"
         )
-        out.print(line)
+        _print_pair(canonical(result["set"]), meaning)
 
 
 def print_experts(experts: ExpertFile) -> None:
@@ -162,16 +174,21 @@ def _multi_formation_rows(about: Description) -> list[tuple[str, str]]:
 
 
 def print_text(text: str) -> None:
-    """Print a text as it is."""
-    out.print(text.rstrip("\n"), highlight=False, markup=False)
+    """Print a text of several lines."""
+    out.print(plain_lines(text.rstrip("\n")), highlight=False)
 
 
 def print_pairs(rows: Iterable[tuple[str, str]]) -> None:
     """Print names and descriptions in two columns. Lines are not wrapped, so that paths can be copied."""
-    pairs = list(rows)
+    pairs = [(plain(name, _NAME), meaning) for name, meaning in rows]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, meaning in pairs:
-        out.print(Text(f"{name:<{width}}  ", style="bold").append(meaning, style="not bold"))
+        _print_pair(f"{name:<{width}}  ", meaning)
+
+
+def _print_pair(name: str, meaning: str) -> None:
+    line = Text(plain(name), style="bold")
+    out.print(line.append(plain(meaning, _SENTENCE), style="not bold"))
 
 
 def _quantity(name: str, value: Any) -> str:

@@ -78,7 +78,7 @@ def export(
     else:
         for sentence in export_ddranking(file, path, protocol):
             console.notify(sentence)
-    console.out.print(f"wrote {path}", highlight=False, markup=False)
+    console.say(f"wrote {path}")
 
 
 _KINDS = ("png", "pt", "h5", "ddranking")

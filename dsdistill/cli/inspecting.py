@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dsdistill import files
 from dsdistill.cli.arguments import File
 from dsdistill.errors import UserError
 
@@ -27,6 +28,7 @@ def info(
     from dsdistill.cli import console
     from dsdistill.storage import expert_file, set_file
 
+    file = files.expanded(file)
     if expert_file.holds_experts(file):
         experts = expert_file.ExpertFile.open(file)
         if config:
@@ -52,15 +54,19 @@ def show(
 ) -> None:
     """Draw the images of a distilled set into one PNG, a row per class."""
     from dsdistill.cli import console
+    from dsdistill.config.sharing import data_name
     from dsdistill.export import picture
     from dsdistill.storage import set_file
 
+    file = files.expanded(file)
+    target = files.expanded(output) if output else file.with_suffix(".png")
+    files.check_replaceable(target, ".png")
     distilled = set_file.read(file)
-    dataset, method = distilled.attributes.get("dataset", file.stem), distilled.attributes.get("method", "")
+    dataset = data_name(str(distilled.attributes.get("dataset", file.stem)))
+    method = distilled.attributes.get("method", "")
     title = f"{dataset}, {method}, {len(distilled.images)} images"
-    target = output or file.with_suffix(".png")
     picture.write_grid(distilled.images, distilled.labels, distilled.classes, target, title=title)
-    console.out.print(f"wrote {target}", highlight=False, markup=False)
+    console.say(f"wrote {target}")
 
 
 def methods(

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from dsdistill.cli import console
 from dsdistill.cli.console import err
 from dsdistill.config.ipc import as_words, counts_of
-from dsdistill.text import byte_size, clock
+from dsdistill.text import byte_size, clock, plain
 
 if TYPE_CHECKING:
     from dsdistill.bench.runner import Event
@@ -32,7 +32,7 @@ class ProgressBar:
     def __init__(self, *fields: str) -> None:
         columns = [TextColumn("{task.description}", markup=False), BarColumn()]
         columns += [TextColumn("{task.completed:.0f}/{task.total:.0f}")]
-        columns += [TextColumn(f"{{task.fields[{field}]}}") for field in fields]
+        columns += [TextColumn(f"{{task.fields[{field}]}}", markup=False) for field in fields]
         self._blank: dict[str, Any] = dict.fromkeys(fields, "")
         times = (TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(elapsed_when_finished=False))
         self._progress = Progress(*columns, *times, console=err, disable=not err.is_terminal)
@@ -58,6 +58,7 @@ class ProgressBar:
         """Show how far a long list of picture files is read; only on a terminal, and until it is done."""
         if total <= self.LONG_DECODING or not err.is_terminal:
             return
+        what = plain(what)
         if self._decoding is None:
             self._decoding = self._progress.add_task(what, total=total, **self._blank)
         self._progress.update(self._decoding, description=what, completed=done, total=total)
@@ -71,6 +72,7 @@ class ProgressBar:
 
     def _advance(self, title: str, done: int, total: int, first: int = 0, **fields: Any) -> None:
         """Show that ``done`` of ``total`` are done, of which an earlier run did the first ones."""
+        title, fields = plain(title), {key: plain(value) for key, value in fields.items()}
         if self._task is None:
             self._start_time, self._start_count = time.monotonic(), done
             self._task = self._progress.add_task(title, total=total, completed=first, **fields)
@@ -84,7 +86,7 @@ class ProgressBar:
             if self._start_count < done < total:  # one observation gives no pace
                 seconds = (now - self._start_time) / (done - self._start_count) * (total - done)
                 words.append(f"ETA {clock(seconds)}")
-            err.print(" ".join(filter(None, words)), highlight=False, markup=False)
+            _print([" ".join(filter(None, words))])
 
 
 class DistillationProgress(ProgressBar):
@@ -193,7 +195,7 @@ class SuiteProgress(ProgressBar):
             seconds = clock(event.result.seconds)
             _print([f"{event.name}: {event.result.main.accuracy} %, distilled in {seconds}"])
         elif event.failure:
-            err.print(f"{event.name} failed: {event.failure}", style="red", highlight=False, markup=False)
+            console.notify(f"{event.name} failed: {event.failure}", style="red")
         self._first = event.done if self._first is None else self._first
         running = f"{event.name} {event.stage}" if event.name in event.running else ", ".join(event.running)
         self._advance(self._name, event.done, self._cells, self._first, running=running)
@@ -211,4 +213,4 @@ def _hardware(compute: ComputeConfig) -> str:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        err.print(line, highlight=False, markup=False)
+        console.notify(line, style="")

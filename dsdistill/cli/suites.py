@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dsdistill import files
 from dsdistill.cli.arguments import Device, Download, Root
 from dsdistill.errors import UserError
 from dsdistill.runtime.device import available_memory, resolve_device
@@ -55,7 +56,7 @@ def bench(
     suite = load_suite(name)
     planned = plan(suite)
     cells = matching(planned, only)
-    folder = (output or Path("results") / suite.name).expanduser()
+    folder = files.expanded(output or Path("results") / suite.name)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
     tables.check_replaceable(folder)
@@ -110,7 +111,7 @@ def _run(
         timed=bool(suite.seconds),
         on_gpu=resolve_device(device or "auto").type == "cuda",
     )
-    environment = Environment(root.expanduser().absolute() if root else None, download, device, threads)
+    environment = Environment(files.expanded(root).absolute() if root else None, download, device, threads)
     with progress.SuiteProgress(suite.name, len(cells)) as bar:
         return runner.run(suite.name, cells, folder, environment, count, bar.happened)
 
@@ -148,5 +149,5 @@ def report(
     from dsdistill.cli import console
     from dsdistill.report import page
 
-    written = page.write(results.expanduser(), output.expanduser(), console.notify)
-    console.out.print(f"wrote {written}", highlight=False, markup=False)
+    written = page.write(results, output, console.notify)
+    console.say(f"wrote {written}")

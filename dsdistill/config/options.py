@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
 
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Make paths absolute: a config is replayed, and a set evaluated, from other folders too."""
 
     def absolute(path: Any) -> str:
-        return str(Path(str(path)).expanduser().absolute())
+        return str(expanded(str(path)).absolute())
 
     result = dict(options)
     data = dict(options["data"])

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill.errors import UserError, unknown
+from dsdistill.files import expanded
 
-_PRESETS = Path(__file__).parent.parent / "presets"
+PRESETS = Path(__file__).parent.parent / "presets"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Presets:
 
     def names(self) -> list[str]:
         """Return the names of the presets that ship, sorted."""
-        return sorted(file.stem for file in (_PRESETS / self.folder).glob("*.toml"))
+        return sorted(file.stem for file in (PRESETS / self.folder).glob("*.toml"))
 
     def find(self, name_or_path: str | Path) -> Path:
         """Return the file of a preset by name ("dm"), or a user's own file by its path ("mine.toml").
@@ -36,10 +37,10 @@ class Presets:
         """
         text = str(name_or_path)
         if text.endswith(".toml"):
-            return Path(text).expanduser()
+            return expanded(text)
         if text not in self.names():
             raise unknown(self.kind, text, self.names())
-        return _PRESETS / self.folder / f"{text}.toml"
+        return PRESETS / self.folder / f"{text}.toml"
 
     def read(self, name_or_path: str | Path) -> dict[str, Any]:
         """Return the content of the file that `find` returns, with its stem as ``name``.

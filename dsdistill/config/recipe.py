@@ -17,6 +17,7 @@ from dsdistill.config.presets import Presets
 from dsdistill.config.settings import CONDITIONS, Setting
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 
 RECIPES = Presets("recipes", "method")
 EXPERT_RECIPES = Presets("experts", "recipe of experts")
@@ -152,5 +153,5 @@ Kind = TypeVar("Kind", bound=BaseRecipe)
 def _load(kind: type[Kind], name: str) -> Kind:
     table = kind.presets.read(name)
     if str(table.get("base", "")).endswith(".toml"):  # relative to the recipe's own folder
-        table["base"] = str(kind.presets.find(name).parent / table["base"])
+        table["base"] = str(kind.presets.find(name).parent / expanded(table["base"]))
     return validate(kind, table, f"recipe {table['name']!r}: key", known_keys(kind))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsdistill.errors import UserError
-from dsdistill.files import read, reason, replace, replacing, sweep
+from dsdistill.files import expanded, read, reason, replace, replacing, sweep
 from dsdistill.runtime.notice import Notify
 
 _DIGEST = hashlib.sha256().digest_size
@@ -30,7 +30,7 @@ _OURS = re.compile(r"[0-9a-f]{32}(-[13]x\d+)?\.(json|npy|zca|safetensors)")
 
 def cache_folder() -> Path:
     """Return ``$DSDISTILL_CACHE``, else ``~/.cache/dsdistill``."""
-    return Path(os.environ.get("DSDISTILL_CACHE") or "~/.cache/dsdistill").expanduser()
+    return expanded(os.environ.get("DSDISTILL_CACHE") or "~/.cache/dsdistill")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from dsdistill.config.sharing import data_name
 from dsdistill.data import folder, imagenet, npz, packaged
 from dsdistill.data.cache import cache_folder, recall, store
 from dsdistill.data.config import DataConfig, Split
@@ -18,6 +19,7 @@ from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, fro
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, unknown
+from dsdistill.files import expanded
 from dsdistill.runtime.notice import Notify, Progress, silent
 
 __all__ = ["DataConfig", "check", "load", "names"]
@@ -77,7 +79,7 @@ def _entry(name: str) -> _Entry:
     if kind in _CATALOG and kind not in _OWN and not colon:
         return _CATALOG[kind]
     for own, exists in (("folder", Path.is_dir), ("npz", Path.is_file)):
-        if exists(Path(name).expanduser()):
+        if exists(expanded(name)):
             raise UserError(f"{name!r} is a path; write it as {own}:{name}")
     raise unknown("data set", name, names())
 
@@ -129,4 +131,4 @@ def load(
     else:
         preprocess = _constants(config, channels) or Standardise.fit(train().images)
     mirror = entry.mirror if config.mirror is None else config.mirror
-    return Task(config.title, data.classes, channels, size, preprocess, mirror), data
+    return Task(data_name(config.name), data.classes, channels, size, preprocess, mirror), data

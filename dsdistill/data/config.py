@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 
 Split = Literal["train", "test"]
 FETCHED = ("mnist", "fashion-mnist", "kmnist", "svhn", "cifar10", "cifar100")
@@ -59,20 +60,10 @@ class DataConfig:
             raise UserError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels}")
 
     @property
-    def title(self) -> str:
-        """The name without the place of the user's own data, for files that are passed on.
-
-        >>> DataConfig(name="folder:/home/me/pets").title, DataConfig(name="cifar10").title
-        ('folder:pets', 'cifar10')
-        """
-        kind, colon, path = self.name.partition(":")
-        return f"{kind}:{Path(path).expanduser().absolute().name or path}" if colon else kind
-
-    @property
     def folder(self) -> Path:
         """The root, or its default."""
         default = os.environ.get("DSDISTILL_DATA") or "~/.cache/dsdistill/data"
-        return Path(self.root or default).expanduser()
+        return expanded(self.root or default)
 
     def missing(self, what: str) -> UserError:
         """Build the error for a catalogue data set that is not on this machine."""

@@ -15,6 +15,7 @@ from dsdistill.data.pictures import Decoding
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 
 _ROLES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -130,7 +131,7 @@ def listings(config: DataConfig) -> dict[Split, Listing]:
     Raises:
         UserError: a folder is missing or empty, or train and test name different classes.
     """
-    layout = _layout(Path(config.name.partition(":")[2]).expanduser())
+    layout = _layout(expanded(config.name.partition(":")[2]))
     whole = list_classes(layout.train, config.name, "train")
     told = tuple(f"{config.name}: {sentence}" for sentence in layout.notices)
     whole = replace(whole, notices=told + whole.notices)

@@ -16,6 +16,7 @@ from dsdistill.data.convert import present, stratified
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 
 SPLIT_KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -81,7 +82,7 @@ def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     Raises:
         UserError: the file is missing or damaged, lacks keys, or holds wrong shapes, types or labels.
     """
-    path = Path(config.name.partition(":")[2]).expanduser()
+    path = expanded(config.name.partition(":")[2])
     if not path.is_file():
         raise UserError(f"no such file: {path}; write npz:PATH with a file that numpy.savez wrote")
     if not zipfile.is_zipfile(path):

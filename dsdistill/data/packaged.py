@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import re
 import struct
 import warnings
 import zlib
@@ -122,8 +123,24 @@ def _torchvision(config: DataConfig, kind: str, **arguments: Any) -> Any:
             return getattr(datasets, kind)(config.folder, download=config.download, **arguments)
     except (RuntimeError, OSError) as error:
         if config.download:
-            raise UserError(f"cannot download {config.name!r} to {config.folder}: {reason(error)}") from error
+            raise UserError(f"cannot download {config.name!r} to {config.folder}: {_cause(error)}") from error
         raise config.missing("files with the published MD5 sums were") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return in one line why a download failed; torchvision says it in a later line, or an error before."""
+    texts: list[str] = []
+    each: BaseException | None = error
+    while each and len(texts) < 10:
+        texts.append(str(each))
+        each = each.__cause__ or each.__context__
+    text = "\n".join(texts)
+    if answer := re.search(r"HTTP Error (\d+):? *(.*)", text):
+        return f"the server answers {answer[1]} ({answer[2]}); try later, or pass --root DIR with the files"
+    if lost := re.search(r"<urlopen error (?:\[Errno -?\d+\] )?(.*)>", text):
+        return f"no connection ({lost[1]}); mend it, or pass --root DIR where the files lie"
+    lines = str(error).strip().splitlines()
+    return reason(error) if isinstance(error, OSError) or not lines else lines[-1]
 
 
 def read_cifar(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:

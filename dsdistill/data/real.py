@@ -22,7 +22,8 @@ Buffer: TypeAlias = bytes | memoryview
 class Task:
     """A classification task: class names, image shape, and the preprocessing fitted on its train split.
 
-    ``mirror`` says that a horizontal flip keeps the label (false for digits and letters).
+    ``name`` is without folders, because files tell it that are passed on. ``mirror`` says that a horizontal
+    flip keeps the label (false for digits and letters).
     """
 
     name: str

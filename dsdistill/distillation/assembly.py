@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 import torch.nn.functional as F
 
@@ -16,6 +17,7 @@ from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.config.ipc import counts_of, decided
+from dsdistill.config.sharing import shared
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
@@ -30,7 +32,7 @@ from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Sizes
-from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.synthetic.initial import images_to_start_from, initialise
 from dsdistill.synthetic.set import SyntheticSet
 
@@ -247,31 +249,39 @@ def distilled_set(
         peak_memory: bytes.
     """
     task, learned = distiller.sources.task, distiller.synthetic
-    rate = {} if learned.student_lr is None else {"learned_lr": learned.student_lr.item()}
-    table = configs.as_table(config)
     distilled = DistilledSet(
         images=learned.unit_images().float().cpu(),
         labels=learned.labels.cpu(),
         classes=task.classes,
         preprocess=task.preprocess,
         multi_formation=learned.multi_formation,
-        attributes={
-            **rate,
-            "method": Path(config.method).stem,  # of a recipe file, or a name as it is
-            "config": configs.for_sharing(table),
-            "dataset": task.name,
-            "data": json.dumps(table["data"]),
-            "network": config.network,
-            "protocol": config.protocol,
-            "fingerprint": real.fingerprint,
-            "ipc": config.ipc if isinstance(config.ipc, int) else ",".join(map(str, learned.counts)),
-            "seed": config.seed,
-            "iterations": distiller.iteration,
-            "seconds": seconds,
-            "peak_memory_bytes": peak_memory,
-            "machine": provenance.machine_name(torch.device(config.compute.device)),
-            "packages": json.dumps(provenance.package_versions()),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
+        attributes=attributes(config, distiller, real, seconds, peak_memory),
     )
     return _soft_labels(config, distiller, distilled)
+
+
+def attributes(
+    config: RunConfig, distiller: Distiller, real: RealDataset, seconds: float, peak_memory: int
+) -> dict[str, Scalar]:
+    """Return the provenance of a set, with the arguments of `distilled_set`."""
+    task, learned_lr = distiller.sources.task, distiller.synthetic.student_lr
+    rate = {} if learned_lr is None else {"learned_lr": learned_lr.item()}
+    table = shared(configs.as_table(config))
+    return {
+        **rate,
+        "method": Path(config.method).stem,  # of a recipe file, or a name as it is
+        "config": tomli_w.dumps(table),
+        "dataset": task.name,
+        "data": json.dumps(table["data"]),
+        "network": config.network,
+        "protocol": table["protocol"],
+        "fingerprint": real.fingerprint,
+        "ipc": config.ipc if isinstance(config.ipc, int) else ",".join(map(str, distiller.synthetic.counts)),
+        "seed": config.seed,
+        "iterations": distiller.iteration,
+        "seconds": seconds,
+        "peak_memory_bytes": peak_memory,
+        "machine": provenance.machine_name(torch.device(config.compute.device)),
+        "packages": json.dumps(provenance.package_versions()),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -21,6 +21,7 @@ from dsdistill.config.aliases import modernise, notice
 from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
 from dsdistill.config.options import known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
+from dsdistill.config.sharing import data_name
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
@@ -172,8 +173,8 @@ def check_replayed(file: Mapping[str, Any], config: RunConfig, path: Path, notif
             f"{path} holds every setting of {method}, so that nothing would be left of {now}'s: leave out "
             "--config, or keep in the file only what you mean to set"
         )
-    ipc, dataset = read_ipc(file["ipc"]), table_at(file, "data").get("name")
-    if (ipc, dataset) != (config.ipc, config.data.name):
+    ipc, dataset = read_ipc(file["ipc"]), data_name(str(table_at(file, "data").get("name")))
+    if (ipc, dataset) != (config.ipc, data_name(config.data.name)):
         notify(f"the settings in {path} are those for {dataset} at IPC {as_words(ipc)}; they stay")
 
 
@@ -185,14 +186,6 @@ def as_table(config: RunConfig) -> dict[str, Any]:
 def to_toml(config: RunConfig) -> str:
     """Write a config as TOML that `resolve` reads back to an equal one."""
     return tomli_w.dumps(as_table(config))
-
-
-def for_sharing(table: Mapping[str, Any]) -> str:
-    """Write a config's table as TOML that names files without their folders: sets are passed on."""
-    named: dict[str, Any] = {"method": Path(str(table.get("method", ""))).name}
-    if path := table_at(table, "engine", "supply").get("path"):
-        named["engine"] = {"supply": {"path": Path(str(path)).name}}
-    return tomli_w.dumps(merge(table, named))
 
 
 def _plain(value: Any) -> Any:

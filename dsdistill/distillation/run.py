@@ -37,7 +37,7 @@ from dsdistill.runtime.device import (
     threads,
 )
 from dsdistill.runtime.notice import Notify, Progress, silent
-from dsdistill.storage import set_file
+from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledSet
 
 
@@ -151,8 +151,9 @@ def distill(
         UserError: bad input, found before the run where it can be; or a non-finite loss.
         Interrupted: after a checkpoint, on SIGINT, SIGTERM, SIGHUP or SIGUSR1.
     """
-    output = Path(output).expanduser().absolute()
-    run = RunDirectory(Path(run_dir).expanduser().absolute() if run_dir else output.with_suffix(".run"))
+    output = files.expanded(output).absolute()
+    run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
+    files.check_folder(run.path)
     with _held(output, run):
         resumes = resume and run.config_file.exists()
         _check_output(output, run, resumes, overwrite)
@@ -161,11 +162,12 @@ def distill(
         flags["data"] = data_options(dataset, root, size, channels, zca, download)
         flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
         explicit = merge(explicit_options(flags), options or {})
-        file = read_toml(Path(config)) if config else {}
+        config = files.expanded(config) if config else None
+        file = read_toml(config) if config else {}
         written = run.config() if resumes else {}
         plan = configs.resolve(explicit, overrides, merge(written, file), notify)
         if config:
-            configs.check_replayed(file, plan, Path(config), notify)
+            configs.check_replayed(file, plan, config, notify)
         torch_device = resolve_device(plan.compute.device)
         check_network(plan.network)
         load_protocol(plan.protocol, plan.data.name, typical(plan.ipc))  # the file will name it
@@ -192,6 +194,7 @@ def distill(
                 metadata = _restore(run, distiller, real, notify)
             else:
                 metadata = {"fingerprint": real.fingerprint}
+                set_file.check_storable(task.classes, assembly.attributes(plan, distiller, real, 0.0, 0))
                 if resume:
                     notify(f"there is no run in {run.path} to resume: starting anew")
                 run.create(configs.to_toml(plan), overwrite)
@@ -310,6 +313,8 @@ def _check_output(output: Path, run: RunDirectory, resumes: bool, overwrite: boo
         UserError: saying which.
     """
     set_file.check_writable(output, overwrite or resumes, ", or pass overwrite=True (--overwrite)")
+    if run.path.is_symlink() and not run.path.exists():
+        raise UserError(f"{run.path} is a link that leads nowhere; remove it, or choose another --run-dir")
     if resumes and not overwrite and output.exists() and not _is_of_run(output, run):
         raise UserError(
             f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"
@@ -320,8 +325,7 @@ def _is_of_run(output: Path, run: RunDirectory) -> bool:
     """Whether a file is there and holds the set of this run."""
     if not output.exists():
         return False
-    written = configs.for_sharing(run.config())
-    return set_file.read(output).attributes.get("config") == written
+    return origin.is_of_run(set_file.read(output).attributes, run.config())
 
 
 def _restore(run: RunDirectory, distiller: Distiller, real: RealDataset, notify: Notify) -> dict[str, str]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
+from dsdistill.config.sharing import data_name
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import Row, canonical
 from dsdistill.runtime import provenance
 from dsdistill.storage import set_file
+from dsdistill.text import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,8 +30,8 @@ class Report:
 
     Attributes:
         rows: see ``Row``; accuracies in percent.
-        file: the distilled set's file.
-        dataset: the data set it was evaluated on.
+        file: the name of the distilled set's file.
+        dataset: the data set it was evaluated on, without folders.
         protocol, epochs, repeats, lr, seed, precision, device: how students were trained.
         soft_labels: whether the rows "distilled" come from soft labels.
         conditions: a digest of the protocol's content, the data and this package's code. Names and versions
@@ -104,7 +106,7 @@ class Report:
             Row(**{key: result[key] for key in keys})
             for result in set_file.results(path)
             if set(keys) <= result.keys()
-            and all(result.get(key) == circumstances[key] for key in same)
+            and all(_comparable(result).get(key) == circumstances[key] for key in same)
             and provenance.same_machine(result.get("machine", ""), self.machine)
         ]
 
@@ -117,11 +119,9 @@ class Report:
         """Return a table for ``rich.print``: a line per network and training set, costs and scores below."""
         from rich.table import Table
 
-        table = Table(
-            title=f"Test accuracy on {self.dataset}, protocol {self.protocol}, {self.epochs} epochs, "
-            f"{self.repeats} student{'s' if self.repeats > 1 else ''}",
-            caption=self._caption(),
-        )
+        title = f"Test accuracy on {plain(self.dataset)}, protocol {plain(self.protocol)}, {self.epochs} "
+        title += f"epochs, {self.repeats} student{'s' if self.repeats > 1 else ''}"
+        table = Table(title=title, caption=self._caption())
         for name, justify in (("network", "left"), ("trained on", "left"), ("images", "right")):
             table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
         table.add_column("accuracy %", justify="right", no_wrap=True)
@@ -132,7 +132,8 @@ class Report:
                 table.add_section()
             images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
             trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
-            table.add_row(row.network, trained, images, row.accuracy, f"{row.seconds:.1f}")
+            cells = (row.network, trained, images, row.accuracy, f"{row.seconds:.1f}")
+            table.add_row(*map(plain, cells))
             previous = row.network
         return table
 
@@ -151,13 +152,17 @@ class Report:
             text.format(self.cost[key] / unit) for key, (text, unit) in formats.items() if key in self.cost
         ]
         if self.distil_machine:
-            costs.append(f"made on {self.distil_machine}")
+            costs.append(f"made on {plain(self.distil_machine)}")
         return "\n".join(filter(None, [", ".join(costs), scores.sentence(self.scores())])) or None
 
 
 def _comparable(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a result that is the same when an evaluation is repeated on the same machine."""
+    """Return the part of a result that is the same when an evaluation is repeated on the same machine.
+
+    Earlier versions called a data set of one's own by its path.
+    """
     comparable = {key: value for key, value in result.items() if key not in ("date", "seconds")}
-    if isinstance(name := comparable.get("set"), str):
-        comparable["set"] = canonical(name)
+    for key, present in (("set", canonical), ("dataset", data_name)):
+        if isinstance(name := comparable.get(key), str):
+            comparable[key] = present(name)
     return comparable

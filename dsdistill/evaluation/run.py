@@ -25,7 +25,7 @@ from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify, Progress, silent
-from dsdistill.storage import set_file
+from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledDataset
 
 
@@ -84,12 +84,12 @@ def evaluate(
     Raises:
         UserError: a name is unknown, a file cannot be read or written, or the set does not fit the data.
     """
-    file = Path(file).expanduser()
+    file = files.expanded(file)
     content = set_file.describe(file)
     distilled = set_file.load(file)
     set_file.check_same(file, set_file.digest(file), content.digest)
-    data_config = _data_config(distilled, dataset, root, download)
-    name = protocol or str(distilled.attributes.get("protocol", "dm"))
+    data_config = _data_config(file, distilled, dataset, root, download)
+    name = protocol or origin.protocol_of(file, distilled.attributes)
     resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
     torch_device = resolve_device(device)
     arithmetic = resolve_precision(precision, torch_device, notify)
@@ -100,10 +100,9 @@ def evaluate(
     real_sets = expanded(_split(baselines))
     for baseline in real_sets:
         check(baseline)
+    json = None if json is None else files.expanded(json)
     _check_outputs(file, json, save)
 
-    if dataset is None:
-        _check_in_place(data_config)
     data = _real_data(distilled, data_config, notify, decoding)
     real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
     config = EvaluationConfig(
@@ -114,7 +113,7 @@ def evaluate(
         seed=seed,
     )
     cost = _cost(content) | {"real_images": float(real_images)}
-    report = _report(file, cost, distilled, data_config.name, data, resolved, config, execution)
+    report = _report(file.name, cost, distilled, data, resolved, config, execution)
     earlier = _earlier_rows(report, file, notify) if resume else []
 
     def finished(row: Row) -> None:  # saved at once: an evaluation that is stopped loses only unfinished rows
@@ -139,11 +138,11 @@ def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
     """Check before hours of training that results can be written.
 
     Raises:
-        UserError: a folder is missing or not writable, or another kind of file would be replaced.
+        UserError: a folder is missing or not writable, a file is write-protected, or another kind of file
+            would be replaced.
     """
     if json is not None:
         files.check_replaceable(json, ".json")
-        files.check_folder(json)
         files.sweep(json)
     if save:
         try:
@@ -154,7 +153,7 @@ def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
 
 
 def _data_config(
-    distilled: DistilledDataset, dataset: str | None, root: str | Path | None, download: bool
+    file: Path, distilled: DistilledDataset, dataset: str | None, root: str | Path | None, download: bool
 ) -> DataConfig:
     """Return how to read the data a set was distilled from, at its size and channels.
 
@@ -162,32 +161,22 @@ def _data_config(
     still exists.
 
     Raises:
-        UserError: neither the caller nor the file names the data set.
+        UserError: neither the caller nor the file names the data set, or it is not known where that lies.
     """
-    attributes = distilled.attributes
+    stored = json_format.loads(str(distilled.attributes.get("data", "{}")))
+    if dataset:
+        stored["name"] = dataset
+    else:
+        stored = origin.data_of(file, distilled.attributes, stored)
     fields = {field.name for field in dataclasses.fields(DataConfig)} - {"download", "zca"}
-    stored = json_format.loads(str(attributes.get("data", "{}")))
     options = {key: value for key, value in stored.items() if key in fields}
-    options["name"] = dataset or options.get("name") or attributes.get("dataset")
-    if not options["name"]:
-        raise UserError("the file does not say what it was distilled from; name the data set")
     _, options["channels"], options["size"], _ = distilled.images.shape
     stored_root = options.pop("root", None)
     if root is not None:
-        options["root"] = Path(root)
+        options["root"] = files.expanded(root)
     elif stored_root and Path(stored_root).is_dir():
         options["root"] = Path(stored_root)
     return DataConfig(download=download, **options)
-
-
-def _check_in_place(config: DataConfig) -> None:
-    """Raise a UserError if the user's own data, which the set was distilled from, have been moved."""
-    kind, _, path = config.name.partition(":")
-    if kind in ("folder", "npz") and not Path(path).expanduser().exists():
-        raise UserError(
-            f"the data that the set was distilled from are no longer at {path}; pass --dataset {kind}:PATH "
-            "where they lie now"
-        )
 
 
 def _real_data(
@@ -220,10 +209,9 @@ def _cost(content: set_file.Description) -> dict[str, float]:
 
 
 def _report(
-    file: Path,
+    file: str,
     cost: dict[str, float],
     distilled: DistilledDataset,
-    dataset: str,
     data: RealData,
     protocol: Protocol,
     config: EvaluationConfig,
@@ -234,8 +222,8 @@ def _report(
     conditions = (protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest())
     return Report(
         rows=[],
-        file=str(file),
-        dataset=dataset,
+        file=file,
+        dataset=data.task.name,
         protocol=protocol.name,
         epochs=protocol.epochs,
         repeats=protocol.repeats,
@@ -260,7 +248,9 @@ def _digest(*parts: Any) -> str:
 def _earlier_rows(report: Report, file: Path, notify: Notify) -> list[Row]:
     """Return the rows in a file that this evaluation reuses, and notify how many they are."""
     rows, stored = report.earlier_rows(file), len(set_file.results(file))
-    if stored:
+    if not stored:
+        notify(f"there are no results in {file} to resume from: starting anew")
+    else:
         reason = "" if rows else ": all are of other settings, data, code or machines"
         notify(f"{len(rows)} of the {stored} rows in the file are kept{reason}")
     return rows

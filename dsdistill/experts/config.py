@@ -22,10 +22,12 @@ from dsdistill.augment.config import AugmentationConfig
 from dsdistill.config import options
 from dsdistill.config.options import Change, known_keys, merge, parse_override, with_absolute_paths
 from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
+from dsdistill.config.sharing import shared
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify
 
@@ -152,7 +154,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
     if not recipe:
         raise UserError(f"no recipe given; pass --recipe {' or --recipe '.join(EXPERT_RECIPES.names())}")
     if recipe.endswith(".toml"):
-        explicit["recipe"] = recipe = str(Path(recipe).expanduser().absolute())
+        explicit["recipe"] = recipe = str(expanded(recipe).absolute())
     explicit = with_absolute_paths(explicit)
     table = merge(load_expert_recipe(recipe).options(str(data["name"])), explicit)
     return validate(ExpertConfig, table, "option", known_keys(ExpertConfig))
@@ -179,6 +181,11 @@ def to_toml(config: ExpertConfig) -> str:
     return tomli_w.dumps(_table(config))
 
 
+def for_sharing(config: ExpertConfig) -> str:
+    """Write a config as TOML without folders, as the file of the experts tells it."""
+    return tomli_w.dumps(shared(_table(config)))
+
+
 def _table(config: ExpertConfig) -> dict[str, Any]:
     return TypeAdapter(ExpertConfig).dump_python(config, mode="json", exclude_none=True)
 
@@ -194,7 +201,7 @@ def difference(before: Mapping[str, Any], after: ExpertConfig) -> Change | None:
     """
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
     complete = merge(defaults, before)
-    return next(iter(options.difference(complete, _table(after), ignoring=_SAME_EXPERTS)), None)
+    return next(iter(options.difference(shared(complete), shared(_table(after)), _SAME_EXPERTS)), None)
 
 
 def parse(text: str, source: str | Path) -> dict[str, Any]:

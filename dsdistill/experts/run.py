@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.experts import config as expert_config
-from dsdistill.experts.config import ExpertConfig, difference, to_toml
+from dsdistill.experts.config import ExpertConfig, difference, for_sharing
 from dsdistill.experts.trainer import Trainer
 from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks import check_network
@@ -32,6 +33,7 @@ from dsdistill.runtime.notice import Notify, Progress, silent
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, TrainingRecord
+from dsdistill.storage.hdf5 import check_suffix
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class ExpertRun:
         self._output, self._config, self._device = output, config, device
         self._task, self._real = task, real
         self._observer = observer
-        self._workdir = WorkDir(output.with_name(output.name + ".parts"), config, real.fingerprint)
+        self._workdir = WorkDir(_parts(output), config, real.fingerprint)
 
     def run(self, resume: bool, overwrite: bool) -> ExpertFile:
         """Train and write.
@@ -109,9 +111,12 @@ class ExpertRun:
         epochs = len(missing) * config.epochs
         trainer = Trainer(config, self._task, self._real, self._device, self._uncompiled)
         metadata = self._metadata(trainer.layout)
+        expert_writer.check_storable(metadata)
         done = workdir.epochs_done(missing) if resume else 0
         unwritten = len(missing) * (epochs - done) / epochs
         expert_writer.check_space(self._output, int((config.count + unwritten) * metadata.expert_bytes))
+        if resume and not (existing or done or workdir.path.exists()):
+            observer.notify(f"there are no experts in {workdir.path} to resume: starting anew")
         workdir.begin(resume, overwrite)
         workdir.drop_damaged(missing, observer.notify)
         done = workdir.epochs_done(missing)
@@ -227,7 +232,7 @@ class ExpertRun:
             preprocess=task.preprocess,
             epochs=config.stored_epochs,
             seed=config.seed,
-            config=to_toml(config),
+            config=for_sharing(config),
             packages=json.dumps(provenance.package_versions()),
         )
 
@@ -239,6 +244,25 @@ class ExpertRun:
 
     def _machine(self) -> str:
         return provenance.machine_name(torch.device(self._config.compute.device))
+
+
+def _parts(output: Path) -> Path:
+    """Return the folder of the experts that are not in the file yet."""
+    return output.with_name(output.name + ".parts")
+
+
+def _check_output(output: Path) -> None:
+    """Check before the training that its file and the folder of unfinished experts can be written.
+
+    Raises:
+        UserError: saying what is in the way.
+    """
+    if os.path.isdir(output):  # unlike Path.is_dir, it takes any name
+        raise UserError(f"{output} is a folder; name a file, for example {output / 'experts.h5'}")
+    files.check_target(output)
+    if not output.exists():
+        check_suffix(output)
+    files.check_folder(_parts(output))
 
 
 def _experts(file: ExpertFile) -> Iterator[Expert]:
@@ -315,10 +339,8 @@ def train_experts(
         UserError: bad input, checked before the training where possible; or a non-finite loss.
         Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1; every finished epoch is saved.
     """
-    output = Path(output).expanduser().absolute()
-    if output.is_dir():
-        raise UserError(f"{output} is a folder; name a file, for example {output / 'experts.h5'}")
-    files.check_target(output)
+    output = files.expanded(output).absolute()
+    _check_output(output)
     with files.hold(output, "a training"):
         files.sweep(output)
         flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}

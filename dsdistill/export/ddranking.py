@@ -19,14 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dsdistill.config.sharing import data_name
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
-from dsdistill.files import new_folder, write_new
+from dsdistill.files import check_new_folder, expanded, new_folder, write_new
 from dsdistill.networks.convnet import depth_for
 from dsdistill.protocol import Protocol, load_protocol
+from dsdistill.storage.origin import protocol_of
 from dsdistill.storage.set_file import read
 from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.text import plain
 
 IMAGES, LABELS, LR, CONFIG = "images.pt", "labels.pt", "lr.pt", "ddranking.yaml"
 
@@ -80,9 +83,11 @@ def export_ddranking(path: str | Path, folder: str | Path, protocol: str | Path 
             does, or differ in number between classes; the protocol is unknown; or the folder is not empty or
             cannot be written.
     """
+    path, folder = expanded(path), expanded(folder)
+    check_new_folder(folder)
     dataset = DistilledDataset(read(path), "unit")
-    name = str(dataset.attributes.get("dataset", ""))
-    training = load_protocol(protocol or str(dataset.attributes.get("protocol", "dm")), name, dataset.ipc)
+    name = plain(data_name(str(dataset.attributes.get("dataset", ""))))  # it goes into a comment, too
+    training = load_protocol(protocol or protocol_of(path, dataset.attributes), name, dataset.ipc)
     loader = _LOADERS.get(name)
     images = _images(dataset, loader)
     soft = dataset.soft_labels is not None
@@ -137,7 +142,7 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
     """Return the training of students as options of DD-Ranking's evaluators, and what they cannot do."""
     soft = dataset.soft_labels is not None
     size = tuple(dataset.images.shape[2:])
-    student = str(dataset.attributes.get("network") or protocol.student)
+    student = plain(str(dataset.attributes.get("network") or protocol.student))
     network = model_name(student, size[-1])
     model = network or f"ConvNet-{depth_for(size[-1])}"
     notes = [] if network else [f"DD-Ranking has no network {student!r}; {CONFIG} names {model}"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dsdistill.errors import UserError
+from dsdistill.files import expanded
 from dsdistill.storage.set_file import Dtype, check_writable, describe, read, write
 
 
@@ -19,10 +21,11 @@ def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:
     Raises:
         UserError: as `set_file.read` and `set_file.write`; or ``out`` is the set itself, or exists.
     """
-    if Path(out).resolve() == Path(path).resolve():
+    path, out = expanded(path), expanded(out)
+    if os.path.realpath(out) == os.path.realpath(path):  # which links that lead to themselves do not stop
         raise UserError(f"{out} is the set itself, which stays as it is; choose another name")
-    distilled = read(path)
     check_writable(out)
+    distilled = read(path)
     error = write(out, distilled, dtype)
     before, after = describe(path).image_bytes, describe(out).image_bytes
     return (

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dsdistill.errors import UserError
-from dsdistill.files import check_folder, check_replaceable, replace
+from dsdistill.files import check_replaceable, expanded, replace
 from dsdistill.storage.set_file import to_uint8
 from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.text import plain
 
 GRID_CLASSES, GRID_IMAGES = 50, 20
 INLINE_CLASSES, INLINE_IMAGES = 10, 5
@@ -26,7 +27,7 @@ _GAP = 2
 _MARGIN = 12
 _DPI = 100
 _FONT = 9  # points
-_NAME = 28  # characters of a class name
+_NAME, _TITLE = 28, 120  # characters of a class name and of the title, at most
 
 
 def write_grid(
@@ -40,7 +41,7 @@ def write_grid(
 
     Images are drawn as stored, so those of a multi-formation show their tiles. Small images are enlarged by
     whole factors without smoothing, large ones reduced. At most 50 classes and 20 images of each are shown;
-    if some are left out, the picture says so.
+    if some are left out, the picture says so. Long titles and names are cut.
 
     Args:
         images: [N,C,H,W] float in unit pixel space, clipped to [0,1]; 3 channels are red, green and blue, of
@@ -51,8 +52,8 @@ def write_grid(
     Raises:
         UserError: there are no images, the file cannot be written, or another kind of file is there.
     """
+    path = expanded(path)
     check_replaceable(path, ".png")
-    check_folder(path)
     labels = labels.cpu()
     if not len(labels):
         raise UserError("there are no images to draw")
@@ -62,10 +63,11 @@ def write_grid(
         tiles = interpolate(tiles, scale_factor=float(_TILE // longest), mode="nearest")
     tiles = to_uint8(_reduced(tiles, 2 * _TILE).expand(-1, 3, -1, -1))
     omitted = omissions(labels, GRID_CLASSES, GRID_IMAGES)
-    names = [_shortened(classes[int(labels[row[0]])]) for row in rows]
+    names = [plain(classes[int(labels[row[0]])], _NAME) for row in rows]
     page = _page(tiles.split([len(row) for row in rows]))
     note = f"showing {omitted}" if omitted else ""
-    replace(path, _render(page, names, tiles.shape[2] + _GAP, title, note))
+    heading = plain(title, _TITLE) if title else None
+    replace(path, _render(page, names, tiles.shape[2] + _GAP, heading, note))
 
 
 def data_uri(distilled: DistilledSet) -> str:
@@ -125,10 +127,6 @@ def _reduced(images: Tensor, most: int) -> Tensor:
         return images
     size = [max(1, side * most // longest) for side in images.shape[2:]]
     return interpolate(images, size=size, mode="bilinear", antialias=True)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
 
 
 def _page(rows: Sequence[Tensor]) -> Tensor:

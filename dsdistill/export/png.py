@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from dsdistill.errors import UserError
-from dsdistill.files import make_folder, new_folder, write_new
+from dsdistill.files import check_new_folder, expanded, make_folder, new_folder, write_new
 from dsdistill.storage.set_file import read, to_uint8
+from dsdistill.text import cell, within
 
 
 def export_png(path: str | Path, folder: str | Path) -> str:
@@ -20,6 +22,8 @@ def export_png(path: str | Path, folder: str | Path) -> str:
 
     The stored images of a multi-formation are no training images: `export_pt` writes those.
     ``folder/labels.csv`` lists (file, label, class), because the order of folders may not be that of labels.
+    Its class names are written as `cell` says, so that no spreadsheet computes them; files and labels need no
+    such care.
 
     Args:
         path: the set.
@@ -32,6 +36,8 @@ def export_png(path: str | Path, folder: str | Path) -> str:
         UserError: as `set_file.read`; the images have neither 1 nor 3 channels; or the folder is not empty or
             cannot be written.
     """
+    folder = expanded(folder)
+    check_new_folder(folder)
     distilled = read(path)
     channels = distilled.images.shape[1]
     if channels not in (1, 3):
@@ -63,21 +69,29 @@ def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequenc
         picture = io.BytesIO()
         Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(picture, "PNG")
         write_new(folder / name, picture.getbuffer())
-        table.writerow([name, label, classes[label]])
+        table.writerow([name, label, cell(classes[label])])
     write_new(folder / "labels.csv", listing.getvalue().encode())
 
 
 def _folder_names(classes: Sequence[str]) -> list[str]:
-    """Turn class names into folder names that are safe on any system and differ even if case is ignored."""
-    safe = [re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "class" for name in classes]
-    reserved = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
+    """Turn class names into folder names that are safe on any system and differ there.
+
+    Systems ignore case, or how an accent is composed, or take a name for a device or an option.
+    """
+    words = [re.sub(r"[^\w.+-]+", "_", name).strip("._+-") for name in classes]
+    safe = [within(word, 80).rstrip(".") or "class" for word in words]
+    reserved = re.compile(r"(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³])(\..*)?", re.IGNORECASE)  # on Windows
     names: set[str] = {"labels.csv"}
     for label, name in enumerate(safe):
-        while name.lower() in names or reserved.fullmatch(name):
+        while _folded(name) in names or reserved.fullmatch(name):
             name = f"{name}_{label}".replace(".", "_")
-        names.add(name.lower())
+        names.add(_folded(name))
         safe[label] = name
     return safe
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _cost(images: Tensor, pixels: Tensor) -> str:

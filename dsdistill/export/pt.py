@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dsdistill.files import check_folder, check_replaceable, replace
+from dsdistill.files import check_replaceable, expanded, replace
 from dsdistill.storage.set_file import read
 from dsdistill.synthetic.distilled import DistilledDataset
 
@@ -27,8 +27,8 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
         UserError: as `set_file.read`; the space is unknown; or ``out`` cannot be written or is another kind
             of file.
     """
-    check_replaceable(out, ".pth" if Path(out).suffix.lower() == ".pth" else ".pt")
-    check_folder(out)
+    out = expanded(out)
+    check_replaceable(out, ".pth" if out.suffix.lower() == ".pth" else ".pt")
     dataset = DistilledDataset(read(path), space)
     content: dict[str, Tensor | list[str] | str] = {
         "images": dataset.images,

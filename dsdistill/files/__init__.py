@@ -1,7 +1,8 @@
 """Files: read only if they are regular, written whole or not at all, locked against other processes."""
 
-from dsdistill.files.checks import check_folder, check_replaceable, check_target, reason
+from dsdistill.files.checks import check_folder, check_new_folder, check_replaceable, check_target, reason
 from dsdistill.files.locks import exclusive, hold
+from dsdistill.files.paths import expanded
 from dsdistill.files.reading import LARGEST_TEXT, open_regular, read, read_text
 from dsdistill.files.writing import (
     is_empty,
@@ -18,9 +19,11 @@ from dsdistill.files.writing import (
 __all__ = [
     "LARGEST_TEXT",
     "check_folder",
+    "check_new_folder",
     "check_replaceable",
     "check_target",
     "exclusive",
+    "expanded",
     "hold",
     "is_empty",
     "make_folder",

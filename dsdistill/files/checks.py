@@ -77,9 +77,22 @@ def check_replaceable(path: str | Path, suffix: str) -> None:
             `check_target`.
     """
     path = Path(path)
-    if path.is_dir() or (path.exists() and path.suffix.lower() != suffix):
+    if os.path.isdir(path) or (os.path.exists(path) and path.suffix.lower() != suffix):
         raise UserError(f"{path} exists and is no {suffix} file; choose another name")
     check_target(path)
+
+
+def check_new_folder(path: str | Path) -> None:
+    """Check that a folder can be created at ``path``, where at most an empty one lies.
+
+    Raises:
+        UserError: there is a file, a link that leads nowhere or a folder that is not empty; or as
+            `check_folder`.
+    """
+    target = Path(path).absolute()
+    check_folder(target)
+    if os.path.lexists(target) and not (target.is_dir() and next(target.iterdir(), None) is None):
+        raise UserError(f"{path} exists and is not an empty folder; choose another name")
 
 
 def not_regular(mode: int) -> str:

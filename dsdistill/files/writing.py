@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsdistill.errors import UserError
-from dsdistill.files.checks import check_folder, check_target, reason
+from dsdistill.files.checks import check_folder, check_new_folder, check_target, reason
 from dsdistill.files.locks import is_at, try_lock
 
 _BLOCK = 1 << 20
@@ -154,10 +154,8 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         UserError: ``folder`` is a file, is not empty or cannot be written.
     """
     target = Path(folder).absolute()
-    check_folder(target)
     sweep(target)
-    if os.path.lexists(target) and not (target.is_dir() and next(target.iterdir(), None) is None):
-        raise UserError(f"{folder} exists and is not an empty folder; choose another name")
+    check_new_folder(folder)
     part = _neighbour(target)
     try:
         part.mkdir()

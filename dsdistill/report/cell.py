@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 from typing import Any
 
 from dsdistill.bench.results import CellResult, EvaluationResult
@@ -12,6 +11,7 @@ from dsdistill.evaluation import scores
 from dsdistill.evaluation.report import MATRIX_BYTES
 from dsdistill.evaluation.rows import DISTILLED
 from dsdistill.report.figures import anchor
+from dsdistill.report.markup import escape, escape_lines
 from dsdistill.text import duration, kilobytes
 
 
@@ -97,6 +97,6 @@ def _code(text: str) -> str:
 
 
 def _folded(title: str, text: str) -> str:
-    return (
-        f"<details><summary>{title}</summary><pre><code>{escape(text)}</code></pre></details>" if text else ""
-    )
+    if not text:
+        return ""
+    return f"<details><summary>{title}</summary><pre><code>{escape_lines(text)}</code></pre></details>"

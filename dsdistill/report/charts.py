@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from dsdistill.report.markup import escape
+from dsdistill.text import plain
 
 COLOURS = 8
 """Classes ``c0`` to ``c7`` of the style sheet; shapes tell series apart too."""
 WIDTH, HEIGHT = 420, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 42
 _LEGEND_ROW, _CHARACTER, _KEY = 18, 6.6, 24  # pixels; of a character about
+_LEGEND_NAME = 48  # characters, which fit into a row
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,7 @@ def _legend(names: Sequence[tuple[str, int, int]]) -> tuple[str, int]:
     """Lay the names of series out below the chart, in as many rows as they need."""
     parts, x, row = [], float(_LEFT), 0
     for name, colour, lap in names:
+        name = plain(name, _LEGEND_NAME)
         width = _KEY + _CHARACTER * len(name) + 8
         if x > _LEFT and x + width > WIDTH:
             x, row = float(_LEFT), row + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -35,11 +36,15 @@ def colours(results: Sequence[CellResult], lines: Sequence[Line] = ()) -> dict[s
     return {name: number for number, name in enumerate(dict.fromkeys([*methods, *evaluated, *real]))}
 
 
+_LONGEST_ID = 200  # characters
+
+
 def anchor(result: CellResult) -> str:
     """Return the id of a cell on the page."""
-    return "cell-" + "".join(
-        letter if letter.isalnum() or letter in "-_." else "-" for letter in _key(result)
-    )
+    key = _key(result)
+    if len(key) > _LONGEST_ID:
+        key = f"{key[:_LONGEST_ID]}-{hashlib.sha256(key.encode(errors='replace')).hexdigest()[:16]}"
+    return "cell-" + "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in key)
 
 
 def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figure]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from html import escape
 from importlib import metadata, resources
 from pathlib import Path
 from string import Template
@@ -14,8 +13,10 @@ from dsdistill.bench.collection import collect
 from dsdistill.bench.lines import gains
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
+from dsdistill.config.sharing import told
 from dsdistill.errors import UserError
 from dsdistill.report import cell, figures, sections
+from dsdistill.report.markup import escape
 from dsdistill.text import duration
 
 TIME = (
@@ -40,8 +41,8 @@ def write(results: Path, output: Path, notify: Callable[[str], None]) -> Path:
     Raises:
         UserError: no such folder, no finished cell in it, or the page cannot be written.
     """
+    results, output = files.expanded(results), files.expanded(output)
     files.check_replaceable(output, ".html")
-    files.check_folder(output)
     cells, problems = collect(results)
     for problem in problems:
         notify(problem)
@@ -51,7 +52,7 @@ def write(results: Path, output: Path, notify: Callable[[str], None]) -> Path:
             + (f" ({len(problems)} files left out, see above)" if problems else "")
             + "; make some with: dsdistill bench digits"
         )
-    files.replace(output, html(cells, problems).encode())
+    files.replace(output, html(cells, told(problems)).encode())
     return output
 
 
@@ -74,7 +75,7 @@ def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     return Template((folder / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(", ".join(dict.fromkeys(each.suite for each in results))),
         style=(folder / "style.css").read_text(encoding="utf-8"),
-        summary=escape(_summary(results)),
+        summary=escape(_summary(results), 2000),
         links="".join(f'<li><a href="#{key}">{title}</a></li>' for key, (title, _) in shown.items()),
         body="\n".join(_section(key, *part) for key, part in shown.items()),
         version=escape(metadata.version("dsdistill")),

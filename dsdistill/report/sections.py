@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from dsdistill.bench import published, tables
@@ -14,8 +13,11 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
 from dsdistill.export import picture
 from dsdistill.report.figures import Figure, anchor
+from dsdistill.report.markup import escape
 from dsdistill.storage import set_file
 from dsdistill.text import kilobytes
+
+_LONG = 2000  # characters of a sentence
 
 
 def accuracies(lines: Sequence[Line]) -> str:
@@ -28,9 +30,9 @@ def accuracies(lines: Sequence[Line]) -> str:
         text += _table(dataset, here, sources)
     if sources:
         listed = "".join(
-            f'<li id="source-{number}">{escape(text)}</li>' for number, text in enumerate(sources, 1)
+            f'<li id="source-{number}">{escape(text, _LONG)}</li>' for number, text in enumerate(sources, 1)
         )
-        text += f"<p><small>{escape(published.NOTE)}</small></p><ol>{listed}</ol>"
+        text += f"<p><small>{escape(published.NOTE, _LONG)}</small></p><ol>{listed}</ol>"
     return text
 
 
@@ -85,7 +87,7 @@ def _row(line: Line, sources: Sequence[str], printed: bool, best: bool) -> str:
 def gained(gains: Sequence[Gain]) -> str:
     """Return the gains of one method over another, a sentence each."""
     listed = sentences([str(gain) for gain in gains])
-    return f'<p class="about">{escape(tables.GAINS)}</p>{listed}' if listed else ""
+    return f'<p class="about">{escape(tables.GAINS, _LONG)}</p>{listed}' if listed else ""
 
 
 def networks(lines: Sequence[Line]) -> str:
@@ -241,7 +243,7 @@ def losses(drawn: Sequence[Figure]) -> str:
 
 def sentences(listed: Sequence[str]) -> str:
     """Return a list; empty where there is nothing to list."""
-    return f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in listed)}</ul>" if listed else ""
+    return f"<ul>{''.join(f'<li>{escape(each, _LONG)}</li>' for each in listed)}</ul>" if listed else ""
 
 
 def _grouped(groups: Mapping[str, str], kind: str) -> str:
@@ -254,7 +256,7 @@ def _grouped(groups: Mapping[str, str], kind: str) -> str:
 def _scrolling(name: str, note: str, table: str) -> str:
     """Put a table in a region of its own, which scrolls on a phone; its note stays above."""
     region = f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0">{table}</div>'
-    return f'<p class="about">{escape(note)}</p>{region}'
+    return f'<p class="about">{escape(note, _LONG)}</p>{region}'
 
 
 def _heading(name: str, number: bool) -> str:

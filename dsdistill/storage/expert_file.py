@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
-from dsdistill.files import reason
+from dsdistill.files import expanded, reason
 from dsdistill.networks import build_network
 from dsdistill.networks.base import Network
 from dsdistill.networks.layout import Layout
@@ -62,8 +62,9 @@ class ExpertFile:
         Raises:
             UserError: the file does not exist, holds no experts, has a newer version, or is damaged.
         """
+        path = expanded(path)
         with opened(path, EXPERTS) as file:
-            return cls(Path(path), parse_metadata(file), parse_training(file))
+            return cls(path, parse_metadata(file), parse_training(file))
 
     @property
     def count(self) -> int:
@@ -186,7 +187,7 @@ class ExpertFile:
 def holds_experts(path: str | Path) -> bool:
     """Whether a file claims to hold experts; `ExpertFile.open` checks that it does."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(expanded(path), "r") as file:
             return attribute(file, "format") == EXPERTS.name
     except Exception:  # no such file, not HDF5, or damaged: the error comes when it is read
         return False

@@ -22,7 +22,7 @@ from dsdistill.storage.expert_schema import (
     parse_metadata,
     parse_training,
 )
-from dsdistill.storage.hdf5 import check_text
+from dsdistill.storage.hdf5 import check_attribute, check_names
 from dsdistill.storage.streams import Stream, hdf5_in
 
 _SPARE = 1 << 24  # bytes of a file beyond its weights
@@ -40,8 +40,7 @@ def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert],
         UserError: the file cannot be written, it reads back otherwise, or HDF5 cannot store a name.
         ValueError: there are more or fewer experts or snapshots than that.
     """
-    for text in (metadata.dataset, metadata.config, *metadata.classes):
-        check_text("a name", text)
+    check_storable(metadata)
     check_space(Path(os.path.realpath(path)), count * metadata.expert_bytes)
     passed = _Passed(metadata)
     with files.replacing(path, passed.verify) as part, hdf5_in(part, "w") as (file, stream):
@@ -112,6 +111,17 @@ def _text(metadata: ExpertMetadata, training: Iterable[TrainingRecord]) -> str:
     tensors = {name: (value.dtype, value.shape, _digest(value.numpy().data)) for name, value in state.items()}
     fields = {name: value for name, value in vars(metadata).items() if name != "preprocess"}
     return repr((sorted(fields.items()), metadata.preprocess.kind, sorted(tensors.items()), list(training)))
+
+
+def check_storable(metadata: ExpertMetadata) -> None:
+    """Check before the training that a file can hold the texts of its experts.
+
+    Raises:
+        UserError: one holds a character that HDF5 cannot store, or is too long.
+    """
+    check_names(metadata.classes)
+    for name in ("dataset", "network", "config", "packages"):
+        check_attribute(name, getattr(metadata, name))
 
 
 def check_space(path: Path, needed: int) -> None:

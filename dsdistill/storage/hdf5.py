@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from dsdistill.errors import UserError
-from dsdistill.files import reason
+from dsdistill.files import expanded, reason
 from dsdistill.synthetic.distilled import Scalar
 
 
@@ -74,9 +74,10 @@ def opened(path: str | Path, expected: Format) -> Iterator[h5py.File]:
         UserError: there is no such file, it cannot be read, is of another format or a newer version, or is
             damaged. Errors of h5py inside the block mean damage; a UserError gets the path before it.
     """
-    source = _source(Path(path), expected)
+    path = expanded(path)
+    source = _source(path, expected)
     if not h5py.is_hdf5(path):
-        hint = expected.export_hint if Path(path).suffix == ".pt" else ""
+        hint = expected.export_hint if path.suffix == ".pt" else ""
         raise UserError(f"{path} is not an HDF5 file{hint}")
     try:
         with h5py.File(source, "r") as file:
@@ -205,6 +206,21 @@ def fixed_text(text: str | Sequence[str]) -> np.ndarray:
     return array.reshape(()) if isinstance(text, str) else array
 
 
+_PICTURES, _TABLES = (".png", ".jpg", ".jpeg", ".svg"), (".json", ".jsonl", ".csv", ".html", ".txt", ".md")
+_OTHERS = (*_PICTURES, *_TABLES, ".pt", ".pth", ".npz", ".npy", ".zip", ".safetensors", ".toml", ".py")
+
+
+def check_suffix(path: str | Path, hint: str = "") -> None:
+    """Raise UserError where an output's name is that of another format.
+
+    Args:
+        hint: ends the sentence.
+    """
+    if (suffix := Path(path).suffix.lower()) in _OTHERS:
+        name = Path(path).with_suffix(".h5").name
+        raise UserError(f"the output is HDF5, not a {suffix} file: name it {name}{hint}")
+
+
 def check_attribute(name: str, value: Scalar) -> None:
     """Raise UserError where an attribute of a set cannot have this name or hold this value."""
     check_text("an attribute's name", name)
@@ -215,10 +231,21 @@ def check_attribute(name: str, value: Scalar) -> None:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise UserError(f"attribute {name!r} must fit in 64 bits, got {value}")
     if isinstance(value, str):
-        check_text(f"attribute {name!r}", value)
+        check_text(f"attribute {name!r}", value, _LONGEST_TEXT)
 
 
-def check_text(what: str, text: str) -> None:
-    """Raise UserError where HDF5 cannot hold a text."""
+_LONGEST_TEXT, _LONGEST_NAME = 1 << 20, 1000  # bytes
+
+
+def check_names(classes: Sequence[str]) -> None:
+    """Raise UserError where a file cannot hold the names of classes."""
+    for name in classes:
+        check_text("a class name", name)
+
+
+def check_text(what: str, text: str, most: int = _LONGEST_NAME) -> None:
+    """Raise UserError where HDF5 cannot hold a text, or it takes more than so many bytes."""
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise UserError(f"{what} holds a character that HDF5 cannot store: {text[:40]!r}")
+        raise UserError(f"{what} holds a character that HDF5 cannot store: {text[:40]!r}; rename it")
+    if (size := len(text.encode())) > most:
+        raise UserError(f"{what} takes {size:,} bytes, and {most:,} at most are stored: {text[:40]!r}…")

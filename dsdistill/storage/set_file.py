@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,15 @@ import h5py
 from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.files import exclusive, reason, replace
-from dsdistill.storage.hdf5 import LAYOUT, SET, attribute, check_attribute, check_text, opened
+from dsdistill.storage.hdf5 import (
+    LAYOUT,
+    SET,
+    attribute,
+    check_attribute,
+    check_names,
+    check_suffix,
+    opened,
+)
 from dsdistill.storage.set_schema import Dtype, add_result, fill, parse, parse_results, to_uint8
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
 from dsdistill.synthetic.multi_formation import MultiFormation
@@ -28,6 +37,7 @@ __all__ = [
     "Dtype",
     "append_result",
     "check_same",
+    "check_storable",
     "check_writable",
     "describe",
     "digest",
@@ -51,10 +61,8 @@ def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -
     Raises:
         UserError: the file cannot be written, or the dtype or HDF5 cannot hold a value.
     """
-    for name, value in distilled.attributes.items():
-        check_attribute(name, value)
-    for name in distilled.classes:
-        check_text("a class name", name)
+    path = files.expanded(path)
+    check_storable(distilled.classes, distilled.attributes)
     # A full disk crashes HDF5 beyond repair (a segmentation fault), so it writes to memory.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver=LAYOUT) as file:
@@ -65,6 +73,17 @@ def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -
     with exclusive(path):
         replace(path, buffer.getbuffer())
     return float((stored.images - distilled.images.detach().cpu()).abs().max())
+
+
+def check_storable(classes: Sequence[str], attributes: Mapping[str, Scalar]) -> None:
+    """Check before a long run that a file can hold the names of its classes and its attributes.
+
+    Raises:
+        UserError: one holds a character that HDF5 cannot store, or is too long.
+    """
+    check_names(classes)
+    for name, value in attributes.items():
+        check_attribute(name, value)
 
 
 def read(path: str | Path) -> DistilledSet:
@@ -114,6 +133,7 @@ def append_result(path: str | Path, result: Mapping[str, Any], expected: str = "
         text = json.dumps(result, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UserError(f"the result cannot be written as JSON: {reason(error)}") from error
+    path = files.expanded(path)
     check_same(path, digest(path), expected)
     files.check_target(path)
     with exclusive(path):  # or two evaluations that end at the same time would lose one result
@@ -235,7 +255,7 @@ def describe(path: str | Path) -> Description:
             dtype=str(file["images"].dtype),
             preprocess=distilled.preprocess.kind,
             has_soft_labels=distilled.soft_labels is not None,
-            file_bytes=Path(path).stat().st_size,
+            file_bytes=files.expanded(path).stat().st_size,
             image_bytes=size["images"],
             label_bytes=size["labels"] + size.get("soft_labels", 0),
             preprocess_bytes=sum(node.id.get_storage_size() for node in file["preprocess"].values()),
@@ -263,13 +283,15 @@ def check_writable(path: str | Path, overwrite: bool = False, remedy: str = "") 
         remedy: a remedy other than another name, for the message.
 
     Raises:
-        UserError: the path is a folder, its folder is missing or cannot be written to, or a file is there.
+        UserError: the path is a folder or has the suffix of another format, its folder is missing or cannot
+            be written to, or a file is there.
     """
-    target = Path(path)
-    if target.is_dir():
+    target = files.expanded(path)
+    if os.path.isdir(target):  # unlike Path.is_dir, it takes any name
         raise UserError(f"{path} is a folder; name a file, for example {target / 'set.h5'}")
     files.check_target(target)
     if not target.exists():
+        check_suffix(target, "; dsdistill export writes a .pt or PNG files from it")
         return
     try:
         with opened(path, SET):

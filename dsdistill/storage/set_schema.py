@@ -17,7 +17,7 @@ attributes of ``/``       ``format``, ``version``, ``sha256``, and how the set w
 ========================= ========================================================================
 
 Text is UTF-8 of fixed length. ``sha256`` covers every data set and attribute but itself and ``/results``: see
-`checksum`.
+`checksum`. Attributes name data and files without their folders, because sets are passed on: see `origin`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +16,12 @@ from dsdistill.config.ipc import mean_ipc
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
+from dsdistill.text import plain
 
 Scalar = str | int | float
+
+Index = int | slice | Sequence[int] | Tensor
+"""Of items of a data set: a number, also negative, or several; a mask is a Tensor of booleans."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +118,9 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     space, before any preprocessing. Each has the label of the stored image that it comes from, and soft
     labels of its own or of that image. With ``decode=False`` the data set holds the stored images.
 
-    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``.
+    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``. Of a
+    slice, a list of numbers or a mask it is (images [n,C,H,W], labels int64 [n] or logits [n,K]), as torch's
+    ``TensorDataset`` has it.
 
     Attributes:
         images: float32 [N,C,H,W]; ``space="network"``: preprocessed, as a student is trained on;
@@ -171,6 +179,55 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
-        target = int(self.labels[index]) if self._targets is None else self._targets[index]
-        return self.images[index], target
+    def __getitem__(self, index: Index) -> tuple[Tensor, int | Tensor]:
+        """Return one image and its label, or several.
+
+        Raises:
+            TypeError: the index is no number, slice, list of numbers or mask. IndexError: it is out of range.
+        """
+        at = _positions(index, len(self))
+        targets = self.labels if self._targets is None else self._targets
+        target = targets[at]
+        return self.images[at], int(target) if target.ndim == 0 else target
+
+
+def _positions(index: Index, count: int) -> int | slice | Tensor:
+    """Return an index as torch takes it: torch knows no steps backwards, and takes pairs for dimensions."""
+    if isinstance(index, slice):
+        numbers = range(*index.indices(count))
+        return index if numbers.step > 0 else torch.tensor(numbers, dtype=torch.long)
+    if getattr(index, "ndim", 0) == 0 and hasattr(index, "__index__") and not isinstance(index, bool):
+        number = operator.index(index)  # of NumPy and torch, too
+        _check_inside([number], count)
+        return number
+    several = _several(index)
+    if several.dtype != torch.bool:
+        _check_inside(several.tolist(), count)
+    elif len(several) != count:
+        raise IndexError(f"the mask has {len(several)} values, and the set {count} images")
+    return several
+
+
+def _several(index: Any) -> Tensor:
+    """Return a list of numbers as int64 [n], or a mask as bool [n].
+
+    Raises:
+        TypeError: it is neither.
+    """
+    several = torch.empty(0, 0)
+    if not isinstance(index, bool | str | tuple):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            several = torch.as_tensor(index)
+    if several.shape == (0,):
+        return several.long()  # torch takes an empty list for floats
+    if several.ndim != 1 or several.is_floating_point() or several.is_complex():
+        raise TypeError(
+            f"a distilled data set takes a number, a slice, a list or a mask, not {plain(repr(index), 60)}"
+        )
+    return several if several.dtype == torch.bool else several.long()
+
+
+def _check_inside(numbers: Sequence[int], count: int) -> None:
+    outside = [number for number in numbers if not -count <= number < count]
+    if outside:
+        raise IndexError(f"there is no image {outside[0]}: the set holds {count}")

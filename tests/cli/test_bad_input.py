@@ -327,3 +327,69 @@ def test_folders_that_are_wrong(capsys: Captured, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
     assert str(path) in line(tmp_path / "corrupt")
     assert not (tmp_path / "set.h5").exists()
+
+
+# Outputs that cannot be written ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["distill", "experts"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("set.pt", "the output is HDF5, not a .pt file: name it set.h5"),
+        ("x" * 252 + ".h5", "too long for the file system"),  # 255 bytes, and its folder has more
+        ("x" * 300 + ".h5", "too long for the file system"),
+        ("loop.h5", "loop.h5: Too many levels of symbolic links"),
+        ("protected.h5", "protected.h5 is write-protected"),
+    ],
+)
+def test_outputs_are_checked_before_the_data_are_read(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str, said: str
+) -> None:
+    monkeypatch.setattr("dsdistill.data.catalog.load", lambda *_: pytest.fail("data were read"))
+    (tmp_path / "loop.h5").symlink_to("loop.h5")
+    (tmp_path / "protected.h5").touch(0o444)
+    words = TINY if command == "distill" else ["--dataset", "digits", "--recipe", "ncfm"]
+    assert said in refused(capsys, command, *words, "-o", tmp_path / name, "--overwrite")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_write_protected_outputs_are_refused_by_every_command(
+    capsys: Captured, made: Path, tmp_path: Path
+) -> None:
+    outputs = {suffix: tmp_path / f"out{suffix}" for suffix in (".png", ".pt", ".json", ".html")}
+    for path in outputs.values():
+        path.touch(0o444)
+    for words in (
+        ["show", made, "-o", outputs[".png"]],
+        ["export", made, outputs[".pt"]],
+        ["evaluate", made, "--json", outputs[".json"]],
+        ["report", tmp_path, "-o", outputs[".html"]],
+    ):
+        assert "is write-protected" in refused(capsys, *words)
+    made.chmod(0o444)
+    line = refused(capsys, "evaluate", made, *FAST)
+    assert "is write-protected" in line
+    assert "--no-save" in line
+    assert "is write-protected" in refused(capsys, "distill", *TINY, "-o", made, "--overwrite")
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "results.json").write_text('{"suite": "x", "cells": []}')
+    (results / "table.md").touch(0o444)
+    assert "is write-protected" in refused(capsys, "bench", "digits", "-o", results)
+    (tmp_path / "file").touch()
+    assert "cannot make the folder" in refused(capsys, "bench", "digits", "-o", tmp_path / "file" / "results")
+
+
+def test_class_names_that_no_file_can_hold_are_found_before_the_first_step(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in ("distillation.loop.Distiller.step", "experts.trainer.Trainer.train_epoch"):
+        monkeypatch.setattr(f"dsdistill.{step}", lambda *_: pytest.fail("a step was taken"))
+    images, labels = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "data.npz", images=images, labels=labels, classes=np.array(["a\0b", "x" * 2000]))
+    data = ["--dataset", f"npz:{tmp_path / 'data.npz'}", "-o", tmp_path / "set.h5"]
+    assert "a class name holds a character that HDF5" in refused(capsys, "distill", *TINY, *data)
+    expert = ["--recipe", "ncfm", "--network", "convnet2-w8", "--count", "1", "--epochs", "1"]
+    assert "a class name holds a character that HDF5" in refused(capsys, "experts", *expert, *data)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]

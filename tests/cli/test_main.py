@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tomli_w
 
 import dsdistill
 from dsdistill.cli import main
 from tests.helpers.cli import TINY, Captured, refused, succeed
+from tests.helpers.data import pixels
 
 
 def test_python_calls_do_the_same(tmp_path: Path) -> None:
@@ -106,3 +109,36 @@ def test_errors_of_the_system_are_no_defects(
     assert err.count("\n") == 1
     assert os.strerror(number) in err
     assert "some/file" in err
+
+
+def test_a_tilde_is_a_home_folder_everywhere(
+    capsys: Captured, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    protocol = {"title": "x", "source": "x", "epochs": 1, "repeats": 1, "student": "mlp"}
+    (tmp_path / "mine.toml").write_text(tomli_w.dumps(protocol))
+    np.savez(tmp_path / "data.npz", images=pixels(40, 8, 8), labels=np.arange(40) % 2)
+    for words in (
+        ["info", "~/set.h5"],
+        ["show", "~/set.h5", "-o", "~/a.png"],
+        ["export", "~/set.h5", "~/a.pt"],
+        ["export", "~/set.h5", "-o", "~/b.h5"],
+        ["export", "~/set.h5", "~/png"],
+        ["export", "~/set.h5", "--to", "ddranking", "--protocol", "~/mine.toml", "-o", "~/dd"],
+        ["distill", "--config", "~/set.run/config.toml", "-o", "~/c.h5", "--run-dir", "~/d", "--root", "~/e"],
+        ["distill", *TINY, "--dataset", "npz:~/data.npz", "-o", "~/f.h5", "--set", "protocol=~/mine.toml"],
+        ["evaluate", "~/f.h5", "--json", "~/g.json", "--baselines", ""],
+        ["evaluate", "~/f.h5", "--dataset", "npz:~/data.npz", "--protocol", "~/mine.toml", "--baselines", ""],
+    ):
+        succeed(capsys, *words)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"a.png", "a.pt", "b.h5", "png", "dd", "c.h5", "d", "f.h5", "f.run", "g.json"} <= names
+    assert 'path = "~' not in refused(capsys, "distill", *TINY, "-o", "~/h.h5", "--experts", "~/none.h5")
+    words = [*TINY, "--method", "ncfm", "-o", "~/h.h5", "--set", "engine.supply.path=~/none.h5"]
+    assert f"no file at {tmp_path / 'none.h5'}" in refused(capsys, "distill", *words)
+    assert len(dsdistill.load("~/set.h5")) == 10
+    with pytest.raises(dsdistill.UserError, match=rf"no file at {tmp_path}/none\.h5"):
+        dsdistill.ExpertFile.open("~/none.h5")
+    assert "the home folder in ~nobody-here/x.h5 is not known" in refused(capsys, "info", "~nobody-here/x.h5")
+    assert not (tmp_path / "~").exists()
+    assert not Path("~").exists()

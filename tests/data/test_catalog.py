@@ -10,7 +10,7 @@ import torch
 from dsdistill.data.catalog import load, names
 from dsdistill.data.config import DataConfig
 from dsdistill.data.preprocess import Standardise
-from tests.helpers.data import fails, pixels, write_mnist
+from tests.helpers.data import class_folders, fails, pixels, write_mnist
 
 pytestmark = pytest.mark.usefixtures("data_home")
 
@@ -63,3 +63,10 @@ def test_names_and_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     fails("did you mean 'folder:PATH'", "folder")
     fails("unknown data set 'cifar10:x'", "cifar10:x")
     fails(f"write it as folder:{tmp_path}", str(tmp_path))
+
+
+def test_a_data_set_of_ones_own_is_called_without_its_folders(tmp_path: Path) -> None:
+    class_folders(tmp_path / "pets")
+    task, train = load(DataConfig(name=f"folder:{tmp_path / 'pets'}"), "train")
+    assert task.name == "folder:pets"
+    assert train.name == f"folder:{tmp_path / 'pets'}"

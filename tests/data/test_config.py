@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,14 +25,3 @@ from dsdistill.errors import UserError
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         DataConfig(name="digits", **options)
-
-
-def test_the_title_names_no_folder_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    titles = {
-        "cifar10": "cifar10",
-        "folder:/home/me/pets/": "folder:pets",
-        "npz:~/deep/pets.npz": "npz:pets.npz",
-        "folder:.": f"folder:{tmp_path.name}",
-    }
-    assert {name: DataConfig(name=name).title for name in titles} == titles

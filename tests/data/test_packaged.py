@@ -172,3 +172,26 @@ def test_missing_and_failing_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(CIFAR10, "download", offline)
     fails("cannot download 'cifar10'.*no route", "cifar10", download=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            "<urlopen error [Errno -2] Name or service not known>",
+            r"no connection \(Name or service not known\)",
+        ),
+        ("HTTP Error 404: Not Found", r"the server answers 404 \(Not Found\)"),
+        ("the file is corrupted", "the file is corrupted"),
+    ],
+)
+def test_the_cause_of_a_failed_download_is_said(
+    monkeypatch: pytest.MonkeyPatch, data_home: None, told: str, said: str
+) -> None:
+    from torchvision.datasets import MNIST
+
+    def failing(self: object) -> None:  # as torchvision words it when every mirror has failed
+        raise RuntimeError(f"Error downloading train.gz:\nTried https://a.b/train.gz, got:\n{told}\n")
+
+    monkeypatch.setattr(MNIST, "download", failing)
+    fails(f"cannot download 'mnist'.*: {said}", "mnist", download=True)

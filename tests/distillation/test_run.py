@@ -223,3 +223,48 @@ def test_a_finished_run_is_not_written_again_for_want_of_a_compiler(
     monkeypatch.setattr("dsdistill.runtime.compiler.compiles", lambda device, notify: False)
     dsdistill.distill(output, resume=True)
     assert output.read_bytes() == before
+
+
+# What is passed on, and what stays --------------------------------------------------------------------------
+
+
+def test_a_set_tells_no_folder_and_its_run_tells_them_all(tmp_path: Path) -> None:
+    home = tmp_path / "anna"
+    home.mkdir()
+    write_arrays(home / "data.npz")
+    (home / "mine.toml").write_text('title = "x"\nsource = "x"\nepochs = 1\nrepeats = 1\nstudent = "mlp"\n')
+    told = {"dataset": f"npz:{home / 'data.npz'}", "root": home, "resume": True}
+    overrides = [f"protocol={home / 'mine.toml'}", "checkpoint.snapshots=3"]
+    notices: list[str] = []
+    dsdistill.distill(home / "set.h5", **TINY | told, overrides=overrides, notify=notices.append)
+    assert f"there is no run in {home / 'set.run'} to resume: starting anew" in notices
+    sets = [home / "set.h5", *(home / "set.run").glob("snapshot-*.h5")]
+    assert len(sets) == 3
+    for path in sets:
+        assert b"anna" not in path.read_bytes()
+        attributes = set_file.read(path).attributes
+        assert (attributes["dataset"], attributes["protocol"]) == ("npz:data.npz", "mine.toml")
+        report = dsdistill.evaluate(path, networks="mlp", baselines="", json=tmp_path / "report.json")
+        assert (report.dataset, report.protocol) == ("npz:data.npz", "mine")
+        assert "anna" not in (tmp_path / "report.json").read_text()
+    assert f'root = "{home}"' in (home / "set.run" / "config.toml").read_text()
+    dsdistill.distill(home / "set.h5", config=home / "set.run" / "config.toml", resume=True)
+    assert len(set_file.results(home / "set.h5")) == 1  # it was seen to be that of the run
+
+    (tmp_path / "shared.toml").write_text(str(set_file.read(home / "set.h5").attributes["config"]))
+    replay = {"config": tmp_path / "shared.toml", "dataset": told["dataset"], "overrides": overrides}
+    dsdistill.distill(tmp_path / "again.h5", **replay, notify=notices.append)
+    assert torch.equal(set_file.read(tmp_path / "again.h5").images, set_file.read(home / "set.h5").images)
+    assert not [sentence for sentence in notices if "they stay" in sentence]
+
+    (home / "set.h5").rename(tmp_path / "given.h5")
+    with pytest.raises(UserError, match=r"names the protocol mine\.toml, .* pass --protocol"):
+        dsdistill.evaluate(tmp_path / "given.h5")
+    with pytest.raises(UserError, match=r"from npz:data\.npz, .* pass --dataset npz:PATH"):
+        dsdistill.evaluate(tmp_path / "given.h5", protocol="dm")
+
+
+def test_a_run_directory_that_leads_nowhere_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "set.run").symlink_to("set.run")
+    with pytest.raises(UserError, match=r"set\.run is a link that leads nowhere"):
+        dsdistill.distill(tmp_path / "set.h5", **TINY)

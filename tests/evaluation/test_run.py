@@ -295,3 +295,39 @@ assert found <= {{"dsdistill.objectives.precision"}}, found  # of sums, an objec
 assert not {{"torchvision", "kornia", "matplotlib", "sklearn", "timm"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_permissions_of_an_evaluated_file_stay(digits_file: Path) -> None:
+    told: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
+    digits_file.chmod(0o600)
+    evaluate(digits_file, **told)
+    assert digits_file.stat().st_mode & 0o777 == 0o600
+    digits_file.chmod(0o444)
+    with pytest.raises(UserError, match=r"write-protected; .*--no-save"):
+        evaluate(digits_file, **told)
+    evaluate(digits_file, **told, save=False)
+    assert len(set_file.results(digits_file)) == 1
+
+
+def test_resuming_nothing_is_said(digits_file: Path) -> None:
+    notices: list[str] = []
+    told: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
+    for _ in range(2):
+        evaluate(digits_file, **told, resume=True, notify=notices.append)
+    assert notices == [
+        f"there are no results in {digits_file} to resume from: starting anew",
+        "1 of the 1 rows in the file are kept",
+    ]
+
+
+def test_results_name_no_folder_and_those_that_do_are_reused(stripes_file: Path) -> None:
+    told: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
+    report = evaluate(stripes_file, **told)
+    assert (report.file, report.dataset) == (stripes_file.name, "npz:stripes.npz")
+    (row,) = set_file.results(stripes_file)
+    assert row["dataset"] == "npz:stripes.npz"
+    earlier = row | {"dataset": f"npz:{stripes_file.with_suffix('.npz')}", "values": [12.5]}
+    set_file.write(stripes_file, set_file.read(stripes_file))  # without its results
+    set_file.append_result(stripes_file, earlier)  # as an earlier version wrote it
+    assert evaluate(stripes_file, **told, resume=True).rows[0].values == [12.5]
+    assert len(set_file.results(stripes_file)) == 1

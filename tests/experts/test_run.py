@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 import dsdistill
 from dsdistill import UserError
 from dsdistill.augment.mix import CutMix
+from dsdistill.config.presets import PRESETS
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import Task
@@ -25,6 +27,7 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
 from tests.helpers.compilers import NOTICE, break_compiler
+from tests.helpers.data import pixels
 from tests.helpers.experts import CPU, PLAIN, told, toys, trained
 
 TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convnet2-w6", "epochs": 2}
@@ -315,3 +318,24 @@ def test_a_file_says_whether_its_experts_were_compiled(
         file = train(output, 1, ("compute.compile=true",), notify=notices.append)
         assert tomllib.loads(file.metadata.config)["compute"]["compile"] is compiled
     assert notices == [NOTICE]
+
+
+def test_experts_tell_no_folder_and_are_added_to(tmp_path: Path) -> None:
+    for folder in ("anna", "ben"):
+        (tmp_path / folder).mkdir()
+        recipe = (PRESETS / "experts" / "ncfm.toml").read_text()
+        (tmp_path / folder / "mine.toml").write_text(recipe)
+        np.savez(tmp_path / folder / "data.npz", images=pixels(40, 8, 8), labels=np.arange(40) % 2)
+    output, notices = tmp_path / "pool.h5", []
+    for count, folder in enumerate(("anna", "ben"), 1):
+        told = {
+            "dataset": f"npz:{tmp_path / folder / 'data.npz'}",
+            "recipe": str(tmp_path / folder / "mine.toml"),
+            "root": tmp_path / folder,
+        }
+        experts = train(output, count, **told, resume=True, notify=notices.append)
+        assert experts.count == count
+        assert experts.metadata.dataset == "npz:data.npz"
+        assert b"anna" not in output.read_bytes()
+    resumed = [sentence for sentence in notices if "to resume: starting anew" in sentence]
+    assert resumed == [f"there are no experts in {output}.parts to resume: starting anew"]

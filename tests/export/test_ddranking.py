@@ -54,6 +54,28 @@ def test_ddranking_reads_the_protocol_for_the_data_set_and_the_ipc(tmp_path: Pat
     assert configured(tmp_path / "out")["num_epochs"] == 4
 
 
+def test_names_stay_inside_comments_and_values(tmp_path: Path) -> None:
+    nasty = 'folder:/home/anna/pets\nevil: true # \u2028"\x1b[31m'
+    about = {"dataset": nasty, "network": "torchvision:resnet18\nworse: true\x85"}
+    of_cifar(tmp_path / "set.h5", attributes=about)
+    notes = export_ddranking(tmp_path / "set.h5", tmp_path / "out")
+    text = (tmp_path / "out" / "ddranking.yaml").read_text()
+    outside = [line.partition(":")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert all(key.isidentifier() for key in outside)
+    config = configured(tmp_path / "out")
+    assert {"evil", "worse"}.isdisjoint(config)
+    assert config["dataset"].startswith("folder:pets\\nevil: true # ")
+    assert config["model_name"] == "resnet18\\nworse: true\\x85"
+    assert "/home/anna" not in text + " ".join(notes)
+
+
+def test_a_protocol_of_ones_own_is_asked_for(tmp_path: Path) -> None:
+    of_cifar(tmp_path / "set.h5", attributes={"dataset": "cifar10", "protocol": "mine.toml"})
+    with pytest.raises(UserError, match=r"names the protocol mine\.toml, .*; pass --protocol"):
+        export_ddranking(tmp_path / "set.h5", tmp_path / "out")
+    assert export_ddranking(tmp_path / "set.h5", tmp_path / "out", "dsa") == []
+
+
 def test_ddranking_is_configured_as_the_protocol_says(tmp_path: Path) -> None:
     of_cifar(tmp_path / "set.h5")
     export_ddranking(tmp_path / "set.h5", tmp_path / "out")

@@ -93,6 +93,13 @@ def test_odd_names_and_no_images(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["grid.png"]
 
 
+@pytest.mark.parametrize("text", ["x" * 100_000, "a\n" * 1000, "\x1b[31m" * 1000])
+def test_long_texts_make_no_large_picture(tmp_path: Path, text: str) -> None:
+    page = drawn(tmp_path / "grid.png", torch.zeros(1, 3, 4, 4), torch.arange(1), [text], title=text)
+    assert page.shape[0] < 150
+    assert page.shape[1] < 2000
+
+
 def test_pictures_leave_pyplot_alone(tmp_path: Path) -> None:
     from matplotlib import _pylab_helpers
 

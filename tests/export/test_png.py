@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 
 from dsdistill.errors import UserError
-from dsdistill.export.png import export_png
+from dsdistill.export.png import _folder_names, export_png
 from tests.helpers.exports import as_bytes, written
 
 
@@ -65,6 +67,40 @@ def test_class_names_become_safe_folders(tmp_path: Path) -> None:
     assert {"etc", "a_b", "猫"} <= set(folders)
     assert "con" not in folders
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "set.h5"]
+
+
+def test_folders_differ_on_every_system() -> None:
+    classes = (
+        "é",
+        "e\u0301",
+        "É",
+        "COM¹",
+        "lpt3.txt",
+        "-rf",
+        "+1",
+        "a.",
+        "猫" * 100,
+        "a\x1b[31m\nb",
+        "ﬁ",
+        "fi",
+    )
+    names = _folder_names(classes)
+    folded = {unicodedata.normalize("NFKC", name).casefold() for name in names}
+    assert len(folded) == len(classes)
+    assert all(len(name.encode()) < 120 for name in names)
+    assert not [name for name in names if re.match(r"[-+.]|(com|lpt)[\d¹²³](\.|$)", name, re.IGNORECASE)]
+    assert not [name for name in names if name.endswith(".") or not name.isprintable()]
+
+
+def test_labels_csv_computes_nothing_and_reads_back(tmp_path: Path) -> None:
+    classes = ("=1+1", "'quoted", "a\nb")
+    written(tmp_path / "set.h5", classes=classes)
+    export_png(tmp_path / "set.h5", tmp_path / "out")
+    with open(tmp_path / "out" / "labels.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = list(dict.fromkeys(row["class"] for row in rows))
+    assert cells == ["'=1+1", "''quoted", "a\\nb"]
+    assert [cell.removeprefix("'") for cell in cells[:2]] == list(classes[:2])
 
 
 def test_png_refusals_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsdistill.errors import UserError
-from dsdistill.files import check_folder, check_replaceable, check_target, reason
+from dsdistill.files import check_folder, check_new_folder, check_replaceable, check_target, reason
 from dsdistill.files.checks import not_regular
 from tests.helpers.special_files import SPECIAL
 
@@ -85,3 +85,14 @@ def test_a_reason_is_one_line() -> None:
     assert reason(KeyError("x")) == "x"
     assert reason(ValueError("one\ntwo")) == "one"
     assert reason(ValueError()) == "ValueError"
+
+
+def test_new_folders_replace_at_most_empty_ones(tmp_path: Path) -> None:
+    check_new_folder(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_new_folder(tmp_path / "empty")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path, tmp_path / "dangling", tmp_path / "loop"):
+        with pytest.raises(UserError, match="not an empty folder"):
+            check_new_folder(path)

@@ -319,3 +319,21 @@ def test_plots_are_whole_files(tmp_path: Path) -> None:
     for path in written:
         assert "<style>" in path.read_text()
         ElementTree.parse(path)
+
+
+def test_texts_are_escaped_bounded_and_without_folders(tmp_path: Path) -> None:
+    bad = "\x1b[31m\u202ered\n" + "x" * 100_000
+    nasty = result(bad, dataset=bad, suite=bad, rows=[row("distilled", [50.0], bad)], config="a\x9b\nb")
+    text = page.html([nasty], ["cannot read /srv/anna/x.h5"])
+    check(text)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert len(text) < 200_000
+    assert "a\\x9b\nb</code>" in text
+    for figure in figures.over_time([nasty], joined_lines([nasty])):
+        ElementTree.fromstring(figure.svg)
+    stored(tmp_path, result())
+    (tmp_path / "cell.toml").touch()
+    (tmp_path / "failed.txt").write_text("no such folder: /srv/anna/pets")
+    told = page.write(tmp_path, tmp_path / "report.html", lambda _: None).read_text()
+    assert "no such folder: pets" in told
+    assert "anna" not in told

@@ -15,7 +15,7 @@ import torch
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.storage.hdf5 import LAYOUT, fixed_text, set_attributes
+from dsdistill.storage.hdf5 import LAYOUT, check_suffix, fixed_text, set_attributes
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.expert_files import refused
 from tests.helpers.storage import changed, make, refusal, same
@@ -198,3 +198,26 @@ def test_a_newer_version(pool: Path) -> None:
 
 def test_a_distilled_set_is_not_one(shared: Path) -> None:
     refused(lambda: set_file.read(shared), "holds experts, not a distilled set")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 1001, "猫" * 334])
+def test_names_that_a_file_cannot_hold_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"a class name (holds a character that HDF5|takes 1,00)"):
+        set_file.write(tmp_path / "set.h5", make(classes=("a", "b", name)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_long_texts_are_refused_where_a_file_cannot_hold_them(tmp_path: Path) -> None:
+    longest = "x" * (1 << 20)
+    set_file.write(tmp_path / "set.h5", make(classes=("", "b", "x" * 1000), attributes={"config": longest}))
+    assert set_file.read(tmp_path / "set.h5").attributes["config"] == longest
+    with pytest.raises(UserError, match="attribute 'config' takes 1,048,577 bytes"):
+        set_file.check_storable([], {"config": longest + "x"})
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".PNG", ".npz", ".json"])
+def test_outputs_named_like_other_formats_are_refused(suffix: str) -> None:
+    with pytest.raises(UserError, match=rf"the output is HDF5, not a {suffix.lower()} file: name it set\.h5"):
+        check_suffix(f"a/set{suffix}")
+    for name in ("set.h5", "set.hdf5", "set", "set.v2"):
+        check_suffix(name)

@@ -135,3 +135,17 @@ def test_a_result_is_added_only_to_what_reads_back_as_it_was(
     monkeypatch.undo()
     set_file.append_result(path, {"n": 2})
     assert set_file.results(path) == [{"n": 1}, {"n": 2}]
+
+
+def test_what_is_replaced_passes_on_its_permissions_and_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    set_file.write(path, make())
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 23456)
+    before = path.stat()
+    for change in (lambda: set_file.write(path, make()), lambda: set_file.append_result(path, {"mean": 1.0})):
+        change()
+        now = path.stat()
+        assert (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+        assert now.st_ino != before.st_ino

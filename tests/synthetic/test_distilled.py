@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledDataset
 from dsdistill.synthetic.multi_formation import Mode, MultiFormation, decode
 from tests.helpers.storage import make, standardise, zca
 
@@ -111,3 +114,42 @@ def test_a_multi_formation_is_decoded_class_by_class(tmp_path: Path, mode: Mode,
     assert torch.equal(stored.labels, labels)
     assert torch.equal(stored[11][1], soft[11])
     assert (stored.stored.tolist(), stored.multi_formation) == ([5, 0, 7], multi_formation)
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_several_items_at_once(labels: Literal["hard", "soft"]) -> None:
+    soft = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    dataset = DistilledDataset(make(soft_labels=soft), "unit", labels)
+    targets = dataset.labels if labels == "hard" else soft
+    mask = torch.arange(12) % 5 == 0
+    kinds: list[tuple[Any, list[int]]] = [
+        (slice(0, 3), [0, 1, 2]),
+        (slice(None, None, -4), [11, 7, 3]),
+        (slice(20, 30), []),
+        ([0, -1, 5], [0, 11, 5]),
+        ([], []),
+        (range(2), [0, 1]),
+        (np.array([3, 4]), [3, 4]),
+        (torch.tensor([2], dtype=torch.uint8), [2]),
+        (mask, [0, 5, 10]),
+    ]
+    for index, positions in kinds:
+        images, target = dataset[index]
+        assert torch.equal(images, dataset.images[positions])
+        assert torch.equal(target, targets[positions])
+    for number in (-1, 11, np.int64(11), torch.tensor(11)):
+        image, target = dataset[number]
+        assert torch.equal(image, dataset.images[11])
+        assert isinstance(target, int) if labels == "hard" else torch.equal(target, soft[11])
+
+
+def test_what_is_no_index_says_why() -> None:
+    dataset = DistilledDataset(make())
+    for index in ("0", (0, 1), True, None, 1.5, [0.5], [[0, 1]], torch.zeros(20, 20)):
+        with pytest.raises(TypeError, match="takes a number, a slice, a list or a mask, not") as caught:
+            dataset[index]
+        assert "\n" not in str(caught.value)
+    for index in (12, -13, [0, 12], torch.tensor([True])):
+        with pytest.raises(IndexError, match=r"there is no image -?1[23]: the set holds 12|the mask has 1"):
+            dataset[index]
+    assert len(list(dataset)) == 12  # a loop ends at the IndexError

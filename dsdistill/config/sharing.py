@@ -1,0 +1,94 @@
+"""What is passed on says what was used, not where it lay: files and data by name, without folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from dsdistill.config.options import merge, table_at
+
+_HERE = ("root", "download")
+"""Options of the data that concern one machine."""
+
+
+def data_name(name: str) -> str:
+    """Return the name of a data set, of one's own the last part of its path.
+
+    >>> data_name("folder:/home/anna/pets"), data_name("cifar10")
+    ('folder:pets', 'cifar10')
+    """
+    kind, colon, path = name.partition(":")
+    return f"{kind}:{os.path.basename(os.path.abspath(path)) or path}" if colon else name
+
+
+def file_name(name: str) -> str:
+    """Return the name of a preset, of a file of one's own without its folders.
+
+    >>> file_name("/home/anna/mine.toml"), file_name("dm")
+    ('mine.toml', 'dm')
+    """
+    return Path(name).name
+
+
+def shared(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run or of experts as their file tells them; sharing twice changes nothing."""
+    named: dict[str, Any] = {
+        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe") if key in table
+    }
+    if path := table_at(table, "engine", "supply").get("path"):
+        named["engine"] = {"supply": {"path": file_name(str(path))}}
+    result = merge(table, named)
+    if data := table_at(table, "data"):
+        result["data"] = {key: value for key, value in data.items() if key not in _HERE}
+        if "name" in data:
+            result["data"]["name"] = data_name(str(data["name"]))
+    return result
+
+
+def told(value: Any) -> Any:
+    """Return values as JSON has them, in which every text is without folders.
+
+    >>> told(["folder:/home/anna/pets", "/home/anna/my set.h5", {"seed": 0}])
+    ['folder:pets', 'my set.h5', {'seed': 0}]
+    """
+    if isinstance(value, Mapping):
+        return {key: told(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [told(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(("folder:", "npz:")) and "\n" not in value:
+        return data_name(value)
+    if value.startswith("/") and "\n" not in value and without_folders(value) != "~":
+        return file_name(value)
+    return without_folders(value)
+
+
+def told_toml(text: str) -> str:
+    """Return a config, which an earlier version may have written with folders, as `shared` tells it."""
+    try:
+        return tomli_w.dumps(shared(tomllib.loads(text)))
+    except (ValueError, TypeError, AttributeError, RecursionError):  # it is no config
+        return str(told(text))
+
+
+_HOMES = re.compile(r"(?<![\w.~/-])/(?:home|Users)/[^\s/'\",;:]+")
+_FOLDERS = re.compile(r"(?<![\w.~/-])/(?:[^\s/'\",;:]+/)+")
+
+
+def without_folders(text: str) -> str:
+    """Return a sentence in which absolute paths are cut to their last part, and home folders to ``~``.
+
+    >>> without_folders("no such folder: /data/anna/pets; /home/anna is full")
+    'no such folder: pets; ~ is full'
+    """
+    home = os.path.expanduser("~")
+    if len(home) > 1:
+        text = re.sub(rf"(?<![\w.]){re.escape(home)}(?![\w.-])", "~", text)
+    return _FOLDERS.sub("", _HOMES.sub("~", text))
