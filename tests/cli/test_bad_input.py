@@ -378,7 +378,9 @@ def test_write_protected_outputs_are_refused_by_every_command(
     (results / "table.md").touch(0o444)
     assert "is write-protected" in refused(capsys, "bench", "digits", "-o", results)
     (tmp_path / "file").touch()
-    assert "cannot make the folder" in refused(capsys, "bench", "digits", "-o", tmp_path / "file" / "results")
+    assert "is a file, not a folder" in refused(
+        capsys, "bench", "digits", "-o", tmp_path / "file" / "results"
+    )
 
 
 def test_class_names_that_no_file_can_hold_are_found_before_the_first_step(

@@ -216,7 +216,7 @@ def test_the_command_takes_numbers_by_name(capsys: Captured, tmp_path: Path, tai
     words += ["--set", "compute.compile=false"]
     _, err = succeed(capsys, "distill", *words, "--ipc", "cat=3,dog=2,emu=1", "-o", tmp_path / "set.h5")
     assert "-> 6 synthetic images" in err
-    assert f"dm {tail} IPC 1 to 3" in err
+    assert "dm npz:tail.npz IPC 1 to 3" in err
     assert set_file.read(tmp_path / "set.h5").counts == [3, 2, 1]
     (tmp_path / "more.toml").write_text("ipc = { cat = 1, dog = 1, emu = 2 }\n")
     config = ["--config", tmp_path / "more.toml"]

@@ -259,7 +259,7 @@ def test_a_set_tells_no_folder_and_its_run_tells_them_all(tmp_path: Path) -> Non
 
     (home / "set.h5").rename(tmp_path / "given.h5")
     with pytest.raises(UserError, match=r"names the protocol mine\.toml, .* pass --protocol"):
-        dsdistill.evaluate(tmp_path / "given.h5")
+        dsdistill.evaluate(tmp_path / "given.h5", dataset=told["dataset"])
     with pytest.raises(UserError, match=r"from npz:data\.npz, .* pass --dataset npz:PATH"):
         dsdistill.evaluate(tmp_path / "given.h5", protocol="dm")
 
