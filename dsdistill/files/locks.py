@@ -98,6 +98,15 @@ def _lock_file(path: str | Path, purpose: str) -> Path:
     return target.with_name(name)
 
 
+def clear(path: str | Path) -> None:
+    """Delete the locks of a file or folder that a kill has left; those that a process has stay."""
+    for purpose in ("running", "changing"):
+        lock = _lock_file(path, purpose)
+        with contextlib.suppress(UserError):
+            if os.path.lexists(lock) and (handle := _acquire(lock)) is not None:
+                _release(lock, handle)
+
+
 _NONE = -1
 """In place of a handle, where the file system cannot lock."""
 

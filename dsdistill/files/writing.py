@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsdistill.errors import UserError
+from dsdistill.files import locks
 from dsdistill.files.checks import check_folder, check_new_folder, check_target, reason
 from dsdistill.files.locks import is_at, try_lock
 
@@ -176,7 +177,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
 def sweep(path: str | Path) -> int:
     """Delete what killed processes left of one output, or of all outputs in a folder.
 
-    Temporary files that a living process writes are kept.
+    Temporary files that a living process writes are kept, and so are its locks.
 
     Args:
         path: of the output; of a folder, what lies directly in it is swept as well.
@@ -195,6 +196,7 @@ def sweep(path: str | Path) -> int:
             if _is_abandoned(part):
                 _remove(part)
                 freed += size
+    locks.clear(path)
     return freed
 
 

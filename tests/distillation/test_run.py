@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import socket
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +16,17 @@ import pytest
 import torch
 
 import dsdistill
+from dsdistill.cli import main
 from dsdistill.data.preprocess import Standardise
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.storage import set_file
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.conftest import THREADS, TINY
+from tests.helpers.cli import TINY as WORDS
+from tests.helpers.cli import Captured, refused
 from tests.helpers.compilers import NOTICE, break_compiler
 from tests.helpers.data import pixels
 from tests.helpers.marks import slow_but_first
@@ -44,6 +51,103 @@ def test_resuming_does_not_replace_another_set(made: Path, tmp_path: Path) -> No
     assert other.read_bytes() == before
     dsdistill.distill(other, run_dir=made.with_suffix(".run"), resume=True, overwrite=True)
     assert torch.equal(set_file.read(other).images, set_file.read(made).images)
+
+
+def test_a_second_run_of_an_output_or_in_a_run_directory_is_refused(tmp_path: Path) -> None:
+    output, run = tmp_path / "set.h5", tmp_path / "set.run"
+    said = list[str]()
+
+    def again(entry: dict[str, Any]) -> None:
+        for path, options in (
+            (output, {"resume": True}),
+            (output, {"overwrite": True, "run_dir": tmp_path / "other.run"}),
+            (tmp_path / "other.h5", {"run_dir": run, "seed": 1}),
+        ):
+            with pytest.raises(UserError) as caught:
+                dsdistill.distill(path, **TINY, **options)
+            said.append(str(caught.value))
+
+    dsdistill.distill(output, **TINY | {"iterations": 1}, overrides=[THREADS], progress=again)
+    host = f"process {os.getpid()} on {socket.gethostname()}"
+    assert said == [
+        f"a distillation of {path} is running already ({host}); "
+        "wait for it, stop it, or choose another output"
+        for path in (output, output, run)
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set.h5", "set.run"]
+
+
+def test_a_checkpoint_of_another_seed_is_not_gone_on_with(made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    dsdistill.distill(other, **TINY, overrides=[THREADS], seed=1)
+    before = other.read_bytes()
+    for path in made.with_suffix(".run").glob("checkpoint-*"):
+        shutil.copy(path, other.with_suffix(".run"))
+    with pytest.raises(UserError, match=r"was not made with the configuration in config\.toml; start anew"):
+        dsdistill.distill(other, resume=True)
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_directory_that_a_kill_left_empty_is_begun_again(tmp_path: Path, resume: bool) -> None:
+    run = tmp_path / "set.run"
+    run.mkdir()
+    for path in (run / ".config.toml.0a1b2c3d.part", tmp_path / ".set.h5.0a1b2c3d.part"):
+        path.write_bytes(bytes(1000))
+    dsdistill.distill(tmp_path / "set.h5", **TINY, overrides=[THREADS], resume=resume)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\x00", b'[1]\n"x"\n{"iteration": "1"}\n{"loss": 1}\n', bytes(10**6)]
+)
+def test_a_damaged_log_does_not_stop_a_resume(made: Path, content: bytes) -> None:
+    before = set_file.read(made).images
+    log = made.with_suffix(".run") / "metrics.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(content + b"\n" + whole)
+    made.unlink()
+    dsdistill.distill(made, resume=True)
+    assert torch.equal(set_file.read(made).images, before)
+    assert log.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"method = ",
+        b"\xff",
+        b"method = 3\nengine = 4",
+        b'method = "dm"\nipc = "x"\ndata = []',
+        b"[method]",
+    ],
+)
+def test_a_damaged_config_is_one_line(made: Path, capsys: Captured, content: bytes) -> None:
+    (made.with_suffix(".run") / "config.toml").write_bytes(content)
+    before = made.read_bytes()
+    refused(capsys, "distill", "-o", made, "--resume")
+    refused(capsys, "distill", "-o", made, "--resume", "--overwrite")
+    assert made.read_bytes() == before
+
+
+def test_a_full_disk_in_the_log_is_one_line(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = MetricsLog.__init__
+
+    def on_a_full_disk(log: MetricsLog, path: Path) -> None:
+        begin(log, path)
+        log._file.close()
+        log._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115 - the log closes it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "__init__", on_a_full_disk)
+        assert main(["distill", *WORDS, "-o", str(tmp_path / "set.h5")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("dsdistill: cannot write ")
+    assert last.endswith("metrics.jsonl: No space left on device; make room, then --resume goes on")
+    assert main(["distill", *WORDS, "-o", str(tmp_path / "set.h5"), "--resume"]) == 0
 
 
 def test_an_evaluation_that_is_stopped_keeps_what_it_finished(made: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import signal
+import socket
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -26,6 +29,7 @@ from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.storage.hdf5 import set_attributes
 from tests.helpers.compilers import NOTICE, break_compiler
 from tests.helpers.data import pixels
 from tests.helpers.experts import CPU, PLAIN, told, toys, trained
@@ -251,6 +255,102 @@ def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
         train(tmp_path / "pool.h5", 1, progress=stop)
     found = train(tmp_path / "pool.h5", 1, ("lr=0.02",), overwrite=True)
     assert same(found, train(tmp_path / "b.h5", 1, ("lr=0.02",)), 1)
+
+
+@pytest.mark.slow
+def test_a_damaged_part_is_trained_anew_with_a_notice(tmp_path: Path) -> None:
+    output, whole = tmp_path / "pool.h5", train(tmp_path / "whole.h5", 2)
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["done"] == 3:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(output, 2, progress=stop)
+    part = tmp_path / "pool.h5.parts/00000/epoch-00002.safetensors"
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1
+    part.write_bytes(content)
+    said: list[str] = []
+    entries: list[dict[str, Any]] = []
+    found = train(output, 2, resume=True, notify=said.append, progress=entries.append)
+    assert said == ["expert 0 is trained anew: epoch-00002.safetensors is missing or damaged"]
+    assert [entry["done"] for entry in entries] == [2, 3, 4]
+    assert same(found, whole, 2)
+
+
+def test_a_failing_write_keeps_the_parts_and_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "pool.h5"
+    train(output, 1, epochs=1)
+    before = output.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("dsdistill.storage.expert_writer._Passed._agrees", lambda self, file: False)
+        with pytest.raises(UserError, match="it reads back otherwise than it was written"):
+            train(output, 2, epochs=1)
+    assert output.read_bytes() == before
+    assert (tmp_path / "pool.h5.parts/00001/epoch-00001.safetensors").exists()
+    entries: list[dict[str, Any]] = []
+    assert train(output, 2, epochs=1, resume=True, progress=entries.append).count == 2
+    assert entries == []
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.h5"]
+
+
+def test_a_final_file_that_cannot_be_opened_keeps_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> ExpertFile:
+        raise UserError("it is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExpertFile, "open", refuse)
+        with pytest.raises(UserError, match="it is damaged"):
+            train(tmp_path / "pool.h5", 1, epochs=1)
+    assert (tmp_path / "pool.h5.parts/00000/epoch-00001.safetensors").exists()
+
+
+def test_parts_that_a_kill_left_beside_the_finished_file_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "pool.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr("dsdistill.experts.workdir.WorkDir.clear", lambda self: None)
+        train(output, 1, epochs=1)
+    (tmp_path / ".pool.h5.0a1b2c3d.part").touch()
+    assert len(list(tmp_path.iterdir())) == 3
+    train(output, 1, epochs=1, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.h5"]
+
+
+def test_a_second_training_of_one_file_is_refused(tmp_path: Path) -> None:
+    output, said = tmp_path / "pool.h5", list[str]()
+
+    def again(entry: dict[str, Any]) -> None:
+        for options in ({"resume": True}, {"overwrite": True}, {"seed": 1}):
+            with pytest.raises(UserError) as caught:
+                train(output, 1, epochs=1, **options)
+            said.append(str(caught.value))
+
+    train(output, 1, epochs=1, progress=again)
+    host = f"process {os.getpid()} on {socket.gethostname()}"
+    assert (
+        said
+        == [
+            f"a training of {output} is running already ({host}); "
+            "wait for it, stop it, or choose another output"
+        ]
+        * 3
+    )
+
+
+@pytest.mark.parametrize("text", ["lr = ", "\x7f", "[" * 5000])
+def test_a_file_whose_config_is_damaged_is_not_added_to(tmp_path: Path, text: str) -> None:
+    train(tmp_path / "pool.h5", 1, epochs=1)
+    with h5py.File(tmp_path / "pool.h5", "r+") as file:
+        set_attributes(file, config=text)
+    with pytest.raises(UserError, match=r"pool.h5 is damaged: its config is no TOML; make it again"):
+        train(tmp_path / "pool.h5", 2, epochs=1)
 
 
 # Adding to a file -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
 
@@ -329,10 +329,5 @@ def test_a_temporary_file_that_is_swept_before_it_is_locked_is_made_again(
 
 
 def test_temporary_names_are_told_from_others() -> None:
-    known: dict[str, Any] = {
-        ".a.0123abcd.part": True,
-        ".part": False,
-        ".0123abcd.part": False,
-        "a.part": False,
-    }
-    assert {name: writing.is_temporary(name) for name in known} == known
+    assert writing.is_temporary(".a.0123abcd.part")
+    assert not any(map(writing.is_temporary, (".part", ".0123abcd.part", "a.part", "a.0123abcd.part")))
