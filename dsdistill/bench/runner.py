@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsdistill import files
 from dsdistill.bench import cell_files
 from dsdistill.bench.cells import Cell, Environment, ExpertSet
 from dsdistill.bench.results import CellResult
@@ -55,6 +56,7 @@ class _Job:
 def launch(words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own: Ctrl-C reaches it through this process only."""
     variables = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    files.check_target(log)
     with log.open("ab") as file:
         file.write(f"\n$ dsdistill {shlex.join(words)}\n".encode())
         file.flush()
@@ -252,7 +254,10 @@ def _failure(job: _Job) -> str:
     code = job.process.returncode if job.process else 0
     if code == 0:
         return ""
-    text = job.log.read_text(errors="replace") if job.log.exists() else ""
+    try:
+        text = files.read(job.log).decode(errors="replace")
+    except OSError:
+        text = ""
     lines = text.rpartition("\n$ dsdistill ")[2].splitlines()  # of the last command alone
     message = next(
         (line.removeprefix("dsdistill: ") for line in reversed(lines) if line.startswith("dsdistill: ")), ""

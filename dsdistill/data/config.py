@@ -12,6 +12,7 @@ from dsdistill.errors import UserError
 Split = Literal["train", "test"]
 FETCHED = ("mnist", "fashion-mnist", "kmnist", "svhn", "cifar10", "cifar100")
 """The data sets that torchvision downloads."""
+LARGEST_SIZE = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
-        if self.size is not None and self.size < 1:
-            raise UserError(f"size must be at least 1 pixel, not {self.size}")
+        if self.size is not None and not 1 <= self.size <= LARGEST_SIZE:
+            raise UserError(f"size must lie between 1 and {LARGEST_SIZE} pixels, not {self.size:.15g}")
         if self.channels not in (None, 1, 3):
             raise UserError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels}")
 

@@ -23,7 +23,7 @@ from dsdistill.config.recipe import load_recipe
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.set_file import Dtype
@@ -131,6 +131,9 @@ def resolve(
     return validate(RunConfig, merge(defaults, options), "option", known)
 
 
+_LARGEST_IPC = 1_000_000
+
+
 def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, int]:
     """Return the name of the data set and the IPC, on which recipes depend.
 
@@ -139,15 +142,17 @@ def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, int]:
     """
     data, ipc = options.get("data", {}), options.get("ipc")
     if not isinstance(data, Mapping):
-        raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
+        raise UserError(f"option 'data' is a table, not {quoted(data)}; give its keys, such as data.name")
     if not (dataset := data.get("name")):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     if ipc is None:
         raise UserError("no IPC (images per class) given; pass --ipc N")
     if not isinstance(ipc, int) or isinstance(ipc, bool):
-        raise UserError(f"option 'ipc' is {ipc!r}: it takes a whole number, the images per class")
+        raise UserError(f"option 'ipc' is {quoted(ipc)}: it takes a whole number, the images per class")
     if ipc < 1:
         raise UserError(f"IPC must be at least 1, not {ipc}; pass --ipc 1 or more")
+    if ipc > _LARGEST_IPC:
+        raise UserError(f"IPC must be at most {_LARGEST_IPC:,}, and is larger; choose a smaller --ipc")
     return dataset, ipc
 
 

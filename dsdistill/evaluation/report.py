@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.rows import Row, canonical
+from dsdistill.evaluation.rows import Row, canonical, read_row
 from dsdistill.runtime import provenance
 from dsdistill.storage import set_file
 
@@ -97,15 +97,15 @@ class Report:
         Raises:
             UserError: the file is not a distilled set.
         """
-        keys = [field.name for field in dataclasses.fields(Row)]
+        keys = {field.name for field in dataclasses.fields(Row)}
         circumstances = json.loads(json.dumps(self._circumstances()))
         same = [key for key in circumstances if key not in ("date", "machine", *keys)]
         return [
-            Row(**{key: result[key] for key in keys})
+            row
             for result in set_file.results(path)
-            if set(keys) <= result.keys()
+            if (row := read_row(result))
             and all(result.get(key) == circumstances[key] for key in same)
-            and provenance.same_machine(result.get("machine", ""), self.machine)
+            and provenance.same_machine(str(result.get("machine", "")), self.machine)
         ]
 
     def _circumstances(self) -> dict[str, Any]:

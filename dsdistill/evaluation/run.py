@@ -6,11 +6,12 @@ import dataclasses
 import datetime
 import hashlib
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
@@ -20,13 +21,14 @@ from dsdistill.evaluation.evaluate import check_fit, evaluate_set
 from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
+from dsdistill.files import parse_json, reason
 from dsdistill.networks import check_network
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify, Progress, silent
 from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled import DistilledDataset, Scalar
 
 
 def evaluate(
@@ -141,10 +143,9 @@ def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
     """
     if json is not None:
         files.check_replaceable(json, ".json")
-        files.check_folder(json)
     if save:
         try:
-            files.check_folder(file)
+            files.check_target(file)
         except UserError as error:
             raise UserError(f"{error}, or pass --no-save (save=False) to leave the file as it is") from error
 
@@ -162,8 +163,7 @@ def _data_config(
     """
     attributes = distilled.attributes
     fields = {field.name for field in dataclasses.fields(DataConfig)} - {"download", "zca"}
-    stored = json_format.loads(str(attributes.get("data", "{}")))
-    options = {key: value for key, value in stored.items() if key in fields}
+    options = {key: value for key, value in _stored_options(attributes).items() if key in fields}
     options["name"] = dataset or options.get("name") or attributes.get("dataset")
     if not options["name"]:
         raise UserError("the file does not say what it was distilled from; name the data set")
@@ -171,9 +171,27 @@ def _data_config(
     stored_root = options.pop("root", None)
     if root is not None:
         options["root"] = Path(root)
-    elif stored_root and Path(stored_root).is_dir():
-        options["root"] = Path(stored_root)
-    return DataConfig(download=download, **options)
+    elif stored_root and Path(str(stored_root)).is_dir():
+        options["root"] = Path(str(stored_root))
+    config: DataConfig = validate(DataConfig, options, "the file's attribute 'data': key", fields)
+    return dataclasses.replace(config, download=download)
+
+
+def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return the options of the data that a file names.
+
+    Raises:
+        UserError: its attribute is no JSON object.
+    """
+    try:
+        options = parse_json(str(attributes.get("data", "{}")))
+    except ValueError as error:
+        raise UserError(
+            f"the file's attribute 'data' is not JSON ({reason(error)}); name the data set"
+        ) from error
+    if not isinstance(options, dict):
+        raise UserError("the file's attribute 'data' holds no options; name the data set")
+    return options
 
 
 def _check_in_place(config: DataConfig) -> None:

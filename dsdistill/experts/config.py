@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,8 @@ from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, quoted
+from dsdistill.files import parse_toml
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify
 
@@ -72,7 +72,7 @@ class ExpertConfig:
     data: DataConfig
     network: str = "convnet"
     count: Annotated[int, Ge(1)]
-    epochs: Annotated[int, Ge(1)]
+    epochs: Annotated[int, Ge(1), Le(1_000_000)]
     keep: Literal["ends", "all"] | tuple[Epoch, ...] = "all"
     """Epochs whose weights are stored: the first and last, all, or those listed; 0 is the initial weights."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
@@ -145,7 +145,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
         explicit = merge(explicit, parse_override(text))
     data = explicit.get("data", {})
     if not isinstance(data, Mapping):
-        raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
+        raise UserError(f"option 'data' is a table, not {quoted(data)}; give its keys, such as data.name")
     if not data.get("name"):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     recipe = str(explicit.get("recipe", ""))
@@ -191,7 +191,14 @@ def difference(before: str, after: ExpertConfig) -> Change | None:
     Args:
         before: a config as `to_toml` wrote it. An older version may have written it: options that it lacks
             have their defaults.
+
+    Raises:
+        UserError: it is not TOML.
     """
+    try:
+        options_before = parse_toml(before)
+    except ValueError as error:
+        raise UserError(f"the stored options of the experts are not valid TOML ({error})") from error
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
-    complete = merge(defaults, tomllib.loads(before))
+    complete = merge(defaults, options_before)
     return next(iter(options.difference(complete, _table(after), ignoring=_SAME_EXPERTS)), None)

@@ -16,7 +16,8 @@ from dsdistill.errors import UserError
         ({"test_fraction": 0.0}, "between 0 and 1, not 0"),
         ({"test_fraction": 1.5}, "between 0 and 1, not 1.5"),
         ({"test_fraction": float("nan")}, "between 0 and 1"),
-        ({"size": 0}, "at least 1"),
+        ({"size": 0}, "between 1 and 16384 pixels, not 0"),
+        ({"size": 10**30}, "between 1 and 16384 pixels, not 1e.30"),
         ({"channels": 2}, "1 .grey. or 3"),
     ],
 )

@@ -24,7 +24,7 @@ from tests.helpers.storage import changed, make, refusal, same
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     assert "no file at" in refusal(tmp_path / "absent.h5")
     assert "no file at" in refusal(tmp_path / "no" / "folder.h5")
-    assert "Is a directory" in refusal(tmp_path)
+    assert "it is a folder" in refusal(tmp_path)
     (tmp_path / "empty.h5").write_bytes(b"")
     assert "not an HDF5 file" in refusal(tmp_path / "empty.h5")
     (tmp_path / "text.h5").write_text("hello" * 1000)
