@@ -19,6 +19,7 @@ from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, fro
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, unknown
+from dsdistill.files import read
 from dsdistill.runtime.notice import Notify, Progress, silent
 
 __all__ = ["DataConfig", "check", "load", "names"]
@@ -93,8 +94,10 @@ def _zca(train: RealDataset) -> Preprocess:
     key = hashlib.sha256(f"{train.fingerprint} {ZCA_EPS}".encode()).hexdigest()[:32]
     cached = cache_folder() / "zca" / f"{key}.safetensors"
     try:
-        return from_state("zca", load_tensors(cached.read_bytes()))
-    except (OSError, SafetensorError, UserError):
+        state = load_tensors(read(cached))
+        if state.keys() == {"mean", "matrix", "eps"} and len(state["mean"]) == train.images[0].numel():
+            return from_state("zca", state)
+    except (OSError, SafetensorError, TypeError, UserError):
         pass  # absent or damaged: fit again
     fitted = ZCA.fit(train.images)
     with caching(cached) as file:

@@ -15,14 +15,15 @@ from dsdistill.data.folder import list_classes
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
+from dsdistill.files import read_text, reason
 
 
 def _lines(path: Path) -> list[list[str]]:
     """Return a file's non-empty lines, split at tabs."""
     try:
-        return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}); unpack the data set again") from error
+        return [line.split("\t") for line in read_text(path).splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} ({reason(error)}); unpack the data set again") from error
 
 
 def _names(wnids: list[str], words: Path) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def _parsed(parse: Callable[[Any], Any], text: str | bytes) -> Any:
         raise ValueError(_TOO_DEEP) from None
     except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         digits = str(error).startswith("Exceeds the limit")  # of Python, for the digits of an integer
-        raise ValueError(_TOO_LARGE if digits else reason(error)[:200]) from error
+        raise ValueError(_TOO_LARGE if digits else reason(error)) from error
     _check(value)
     return value
 

@@ -30,7 +30,7 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
         (["--iterations", "0"], "'iterations' is 0: input should be greater than or equal to 1"),
         (["--seed", "99999999999999999999"], "option 'seed'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--size", "0"], "size must be at least 1 pixel"),
+        (["--size", "0"], "size must lie between 1 and 16384 pixels, not 0"),
         (["--channels", "2"], "channels must be 1 (grey) or 3 (RGB)"),
         (["--datase", "digits"], "--dataset"),
         (["--set", "nonsense"], "--set takes key=value, not 'nonsense'"),
