@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -32,9 +33,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     unknown data set 'cifar11'; did you mean 'cifar10'?
     """
     choices = sorted(set(known))
+    name = name[:_LONGEST]
     near = equivalents(name, choices) or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near[:4]))}?" if near else f"known: {_listed(choices)}"
-    return UserError(f"unknown {kind} {name!r}; {hint}")
+    return UserError(f"unknown {kind} {quoted(name)}; {hint}")
 
 
 def equivalents(name: str, known: Iterable[str]) -> list[str]:
@@ -48,7 +50,18 @@ def equivalents(name: str, known: Iterable[str]) -> list[str]:
     return same or [each for each in choices if each.rpartition(".")[2] == name]
 
 
+def quoted(value: Any, most: int = 80) -> str:
+    """Return how Python writes a value, cut where it is long.
+
+    >>> quoted("dm"), quoted("x" * 1000, most=6)
+    ("'dm'", "'xxxxx…")
+    """
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 _MANY = 40
+_LONGEST = 1000
 
 
 def _listed(choices: list[str]) -> str:

@@ -80,7 +80,7 @@ class Protocol:
     align_corners: bool = False
     cutmix: Fraction = 0.0
     cutmix_beta: Positive = 1.0
-    repeats: Count = 5
+    repeats: Annotated[int, Field(ge=1, le=10_000)] = 5
 
     def __post_init__(self) -> None:
         self.augmentation_for(mirror=True)  # raises if an operator is unknown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from dsdistill import files
 from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.bench.results import CellResult, Point
-from dsdistill.config.options import difference
+from dsdistill.config.options import difference, table_at
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import expanded
 from dsdistill.storage import set_file as storage
@@ -23,6 +22,7 @@ from dsdistill.storage.expert_file import ExpertFile
 
 FAILURE = "failed.txt"
 """Why a cell failed, in its folder."""
+_LONGEST_FAILURE = 1 << 16
 
 
 def write_settings(jobs: Sequence[Cell | ExpertSet], results: Path) -> None:
@@ -64,13 +64,13 @@ def _stale_reports(cell: Cell, results: Path, changed: Mapping[str, str]) -> lis
 def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
     """Say, by key, which settings a job had otherwise when it was begun here."""
     try:
-        before = tomllib.loads(job.settings_file(results).read_text())
-    except (OSError, ValueError):  # not begun, or nothing that says how
+        before = files.read_toml(job.settings_file(results))
+    except UserError:  # not begun, or nothing that says how
         return {}
-    evaluate = before.get("evaluate", {})
+    evaluate = table_at(before, "evaluate")
     if isinstance(names := evaluate.get("baselines"), list):
         before["evaluate"] = {**evaluate, "baselines": expanded(map(str, names))}  # under their present names
-    changes = difference(before, tomllib.loads(tomli_w.dumps(job.settings()))) if before else []
+    changes = difference(before, files.parse_toml(tomli_w.dumps(job.settings()))) if before else []
     return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
 
 
@@ -88,6 +88,14 @@ def write_failure(cell: Cell, results: Path, reason: str) -> None:
             file.unlink(missing_ok=True)
 
 
+def read_failure(folder: Path) -> str:
+    """Return why the cell in a folder failed; empty where it did not, or nobody can know."""
+    try:
+        return files.read(folder / FAILURE, most=_LONGEST_FAILURE).decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def write_result(suite: str, cell: Cell, results: Path, commands: list[str]) -> CellResult:
     """Join the files of a cell's commands into its ``result.json``.
 
@@ -99,7 +107,7 @@ def write_result(suite: str, cell: Cell, results: Path, commands: list[str]) -> 
     attributes = storage.describe(set_file).attributes
     evaluations = []
     for evaluation in cell.evaluations:
-        report = stored.read_json(cell.report(evaluation, results))
+        report = files.read_json(cell.report(evaluation, results))
         rows = report.pop("rows", [])
         evaluations.append({"name": evaluation.name, "report": report, "rows": rows})
     table = {
@@ -151,7 +159,7 @@ def state(cell: Cell, results: Path) -> str:
 def is_evaluated(report: Path) -> bool:
     """Whether the report of an evaluation is there and whole."""
     try:
-        return bool(stored.read_json(report).get("rows"))
+        return bool(files.read_json(report).get("rows"))
     except UserError:
         return False
 
@@ -166,7 +174,7 @@ def _experts_seconds(cell: Cell, results: Path) -> float:
 
 
 def _point(cell: Cell, results: Path, snapshot: Path) -> Point:
-    report = stored.read_json(cell.snapshot_report(results, snapshot))
+    report = files.read_json(cell.snapshot_report(results, snapshot))
     attributes = storage.describe(snapshot).attributes
     row = report["rows"][0]
     moment = int(attributes["iterations"]), float(attributes["seconds"])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsdistill.bench.cell_files import FAILURE
+from dsdistill.bench.cell_files import read_failure
 from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.results import CellResult, EvaluationResult, read
+from dsdistill.config.options import table_at
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import FULL, RANDOM, canonical
+from dsdistill.files import read_toml
 
 
 def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
@@ -55,12 +56,11 @@ def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
 def _unfinished(cell: Path, folder: Path) -> str:
     """Say that a cell is not finished, why if it failed, and which baselines others miss for it."""
     text = f"not finished: {cell.relative_to(folder)}"
-    if (cell / FAILURE).exists():
-        reason = (cell / FAILURE).read_text(errors="replace").strip()
+    if reason := read_failure(cell):
         text += f" ({reason.replace(f'{folder}/', '')})"
     try:
-        names = list(dict.fromkeys(_baselines(tomllib.loads((cell / "cell.toml").read_text())["evaluate"])))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        names = list(dict.fromkeys(_baselines(table_at(read_toml(cell / "cell.toml"), "evaluate"))))
+    except UserError:
         names = []
     return text + (f"; its baselines are missing too: {', '.join(names)}" if names else "")
 
@@ -69,7 +69,8 @@ def _baselines(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the baselines of a cell's evaluations, whether it has one or several by name."""
     for table in (settings, *settings.values()):
         if isinstance(table, Mapping):
-            yield from (canonical(str(name)) for name in table.get("baselines", []))
+            names = table.get("baselines")
+            yield from (canonical(str(name)) for name in (names if isinstance(names, list) else ()))
 
 
 def _scored(results: Sequence[CellResult]) -> list[CellResult]:

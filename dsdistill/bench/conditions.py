@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dsdistill.config.options import table_at
 from dsdistill.distillation import config as configs
+from dsdistill.files import parse_toml
 from dsdistill.protocol import load_protocol
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Conditions:
         """Return those of an evaluation, as its report has them."""
         report = evaluation.report
         try:
-            data = tomllib.loads(result.config).get("data", {})
+            data = table_at(parse_toml(result.config), "data")
         except ValueError:
             data = {}
         return cls(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
 from dsdistill.evaluation.rows import FULL, canonical
+from dsdistill.files import parse_toml
 
 _SAME_METHOD = {"datadam-paper": "datadam", "ncfm-minmax": "ncfm"}
 """Recipes that are another reading of the same paper."""
@@ -49,9 +49,8 @@ def _known() -> dict[tuple[str, str, int], Published]:
 
 def every() -> Iterator[Published]:
     """Yield all that is known."""
-    table = tomllib.loads(
-        (resources.files("dsdistill") / "presets" / "published.toml").read_text(encoding="utf-8")
-    )
+    text = (resources.files("dsdistill") / "presets" / "published.toml").read_text(encoding="utf-8")
+    table = parse_toml(text)
     sources = table.pop("sources")
     for dataset, methods in table.items():
         for method, rows in methods.items():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsdistill import files
 from dsdistill.config.sharing import told, told_toml
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, Row
+from dsdistill.files import read_json
 from dsdistill.storage import set_file as storage
 
 FORMAT = "dsdistill-cell"
@@ -189,24 +188,3 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     if not result.evaluations:
         raise UserError(f"{path} holds no evaluation")
     return result
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UserError: the file is missing, cut short, or holds anything else.
-    """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {files.reason(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not whole JSON ({files.reason(error)})") from error
-    if not isinstance(table, dict):
-        raise UserError(f"{path} is not the result of a cell")
-    return table

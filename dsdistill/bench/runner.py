@@ -261,7 +261,10 @@ def _failure(job: _Job) -> str:
     code = job.process.returncode if job.process else 0
     if code == 0:
         return ""
-    text = job.log.read_text(errors="replace") if job.log.exists() else ""
+    try:
+        text = files.read(job.log).decode(errors="replace")
+    except OSError:
+        text = ""
     lines = text.rpartition("\n$ dsdistill ")[2].splitlines()  # of the last command alone
     message = next(
         (line.removeprefix("dsdistill: ") for line in reversed(lines) if line.startswith("dsdistill: ")), ""

@@ -113,8 +113,8 @@ def check_replaceable(folder: Path) -> None:
     """
     existing = [folder / name for name in FILES if (folder / name).exists()]
     try:
-        ours = not existing or {"suite", "cells"} <= json.loads((folder / FILES[0]).read_bytes()).keys()
-    except (OSError, ValueError, AttributeError):
+        ours = not existing or {"suite", "cells"} <= files.read_json(folder / FILES[0]).keys()
+    except UserError:
         ours = False
     if not ours:
         raise UserError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from dsdistill.evaluation.rows import canonical
-from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges, spread
+from dsdistill.evaluation.rows import read_row
+from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges
 
 if TYPE_CHECKING:
     from dsdistill.bench.lines import Line
@@ -128,19 +127,21 @@ def print_description(path: Path, about: Description) -> None:
     ]
     print_pairs(rows)
     for result in about.results:
-        count = len(result["values"])
-        accuracy = spread(result["mean"], result["std"], count)
-        meaning = (
-            f" {result['network']}, protocol {result['protocol']}, {result['epochs']} epochs: {accuracy} % "
-            f"({count} student{'s' * (count > 1)}, {result['date'][:10]})"
-        )
-        _print_pair(canonical(result["set"]), meaning)
+        if row := read_row(result):
+            count = len(row.values)
+            meaning = (
+                f" {row.network}, protocol {row.protocol}, {row.epochs} epochs: {row.accuracy} % "
+                f"({count} student{'s' * (count > 1)}, {str(result.get('date', ''))[:10]})"
+            )
+            _print_pair(row.set, meaning)
+    if others := sum(read_row(result) is None for result in about.results):
+        notify(f"{others} of the stored results are no evaluations, so they are left out")
 
 
 def print_experts(experts: ExpertFile) -> None:
     """Print the content of a file of experts."""
     metadata, records = experts.metadata, experts.training
-    recipe = tomllib.loads(metadata.config).get("recipe", "")
+    recipe = metadata.recipe
     low, high = (100 * pick(record.accuracy for record in records) for pick in (min, max))
     machines = dict.fromkeys(record.machine for record in records)
     size = f"{metadata.layout.sizes[0]} parameters, {byte_size(metadata.expert_bytes)}"
@@ -193,6 +194,8 @@ def _print_pair(name: str, meaning: str) -> None:
 
 def _quantity(name: str, value: Any) -> str:
     """Write the value of an attribute, with the unit that its name implies."""
+    if isinstance(value, str):
+        return value
     if name.endswith("_bytes"):
-        return byte_size(int(value))
+        return byte_size(value)
     return clock(float(value)) if name == "seconds" else str(value)

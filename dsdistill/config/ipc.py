@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsdistill.errors import UserError, unknown
+from dsdistill.errors import UserError, quoted, unknown
+
+_LARGEST = 1_000_000
 
 Ipc = int | tuple[int, ...] | dict[str, int]
 
@@ -118,11 +120,11 @@ def _count(value: Any, option: Any) -> int:
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise UserError(
-            f"option 'ipc' is {option!r}: it takes a whole number, the images per class, or one for each "
-            "class, such as 10,10,5 or cat=10,dog=5"
+            f"option 'ipc' is {quoted(option)}: it takes a whole number, the images per class, "
+            "or one for each class, such as 10,10,5 or cat=10,dog=5"
         )
     if value < 1:
         raise UserError(f"IPC must be at least 1, not {value}; pass --ipc 1 or more")
-    if value >= 2**31:
-        raise UserError(f"IPC {value} is too large; choose a smaller --ipc")
+    if value > _LARGEST:
+        raise UserError(f"IPC must be at most {_LARGEST:,}, and is larger; choose a smaller --ipc")
     return value

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
 
-from dsdistill.errors import UserError
-from dsdistill.files import expanded
+from dsdistill.errors import UserError, quoted
+from dsdistill.files import expanded, is_text, parse_toml
+from dsdistill.files.documents import DEEPEST
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,14 +104,14 @@ def parse_override(text: str) -> dict[str, Any]:
     """Return the option that a text like ``optimiser.lr=0.5`` sets; a value that is not TOML is a string.
 
     Raises:
-        UserError: the text is not ``key=value``.
+        UserError: the text is not ``key=value``, or no text.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set takes key=value, not {text!r}; for example --set optimiser.lr=0.5")
+    if not equals or not key.strip() or key.count(".") >= DEEPEST or not is_text(text):
+        raise UserError(f"--set takes key=value, not {quoted(text)}; for example --set optimiser.lr=0.5")
     try:
-        option = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        option = parse_toml(f"value = {value}")["value"]
+    except ValueError:
         option = value.strip()
     return nest(key.strip(), option)
 

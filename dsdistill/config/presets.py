@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsdistill.errors import UserError, unknown
-from dsdistill.files import expanded
+from dsdistill.errors import unknown
+from dsdistill.files import expanded, read_toml
 
 PRESETS = Path(__file__).parent.parent / "presets"
 
@@ -50,17 +49,3 @@ class Presets:
         """
         file = self.find(name_or_path)
         return {"name": file.stem, **read_toml(file)}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        UserError: it is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error

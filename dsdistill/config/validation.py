@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from dsdistill.config.options import flatten
-from dsdistill.errors import UserError, unknown
+from dsdistill.errors import UserError, quoted, unknown
 
 T = TypeVar("T")
 
@@ -37,14 +38,40 @@ def validate(kind: type[Any], table: Mapping[str, Any], what: str, known: Iterab
     Raises:
         UserError: for the first option that is unknown, missing, of a wrong type or out of range.
     """
+    for key, value in flatten(table).items():
+        if _is_too_long(value):
+            raise UserError(f"{what} {quoted(key)} is an integer of more than 64 bits; choose a smaller one")
     try:
-        return _adapter(kind).validate_python(dict(table))
+        result = _adapter(kind).validate_python(dict(table))
     except ValidationError as error:
         raise _sentence(error, table, what, list(known)) from None
+    except OverflowError as error:
+        raise UserError(f"{what}: a number is too large ({error})") from error
+    if any(map(_is_too_long, _values(result))):  # of the text of one, which pydantic takes for a number
+        raise UserError(f"{what}: an integer has more than 64 bits; choose a smaller one")
+    return result
 
 
 _adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
 """The validator of a dataclass; to build that of a run's options takes tens of milliseconds."""
+
+
+def _is_too_long(value: Any) -> bool:
+    """Whether a value is an integer that no file can hold."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """Yield all that a validated dataclass holds."""
+    if dataclasses.is_dataclass(value):
+        value = [getattr(value, each.name) for each in dataclasses.fields(value)]
+    elif isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _values(each)
+    else:
+        yield value
 
 
 def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known: list[str]) -> UserError:
@@ -67,12 +94,12 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
     if first["type"] in _NO_TABLE:
         inside = next((full for full in known if full.startswith(f"{key}.")), key)
         return UserError(
-            f"{what} {key!r} is a table, not {first['input']!r}; give its keys, such as {inside}"
+            f"{what} {key!r} is a table, not {quoted(first['input'])}; give its keys, such as {inside}"
         )
     # One message per branch of a union.
     messages = [problem["msg"] for problem in error.errors() if _key(problem["loc"], known) == key]
     reasons = " or ".join(message[:1].lower() + message[1:] for message in messages)
-    return UserError(f"{what} {key!r} is {first['input']!r}: {reasons}")
+    return UserError(f"{what} {key!r} is {quoted(first['input'])}: {reasons}")
 
 
 def _unexpected(

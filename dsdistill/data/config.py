@@ -13,6 +13,7 @@ from dsdistill.files import expanded
 Split = Literal["train", "test"]
 FETCHED = ("mnist", "fashion-mnist", "kmnist", "svhn", "cifar10", "cifar100")
 """The data sets that torchvision downloads."""
+LARGEST_SIZE = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise UserError(f"test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
-        if self.size is not None and self.size < 1:
-            raise UserError(f"size must be at least 1 pixel, not {self.size}")
+        if self.size is not None and not 1 <= self.size <= LARGEST_SIZE:
+            raise UserError(f"size must lie between 1 and {LARGEST_SIZE} pixels, not {self.size:.15g}")
         if self.range is not None and not 1 <= self.range < 1 << 31:
             raise UserError(f"range must lie between 1 and {(1 << 31) - 1}, not {self.range}")
         if self.channels not in (None, 1, 3):

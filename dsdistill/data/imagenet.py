@@ -23,7 +23,7 @@ def _lines(path: Path) -> list[list[str]]:
     """Return a file's non-empty lines, split at tabs."""
     try:
         return [line.split("\t") for line in read_text(path).splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path} ({reason(error)}); unpack the data set again") from error
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import gzip
+import math
+import os
 import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -22,9 +26,11 @@ from dsdistill.data.convert import present
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
-from dsdistill.files import reason
+from dsdistill.files import open_regular, reason
+from dsdistill.runtime.device import available_memory
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
+_RATIO = 1100  # the best one of gzip is 1032
 
 
 def read_digits(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
@@ -53,18 +59,49 @@ def read_idx(path: Path) -> Tensor:
     """Read an IDX file of unsigned bytes, gzipped or plain: uint8 of the shape its header states.
 
     Raises:
+        UserError: the file is damaged, holds something else, or does not fit into memory.
+    """
+    with _opened_idx(path) as (file, shape):
+        count = math.prod(shape)
+        free = available_memory(torch.device("cpu"))
+        if free is not None and 2 * count > free:
+            raise UserError(f"{path} takes {2 * count / 1e9:.3g} GB of memory; {free / 1e9:.3g} GB are free")
+        data = file.read(count + 1)  # to the end, where a packed file has its checksum
+        if len(data) != count:
+            raise ValueError(_UNFIT)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(shape)
+
+
+def idx_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape that an IDX file's header states.
+
+    Raises:
         UserError: the file is damaged or holds something else.
     """
+    with _opened_idx(path) as (_, shape):
+        return shape
+
+
+_UNFIT = "its header does not fit its content"
+
+
+@contextmanager
+def _opened_idx(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
+    """Open an IDX file and read its header; what is wrong with either becomes a UserError."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, dimensions = struct.unpack_from(">HBB", raw)
-        shape = struct.unpack_from(f">{dimensions}I", raw, 4)
-        start = 4 + 4 * dimensions
-        if zero != 0 or kind != 8 or len(raw) - start != np.prod(shape):
-            raise ValueError("its header does not fit its content")
+        with open_regular(path) as raw:
+            size = os.fstat(raw.fileno()).st_size
+            packed = path.suffix == ".gz"
+            file = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
+            zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
+            shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+            if zero != 0 or kind != 8 or not 0 < math.prod(shape) <= size * (_RATIO if packed else 1):
+                raise ValueError(_UNFIT)
+            yield file, shape
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise UserError(f"{path} is not a whole IDX file of bytes ({error}); fetch it again") from error
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=start).view(shape)
+        raise UserError(
+            f"{path} is not a whole IDX file of bytes ({reason(error)}); fetch it again"
+        ) from error
 
 
 _IDX = {  # name -> torchvision's class, class names
@@ -102,10 +139,22 @@ def read_mnist_like(config: DataConfig, split: Split, reporter: Reporter) -> Rea
         files = _idx_files(config, kind, split)
     if files is None:
         raise config.missing(f"its {split} IDX files were")
+    other = _idx_files(config, kind, "test" if split == "train" else "train")
+    for pair in filter(None, (files, other)):  # what is wrong with test is said before a distillation
+        _check_pair(*pair, len(classes))
     images, labels = read_idx(files[0]), read_idx(files[1]).long()
-    if images.ndim != 3 or labels.shape != images.shape[:1] or int(labels.max()) >= len(classes):
-        raise UserError(f"{files[0]} and {files[1].name} do not fit each other; fetch them again")
     return present(config, split, images[:, None], labels, classes, reporter)
+
+
+def _check_pair(images: Path, labels: Path, classes: int) -> None:
+    """Check that files of images and labels fit each other, from the header of the former.
+
+    Raises:
+        UserError: they do not, or one is damaged.
+    """
+    shape, found = idx_shape(images), read_idx(labels)
+    if len(shape) != 3 or found.shape != shape[:1] or int(found.max()) >= classes:
+        raise UserError(f"{images} and {labels.name} do not fit each other; fetch them again")
 
 
 def _torchvision(config: DataConfig, kind: str, **arguments: Any) -> Any:

@@ -25,7 +25,7 @@ from dsdistill.config.sharing import data_name
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.set_file import Dtype
@@ -142,7 +142,7 @@ def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, Ipc]:
     """
     data, ipc = options.get("data", {}), options.get("ipc")
     if not isinstance(data, Mapping):
-        raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
+        raise UserError(f"option 'data' is a table, not {quoted(data)}; give its keys, such as data.name")
     if not (dataset := data.get("name")):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     if ipc is None:

@@ -16,7 +16,6 @@ import torch
 from dsdistill import files
 from dsdistill.config.ipc import typical
 from dsdistill.config.options import data_options, difference, explicit_options, merge, table_at
-from dsdistill.config.presets import read_toml
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
@@ -26,6 +25,7 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.errors import UserError
+from dsdistill.files import read_toml
 from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.checkpoints import RunDirectory

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dsdistill import files
 from dsdistill.config.sharing import data_name
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.rows import Row, canonical
+from dsdistill.evaluation.rows import Row, canonical, read_row
 from dsdistill.runtime import provenance
 from dsdistill.storage import set_file
 from dsdistill.text import plain
@@ -99,15 +99,15 @@ class Report:
         Raises:
             UserError: the file is not a distilled set.
         """
-        keys = [field.name for field in dataclasses.fields(Row)]
+        keys = {field.name for field in dataclasses.fields(Row)}
         circumstances = json.loads(json.dumps(self._circumstances()))
         same = [key for key in circumstances if key not in ("date", "machine", *keys)]
         return [
-            Row(**{key: result[key] for key in keys})
+            row
             for result in set_file.results(path)
-            if set(keys) <= result.keys()
+            if (row := read_row(result))
             and all(_comparable(result).get(key) == circumstances[key] for key in same)
-            and provenance.same_machine(result.get("machine", ""), self.machine)
+            and provenance.same_machine(str(result.get("machine", "")), self.machine)
         ]
 
     def _circumstances(self) -> dict[str, Any]:

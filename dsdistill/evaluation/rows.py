@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
+from dsdistill.config.validation import validate
+from dsdistill.errors import UserError
 from dsdistill.text import spread
 
 DISTILLED, DISTILLED_HARD = "distilled", "distilled-hard"
@@ -55,3 +59,13 @@ class Row:
     def accuracy(self) -> str:
         """Mean ± deviation, for people."""
         return spread(self.mean, self.std, len(self.values))
+
+
+def read_row(result: Mapping[str, Any]) -> Row | None:
+    """Return the row in a stored result; None where it is none, as other programs may have written it."""
+    keys = [each.name for each in fields(Row)]
+    try:
+        row: Row = validate(Row, {key: result[key] for key in keys if key in result}, "key", keys)
+    except UserError:
+        return None
+    return row if row.values else None

@@ -6,11 +6,12 @@ import dataclasses
 import datetime
 import hashlib
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
@@ -20,13 +21,14 @@ from dsdistill.evaluation.evaluate import check_fit, evaluate_set
 from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
+from dsdistill.files import parse_json, reason
 from dsdistill.networks import check_network
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify, Progress, silent
 from dsdistill.storage import origin, set_file
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled import DistilledDataset, Scalar
 
 
 def evaluate(
@@ -163,7 +165,7 @@ def _data_config(
     Raises:
         UserError: neither the caller nor the file names the data set, or it is not known where that lies.
     """
-    stored = json_format.loads(str(distilled.attributes.get("data", "{}")))
+    stored = _stored_options(distilled.attributes)
     if dataset:
         stored["name"] = dataset
     else:
@@ -174,9 +176,27 @@ def _data_config(
     stored_root = options.pop("root", None)
     if root is not None:
         options["root"] = files.expanded(root)
-    elif stored_root and Path(stored_root).is_dir():
-        options["root"] = Path(stored_root)
-    return DataConfig(download=download, **options)
+    elif stored_root and Path(str(stored_root)).is_dir():
+        options["root"] = Path(str(stored_root))
+    config: DataConfig = validate(DataConfig, options, "the file's attribute 'data': key", fields)
+    return dataclasses.replace(config, download=download)
+
+
+def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return the options of the data that a file names.
+
+    Raises:
+        UserError: its attribute is no JSON object.
+    """
+    try:
+        options = parse_json(str(attributes.get("data", "{}")))
+    except ValueError as error:
+        raise UserError(
+            f"the file's attribute 'data' is not JSON ({reason(error)}); name the data set"
+        ) from error
+    if not isinstance(options, dict):
+        raise UserError("the file's attribute 'data' holds no options; name the data set")
+    return options
 
 
 def _real_data(

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
@@ -26,7 +24,7 @@ from dsdistill.config.sharing import shared
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify
@@ -74,7 +72,7 @@ class ExpertConfig:
     data: DataConfig
     network: str = "convnet"
     count: Annotated[int, Ge(1)]
-    epochs: Annotated[int, Ge(1)]
+    epochs: Annotated[int, Ge(1), Le(1_000_000)]
     keep: Literal["ends", "all"] | tuple[Epoch, ...] = "all"
     """Epochs whose weights are stored: the first and last, all, or those listed; 0 is the initial weights."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
@@ -147,7 +145,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
         explicit = merge(explicit, parse_override(text))
     data = explicit.get("data", {})
     if not isinstance(data, Mapping):
-        raise UserError(f"option 'data' is a table, not {data!r}; give its keys, such as data.name")
+        raise UserError(f"option 'data' is a table, not {quoted(data)}; give its keys, such as data.name")
     if not data.get("name"):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     recipe = str(explicit.get("recipe", ""))
@@ -202,15 +200,3 @@ def difference(before: Mapping[str, Any], after: ExpertConfig) -> Change | None:
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
     complete = merge(defaults, before)
     return next(iter(options.difference(shared(complete), shared(_table(after)), _SAME_EXPERTS)), None)
-
-
-def parse(text: str, source: str | Path) -> dict[str, Any]:
-    """Read a config that a file of experts holds.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{source} is damaged: its config is no TOML; make it again") from error

@@ -190,7 +190,7 @@ class ExpertRun:
         before, now = metadata.fingerprint, self._real.fingerprint
         if before != now:
             return "fingerprint", before[:8] + "…", now[:8] + "…"
-        return difference(expert_config.parse(metadata.config, self._output), self._config)
+        return difference(files.parse_toml(metadata.config), self._config)
 
     def _train(self, trainer: Trainer, expert: int, signals: list[Interrupted]) -> Iterator[dict[str, Any]]:
         """Train one expert from its latest state; yield an entry for every epoch that has been saved."""

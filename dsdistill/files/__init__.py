@@ -1,6 +1,7 @@
-"""Files: read only if they are regular, written whole or not at all, locked against other processes."""
+"""Files: read only if they are regular, parsed within bounds, written whole or not at all, and locked."""
 
 from dsdistill.files.checks import check_folder, check_new_folder, check_replaceable, check_target, reason
+from dsdistill.files.documents import is_text, parse_json, parse_toml, read_json, read_toml
 from dsdistill.files.locks import exclusive, hold
 from dsdistill.files.paths import expanded
 from dsdistill.files.reading import LARGEST_TEXT, open_regular, read, read_text
@@ -26,12 +27,17 @@ __all__ = [
     "expanded",
     "hold",
     "is_empty",
+    "is_text",
     "make_folder",
     "mismatch",
     "new_folder",
     "open_regular",
+    "parse_json",
+    "parse_toml",
     "read",
+    "read_json",
     "read_text",
+    "read_toml",
     "reason",
     "remove",
     "replace",

@@ -10,6 +10,7 @@ from pathlib import Path
 from dsdistill.errors import UserError
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
+_LONGEST_REASON = 300
 
 
 def check_folder(path: str | Path) -> None:
@@ -108,4 +109,5 @@ def reason(error: BaseException) -> str:
     message = error.strerror if isinstance(error, OSError) else None
     if isinstance(error, KeyError) and error.args:  # its str() adds quotes
         message = str(error.args[0])
-    return (message or str(error) or type(error).__name__).splitlines()[0]
+    line = (message or str(error) or type(error).__name__).splitlines()[0]
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"

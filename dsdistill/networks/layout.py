@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dsdistill.files import parse_json
 from dsdistill.networks.base import Network
 
 Entry = tuple[str, tuple[int, ...], str]
@@ -32,14 +34,15 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str) -> Layout:
-        """Read the JSON of `text`."""
-        parts = json.loads(text)
-        return cls(
-            *(
-                tuple((name, tuple(shape), dtype) for name, shape, dtype in parts[key])
-                for key in ("parameters", "buffers")
-            )
-        )
+        """Read the JSON of `text`.
+
+        Raises:
+            ValueError: it is anything else.
+        """
+        parts = parse_json(text)
+        if not isinstance(parts, dict) or parts.keys() != {"parameters", "buffers"}:
+            raise ValueError("a layout lists parameters and buffers")
+        return cls(*(tuple(map(_entry, parts[key])) for key in ("parameters", "buffers")))
 
     def text(self) -> str:
         """Write as JSON."""
@@ -70,6 +73,22 @@ class Layout:
             for (name, shape, dtype), part in zip(entries, parts, strict=True):
                 state[name] = part.view(shape).to(getattr(torch, dtype))
         return state
+
+
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+
+
+def _entry(value: Any) -> Entry:
+    """Check one entry of a layout that was read.
+
+    Raises:
+        ValueError: it is not a name, a shape and a dtype.
+    """
+    match value:
+        case [str(name), [*shape], str(dtype)] if dtype in _DTYPES:
+            if all(type(side) is int and side >= 0 for side in shape):
+                return name, tuple(shape), dtype
+    raise ValueError("a layout holds names with shapes and dtypes")
 
 
 def _entries(tensors: Mapping[str, Tensor]) -> tuple[Entry, ...]:

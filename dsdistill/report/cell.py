@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from dsdistill.bench.results import CellResult, EvaluationResult
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.report import MATRIX_BYTES
 from dsdistill.evaluation.rows import DISTILLED
+from dsdistill.files import parse_json
 from dsdistill.report.figures import anchor
 from dsdistill.report.markup import escape, escape_lines
 from dsdistill.text import duration, kilobytes
@@ -86,7 +86,10 @@ def _size(result: CellResult) -> str:
 
 def _packages(versions: Any) -> str:
     if isinstance(versions, str):
-        versions = json.loads(versions)
+        try:
+            versions = parse_json(versions)
+        except ValueError:
+            return ""
     if not isinstance(versions, dict):
         return ""
     return ", ".join(f"{name} {version}" for name, version in versions.items())

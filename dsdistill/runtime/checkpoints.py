@@ -23,7 +23,6 @@ from torch import Tensor
 
 from dsdistill import files
 from dsdistill.config.options import flatten
-from dsdistill.config.presets import read_toml
 from dsdistill.errors import UserError
 from dsdistill.runtime import metrics, tensors
 from dsdistill.runtime.notice import Notify
@@ -84,7 +83,7 @@ class RunDirectory:
             UserError: the file is missing or damaged.
         """
         try:
-            table = read_toml(self.config_file)
+            table = files.read_toml(self.config_file)
         except UserError as error:
             raise UserError(f"{error}; start anew with --overwrite") from error
         if not table:

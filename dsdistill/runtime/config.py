@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from dsdistill.config.validation import forbid_extra
 from dsdistill.runtime import compiler
@@ -38,7 +38,7 @@ class ComputeConfig:
     class_chunk: Annotated[int, Ge(0)] = 0
     """Classes whose graphs are in memory at once; 0 chooses by the device's memory. Gradient matching always
     holds the graph of one class, and trajectory matching those of one step."""
-    threads: Annotated[int, Ge(0)] = 0
+    threads: Annotated[int, Ge(0), Le(1024)] = 0
     """CPU threads; 0 keeps torch's choice. Only the same number gives bit-identical results."""
 
     def decide(

@@ -16,6 +16,7 @@ import h5py
 import torch
 from torch import Tensor
 
+from dsdistill import files
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.files import expanded, reason
@@ -166,7 +167,10 @@ class ExpertFile:
         if epoch not in self.epochs:
             raise UserError(f"{self.path} does not hold epoch {epoch}; it holds {ranges(self.epochs)}")
         try:
-            return torch.from_numpy(self._file[name][expert, self.epochs.index(epoch)])
+            tensor = torch.from_numpy(self._file[name][expert, self.epochs.index(epoch)])
+            if not tensor.isfinite().all():
+                raise ValueError(f"/{name} holds values that are not finite (NaN or infinity)")
+            return tensor
         except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, …
             raise UserError(
                 f"{self.path} is damaged at expert {expert}, epoch {epoch}: {reason(error)}; make it again"
@@ -187,7 +191,9 @@ class ExpertFile:
 def holds_experts(path: str | Path) -> bool:
     """Whether a file claims to hold experts; `ExpertFile.open` checks that it does."""
     try:
-        with h5py.File(expanded(path), "r") as file:
+        path = expanded(path)
+        files.open_regular(path).close()  # h5py would wait for the writer of a pipe
+        with h5py.File(path, "r") as file:
             return attribute(file, "format") == EXPERTS.name
     except Exception:  # no such file, not HDF5, or damaged: the error comes when it is read
         return False

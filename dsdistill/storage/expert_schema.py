@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.data.preprocess import Preprocess, from_state
+from dsdistill.files import parse_toml
 from dsdistill.networks.layout import Layout
 from dsdistill.storage.hdf5 import EXPERTS, attribute, create, fixed_text, set_attributes
 
@@ -41,6 +42,16 @@ _TRAINING: dict[str, type] = {
     "seconds": float,
     "machine": str,
     "created": str,
+}
+_ATTRIBUTES: dict[str, type] = {
+    "network": str,
+    "dataset": str,
+    "fingerprint": str,
+    "channels": int,
+    "size": int,
+    "seed": int,
+    "config": str,
+    "packages": str,
 }
 _CHUNK = 1 << 22  # values: 16 MB
 
@@ -66,6 +77,11 @@ class ExpertMetadata:
     seed: int
     config: str
     packages: str = "{}"
+
+    @property
+    def recipe(self) -> str:
+        """The name or path of the recipe that they were trained by; empty where it is not stated."""
+        return str(parse_toml(self.config).get("recipe", ""))
 
     @property
     def expert_bytes(self) -> int:
@@ -148,15 +164,14 @@ def fill(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], c
 
 
 def parse_metadata(file: h5py.File) -> ExpertMetadata:
-    """Read all but weights and training records, and verify that no weights are missing.
+    """Read all but weights and training records, and verify that the weights have the shape they should.
 
     Raises:
-        ValueError: the epochs do not ascend, or weights or buffers are incomplete or of another shape.
+        ValueError: an attribute is of another type, the epochs do not ascend, or weights or buffers are of
+            another shape.
     """
-    attributes: dict[str, Any] = {
-        name: attribute(file, name)
-        for name in ("network", "dataset", "fingerprint", "channels", "size", "seed", "config", "packages")
-    }
+    attributes = {name: _typed(file, name, kind) for name, kind in _ATTRIBUTES.items()}
+    parse_toml(attributes["config"])
     state = {name: torch.from_numpy(np.asarray(node[()])) for name, node in file["preprocess"].items()}
     epochs = tuple(file["epochs"][:].tolist())
     layout = Layout.parse(str(attribute(file, "layout")))
@@ -164,7 +179,7 @@ def parse_metadata(file: h5py.File) -> ExpertMetadata:
         raise ValueError("/epochs does not ascend from 0 or above")
     for name, length in zip(("weights", "buffers"), layout.sizes, strict=True):
         if length:
-            _check_complete(file, name, (len(file["training/loss"]), len(epochs), length))
+            _check_shape(file, name, (len(file["training/loss"]), len(epochs), length))
     return ExpertMetadata(
         layout=layout,
         classes=tuple(name.decode() for name in file["classes"][:]),
@@ -174,19 +189,40 @@ def parse_metadata(file: h5py.File) -> ExpertMetadata:
     )
 
 
-def _check_complete(file: h5py.File, name: str, shape: tuple[int, int, int]) -> None:
+def _typed(file: h5py.File, name: str, kind: type) -> Any:
+    value = attribute(file, name)
+    if not isinstance(value, kind):
+        raise ValueError(f"the attribute {name!r} has an unknown type")
+    return value
+
+
+def _check_shape(file: h5py.File, name: str, shape: tuple[int, int, int]) -> None:
     node = file[name]
     if node.dtype != np.dtype("<f4") or node.shape != shape:
         raise ValueError(f"/{name} is {node.dtype} {list(node.shape)}, not float32 {list(shape)}")
-    if node.id.get_num_chunks() != shape[0] * shape[1] * -(-shape[2] // node.chunks[2]):
-        raise ValueError(f"/{name} is incomplete")
 
 
 def parse_training(file: h5py.File) -> tuple[TrainingRecord, ...]:
-    """Read the outcome of each expert's training."""
-    columns = {name: file["training"][name][:].tolist() for name in _TRAINING}
-    rows = zip(*columns.values(), strict=True)
-    values: list[list[Any]] = [
-        [value.decode() if isinstance(value, bytes) else value for value in row] for row in rows
-    ]
-    return tuple(TrainingRecord(**dict(zip(columns, row, strict=True))) for row in values)
+    """Read the outcome of each expert's training.
+
+    Raises:
+        ValueError: there is none, one is incomplete, or a number is not finite.
+    """
+    columns = {name: _column(file["training"][name], kind) for name, kind in _TRAINING.items()}
+    records = tuple(
+        TrainingRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
+    )
+    if not records:
+        raise ValueError("/training is empty")
+    return records
+
+
+def _column(node: h5py.Dataset, kind: type) -> list[Any]:
+    values = node[:]
+    if values.ndim != 1 or values.dtype.kind != ("S" if kind is str else "f"):
+        raise ValueError(f"{node.name} has an unknown type")
+    if kind is str:
+        return [value.decode() for value in values]
+    if not np.isfinite(values).all():
+        raise ValueError(f"{node.name} holds values that are not finite")
+    return values.tolist()

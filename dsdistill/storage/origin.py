@@ -6,16 +6,14 @@ stays, and its ``config.toml`` tells the folders. It lies beside the set, or the
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dsdistill.config.options import table_at
-from dsdistill.config.presets import read_toml
 from dsdistill.config.sharing import shared
 from dsdistill.errors import UserError
-from dsdistill.files import expanded
+from dsdistill.files import expanded, parse_toml, read_toml
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.synthetic.distilled import Scalar
 
@@ -28,8 +26,8 @@ def is_of_run(attributes: Mapping[str, Scalar], run: Mapping[str, Any]) -> bool:
         run: the content of the run's ``config.toml``.
     """
     try:
-        made_with = tomllib.loads(str(attributes.get("config", "")))
-    except (ValueError, RecursionError):
+        made_with = parse_toml(str(attributes.get("config", "")))
+    except ValueError:
         return False
     return bool(made_with) and shared(made_with) == shared(run)
 

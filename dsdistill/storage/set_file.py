@@ -18,7 +18,7 @@ import h5py
 
 from dsdistill import files
 from dsdistill.errors import UserError
-from dsdistill.files import exclusive, reason, replace
+from dsdistill.files import exclusive, parse_json, reason, replace
 from dsdistill.storage.hdf5 import (
     LAYOUT,
     SET,
@@ -29,6 +29,7 @@ from dsdistill.storage.hdf5 import (
     opened,
 )
 from dsdistill.storage.set_schema import Dtype, add_result, fill, parse, parse_results, to_uint8
+from dsdistill.storage.structure import LONGEST, NODES
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
 from dsdistill.synthetic.multi_formation import MultiFormation
 
@@ -47,6 +48,9 @@ __all__ = [
     "to_uint8",
     "write",
 ]
+
+MOST_RESULTS = NODES // 4
+"""Evaluations that a file may hold; a node and an attribute each."""
 
 
 def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -> float:
@@ -127,12 +131,16 @@ def append_result(path: str | Path, result: Mapping[str, Any], expected: str = "
         expected: the `digest` of the set that was evaluated; empty for any.
 
     Raises:
-        UserError: as `read`; the result is not JSON; the file holds another set by now, or cannot be written.
+        UserError: as `read`; the result is not JSON, or too large; the file holds another set by now, or
+            cannot be written.
     """
     try:
         text = json.dumps(result, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        parse_json(text)
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"the result cannot be written as JSON: {reason(error)}") from error
+    if len(text) > LONGEST:
+        raise UserError(f"a result of more than {LONGEST / 1e6:.3g} MB is no evaluation; shorten it")
     path = files.expanded(path)
     check_same(path, digest(path), expected)
     files.check_target(path)
@@ -142,6 +150,10 @@ def append_result(path: str | Path, result: Mapping[str, Any], expected: str = "
             found, earlier = str(attribute(file, "sha256")), parse_results(file)
             check_same(path, found, expected)
         number = max(earlier, default=-1) + 1
+        if number >= MOST_RESULTS:
+            raise UserError(
+                f"{path} holds {number:,} results, as many as it can; evaluate a copy without them"
+            )
         buffer = io.BytesIO(_bytes(path))
         with h5py.File(buffer, "r+", libver=LAYOUT) as file:
             add_result(file, number, text)

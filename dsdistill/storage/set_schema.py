@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -35,6 +34,7 @@ from torch import Tensor
 
 from dsdistill.data.preprocess import Preprocess, from_state
 from dsdistill.errors import UserError
+from dsdistill.files import parse_json
 from dsdistill.storage.hdf5 import (
     RESERVED,
     SET,
@@ -153,7 +153,7 @@ def parse_results(file: h5py.File) -> dict[int, dict[str, Any]]:
     """Read the evaluations by number, ascending.
 
     Raises:
-        ValueError: an evaluation does not match its checksum.
+        ValueError: an evaluation does not match its checksum, or is no JSON object.
     """
     if "results" not in list(file):  # list the names: `in` and `get` take a damaged group for an absent one
         return {}
@@ -163,5 +163,7 @@ def parse_results(file: h5py.File) -> dict[int, dict[str, Any]]:
         text: bytes = b"" if node.dtype.hasobject else node[()]
         if attribute(node, "sha256") != hashlib.sha256(text).hexdigest():
             raise ValueError(f"/results/{number} does not match its checksum")
-        results[number] = json.loads(text)
+        results[number] = parse_json(text)
+        if not isinstance(results[number], dict):
+            raise ValueError(f"/results/{number} is no JSON object")
     return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from torch.utils.data import Dataset
 
 from dsdistill.config.ipc import mean_ipc
 from dsdistill.data.preprocess import Preprocess
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, quoted
+from dsdistill.runtime.device import available_memory
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 from dsdistill.text import plain
 
@@ -69,6 +71,7 @@ class DistilledSet:
         if (labels.diff() < 0).any():
             raise UserError("images must be sorted by label (class-major)")
         self.multi_formation.check(min(images.shape[2:]))
+        _check_cost(self.attributes)
         if soft is None:
             return
         sizes = list(dict.fromkeys([len(images), self.decoded_count]))
@@ -94,12 +97,34 @@ class DistilledSet:
         Returns:
             training images float32 [M,C,H,W] in unit pixel space, class-major, and the stored image that each
             comes from, int64 [M].
+
+        Raises:
+            UserError: they do not fit into the memory that is free.
         """
         counts = self.counts
+        needed, free = 4 * self.decoded_count * self.images[0].numel(), available_memory(torch.device("cpu"))
+        if free is not None and needed > free:
+            raise UserError(
+                f"the decoded images take {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free; "
+                "load the set with decode=False"
+            )
         images = [decode(part, self.multi_formation) for part in self.images.split(counts)]
         rows = torch.arange(len(self.labels)).split(counts)
         origins = [part[self.multi_formation.origins(len(part))] for part in rows]
         return torch.cat(images), torch.cat(origins)
+
+
+_COST = ("seconds", "iterations", "peak_memory_bytes")
+"""The attributes with which programs calculate, if a set has them."""
+
+
+def _check_cost(attributes: Mapping[str, Scalar]) -> None:
+    for name in _COST:
+        value = attributes.get(name, 0)
+        if isinstance(value, str) or not 0 <= value < math.inf:
+            raise UserError(f"attribute {name!r} must be a number from 0, got {quoted(value)}")
+    if isinstance(rate := attributes.get("learned_lr", 0.0), str):
+        raise UserError(f"attribute 'learned_lr' must be a number, got {quoted(rate)}")
 
 
 def _signature(tensor: Tensor) -> str:

@@ -25,7 +25,10 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
         (["--network", "convnet5"], "convnet5 cannot take 8x8 images"),
         (["--set", "protocol=dx"], "unknown protocol 'dx'; did you mean 'dm'?"),
         (["--ipc", "0"], "IPC must be at least 1"),
-        (["--ipc", "99999999999999999999"], "IPC 99999999999999999999 is too large; choose a smaller --ipc"),
+        (
+            ["--ipc", "99999999999999999999"],
+            "IPC must be at most 1,000,000, and is larger; choose a smaller --ipc",
+        ),
         (
             ["--ipc", "135"],
             "1350 images, more than the 1347 training images of digits; choose a smaller --ipc",
@@ -34,7 +37,7 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
         (["--iterations", "0"], "'iterations' is 0: input should be greater than or equal to 1"),
         (["--seed", "99999999999999999999"], "option 'seed'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--size", "0"], "size must be at least 1 pixel"),
+        (["--size", "0"], "size must lie between 1 and 16384 pixels, not 0"),
         (["--channels", "2"], "channels must be 1 (grey) or 3 (RGB)"),
         (["--datase", "digits"], "--dataset"),
         (["--set", "nonsense"], "--set takes key=value, not 'nonsense'"),
@@ -177,7 +180,7 @@ BAD = {
     "alien": (_alien, "is an HDF5 file, but not a dsdistill one"),
     "png": (_png, "is not an HDF5 file"),
     "newer": (_newer, "newer"),
-    "folder": (lambda path, good: path.mkdir(), "Is a directory"),
+    "folder": (lambda path, good: path.mkdir(), "it is a folder, not a regular file"),
 }
 
 
@@ -389,9 +392,9 @@ def test_class_names_that_no_file_can_hold_are_found_before_the_first_step(
     for step in ("distillation.loop.Distiller.step", "experts.trainer.Trainer.train_epoch"):
         monkeypatch.setattr(f"dsdistill.{step}", lambda *_: pytest.fail("a step was taken"))
     images, labels = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2
-    np.savez(tmp_path / "data.npz", images=images, labels=labels, classes=np.array(["a\0b", "x" * 2000]))
+    np.savez(tmp_path / "data.npz", images=images, labels=labels, classes=np.array(["a", "x" * 2000]))
     data = ["--dataset", f"npz:{tmp_path / 'data.npz'}", "-o", tmp_path / "set.h5"]
-    assert "a class name holds a character that HDF5" in refused(capsys, "distill", *TINY, *data)
+    assert "a class name takes 2,000 bytes" in refused(capsys, "distill", *TINY, *data)
     expert = ["--recipe", "ncfm", "--network", "convnet2-w8", "--count", "1", "--epochs", "1"]
-    assert "a class name holds a character that HDF5" in refused(capsys, "experts", *expert, *data)
+    assert "a class name takes 2,000 bytes" in refused(capsys, "experts", *expert, *data)
     assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]

@@ -21,7 +21,16 @@ SHOWN = r"[red]cat[/red] :cat: \x1b]0;owned\x07\x9b31m\n\u202edsdistill: done\u2
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 FACTS = {"method": NASTY, "dataset": NASTY, "machine": NASTY, "network": "mlp", "config": f"a = 1\n# {NASTY}"}
 ROW = dict.fromkeys(("set", "network", "protocol", "date"), NASTY)
-RESULT = {**ROW, "epochs": 1, "mean": 1.0, "std": 0.0, "values": [1.0]}
+RESULT = {
+    **ROW,
+    "epochs": 1,
+    "mean": 1.0,
+    "std": 0.0,
+    "values": [1.0],
+    "images": 3,
+    "decoded": 3,
+    "seconds": 1.0,
+}
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_a_full_disk_in_the_log_is_one_line(
         assert main(["distill", *WORDS, "-o", str(tmp_path / "set.h5")]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("dsdistill: cannot write ")
-    assert last.endswith("metrics.jsonl: No space left on device; make room, then --resume goes on")
+    assert last.endswith("metrics.jsonl: No space left on device; --resume goes on from the last checkpoint")
     assert main(["distill", *WORDS, "-o", str(tmp_path / "set.h5"), "--resume"]) == 0
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -74,5 +75,5 @@ def test_weights_of_another_shape_or_never_written(pool: Path) -> None:
     refused(lambda: ExpertFile.open(pool), "/weights is incomplete")
     with h5py.File(pool, "r+", libver=LAYOUT) as file:
         del file["weights"]
-        file.create_dataset("weights", (1, *shape[1:]), "<f4")
+        file.create_dataset("weights", data=np.zeros((1, *shape[1:]), "<f4"))
     refused(lambda: ExpertFile.open(pool), "/weights is float32")

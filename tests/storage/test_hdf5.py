@@ -16,6 +16,7 @@ from dsdistill.errors import UserError
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import LAYOUT, check_suffix, fixed_text, set_attributes
+from dsdistill.storage.structure import LONGEST
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.expert_files import refused
 from tests.helpers.storage import changed, make, refusal, same
@@ -24,7 +25,7 @@ from tests.helpers.storage import changed, make, refusal, same
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     assert "no file at" in refusal(tmp_path / "absent.h5")
     assert "no file at" in refusal(tmp_path / "no" / "folder.h5")
-    assert "Is a directory" in refusal(tmp_path)
+    assert "it is a folder" in refusal(tmp_path)
     (tmp_path / "empty.h5").write_bytes(b"")
     assert "not an HDF5 file" in refusal(tmp_path / "empty.h5")
     (tmp_path / "text.h5").write_text("hello" * 1000)
@@ -211,8 +212,8 @@ def test_long_texts_are_refused_where_a_file_cannot_hold_them(tmp_path: Path) ->
     longest = "x" * (1 << 20)
     set_file.write(tmp_path / "set.h5", make(classes=("", "b", "x" * 1000), attributes={"config": longest}))
     assert set_file.read(tmp_path / "set.h5").attributes["config"] == longest
-    with pytest.raises(UserError, match="attribute 'config' takes 1,048,577 bytes"):
-        set_file.check_storable([], {"config": longest + "x"})
+    with pytest.raises(UserError, match="attribute 'config' takes 16,777,217 bytes"):
+        set_file.check_storable([], {"config": "x" * (LONGEST + 1)})
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".PNG", ".npz", ".json"])

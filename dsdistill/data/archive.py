@@ -1,0 +1,143 @@
+"""The arrays in an npz file, whose headers are checked before any of them is read.
+
+An npz file is a zip of npy files. A few kilobytes of it can claim terabytes, so what a header claims is
+compared with what the zip holds, and that with the free memory.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dsdistill.errors import UserError
+from dsdistill.files import reason
+from dsdistill.runtime.device import available_memory
+
+_RATIO, _SLACK = 1100, 1 << 16  # the best one of deflate is 1032
+_COPIES = 3  # an array, its conversion to bytes, and these in another order
+
+
+@dataclass(frozen=True)
+class Header:
+    """The shape and dtype of an array that was not read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Archive:
+    """An npz file; not its arrays, which `read` returns."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        """Read the list of arrays.
+
+        Args:
+            file: open for reading.
+            name: for errors.
+
+        Raises:
+            UserError: it is no zip file, or an array is there twice.
+        """
+        self.name = name
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{name} is not an npz file; save images and labels with numpy.savez") from error
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+        members = self._zip.infolist()
+        self._members = {info.filename.removesuffix(".npy"): info for info in members}
+        if len(self._members) < len(members):
+            counts = Counter(info.filename.removesuffix(".npy") for info in members)
+            raise self._damaged(f"it holds {max(counts, key=counts.__getitem__)!r} twice")
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of its arrays, sorted."""
+        return sorted(self._members)
+
+    def header(self, key: str) -> Header:
+        """Read and check what an array claims to be.
+
+        Raises:
+            UserError: it is no array of plain values, is damaged or encrypted, claims more than is there, or
+                does not fit into the memory that is free.
+        """
+        try:
+            header = self._header(self._members[key])
+        except _DAMAGE as error:
+            raise self._damaged(error, key) from error
+        needed, free = _COPIES * _bytes(header), available_memory(torch.device("cpu"))
+        if free is not None and needed > free:
+            raise UserError(
+                f"{self.name}: {key} takes {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free"
+            )
+        return header
+
+    def read(self, key: str) -> NDArray[np.generic]:
+        """Read an array.
+
+        Raises:
+            UserError: as `header`.
+        """
+        self.header(key)
+        try:
+            with self._zip.open(self._members[key]) as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+        except _DAMAGE as error:
+            raise self._damaged(error, key) from error
+
+    def _header(self, info: zipfile.ZipInfo) -> Header:
+        if info.flag_bits & 1:
+            raise ValueError("it is encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("it is compressed in another way than numpy's")
+        if info.file_size > _RATIO * info.compress_size + _SLACK:
+            raise ValueError("it claims to become larger than compressed data can")
+        with self._zip.open(info) as file:
+            version = np.lib.format.read_magic(file)
+            parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in parse:
+                raise ValueError(f"it is of the unknown version {version}")
+            shape, _, dtype = parse[version](file)
+            header = Header(shape, dtype)
+            if dtype.hasobject or any(side < 0 for side in shape):
+                raise ValueError("it holds Python objects")
+            if _bytes(header) != info.file_size - file.tell():
+                raise ValueError("its header does not fit its content")
+        return header
+
+    def _damaged(self, error: BaseException | str, key: str = "") -> UserError:
+        what = error if isinstance(error, str) else reason(error)
+        place = f"{key}: " if key else ""
+        return UserError(f"cannot read {self.name} as an npz file of plain arrays ({place}{what})")
+
+
+_DAMAGE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What zipfile and numpy raise where a file is damaged, encrypted or made to deceive."""
+
+
+def _bytes(header: Header) -> int:
+    return math.prod(header.shape) * header.dtype.itemsize

@@ -1,0 +1,167 @@
+"""What an HDF5 file claims to hold: checked before any of it is read, from headers alone.
+
+A few kilobytes can claim terabytes, lead to other files, or turn in circles. Whatever is refused here is a
+`ValueError`, which a reader reports as damage; a content that is merely too large for this machine is not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Collection, Iterator
+from typing import TypeAlias
+
+import h5py
+import torch
+
+from dsdistill.errors import UserError
+from dsdistill.files import is_text
+from dsdistill.runtime.device import available_memory
+
+Node: TypeAlias = h5py.Group | h5py.Dataset
+
+NODES = 1 << 16
+"""Groups, data sets and attributes of a file, together."""
+LONGEST = 1 << 24
+"""Bytes of an attribute, or of an evaluation."""
+_DEPTH = 4
+_CHUNKS = 1 << 16
+_RATIO = 1100  # the best one of gzip is 1032
+_SLACK = 1 << 20  # bytes that a file may claim beyond that, such as those of headers
+_COPIES = 6  # bytes that become float32 are in memory as such, converted, and compared
+_INFLATED = 1 << 28  # bytes that a chunk may become whatever it claims
+_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
+
+
+def check_structure(file: h5py.File, size: int, sliced: Collection[str] = ()) -> None:
+    """Check that a file's nodes are of kinds that dsdistill writes, are all there, and fit in memory.
+
+    Args:
+        size: bytes of the file.
+        sliced: the data sets that are read by the slice, and are not compressed.
+
+    Raises:
+        ValueError: it has more nodes, deeper or larger ones than any such file has; or a node that is a link,
+            lies outside the file, is of an unknown type, or claims what is not there.
+        UserError: the content does not fit into the memory that is free.
+    """
+    claimed = written = 0
+    for path, node in nodes(file):
+        written += _attribute_bytes(path, node)
+        if isinstance(node, h5py.Dataset):
+            _check_kind(path, node)
+            bytes_read = _check_complete(path, node, size)
+            claimed += 0 if path in sliced else bytes_read
+            if path in sliced and _filters(node) not in ([], [h5py.h5z.FILTER_FLETCHER32]):
+                raise ValueError(f"/{path} is compressed")
+            if path.startswith("results/") and bytes_read > LONGEST:
+                raise ValueError(f"/{path} is larger than any evaluation")
+    if claimed + written > _RATIO * size + _SLACK:
+        raise ValueError(_hollow("it", claimed + written))
+    free = available_memory(torch.device("cpu"))
+    if free is not None and _COPIES * claimed > free:
+        raise UserError(
+            f"its content takes {_COPIES * claimed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free"
+        )
+
+
+def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:
+    """Yield every group and data set with its path; the root's is empty.
+
+    Raises:
+        ValueError: there are too many, they lie too deep, or one is a link or has two names.
+    """
+    seen, left, waiting = set(), NODES, [("", file["/"], 0)]
+    while waiting:
+        path, node, depth = waiting.pop()
+        address = h5py.h5o.get_info(node.id).addr
+        left -= 1 + h5py.h5a.get_num_attrs(node.id)
+        members = node.id.get_num_objs() if isinstance(node, h5py.Group) else 0
+        if address in seen or depth > _DEPTH or members > left - len(waiting):
+            raise ValueError("it has more nodes than any such file")
+        seen.add(address)
+        yield path, node
+        for name in node.id if members else ():
+            waiting.append((*_member(path, node, name), depth + 1))
+
+
+def _member(path: str, group: h5py.Group, name: bytes) -> tuple[str, Node]:
+    """Return the path of a group's member, and the member, which lies in this very file."""
+    full = f"{path}/{name.decode()}".removeprefix("/")
+    if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"/{full} is a link, so it lies outside the file or under another name")
+    member = group[name]
+    if not isinstance(member, h5py.Group | h5py.Dataset):
+        raise ValueError(f"/{full} is neither a group nor a data set")
+    return full, member
+
+
+def _attribute_bytes(path: str, node: Node) -> int:
+    """Return the bytes of a node's attributes."""
+    total = 0
+    for name in node.attrs:
+        size = node.attrs.get_id(name).get_storage_size()
+        if size > LONGEST or not is_text(name):
+            raise ValueError(f"an attribute of /{path} is too long, or its name is no text")
+        total += size
+    return total
+
+
+def _check_kind(path: str, node: h5py.Dataset) -> None:
+    """Check that a data set holds plain numbers, or text of fixed length, in this very file."""
+    dtype = node.dtype
+    plain = dtype.kind in "fiuS" and dtype.subdtype is None and not dtype.hasobject
+    if not plain or node.shape is None or node.external or node.is_virtual:
+        raise ValueError(f"/{path} has an unknown type or lies outside the file")
+    rest = iter(_FILTERS)
+    if not all(each in rest for each in _filters(node)):  # any of them once, in this order
+        raise ValueError(f"/{path} is stored in an unknown way")
+
+
+def _filters(node: h5py.Dataset) -> list[int]:
+    properties = node.id.get_create_plist()
+    return [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
+
+
+def _check_complete(path: str, node: h5py.Dataset, size: int) -> int:
+    """Check that all of a data set is stored; return the bytes that it is read into."""
+    bytes_read, stored = math.prod(node.shape) * node.dtype.itemsize, node.id.get_storage_size()
+    if stored > size:
+        raise ValueError(f"/{path} claims more than the file holds")
+    if node.chunks is None:
+        if bytes_read > stored + _SLACK:
+            raise ValueError(_hollow(f"/{path}", bytes_read))
+        if bytes_read > stored:
+            raise ValueError(f"/{path} is incomplete")
+        return bytes_read
+    counts = [-(-length // side) for length, side in zip(node.shape, node.chunks, strict=True)]
+    bytes_read = max(bytes_read, math.prod(counts) * math.prod(node.chunks) * node.dtype.itemsize)
+    if bytes_read > _RATIO * stored + _SLACK:
+        raise ValueError(_hollow(f"/{path}", bytes_read))
+    if node.id.get_num_chunks() != math.prod(counts):
+        raise ValueError(f"/{path} is incomplete")
+    if h5py.h5z.FILTER_DEFLATE in _filters(node):
+        _check_chunks(path, node, counts)
+    return bytes_read
+
+
+def _check_chunks(path: str, node: h5py.Dataset, counts: list[int]) -> None:
+    """Check that no chunk becomes larger than it claims: HDF5 itself notices when it is too late."""
+    if math.prod(counts) > _CHUNKS:
+        raise ValueError(f"/{path} has more pieces than any such data set")
+    largest = math.prod(node.chunks) * node.dtype.itemsize
+    deflate = 1 << _filters(node).index(h5py.h5z.FILTER_DEFLATE)
+    for place in itertools.product(*map(range, counts)):
+        offset = tuple(index * side for index, side in zip(place, node.chunks, strict=True))
+        chunk = node.id.get_chunk_info_by_coord(offset)
+        if chunk.filter_mask & deflate or _RATIO * (chunk.size or 0) <= max(_INFLATED, largest):
+            continue
+        inflater = zlib.decompressobj()
+        inflater.decompress(node.id.read_direct_chunk(offset)[1], largest + 8)
+        if not inflater.eof:
+            raise ValueError(f"/{path} holds a chunk that is larger than it claims")
+
+
+def _hollow(what: str, claimed: int) -> str:
+    return f"{what} claims {claimed / 1e9:.3g} GB, of which next to nothing is there"
