@@ -132,6 +132,7 @@ def run(
     """
     files.make_folder(results, parents=True)
     with _alone(results):
+        files.sweep(results)
         cell_files.write_settings([*cells, *(cell.experts for cell in cells if cell.experts)], results)
         work = _Work(suite, cells, results, environment, notify, launch)
         with deferred_signals() as received:

@@ -23,7 +23,7 @@ from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig, difference, to_toml
 from dsdistill.runtime import tensors
-from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
+from dsdistill.runtime.checkpoints import NoCheckpoint, RunDirectory, iteration_of
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.expert_file import Snapshot, TrainingRecord
 
@@ -94,7 +94,8 @@ class WorkDir:
             notify: receives a sentence for each.
 
         Raises:
-            UserError: the training images have changed.
+            UserError: the training images have changed, or a file cannot be read, which may be otherwise
+                next time.
         """
         for expert in experts:
             folder = self._folder(expert)
@@ -110,7 +111,7 @@ class WorkDir:
         run = self._run(expert)
         try:
             checkpoint = run.restore(notify)
-        except UserError:
+        except NoCheckpoint:
             return "no checkpoint of it is whole and of this training"
         if checkpoint is None:
             return ""
@@ -121,10 +122,13 @@ class WorkDir:
         for damaged in [path for path in run.checkpoints() if iteration_of(path) > epoch]:
             files.remove(damaged)
         for number in (number for number in self._config.stored_epochs if number <= epoch):
+            path = self._snapshot_file(expert, number)
             try:
                 self._read_snapshot(expert, number)
-            except (OSError, ValueError):
-                return f"{self._snapshot_file(expert, number).name} is missing or damaged"
+            except (FileNotFoundError, ValueError):
+                return f"{path.name} is missing or damaged"
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {files.reason(error)}") from error
         return ""
 
     def epochs_done(self, experts: Iterable[int]) -> int:

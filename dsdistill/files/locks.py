@@ -210,4 +210,5 @@ def _release(lock: Path, handle: int) -> None:
     with contextlib.suppress(OSError):
         lock.unlink()
     if handle != _NONE:
-        os.close(handle)
+        with contextlib.suppress(OSError):  # a disk that fails here takes nothing back
+            os.close(handle)

@@ -37,6 +37,10 @@ def iteration_of(checkpoint: Path) -> int:
     return int(checkpoint.stem.removeprefix("checkpoint-"))
 
 
+class NoCheckpoint(UserError):
+    """None of a run's checkpoints can be gone on with: they are damaged, or another run's."""
+
+
 class RunDirectory:
     """The files of one run."""
 
@@ -139,23 +143,26 @@ class RunDirectory:
             its state and metadata; None if there is no checkpoint yet.
 
         Raises:
-            UserError: all checkpoints are damaged, or the run that made them had another configuration.
+            NoCheckpoint: all are damaged, or the run that made them had another configuration.
+            UserError: one cannot be read, which may be otherwise next time.
         """
         found = self.checkpoints()
         for path in found:
             try:
                 state, metadata = tensors.read(path)
-            except (OSError, ValueError):
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {files.reason(error)}") from error
+            except ValueError:
                 notify(f"{path.name} is damaged; trying the one before it")
                 continue
             if metadata.pop("config", "") != self.config_digest:
-                raise UserError(
+                raise NoCheckpoint(
                     f"{path.name} in {self.path} was not made with the configuration in "
                     f"{self.config_file.name}; start anew with --overwrite"
                 )
             return state, metadata
         if found:
-            raise UserError(f"every checkpoint in {self.path} is damaged; start anew with --overwrite")
+            raise NoCheckpoint(f"every checkpoint in {self.path} is damaged; start anew with --overwrite")
         return None
 
     @cached_property

@@ -42,6 +42,7 @@ from dsdistill.storage import set_file
 from tests.conftest import THREADS, TINY
 from tests.helpers.bench import result, row
 from tests.helpers.cli import Captured, refused, succeed
+from tests.helpers.runs import begin_with
 
 SUITE = """
 title = "Two cells"
@@ -492,6 +493,22 @@ def test_a_folder_takes_one_suite_at_a_time(tmp_path: Path, finished: Path) -> N
     assert said
 
 
+def test_what_a_kill_left_half_begun_is_begun_again(tmp_path: Path, finished: Path) -> None:
+    results, cells = tmp_path / "r", plan(suite(tmp_path))
+    for folder in (results, results / cells[0].name):
+        folder.mkdir(parents=True)
+        (folder / ".cell.toml.0a1b2c3d.part").write_bytes(b"[distil")
+    (results / ".running").write_text("process 1 on another machine")
+    assert run(cells, results, Commands(finished)) == {}
+    assert list(results.rglob(".*")) == []
+
+
+def test_a_log_that_cannot_be_written_fails_its_cell_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*log\.txt: it is a folder"):
+        runner.launch(["info", "none"], tmp_path / "log.txt", 1)
+
+
 def test_a_signal_stops_the_commands(tmp_path: Path) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
@@ -777,13 +794,9 @@ def test_snapshots_are_sets_of_their_moment(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_an_option_goes_on(made: Path) -> None:
-    begun = RunDirectory(made.with_suffix(".run"))
-    state, metadata = begun.restore(print) or ({}, {})
-    text = begun.config_file.read_text()
-    begun.write_config(
-        "".join(line for line in text.splitlines(True) if not line.startswith("seconds = 0.0"))
-    )
-    begun.save(state, metadata)
+    run = made.with_suffix(".run")
+    lines = (run / "config.toml").read_text().splitlines(True)
+    begin_with(run, "".join(line for line in lines if not line.startswith("seconds = 0.0")))
     made.unlink()
     assert dsdistill.distill(made, resume=True).iterations == 3
     with pytest.raises(UserError, match=r"cannot resume set\.run with seconds = 5\.0"):

@@ -15,7 +15,7 @@ from tests.helpers.kills import outcomes
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")
 def test_a_kill_at_any_operation_loses_nothing(tmp_path: Path) -> None:
-    found = outcomes("distill", tmp_path, 1, 7)
+    found = outcomes("distill", tmp_path, 1, 11)
     assert [each["killed"] for each in found] == [-9] * (len(found) - 1) + [0]
     assert len(found) > 10
     whole = set_file.read(tmp_path / "whole" / "out.h5").images

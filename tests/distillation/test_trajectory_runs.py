@@ -26,6 +26,7 @@ from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
 from tests.helpers.cli import Captured, refused
+from tests.helpers.runs import begin_with
 from tests.helpers.trajectories import NETWORK, RECIPE, written
 
 
@@ -196,10 +197,11 @@ def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path)
     with pytest.raises(UserError, match=r"holds other experts \(digest .*put those back"):
         distilled(home, output, f"engine.supply.path={experts}", resume=True)
     shutil.copy(home / "experts.h5", experts)
-    config = output.with_suffix(".run") / "config.toml"
-    older = config.read_text().replace(f'digest = "{held.digest}"\n', "")  # begun before there were digests
-    assert older != config.read_text()
-    config.write_text(older)
+    run = output.with_suffix(".run")
+    text = (run / "config.toml").read_text()
+    older = text.replace(f'digest = "{held.digest}"\n', "")  # begun before there were digests
+    assert older != text
+    begin_with(run, older)
     distilled(home, output, f"engine.supply.path={experts}", resume=True)
 
 

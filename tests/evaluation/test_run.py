@@ -59,6 +59,16 @@ def test_a_repeated_evaluation_is_stored_once(digits_file: Path) -> None:
     assert [(row["epochs"], row["seed"]) for row in set_file.results(digits_file)] == [(1, 0), (1, 1), (2, 0)]
 
 
+def test_what_a_kill_left_of_the_outputs_is_deleted(digits_file: Path, tmp_path: Path) -> None:
+    mine, report = (tmp_path / f".{name}.0a1b2c3d.part" for name in ("other.h5", "report.json"))
+    left = digits_file.with_name(f".{digits_file.name}.0a1b2c3d.part")
+    for path in (mine, report, left):
+        path.touch()
+    options: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
+    evaluate(digits_file, **options, json=tmp_path / "report.json")
+    assert [path.exists() for path in (mine, report, left)] == [True, False, False]
+
+
 @pytest.mark.slow
 def test_a_stopped_evaluation_continues_from_its_stored_rows(
     digits_file: Path, monkeypatch: pytest.MonkeyPatch

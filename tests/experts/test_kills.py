@@ -20,7 +20,7 @@ def weights(path: Path) -> list[torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")
 def test_a_kill_at_any_operation_loses_nothing(tmp_path: Path) -> None:
-    found = outcomes("experts", tmp_path, 1, 9)
+    found = outcomes("experts", tmp_path, 1, 17)
     assert [each["killed"] for each in found] == [-9] * (len(found) - 1) + [0]
     assert len(found) > 10
     whole = weights(tmp_path / "whole" / "out.h5")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.workdir import WorkDir
@@ -94,6 +95,26 @@ def test_an_expert_with_a_damaged_file_is_trained_anew_with_a_notice(parts: Work
     assert not (parts.path / "00001").exists()
     assert parts.epochs_done(range(3)) == 3
     assert parts.restore(1, silent) is None
+
+
+@pytest.mark.parametrize("name", ["epoch-00001.safetensors", "checkpoint-000000002.safetensors"])
+def test_a_disk_that_cannot_be_read_costs_no_part(
+    parts: WorkDir, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    read = files.read
+
+    def failing(path: Path, most: int | None = None) -> bytes:
+        if path == parts.path / "00001" / name:
+            raise OSError(5, "Input/output error")
+        return read(path, most)
+
+    before = sorted(parts.path.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read", failing)
+        with pytest.raises(UserError, match=rf"cannot read .*{name}: Input/output error"):
+            dropped(parts)
+    assert sorted(parts.path.rglob("*")) == before
+    assert dropped(parts) == []
 
 
 def test_a_damaged_checkpoint_costs_an_epoch(parts: WorkDir) -> None:

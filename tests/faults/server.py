@@ -24,6 +24,7 @@ from dsdistill.storage.expert_file import ExpertFile
 for module in (
     "sklearn.datasets",
     "sklearn.model_selection",
+    "torch._dynamo",  # which the first optimiser imports
     "dsdistill.cli.console",
     "dsdistill.cli.progress",
     "dsdistill.distillation.run",

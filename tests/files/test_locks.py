@@ -124,6 +124,22 @@ def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: 
         assert one < 0 > other
 
 
+def test_a_disk_that_fails_at_the_end_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def failing(handle: int) -> None:
+        close(handle)
+        raise OSError(5, "Input/output error")
+
+    with hold(tmp_path / "a", "a run"):
+        monkeypatch.setattr(os, "close", failing)
+    monkeypatch.undo()
+    with hold(tmp_path / "a", "a run"):
+        pass
+
+
 def test_changes_wait_for_one_another_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "_NOTICE_AFTER", 0.05)
     told, order = list[str](), list[str]()
