@@ -72,10 +72,9 @@ def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:
     Raises:
         ValueError: there are too many, they lie too deep, or one is a link or has two names.
     """
-    seen: set[int] = set()
-    left, root = NODES, file["/"]
+    left, seen = NODES, set()
     waiting: list[tuple[str, h5py.Group, bytes, int]] = []
-    found: tuple[str, Node, int] | None = ("", root, 0)
+    found: tuple[str, Node, int] | None = ("", file["/"], 0)
     while found:
         path, node, depth = found
         address = h5py.h5o.get_info(node.id).addr
