@@ -17,6 +17,7 @@ from dsdistill.bench.results import CellResult, Point
 from dsdistill.config.options import difference, table_at
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import expanded
+from dsdistill.evaluation.rows import read_row
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
 
@@ -126,7 +127,8 @@ def write_result(suite: str, cell: Cell, results: Path, commands: list[str]) -> 
         "commands": commands,
     }
     of_set = ("config", "iterations", "seconds", "peak_memory_bytes", "machine", "created")
-    result = stored.from_table(table | {key: attributes[key] for key in of_set}, folder / "result.json")
+    table |= {key: attributes[key] for key in of_set if key in attributes}
+    result = stored.from_table(table, folder / "result.json")
     if curve := [_point(cell, results, path) for path in cell.run(results).snapshots()]:
         end = result.main
         last = Point(result.iterations, result.seconds, end.mean, end.std, len(end.values))
@@ -174,8 +176,10 @@ def _experts_seconds(cell: Cell, results: Path) -> float:
 
 
 def _point(cell: Cell, results: Path, snapshot: Path) -> Point:
-    report = files.read_json(cell.snapshot_report(results, snapshot))
-    attributes = storage.describe(snapshot).attributes
-    row = report["rows"][0]
+    path = cell.snapshot_report(results, snapshot)
+    rows, attributes = files.read_json(path).get("rows"), storage.describe(snapshot).attributes
+    row = read_row(rows[0]) if isinstance(rows, list) and rows else None
+    if row is None or not {"iterations", "seconds"} <= attributes.keys():
+        raise UserError(f"{path} holds no accuracy of {snapshot.name}; delete both, and run the suite again")
     moment = int(attributes["iterations"]), float(attributes["seconds"])
-    return Point(*moment, row["mean"], row["std"], len(row["values"]))
+    return Point(*moment, row.mean, row.std, len(row.values))

@@ -11,7 +11,7 @@ from typing import Any
 from dsdistill.config.sharing import told, told_toml
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import DISTILLED, Row
+from dsdistill.evaluation.rows import DISTILLED, Amount, Count, Percent, Row
 from dsdistill.files import read_json
 from dsdistill.storage import set_file as storage
 
@@ -24,11 +24,11 @@ ANOTHER = "another set lies there now"
 class Point:
     """Accuracy at a moment of the distillation: percent, by ``students`` fresh students."""
 
-    iteration: int
-    seconds: float
-    mean: float
-    std: float
-    students: int
+    iteration: Count
+    seconds: Amount
+    mean: Percent
+    std: Percent
+    students: Count
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ class CellResult:
     config: str
     file: str
     sha256: str
-    iterations: int
-    seconds: float
-    peak_memory_bytes: int
+    iterations: Count
+    seconds: Amount
+    peak_memory_bytes: Count
     machine: str
     created: str
     evaluations: list[EvaluationResult]
     curve: list[Point] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
-    experts_seconds: float = 0.0
+    experts_seconds: Amount = 0.0
     path: Path | None = None
 
     @property
@@ -185,6 +185,21 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
         rows = evaluation.rows
         if not any(row.set == DISTILLED for row in rows) or not all(row.values for row in rows):
             raise UserError(f"{path} holds no accuracy of its distilled set")
+        _check_report(evaluation.report, path)
     if not result.evaluations:
         raise UserError(f"{path} holds no evaluation")
     return result
+
+
+def _check_report(report: Mapping[str, Any], path: Path) -> None:
+    """Check the values of a report that programs calculate with.
+
+    Raises:
+        UserError: one cannot be.
+    """
+    cost, seed = report.get("cost", {}), report.get("seed", 0)
+    sound = isinstance(cost, Mapping) and all(
+        isinstance(each, int | float) and 0 <= each <= 1e18 for each in cost.values()
+    )
+    if not sound or not isinstance(seed, int):
+        raise UserError(f"{path} holds a seed or a cost that is no number")

@@ -46,7 +46,8 @@ def modernise(options: Mapping[str, Any], renamed: list[str] | None = None) -> d
         result = merge(nest(now, value), _without(result, tables, key))
     for key, values in RENAMED_VALUES.items():
         *tables, last = key.split(".")
-        if (value := table_at(result, *tables).get(last)) in values:
+        value = table_at(result, *tables).get(last)
+        if isinstance(value, str) and value in values:
             result = merge(result, nest(key, values[value]))
             phrases.append(f"{last} = {value!r} is now called {values[value]!r}")
     return result

@@ -47,8 +47,9 @@ def validate(kind: type[Any], table: Mapping[str, Any], what: str, known: Iterab
         raise _sentence(error, table, what, list(known)) from None
     except OverflowError as error:
         raise UserError(f"{what}: a number is too large ({error})") from error
-    if any(map(_is_too_long, _values(result))):  # of the text of one, which pydantic takes for a number
-        raise UserError(f"{what}: an integer has more than 64 bits; choose a smaller one")
+    for key, value in _values(result, ""):
+        if _is_too_long(value):  # the text of one, which pydantic takes for a number
+            raise UserError(f"{what} {quoted(key)} is an integer of more than 64 bits; choose a smaller one")
     return result
 
 
@@ -61,17 +62,19 @@ def _is_too_long(value: Any) -> bool:
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
-def _values(value: Any) -> Iterator[Any]:
-    """Yield all that a validated dataclass holds."""
+def _values(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield all that a validated dataclass holds, with dotted keys."""
+    parts: Iterable[tuple[Any, Any]] = ()
     if dataclasses.is_dataclass(value):
-        value = [getattr(value, each.name) for each in dataclasses.fields(value)]
+        parts = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
     elif isinstance(value, Mapping):
-        value = [*value, *value.values()]
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from _values(each)
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
     else:
-        yield value
+        yield key, value
+    for name, inside in parts:
+        yield from _values(inside, f"{key}.{name}" if key else str(name))
 
 
 def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known: list[str]) -> UserError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -103,7 +105,8 @@ class Archive:
             raise ValueError("it is compressed in another way than numpy's")
         if info.file_size > _RATIO * info.compress_size + _SLACK:
             raise ValueError("it claims to become larger than compressed data can")
-        with self._zip.open(info) as file:
+        with self._zip.open(info) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers by Python 2, and of escapes in damaged ones
             version = np.lib.format.read_magic(file)
             parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             if version not in parse:
@@ -133,6 +136,7 @@ _DAMAGE = (
     TypeError,
     ValueError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

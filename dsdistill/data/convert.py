@@ -66,9 +66,10 @@ def present(
         parts.append(f"resized from {height}x{width} to {size}x{size} (bilinear, antialiased)")
     if native != channels:
         parts.append("greyscale repeated to 3 channels" if native == 1 else "colour reduced to luma")
+    fitted = fit(images, size, channels)
     if parts:
         reporter.notify(f"{config.name} ({split}): {len(images)} images, {', '.join(parts)}")
-    return RealDataset(config.name, split, fit(images, size, channels), labels, classes)
+    return RealDataset(config.name, split, fitted, labels, classes)
 
 
 def stratified(labels: Tensor, fraction: float, classes: tuple[str, ...]) -> dict[Split, Tensor]:

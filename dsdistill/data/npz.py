@@ -63,7 +63,8 @@ def _read(config: DataConfig, split: Split, archive: Archive, reporter: Reporter
         images = _images(archive, image_key)
         return present(config, split, images[positions], labels[positions], classes, reporter)
     expected = " or ".join(", ".join(names) for names in SPLIT_KEYS + WHOLE_KEYS)
-    held = ", ".join(archive.keys)[:_SHOWN] or "(none)"
+    shown = (key if key.isprintable() else quoted(key) for key in archive.keys)
+    held = ", ".join(shown)[:_SHOWN] or "(none)"
     raise UserError(f"{archive.name} holds the keys {held}; it needs {expected}")
 
 

@@ -215,7 +215,7 @@ def distill(
             distilled = current()
             for sentence in assembly.warnings_for(distiller, run.discarded()):
                 notify(sentence)
-        error = _write(output, run, distilled, plan, resumed_when_finished=not losses)
+        error = _write(output, run, distilled, plan, not losses, notify)
         return _summary(output, run, distilled, losses, loop, error)
 
 
@@ -276,12 +276,17 @@ def _run(
 
 
 def _write(
-    output: Path, run: RunDirectory, distilled: DistilledSet, config: RunConfig, resumed_when_finished: bool
+    output: Path,
+    run: RunDirectory,
+    distilled: DistilledSet,
+    config: RunConfig,
+    resumed_when_finished: bool,
+    notify: Notify,
 ) -> float:
     """Write the set and return the largest error of a pixel; a file of this run with results stays."""
     if resumed_when_finished and _is_of_run(output, run):
         return float((set_file.read(output).images - distilled.images).abs().max())
-    return set_file.write(output, distilled, config.storage)
+    return set_file.write(output, distilled, config.storage, notify)
 
 
 def _summary(

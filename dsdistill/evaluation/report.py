@@ -14,6 +14,7 @@ from dsdistill.config.sharing import data_name
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import Row, canonical, read_row
 from dsdistill.runtime import provenance
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage import set_file
 from dsdistill.text import plain
 
@@ -77,7 +78,7 @@ class Report:
         """
         files.replace(path, (json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n").encode())
 
-    def append_to(self, path: str | Path, row: Row, expected: str = "") -> None:
+    def append_to(self, path: str | Path, row: Row, expected: str = "", notify: Notify = silent) -> None:
         """Add a row, and how it came about, to the results in a distilled set's file.
 
         An equal result is not added again, whatever its date and seconds: an evaluation may be stopped and
@@ -85,13 +86,14 @@ class Report:
 
         Args:
             expected: the digest of the set that the row is of.
+            notify: receives a sentence if another process that changes the file has to be waited for.
 
         Raises:
             UserError: the file is not a distilled set, holds another set by now, or cannot be written.
         """
         result = json.loads(json.dumps({**self._circumstances(), **dataclasses.asdict(row)}))
         if _comparable(result) not in map(_comparable, set_file.results(path)):
-            set_file.append_result(path, result, expected)
+            set_file.append_result(path, result, expected, notify)
 
     def earlier_rows(self, path: str | Path) -> list[Row]:
         """Return the rows in a set's file of an otherwise identical evaluation on the same machine.

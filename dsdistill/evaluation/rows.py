@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
 
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
@@ -15,6 +17,12 @@ RANDOM, FULL = "random", "full"
 
 UNAUGMENTED = "-plain"
 """Ends the names of sets that students are trained on without augmentation."""
+
+Percent = Annotated[float, Ge(0), Le(100 + 1e-6)]
+"""An accuracy or a deviation; means may be rounded up. Checked where a row is read."""
+Count = Annotated[int, Ge(0)]
+Amount = Annotated[float, Ge(0), Le(1e18)]
+"""Of seconds or bytes."""
 
 _FORMER_NAMES = {"whole": FULL}
 
@@ -44,13 +52,13 @@ class Row:
     set: str
     network: str
     protocol: str
-    epochs: int
-    mean: float
-    std: float
-    values: list[float]
-    images: int
-    decoded: int
-    seconds: float
+    epochs: Count
+    mean: Percent
+    std: Percent
+    values: list[Percent]
+    images: Count
+    decoded: Count
+    seconds: Amount
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "set", canonical(self.set))
@@ -61,8 +69,10 @@ class Row:
         return spread(self.mean, self.std, len(self.values))
 
 
-def read_row(result: Mapping[str, Any]) -> Row | None:
+def read_row(result: Any) -> Row | None:
     """Return the row in a stored result; None where it is none, as other programs may have written it."""
+    if not isinstance(result, Mapping):
+        return None
     keys = [each.name for each in fields(Row)]
     try:
         row: Row = validate(Row, {key: result[key] for key in keys if key in result}, "key", keys)

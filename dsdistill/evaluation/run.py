@@ -120,7 +120,7 @@ def evaluate(
 
     def finished(row: Row) -> None:  # saved at once: an evaluation that is stopped loses only unfinished rows
         if save:
-            report.append_to(file, row, content.digest)
+            report.append_to(file, row, content.digest, notify)
 
     callbacks = Callbacks(notify, progress, finished)
     with full_float32():

@@ -19,6 +19,7 @@ import h5py
 from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.files import exclusive, parse_json, reason, replace
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.hdf5 import (
     LAYOUT,
     SET,
@@ -53,11 +54,14 @@ MOST_RESULTS = NODES // 4
 """Evaluations that a file may hold; a node and an attribute each."""
 
 
-def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -> float:
+def write(
+    path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32", notify: Notify = silent
+) -> float:
     """Write a set; it replaces at once any file at ``path``.
 
     Args:
         dtype: of the stored pixels; "uint8" clips them to [0,1] and rounds them to 256 levels.
+        notify: receives a sentence if another process that changes the file has to be waited for.
 
     Returns:
         the largest absolute error that storing caused in a pixel, measured by reading back; 0 for float32.
@@ -74,7 +78,7 @@ def write(path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32") -
     with h5py.File(buffer, "r") as file:
         stored = parse(file)
     files.check_target(path)
-    with exclusive(path):
+    with exclusive(path, notify):
         replace(path, buffer.getbuffer())
     return float((stored.images - distilled.images.detach().cpu()).abs().max())
 
@@ -124,11 +128,14 @@ def load(
     return DistilledDataset(read(path), space, labels, decode)
 
 
-def append_result(path: str | Path, result: Mapping[str, Any], expected: str = "") -> None:
+def append_result(
+    path: str | Path, result: Mapping[str, Any], expected: str = "", notify: Notify = silent
+) -> None:
     """Add an evaluation to a set's file; the set and its checksum do not change.
 
     Args:
         expected: the `digest` of the set that was evaluated; empty for any.
+        notify: as for `write`.
 
     Raises:
         UserError: as `read`; the result is not JSON, or too large; the file holds another set by now, or
@@ -144,7 +151,7 @@ def append_result(path: str | Path, result: Mapping[str, Any], expected: str = "
     path = files.expanded(path)
     check_same(path, digest(path), expected)
     files.check_target(path)
-    with exclusive(path):  # or two evaluations that end at the same time would lose one result
+    with exclusive(path, notify):  # or two evaluations that end at the same time would lose one result
         with opened(path, SET) as file:
             parse(file)
             found, earlier = str(attribute(file, "sha256")), parse_results(file)

@@ -72,9 +72,11 @@ def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:
     Raises:
         ValueError: there are too many, they lie too deep, or one is a link or has two names.
     """
-    seen, left, waiting = set(), NODES, [("", file["/"], 0)]
-    while waiting:
-        path, node, depth = waiting.pop()
+    left, seen = NODES, set()
+    waiting: list[tuple[str, h5py.Group, bytes, int]] = []
+    found: tuple[str, Node, int] | None = ("", file["/"], 0)
+    while found:
+        path, node, depth = found
         address = h5py.h5o.get_info(node.id).addr
         left -= 1 + h5py.h5a.get_num_attrs(node.id)
         members = node.id.get_num_objs() if isinstance(node, h5py.Group) else 0
@@ -82,19 +84,19 @@ def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:
             raise ValueError("it has more nodes than any such file")
         seen.add(address)
         yield path, node
-        for name in node.id if members else ():
-            waiting.append((*_member(path, node, name), depth + 1))
+        waiting += [(path, node, name, depth + 1) for name in (node.id if members else ())]
+        found = _opened(*waiting.pop()) if waiting else None  # one at a time: an open node takes memory
 
 
-def _member(path: str, group: h5py.Group, name: bytes) -> tuple[str, Node]:
-    """Return the path of a group's member, and the member, which lies in this very file."""
+def _opened(path: str, group: h5py.Group, name: bytes, depth: int) -> tuple[str, Node, int]:
+    """Return the path of a group's member, the member, which lies in this very file, and its depth."""
     full = f"{path}/{name.decode()}".removeprefix("/")
     if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
         raise ValueError(f"/{full} is a link, so it lies outside the file or under another name")
     member = group[name]
     if not isinstance(member, h5py.Group | h5py.Dataset):
         raise ValueError(f"/{full} is neither a group nor a data set")
-    return full, member
+    return full, member, depth
 
 
 def _attribute_bytes(path: str, node: Node) -> int:

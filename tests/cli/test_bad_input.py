@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
@@ -37,6 +38,13 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
         (["--iterations", "0"], "'iterations' is 0: input should be greater than or equal to 1"),
         (["--seed", "99999999999999999999"], "option 'seed'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--size", "1" + "0" * 30], "option 'data.size' is an integer of more than 64 bits"),
+        (["--size", "16000"], "take 345 GB of memory"),
+        (["--ipc", "1" + "0" * 30], "IPC must be at most 1,000,000"),
+        (["--ipc", "9" * 4000], "IPC must be at most 1,000,000"),
+        (["--set", f"engine.batch_real={10**30}"], "an integer of more than 64 bits"),
+        (["--set", "compute.threads=1000000"], "less than or equal to 1024"),
+        (["--set", f"{'a.' * 9000}b=1"], "--set takes key=value"),
         (["--size", "0"], "size must lie between 1 and 16384 pixels, not 0"),
         (["--channels", "2"], "channels must be 1 (grey) or 3 (RGB)"),
         (["--datase", "digits"], "--dataset"),
@@ -398,3 +406,53 @@ def test_class_names_that_no_file_can_hold_are_found_before_the_first_step(
     expert = ["--recipe", "ncfm", "--network", "convnet2-w8", "--count", "1", "--epochs", "1"]
     assert "a class name takes 2,000 bytes" in refused(capsys, "experts", *expert, *data)
     assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
+
+
+# Devices and pipes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["distill", *TINY, "-o", "/dev/full"],
+        ["experts", "--dataset", "digits", "--recipe", "mtt", "-o", "/dev/full"],
+        ["evaluate", "SET", *FAST, "--json", "/dev/full"],
+        ["show", "SET", "-o", "/dev/full"],
+        *(["export", "SET", "--to", kind, "-o", "/dev/full"] for kind in ("pt", "h5", "png", "ddranking")),
+        ["bench", "digits", "-o", "/dev/full"],
+        ["report", ".", "-o", "/dev/full"],
+    ],
+)
+def test_devices_are_not_written(capsys: Captured, finished: Path, words: list[str]) -> None:
+    line = refused(capsys, *(finished if word == "SET" else word for word in words))
+    assert "/dev/full" in line
+    assert "choose another" in line or "with -o" in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", "PIPE"],
+        ["show", "PIPE"],
+        ["evaluate", "PIPE"],
+        ["export", "PIPE", "out.pt"],
+        ["distill", *TINY, "-o", "out.h5", "--config", "PIPE"],
+        ["distill", *TINY, "-o", "out.h5", "--method", "PIPE"],
+        ["distill", *TINY, "-o", "out.h5", "--dataset", "npz:PIPE"],
+        ["distill", *TINY, "-o", "out.h5", "--method", "mtt", "--experts", "PIPE"],
+        ["distill", *TINY, "-o", "PIPE"],
+        ["experts", "--dataset", "digits", "--recipe", "PIPE", "-o", "out.h5"],
+        ["evaluate", "SET", "--protocol", "PIPE"],
+        ["methods", "PIPE"],
+        ["bench", "PIPE"],
+    ],
+)
+def test_pipes_are_not_waited_for(
+    capsys: Captured, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    pipe = tmp_path / "pipe.toml"
+    os.mkfifo(pipe)
+    monkeypatch.chdir(tmp_path)
+    places = {"SET": str(finished)}
+    line = refused(capsys, *(places.get(word, word.replace("PIPE", str(pipe))) for word in words))
+    assert f"{pipe}: it is a pipe, not a regular file" in line

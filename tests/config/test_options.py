@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dsdistill.config.options import Change, data_options, difference, explicit_options, flatten, merge
+import pytest
+
+from dsdistill.config.options import (
+    Change,
+    data_options,
+    difference,
+    explicit_options,
+    flatten,
+    merge,
+    parse_override,
+)
+from dsdistill.errors import UserError
 
 NESTED = {"a": {"x": 1, "y": {"z": 2}}, "b": 1}
 
@@ -45,3 +56,15 @@ def test_options_left_out_are_not_explicit() -> None:
         "zca": False,
         "download": True,
     }
+
+
+@pytest.mark.parametrize("text", [f"{'a.' * 20_000}b=1", "method=\udcff", "=3", "nonsense"])
+def test_overrides_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match="--set takes key=value") as caught:
+        parse_override(text)
+    assert len(str(caught.value)) < 200
+
+
+def test_overrides_that_are_no_toml_are_texts() -> None:
+    assert parse_override("path=[[[" + "[" * 5000)["path"].startswith("[[[")
+    assert parse_override(f"ipc={'9' * 5000}") == {"ipc": "9" * 5000}

@@ -67,9 +67,21 @@ def test_npz_without_splits(tmp_path: Path) -> None:
         ({"labels": np.array([0.0, 1, 0, 1])}, "save labels as integers"),
         ({"labels": np.array([0, -1, 0, 1])}, "label -1, out of range"),
         ({"labels": np.array([0, 0, 2, 2])}, "no image of label 1"),
+        ({"labels": np.array([0, 1, 0, 10**8])}, "no image of label 2"),
+        ({"labels": np.array([0, 1, 0, 2**32 - 1], np.uint32)}, "no image of label 2"),
+        ({"labels": np.array([0, 1, 0, 2**64 - 1], np.uint64)}, "label 18446744073709551615, out of range"),
+        ({"labels": np.array(3)}, r"shape \[\] for 4 images"),
+        ({"labels": np.array([True, False] * 2)}, "save labels as integers"),
+        ({"images": pixels(0, 8, 8), "labels": np.arange(0)}, r"shape \[0, 8, 8\]"),
         ({"labels": np.array([0, 0, 0, 0])}, "one class only"),
         ({"classes": np.array(["only"])}, "label 1, out of range 0..0"),
         ({"classes": np.array([1, 2])}, "list of class names"),
+        ({"classes": np.array("cat")}, "list of class names"),
+        ({"classes": np.array(["cat", "cat"])}, "'cat' twice"),
+        ({"classes": np.array([b"cat", b"\xff"])}, "not UTF-8"),
+        ({"classes": np.array(["cat", "a\0b"])}, "no file can store"),
+        ({"classes": np.array(["cat", "\ud800"])}, "no file can store"),
+        ({"classes": np.array(["a", "b", "c"])}, "no image of label 2"),
         ({"classes": np.array([None, "x"], dtype=object)}, "as an npz file of plain arrays"),
     ],
 )
@@ -96,3 +108,28 @@ def test_npz_files_that_are_none(tmp_path: Path) -> None:
     fails("different shapes", odd, "test")
     beyond = npz(tmp_path / "beyond.npz", x_train=x, y_train=y, x_test=x, y_test=y + 1)
     fails("y_test holds the label 2, out of range 0..1", beyond, "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_test": np.array([0, 1, 3])}, "y_test holds the label 3, out of range 0..1"),
+        ({"y_test": np.array([0, 1, 10**8])}, "y_test holds the label 100000000"),
+        ({"y_test": np.array([0, -1, 1])}, "y_test holds the label -1"),
+        ({"y_test": np.array([0.5, 1, 0])}, "y_test is float64"),
+        ({"y_test": np.array([0, 1])}, r"y_test has shape \[2\] for 3 images"),
+        ({"y_test": np.array(1)}, r"y_test has shape \[\]"),
+        ({"x_test": pixels(0, 8, 8), "y_test": np.arange(0)}, r"x_test has shape \[0, 8, 8\]"),
+        ({"x_test": pixels(3, 9, 9)}, "different shapes"),
+        ({"x_test": pixels(3, 8, 8, 3)}, "different shapes"),
+        ({"x_test": pixels(3, 8, 8).astype(int)}, "x_test is int64"),
+        ({"x_test": np.array([None] * 3)}, "as an npz file of plain arrays"),
+    ],
+)
+def test_a_bad_test_split_is_found_when_train_is_read(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    arrays = {"x_train": pixels(4, 8, 8), "y_train": np.array([0, 1] * 2)}
+    arrays |= {"x_test": pixels(3, 8, 8), "y_test": np.array([0, 1, 1])}
+    for split in ("train", "test"):
+        fails(message, npz(tmp_path / "a.npz", **(arrays | change)), split)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import os
 import pickle
+import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +107,40 @@ def test_damaged_idx_files_are_named(tmp_path: Path) -> None:
     fails("train-images.*not a whole IDX file", "mnist", root=tmp_path)
     write_idx(images, pixels(3, 28, 28))
     fails("do not fit each other", "mnist", root=tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_headers_that_claim_what_is_not_there(tmp_path: Path, ending: str) -> None:
+    write_mnist(tmp_path, ending)
+    images = tmp_path / f"train-images-idx3-ubyte{ending}"
+    whole = gzip.decompress(images.read_bytes()) if ending else images.read_bytes()
+    huge = struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1)
+    for data in (
+        *(huge, struct.pack(">HBB3I", 0, 8, 3, 0, 28, 28), struct.pack(">HBB", 0, 8, 255), b"", whole[:-1]),
+        whole + b"x",
+    ):
+        images.write_bytes(gzip.compress(data) if ending else data)
+        fails("train-images.*not a whole IDX file", "mnist", root=tmp_path)
+    images.unlink()
+    os.mkfifo(images)
+    fails("not found", "mnist", root=tmp_path)
+
+
+def test_packed_files_do_not_become_larger_than_they_state(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    labels = tmp_path / "train-labels-idx1-ubyte.gz"
+    labels.write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 20) + bytes(100_000_000), 1))
+    tracemalloc.start()
+    fails("train-labels.*does not fit its content", "mnist", root=tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_a_bad_test_split_is_found_when_train_is_read(tmp_path: Path) -> None:
+    for labels in (np.arange(9, dtype=np.uint8), np.full(10, 200, np.uint8)):
+        write_mnist(tmp_path)
+        write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", labels)
+        fails("t10k-images.*do not fit each other", "mnist", root=tmp_path)
 
 
 def md5(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.evaluation import PACKAGE, PREPROCESS, real, write_digits, write_stripes
+from tests.helpers.storage import changed
 
 
 def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> None:
@@ -341,3 +343,32 @@ def test_results_name_no_folder_and_those_that_do_are_reused(stripes_file: Path)
     set_file.append_result(stripes_file, earlier)  # as an earlier version wrote it
     assert evaluate(stripes_file, **told, resume=True).rows[0].values == [12.5]
     assert len(set_file.results(stripes_file)) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("{", "'data' is not JSON"),
+        ("[" * 100_000, "'data' is not JSON"),
+        ("[]", "'data' holds no options"),
+        ('{"name": 3}', "'data': key 'name' is 3"),
+        ('{"name": "digits", "test_fraction": "x"}', "'data': key 'test_fraction' is 'x'"),
+        ('{"name": "digits", "mirror": {}}', "'data': key 'mirror'"),
+    ],
+)
+def test_a_stored_description_of_the_data_that_makes_no_sense(
+    digits_file: Path, data: str, said: str
+) -> None:
+    changed(digits_file, data=data)
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        evaluate(digits_file, repeats=1, epochs=1, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_results_of_other_programs_are_not_reused(digits_file: Path) -> None:
+    options: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
+    values = evaluate(digits_file, **options).rows[0].values
+    stored = set_file.results(digits_file)[0]
+    set_file.append_result(digits_file, stored | {"values": "many", "seconds": -1})
+    set_file.append_result(digits_file, {"mean": 0.5})
+    assert evaluate(digits_file, **options, resume=True).rows[0].values == values
