@@ -77,27 +77,33 @@ def _steps(ipc: int) -> dict[str, variants.Variant]:
 def measure(prepare: variants.Variant, iterations: int, pipe: Connection) -> None:
     """Run a variant and send the memory that it took."""
     work = prepare()
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    idle = _status("VmRSS")
-    _forget_peak()
+    idle = trimmed()
+    forget_peak()
     work()
-    first = _status("VmHWM")
-    _forget_peak()
+    first = resident("VmHWM")
+    forget_peak()
     for _ in range(iterations):
         work()
-    later = _status("VmHWM")
+    later = resident("VmHWM")
     sizes: dict[str, Any] = {"idle_mb": idle, "peak_mb": max(first, later) - idle, "steady_mb": later - idle}
     pipe.send(sizes | {"iterations": iterations + 1})
 
 
-def _status(field: str) -> float:
-    """Read a line of /proc/self/status, in MB."""
+def trimmed() -> float:
+    """Give back what is free to the system, and return the resident memory that is left, in MB."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return resident("VmRSS")
+
+
+def resident(field: str) -> float:
+    """Read the resident memory, VmRSS, or its peak, VmHWM, from /proc/self/status, in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024 / 1e6
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
+    """Let the peak begin anew at what is resident now."""
     Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -11,7 +11,7 @@ import functools
 import itertools
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
 
 from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.data import catalog
+from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.evaluation import students
@@ -39,7 +40,7 @@ from dsdistill.protocol import load_protocol
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.seeding import generator
 from dsdistill.storage import expert_writer
-from dsdistill.storage.expert_file import ExpertMetadata, TrainingRecord
+from dsdistill.storage.expert_file import ExpertMetadata, Snapshot, TrainingRecord
 from tests.reference import student as reference
 from tests.reference.datadam import attention_matching_loss
 from tests.reference.dm import distribution_matching_loss
@@ -372,6 +373,27 @@ def ours_ncfm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     return _loop(ipc, precision, compile, "ncfm", **_NO_POOL).step
 
 
+def write_experts(
+    path: Path, task: Task, real: RealDataset, layout: Layout, walks: Sequence[Sequence[Snapshot]]
+) -> None:
+    """Write experts of the network "convnet", each with its weights after as many epochs as it has."""
+    facts = ExpertMetadata(
+        network="convnet",
+        layout=layout,
+        dataset=task.name,
+        fingerprint=real.fingerprint,
+        classes=task.classes,
+        channels=task.channels,
+        size=task.size,
+        preprocess=task.preprocess,
+        epochs=tuple(range(len(walks[0]))),
+        seed=0,
+        config="",
+    )
+    training = TrainingRecord(0.0, 0.0, 0.0, "", "")
+    expert_writer.write(path, facts, iter([(training, iter(walk)) for walk in walks]), len(walks))
+
+
 def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
     """A loop of MTT, all images in every step, on an expert whose weights wander at random."""
     with tempfile.TemporaryDirectory() as folder:
@@ -381,24 +403,10 @@ def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
         )
         network = build_network("convnet", task.channels, task.size, task.num_classes)
         layout = Layout.of(network)
-        facts = ExpertMetadata(
-            network="convnet",
-            layout=layout,
-            dataset=task.name,
-            fingerprint=real.fingerprint,
-            classes=task.classes,
-            channels=task.channels,
-            size=task.size,
-            preprocess=task.preprocess,
-            epochs=(0, 1, 2, 3),
-            seed=0,
-            config="",
-        )
         weights, nothing = layout.pack(network.state_dict())
         noise = torch.randn(4, len(weights), generator=generator(0, "walk"))
         walk = [(weights + 0.01 * epoch * noise[epoch], nothing) for epoch in range(4)]
-        training = TrainingRecord(0.0, 0.0, 0.0, "", "")
-        expert_writer.write(path, facts, iter([(training, iter(walk))]), 1)
+        write_experts(path, task, real, layout, [walk])
         engine = {"steps": steps, "gradient": gradient, "expert_epochs": 2, "start": {"most": 2}}
         engine |= {"batch_synthetic": 0, "supply": {"path": str(path)}}
         loop = _loop(ipc, "fp32", compile, "mtt", engine=engine)

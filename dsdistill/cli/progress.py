@@ -111,7 +111,8 @@ class DistillationProgress(ProgressBar):
             f"{config.method}, {config.network}, {length} on {_hardware(config.compute)}",
             f"memory estimate {byte_size(memory.total)}: real data {byte_size(memory.real)}, "
             f"graph {byte_size(memory.graph)}, passes {byte_size(memory.frozen)}, "
-            f"networks {byte_size(memory.networks)}, synthetic {byte_size(memory.synthetic)}",
+            f"networks {byte_size(memory.networks)}, synthetic {byte_size(memory.synthetic)}, "
+            f"allocator {byte_size(memory.allocator)}",
         ]
         if run.iteration:
             lines.append(f"resuming after iteration {run.iteration}")

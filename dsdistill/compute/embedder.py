@@ -62,7 +62,8 @@ class Embedder:
         self._device = device
         self._precision = precision
         self._compiled = compile and compiler.can_compile(device, notify)
-        self._embed: Callable[[Tensor], Tensor] = features or network.embed
+        self._features: Callable[[Tensor], Tensor] = features or network.embed
+        self._embed = self._features
         self._embed_frozen: Callable[[Tensor], Tensor] = self._cast_embed
         if self._compiled:
             notify = once(notify)
@@ -83,6 +84,11 @@ class Embedder:
             parts = [self._embed_frozen(self._padded(part, size))[: len(part)] for part in images.split(size)]
             features = torch.cat(parts)
         return features.clone()  # a normal tensor, so that losses may save it for their gradient
+
+    def uncompiled(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """Embed as `differentiable` does, by code that is never compiled: for any number of images."""
+        with autocast(self._device, self._precision):
+            return at_least_float32(self._features(images))
 
     def pass_size(self, images: int) -> int:
         """Return the images per pass: if compiled, one of few sizes, with little padding of the last pass."""

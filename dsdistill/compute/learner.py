@@ -72,7 +72,7 @@ class Learner:
                     logits = functional_call(network, dict(weights), (images,))
                 return (F.cross_entropy(at_least_float32(logits), targets, reduction="none") * share).sum()
 
-            return compile_if_asked(loss)
+            return loss
 
         def mean_loss_and_correct(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             with autocast(device, precision):
@@ -83,8 +83,9 @@ class Learner:
         def loss_jvp(weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
             return jvp.loss_jvp(network, weights, tangents, *batch)
 
-        self._exact_loss = weighted_loss("fp32")
-        self._fast_loss = self._exact_loss if precision == "fp32" else weighted_loss(precision)
+        self._uncompiled_loss = weighted_loss(precision)
+        self._fast_loss = compile_if_asked(self._uncompiled_loss)
+        self._exact_loss = self._fast_loss if precision == "fp32" else compile_if_asked(weighted_loss("fp32"))
         self._mean_loss_and_correct = compile_if_asked(mean_loss_and_correct)
         # On a CPU the first block costs memory traffic; its cost on CUDA has not been measured.
         fusible = self._compiled and device.type == "cpu" and fused.supports(network)
@@ -180,6 +181,26 @@ class Learner:
         # Without forward mode a gradient needs a graph, and compiled code is differentiable once only.
         loss_jvp = self._loss_jvp if jvp.has_forward_mode(self.network) else self._uncompiled_loss_jvp
         return loss_jvp(weights, tangents, images, targets)
+
+    def uncompiled_loss(
+        self,
+        weights: Mapping[str, Tensor],
+        images: Float[Tensor, "B C H W"],
+        targets: Int64[Tensor, " B"] | Float[Tensor, "B K"],
+    ) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy with a graph, by code that is never compiled."""
+        share = images.new_full((len(images),), 1 / len(images))
+        return self._uncompiled_loss(weights, images, targets, share)
+
+    def uncompiled_jvp(
+        self,
+        images: Float[Tensor, "B C H W"],
+        targets: Int64[Tensor, " B"] | Float[Tensor, "B K"],
+        weights: Mapping[str, Tensor],
+        tangents: Mapping[str, Tensor],
+    ) -> Float[Tensor, ""]:
+        """Return what `jvp` does, by code that is never compiled."""
+        return self._uncompiled_loss_jvp(weights, tangents, images, targets)
 
     def weights(
         self, names: Sequence[str], explicit: Mapping[str, Tensor] | None = None

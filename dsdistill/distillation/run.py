@@ -200,9 +200,7 @@ def distill(
                 run.create(configs.to_toml(plan), overwrite)
                 for sentence in assembly.class_notices(plan, real):
                     notify(sentence)
-            memory = estimate(
-                distiller, real, plan.compute.precision == "bf16" and torch_device.type == "cpu"
-            )
+            memory = estimate(distiller, real)
             started(RunStart(plan, task, real, memory, distiller.iteration, free))
             loop = RunLoop(distiller, run, plan.checkpoint, _read_every(torch_device), metadata, plan.seconds)
             if fails and loop.share < 1:

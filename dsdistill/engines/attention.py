@@ -11,6 +11,7 @@ with a(F) = Σ_channels |F|^p, flattened and of unit length. The factor 100 is t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -82,5 +83,6 @@ class AttentionEngine(Engine[Supply]):
         }
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count one pass of features."""
-        return feature_cost(sizes, self.supply, self.batch_real)
+        """Count one pass of features, of real images first."""
+        cost = feature_cost(sizes, self.supply, self.batch_real)
+        return dataclasses.replace(cost, beside_graph=False)

@@ -19,6 +19,9 @@ from dsdistill.synthetic.set import SyntheticSet
 
 S = TypeVar("S", bound=NetworkSource)
 
+IMAGE_COPIES = 3
+"""Copies of synthetic images that are alive in a pass: decoded, mirrored, augmented."""
+
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +106,12 @@ def feature_cost(sizes: Sizes, supply: NetworkConfig, batch_real: int) -> Cost:
     differentiated, three.
     """
     real, matched = sizes.real(batch_real), sizes.copies * sizes.total
-    graph = max(sizes.copies * sizes.held, supply.training_graph(sizes))
+    at_once = sizes.copies * sizes.held
     return Cost(
         passes=real + 3 * (matched + supply.training_images(sizes)),
-        graph=graph * sizes.value_bytes,
+        pixels=at_once,
+        images=IMAGE_COPIES * at_once,
+        training=supply.training_graph(sizes),
         real_per_class=batch_real,
-        coupled_batch=real,
+        real_at_once=sizes.classes * min(batch_real, int(sizes.counts.max())),
     )

@@ -17,12 +17,18 @@ from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import ClassFeatures, Sources
 from dsdistill.networks.base import Network
-from dsdistill.objectives.characteristic import characteristic, discrepancy, normalise
+from dsdistill.objectives.characteristic import CHUNK, characteristic, discrepancy, normalise
 from dsdistill.objectives.distributions import mean_discrepancy
 from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
 from dsdistill.supply.base import Supply
+from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.adversary import FrequencySampler, reversed_gradient
 from dsdistill.synthetic.set import SyntheticSet
+
+# Tensors alive at once, of these sizes:
+_KERNEL_PAIRS = 3  # distances between all real features of a class, on the way to their median
+_PHASES = 3  # of a chunk: the products, and their cosine or sine
+_LEARNED = 7  # frequencies: noise, the adversary's layers, and their gradients
 
 
 @forbid_extra
@@ -39,6 +45,10 @@ class Discrepancy(ABC):
         self, synthetic: SyntheticSet, network: Network, seed: int
     ) -> None:
         """Register what is learned besides the images."""
+
+    def values(self, sizes: Sizes, batch: int) -> int:
+        """Count the values that `term` holds at once, besides maps, of ``batch`` real images of a class."""
+        return 0
 
     @abstractmethod
     def term(
@@ -102,6 +112,11 @@ class Kernels(Discrepancy):
         """Return the squared maximum mean discrepancies of the classes, summed."""
         real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
         return squared_mmd_by_class(real, fake.by_class(), self._kernel()).sum()
+
+    def values(self, sizes: Sizes, batch: int) -> int:
+        """Count the real features twice, as they are joined, or beside the pairs of one class."""
+        features = sizes.classes * batch * sizes.feature_dim
+        return features + max(features, _KERNEL_PAIRS * batch**2)
 
     def _kernel(self) -> Kernel:
         match self.kernel:
@@ -185,6 +200,17 @@ class Characteristic(Discrepancy):
             total += distance.detach()
         pairs = [(unit, torch.cat(unit_grads)), *zip(adversary, adversary_grads, strict=True)]
         return self.scale * attach_gradients(total, *pairs)
+
+    def values(self, sizes: Sizes, batch: int) -> int:
+        """Count the real features twice, as they are joined or normalised, or beside the phases of one class.
+
+        An adversary's frequencies have a graph of as many values again, for each of its layers.
+        """
+        features = sizes.classes * batch * sizes.feature_dim
+        frequencies = self.frequencies * sizes.feature_dim
+        phases = _PHASES * min(CHUNK, batch) * self.frequencies
+        of_class = (_LEARNED if self.sampler == "learned" else 1) * frequencies + phases
+        return features + max(features, of_class)
 
     def _points(self, synthetic: SyntheticSet, sources: Sources[Supply], label: int, like: Tensor) -> Tensor:
         """Draw the frequencies [F, D] of one class, on its features' device."""

@@ -14,6 +14,7 @@ is differentiated twice.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -102,5 +103,7 @@ class DistributionEngine(Engine[Supply]):
         return weight * (F.cross_entropy(logits, labels, reduction="none") / sizes).sum()
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count one pass of features."""
-        return feature_cost(sizes, self.supply, self.batch_real)
+        """Count one pass of features, and what the discrepancy makes of them."""
+        cost = feature_cost(sizes, self.supply, self.batch_real)
+        most = min(self.batch_real, int(sizes.counts.max()))
+        return dataclasses.replace(cost, features=self.discrepancy.values(sizes, most))

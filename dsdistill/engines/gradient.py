@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.compute.custom_gradient import attach_gradients
-from dsdistill.engines.base import Engine
+from dsdistill.engines.base import IMAGE_COPIES, Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
@@ -106,17 +106,22 @@ class GradientEngine(Engine[Supply]):
         return images[rows.to(images.device)]
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count one class's dual pass, a pass of real images or a training batch, whichever is most.
+        """Count one class's dual pass, and a pass of real images, of the synthetic ones or of training.
 
-        Images differentiated once count three passes, synthetic ones, of second order, eight.
+        Images differentiated once count three passes, synthetic ones, of second order, eight. The weights are
+        both gradients and the derivative of their distance.
         """
         most = self.batch_synthetic or int(sizes.decoded.max())
         matched = sizes.copies * sizes.decoded.clamp(max=most)
+        largest = int(matched.max())
         trained = self.supply.training_images(sizes)
-        first_order = max(min(sizes.chunk, self.batch_real), self.supply.training_graph(sizes))
+        real = min(self.batch_real, int(sizes.counts.max()))
         return Cost(
             passes=3 * (sizes.real(self.batch_real) + trained) + 8 * int(matched.sum()),
-            graph=max(2 * int(matched.max()) * 4, first_order * sizes.value_bytes),
+            training=max(min(sizes.chunk, max(largest, real)), self.supply.training_graph(sizes)),
+            dual=largest,
+            images=IMAGE_COPIES * largest,
             real_per_class=self.batch_real,
-            coupled_batch=int(sizes.counts.clamp(max=self.batch_real).max()),
+            real_at_once=real,
+            weights=3,
         )

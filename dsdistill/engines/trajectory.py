@@ -24,6 +24,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from dsdistill import seeding
+from dsdistill.compute.chunks import equal_chunk
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.compute.unroll import UnrolledStudent
@@ -36,6 +37,12 @@ from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.supply.trajectories import Trajectories, TrajectoriesConfig
 from dsdistill.synthetic.set import SyntheticSet
+
+_STEP_COPIES = 8
+"""Of a step's images: drawn, augmented by a grid as large as two, and gradients, in parts and joined."""
+
+_ADJOINT_WEIGHTS = 6
+"""Vectors of weights besides the path and its derivatives: the expert's, λ, κ, both updated, a gradient."""
 
 
 @forbid_extra
@@ -302,11 +309,20 @@ class TrajectoryEngine(Engine[Trajectories]):
     def cost(self, sizes: Sizes) -> Cost:
         """Count a student's images once forth and back, and once by a dual pass and back.
 
-        The weights are θ_0 … θ_T, and what the way back adds up.
+        The weights are θ_0 … θ_T, the expert's, and what the way back adds up: λ, κ, the loss's derivatives,
+        and a step's gradient, of which autograd adds up one for every tensor of the vector.
         """
         images = sizes.copies * self._step_images(sizes.total, sizes.copies)
-        graph = 2 * 4 * min(sizes.chunk, images)
-        return Cost(passes=self.steps * images * (3 + 8), graph=graph, weights=self.steps + 1 + 4)
+        chunk = equal_chunk(images, sizes.chunk)
+        weights = self.steps + 1 + _ADJOINT_WEIGHTS + len(self._goals())
+        return Cost(
+            passes=self.steps * images * (3 + 8),
+            training=chunk,
+            dual=chunk,
+            images=_STEP_COPIES * images,
+            dual_to_weights=self.gradient == "exact",
+            weights=weights,
+        )
 
 
 def _targets(synthetic: SyntheticSet) -> Tensor:

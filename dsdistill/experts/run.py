@@ -134,7 +134,7 @@ class ExpertRun:
         )
         with deferred_signals() as signals:
             if done < epochs:
-                observer.estimated(trainer.seconds_per_epoch() * (epochs - done))
+                observer.estimated(self._seconds_left(trainer, missing))
             for expert in missing:
                 for entry in self._train(trainer, expert, signals):
                     done += 1
@@ -148,6 +148,18 @@ class ExpertRun:
             finished = ExpertFile.open(self._output)
             workdir.clear()
         return finished
+
+    def _seconds_left(self, trainer: Trainer, missing: range) -> float:
+        """Estimate the seconds until the last expert is trained: epochs, what each saves, and the metrics."""
+        config, workdir = self._config, self._workdir
+        done = [workdir.epochs_done([expert]) for expert in missing]
+        epochs = [epoch + 1 for number in done for epoch in range(number, config.epochs)]
+        unfinished = sum(number < config.epochs for number in done)
+        stored = sum(epoch in config.stored_epochs for epoch in epochs)
+        trainer.initialise(missing.start)
+        saving = workdir.seconds_of_saving(trainer.state_dict())
+        pace = trainer.pace()
+        return len(epochs) * (pace.epoch + saving) + stored * saving + unfinished * pace.metrics
 
     def _existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
         """Open the file if it holds the first of the experts to train; None if all are to be trained.

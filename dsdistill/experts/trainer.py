@@ -6,10 +6,10 @@ trained, and a resumed run equals an unbroken one.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,20 @@ from dsdistill.storage.expert_file import Snapshot
 
 _RESIDENT_BYTES = 1 << 30  # training images up to this size are preprocessed once, not once per epoch
 _CHUNK = 512  # images per pass outside training
-_TIMED_STEPS, _TIMING_SECONDS = 16, 3.0  # limits of the timing, whichever comes first; the first step is free
+
+_TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
+_TIMING_SECONDS = 3.0
+_OUTLIER = 3.0  # a step that takes so many times the median compiled something, or another program ran
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The seconds that training takes from now on. Compiling is not among them: it is done by now."""
+
+    epoch: float
+    """All steps of an epoch."""
+    metrics: float
+    """One pass over the training images without training, which every expert has at its end."""
 
 
 class Trainer:
@@ -121,36 +134,67 @@ class Trainer:
                 count += len(batch.images)
         return float(total) / count
 
-    @torch.no_grad()
     def training_metrics(self) -> tuple[float, float]:
         """Return the mean loss and the accuracy (a fraction) on all training images, not augmented."""
         self.network.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for rows in torch.arange(len(self._real)).split(_CHUNK):
-            labels = self._labels[rows.to(self._device)]
-            with autocast(self._device, self._precision):
-                logits = self.network(self._images(rows)).float()
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            correct += (logits.argmax(1) == labels).sum()
+            more_loss, more_correct = self._tested(rows)
+            loss += more_loss
+            correct += more_correct
         return float(loss) / len(self._real), int(correct) / len(self._real)
 
-    def seconds_per_epoch(self) -> float:
-        """Estimate the seconds of an epoch by timing steps that change no weights.
+    def pace(self) -> Pace:
+        """Time steps that change no weights, once every size of batch has been compiled for.
 
-        The first of these steps compiles.
+        Call `initialise` before training: the optimiser's momentum and the statistics of batch normalisation
+        are not those of an expert afterwards.
         """
+        order = torch.randperm(len(self._real), generator=generator(self._config.seed, "experts", 0, 0))
+        batches = list(order.split(self._size)[: self.batches])
+        full = [rows for rows in batches if len(rows) == self._size]
+        smaller = batches[len(full) :]
         self.network.train()
-        times: list[float] = []
-        batches = (batch for epoch in itertools.count() for batch in self._epoch_batches(0, epoch))
+        for group in self._optimiser.param_groups:
+            group["lr"] = 0.0
         with forked(self._config.seed, "experts-noise"):
-            while len(times) < _TIMED_STEPS and sum(times[1:]) < _TIMING_SECONDS:
-                since = time.monotonic()
-                loss = self._objective.backward(next(batches), 0)
-                self._optimiser.zero_grad()
-                loss.item()  # waits for the device
-                times.append(time.monotonic() - since)
-        return statistics.fmean(times[len(times) // 2 :]) * self.batches
+            for rows in (full[0], *smaller):
+                self._timed_step(rows, 0)
+            step = _typical(list(self._timed_steps(full)))
+            last = [_typical([self._timed_step(rows, turn) for turn in range(3)]) for rows in smaller]
+        self._optimiser = sgd(self.network, self._config)
+        return Pace(epoch=len(full) * step + sum(last), metrics=self._seconds_of_metrics())
+
+    def _timed_steps(self, batches: list[Tensor]) -> Iterator[float]:
+        """Yield the seconds of steps on batches in turn, until they are enough."""
+        total = 0.0
+        for turn in range(_TIMED_STEPS):
+            if turn >= _FEWEST_STEPS and total >= _TIMING_SECONDS:
+                return
+            seconds = self._timed_step(batches[turn % len(batches)], turn)
+            total += seconds
+            yield seconds
+
+    def _timed_step(self, rows: Tensor, turn: int) -> float:
+        """Take a step as in training, with the optimiser as it is, and return its seconds."""
+        since = time.monotonic()
+        loss = self._objective.backward(self._batch(rows, 0, 0, turn), 0)
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        loss.item()  # waits for the device
+        return time.monotonic() - since
+
+    def _seconds_of_metrics(self) -> float:
+        """Estimate the seconds of `training_metrics` by a few images."""
+        self.network.eval()
+        rows = torch.arange(min(_CHUNK, len(self._real)))
+        times = []
+        for _ in range(3):
+            since = time.monotonic()
+            self._tested(rows)[0].item()
+            times.append(time.monotonic() - since)
+        return statistics.median(times) * len(self._real) / len(rows)
 
     def snapshot(self) -> Snapshot:
         """Return weights and buffers, flattened as a file of experts holds them."""
@@ -165,20 +209,33 @@ class Trainer:
         self._optimiser = restore(self.network, self._config, state)
 
     def _epoch_batches(self, expert: int, epoch: int) -> Iterator[TrainingBatch]:
-        """Yield the batches of an epoch: augmented by one operator each, with parameters per image; mixed."""
-        seed, classes = self._config.seed, self._task.num_classes
-        order = torch.randperm(len(self._real), generator=generator(seed, "experts", expert, epoch))
-        for step, rows in enumerate(itertools.islice(order.split(self._size), self.batches)):
-            plain = self._images(rows)
-            targets = self._labels[rows.to(self._device, non_blocking=True)]
+        """Yield the batches of an epoch."""
+        order = torch.randperm(
+            len(self._real), generator=generator(self._config.seed, "experts", expert, epoch)
+        )
+        for step, rows in enumerate(order.split(self._size)[: self.batches]):
+            yield self._batch(rows, expert, epoch, step)
 
-            def streams(kind: str, step: int = step) -> list[torch.Generator]:
-                return [generator(seed, f"experts-{kind}", expert, epoch, step)]
+    def _batch(self, rows: Tensor, expert: int, epoch: int, step: int) -> TrainingBatch:
+        """Return training images: augmented by one operator, with parameters per image; mixed."""
+        plain = self._images(rows)
+        targets = self._labels[rows.to(self._device, non_blocking=True)]
 
-            images, targets = augment_and_mix(
-                plain, targets, self._augmentation, self._cutmix, classes, streams
-            )
-            yield TrainingBatch(images, targets, plain)
+        def streams(kind: str) -> list[torch.Generator]:
+            return [generator(self._config.seed, f"experts-{kind}", expert, epoch, step)]
+
+        images, targets = augment_and_mix(
+            plain, targets, self._augmentation, self._cutmix, self._task.num_classes, streams
+        )
+        return TrainingBatch(images, targets, plain)
+
+    @torch.no_grad()
+    def _tested(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss and the number of correct answers on training images, not augmented."""
+        labels = self._labels[rows.to(self._device)]
+        with autocast(self._device, self._precision):
+            logits = self.network(self._images(rows)).float()
+        return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
 
     def _images(self, rows: Tensor) -> Tensor:
         if self._resident is not None:
@@ -187,3 +244,13 @@ class Trainer:
 
     def _preprocessed(self, rows: Tensor) -> Tensor:
         return self._preprocess(self._real.unit(rows.to(self._real.images.device)).to(self._device))
+
+
+def _typical(times: list[float]) -> float:
+    """Return the mean of seconds without those far above the median: operators differ, compiling stands out.
+
+    >>> _typical([1.0, 2.0, 1.5, 4000.0])
+    1.5
+    """
+    limit = _OUTLIER * statistics.median(times)
+    return statistics.fmean(seconds for seconds in times if seconds <= limit)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -171,6 +172,14 @@ class WorkDir:
         metadata |= {"training": json.dumps(dataclasses.asdict(record))} if record else {}
         files.make_folder(self._folder(expert))
         self._run(expert).save({**state, "iteration": torch.tensor(epoch)}, metadata)
+
+    def seconds_of_saving(self, state: dict[str, Tensor]) -> float:
+        """Write a state of the trainer, durably as a checkpoint is, delete it, and return the seconds."""
+        trial = self.path / "trial.safetensors"
+        since = time.monotonic()
+        tensors.write(trial, state, {})
+        trial.unlink()
+        return time.monotonic() - since
 
     def restore(self, expert: int, notify: Notify) -> tuple[dict[str, Tensor], int, float] | None:
         """Return the latest state of an expert, its epoch and its seconds; None if it has to start anew.

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 CharacteristicFunction = tuple["Float[Tensor, ' F']", "Float[Tensor, ' F']"]
 """Real and imaginary part of a characteristic function, each [F]."""
 
+CHUNK = 512
+"""Features whose phases are computed at a time."""
+
 FLOOR = 1e-12
 """Least value of a phase term, as in the published code."""
 
@@ -41,7 +44,7 @@ def normalise(features: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
 
 
 def characteristic(
-    features: Float[Tensor, "B D"], frequencies: Float[Tensor, "F D"], chunk: int = 512
+    features: Float[Tensor, "B D"], frequencies: Float[Tensor, "F D"], chunk: int = CHUNK
 ) -> CharacteristicFunction:
     """Compute the empirical characteristic function of samples.
 

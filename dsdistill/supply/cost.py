@@ -1,4 +1,4 @@
-"""What an iteration takes: images through networks, maps held for gradients, copies of weights."""
+"""What an iteration takes: images through networks, those of a pass at once, copies of weights, features."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Sizes:
     """Classes whose graphs are held at once."""
     chunk: int = 1
     """Images in one pass where only a gradient to the weights is computed."""
-    value_bytes: int = 4
-    """Bytes of a value in the run's precision."""
+    feature_dim: int = 0
+    """Values that are compared of one image."""
 
     @property
     def total(self) -> int:
@@ -45,11 +45,23 @@ class Cost:
 
     passes: int
     """Images through a network; one that is differentiated counts three, one of second order eight."""
-    graph: int
-    """Images whose maps are held for a gradient at once, times the bytes of a value."""
+    pixels: int = 0
+    """Images in one pass whose features are differentiated to the pixels."""
+    training: int = 0
+    """Images in one pass whose loss is differentiated to the weights."""
+    dual: int = 0
+    """Images in one pass of second order, that of dual numbers."""
+    dual_to_weights: bool = False
+    """Whether that pass is differentiated to the weights too."""
     real_per_class: int = 0
     """Real images of a class, where there are so many."""
-    coupled_batch: int = 0
-    """Real images in one pass through a network that couples the samples of a batch."""
+    images: int = 0
+    """Synthetic images that are augmented together, times the copies of them that are alive."""
+    real_at_once: int = 0
+    """Real images drawn together: of all classes whose graphs are held at once."""
+    beside_graph: bool = True
+    """Whether they are embedded while the graph of synthetic images waits."""
+    features: int = 0
+    """Values that comparing features takes, besides the maps."""
     weights: int = 0
-    """Copies of a network's parameters, besides those of its supply."""
+    """Copies of a network's parameters, besides those of its supply and of one gradient."""

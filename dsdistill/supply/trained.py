@@ -13,7 +13,7 @@ from torch import Tensor
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.sgd import restore, sgd, state_of
 from dsdistill.config.validation import forbid_extra
-from dsdistill.supply.base import DrawnNetwork, NetworkConfig, NetworkRequest, normalise_by_batch
+from dsdistill.supply.base import DrawnNetwork, NetworkConfig, NetworkRequest, bytes_of, normalise_by_batch
 from dsdistill.supply.batches import LabelledBatch, TrainingBatches
 from dsdistill.supply.cost import Sizes
 from dsdistill.supply.fresh import Fresh
@@ -77,6 +77,11 @@ class Trained(Fresh):
         super().__init__(request)
         self.config = config
         self._optimiser = sgd(self.network, config)
+
+    def network_bytes(self, iterations: int) -> int:
+        """Count the network and its momentum."""
+        momentum = bytes_of(dict(self.network.named_parameters())) if self.config.momentum else 0
+        return super().network_bytes(iterations) + momentum
 
     def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
         """Re-initialise the network and forget its momentum where its time is up, else keep both."""

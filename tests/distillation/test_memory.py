@@ -1,7 +1,8 @@
-"""The estimate of memory, against sizes counted by hand."""
+"""The estimate of memory, against sizes counted by hand and the tensors of iterations."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -16,45 +17,118 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
-from dsdistill.distillation.memory import Estimate, estimate, maps
+from dsdistill.distillation.loop import Distiller
+from dsdistill.distillation.memory import Estimate, Line, Passes, estimate
 from dsdistill.engines.base import Engine
 from dsdistill.networks import build_network
+from dsdistill.runtime.allocations import peak_of
 from dsdistill.runtime.device import resolve_device
 from dsdistill.seeding import forked
 from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
 from tests.conftest import THREADS
+from tests.helpers.engines import toy
+from tests.helpers.trajectories import written
 
 
-def test_maps_of_a_convnet_counted_by_hand() -> None:
-    with forked(0, "test"):
-        network = build_network("convnet2-w8", 1, 8, 10)
-    kept, largest = maps(network, torch.ones(1, 1, 8, 8))
-    blocks = (3 * 8 * 64 + 8 * 16) + (3 * 8 * 16 + 8 * 4)  # convolution, norm, ReLU; then the pooled map
-    assert kept - blocks in (0, 32)  # and the flat one where flattening is a module
-    assert largest == 8 * 64
+def test_what_a_convnet_keeps_is_counted_by_hand() -> None:
+    """Of a block: the convolution's map, its moments by channel, ReLU's map and the pooled one."""
+    passes = Passes(run())
+    kept, peak = passes.pixels()
+    blocks = (2 * 8 * 64 + 2 * 8 + 8 * 16) + (2 * 8 * 16 + 2 * 8 + 8 * 4)
+    assert kept.each == 4 * blocks
+    assert passes.frozen().each == 4 * (2 * 8 * 64 + 2 * 8)  # a convolution's map, and the normalised one
+    assert peak.each > kept.each
+    assert passes.training().each > kept.each
+    assert passes.dual(False).each > 2 * kept.each
+    assert passes.feature_dim() == 8 * 4
 
 
-def of(*overrides: str, half: bool = False, ipc: Ipc = 2) -> Estimate:
-    told = configs.resolve({"data": {"name": "digits"}, "ipc": ipc, "network": "convnet2-w8"}, overrides)
-    where = resolve_device("cpu")
+def test_a_line_goes_through_two_points() -> None:
+    line = Line.through(two=10, four=14)
+    assert [line.at(images) for images in (0, 2, 4, 100)] == [0, 10, 14, 206]
+
+
+def test_an_estimate_leaves_the_network_as_it_was() -> None:
+    distiller = run("engine.supply.kind=fresh", network="convnet2-w8-batch")
+    before = copy.deepcopy(distiller.sources.supply.network.state_dict())
+    estimate(distiller, distiller.sources.data)
+    for name, value in distiller.sources.supply.network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    assert distiller.synthetic.images.grad is None
+    assert all(parameter.grad is None for parameter in distiller.sources.supply.network.parameters())
+
+
+def run(*overrides: str, ipc: Ipc = 2, network: str = "convnet2-w8") -> Distiller:
+    plain = ("compute.compile=false", "compute.precision=fp32", *overrides)
+    told = configs.resolve({"data": {"name": "digits"}, "ipc": ipc, "network": network}, plain)
     task, real = catalog.load(told.data, "train")
-    return estimate(assembly.assemble(told, task, real, where, print), real, half)
+    return assembly.assemble(told, task, real, resolve_device("cpu"), print)
+
+
+def of(*overrides: str, ipc: Ipc = 2) -> Estimate:
+    distiller = run(*overrides, ipc=ipc)
+    return estimate(distiller, distiller.sources.data)
 
 
 def test_an_estimate_follows_what_it_depends_on() -> None:
     base = of()
     assert base.total == sum(dataclasses.astuple(base))
     assert base.synthetic == 3 * 20 * 64 * 4
-    assert base.real >= 1347 * 64
-    assert of(ipc=4).graph == 2 * base.graph
-    assert of("compute.class_chunk=5").graph == base.graph // 2
-    assert of(half=True).graph == base.graph // 2
-    uneven = (1, 5, *(2,) * 8)
-    assert of(ipc=uneven).synthetic == 3 * 22 * 64 * 4
-    assert of(ipc=uneven).graph == base.graph * 22 // 20
-    assert of("compute.class_chunk=5", ipc=uneven).graph == base.graph * 13 // 20  # at most
-    assert of("compute.chunk=10").frozen * 10 == of("compute.chunk=100").frozen
+    assert base.real == 1347 * 64
+    assert base.allocator > 0
+    assert base.tensors == base.total - base.allocator
+    many = [of(ipc=ipc).graph for ipc in (25, 50)]
+    assert many[1] == pytest.approx(2 * many[0], rel=0.05)
+    assert of("compute.class_chunk=5", ipc=50).graph == pytest.approx(many[0], rel=0.05)
+    uneven = (5, *(50,) * 9)
+    assert of(ipc=uneven).synthetic == 3 * 455 * 64 * 4
+    assert of(ipc=uneven).graph == pytest.approx(many[1] * 455 / 500, rel=0.05)
+    assert of("compute.class_chunk=5", ipc=uneven).graph == pytest.approx(many[0], rel=0.05)  # at most
+    assert of("compute.precision=bf16", ipc=50).graph < 0.9 * many[1]
+    assert of("compute.chunk=10").frozen < of("compute.chunk=1000").frozen
+
+
+# Against the tensors of an iteration ------------------------------------------------------------------------
+
+
+COUNTED = [
+    ("dm", 1, ()),
+    ("dm", 10, ()),
+    ("mmd", 10, ("engine.batch_real=120",)),
+    ("datadam", 3, ()),
+    ("datadam-paper", 10, ()),
+    ("fyi-dsa", 10, ("engine.supply.updates_per_network=4", "engine.supply.epochs=1")),
+    ("idc", 3, ("engine.supply.samples=64",)),
+    ("idm", 3, ("engine.supply.steps=1",)),
+    ("ncfm", 3, ("experts", "engine.discrepancy.frequencies=2048")),
+    ("ncfm-minmax", 1, ("experts", "engine.discrepancy.frequencies=2048")),
+    ("mtt", 10, ("experts", "engine.steps=4", "engine.start.most=2")),
+    ("tesla", 1, ("experts", "engine.steps=8", "engine.start.most=2")),
+    ("ast", 10, ("experts", "engine.steps=4", "engine.start.most=2", "engine.expert_epochs=2")),
+]
+
+
+@pytest.mark.parametrize(("method", "ipc", "overrides"), COUNTED, ids=lambda each: str(each)[:16])
+def test_an_estimate_is_right_within_a_fifth(
+    method: str, ipc: int, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Count the tensors that an iteration makes, and those that are there before it."""
+    task, real = toy(channels=3, size=16, counts=(120,) * 4)
+    told = ["compute.compile=false", "compute.precision=fp32", "compute.chunk=32"]
+    for override in overrides:
+        experts = f"engine.supply.path={tmp_path / 'experts.h5'}"
+        told.append(experts if override == "experts" else override)
+    written(tmp_path / "experts.h5", task, real, "convnet2-w16")
+    options = {"method": method, "ipc": ipc, "network": "convnet2-w16", "iterations": 2}
+    plan = configs.resolve({**options, "data": {"name": "digits"}}, told)
+    plan = dataclasses.replace(plan, init="real")
+    distiller = assembly.assemble(plan, task, real, resolve_device("cpu"), print)
+    expected = estimate(distiller, real)
+    before = sum(each.nbytes for each in distiller.synthetic.parameters())
+    before += distiller.sources.supply.network_bytes(0)
+    found = max(peak_of(distiller.step) for _ in range(2)) + before
+    assert 0.8 * found < expected.tensors - expected.real < 1.2 * found
 
 
 def network_bytes(name: str = "convnet2-w8") -> int:
@@ -108,14 +182,7 @@ def engine_of(method: str, *overrides: str) -> Engine[Any]:
 def test_mirror_images_count_wherever_they_are_seen() -> None:
     """DM matches all twice; DSA draws 3 of a class and trains on 16 at a time; MTT sees 20 either way."""
     one, two = (
-        Sizes(
-            counts=torch.full((10,), 50),
-            decoded=torch.full((10,), 6),
-            copies=copies,
-            classes=5,
-            chunk=100,
-            value_bytes=2,
-        )
+        Sizes(counts=torch.full((10,), 50), decoded=torch.full((10,), 6), copies=copies, classes=5, chunk=100)
         for copies in (1, 2)
     )
 
@@ -124,18 +191,19 @@ def test_mirror_images_count_wherever_they_are_seen() -> None:
 
     dm = costs(engine_of("dm", "engine.batch_real=8"))
     assert [cost.passes for cost in dm] == [80 + 3 * 60, 80 + 3 * 120]
-    assert [cost.graph for cost in dm] == [30 * 2, 60 * 2]
+    assert [cost.pixels for cost in dm] == [30, 60]
 
     options = ("batch_real=8", "batch_synthetic=3", "supply.epochs=2", "supply.batch_size=16")
     dsa = costs(engine_of("dsa", *(f"engine.{each}" for each in options)))
     assert [cost.passes for cost in dsa] == [3 * (80 + 2 * 60) + 8 * 30, 3 * (80 + 2 * 120) + 8 * 60]
-    assert [cost.graph for cost in dsa] == [max(2 * 3 * 4, 8 * 2, 16 * 2), max(2 * 6 * 4, 8 * 2, 32 * 2)]
+    assert [cost.dual for cost in dsa] == [3, 6]
+    assert [cost.training for cost in dsa] == [16, 32]
 
     all_at_once = costs(engine_of("dsa", "engine.batch_real=8", "engine.supply.epochs=9"))  # batches of 256
-    assert [cost.graph for cost in all_at_once] == [60 * 2, 120 * 2]
+    assert [cost.training for cost in all_at_once] == [60, 120]
 
     mtt = costs(
         engine_of("mtt", "engine.steps=5", "engine.batch_synthetic=20", "engine.supply.path=experts.h5")
     )
     assert [cost.passes for cost in mtt] == [5 * 20 * 11] * 2
-    assert [cost.graph for cost in mtt] == [2 * 4 * 20] * 2
+    assert [(cost.training, cost.dual) for cost in mtt] == [(20, 20)] * 2

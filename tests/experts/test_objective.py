@@ -164,7 +164,7 @@ def test_timing_changes_no_weights(options: tuple[str, ...]) -> None:
     trainer = Trainer(config(*options), *toys(), CPU, print)
     trainer.initialise(0)
     before = flat(list(trainer.network.parameters()))
-    assert trainer.seconds_per_epoch() > 0
+    assert trainer.pace().epoch > 0
     assert torch.equal(flat(list(trainer.network.parameters())), before)
     assert all(weight.grad is None for weight in trainer.network.parameters())
 

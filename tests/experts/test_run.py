@@ -9,7 +9,6 @@ import signal
 import socket
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -25,7 +24,8 @@ from dsdistill.config.presets import PRESETS
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import Task
-from dsdistill.experts.trainer import Trainer
+from dsdistill.experts.trainer import Pace, Trainer
+from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
@@ -95,13 +95,79 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_pace_is_that_of_an_epochs_later_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """A clock that passes the seconds of each timed step: the next ones of a list, and then half a second."""
+
+    def __init__(self, *first: float) -> None:
+        self._seconds = itertools.chain(first, itertools.repeat(0.5))
+        self._now, self._running = 0.0, False
+
+    def monotonic(self) -> float:
+        if self._running:
+            self._now += next(self._seconds)
+        self._running = not self._running
+        return self._now
+
+
+def pace_by(clock: Clock, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Pace:
+    trainer = Trainer(told(batch_size=16, drop_last=False, **options), *toys(), CPU, print)
+    monkeypatch.setattr("dsdistill.experts.trainer.time", clock)
+    return trainer.pace()
+
+
+def test_the_pace_is_that_of_steps_once_all_sizes_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50 images, 16 at a time, three steps are full and one of two images; the first of both are slow."""
+    usual = pace_by(Clock(), monkeypatch)
+    assert usual.epoch == pytest.approx(4 * 0.5)
+    assert usual.metrics == pytest.approx(0.5)
+    assert pace_by(Clock(60.0, 90.0), monkeypatch) == usual
+
+
+@pytest.mark.parametrize("slow", range(6))
+def test_a_slow_step_among_those_that_are_timed_changes_nothing(
+    slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = pace_by(Clock(), monkeypatch)
+    assert pace_by(Clock(*[0.5] * (2 + slow), 500.0), monkeypatch).epoch == pytest.approx(usual.epoch)
+
+
+def test_steps_that_differ_as_operators_do_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [0.02, 0.04] * 8
+    assert pace_by(Clock(0.5, 0.5, *steps), monkeypatch).epoch == pytest.approx(3 * 0.03 + 0.5)
+
+
+def test_timing_ends_after_a_few_steps_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def step(self: Trainer, rows: torch.Tensor, turn: int) -> float:
+        taken.append(len(rows))
+        return 1000.0
+
+    monkeypatch.setattr(Trainer, "_timed_step", step)
     trainer = Trainer(told(batch_size=16, drop_last=False), *toys(), CPU, print)
-    before = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach().clone()
-    ticks = itertools.chain([0.0, 60.0], itertools.count(60.0, 0.5))  # it compiles for a minute
-    monkeypatch.setattr("dsdistill.experts.trainer.time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    assert trainer.seconds_per_epoch() == pytest.approx(4 * 0.5)
-    assert torch.equal(torch.nn.utils.parameters_to_vector(trainer.network.parameters()), before)
+    assert trainer.pace().epoch == 4000.0
+    assert taken == [16, 2, *[16] * 5, *[2] * 3]
+
+
+def test_the_estimate_counts_what_is_left_saving_and_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two experts of two epochs: four epochs, two of them stored besides the checkpoint, and two ends."""
+    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=10.0))
+    monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 1.0)
+    seconds: list[float] = []
+    train(tmp_path / "pool.h5", 2, estimated=seconds.append)
+    assert seconds == [4 * 101.0 + 2 * 1.0 + 2 * 10.0]
+    train(tmp_path / "pool.h5", 3, estimated=seconds.append)
+    assert seconds[1:] == [2 * 101.0 + 1 * 1.0 + 1 * 10.0]
+
+
+def test_a_trial_of_saving_leaves_nothing_behind(tmp_path: Path) -> None:
+    workdir = WorkDir(tmp_path / "parts", told(), "fingerprint")
+    workdir.begin(resume=False, overwrite=False)
+    before = sorted(workdir.path.iterdir())
+    assert workdir.seconds_of_saving({"a": torch.zeros(3)}) > 0
+    assert sorted(workdir.path.iterdir()) == before
 
 
 def test_experts_of_what_cannot_be_mirrored_see_no_mirror_images() -> None:

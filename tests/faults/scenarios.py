@@ -51,8 +51,8 @@ def content_of_experts(folder: Path) -> Content:
 
 def content_of_export(folder: Path) -> Content:
     """The bytes of every exported file."""
-    files = [folder / "out.pt", folder / "out.h5", *folder.glob("out/*")]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.exists()}
+    files = [folder / "out.pt", folder / "out.h5", *folder.glob("out/**/*")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.is_file()}
 
 
 @dataclass(frozen=True)

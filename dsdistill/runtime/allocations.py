@@ -1,0 +1,71 @@
+"""How many bytes of tensors a computation holds, counted operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the tensors that are made inside this context; those that exist before are not counted.
+
+    What an operation allocates for itself, and frees before it returns, is not seen; nor is compiled code.
+
+    Attributes:
+        alive: bytes of those that are still there.
+        peak: the most that ``alive`` was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._before: set[int] = set()
+        self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Compute, and count the results."""
+        given = {_storage(leaf)._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        results = func(*args, **(kwargs or {}))
+        self._forget()
+        for leaf in tree_leaves(results):
+            if isinstance(leaf, Tensor):
+                self._count(_storage(leaf), given)
+        self.peak = max(self.peak, self.alive)
+        return results
+
+    def count(self) -> int:
+        """Return the bytes that are alive now."""
+        self._forget()
+        return self.alive
+
+    def _count(self, storage: torch.UntypedStorage, given: set[int]) -> None:
+        if storage._cdata not in self._storages and storage._cdata not in given:
+            self._storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+            self.alive += storage.nbytes()
+
+    def _forget(self) -> None:
+        for key in [key for key, (reference, _) in self._storages.items() if reference.expired()]:
+            self.alive -= self._storages.pop(key)[1]
+
+
+def _storage(tensor: Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()
+
+
+def peak_of(function: Callable[[], Any]) -> int:
+    """Return the most bytes of new tensors that are alive at once while a function runs.
+
+    >>> peak_of(lambda: torch.ones(4).exp().exp())  # float32: two vectors at a time
+    32
+    """
+    with Allocations() as allocations:
+        function()
+    return allocations.peak
