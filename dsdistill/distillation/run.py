@@ -25,7 +25,6 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.errors import UserError
-from dsdistill.files import read_toml
 from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.checkpoints import RunDirectory
@@ -154,67 +153,171 @@ def distill(
     output = files.expanded(output).absolute()
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)
+    flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
+    flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
+    flags["data"] = data_options(dataset, root, size, channels, zca, download)
+    flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
+    explicit = merge(explicit_options(flags), options or {})
+    file = files.expanded(config) if config else None
+    observer = Observer(notify, started, progress, decoding)
     with _held(output, run):
-        resumes = resume and run.config_file.exists()
-        _check_output(output, run, resumes, overwrite)
-        flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
-        flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
-        flags["data"] = data_options(dataset, root, size, channels, zca, download)
-        flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
-        explicit = merge(explicit_options(flags), options or {})
-        config = files.expanded(config) if config else None
-        file = read_toml(config) if config else {}
-        written = run.config() if resumes else {}
-        plan = configs.resolve(explicit, overrides, merge(written, file), notify)
-        if config:
-            configs.check_replayed(file, plan, config, notify)
-        torch_device = resolve_device(plan.compute.device)
-        check_network(plan.network)
-        load_protocol(plan.protocol, plan.data.name, typical(plan.ipc))  # the file will name it
-        if resumes:
-            undecided = ("compute",) if isinstance(plan.ipc, int) else ("compute", "ipc")
-            _refuse_changes(written, plan, run, undecided)  # before data are looked for
-        reset_peak_memory(torch_device)
-        free = available_memory(torch_device)  # the estimate counts all that comes now
-        task, real = catalog.load(plan.data, "train", notify, decoding)
-        with threads(plan.compute.threads), full_float32():
-            asked = plan.compute.compile
-            plan = assembly.decide_auto(plan, task, real, torch_device, notify)
-            fails = asked is True and not plan.compute.compile  # the compiler, which may have worked before
-            if resumes:
-                _refuse_changes(written, plan, run, undecided=("compute.compile",) * fails)
+        distillation = DistillationRun(output, run, observer, resume, overwrite)
+        distillation.plan(explicit, overrides, file)
+        return distillation.run()
 
-            def uncompiled(sentence: str) -> None:
-                nonlocal plan
-                plan = _uncompiled(plan, run)
-                notify(sentence)
 
-            distiller = assembly.assemble(plan, task, real, torch_device, uncompiled)
-            if resumes:
-                metadata = _restore(run, distiller, real, notify)
-            else:
-                metadata = {"fingerprint": real.fingerprint}
-                set_file.check_storable(task.classes, assembly.attributes(plan, distiller, real, 0.0, 0))
-                if resume:
-                    notify(f"there is no run in {run.path} to resume: starting anew")
-                run.create(configs.to_toml(plan), overwrite)
-                for sentence in assembly.class_notices(plan, real):
-                    notify(sentence)
+@dataclass(frozen=True)
+class Observer:
+    """The callbacks of `distill`."""
+
+    notify: Notify
+    started: Callable[[RunStart], None]
+    progress: Callable[[dict[str, Any]], None]
+    decoding: Progress
+
+
+class DistillationRun:
+    """One run, begun or resumed: its options are decided by `plan`, and `run` takes it to its file."""
+
+    def __init__(
+        self, output: Path, directory: RunDirectory, observer: Observer, resume: bool, overwrite: bool
+    ) -> None:
+        """Check that the result can be written.
+
+        Args:
+            output: the file.
+            directory: of the run.
+            observer: receives notices and progress.
+            resume: go on with the run in the directory, if there is one.
+            overwrite: replace an earlier file and run.
+
+        Raises:
+            UserError: it cannot be written, or would replace something else.
+        """
+        self._output, self._directory, self._observer = output, directory, observer
+        self._asked_to_resume, self._overwrite = resume, overwrite
+        self._resumes = resume and directory.config_file.exists()
+        self._written: dict[str, Any] = {}  # options of the run that is resumed
+        self._config: RunConfig
+        _check_output(output, directory, self._resumes, overwrite)
+
+    def plan(self, explicit: Mapping[str, Any], overrides: Sequence[str], file: Path | None) -> None:
+        """Resolve the options, before data are looked for.
+
+        Args:
+            explicit: nested options of the call.
+            overrides: ``key=value`` texts.
+            file: a config file.
+
+        Raises:
+            UserError: they are bad, or not those of the run that is resumed.
+        """
+        notify, directory = self._observer.notify, self._directory
+        content = files.read_toml(file) if file else {}
+        self._written = directory.config() if self._resumes else {}
+        config = configs.resolve(explicit, overrides, merge(self._written, content), notify)
+        if file:
+            configs.check_replayed(content, config, file, notify)
+        resolve_device(config.compute.device)
+        check_network(config.network)
+        load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
+        if self._resumes:
+            undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
+            _refuse_changes(self._written, config, directory, undecided)
+        self._config = config
+
+    def run(self) -> Summary:
+        """Distil, and write the file."""
+        observer, device = self._observer, resolve_device(self._config.compute.device)
+        reset_peak_memory(device)
+        free = available_memory(device)  # the estimate counts all that comes now
+        task, real = catalog.load(self._config.data, "train", observer.notify, observer.decoding)
+        with threads(self._config.compute.threads), full_float32():
+            recompiles = self._decide(task, real, device)
+            distiller = assembly.assemble(self._config, task, real, device, self._uncompiled)
+            metadata = self._restore(distiller, real) if self._resumes else self._begin(distiller, real)
             memory = estimate(distiller, real)
-            started(RunStart(plan, task, real, memory, distiller.iteration, free))
-            loop = RunLoop(distiller, run, plan.checkpoint, _read_every(torch_device), metadata, plan.seconds)
-            if fails and loop.share < 1:
-                _uncompiled(plan, run)
+            observer.started(RunStart(self._config, task, real, memory, distiller.iteration, free))
+            cadence, budget = self._config.checkpoint, self._config.seconds
+            loop = RunLoop(distiller, self._directory, cadence, _read_every(device), metadata, budget)
+            if recompiles and loop.share < 1:
+                self._write_uncompiled()
 
             def current() -> DistilledSet:
-                return assembly.distilled_set(plan, distiller, real, loop.seconds, loop.peak_memory)
+                return assembly.distilled_set(self._config, distiller, real, loop.seconds, loop.peak_memory)
 
-            losses = _run(loop, plan, current, progress)
+            losses = _run(loop, self._config, current, observer.progress)
             distilled = current()
-            for sentence in assembly.warnings_for(distiller, run.discarded()):
-                notify(sentence)
-        error = _write(output, run, distilled, plan, not losses, notify)
-        return _summary(output, run, distilled, losses, loop, error)
+            for sentence in assembly.warnings_for(distiller, self._directory.discarded()):
+                observer.notify(sentence)
+        error = self._write(distilled, resumed_when_finished=not losses)
+        return _summary(self._output, self._directory, distilled, losses, loop, error)
+
+    def _decide(self, task: Task, real: RealDataset, device: torch.device) -> bool:
+        """Decide every ``auto``; return whether a compiled run goes on where the compiler does not work.
+
+        Raises:
+            UserError: the options are not those of the run that is resumed.
+        """
+        asked = self._config.compute.compile
+        self._config = assembly.decide_auto(self._config, task, real, device, self._observer.notify)
+        fails = asked is True and not self._config.compute.compile
+        if self._resumes:
+            undecided = ("compute.compile",) * fails
+            _refuse_changes(self._written, self._config, self._directory, undecided)
+        return fails
+
+    def _begin(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
+        """Make the run's directory, and return what its checkpoints record.
+
+        Raises:
+            UserError: the file could not hold the texts of the set, or the directory is not free.
+        """
+        facts = assembly.attributes(self._config, distiller, real, 0.0, 0)
+        set_file.check_storable(distiller.sources.task.classes, facts)
+        if self._asked_to_resume:
+            self._observer.notify(f"there is no run in {self._directory.path} to resume: starting anew")
+        self._directory.create(configs.to_toml(self._config), self._overwrite)
+        for sentence in assembly.class_notices(self._config, real):
+            self._observer.notify(sentence)
+        return {"fingerprint": real.fingerprint}
+
+    def _restore(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
+        """Bring a loop to where its run was, and return what the checkpoint records.
+
+        Raises:
+            UserError: every checkpoint is damaged, or the data have changed.
+        """
+        directory = self._directory
+        state, metadata = directory.restore(self._observer.notify) or ({}, {"fingerprint": real.fingerprint})
+        if metadata["fingerprint"] != real.fingerprint:
+            raise UserError(
+                f"{real.name} has changed since {directory.path.name} began; start anew with --overwrite"
+            )
+        if state:
+            device = distiller.synthetic.images.device
+            distiller.load_state_dict({name: value.to(device) for name, value in state.items()})
+        directory.trim(distiller.iteration)
+        return metadata
+
+    def _uncompiled(self, sentence: str) -> None:
+        """Go on without the compiler, which has failed."""
+        self._write_uncompiled()
+        self._observer.notify(sentence)
+
+    def _write_uncompiled(self) -> None:
+        """Turn compiling off, also in the run's config, so that resumed parts go without it too."""
+        compute = dataclasses.replace(self._config.compute, compile=False)
+        self._config = dataclasses.replace(self._config, compute=compute)
+        with contextlib.suppress(UserError):  # a full disk is why compilers fail
+            self._directory.write_config(configs.to_toml(self._config))
+
+    def _write(self, distilled: DistilledSet, resumed_when_finished: bool) -> float:
+        """Write the set and return the largest error of a pixel; a file of this run with results stays."""
+        output = self._output
+        if resumed_when_finished and _is_of_run(output, self._directory):
+            return float((set_file.read(output).images - distilled.images).abs().max())
+        return set_file.write(output, distilled, self._config.storage, self._observer.notify)
 
 
 @contextlib.contextmanager
@@ -235,14 +338,6 @@ def _held(output: Path, run: RunDirectory) -> Iterator[None]:
 def _read_every(device: torch.device) -> int:
     """Return the iterations between reads of the losses: reading waits for the device."""
     return 1 if device.type == "cpu" else 10
-
-
-def _uncompiled(plan: RunConfig, run: RunDirectory) -> RunConfig:
-    """Return a plan without compiling, also as the run's config, so that resumed parts go without it too."""
-    plan = dataclasses.replace(plan, compute=dataclasses.replace(plan.compute, compile=False))
-    with contextlib.suppress(UserError):  # a full disk is why compilers fail
-        run.write_config(configs.to_toml(plan))
-    return plan
 
 
 def _run(
@@ -271,20 +366,6 @@ def _run(
                 set_file.write(loop.run.snapshot(loop.iteration), current(), config.storage)
             stored = due
     return losses
-
-
-def _write(
-    output: Path,
-    run: RunDirectory,
-    distilled: DistilledSet,
-    config: RunConfig,
-    resumed_when_finished: bool,
-    notify: Notify,
-) -> float:
-    """Write the set and return the largest error of a pixel; a file of this run with results stays."""
-    if resumed_when_finished and _is_of_run(output, run):
-        return float((set_file.read(output).images - distilled.images).abs().max())
-    return set_file.write(output, distilled, config.storage, notify)
 
 
 def _summary(
@@ -329,22 +410,6 @@ def _is_of_run(output: Path, run: RunDirectory) -> bool:
     if not output.exists():
         return False
     return origin.is_of_run(set_file.read(output).attributes, run.config())
-
-
-def _restore(run: RunDirectory, distiller: Distiller, real: RealDataset, notify: Notify) -> dict[str, str]:
-    """Bring a loop to where its run was, and return what the checkpoint records.
-
-    Raises:
-        UserError: every checkpoint is damaged, or the data have changed.
-    """
-    state, metadata = run.restore(notify) or ({}, {"fingerprint": real.fingerprint})
-    if metadata["fingerprint"] != real.fingerprint:
-        raise UserError(f"{real.name} has changed since {run.path.name} began; start anew with --overwrite")
-    if state:
-        device = distiller.synthetic.images.device
-        distiller.load_state_dict({name: value.to(device) for name, value in state.items()})
-    run.trim(distiller.iteration)
-    return metadata
 
 
 def _refuse_changes(
