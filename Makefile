@@ -2,10 +2,11 @@
 # make test        install with the test extras, run the test suite
 # make test-fast   the same without the tests marked slow: under 90 s on two cores
 # make lint        what CI checks besides
+# make campaign    kills and failing writes at every change of a folder, thousands of damaged files: an hour
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast tests-1 tests-2 lint
+.PHONY: demo test test-fast tests-1 tests-2 lint campaign
 
 demo: .venv/installed
 	$(BIN)/dsdistill distill --dataset digits --method dm --ipc 10 --output digits.h5 --overwrite
@@ -29,6 +30,9 @@ lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+campaign: .venv/installed-for-tests
+	OMP_NUM_THREADS=1 DSDISTILL_CAMPAIGN=artifacts/faults.json $(BIN)/python -m pytest tests/faults
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
