@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -42,16 +42,30 @@ def injector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Injector]:
         yield started
 
 
-@pytest.fixture(scope="session")
-def tally() -> Iterator[Counter[str]]:
-    """Count what was disturbed and what came of it; a campaign writes it down."""
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
+    """Count what a test disturbs and what comes of it; a campaign writes that down, and can be resumed."""
+    record = _recorded()
+    if request.node.nodeid in record["tests"]:
+        pytest.skip("done by an earlier part of the campaign")
     counts: Counter[str] = Counter()
+    failed = request.session.testsfailed
     yield counts
-    if CAMPAIGN:
-        report = {
-            "command": "make campaign",
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": machine_name(torch.device("cpu")),
-            "counts": dict(sorted(counts.items())),
-        }
-        Path(CAMPAIGN).write_text(json.dumps(report, indent=2) + "\n")
+    if CAMPAIGN and request.session.testsfailed == failed:
+        record["tests"][request.node.nodeid] = dict(counts)
+        record["counts"] = dict(sorted(sum(map(Counter, record["tests"].values()), Counter()).items()))
+        Path(CAMPAIGN).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _recorded() -> dict[str, Any]:
+    """Return what the campaign has found so far."""
+    if CAMPAIGN and Path(CAMPAIGN).exists():
+        record: dict[str, Any] = json.loads(Path(CAMPAIGN).read_text())
+        return record
+    return {
+        "command": "make campaign",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine_name(torch.device("cpu")),
+        "counts": {},
+        "tests": {},
+    }
