@@ -6,9 +6,9 @@
 Fashion-MNIST, the recipe's ConvNet-3, fp32 on a CPU, uncompiled unless asked for. Measured is the peak of
 resident memory in the iterations (VmHWM) above what was resident with everything imported and the data read,
 and the data's bytes; what reading left free is given back first. Options that cost time and little memory are
-lower than in the recipe: epochs and steps of training, and the steps of a student at 10 and 50 images per
-class. The estimate knows of it. Experts are those of a few steps, followed from their first epochs. Written
-to artifacts/memory-estimates.json. Linux only.
+lower than in the recipe: epochs and steps of training, the real images whose gradients are matched, and the
+steps of a student at 10 and 50 images per class. The estimate knows of it. Experts are those of a few steps,
+followed from their first epochs. Written to artifacts/memory-estimates.json. Linux only.
 """
 
 from __future__ import annotations
@@ -137,6 +137,8 @@ def configured(method: str, ipc: int, compile: bool, experts: Path) -> RunConfig
         options += [f"engine.start.{key}={value}" for key, value in start.items()]
         options += ["engine.expert_epochs=2", "engine.skip_above=0", "init=real"]
         options += [f"engine.steps={STEPS[ipc]}"] if ipc in STEPS else []
+    if engine.kind == "gradient":  # which takes no more of them at once
+        options.append(f"engine.batch_real={min(64, engine.batch_real)}")
     if supply.kind == "trained":
         options += ["engine.supply.updates_per_network=4", "engine.supply.epochs=1"]
     if supply.kind == "queue":

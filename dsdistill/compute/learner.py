@@ -36,6 +36,7 @@ class Learner:
     Attributes:
         network: the module.
         chunk: images per pass when only a gradient to the weights is computed.
+        compiled: whether passes are compiled, as far as is known before the first.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Learner:
         """
         self.network = network
         self.chunk = chunk or images_per_bytes(_CHUNK_BYTES[device.type], size)
-        self._compiled = compile and compiler.why_unavailable(device) is None
+        self.compiled = compile and compiler.why_unavailable(device) is None
 
         def compile_if_asked(function: Callable[..., Any]) -> Callable[..., Any]:
             return compiler.compile_or_eager(function, device, notify) if compile else function
@@ -88,8 +89,8 @@ class Learner:
         self._exact_loss = self._fast_loss if precision == "fp32" else compile_if_asked(weighted_loss("fp32"))
         self._mean_loss_and_correct = compile_if_asked(mean_loss_and_correct)
         # On a CPU the first block costs memory traffic; its cost on CUDA has not been measured.
-        fusible = self._compiled and device.type == "cpu" and fused.supports(network)
-        if fusible and isinstance(network, ConvNet):
+        self._fused = self.compiled and device.type == "cpu" and fused.supports(network)
+        if self._fused and isinstance(network, ConvNet):
             self._loss_jvp: Callable[..., Tensor] = FusedJvp(network, notify)
         else:
             self._loss_jvp = compile_if_asked(loss_jvp)
@@ -141,7 +142,7 @@ class Learner:
         total: list[Tensor] = []
         for part, labels in zip(images.split(chunk), targets.split(chunk), strict=True):
             share = part.new_full((len(part),), 1 / len(images))
-            missing = chunk - len(part) if self._compiled and not coupled else 0
+            missing = chunk - len(part) if self.compiled and not coupled else 0
             if missing:  # compiled code serves one batch size: repeat an image, with weight zero
                 part = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])])
                 labels = torch.cat([labels, labels[-1:].expand(missing, *labels.shape[1:])])
@@ -199,8 +200,18 @@ class Learner:
         weights: Mapping[str, Tensor],
         tangents: Mapping[str, Tensor],
     ) -> Float[Tensor, ""]:
-        """Return what `jvp` does, by code that is never compiled."""
-        return self._uncompiled_loss_jvp(weights, tangents, images, targets)
+        """Return a scalar with the graph of what `jvp` returns, by code that is never compiled.
+
+        It is not the value of `jvp` where compiled code computes the first block in one loop, which keeps
+        none of its maps: its outputs are zeros then.
+        """
+        network = self.network
+        if not (self._fused and isinstance(network, ConvNet)):
+            return self._uncompiled_loss_jvp(weights, tangents, images, targets)
+        with torch.no_grad():
+            shape = network.blocks[0](images[:1]).shape[1:]
+        value, tangent = (0 * images.sum() + images.new_zeros(len(images), *shape) for _ in range(2))
+        return jvp.convnet_loss_jvp(network, weights, tangents, value, tangent, targets, first=1)
 
     def weights(
         self, names: Sequence[str], explicit: Mapping[str, Tensor] | None = None

@@ -2,7 +2,8 @@
 
 Maps dominate. Each kind of pass is made once with two images and once with four, uncompiled, and the tensors
 alive at once are counted; so whatever a network is made of, what its layers keep for a gradient and hold on
-the way back is known. An engine says how many images of each kind there are at once (`Engine.cost`).
+the way back is known. An engine says how many images of each kind there are at once (`Engine.cost`). What a
+process takes besides tensors is measured: `benchmarks/memory_estimates.py` compares all of it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ _JOINED = 3
 _PREPARED_TOGETHER = 64
 """Real images that are augmented to see what that takes: enough for every operator."""
 
-_HEAP = 0.75
-"""What the heap of the C library leaves unused between tensors, as a share of them: torch asks for aligned
-blocks, and a freed block is a little too small for the next request of its size."""
+_HEAP, _HEAP_DUAL = 0.65, 1.1
+"""What the heap of the C library leaves unused between maps, as a share of them; measured. Torch asks for
+aligned blocks, and a freed block is a little too small for the next request of its size. Passes of second
+order have blocks of more sizes, unless they are compiled."""
 
 _WORKSPACE = 24_000_000
 """Bytes that torch's kernels hold besides tensors on a CPU: reordered weights, generated code, threads."""
+
+_COMPILER = 80_000_000
+"""Bytes of torch's compiler and what it has made, where passes are compiled."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Estimate:
     networks: int
     """Weights of every network held, with momentum where it is trained, and of a student's steps."""
     allocator: int
-    """What lies between tensors, and the workspace of kernels; on a GPU neither is counted."""
+    """What lies unused between maps, the workspace of kernels, and the compiler; none on a GPU."""
 
     @property
     def tensors(self) -> int:
@@ -105,15 +110,16 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
     parameters = sum(each.nbytes for each in network.parameters())
     graph, frozen = _passes(distiller, cost, passes)
     networks = sources.supply.network_bytes(distiller.iterations) + cost.weights * parameters
-    moving = 3 * learned + averages + graph + frozen + networks
-    on_cpu = synthetic.images.device.type == "cpu"
+    on_cpu, compiled = synthetic.images.device.type == "cpu", sources.learner.compiled
+    unused = int((_HEAP_DUAL if cost.dual and not compiled else _HEAP) * (graph + frozen))
+    beside = unused + _WORKSPACE + (_COMPILER if compiled else 0)
     return Estimate(
         real=real.images.numel(),
         synthetic=3 * learned + averages,
         graph=graph,
         frozen=frozen,
         networks=networks,
-        allocator=int(_HEAP * moving) + _WORKSPACE if on_cpu else 0,
+        allocator=beside if on_cpu else 0,
     )
 
 
@@ -205,7 +211,7 @@ class Passes:
         return self._peak(train)
 
     def dual(self, to_weights: bool) -> Line:
-        """Differentiate the directional derivative of the loss to the pixels and, ``to_weights``, to them."""
+        """Differentiate the directional derivative of the loss to the pixels; ``to_weights``, to them too."""
 
         def differentiate(images: Tensor, _: Allocations) -> int:
             names = [name for name, _ in self._network.named_parameters()]

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import speed, variants
+from benchmarks import memory_estimates, speed, variants
 from benchmarks.quantisation import unlike
+from dsdistill.config.recipe import RECIPES
 from dsdistill.data import catalog
 from dsdistill.distillation import config as configs
 from dsdistill.experts import config as expert_config
@@ -102,3 +103,13 @@ def test_variants_that_are_compared_do_the_same_work(what: str) -> None:
     if what == "idm":  # whose released code passes the synthetic images, four a class, twice
         plain -= 40
     assert plain == ours > 0
+
+
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+@pytest.mark.parametrize("method", RECIPES.names())
+def test_the_memory_of_every_recipe_can_be_measured(method: str, ipc: int) -> None:
+    plan = memory_estimates.configured(method, ipc, False, Path("experts.h5"))
+    assert plan.method == method
+    assert plan.ipc == ipc
+    assert plan.iterations <= 3
+    assert not plan.engine.supply.needs_experts

@@ -21,6 +21,7 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, Line, Passes, estimate
 from dsdistill.engines.base import Engine
 from dsdistill.networks import build_network
+from dsdistill.runtime import compiler
 from dsdistill.runtime.allocations import peak_of
 from dsdistill.runtime.device import resolve_device
 from dsdistill.seeding import forked
@@ -42,6 +43,14 @@ def test_what_a_convnet_keeps_is_counted_by_hand() -> None:
     assert passes.training().each > kept.each
     assert passes.dual(False).each > 2 * kept.each
     assert passes.feature_dim() == 8 * 4
+
+
+def test_a_compiled_dual_pass_keeps_no_map_of_the_first_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second block's maps are a quarter of the first's, and the pooled ones and their tangents stay."""
+    monkeypatch.setattr(compiler, "why_unavailable", lambda _: None)
+    compiled, eager = run("compute.compile=true"), run()
+    assert 3 * Passes(compiled).dual(True).each < Passes(eager).dual(True).each
+    assert estimate(compiled, compiled.sources.data).allocator > estimate(eager, eager.sources.data).allocator
 
 
 def test_a_line_goes_through_two_points() -> None:
