@@ -16,7 +16,7 @@ from dsdistill.bench.cells import Cell, ExpertSet
 from dsdistill.bench.results import CellResult, Point
 from dsdistill.config.options import difference, table_at
 from dsdistill.errors import UserError
-from dsdistill.evaluation.baselines import expanded
+from dsdistill.evaluation.baselines import expanded_names
 from dsdistill.evaluation.rows import read_row
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
@@ -70,7 +70,8 @@ def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
         return {}
     evaluate = table_at(before, "evaluate")
     if isinstance(names := evaluate.get("baselines"), list):
-        before["evaluate"] = {**evaluate, "baselines": expanded(map(str, names))}  # under their present names
+        present = expanded_names(map(str, names))  # under the names of today
+        before["evaluate"] = {**evaluate, "baselines": present}
     changes = difference(before, files.parse_toml(tomli_w.dumps(job.settings()))) if before else []
     return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
 

@@ -62,7 +62,7 @@ def matching(cells: Sequence[Cell], only: str) -> list[Cell]:
 def _check_names(suite: Suite) -> None:
     named = [*suite.baselines, *(name for each in suite.method.values() for name in each.baselines)]
     named += [name for each in suite.evaluation.values() for name in each.baselines or ()]
-    for name in baselines.expanded(named):
+    for name in baselines.expanded_names(named):
         baselines.check(name)
     for name in (*suite.networks, *(name for each in suite.evaluation.values() for name in each.networks)):
         check_network(name)
@@ -130,7 +130,7 @@ def _evaluations(suite: Suite, settings: MethodSettings, config: RunConfig) -> I
                 epochs=table.epochs or suite.epochs,
                 precision=table.precision,
                 scores=suite.scores,
-                baselines=tuple(baselines.expanded(names)),
+                baselines=tuple(baselines.expanded_names(names)),
             )
 
 
@@ -169,7 +169,7 @@ def _with_baselines(cells: Iterable[Cell], suite: Suite) -> list[Cell]:
     first: dict[tuple[Any, ...], tuple[str, str]] = {}
     planned = []
     for cell in cells:
-        own = baselines.expanded(suite.settings_of(cell.method).baselines)
+        own = baselines.expanded_names(suite.settings_of(cell.method).baselines)
         evaluations: list[Evaluation] = []
         for evaluation in cell.evaluations:
             conditions, here = Conditions.of_plan(cell, evaluation), (cell.name, evaluation.name)

@@ -8,14 +8,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from dsdistill import files
 from dsdistill.cli import distilling, evaluating, exporting, inspecting, suites
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
-from dsdistill.runtime.program import run
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
 from dsdistill.text import plain, shortened
@@ -198,8 +197,3 @@ def _without_flag(error: Any, words: Sequence[str]) -> str:
     keys = equivalents(option.lstrip("-").replace("-", "_"), known_keys(config))
     settings = " or ".join(f"{key}=VALUE" for key in keys[:3])
     return f"no such option: {option}; say --set {settings}" if keys else ""
-
-
-def program() -> NoReturn:
-    """Run as the console script of earlier installations; ``dsdistill.__main__`` has today's."""
-    run(lambda: main)

@@ -100,7 +100,10 @@ def _parsed(text: str) -> Any:
     parts = [part.strip() for part in text.split(",")]
     if all("=" in part for part in parts):
         pairs = [part.rpartition("=") for part in parts]
-        return {name.strip(): _number(count) for name, _, count in pairs}
+        counts = {name.strip(): _number(count) for name, _, count in pairs}
+        if len(counts) < len(pairs):
+            raise UserError(f"--ipc {quoted(text)} names a class twice; name each once")
+        return counts
     numbers = [_number(part) for part in parts]
     return numbers if len(numbers) > 1 else numbers[0]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from dsdistill.config.options import merge, table_at
+from dsdistill.files import parse_toml
 
 _HERE = ("root", "download")
 """Options of the data that concern one machine."""
@@ -73,8 +73,8 @@ def told(value: Any) -> Any:
 def told_toml(text: str) -> str:
     """Return a config, which an earlier version may have written with folders, as `shared` tells it."""
     try:
-        return tomli_w.dumps(shared(tomllib.loads(text)))
-    except (ValueError, TypeError, AttributeError, RecursionError):  # it is no config
+        return tomli_w.dumps(shared(parse_toml(text)))
+    except (ValueError, TypeError, AttributeError):  # it is no config
         return str(told(text))
 
 

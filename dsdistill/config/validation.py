@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 
 def forbid_extra(options: type[T]) -> type[T]:
-    """Decorate a dataclass whose tables `validate` checks: a misspelt key becomes an error."""
-    options.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    """Decorate a dataclass whose tables `validate` checks: misspelt keys and infinite numbers are errors."""
+    options.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
     return options
 
 

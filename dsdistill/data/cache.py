@@ -24,6 +24,8 @@ from dsdistill.runtime.notice import Notify
 _DIGEST = hashlib.sha256().digest_size
 _UNUSED = 180 * 24 * 3600
 """Seconds after which a file that nothing has read is deleted."""
+_ABANDONED = 24 * 3600
+"""Seconds after which a temporary file that nobody has changed is deleted; a cache may be shared."""
 _OURS = re.compile(r"[0-9a-f]{32}(-[13]x\d+)?\.(json|npy|zca|safetensors)")
 """The names of the cache's files, those of earlier versions included."""
 
@@ -110,7 +112,7 @@ def _prepare(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the cache file {path}: {reason(error)}") from error
-    sweep(path.parent)
+    sweep(path.parent, unused=_ABANDONED)
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
             if _OURS.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _UNUSED:

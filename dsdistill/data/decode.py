@@ -151,7 +151,10 @@ def survey(listing: Listing, reporter: Reporter) -> Survey:
         probe, listing.paths, f"{listing.name}: reading headers", reporter.progress
     ):
         counts.update(headers)
-    store(cached, json.dumps(sorted(counts.items())).encode())
+    try:
+        store(cached, json.dumps(sorted(counts.items())).encode())
+    except UserError as error:  # the headers are read again the next time; pixels may not fit in memory
+        reporter.notify(str(error))
     return Survey(dict(counts))
 
 

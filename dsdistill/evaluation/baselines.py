@@ -38,7 +38,7 @@ def baseline_names() -> list[str]:
     return sorted({RANDOM, FULL, *selection.BY_FEATURES, *selection.BY_EL2N})
 
 
-def expanded(names: Iterable[str]) -> list[str]:
+def expanded_names(names: Iterable[str]) -> list[str]:
     """Write out ``coresets``, ``coresets@bytes`` and ``all``, replace former names and drop repeated ones."""
     coresets = [name for name in baseline_names() if name not in (RANDOM, FULL)]
     single: list[str] = []

@@ -96,7 +96,7 @@ def plan_sets(
         PlannedSet(name, protocol, stored, decoded)
         for name in ([DISTILLED, DISTILLED_HARD] if hard else [DISTILLED])
     ]
-    for name in baselines.expanded(config.baselines):
+    for name in baselines.expanded_names(config.baselines):
         counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images)
         size = int(counts.sum())
         sets.append(PlannedSet(name, protocol, size, size, counts))

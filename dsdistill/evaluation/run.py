@@ -15,7 +15,7 @@ from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
-from dsdistill.evaluation.baselines import check, expanded, images_in_bytes
+from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes
 from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import check_fit, evaluate_set
 from dsdistill.evaluation.execution import Auto, ExecutionConfig
@@ -99,7 +99,7 @@ def evaluate(
     students = _split(networks) or _split(str(distilled.attributes.get("network", ""))) or [resolved.student]
     for student in students:
         check_network(student)
-    real_sets = expanded(_split(baselines))
+    real_sets = expanded_names(_split(baselines))
     for baseline in real_sets:
         check(baseline)
     json = None if json is None else files.expanded(json)

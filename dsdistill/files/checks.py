@@ -54,7 +54,7 @@ def check_target(path: str | Path) -> None:
     """
     target = Path(os.path.realpath(path))
     try:
-        found = target.stat()
+        found = os.stat(path)  # not of the target: that of a pipe behind /dev/stdout has no path
     except FileNotFoundError:
         check_folder(target)
         return
@@ -66,7 +66,9 @@ def check_target(path: str | Path) -> None:
     if problem := not_regular(found.st_mode):
         raise UserError(f"cannot write {path}: {problem}; choose another name")
     if not (found.st_mode & 0o222 and os.access(target, os.W_OK)):  # root may write all, but should not
-        raise UserError(f"{path} is write-protected; choose another name, or allow it: chmod u+w {path}")
+        own = not hasattr(os, "geteuid") or found.st_uid in (os.geteuid(), 0)
+        hint = f", or allow it: chmod u+w {path}" if own else ""
+        raise UserError(f"{path} is write-protected; choose another name{hint}")
     check_folder(target)
 
 

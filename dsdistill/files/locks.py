@@ -129,6 +129,7 @@ def _acquire(lock: Path) -> int | None:
             locked = try_lock(handle)
         except OSError:
             os.close(handle)
+            lock.unlink(missing_ok=True)
             return _NONE
         if not locked:
             os.close(handle)

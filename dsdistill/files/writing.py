@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,13 +175,15 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         _remove(part)
 
 
-def sweep(path: str | Path) -> int:
+def sweep(path: str | Path, unused: float = 0.0) -> int:
     """Delete what killed processes left of one output, or of all outputs in a folder.
 
     Temporary files that a living process writes are kept, and so are its locks.
 
     Args:
         path: of the output; of a folder, what lies directly in it is swept as well.
+        unused: seconds for which a temporary file must not have changed. In a folder that machines share, on
+            a file system that locks for each of them apart, the file of a living process seems abandoned.
 
     Returns:
         bytes freed.
@@ -192,10 +195,10 @@ def sweep(path: str | Path) -> int:
     freed = 0
     for part in found:
         with contextlib.suppress(OSError):
-            size = part.stat().st_size
-            if _is_abandoned(part):
+            found_part = part.stat()
+            if time.time() - found_part.st_mtime >= unused and _is_abandoned(part):
                 _remove(part)
-                freed += size
+                freed += found_part.st_size
     locks.clear(path)
     return freed
 
@@ -279,7 +282,8 @@ def _locked(folder: Path) -> Iterator[None]:
 def _is_abandoned(part: Path) -> bool:
     if os.name == "nt":  # pragma: no cover - deleting an open file fails there
         return True
-    handle = os.open(part, os.O_RDONLY | os.O_NONBLOCK)
+    # Over NFS only a file that is open for writing can be locked; a folder cannot be.
+    handle = os.open(part, (os.O_RDONLY if part.is_dir() else os.O_RDWR) | os.O_NONBLOCK)
     try:
         return try_lock(handle)
     finally:
@@ -294,9 +298,16 @@ def _pass_on(target: Path, file: BinaryIO) -> None:
         old = target.stat()
     except FileNotFoundError:
         return
-    with contextlib.suppress(PermissionError):  # only root may give a file away
-        _unless_unknown(os.fchown, file.fileno(), old.st_uid, old.st_gid)
-    _unless_unknown(os.fchmod, file.fileno(), old.st_mode & 0o7777)
+    mode, handle = old.st_mode & 0o7777, file.fileno()
+    try:
+        _unless_unknown(os.fchown, handle, old.st_uid, old.st_gid)
+    except PermissionError:  # only root may give a file away
+        mode &= 0o1777
+        try:
+            _unless_unknown(os.fchown, handle, -1, old.st_gid)
+        except PermissionError:  # what one group may do is nothing to another
+            mode &= 0o1707
+    _unless_unknown(os.fchmod, handle, mode)
 
 
 def _unless_unknown(change: Callable[..., None], *arguments: int) -> None:

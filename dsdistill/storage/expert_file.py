@@ -159,7 +159,13 @@ class ExpertFile:
 
     @cached_property
     def _file(self) -> h5py.File:
-        return h5py.File(self.path, "r")
+        """The file, which may have been replaced since it was verified."""
+        files.open_regular(self.path).close()  # h5py would wait for the writer of a pipe
+        file = h5py.File(self.path, "r")
+        if parse_training(file) != self.training:
+            file.close()
+            raise ValueError("other experts lie there by now")
+        return file
 
     def _read(self, name: str, expert: int, epoch: int) -> Tensor:
         if not 0 <= expert < self.count:

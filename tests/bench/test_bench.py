@@ -35,7 +35,7 @@ from dsdistill.data import catalog
 from dsdistill.distillation import run_loop
 from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.errors import UserError
-from dsdistill.evaluation.baselines import baseline_names, expanded
+from dsdistill.evaluation.baselines import baseline_names, expanded_names
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.storage import set_file
@@ -179,7 +179,7 @@ def test_equal_baselines_are_evaluated_once(tmp_path: Path) -> None:
     assert beside == [every, ("random@bytes",), every]  # dm and mmd share a protocol, dsa has another
     everything = plan(suite(tmp_path, text.replace('["random", "random@bytes", "full"]', '["all"]')))
     beside = baselines_of(everything)
-    assert beside[0] == tuple(expanded(["all"]))
+    assert beside[0] == tuple(expanded_names(["all"]))
     assert all("@" in name for name in beside[1])
     own = '[method.mmd]\nbaselines = ["herding@bytes", "random"]\n'
     beside = baselines_of(plan(suite(tmp_path, text + own)))

@@ -104,3 +104,8 @@ def test_settings_go_by_the_rounded_mean() -> None:
         "3",
     ]
     assert (counts_of(2, 3), counts_of((1, 2), 2)) == ((2, 2, 2), (1, 2))
+
+
+def test_a_class_is_named_once() -> None:
+    with pytest.raises(UserError, match="names a class twice"):
+        read_ipc("cat=1,cat=2")

@@ -89,3 +89,10 @@ def test_long_values_are_cut_in_messages() -> None:
     with pytest.raises(UserError) as caught:
         configs.resolve({"data": {"name": "digits"}, "ipc": 1, "engine": "x" * 10_000})
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", ["1e400", "inf", "nan", "-inf"])
+def test_numbers_are_finite(value: str) -> None:
+    options = {"method": "dm", "data": {"name": "digits"}, "ipc": 1}
+    with pytest.raises(UserError, match=r"optimiser\.lr"):
+        configs.resolve(options, [f"optimiser.lr={value}"])

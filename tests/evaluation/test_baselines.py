@@ -22,13 +22,13 @@ CORESETS = ["el2n", "el2n-easy", "herding", "k-center", "k-means"]
 
 def test_names_that_stand_for_several_baselines() -> None:
     equal_bytes = [f"{name}@bytes" for name in CORESETS]
-    assert baselines.expanded(["full", "coresets@bytes"]) == ["full", *equal_bytes]
-    every = baselines.expanded(["all", "random"])
+    assert baselines.expanded_names(["full", "coresets@bytes"]) == ["full", *equal_bytes]
+    every = baselines.expanded_names(["all", "random"])
     assert every == ["random", *CORESETS, "random@bytes", *equal_bytes, "full"]
 
 
 def test_the_former_name_of_full_is_understood() -> None:
-    assert baselines.expanded(["whole", "random", "full"]) == ["full", "random"]
+    assert baselines.expanded_names(["whole", "random", "full"]) == ["full", "random"]
 
 
 @pytest.mark.parametrize(

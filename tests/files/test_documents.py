@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import dsdistill
 from dsdistill.errors import UserError
 from dsdistill.files import parse_json, parse_toml, read_json, read_toml
 from dsdistill.files.documents import DEEPEST, LARGEST
@@ -89,3 +90,9 @@ def test_files_that_are_none(tmp_path: Path, read: object) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="it is a pipe"):
         read(tmp_path / "pipe")  # type: ignore[operator]
+
+
+def test_one_file_parses_toml() -> None:
+    package = Path(dsdistill.__file__).parent
+    parsers = [path.name for path in package.rglob("*.py") if "import tomllib" in path.read_text()]
+    assert parsers == ["documents.py"]

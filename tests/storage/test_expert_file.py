@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dsdistill.data.preprocess import Standardise
+from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import ExpertFile, _differing
@@ -46,6 +47,17 @@ def test_a_closed_file_opens_again(shared: Path) -> None:
     found.close()
     found.close()
     assert torch.equal(found.flat(0, 0), before)
+
+
+def test_experts_that_were_replaced_since_are_refused(shared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pool.h5"
+    path.write_bytes(shared.read_bytes())
+    found = ExpertFile.open(path)
+    pack = metadata().layout.pack
+    other = dataclasses.replace(training(0), loss=9.0)
+    expert_writer.write(path, metadata(), [(each, map(pack, states(0))) for each in (other, other)], 2)
+    with pytest.raises(UserError, match="other experts lie there by now"):
+        found.flat(0, 0)
 
 
 def test_what_is_not_there_is_named(shared: Path) -> None:
