@@ -19,6 +19,7 @@ from dsdistill.runtime.waiting import choose_waiting
 
 _GRACE = 10.0
 """Seconds in which a stopped command has to end; what swallowed its `Stopped` does not keep it alive."""
+_SOON = 0.02
 
 
 class StopHandler:
@@ -31,7 +32,7 @@ class StopHandler:
     """
 
     def __init__(self) -> None:
-        self.unwinds = self.stopped = False
+        self.unwinds = self.stopped = self._raised_again = False
 
     def install(self) -> None:
         """Handle every signal that is not ignored."""
@@ -43,10 +44,24 @@ class StopHandler:
         if self.stopped or not self.unwinds:
             leave(cause)
         self.stopped = True
+        self._stop(cause)
+
+    def _stop(self, cause: Interrupted) -> NoReturn:
+        """Raise `Stopped`; the process ends within some seconds, whatever becomes of it."""
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, lambda *_: leave(cause))
             signal.setitimer(signal.ITIMER_REAL, _GRACE)
         raise Stopped(cause)
+
+    def unraisable(self, error: sys.UnraisableHookArgs) -> None:
+        """Print an exception that nothing could catch; a stop, as in a destructor, is raised once more."""
+        if not isinstance(stop := error.exc_value, Stopped):
+            sys.__unraisablehook__(error)
+        elif hasattr(signal, "setitimer") and not self._raised_again:
+            self._raised_again = True
+            cause = stop.cause
+            signal.signal(signal.SIGALRM, lambda *_: self._stop(cause))
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
 
     def deferred(self, number: int) -> None:
         """Acknowledge a signal that waits for the state to be saved."""
@@ -73,7 +88,7 @@ def run(load: Callable[[], Callable[[], int]]) -> NoReturn:
     streams.guard()
     handler = StopHandler()
     handler.install()
-    sys.unraisablehook = _unraisable
+    sys.unraisablehook = handler.unraisable
     try:
         main = load()
         handler.unwinds = True
@@ -89,9 +104,3 @@ def run(load: Callable[[], Callable[[], int]]) -> NoReturn:
     if handler.stopped:  # threads may still work, such as a compiler's, and exiting would wait for them
         os._exit(code)
     sys.exit(code)
-
-
-def _unraisable(error: sys.UnraisableHookArgs) -> None:
-    """Print an exception that nothing can catch, but for a stop, which ends the process a little later."""
-    if not issubclass(error.exc_type, Stopped):
-        sys.__unraisablehook__(error)

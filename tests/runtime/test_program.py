@@ -63,6 +63,12 @@ def test_a_stop_inside_a_destructor_prints_no_traceback() -> None:
     assert run(body) == (130, "", "dsdistill: stopped by SIGINT\n")
 
 
+def test_a_stop_that_a_destructor_swallows_is_raised_once_more() -> None:
+    body = "program._GRACE = 60\nclass Dying:\n    def __del__(self):\n        stop(signal.SIGINT)\n"
+    body += "try:\n    Dying()\n    time.sleep(30)\nfinally:\n    print('unwound')"
+    assert run(body) == (130, "unwound\n", "dsdistill: stopped by SIGINT\n")
+
+
 def test_a_second_stop_is_quicker_than_what_the_first_unwinds() -> None:
     body = "program._GRACE = 60\ntry:\n    stop()\nfinally:\n    stop(signal.SIGINT)"
     assert run(body) == (130, "", "dsdistill: stopped by SIGINT\n")
