@@ -47,6 +47,9 @@ from dsdistill.runtime.device import full_float32, quiet_allocator
 from dsdistill.seeding import generator
 
 DATA = "fashion-mnist"
+ITERATIONS = 6
+"""The heap of the C library grows in the first of them."""
+
 STEPS = {10: 10, 50: 4}
 """Steps of a student, by images per class; else the recipe's."""
 
@@ -124,10 +127,10 @@ def train_experts(path: Path, count: int = 2, epochs: int = 3, steps: int = 10) 
 
 def configured(method: str, ipc: int, compile: bool, experts: Path) -> RunConfig:
     """Return a run that takes the memory of the recipe's in little time."""
-    told = {"method": method, "ipc": ipc, "iterations": 3, "data": {"name": DATA}}
+    told = {"method": method, "ipc": ipc, "iterations": ITERATIONS, "data": {"name": DATA}}
     engine = configs.resolve(told).engine
     supply = engine.supply
-    if engine.kind != "distribution":  # whose heap is as large as it gets after an iteration
+    if engine.kind == "trajectory":  # whose every iteration is of many steps
         told["iterations"] = 2
     options = [f"compute.compile={str(compile).lower()}", "compute.precision=fp32"]
     if supply.takes_experts:
