@@ -48,7 +48,7 @@ def test_commands_in_readme_are_understood() -> None:
 
 
 def test_readme_is_finished_and_its_files_exist() -> None:
-    assert not re.findall(r"\b(?!DSDISTILL_DATA)[A-Z]{3,}_[A-Z]{3,}\b", README)
+    assert not re.findall(r"\b(?!DSDISTILL_DATA|OMP_WAIT|GOMP_SPIN|KMP_BLOCK)[A-Z]{3,}_[A-Z]{3,}\b", README)
     root = Path(__file__).parent.parent
     assert [
         name
