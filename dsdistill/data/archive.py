@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dsdistill.errors import UserError
-from dsdistill.files import reason
-from dsdistill.runtime.device import available_memory
+from dsdistill.files import INFLATION, reason
+from dsdistill.runtime.device import check_memory
 
-_RATIO, _SLACK = 1100, 1 << 16  # the best one of deflate is 1032
+_SLACK = 1 << 16  # bytes that an array may claim beyond what it inflates to
 _COPIES = 3  # an array, its conversion to bytes, and these in another order
 
 
@@ -78,11 +77,7 @@ class Archive:
             header = self._header(self._members[key])
         except _DAMAGE as error:
             raise self._damaged(error, key) from error
-        needed, free = _COPIES * _bytes(header), available_memory(torch.device("cpu"))
-        if free is not None and needed > free:
-            raise UserError(
-                f"{self.name}: {key} takes {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free"
-            )
+        check_memory(f"{self.name}: {key} takes", _COPIES * _bytes(header))
         return header
 
     def read(self, key: str) -> NDArray[np.generic]:
@@ -103,7 +98,7 @@ class Archive:
             raise ValueError("it is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError("it is compressed in another way than numpy's")
-        if info.file_size > _RATIO * info.compress_size + _SLACK:
+        if info.file_size > INFLATION * info.compress_size + _SLACK:
             raise ValueError("it claims to become larger than compressed data can")
         with self._zip.open(info) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers by Python 2, and of escapes in damaged ones

@@ -10,7 +10,7 @@ from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
-from dsdistill.runtime.device import available_memory
+from dsdistill.runtime.device import check_memory
 from dsdistill.seeding import generator
 
 
@@ -34,12 +34,8 @@ def fit(images: Tensor, size: int, channels: int, chunk: int = 1024) -> Tensor:
     """
     if images.shape[1:] == (channels, size, size):
         return images
-    needed, free = len(images) * channels * size**2, available_memory(torch.device("cpu"))
-    if free is not None and needed > free:
-        raise UserError(
-            f"{len(images)} images of {channels}x{size}x{size} take {needed / 1e9:.3g} GB of memory, and "
-            f"{free / 1e9:.3g} GB are free; choose a smaller --size"
-        )
+    claim = f"{len(images)} images of {channels}x{size}x{size} take"
+    check_memory(claim, len(images) * channels * size**2, "choose a smaller --size")
 
     def fit_chunk(part: Tensor) -> Tensor:
         part = with_channels(part, channels)

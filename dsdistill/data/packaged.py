@@ -26,11 +26,10 @@ from dsdistill.data.convert import present
 from dsdistill.data.real import RealDataset
 from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
-from dsdistill.files import open_regular, reason
-from dsdistill.runtime.device import available_memory
+from dsdistill.files import INFLATION, open_regular, reason
+from dsdistill.runtime.device import check_memory
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
-_RATIO = 1100  # the best one of gzip is 1032
 
 
 def read_digits(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
@@ -63,9 +62,7 @@ def read_idx(path: Path) -> Tensor:
     """
     with _opened_idx(path) as (file, shape):
         count = math.prod(shape)
-        free = available_memory(torch.device("cpu"))
-        if free is not None and 2 * count > free:
-            raise UserError(f"{path} takes {2 * count / 1e9:.3g} GB of memory; {free / 1e9:.3g} GB are free")
+        check_memory(f"{path} takes", 2 * count)
         data = file.read(count + 1)  # to the end, where a packed file has its checksum
         if len(data) != count:
             raise ValueError(_UNFIT)
@@ -95,7 +92,7 @@ def _opened_idx(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
             file = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
             zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
-            if zero != 0 or kind != 8 or not 0 < math.prod(shape) <= size * (_RATIO if packed else 1):
+            if zero != 0 or kind != 8 or not 0 < math.prod(shape) <= size * (INFLATION if packed else 1):
                 raise ValueError(_UNFIT)
             yield file, shape
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:

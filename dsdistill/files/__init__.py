@@ -4,7 +4,7 @@ from dsdistill.files.checks import check_folder, check_new_folder, check_replace
 from dsdistill.files.documents import is_text, parse_json, parse_toml, read_json, read_toml
 from dsdistill.files.locks import exclusive, hold
 from dsdistill.files.paths import expanded
-from dsdistill.files.reading import LARGEST_TEXT, open_regular, read, read_text
+from dsdistill.files.reading import INFLATION, LARGEST_TEXT, open_regular, read, read_text
 from dsdistill.files.writing import (
     is_empty,
     make_folder,
@@ -18,6 +18,7 @@ from dsdistill.files.writing import (
 )
 
 __all__ = [
+    "INFLATION",
     "LARGEST_TEXT",
     "check_folder",
     "check_new_folder",

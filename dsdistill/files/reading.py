@@ -15,6 +15,8 @@ from dsdistill.files.checks import not_regular
 
 LARGEST_TEXT = 1 << 26
 """Bytes of a config, a log or a report, at most: 67 MB."""
+INFLATION = 1100
+"""Bytes that a compressed one becomes, at most: deflate, also that of gzip and zip, reaches 1032."""
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -158,6 +158,23 @@ def available_memory(device: torch.device) -> int | None:
         return None
 
 
+def check_memory(claim: str, needed: float, remedy: str = "") -> None:
+    """Check that what is about to be allocated fits into the memory that the machine has free.
+
+    Args:
+        claim: the beginning of the error's sentence, with its verb: "the decoded images take".
+        needed: bytes.
+        remedy: the end of it.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    free = available_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        end = f"; {remedy}" if remedy else ""
+        raise UserError(f"{claim} {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free{end}")
+
+
 # Threads ----------------------------------------------------------------------------------------------------
 
 

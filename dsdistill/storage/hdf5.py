@@ -21,7 +21,7 @@ import torch
 
 from dsdistill import files
 from dsdistill.errors import UserError
-from dsdistill.files import expanded, reason
+from dsdistill.files import expanded, is_text, reason
 from dsdistill.runtime.device import available_memory
 from dsdistill.storage.structure import LONGEST, check_structure, nodes
 from dsdistill.synthetic.distilled import Scalar
@@ -246,7 +246,7 @@ def check_names(classes: Sequence[str]) -> None:
 
 def check_text(what: str, text: str, most: int = _LONGEST_NAME) -> None:
     """Raise UserError where HDF5 cannot hold a text, or it takes more than so many bytes."""
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if "\0" in text or not is_text(text):
         raise UserError(f"{what} holds a character that HDF5 cannot store: {text[:40]!r}; rename it")
     if (size := len(text.encode())) > most:
         raise UserError(f"{what} takes {size:,} bytes, and {most:,} at most are stored: {text[:40]!r}…")

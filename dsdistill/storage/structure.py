@@ -13,11 +13,9 @@ from collections.abc import Collection, Iterator
 from typing import TypeAlias
 
 import h5py
-import torch
 
-from dsdistill.errors import UserError
-from dsdistill.files import is_text
-from dsdistill.runtime.device import available_memory
+from dsdistill.files import INFLATION, is_text
+from dsdistill.runtime.device import check_memory
 
 Node: TypeAlias = h5py.Group | h5py.Dataset
 
@@ -27,8 +25,7 @@ LONGEST = 1 << 24
 """Bytes of an attribute, or of an evaluation."""
 _DEPTH = 4
 _CHUNKS = 1 << 16
-_RATIO = 1100  # the best one of gzip is 1032
-_SLACK = 1 << 20  # bytes that a file may claim beyond that, such as those of headers
+_SLACK = 1 << 20  # bytes that a file may claim beyond what it inflates to, such as those of headers
 _COPIES = 6  # bytes that become float32 are in memory as such, converted, and compared
 _INFLATED = 1 << 28  # bytes that a chunk may become whatever it claims
 _FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
@@ -57,13 +54,9 @@ def check_structure(file: h5py.File, size: int, sliced: Collection[str] = ()) ->
                 raise ValueError(f"/{path} is compressed")
             if path.startswith("results/") and bytes_read > LONGEST:
                 raise ValueError(f"/{path} is larger than any evaluation")
-    if claimed + written > _RATIO * size + _SLACK:
+    if claimed + written > INFLATION * size + _SLACK:
         raise ValueError(_hollow("it", claimed + written))
-    free = available_memory(torch.device("cpu"))
-    if free is not None and _COPIES * claimed > free:
-        raise UserError(
-            f"its content takes {_COPIES * claimed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free"
-        )
+    check_memory("its content takes", _COPIES * claimed)
 
 
 def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:
@@ -139,7 +132,7 @@ def _check_complete(path: str, node: h5py.Dataset, size: int) -> int:
         return bytes_read
     counts = [-(-length // side) for length, side in zip(node.shape, node.chunks, strict=True)]
     bytes_read = max(bytes_read, math.prod(counts) * math.prod(node.chunks) * node.dtype.itemsize)
-    if bytes_read > _RATIO * stored + _SLACK:
+    if bytes_read > INFLATION * stored + _SLACK:
         raise ValueError(_hollow(f"/{path}", bytes_read))
     if node.id.get_num_chunks() != math.prod(counts):
         raise ValueError(f"/{path} is incomplete")
@@ -157,7 +150,7 @@ def _check_chunks(path: str, node: h5py.Dataset, counts: list[int]) -> None:
     for place in itertools.product(*map(range, counts)):
         offset = tuple(index * side for index, side in zip(place, node.chunks, strict=True))
         chunk = node.id.get_chunk_info_by_coord(offset)
-        if chunk.filter_mask & deflate or _RATIO * (chunk.size or 0) <= max(_INFLATED, largest):
+        if chunk.filter_mask & deflate or INFLATION * (chunk.size or 0) <= max(_INFLATED, largest):
             continue
         inflater = zlib.decompressobj()
         inflater.decompress(node.id.read_direct_chunk(offset)[1], largest + 8)

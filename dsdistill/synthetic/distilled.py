@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from dsdistill.config.ipc import mean_ipc
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError, quoted
-from dsdistill.runtime.device import available_memory
+from dsdistill.runtime.device import check_memory
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 from dsdistill.text import plain
 
@@ -102,12 +102,8 @@ class DistilledSet:
             UserError: they do not fit into the memory that is free.
         """
         counts = self.counts
-        needed, free = 4 * self.decoded_count * self.images[0].numel(), available_memory(torch.device("cpu"))
-        if free is not None and needed > free:
-            raise UserError(
-                f"the decoded images take {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB are free; "
-                "load the set with decode=False"
-            )
+        needed = 4 * self.decoded_count * self.images[0].numel()
+        check_memory("the decoded images take", needed, "load the set with decode=False")
         images = [decode(part, self.multi_formation) for part in self.images.split(counts)]
         rows = torch.arange(len(self.labels)).split(counts)
         origins = [part[self.multi_formation.origins(len(part))] for part in rows]

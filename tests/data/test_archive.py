@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dsdistill.data import archive
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
+from dsdistill.runtime import device
 from tests.helpers.data import fails, pixels
 from tests.helpers.mutants import refusal
 
@@ -84,7 +84,7 @@ def test_encrypted_members_other_compression_and_names_twice(tmp_path: Path) -> 
 def test_arrays_that_do_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blank = npy(np.zeros((4, 1000, 1000), np.uint8))
     file = zipped(tmp_path / "a.npz", blank)
-    monkeypatch.setattr(archive, "available_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(device, "available_memory", lambda device: 1_000_000)
     fails("images takes 0.012 GB of memory, and 0.001 GB are free", file)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from dsdistill.cli import console
 from dsdistill.errors import UserError
+from dsdistill.runtime import device
 from dsdistill.storage import set_file, structure
 from dsdistill.storage.expert_file import ExpertFile, holds_experts
 from dsdistill.storage.hdf5 import LAYOUT, checksum, contents, fixed_text, set_attributes
@@ -116,7 +117,7 @@ def test_a_sound_content_that_is_too_large_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "set.h5")
-    monkeypatch.setattr(structure, "available_memory", lambda device: 10_000)
+    monkeypatch.setattr(device, "available_memory", lambda device: 10_000)
     said = refusal(path)
     assert "its content takes" in said
     assert "free" in said
