@@ -9,34 +9,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dsdistill.errors import UserError
 from dsdistill.files import exclusive, hold, locks
+from tests.helpers.processes import started
 
 HOLDING = """
 import sys
 from dsdistill.files import hold
 with hold(sys.argv[1], "a run"):
-    print("held", flush=True)
+    print("started", flush=True)
     sys.stdin.read()
 """
-
-
-@contextmanager
-def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdout
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
 
 
 def refusal(path: Path) -> str:
@@ -47,7 +34,7 @@ def refusal(path: Path) -> str:
 
 
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
-    with another_process(tmp_path / "set.h5") as process:
+    with started(HOLDING, tmp_path / "set.h5") as process:
         said = refusal(tmp_path / "set.h5")
         assert f"a run of {tmp_path / 'set.h5'} is running already" in said
         assert f"(process {process.pid} on {socket.gethostname()})" in said

@@ -5,10 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +14,7 @@ from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.files import writing
 from tests.helpers.faults import ERRORS, Fault, failing
+from tests.helpers.processes import started
 from tests.helpers.special_files import SPECIAL
 
 
@@ -237,28 +234,15 @@ from dsdistill import files
 with files.replacing(sys.argv[1]) as file:
     file.write(bytes(1000))
     file.flush()
-    print("writing", flush=True)
+    print("started", flush=True)
     sys.stdin.read()
 """
-
-
-@contextmanager
-def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Write a file in a process that waits before the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdout
-        assert process.stdout.readline() == "writing\n"
-        yield process
-        process.kill()
 
 
 def test_what_a_kill_leaves_is_swept_and_what_a_living_process_writes_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     path.write_bytes(b"old")
-    with another_process(path) as process:
+    with started(WRITING, path) as process:
         assert files.sweep(path) == 0
         assert len(names(tmp_path)) == 2
         process.send_signal(signal.SIGKILL)

@@ -1,11 +1,10 @@
-"""Faults of a disk: an operation on a file that fails, or that a kill comes before."""
+"""Faults of a disk: an operation on a file that fails."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -81,11 +80,6 @@ def failing(number: int) -> Callable[[str], None]:
         raise OSError(number, os.strerror(number))
 
     return fail
-
-
-def kill(operation: str) -> None:
-    """End this process as a full machine would."""
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 ERRORS = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EROFS")}

@@ -190,3 +190,16 @@ def run(tmp_path: Path, *words: str, redirected: str = "") -> Ended:
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def started(program: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a program, with a path as its argument, up to where it prints "started" and reads; it is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "started\n"
+        yield process
+        process.kill()
