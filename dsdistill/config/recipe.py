@@ -22,6 +22,9 @@ from dsdistill.files import expanded
 RECIPES = Presets("recipes", "method")
 EXPERT_RECIPES = Presets("experts", "recipe of experts")
 
+Budget = Literal["paper", "laptop"]
+"""The scale of experts: the paper's or its code's, or one that a machine without a GPU trains in an hour."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe(ABC):
@@ -93,6 +96,8 @@ class Recipe(BaseRecipe):
 
     protocol: str
     """The evaluation protocol of the method's paper."""
+    experts: str = ""
+    """The recipe of the experts that it matches with; empty where it needs none."""
 
     def options(self, dataset: str, ipc: int, renamed: list[str] | None = None) -> dict[str, Any]:
         """Return the options of a run on a data set at an IPC, under their present names.
@@ -117,13 +122,31 @@ class ExpertRecipe(BaseRecipe):
     presets: ClassVar[Presets] = EXPERT_RECIPES
     conditions: ClassVar[tuple[str, ...]] = ("dataset",)
 
-    def options(self, dataset: str) -> dict[str, Any]:
+    laptop: dict[str, Any] = field(default_factory=dict)
+    """Options of a smaller scale, for machines without a GPU; with ``note``, what is known of its cost."""
+
+    def options(self, dataset: str, budget: Budget = "paper") -> dict[str, Any]:
         """Return the options of training experts on a data set.
 
+        Args:
+            budget: "laptop" for the smaller scale.
+
         Raises:
-            UserError: a table of settings is wrong, or a base cannot be read.
+            UserError: a table of settings is wrong, a base cannot be read, or there is no smaller scale.
         """
-        return self._options(dataset, None)
+        options = self._options(dataset, None)
+        return merge(options, self.scale) if budget == "laptop" else options
+
+    @property
+    def scale(self) -> dict[str, Any]:
+        """The options of the smaller scale.
+
+        Raises:
+            UserError: the recipe has none.
+        """
+        if not self.laptop:
+            raise UserError(f"recipe {self.name!r} has no laptop scale; set count and epochs yourself")
+        return {key: value for key, value in self.laptop.items() if key != "note"}
 
     def _identity(self) -> dict[str, Any]:
         return {"recipe": self.name}

@@ -41,6 +41,18 @@ class Engine(ABC, Generic[S]):
     supply: NetworkConfig
 
     @property
+    def epochs_read(self) -> int:
+        """Epochs that experts must have been trained for; 0 where any number will do."""
+        return 0
+
+    def within(self, epochs: int) -> dict[str, Any]:
+        """Return nested options of the engine with which experts of so many epochs will do.
+
+        It is empty where they do already.
+        """
+        return {}
+
+    @property
     def updates_per_iteration(self) -> int:
         """Steps of the pixels in an iteration; ``sources.update`` says which of them a loss is for."""
         return 1

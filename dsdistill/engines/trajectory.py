@@ -145,6 +145,21 @@ class TrajectoryEngine(Engine[Trajectories]):
     perturbation: Annotated[float, Ge(0)] = 0.0
     """Size of random noise on the convolutions a student starts from, relative to each (AST: 1)."""
 
+    @property
+    def epochs_read(self) -> int:
+        """The last start, and the epochs that are followed from there."""
+        return self.start.most - 1 + self.expert_epochs
+
+    def within(self, epochs: int) -> dict[str, Any]:
+        """Start no later than so many epochs allow."""
+        most = max(1, epochs + 1 - self.expert_epochs)
+        if most >= self.start.most:
+            return {}
+        start = {"least": min(self.start.least, most - 1), "most": most}
+        if self.start.widen_from >= most:  # the whole range at once
+            start |= {"widen_from": 0, "widen_until": 0}
+        return {"start": start}
+
     def separable(self, network: Network) -> bool:
         """Return False: a student sees all classes."""
         return False

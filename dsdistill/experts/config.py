@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.config import options
 from dsdistill.config.options import Change, known_keys, merge, parse_override, with_absolute_paths
-from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
+from dsdistill.config.recipe import EXPERT_RECIPES, Budget, load_expert_recipe
 from dsdistill.config.sharing import shared
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
@@ -130,12 +130,15 @@ class ExpertConfig:
         return self.ramp_from + (1 - self.ramp_from) * epoch / self.ramp_epochs
 
 
-def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> ExpertConfig:
+def resolve(
+    explicit: Mapping[str, Any], overrides: Iterable[str] = (), budget: Budget = "paper"
+) -> ExpertConfig:
     """Merge recipe, options and overrides into one validated config; later ones win.
 
     Args:
         explicit: nested options, as in a config file.
         overrides: ``key=value`` texts, dotted keys, values in TOML (a bare word is a string).
+        budget: the scale of the recipe.
 
     Raises:
         UserError: an unknown key, with the nearest one; a value out of range; something required is missing.
@@ -154,7 +157,7 @@ def resolve(explicit: Mapping[str, Any], overrides: Iterable[str] = ()) -> Exper
     if recipe.endswith(".toml"):
         explicit["recipe"] = recipe = str(expanded(recipe).absolute())
     explicit = with_absolute_paths(explicit)
-    table = merge(load_expert_recipe(recipe).options(str(data["name"])), explicit)
+    table = merge(load_expert_recipe(recipe).options(str(data["name"]), budget), explicit)
     return validate(ExpertConfig, table, "option", known_keys(ExpertConfig))
 
 
@@ -186,6 +189,12 @@ def for_sharing(config: ExpertConfig) -> str:
 
 def _table(config: ExpertConfig) -> dict[str, Any]:
     return TypeAdapter(ExpertConfig).dump_python(config, mode="json", exclude_none=True)
+
+
+def weights(config: ExpertConfig) -> dict[str, Any]:
+    """Return the options that make the weights of experts: without their number, places and hardware."""
+    flat = options.flatten(shared(_table(config)))
+    return {key: value for key, value in flat.items() if key not in _SAME_EXPERTS}
 
 
 def difference(before: Mapping[str, Any], after: ExpertConfig) -> Change | None:

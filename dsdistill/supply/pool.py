@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
@@ -15,16 +15,12 @@ from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, bytes_of
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
 
-REMEDY = (
-    "this method matches with trained networks: make some with dsdistill experts --recipe ncfm "
-    "-o experts.h5 and pass --experts experts.h5"
-)
-
-
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig(StoredConfig):
     """Random points between the initial and the trained weights of stored networks (NCFM)."""
+
+    recipe: ClassVar[str] = "ncfm"
 
     kind: Literal["pool"] = "pool"
     networks: Annotated[int, Ge(0)] = 0
@@ -48,7 +44,7 @@ class Pool(Supply):
 
     def __init__(self, request: NetworkRequest, config: PoolConfig) -> None:
         self.request = request
-        self.teachers = stored = StoredNetworks(request, config, REMEDY)
+        self.teachers = stored = StoredNetworks(request, config)
         self.network = stored.template
         normalise_by_batch(self.network, False)
         epochs = (0, stored.file.epochs[-1])

@@ -14,12 +14,6 @@ from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, normalis
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
 
-REMEDY = (
-    "this method matches with snapshots of trained networks: make some with dsdistill experts --recipe mtt "
-    "-o experts.h5 and pass --experts experts.h5"
-)
-
-
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class SnapshotsConfig(StoredConfig):
@@ -46,7 +40,7 @@ class Snapshots(Supply):
 
     def __init__(self, request: NetworkRequest, config: SnapshotsConfig) -> None:
         self.request = request
-        self.teachers = self._stored = StoredNetworks(request, config, REMEDY)
+        self.teachers = self._stored = StoredNetworks(request, config)
         self.network = self._stored.template
         normalise_by_batch(self.network, False)
 

@@ -28,6 +28,8 @@ class StoredConfig(NetworkConfig):
     takes_experts: ClassVar[bool] = True
     noun: ClassVar[str] = "networks"
     """What they are called, and the option that says how many to use; 0 takes all."""
+    recipe: ClassVar[str] = "mtt"
+    """The recipe of experts that trains them, where the recipe of a method names no other."""
 
     path: str = ""
     """The file of experts."""
@@ -73,20 +75,22 @@ class StoredNetworks:
         count: networks in use.
     """
 
-    def __init__(self, request: NetworkRequest, config: StoredConfig, remedy: str) -> None:
+    def __init__(self, request: NetworkRequest, config: StoredConfig) -> None:
         """Open the file.
 
         Args:
             request: the task and the network they must have been trained for.
             config: which file, and how many of its networks.
-            remedy: what to do where no file is named; the error's sentence.
 
         Raises:
             UserError: no file is named, it holds no experts or fewer than are to be used, or they were
                 trained for another task or network.
         """
         if not config.path:
-            raise UserError(remedy)
+            raise UserError(
+                f"this method matches with trained {config.noun}, and none are named: pass --experts auto to "
+                "have them trained, or --experts FILE"
+            )
         self.template = request.frozen()
         self.file = ExpertFile.open(config.path)
         if config.count > self.file.count:

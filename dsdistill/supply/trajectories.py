@@ -16,12 +16,6 @@ from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest, NetworkSource, normalise_by_batch
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
 
-REMEDY = (
-    "this method follows expert trajectories: train some with dsdistill experts --recipe mtt (or "
-    "the method's own recipe) -o experts.h5 and pass --experts experts.h5"
-)
-
-
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class TrajectoriesConfig(StoredConfig):
@@ -55,7 +49,7 @@ class Trajectories(NetworkSource):
     """
 
     def __init__(self, request: NetworkRequest, config: TrajectoriesConfig) -> None:
-        self.teachers = self._stored = StoredNetworks(request, config, REMEDY)
+        self.teachers = self._stored = StoredNetworks(request, config)
         self.network = self._stored.template
         normalise_by_batch(self.network, True)
         self.file = self._stored.file

@@ -1,0 +1,1 @@
+"""Workshops in a row: experts where a method needs them, then the distillation."""

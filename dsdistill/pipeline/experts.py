@@ -1,0 +1,107 @@
+"""Experts for a run that names none: trained by the recipe that its method names, and kept in the cache.
+
+Their file's name holds a digest of the data and of all options that make the weights, so that every run on
+these data that needs such experts finds them, and an interrupted training goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, load_recipe
+from dsdistill.data.cache import cache_folder
+from dsdistill.distillation.config import RunConfig
+from dsdistill.experts import config as expert_config
+from dsdistill.experts.config import ExpertConfig
+
+
+@dataclass(frozen=True)
+class ExpertPlan:
+    """Which experts a run is to have.
+
+    Attributes:
+        method: that needs them.
+        config: of their training.
+        budget: the scale of the recipe.
+        note: what is known of the cost of a smaller scale.
+    """
+
+    method: str
+    config: ExpertConfig
+    budget: Budget
+    note: str
+
+    def file(self, fingerprint: str) -> Path:
+        """Return where experts for training images of a fingerprint are kept."""
+        weights = expert_config.weights(self.config)
+        key = hashlib.sha256(json.dumps([fingerprint, weights], sort_keys=True).encode()).hexdigest()[:16]
+        return cache_folder() / "experts" / f"{Path(self.config.recipe).stem}-{key}.h5"
+
+    def sentence(self, file: Path) -> str:
+        """Say what is to be trained, why, and what else one could do."""
+        config = self.config
+        scale = f"{config.count} by recipe {Path(config.recipe).stem}, {config.epochs} epochs each"
+        if self.budget == "laptop":
+            paper = load_expert_recipe(config.recipe).options(config.data.name)
+            scale += (
+                f" (laptop scale; the recipe has {paper['count']} of {paper['epochs']} epochs, which "
+                f"--budget paper takes; {self.note})"
+            )
+        return (
+            f"method {self.method!r} needs networks trained beforehand, and none are named: training {scale}, "
+            f"to be kept in {file}; --experts FILE takes others"
+        )
+
+
+def budget_for(budget: Budget | None, device: torch.device) -> Budget:
+    """Return the scale that is asked for; by default the paper's on a GPU, else the laptop's."""
+    return budget or ("paper" if device.type == "cuda" else "laptop")
+
+
+def limits(config: RunConfig, budget: Budget) -> dict[str, Any]:
+    """Return nested options of a run with which experts of a scale will do; empty where they do anyway.
+
+    Raises:
+        UserError: the method names a recipe of experts that does not exist, or has no such scale.
+    """
+    options = _recipe(config).options(config.data.name, budget)
+    engine = config.engine.within(int(options["epochs"])) if budget == "laptop" else {}
+    return {"engine": engine} if engine else {}
+
+
+def plan(config: RunConfig, budget: Budget) -> ExpertPlan:
+    """Decide which experts a run has that names none.
+
+    Args:
+        config: of the run, its limits included.
+        budget: the scale of the recipe.
+
+    Raises:
+        UserError: the method names a recipe of experts that does not exist, or has no such scale.
+    """
+    recipe = _recipe(config)
+    options = recipe.options(config.data.name, budget)
+    data = {key: value for key, value in dataclasses.asdict(config.data).items() if value is not None}
+    data |= {"root": str(config.data.root)} if config.data.root else {}
+    explicit = {
+        "recipe": recipe.name,
+        "data": data,
+        "network": config.network,
+        "count": max(int(options["count"]), config.engine.supply.count),
+        "epochs": max(int(options["epochs"]), config.engine.epochs_read),
+        "compute": {"device": config.compute.device, "threads": config.compute.threads},
+    }
+    note = str(recipe.laptop.get("note", "what that costs in accuracy was not measured"))
+    return ExpertPlan(config.method, expert_config.resolve(explicit, budget=budget), budget, note)
+
+
+def _recipe(config: RunConfig) -> ExpertRecipe:
+    """Return the recipe of experts of a method, or else that of the kind of networks it takes."""
+    return load_expert_recipe(load_recipe(config.method).experts or config.engine.supply.recipe)
