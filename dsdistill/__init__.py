@@ -10,10 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dsdistill.distillation.run import Summary, distill
+    from dsdistill import loggers
+    from dsdistill.distillation.run import distill
+    from dsdistill.distillation.summary import Summary
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
     from dsdistill.experts.run import train_experts
+    from dsdistill.loggers.progress import ProgressBar
+    from dsdistill.runtime.callbacks import Callback, StopRun
+    from dsdistill.runtime.estimate import RunEstimate, dry_run
     from dsdistill.runtime.signals import Interrupted
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import load
@@ -22,13 +27,18 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "Callback": "runtime.callbacks",
     "DistilledDataset": "synthetic.distilled",
     "DistilledSet": "synthetic.distilled",
     "ExpertFile": "storage.expert_file",
     "Interrupted": "runtime.signals",
-    "Summary": "distillation.run",
+    "ProgressBar": "loggers.progress",
+    "RunEstimate": "runtime.estimate",
+    "StopRun": "runtime.callbacks",
+    "Summary": "distillation.summary",
     "UserError": "errors",
     "distill": "distillation.run",
+    "dry_run": "runtime.estimate",
     "evaluate": "evaluation.run",
     "load": "storage.set_file",
     "train_experts": "experts.run",
@@ -38,16 +48,22 @@ command line can answer signals before it loads torch: ``import dsdistill`` take
 seconds."""
 
 __all__ = [
+    "Callback",
     "DistilledDataset",
     "DistilledSet",
     "ExpertFile",
     "Interrupted",
+    "ProgressBar",
+    "RunEstimate",
+    "StopRun",
     "Summary",
     "UserError",
     "__version__",
     "distill",
+    "dry_run",
     "evaluate",
     "load",
+    "loggers",
     "train_experts",
 ]
 
@@ -59,6 +75,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "__version__":
         value: Any = metadata.version("dsdistill")
+    elif name == "loggers":
+        value = importlib.import_module("dsdistill.loggers")
     elif name in _HOMES:
         value = getattr(importlib.import_module(f"dsdistill.{_HOMES[name]}"), name)
     else:

@@ -39,7 +39,7 @@ def defined(name: str) -> dict[str, Any]:
 
 
 PUBLIC = {f"dsdistill.{name}": getattr(dsdistill, name) for name in dsdistill.__all__}
-del PUBLIC["dsdistill.__version__"]
+del PUBLIC["dsdistill.__version__"], PUBLIC["dsdistill.loggers"]  # a text, and a package of others' writers
 FUNCTIONS = {key: value for name in PURE for key, value in defined(name).items() if inspect.isfunction(value)}
 ALL = PUBLIC | FUNCTIONS | {key: value for name in (*PURE, *OTHERS) for key, value in defined(name).items()}
 

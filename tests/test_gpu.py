@@ -12,6 +12,7 @@ import dsdistill
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.storage import set_file
+from tests.helpers.callbacks import Told
 from tests.helpers.trajectories import RECIPE, written
 
 
@@ -37,7 +38,7 @@ def test_the_device_changes_no_draw(tmp_path: Path) -> None:
     torch.testing.assert_close(*images, rtol=1e-3, atol=1e-3)
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Nothing is saved on its account, as on a kill."""
 
 
@@ -52,10 +53,10 @@ def killed_and_resumed(folder: Path, told: dict[str, Any]) -> tuple[Path, Path, 
     dsdistill.distill(straight, **told)
     dsdistill.distill(half, **told | {"iterations": 6})
     with pytest.raises(Killed):
-        dsdistill.distill(output, **told, progress=kill)
+        dsdistill.distill(output, **told, callbacks=[kill])
     assert not output.exists()
     steps: list[int] = []
-    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
+    dsdistill.distill(output, **told, resume=True, callbacks=[lambda entry: steps.append(entry["iteration"])])
     assert steps == [7, 8, 9, 10, 11, 12]
     return straight, output, half
 
@@ -108,7 +109,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
             raise Killed
 
     with pytest.raises(Killed):
-        dsdistill.train_experts(file, **told, count=2, epochs=2, progress=kill_after_one)
+        dsdistill.train_experts(file, **told, count=2, epochs=2, callbacks=[kill_after_one])
     dsdistill.train_experts(file, **told, count=2, epochs=2, resume=True)
     return file
 
@@ -129,7 +130,7 @@ def test_features_are_matched_on_the_device(
 ) -> None:
     told = features_matched(method, pool, f"compute.precision={precision}", f"compute.compile={compiled}")
     said: list[str] = []
-    dsdistill.distill(tmp_path / "a.h5", **told, iterations=3, notify=said.append)
+    dsdistill.distill(tmp_path / "a.h5", **told, iterations=3, callbacks=[Told(notify=said.append)])
     assert not [sentence for sentence in said if "torch.compile" in sentence]
     assert set_file.read(tmp_path / "a.h5").images.isfinite().all()
 

@@ -38,3 +38,19 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Any option, such as compute.precision=fp32; repeatable."
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", metavar="", help="Say how long it takes and what it needs; write nothing."),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WRITER",
+        help="Also write for tensorboard[:FOLDER], wandb[:PROJECT], mlflow[:EXPERIMENT]; repeatable.",
+        show_default=False,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Show results and errors only.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", metavar="", help="Show details too, such as what auto decided.")
+]

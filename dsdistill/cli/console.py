@@ -20,7 +20,8 @@ from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges
 
 if TYPE_CHECKING:
     from dsdistill.bench.lines import Line
-    from dsdistill.distillation.run import Summary
+    from dsdistill.distillation.summary import Summary
+    from dsdistill.runtime.estimate import RunEstimate
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import Description
 
@@ -83,6 +84,11 @@ def print_summary(summary: Summary) -> None:
     if summary.storage_error:
         rows.insert(1, ("storage", f"changed pixels by up to {summary.storage_error:.2g}"))
     print_pairs(rows)
+
+
+def print_estimate(estimate: RunEstimate) -> None:
+    """Print what a run takes."""
+    print_pairs(estimate.rows())
 
 
 def print_training(experts: ExpertFile) -> None:

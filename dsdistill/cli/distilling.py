@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,15 @@ from dsdistill.cli.arguments import (
     Dataset,
     Device,
     Download,
+    DryRun,
+    Log,
     Output,
     Overrides,
+    Quiet,
     Root,
     Seed,
     Size,
+    Verbose,
     Zca,
 )
 from dsdistill.runtime.device import quiet_allocator
@@ -79,50 +83,54 @@ def distill(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", metavar="", help="Replace an earlier file and run.")
     ] = False,
+    dry_run: DryRun = False,
+    log: Log = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Distil a data set into one HDF5 file.
 
     The method's recipe has the settings of the paper or of its code for the data set and IPC, and says where
     it departs from them (`dsdistill methods NAME`). Options of the command override the recipe.
 
+    `dsdistill distill --dataset folder:~/pets --ipc 5 --size 64 --seconds 600 -o pets.h5`
+
     `dsdistill distill --dataset cifar10 --download --method dm --ipc 10 -o cifar10.h5`
 
-    `dsdistill distill --dataset folder:~/pets --ipc 5 --size 64 -o pets.h5 --set optimiser.lr=0.5`
-
-    After Ctrl-C or a kill, the same `-o` and `--resume` continue the run (on a CPU bit for bit).
+    How long it takes is said within the first iterations, and by --dry-run. After Ctrl-C or a kill, the same
+    `-o` and `--resume` continue the run (on a CPU bit for bit).
     """
     from dsdistill.cli import console, progress
     from dsdistill.distillation import run
+    from dsdistill.runtime import estimate
 
     quiet_allocator()
-    with progress.DistillationProgress() as show:
-        summary = run.distill(
-            output,
-            dataset=dataset,
-            method=method,
-            ipc=ipc,
-            network=network,
-            iterations=iterations,
-            seconds=seconds,
-            seed=seed,
-            device=device,
-            experts=experts or pool,
-            root=root,
-            size=size,
-            channels=channels,
-            zca=zca,
-            download=download,
-            overrides=overrides or [],
-            config=config,
-            run_dir=run_dir,
-            resume=resume,
-            overwrite=overwrite,
-            notify=show.notify,
-            started=show.started,
-            progress=show.progress,
-            decoding=show.decoding,
-        )
-    console.print_summary(summary)
+    options: dict[str, Any] = {
+        "dataset": dataset,
+        "method": method,
+        "ipc": ipc,
+        "network": network,
+        "iterations": iterations,
+        "seconds": seconds,
+        "seed": seed,
+        "device": device,
+        "experts": experts or pool,
+        "root": root,
+        "size": size,
+        "channels": channels,
+        "zca": zca,
+        "download": download,
+        "overrides": overrides or [],
+        "config": config,
+        "run_dir": run_dir,
+        "resume": resume,
+        "overwrite": overwrite,
+        "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
+    }
+    if dry_run:
+        console.print_estimate(estimate.dry_run(run.distill, output, **options))
+    else:
+        console.print_summary(run.distill(output, **options))
 
 
 def experts(
@@ -155,6 +163,10 @@ def experts(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", metavar="", help="Replace an earlier file and unfinished experts.")
     ] = False,
+    dry_run: DryRun = False,
+    log: Log = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train networks on real data and store them, for methods that match with them (NCFM, MTT).
 
@@ -169,30 +181,28 @@ def experts(
     """
     from dsdistill.cli import console, progress
     from dsdistill.experts import run
+    from dsdistill.runtime import estimate
 
     quiet_allocator()
-    with progress.ExpertsProgress() as show:
-        file = run.train_experts(
-            output,
-            dataset=dataset,
-            recipe=recipe,
-            count=count,
-            epochs=epochs,
-            network=network,
-            seed=seed,
-            device=device,
-            root=root,
-            size=size,
-            channels=channels,
-            zca=zca,
-            download=download,
-            overrides=overrides or [],
-            resume=resume,
-            overwrite=overwrite,
-            notify=show.notify,
-            started=show.started,
-            estimated=show.estimated,
-            progress=show.progress,
-            decoding=show.decoding,
-        )
-    console.print_training(file)
+    options: dict[str, Any] = {
+        "dataset": dataset,
+        "recipe": recipe,
+        "count": count,
+        "epochs": epochs,
+        "network": network,
+        "seed": seed,
+        "device": device,
+        "root": root,
+        "size": size,
+        "channels": channels,
+        "zca": zca,
+        "download": download,
+        "overrides": overrides or [],
+        "resume": resume,
+        "overwrite": overwrite,
+        "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
+    }
+    if dry_run:
+        console.print_estimate(estimate.dry_run(run.train_experts, output, **options))
+    else:
+        console.print_training(run.train_experts(output, **options))

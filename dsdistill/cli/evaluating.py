@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dsdistill.cli.arguments import Device, Download, File, Root
+from dsdistill.cli.arguments import Device, Download, DryRun, File, Log, Quiet, Root, Verbose
 from dsdistill.runtime.device import quiet_allocator
 
 
@@ -63,6 +63,10 @@ def evaluate(
             "--resume", metavar="", help="Continue a stopped evaluation: reuse the results in the file."
         ),
     ] = False,
+    dry_run: DryRun = False,
+    log: Log = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train fresh students on a distilled set and on random real images, and compare their test accuracy.
 
@@ -71,29 +75,29 @@ def evaluate(
     `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
     """
     from dsdistill.cli import console, progress
-    from dsdistill.evaluation.run import evaluate as evaluate_file
+    from dsdistill.evaluation import run
+    from dsdistill.runtime import estimate
 
     quiet_allocator()
-    with progress.EvaluationProgress() as show:
-        report = evaluate_file(
-            file,
-            dataset=dataset,
-            root=root,
-            protocol=protocol,
-            networks=networks,
-            repeats=repeats,
-            epochs=epochs,
-            seed=seed,
-            device=device or "auto",
-            precision=precision,
-            baselines=baselines,
-            scores=scores,
-            json=json,
-            save=save,
-            resume=resume,
-            download=download,
-            notify=show.notify,
-            progress=show.progress,
-            decoding=show.decoding,
-        )
-    console.out.print(report.table())
+    options: dict[str, Any] = {
+        "dataset": dataset,
+        "root": root,
+        "protocol": protocol,
+        "networks": networks,
+        "repeats": repeats,
+        "epochs": epochs,
+        "seed": seed,
+        "device": device or "auto",
+        "precision": precision,
+        "baselines": baselines,
+        "scores": scores,
+        "json": json,
+        "save": save,
+        "resume": resume,
+        "download": download,
+        "callbacks": progress.callbacks_of(quiet, verbose, log, f"{file.stem}-evaluation"),
+    }
+    if dry_run:
+        console.print_estimate(estimate.dry_run(run.evaluate, file, **options))
+    else:
+        console.out.print(run.evaluate(file, **options).table())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsdistill import files
-from dsdistill.cli.arguments import Device, Download, Root
+from dsdistill.cli.arguments import Device, Download, Quiet, Root
 from dsdistill.errors import UserError
 from dsdistill.runtime.device import available_memory, resolve_device
 
@@ -34,6 +34,7 @@ def bench(
     device: Device = None,
     root: Root = None,
     download: Download = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a suite: data sets × methods × IPC × seeds, each distilled, evaluated and collected.
 
@@ -49,6 +50,7 @@ def bench(
     from dsdistill.bench.suite import SUITES, load_suite
     from dsdistill.cli import console
 
+    console.err.quiet = quiet
     if not name:
         suites = [load_suite(name) for name in SUITES.names()]
         console.print_pairs((suite.name, f"{suite.title}. {suite.about}") for suite in suites)

@@ -95,6 +95,19 @@ def difference(
     return [Change(key, one.get(key), other.get(key)) for key in keys if not _is_in(key, ignoring)]
 
 
+def decisions(asked: Mapping[str, Any], decided: Mapping[str, Any]) -> str:
+    """Say what a run decided by itself.
+
+    Args:
+        asked, decided: nested options, before and after.
+
+    >>> decisions({"compute": {"device": "auto"}}, {"compute": {"device": "cpu"}})
+    'decided: compute.device=cpu'
+    """
+    words = [f"{key}={str(after).lower()}" for key, _, after in difference(asked, decided)]
+    return "decided: " + (", ".join(words) or "nothing")
+
+
 def _is_in(key: str, names: Collection[str]) -> bool:
     """Whether a dotted key is one of these, or lies in one of these tables."""
     return any(key == name or key.startswith(f"{name}.") for name in names)

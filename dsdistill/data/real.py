@@ -42,6 +42,10 @@ class Task:
         """(C, H, W) of one image."""
         return (self.channels, self.size, self.size)
 
+    def describe(self, images: int) -> str:
+        """Return name, number and shape of the images and number of classes, as displays show them."""
+        return f"{self.name}: {images} images of {'x'.join(map(str, self.shape))}, {self.num_classes} classes"
+
 
 def fingerprint(
     shape: tuple[int, ...], classes: tuple[str, ...], pixels: Iterable[Buffer], labels: Tensor

@@ -28,6 +28,7 @@ from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.runtime import provenance
+from dsdistill.runtime.config import is_long
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
 from dsdistill.supply.base import NetworkRequest
@@ -46,12 +47,11 @@ def decide_auto(
         UserError: the IPC does not fit the classes of the data.
     """
     config = dataclasses.replace(config, ipc=decided(config.ipc, task.classes))
-    pixels = real.images[0].numel() * _images(config, real) * config.iterations
     compute = config.compute
     sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
     if compute.compile == "auto" and sizes > _COMPILED_SIZES:
         compute = dataclasses.replace(compute, compile=False)
-    compute = compute.decide(device, pixels, notify, config.seconds)
+    compute = compute.decide(device, _pixels(config, real), notify, config.seconds)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     supply: Any = config.engine.supply.resolved()
     engine = dataclasses.replace(config.engine, supply=supply)
@@ -59,6 +59,23 @@ def decide_auto(
 
 
 _COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at eight
+
+
+def is_too_short(asked: RunConfig, config: RunConfig, real: RealDataset) -> bool:
+    """Whether a run is not compiled because it would not make up for the time that takes.
+
+    Args:
+        asked: before `decide_auto`.
+        config: after it.
+        real: the training images.
+    """
+    on_cpu = torch.device(config.compute.device).type == "cpu"
+    return asked.compute.compile == "auto" and on_cpu and not is_long(_pixels(config, real), config.seconds)
+
+
+def _pixels(config: RunConfig, real: RealDataset) -> int:
+    """Count the pixels that a run passes through a network; its IPC is decided."""
+    return real.images[0].numel() * _images(config, real) * config.iterations
 
 
 def _check_updates(config: RunConfig, engine: Engine[Any], network: Network) -> None:
@@ -169,7 +186,7 @@ def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSe
     """
     learned, teachers = distiller.synthetic.label_logits, distiller.sources.supply.teachers
     if learned is not None:
-        return dataclasses.replace(distilled, soft_labels=learned.detach().float().cpu())
+        return dataclasses.replace(distilled, soft_labels=learned.detach().float().cpu().clone())
     if config.labels == "hard" or teachers is None:
         return distilled
     images, origins = distilled.decode()
@@ -250,8 +267,8 @@ def distilled_set(
     """
     task, learned = distiller.sources.task, distiller.synthetic
     distilled = DistilledSet(
-        images=learned.unit_images().float().cpu(),
-        labels=learned.labels.cpu(),
+        images=learned.unit_images().float().cpu().clone(),  # the run may go on
+        labels=learned.labels.cpu().clone(),
         classes=task.classes,
         preprocess=task.preprocess,
         multi_formation=learned.multi_formation,

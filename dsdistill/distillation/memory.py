@@ -18,7 +18,7 @@ from torch import Tensor
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation.loop import Distiller
 from dsdistill.networks.base import Network
-from dsdistill.runtime.allocations import Allocations, peak_of
+from dsdistill.runtime.allocations import Allocations, beside_tensors, peak_of
 from dsdistill.seeding import generator
 from dsdistill.supply.cost import Cost, Sizes
 
@@ -27,17 +27,6 @@ _JOINED = 3
 
 _PREPARED_TOGETHER = 64
 """Real images that are augmented to see what that takes: enough for every operator."""
-
-_HEAP, _HEAP_DUAL = 0.65, 1.1
-"""What the heap of the C library leaves unused between maps, as a share of them; measured. Torch asks for
-aligned blocks, and a freed block is a little too small for the next request of its size. Passes of second
-order have blocks of more sizes, unless they are compiled."""
-
-_WORKSPACE = 24_000_000
-"""Bytes that torch's kernels hold besides tensors on a CPU: reordered weights, generated code, threads."""
-
-_COMPILER = 80_000_000
-"""Bytes of torch's compiler and what it has made, where passes are compiled."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +99,14 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
     parameters = sum(each.nbytes for each in network.parameters())
     graph, frozen = _passes(distiller, cost, passes)
     networks = sources.supply.network_bytes(distiller.iterations) + cost.weights * parameters
-    on_cpu, compiled = synthetic.images.device.type == "cpu", sources.learner.compiled
-    unused = int((_HEAP_DUAL if cost.dual and not compiled else _HEAP) * (graph + frozen))
-    beside = unused + _WORKSPACE + (_COMPILER if compiled else 0)
+    device, compiled = synthetic.images.device, sources.learner.compiled
     return Estimate(
         real=real.images.numel(),
         synthetic=3 * learned + averages,
         graph=graph,
         frozen=frozen,
         networks=networks,
-        allocator=beside if on_cpu else 0,
+        allocator=beside_tensors(graph + frozen, device, compiled, second_order=bool(cost.dual)),
     )
 
 

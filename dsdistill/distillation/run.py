@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,24 @@ import torch
 
 from dsdistill import files
 from dsdistill.config.ipc import typical
-from dsdistill.config.options import data_options, difference, explicit_options, merge, table_at
+from dsdistill.config.options import data_options, decisions, explicit_options, merge, parse_override
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
+from dsdistill.distillation.estimate import advice, measure, run_estimate
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
+from dsdistill.distillation.output import check_output, held, is_of_run, refuse_changes
 from dsdistill.distillation.run_loop import RunLoop
+from dsdistill.distillation.start import RunStart
+from dsdistill.distillation.summary import Summary, summarise
 from dsdistill.errors import UserError
 from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
-from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
 from dsdistill.runtime.device import (
     available_memory,
     full_float32,
@@ -35,47 +38,9 @@ from dsdistill.runtime.device import (
     resolve_device,
     threads,
 )
-from dsdistill.runtime.notice import Notify, Progress, silent
-from dsdistill.storage import origin, set_file
+from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
-
-
-@dataclass(frozen=True)
-class RunStart:
-    """What is known before the first step, for a display of the progress."""
-
-    config: RunConfig
-    task: Task
-    real: RealDataset
-    memory: Estimate
-    iteration: int
-    """Steps that the resumed run had taken, or 0."""
-    memory_available: int | None
-    """Bytes free on the device, where the system says."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run went.
-
-    >>> summary = dsdistill.distill("digits.h5", dataset="digits", ipc=2, iterations=3)
-    >>> summary.path.name, summary.images, summary.iterations
-    ('digits.h5', 20, 3)
-    """
-
-    path: Path
-    run_dir: Path
-    images: int
-    iterations: int
-    seconds: float
-    """In the loop, resumed parts and compiling included."""
-    first_loss: float
-    last_loss: float
-    """Means over the first and last twentieth of the iterations of this call; NaN where it took none."""
-    peak_memory_bytes: int
-    """Of the whole process, as the system counts it."""
-    storage_error: float
-    """The largest error that storing caused in a pixel; 0 for float32."""
 
 
 def distill(
@@ -101,10 +66,7 @@ def distill(
     run_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    notify: Notify = silent,
-    started: Callable[[RunStart], None] = silent,
-    progress: Callable[[dict[str, Any]], None] = silent,
-    decoding: Progress = silent,
+    callbacks: Sequence[Listener] = (),
 ) -> Summary:
     """Distil a data set into one HDF5 file.
 
@@ -137,11 +99,8 @@ def distill(
         resume: continue the run in ``run_dir``, on the same CPU and threads bit-identically; a directory
             without one starts anew.
         overwrite: replace an earlier file and run.
-        notify: receives sentences worth reading.
-        started: called once, before the first step.
-        progress: called with every iteration's entry: ``iteration``, ``loss``, its terms, ``seconds``,
-            and ``discarded`` where it changed nothing.
-        decoding: called with (what, done, total) while picture files are read.
+        callbacks: listen to the run, and may stop it: see `Callback`. A function is called with every
+            iteration's entry.
 
     Returns:
         how the run went.
@@ -159,21 +118,12 @@ def distill(
     flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
     explicit = merge(explicit_options(flags), options or {})
     file = files.expanded(config) if config else None
-    observer = Observer(notify, started, progress, decoding)
-    with _held(output, run):
+    with Observer(callbacks) as observer, held(output, run, observer.dry):
         distillation = DistillationRun(output, run, observer, resume, overwrite)
         distillation.plan(explicit, overrides, file)
-        return distillation.run()
-
-
-@dataclass(frozen=True)
-class Observer:
-    """The callbacks of `distill`."""
-
-    notify: Notify
-    started: Callable[[RunStart], None]
-    progress: Callable[[dict[str, Any]], None]
-    decoding: Progress
+        summary = distillation.run()
+        observer.on_end(summary)
+    return summary
 
 
 class DistillationRun:
@@ -187,7 +137,7 @@ class DistillationRun:
         Args:
             output: the file.
             directory: of the run.
-            observer: receives notices and progress.
+            observer: the callbacks.
             resume: go on with the run in the directory, if there is one.
             overwrite: replace an earlier file and run.
 
@@ -199,7 +149,8 @@ class DistillationRun:
         self._resumes = resume and directory.config_file.exists()
         self._written: dict[str, Any] = {}  # options of the run that is resumed
         self._config: RunConfig
-        _check_output(output, directory, self._resumes, overwrite)
+        self._by_default = False  # whether the recipe says how long the run is
+        check_output(output, directory, self._resumes, overwrite)
 
     def plan(self, explicit: Mapping[str, Any], overrides: Sequence[str], file: Path | None) -> None:
         """Resolve the options, before data are looked for.
@@ -212,7 +163,7 @@ class DistillationRun:
         Raises:
             UserError: they are bad, or not those of the run that is resumed.
         """
-        notify, directory = self._observer.notify, self._directory
+        notify, directory = self._observer.on_notice, self._directory
         content = files.read_toml(file) if file else {}
         self._written = directory.config() if self._resumes else {}
         config = configs.resolve(explicit, overrides, merge(self._written, content), notify)
@@ -223,21 +174,29 @@ class DistillationRun:
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
             undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
-            _refuse_changes(self._written, config, directory, undecided)
+            refuse_changes(self._written, config, directory, undecided)
         self._config = config
+        layers = (self._written, content, explicit, *map(parse_override, overrides))
+        self._by_default = not any("iterations" in layer for layer in layers)
 
     def run(self) -> Summary:
         """Distil, and write the file."""
         observer, device = self._observer, resolve_device(self._config.compute.device)
         reset_peak_memory(device)
         free = available_memory(device)  # the estimate counts all that comes now
-        task, real = catalog.load(self._config.data, "train", observer.notify, observer.decoding)
+        task, real = catalog.load(self._config.data, "train", observer.on_notice, observer.on_read)
         with threads(self._config.compute.threads), full_float32():
+            asked = self._config
             recompiles = self._decide(task, real, device)
-            distiller = assembly.assemble(self._config, task, real, device, self._uncompiled)
-            metadata = self._restore(distiller, real) if self._resumes else self._begin(distiller, real)
+            failed = observer.on_notice if observer.dry else self._uncompiled
+            distiller = assembly.assemble(self._config, task, real, device, failed)
+            metadata = self._prepare(distiller, real)
             memory = estimate(distiller, real)
-            observer.started(RunStart(self._config, task, real, memory, distiller.iteration, free))
+            short = assembly.is_too_short(asked, self._config, real)
+            start = RunStart(self._config, task, real, memory, distiller.iteration, free, short)
+            observer.on_start(start)
+            if observer.dry:
+                self._measure(distiller, memory, device)
             cadence, budget = self._config.checkpoint, self._config.seconds
             loop = RunLoop(distiller, self._directory, cadence, _read_every(device), metadata, budget)
             if recompiles and loop.share < 1:
@@ -246,12 +205,28 @@ class DistillationRun:
             def current() -> DistilledSet:
                 return assembly.distilled_set(self._config, distiller, real, loop.seconds, loop.peak_memory)
 
-            losses = _run(loop, self._config, current, observer.progress)
+            def estimated() -> None:
+                done, spent = distiller.iteration, loop.seconds
+                self._tell(run_estimate(self._config, distiller, memory, loop.pace, done, spent))
+
+            losses = _run(loop, self._config, current, observer, estimated)
             distilled = current()
             for sentence in assembly.warnings_for(distiller, self._directory.discarded()):
-                observer.notify(sentence)
+                observer.on_notice(sentence)
         error = self._write(distilled, resumed_when_finished=not losses)
-        return _summary(self._output, self._directory, distilled, losses, loop, error)
+        return summarise(self._output, loop, distilled, losses, error)
+
+    def _measure(self, distiller: Distiller, memory: Estimate, device: torch.device) -> None:
+        """End a dry run: take a few steps, and tell what all of them take."""
+        done = distiller.iteration
+        pace = measure(distiller, _read_every(device))
+        self._tell(run_estimate(self._config, distiller, memory, pace, done, pace.warm_up))
+
+    def _tell(self, estimated: RunEstimate) -> None:
+        """Pass the estimate on; and say whose the iterations are, if nobody has set them."""
+        if self._by_default and (sentence := advice(self._config, estimated)):
+            self._observer.on_notice(sentence)
+        self._observer.on_estimate(estimated)
 
     def _decide(self, task: Task, real: RealDataset, device: torch.device) -> bool:
         """Decide every ``auto``; return whether a compiled run goes on where the compiler does not work.
@@ -259,13 +234,28 @@ class DistillationRun:
         Raises:
             UserError: the options are not those of the run that is resumed.
         """
-        asked = self._config.compute.compile
-        self._config = assembly.decide_auto(self._config, task, real, device, self._observer.notify)
-        fails = asked is True and not self._config.compute.compile
+        asked = self._config
+        self._config = assembly.decide_auto(asked, task, real, device, self._observer.on_notice)
+        self._observer.on_info(decisions(configs.as_table(asked), configs.as_table(self._config)))
+        fails = asked.compute.compile is True and not self._config.compute.compile
         if self._resumes:
             undecided = ("compute.compile",) * fails
-            _refuse_changes(self._written, self._config, self._directory, undecided)
+            refuse_changes(self._written, self._config, self._directory, undecided)
         return fails
+
+    def _prepare(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
+        """Begin the run or bring the loop to where it was, and return what the checkpoints record.
+
+        A dry run goes on from there too, but writes nothing and reads no state.
+
+        Raises:
+            UserError: as `_begin` or `_restore`.
+        """
+        if not self._observer.dry:
+            return self._restore(distiller, real) if self._resumes else self._begin(distiller, real)
+        for latest in self._directory.checkpoints()[:1] if self._resumes else ():
+            distiller.iteration = iteration_of(latest)
+        return {}
 
     def _begin(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
         """Make the run's directory, and return what its checkpoints record.
@@ -276,10 +266,10 @@ class DistillationRun:
         facts = assembly.attributes(self._config, distiller, real, 0.0, 0)
         set_file.check_storable(distiller.sources.task.classes, facts)
         if self._asked_to_resume:
-            self._observer.notify(f"there is no run in {self._directory.path} to resume: starting anew")
+            self._observer.on_notice(f"there is no run in {self._directory.path} to resume: starting anew")
         self._directory.create(configs.to_toml(self._config), self._overwrite)
         for sentence in assembly.class_notices(self._config, real):
-            self._observer.notify(sentence)
+            self._observer.on_notice(sentence)
         return {"fingerprint": real.fingerprint}
 
     def _restore(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
@@ -289,7 +279,10 @@ class DistillationRun:
             UserError: every checkpoint is damaged, or the data have changed.
         """
         directory = self._directory
-        state, metadata = directory.restore(self._observer.notify) or ({}, {"fingerprint": real.fingerprint})
+        state, metadata = directory.restore(self._observer.on_notice) or (
+            {},
+            {"fingerprint": real.fingerprint},
+        )
         if metadata["fingerprint"] != real.fingerprint:
             raise UserError(
                 f"{real.name} has changed since {directory.path.name} began; start anew with --overwrite"
@@ -303,7 +296,7 @@ class DistillationRun:
     def _uncompiled(self, sentence: str) -> None:
         """Go on without the compiler, which has failed."""
         self._write_uncompiled()
-        self._observer.notify(sentence)
+        self._observer.on_notice(sentence)
 
     def _write_uncompiled(self) -> None:
         """Turn compiling off, also in the run's config, so that resumed parts go without it too."""
@@ -315,24 +308,9 @@ class DistillationRun:
     def _write(self, distilled: DistilledSet, resumed_when_finished: bool) -> float:
         """Write the set and return the largest error of a pixel; a file of this run with results stays."""
         output = self._output
-        if resumed_when_finished and _is_of_run(output, self._directory):
+        if resumed_when_finished and is_of_run(output, self._directory):
             return float((set_file.read(output).images - distilled.images).abs().max())
-        return set_file.write(output, distilled, self._config.storage, self._observer.notify)
-
-
-@contextlib.contextmanager
-def _held(output: Path, run: RunDirectory) -> Iterator[None]:
-    """Keep other processes from an output and a run directory, and clear both of what a kill has left.
-
-    Raises:
-        UserError: another process writes one of them; or both are the same.
-    """
-    if os.path.realpath(output) == os.path.realpath(run.path):
-        raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
-    with files.hold(output, "a distillation"), files.hold(run.path, "a distillation"):
-        files.sweep(output)
-        files.sweep(run.path)
-        yield
+        return set_file.write(output, distilled, self._config.storage, self._observer.on_notice)
 
 
 def _read_every(device: torch.device) -> int:
@@ -344,94 +322,46 @@ def _run(
     loop: RunLoop,
     config: RunConfig,
     current: Callable[[], DistilledSet],
-    progress: Callable[[dict[str, Any]], None],
+    observer: Observer,
+    estimated: Callable[[], None],
 ) -> list[float]:
     """Take the loop to its end, store the snapshots that are due, and return the losses.
+
+    What a callback raises ends the loop, and is raised once the state is saved.
 
     Args:
         loop: not begun.
         config: of the run.
         current: returns the set as it is.
-        progress: called with every entry.
+        observer: sees every entry.
+        estimated: called once, when the pace is known.
     """
-    losses = []
+    losses: list[float] = []
+    failure: Exception | None = None
+    told = False
     snapshots = config.checkpoint.snapshots
     stored = math.floor(loop.share * snapshots + 1e-9)
     with contextlib.closing(iter(loop)) as entries:  # signals go to their own handlers as soon as it ends
         for entry in entries:
             losses.append(entry["loss"])
-            progress(entry)
+            try:
+                if failure is None:
+                    if loop.pace.is_known and not told:
+                        told = True
+                        estimated()
+                    observer.on_iteration(entry, current)
+            except Exception as error:
+                failure = error
+            if failure or observer.stop:
+                loop.end()
             due = math.floor(loop.share * snapshots + 1e-9)
             if stored < due < snapshots:  # the last is the output itself
                 set_file.write(loop.run.snapshot(loop.iteration), current(), config.storage)
             stored = due
+    if failure:
+        raise failure
+    if observer.stop and loop.share < 1:
+        observer.on_notice(
+            f"stopped by a callback after {loop.iteration} iterations: {observer.stop}; resume=True goes on"
+        )
     return losses
-
-
-def _summary(
-    output: Path,
-    run: RunDirectory,
-    distilled: DistilledSet,
-    losses: Sequence[float],
-    loop: RunLoop,
-    storage_error: float,
-) -> Summary:
-    edge = max(1, len(losses) // 20)
-    return Summary(
-        path=output,
-        run_dir=run.path,
-        images=len(distilled.images),
-        iterations=int(distilled.attributes["iterations"]),
-        seconds=float(distilled.attributes["seconds"]),
-        first_loss=sum(losses[:edge]) / edge if losses else math.nan,
-        last_loss=sum(losses[-edge:]) / edge if losses else math.nan,
-        peak_memory_bytes=loop.peak_memory,
-        storage_error=storage_error,
-    )
-
-
-def _check_output(output: Path, run: RunDirectory, resumes: bool, overwrite: bool) -> None:
-    """Find out before the run that its result could not be written, or would replace something else.
-
-    Raises:
-        UserError: saying which.
-    """
-    set_file.check_writable(output, overwrite or resumes, ", or pass overwrite=True (--overwrite)")
-    if run.path.is_symlink() and not run.path.exists():
-        raise UserError(f"{run.path} is a link that leads nowhere; remove it, or choose another --run-dir")
-    if resumes and not overwrite and output.exists() and not _is_of_run(output, run):
-        raise UserError(
-            f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"
-        )
-
-
-def _is_of_run(output: Path, run: RunDirectory) -> bool:
-    """Whether a file is there and holds the set of this run."""
-    if not output.exists():
-        return False
-    return origin.is_of_run(set_file.read(output).attributes, run.config())
-
-
-def _refuse_changes(
-    written: Mapping[str, Any], config: RunConfig, run: RunDirectory, undecided: tuple[str, ...] = ()
-) -> None:
-    """Refuse to continue a run as another one.
-
-    Args:
-        written: the options in the run's directory.
-        config: what the run would go on with.
-        run: the directory.
-        undecided: options that are not compared yet.
-
-    Raises:
-        UserError: naming the first option that differs.
-    """
-    before = configs.as_table(configs.resolve({}, (), written))  # what it lacks had its default
-    if not table_at(before, "engine", "supply").get("digest"):  # begun before it was written down
-        undecided = (*undecided, "engine.supply.digest")
-    if changes := difference(before, configs.as_table(config), ignoring=undecided):
-        key, earlier, later = changes[0]
-        raise UserError(
-            f"cannot resume {run.path.name} with {key} = {later!r}: it was started with "
-            f"{earlier!r}; leave the option as it was, or start anew with --overwrite"
-        )

@@ -16,7 +16,11 @@ from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import peak_memory
 from dsdistill.runtime.metrics import MetricsLog
+from dsdistill.runtime.pace import PaceMeter
 from dsdistill.runtime.signals import deferred_signals
+
+_READ_SECONDS = 2.0
+"""Seconds after which losses are read, however few iterations they are of."""
 
 
 class RunLoop:
@@ -26,6 +30,7 @@ class RunLoop:
         run: the directory that is written.
         seconds: spent in the loop, resumed parts included.
         peak_memory: bytes, the largest of all parts.
+        pace: of the iterations of this part.
     """
 
     def __init__(
@@ -55,7 +60,9 @@ class RunLoop:
         self._unread: list[IterationReport] = []
         self._metadata = metadata or {}
         self._earlier = float(self._metadata.get("seconds", 0.0))
-        self._started = time.monotonic()
+        self._started = self._timed = time.monotonic()
+        self._ends = False
+        self.pace = PaceMeter()
         self.peak_memory = int(self._metadata.get("peak_memory_bytes", 0))
 
     @property
@@ -75,6 +82,10 @@ class RunLoop:
             return self.seconds / self._budget
         return self._distiller.iteration / self._distiller.iterations
 
+    def end(self) -> None:
+        """End the loop early: after the iterations that are taken, which are saved."""
+        self._ends = True
+
     def __iter__(self) -> Generator[dict[str, Any]]:
         """Yield each iteration's logged entry: ``iteration``, ``loss``, its terms, learned scalars
         (``student_lr``), ``seconds``; and ``discarded`` where it left everything as it was.
@@ -87,7 +98,9 @@ class RunLoop:
         saved_at = time.monotonic()
         with deferred_signals() as received, self.run.log() as log:
             finished = self.share >= 1 and self._distiller.iteration > 0
-            while not finished:
+            while not finished and not self._ends:
+                if not self._unread:
+                    self._timed = time.monotonic()
                 report = self._distiller.step()
                 self._unread.append(report)
                 finished = self.share >= 1
@@ -95,15 +108,20 @@ class RunLoop:
                 due = bool(every and report.iteration % every == 0)
                 due |= time.monotonic() - saved_at >= self._cadence.seconds
                 stopping = bool(received)
-                if due or finished or stopping or len(self._unread) >= self._read_every:
+                if due or finished or stopping or self._is_time_to_read():
                     for entry in self._read():
                         self._log(log, entry)
                         yield entry
-                if due or finished or stopping:
+                if due or finished or stopping or self._ends:
                     self._save()
                     saved_at = time.monotonic()
                 if stopping:
                     raise received[0]
+
+    def _is_time_to_read(self) -> bool:
+        """Whether to wait for the device: now and then, and at once while the pace is unknown."""
+        late = time.monotonic() - self._timed >= _READ_SECONDS
+        return late or self.pace.is_new or len(self._unread) >= self._read_every
 
     def _log(self, log: MetricsLog, entry: dict[str, Any]) -> None:
         """Log an entry; if that fails, save the state.
@@ -122,6 +140,8 @@ class RunLoop:
         reports, self._unread = self._unread, []
         scalars = [report.terms | report.learned for report in reports]
         values = torch.stack([torch.stack(list(each.values())) for each in scalars]).tolist()  # waits once
+        if not self.pace.is_known:
+            self.pace.add(len(reports), time.monotonic() - self._timed)
         for report, names, numbers in zip(reports, scalars, values, strict=True):
             named = dict(zip(names, numbers, strict=True))
             if bad := [name for name, value in named.items() if not math.isfinite(value)]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,19 @@ class TestImages:
     def __len__(self) -> int:
         return len(self._test)
 
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are."""
+        return -(-len(self._test) // self._chunk)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of the test set in network space, if it is kept there between students."""
+        size = 4 * self._test.images.numel()
+        return size if size <= _RESIDENT_BYTES else 0
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._resident is None and 4 * self._test.images.numel() <= _RESIDENT_BYTES:
+        if self._resident is None and self.resident_bytes:
             self._resident = list(self._chunks())
         return iter(self._resident) if self._resident is not None else self._chunks()
 
@@ -47,13 +59,35 @@ class TestImages:
             yield F.pad(images, (0, 0) * 3 + (0, missing)), self._test.labels[rows].to(self._device)
 
 
-@torch.inference_mode()
 def accuracies(ensemble: Ensemble, test_images: TestImages, execution: Execution) -> list[float]:
     """Return the fraction of test images that each student classifies correctly."""
+    return [count / len(test_images) for count in _correct(ensemble, test_images, execution)]
+
+
+def seconds_of_testing(
+    ensemble: Ensemble, test_images: TestImages, execution: Execution
+) -> tuple[float, float]:
+    """Estimate by one chunk what testing takes.
+
+    Returns:
+        seconds that the first chunk took above the others, as it warms up; and those of all chunks.
+    """
+    chunk, times = next(iter(test_images)), []
+    for _ in range(3):
+        since = time.monotonic()
+        _correct(ensemble, [chunk], execution)
+        times.append(time.monotonic() - since)
+    usual = min(times[1:])
+    return max(0.0, times[0] - usual), usual * test_images.chunks
+
+
+@torch.inference_mode()
+def _correct(ensemble: Ensemble, chunks: Iterable[tuple[Tensor, Tensor]], execution: Execution) -> list[int]:
+    """Count the images that each student classifies correctly."""
     ensemble.train(False)
     correct = torch.zeros(ensemble.count, dtype=torch.int64, device=execution.device)
-    for images, labels in test_images:
+    for images, labels in chunks:
         with autocast(execution.device, execution.precision):
             predicted = ensemble.logits(images).argmax(-1)
         correct += (predicted[:, : len(labels)] == labels).sum(1)
-    return [count / len(test_images) for count in correct.tolist()]
+    return correct.tolist()

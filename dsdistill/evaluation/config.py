@@ -1,13 +1,12 @@
-"""The inputs of an evaluation: real data, settings and callbacks."""
+"""The inputs of an evaluation: real data and settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.evaluation.rows import RANDOM, Row
-from dsdistill.runtime.notice import Notify, Progress, silent
+from dsdistill.evaluation.rows import RANDOM
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +43,3 @@ class EvaluationConfig:
     real_images: int | None = None
     scores: bool = False
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """Functions that an evaluation calls.
-
-    Attributes:
-        notify: with a sentence for the user.
-        progress: after every epoch of the students.
-        finished: with every new row, as soon as it is complete.
-    """
-
-    notify: Notify = silent
-    progress: Progress = silent
-    finished: Callable[[Row], None] = lambda row: None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,16 +15,19 @@ from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.accuracy import TestImages
-from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
+from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.ensembles import Ensembles, stackable
+from dsdistill.evaluation.estimate import WORTHWHILE, Timer, estimate
 from dsdistill.evaluation.execution import Execution, ExecutionConfig
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet, plan_rows, plan_sets
 from dsdistill.evaluation.rows import DISTILLED_HARD, FULL, Row
 from dsdistill.evaluation.selector import Selector
+from dsdistill.evaluation.start import EvaluationStart
 from dsdistill.evaluation.students import StudentTraining, Tick, TrainingSet, train_students
 from dsdistill.networks import Network, build_network, check_network
 from dsdistill.protocol import Protocol
-from dsdistill.runtime.notice import Progress, once
+from dsdistill.runtime.callbacks import Observer, StopRun
+from dsdistill.runtime.notice import once
 from dsdistill.seeding import forked
 from dsdistill.synthetic.distilled import DistilledDataset
 
@@ -35,7 +39,7 @@ def evaluate_set(
     config: EvaluationConfig = EvaluationConfig(),  # noqa: B008 (frozen)
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008
     earlier: Sequence[Row] = (),
-    callbacks: Callbacks = Callbacks(),  # noqa: B008
+    observer: Observer | None = None,
 ) -> list[Row]:
     """Train ``protocol.repeats`` students per network and set, and test them after the last epoch.
 
@@ -47,6 +51,7 @@ def evaluate_set(
     Args:
         distilled: loaded in network space, decoded.
         earlier: rows of an earlier, otherwise identical evaluation. They are reused, not trained again.
+        observer: the callbacks. If one of them stops the evaluation, the rows that follow are left out.
 
     Returns:
         for each network: a row for the distilled set, two where hard labels are evaluated too, then one for
@@ -56,6 +61,7 @@ def evaluate_set(
         UserError: the set does not fit the task, a name is unknown, a network cannot take the images, or a
             baseline takes more images than there are.
     """
+    observer = observer or Observer()
     check_fit(distilled, data.task)
     networks = list(dict.fromkeys(config.networks)) or [protocol.student]
     for name in networks:
@@ -63,40 +69,86 @@ def evaluate_set(
     sets = plan_sets(distilled, data, protocol, config)
     plan = plan_rows(networks, sets, earlier)
     new = [planned for planned in plan if planned.earlier is None]
-    builders = {name: _builder(name, data.task, config.seed) for name in networks}
+    pixels = sum(each.image_passes for each in sets) * data.task.size**2 * protocol.repeats
+    students = execution.execution(pixels, once(observer.on_notice))
+    trainers = _trainers(networks, distilled, data, protocol, config.seed, execution, students)
+    selector = _selector(distilled, data, protocol, execution, config.seed, observer)
+    requests = _requests(sets, new)
+    choosing = selector.steps(method for method, _ in requests.values())
+    steps = _StepCounter(observer, choosing + sum(planned.set.steps for planned in new))
+    for sentence in _notices(sets, distilled, data, new):
+        observer.on_notice(sentence)
+    short = execution.is_too_short(students)
+    observer.on_start(EvaluationStart(data.task.name, protocol, plan, students, steps.total, short))
+    if steps.total >= WORTHWHILE or observer.dry:
+        timers = {name: each.timer(distilled) for name, each in trainers.items()}
+        real_bytes = data.train.images.nbytes + data.test.images.nbytes
+        observer.on_estimate(estimate(new, timers, choosing, real_bytes))
+
+    rows: list[Row] = []
+    with contextlib.suppress(StopRun):
+        positions = selector.choose(requests, steps.tick("choosing real images"))
+        steps.done = choosing
+        sources = {
+            each.name: _source(each, distilled, data, positions.get(each.name), config.seed) for each in sets
+        }
+        for row in _rows(plan, trainers, sources, steps):
+            rows.append(row)
+    if observer.stop and len(rows) < len(plan):
+        done = f"{len(rows)} of {len(plan)} rows"
+        observer.on_notice(f"stopped by a callback with {done}: {observer.stop}; resume=True goes on")
+    return rows
+
+
+def _trainers(
+    networks: Sequence[str],
+    distilled: DistilledDataset,
+    data: RealData,
+    protocol: Protocol,
+    seed: int,
+    execution: ExecutionConfig,
+    students: Execution,
+) -> dict[str, _Trainer]:
+    """Return what trains the students of each network.
+
+    Raises:
+        UserError: a network cannot take the images, or be stacked; or the protocol takes a learned rate
+            that the set has not.
+    """
+    builders = {name: _builder(name, data.task, seed) for name in networks}
     stacked = {name: _stacked(execution, name, builders[name](0), protocol) for name in networks}
     lr = protocol.learning_rate(distilled.lr)
-    test_images = TestImages(data.test, distilled.preprocess, execution.device)
-
-    selector = _selector(distilled, data, protocol, execution, config.seed, callbacks)
-    requests = _requests(sets, new)
-    selector_steps = selector.steps(method for method, _ in requests.values())
-    steps = _StepCounter(callbacks.progress, selector_steps + sum(planned.set.steps for planned in new))
-    if sentence := _short_notice(sets, distilled, data):
-        callbacks.notify(sentence)
-    if full := [planned for planned in new if planned.set.name == FULL]:
-        callbacks.notify(_full_notice(full[0].set, sets[0], len(full) * protocol.repeats))
-    positions = selector.choose(requests, steps.tick("choosing real images"))
-    steps.done = selector_steps
-    sources = {
-        each.name: _source(each, distilled, data, positions.get(each.name), config.seed) for each in sets
+    images = TestImages(data.test, distilled.preprocess, execution.device)
+    return {
+        name: _Trainer(builders[name], stacked[name], Ensembles(students), images, data.task, seed, lr)
+        for name in networks
     }
 
-    pixels = sum(each.image_passes for each in sets) * data.task.size**2 * protocol.repeats
-    students = execution.execution(pixels, once(callbacks.notify))
-    rows: list[Row] = []
+
+def _rows(
+    plan: Sequence[PlannedRow],
+    trainers: dict[str, _Trainer],
+    sources: Mapping[str, Callable[[int], TrainingSet]],
+    steps: _StepCounter,
+) -> Iterator[Row]:
+    """Yield the rows in order; what a network has compiled goes when its last row is done.
+
+    Raises:
+        StopRun: a callback asks to stop.
+    """
     for network, planned_rows in itertools.groupby(plan, key=lambda planned: planned.network):
-        build, stack = builders[network], stacked[network]
-        trainer = _Trainer(build, stack, Ensembles(students), test_images, data.task, config.seed, lr)
+        trainer = trainers.pop(network)
         for planned in planned_rows:
             if planned.earlier is not None:
-                rows.append(planned.earlier)
+                yield planned.earlier
                 continue
-            tick = steps.tick(f"{network} on {planned.set.name}")
-            rows.append(trainer.row(planned, sources[planned.set.name], tick))
-            callbacks.finished(rows[-1])
+            row = trainer.row(
+                planned, sources[planned.set.name], steps.tick(f"{network} on {planned.set.name}")
+            )
+            steps.observer.on_row(row)
             steps.done += planned.set.steps
-    return rows
+            yield row
+            steps.check()
 
 
 def check_fit(distilled: DistilledDataset, task: Task) -> None:
@@ -132,13 +184,28 @@ class _StepCounter:
         done: steps before the current task.
     """
 
-    report: Progress
+    observer: Observer
     total: int
     done: int = 0
 
     def tick(self, task: str) -> Tick:
-        """Return a function to call with the steps done of a task."""
-        return lambda done, _: self.report(task, self.done + done, self.total)
+        """Return a function to call with the steps done of a task; it raises as `check`."""
+
+        def report(done: int, _: int) -> None:
+            self.observer.on_progress(task, self.done + done, self.total)
+            if self.done + done < self.total:
+                self.check()
+
+        return report
+
+    def check(self) -> None:
+        """Stop if a callback asks for it.
+
+        Raises:
+            StopRun: it does.
+        """
+        if self.observer.stop:
+            raise self.observer.stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +219,11 @@ class _Trainer:
     task: Task
     seed: int
     lr: float
+
+    def timer(self, distilled: DistilledDataset) -> Timer:
+        """Return what times these students."""
+        known = (self.build, self.stack, self.ensembles, self.test_images)
+        return Timer(*known, distilled, self.task.mirror, self.lr)
 
     def row(self, planned: PlannedRow, source: Callable[[int], TrainingSet], tick: Tick) -> Row:
         """Return the row, once its students are trained and tested."""
@@ -204,10 +276,10 @@ def _selector(
     protocol: Protocol,
     execution: ExecutionConfig,
     seed: int,
-    callbacks: Callbacks,
+    observer: Observer,
 ) -> Selector:
     device = execution.device
-    eager = Execution(device, execution.precision, notify=callbacks.notify)
+    eager = Execution(device, execution.precision, notify=observer.on_notice)
     return Selector(protocol.student, data.train, distilled.preprocess.to(device), eager, seed)
 
 
@@ -232,6 +304,16 @@ def _source(
     soft = None if planned.source == DISTILLED_HARD else distilled.soft_labels
     targets = distilled.labels if soft is None else soft
     return lambda repeat: (distilled.images, targets)
+
+
+def _notices(
+    sets: Sequence[PlannedSet], distilled: DistilledDataset, data: RealData, new: Sequence[PlannedRow]
+) -> Iterator[str]:
+    """Yield what a user should know of the baselines."""
+    if sentence := _short_notice(sets, distilled, data):
+        yield sentence
+    if full := [planned.set for planned in new if planned.set.name == FULL]:
+        yield _full_notice(full[0], sets[0], len(full) * full[0].protocol.repeats)
 
 
 def _short_notice(sets: Sequence[PlannedSet], distilled: DistilledDataset, data: RealData) -> str | None:

@@ -38,6 +38,19 @@ class Execution:
             compiler.compile_or_eager(_own(function), self.device, self.notify) if self.compile else function
         )
 
+    def describe(self, too_short: bool = False) -> str:
+        """Return the hardware as displays show it.
+
+        Args:
+            too_short: students are not compiled because they would not make up for the time that takes.
+        """
+        words = [str(self.device), self.precision]
+        if self.compile:
+            words.append("compiled (the first steps of a network take a minute)")
+        elif too_short:
+            words.append("not compiled (too short to make up for the time that takes)")
+        return ", ".join(words)
+
 
 @dataclass(frozen=True)
 class ExecutionConfig:
@@ -57,6 +70,10 @@ class ExecutionConfig:
         """Return how the students of one network are computed, which see so many pixels in all."""
         enough = pixels >= COMPILE_PIXELS[self.device.type] if self.compile == "auto" else self.compile
         return Execution(self.device, self.precision, enough, notify)
+
+    def is_too_short(self, execution: Execution) -> bool:
+        """Whether students are not compiled because they would not make up for the time that takes."""
+        return self.compile == "auto" and not execution.compile
 
 
 def _own(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

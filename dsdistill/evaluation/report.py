@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
 from dsdistill.config.sharing import data_name
+from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import Row, canonical, read_row
 from dsdistill.runtime import provenance
@@ -19,7 +21,11 @@ from dsdistill.storage import set_file
 from dsdistill.text import plain
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.table import Table
+
+_COLUMNS = ("network", "trained on", "images", "accuracy %", "seconds")
+_NUMBERS = _COLUMNS[2:]
 
 MATRIX_BYTES = 10_000
 """A preprocessing of more bytes is a matrix, and tables show its size. A mean and a deviation are smaller."""
@@ -121,23 +127,60 @@ class Report:
         """Return a table for ``rich.print``: a line per network and training set, costs and scores below."""
         from rich.table import Table
 
-        title = f"Test accuracy on {plain(self.dataset)}, protocol {plain(self.protocol)}, {self.epochs} "
-        title += f"epochs, {self.repeats} student{'s' if self.repeats > 1 else ''}"
-        table = Table(title=title, caption=self._caption())
-        for name, justify in (("network", "left"), ("trained on", "left"), ("images", "right")):
+        table = Table(title=self._title(), caption=self._caption())
+        for name in _COLUMNS[:3]:
+            justify = "right" if name in _NUMBERS else "left"
             table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-        table.add_column("accuracy %", justify="right", no_wrap=True)
-        table.add_column("seconds", justify="right")
+        table.add_column(_COLUMNS[3], justify="right", no_wrap=True)
+        table.add_column(_COLUMNS[4], justify="right")
         previous = None
         for row in self.rows:
             if previous not in (None, row.network):
                 table.add_section()
-            images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
-            trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
-            cells = (row.network, trained, images, row.accuracy, f"{row.seconds:.1f}")
-            table.add_row(*map(plain, cells))
+            table.add_row(*self._cells(row))
             previous = row.network
         return table
+
+    def _repr_html_(self) -> str:
+        """Return the table as notebooks show it."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in _COLUMNS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in self._cells(row)) + "</tr>"
+            for row in self.rows
+        )
+        below = html.escape(self._caption() or "").replace("\n", "<br>")
+        return (
+            f"<table><caption>{html.escape(self._title())}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table><p>{below}</p>"
+        )
+
+    def to_frame(self) -> DataFrame:
+        """Return the rows as a pandas data frame: the fields of `Row`, with a column ``accuracies`` of lists
+        in place of ``values``, which is a method there; and ``dataset``, ``seed`` and ``precision``.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UserError("to_frame needs pandas, which is not installed: pip install pandas") from error
+        shared = {"dataset": self.dataset, "seed": self.seed, "precision": self.precision}
+        names = {"values": "accuracies"}
+        rows = [dataclasses.asdict(row) | shared for row in self.rows]
+        columns = [field.name for field in dataclasses.fields(Row)] + list(shared)
+        return pandas.DataFrame(rows, columns=columns).rename(columns=names)
+
+    def _title(self) -> str:
+        students = f"{self.repeats} student{'s' if self.repeats > 1 else ''}"
+        where = f"{plain(self.dataset)}, protocol {plain(self.protocol)}"
+        return f"Test accuracy on {where}, {self.epochs} epochs, {students}"
+
+    def _cells(self, row: Row) -> list[str]:
+        """Return a row of the table."""
+        images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
+        trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
+        return [*map(plain, (row.network, trained, images, row.accuracy, f"{row.seconds:.1f}"))]
 
     def _caption(self) -> str | None:
         formats = {

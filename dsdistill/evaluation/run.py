@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import json as json_format
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes
-from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
+from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import check_fit, evaluate_set
 from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.report import Report
@@ -25,8 +26,9 @@ from dsdistill.files import parse_json, reason
 from dsdistill.networks import check_network
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
+from dsdistill.runtime.callbacks import Callback, Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
-from dsdistill.runtime.notice import Notify, Progress, silent
+from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledDataset, Scalar
 
@@ -51,9 +53,7 @@ def evaluate(
     save: bool = True,
     resume: bool = False,
     download: bool = False,
-    notify: Notify = silent,
-    progress: Progress = silent,
-    decoding: Progress = silent,
+    callbacks: Sequence[Listener] = (),
 ) -> Report:
     """Train fresh students on a distilled set and on its baselines, test them, and report.
 
@@ -81,53 +81,78 @@ def evaluate(
         save: also add the results to the file.
         resume: reuse the results in the file of the same evaluation, and train only for the others.
         download: fetch a missing data set.
-        decoding: called with (what, done, total) while picture files are read.
+        callbacks: listen to the evaluation, and may stop it: see `Callback`. A function is called with every
+            new row.
 
     Raises:
         UserError: a name is unknown, a file cannot be read or written, or the set does not fit the data.
     """
     file = files.expanded(file)
-    content = set_file.describe(file)
-    distilled = set_file.load(file)
-    set_file.check_same(file, set_file.digest(file), content.digest)
-    data_config = _data_config(file, distilled, dataset, root, download)
-    name = protocol or origin.protocol_of(file, distilled.attributes)
-    resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
-    torch_device = resolve_device(device)
-    arithmetic = resolve_precision(precision, torch_device, notify)
-    execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
-    students = _split(networks) or _split(str(distilled.attributes.get("network", ""))) or [resolved.student]
+    json = None if json is None else files.expanded(json)
+    with Observer(callbacks) as observer:
+        content = set_file.describe(file)
+        distilled = set_file.load(file)
+        set_file.check_same(file, set_file.digest(file), content.digest)
+        data_config = _data_config(file, distilled, dataset, root, download)
+        name = protocol or origin.protocol_of(file, distilled.attributes)
+        resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
+        torch_device = resolve_device(device)
+        arithmetic = resolve_precision(precision, torch_device, observer.on_notice)
+        execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
+        config = _config(networks, baselines, scores, seed, distilled, resolved)
+        if not observer.dry:
+            _check_outputs(file, json, save)
+
+        data = _real_data(distilled, data_config, observer)
+        real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
+        config = dataclasses.replace(config, real_images=real_images)
+        cost = _cost(content) | {"real_images": float(real_images)}
+        report = _report(file.name, cost, distilled, data, resolved, config, execution)
+        earlier = _earlier_rows(report, file, observer.on_notice) if resume else []
+        if save:  # at once: an evaluation that is stopped loses only unfinished rows
+            observer.add_first(_Saving(report, file, content.digest, observer.on_notice))
+        with full_float32():
+            report.rows[:] = evaluate_set(distilled, data, resolved, config, execution, earlier, observer)
+        if json is not None:
+            report.write_json(json)
+        observer.on_end(report)
+    return report
+
+
+def _config(
+    networks: str | Sequence[str],
+    baselines: str | Sequence[str],
+    scores: bool,
+    seed: int,
+    distilled: DistilledDataset,
+    protocol: Protocol,
+) -> EvaluationConfig:
+    """Return what is evaluated, but for the number of real images that take the set's bytes.
+
+    Raises:
+        UserError: a network or baseline is unknown.
+    """
+    students = _split(networks) or _split(str(distilled.attributes.get("network", "")))
+    students = students or [protocol.student]
     for student in students:
         check_network(student)
     real_sets = expanded_names(_split(baselines))
     for baseline in real_sets:
         check(baseline)
-    json = None if json is None else files.expanded(json)
-    _check_outputs(file, json, save)
+    return EvaluationConfig(networks=students, baselines=real_sets, scores=scores, seed=seed)
 
-    data = _real_data(distilled, data_config, notify, decoding)
-    real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
-    config = EvaluationConfig(
-        networks=students,
-        baselines=real_sets,
-        real_images=real_images,
-        scores=scores,
-        seed=seed,
-    )
-    cost = _cost(content) | {"real_images": float(real_images)}
-    report = _report(file.name, cost, distilled, data, resolved, config, execution)
-    earlier = _earlier_rows(report, file, notify) if resume else []
 
-    def finished(row: Row) -> None:  # saved at once: an evaluation that is stopped loses only unfinished rows
-        if save:
-            report.append_to(file, row, content.digest, notify)
+@dataclass(frozen=True)
+class _Saving(Callback):
+    """Adds every new row to the set's file."""
 
-    callbacks = Callbacks(notify, progress, finished)
-    with full_float32():
-        report.rows[:] = evaluate_set(distilled, data, resolved, config, execution, earlier, callbacks)
-    if json is not None:
-        report.write_json(json)
-    return report
+    report: Report
+    file: Path
+    digest: str
+    notify: Notify
+
+    def on_row(self, row: Row) -> None:
+        self.report.append_to(self.file, row, self.digest, self.notify)
 
 
 def _split(names: str | Sequence[str]) -> list[str]:
@@ -199,19 +224,17 @@ def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
     return options
 
 
-def _real_data(
-    distilled: DistilledDataset, config: DataConfig, notify: Notify, decoding: Progress
-) -> RealData:
+def _real_data(distilled: DistilledDataset, config: DataConfig, observer: Observer) -> RealData:
     """Load the data to evaluate on, and notify if they differ from those the set was distilled from.
 
     Raises:
         UserError: the data cannot be read, or the set does not fit them.
     """
-    task, train = catalog.load(config, "train", notify, decoding)
+    task, train = catalog.load(config, "train", observer.on_notice, observer.on_read)
     check_fit(distilled, task)
-    _, test = catalog.load(config, "test", notify, decoding)
+    _, test = catalog.load(config, "test", observer.on_notice, observer.on_read)
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
-        notify(f"{config.name} on this machine is not the data the set was distilled from")
+        observer.on_notice(f"{config.name} on this machine is not the data the set was distilled from")
     return RealData(task, train, test)
 
 

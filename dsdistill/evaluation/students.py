@@ -74,8 +74,8 @@ def train_students(
     """
     execution, protocol = ensembles.execution, training.protocol
     images = training_set(0)[0]
-    most = max(1, _STACKED_PIXELS // (min(len(images), protocol.batch_size) * images.shape[-1] ** 2))
-    groups = torch.arange(protocol.repeats).split(most if stack else 1)
+    most = group_size(protocol, len(images), images.shape[-1], stack)
+    groups = torch.arange(protocol.repeats).split(most)
     total = protocol.repeats * steps(protocol, len(images))
     fractions: list[float] = []
     done = 0
@@ -91,6 +91,18 @@ def train_students(
         fractions += accuracies(ensemble, test_images, execution)
         done += len(repeats) * steps(protocol, len(images))
     return fractions
+
+
+def group_size(protocol: Protocol, images: int, side: int, stack: bool) -> int:
+    """Return how many students are trained together, at most.
+
+    Args:
+        images: that each trains on.
+        side: of an image, in pixels.
+        stack: whether they may be.
+    """
+    fitting = max(1, _STACKED_PIXELS // (min(images, protocol.batch_size) * side**2))
+    return min(protocol.repeats, fitting) if stack else 1
 
 
 def steps(protocol: Protocol, images: int) -> int:

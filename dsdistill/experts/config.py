@@ -26,7 +26,7 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded
-from dsdistill.runtime.config import ComputeConfig
+from dsdistill.runtime.config import ComputeConfig, is_long
 from dsdistill.runtime.notice import Notify
 
 Epoch = Annotated[int, Ge(0)]
@@ -165,16 +165,32 @@ def decide_auto(
     config: ExpertConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
 ) -> ExpertConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
-    compute, pixels = config.compute, real.images.numel() * config.epochs * config.count
-    if config.sharpness.rho:
-        pixels *= 2
-        if compute.precision == "auto":  # bfloat16 cannot represent the move of most weights at a ρ of 0.01
-            compute = dataclasses.replace(compute, precision="fp32")
+    compute = config.compute
+    if config.sharpness.rho and compute.precision == "auto":
+        # bfloat16 cannot represent the move of most weights at a ρ of 0.01
+        compute = dataclasses.replace(compute, precision="fp32")
     return dataclasses.replace(
         config,
-        compute=compute.decide(device, pixels, notify),
+        compute=compute.decide(device, _pixels(config, real), notify),
         data=dataclasses.replace(config.data, size=task.size, channels=task.channels),
     )
+
+
+def is_too_short(asked: ExpertConfig, config: ExpertConfig, real: RealDataset) -> bool:
+    """Whether a training is not compiled because it would not make up for the time that takes.
+
+    Args:
+        asked: before `decide_auto`.
+        config: after it.
+        real: the training images.
+    """
+    on_cpu = torch.device(config.compute.device).type == "cpu"
+    return asked.compute.compile == "auto" and on_cpu and not is_long(_pixels(config, real))
+
+
+def _pixels(config: ExpertConfig, real: RealDataset) -> int:
+    """Count the pixels that a training passes through a network."""
+    return real.images.numel() * config.epochs * config.count * (2 if config.sharpness.rho else 1)
 
 
 def to_toml(config: ExpertConfig) -> str:
@@ -209,3 +225,8 @@ def difference(before: Mapping[str, Any], after: ExpertConfig) -> Change | None:
     defaults = _table(ExpertConfig(recipe="", data=DataConfig(name=""), count=1, epochs=1))
     complete = merge(defaults, before)
     return next(iter(options.difference(shared(complete), shared(_table(after)), _SAME_EXPERTS)), None)
+
+
+def decisions(asked: ExpertConfig, config: ExpertConfig) -> str:
+    """Say what `decide_auto` decided."""
+    return options.decisions(_table(asked), _table(config))

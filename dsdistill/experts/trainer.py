@@ -24,8 +24,10 @@ from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.objective import Objective, TrainingBatch
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
+from dsdistill.runtime.allocations import beside_tensors, peak_of
 from dsdistill.runtime.device import autocast, resolve_precision
 from dsdistill.runtime.notice import Notify, once
+from dsdistill.runtime.pace import typical
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import Snapshot
@@ -35,7 +37,6 @@ _CHUNK = 512  # images per pass outside training
 
 _TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
 _TIMING_SECONDS = 3.0
-_OUTLIER = 3.0  # a step that takes so many times the median compiled something, or another program ran
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Pace:
     """All steps of an epoch."""
     metrics: float
     """One pass over the training images without training, which every expert has at its end."""
+    warm_up: float = 0.0
+    """What the first steps took above this pace."""
 
 
 class Trainer:
@@ -159,12 +162,31 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = 0.0
         with forked(self._config.seed, "experts-noise"):
-            for rows in (full[0], *smaller):
-                self._timed_step(rows, 0)
-            step = _typical(list(self._timed_steps(full)))
-            last = [_typical([self._timed_step(rows, turn) for turn in range(3)]) for rows in smaller]
+            first = [self._timed_step(rows, 0) for rows in (full[0], *smaller)]
+            step = typical(list(self._timed_steps(full)))
+            last = [typical([self._timed_step(rows, turn) for turn in range(3)]) for rows in smaller]
         self._optimiser = sgd(self.network, self._config)
-        return Pace(epoch=len(full) * step + sum(last), metrics=self._seconds_of_metrics())
+        warm_up = max(0.0, sum(first) - step - sum(last))
+        return Pace(len(full) * step + sum(last), self._seconds_of_metrics(), warm_up)
+
+    def memory_bytes(self) -> int:
+        """Estimate what the training adds to the process, or takes on the GPU, from a step on one batch.
+
+        Call `initialise` before training, as after `pace`.
+        """
+        compute = self._config.compute
+        eager = Learner(self.network, self._task.size, self._device, self._precision)
+        objective = Objective(eager, self._config)
+        self.network.train()
+        batch = self._batch(torch.arange(self._size), 0, 0, 0)
+        step = peak_of(lambda: objective.backward(batch, 0))
+        self._optimiser.zero_grad()
+        weights = 3 * sum(each.nbytes for each in self.network.parameters())  # momentum, a copy to save
+        resident = 0 if self._resident is None else self._resident.nbytes
+        unused = beside_tensors(
+            step, self._device, bool(compute.compile), bool(self._config.gradient_penalty)
+        )
+        return self._real.images.nbytes + resident + weights + 2 * batch.images.nbytes + step + unused
 
     def _timed_steps(self, batches: list[Tensor]) -> Iterator[float]:
         """Yield the seconds of steps on batches in turn, until they are enough."""
@@ -244,13 +266,3 @@ class Trainer:
 
     def _preprocessed(self, rows: Tensor) -> Tensor:
         return self._preprocess(self._real.unit(rows.to(self._real.images.device)).to(self._device))
-
-
-def _typical(times: list[float]) -> float:
-    """Return the mean of seconds without those far above the median: operators differ, compiling stands out.
-
-    >>> _typical([1.0, 2.0, 1.5, 4000.0])
-    1.5
-    """
-    limit = _OUTLIER * statistics.median(times)
-    return statistics.fmean(seconds for seconds in times if seconds <= limit)

@@ -1,8 +1,7 @@
-"""Pictures of a distilled set: a PNG with a row per class, and a small one inside a web page."""
+"""A picture of a distilled set: a PNG with a row per class, its name at the left."""
 
 from __future__ import annotations
 
-import base64
 import io
 import warnings
 from collections.abc import Sequence
@@ -15,14 +14,11 @@ from torch.nn.functional import interpolate
 
 from dsdistill.errors import UserError
 from dsdistill.files import check_replaceable, expanded, replace
-from dsdistill.storage.set_file import to_uint8
-from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.picture import displayable, first_of_classes, omissions, reduced, to_uint8
 from dsdistill.text import plain
 
 GRID_CLASSES, GRID_IMAGES = 50, 20
-INLINE_CLASSES, INLINE_IMAGES = 10, 5
 _TILE = 64  # pixels of a side that small images are enlarged to; large ones are reduced to twice as many
-_INLINE_TILE = 48  # pixels of a side, at most
 _GAP = 2
 _MARGIN = 12
 _DPI = 100
@@ -57,76 +53,17 @@ def write_grid(
     labels = labels.cpu()
     if not len(labels):
         raise UserError("there are no images to draw")
-    rows = _selection(labels, GRID_CLASSES, GRID_IMAGES)
-    tiles = _displayable(images.detach()[torch.cat(rows).to(images.device)].cpu().float())
+    rows = first_of_classes(labels, GRID_CLASSES, GRID_IMAGES)
+    tiles = displayable(images.detach()[torch.cat(rows).to(images.device)].cpu().float())
     if (longest := max(tiles.shape[2:])) <= _TILE:
         tiles = interpolate(tiles, scale_factor=float(_TILE // longest), mode="nearest")
-    tiles = to_uint8(_reduced(tiles, 2 * _TILE).expand(-1, 3, -1, -1))
+    tiles = to_uint8(reduced(tiles, 2 * _TILE).expand(-1, 3, -1, -1))
     omitted = omissions(labels, GRID_CLASSES, GRID_IMAGES)
     names = [plain(classes[int(labels[row[0]])], _NAME) for row in rows]
     page = _page(tiles.split([len(row) for row in rows]))
     note = f"showing {omitted}" if omitted else ""
     heading = plain(title, _TITLE) if title else None
     replace(path, _render(page, names, tiles.shape[2] + _GAP, heading, note))
-
-
-def data_uri(distilled: DistilledSet) -> str:
-    """Return a picture as a ``data:`` address: a column per class, of at most 10 classes and 5 images each.
-
-    Images are drawn as stored, clipped to [0, 1]. Small images keep their size (the page enlarges them),
-    large ones are reduced.
-    """
-    from PIL import Image
-
-    columns = _selection(distilled.labels, INLINE_CLASSES, INLINE_IMAGES)
-    tiles = to_uint8(_reduced(_displayable(distilled.images[torch.cat(columns)]), _INLINE_TILE))
-    channels, height, width = tiles.shape[1:]
-    rows = max(map(len, columns))
-    page = torch.zeros(
-        channels + 1, rows * (height + 1) - 1, len(columns) * (width + 1) - 1, dtype=torch.uint8
-    )
-    for x, column in enumerate(tiles.split([len(column) for column in columns])):
-        for y, tile in enumerate(column):
-            top, left = y * (height + 1), x * (width + 1)
-            page[:-1, top : top + height, left : left + width] = tile
-            page[-1, top : top + height, left : left + width] = 255  # opaque; gaps show the page
-    pixels = page.permute(1, 2, 0).contiguous().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels, "LA" if channels == 1 else "RGBA").save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def omissions(labels: Tensor, classes: int = INLINE_CLASSES, images: int = INLINE_IMAGES) -> str:
-    """Return which share a picture shows, such as "10 of 12 classes"; empty if it shows all.
-
-    Args:
-        labels: int64 [N], of all images.
-        classes, images: the most that it shows, as `data_uri` does by default.
-    """
-    counts = labels.bincount()
-    present, largest = int(counts.count_nonzero()), int(counts.max())
-    parts = [f"{classes} of {present} classes"] if present > classes else []
-    parts += [f"{images} of up to {largest} images a class"] if largest > images else []
-    return ", ".join(parts)
-
-
-def _selection(labels: Tensor, classes: int, images: int) -> list[Tensor]:
-    """Return the positions of the first images of the first classes that have any, class by class."""
-    return [(labels == label).nonzero()[:images, 0] for label in labels.unique()[:classes]]
-
-
-def _displayable(images: Tensor) -> Tensor:
-    """Reduce images to grey by their mean unless they have 1 or 3 channels."""
-    return images if images.shape[1] in (1, 3) else images.mean(1, keepdim=True)
-
-
-def _reduced(images: Tensor, most: int) -> Tensor:
-    """Reduce images whose longest side has more pixels than that, antialiased."""
-    longest = max(images.shape[2:])
-    if longest <= most:
-        return images
-    size = [max(1, side * most // longest) for side in images.shape[2:]]
-    return interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 def _page(rows: Sequence[Tensor]) -> Tensor:

@@ -11,10 +11,10 @@ from dsdistill.bench.lines import Gain, Line
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
-from dsdistill.export import picture
 from dsdistill.report.figures import Figure, anchor
 from dsdistill.report.markup import escape
 from dsdistill.storage import set_file
+from dsdistill.synthetic import picture
 from dsdistill.text import kilobytes
 
 _LONG = 2000  # characters of a sentence
@@ -208,7 +208,7 @@ def images(results: Sequence[CellResult]) -> str:
         name, cut = f"{each.method}, seed {each.seed}", picture.omissions(distilled.labels)
         caption = f'<a href="#{anchor(each)}">{escape(name)}</a>' + (f"; {cut}" if cut else "")
         alt = f"distilled images of {each.dataset} by {each.method}"
-        image = f'<img src="{picture.data_uri(distilled)}" alt="{escape(alt)}">'
+        image = f'<img src="{picture.data_uri(distilled.images, distilled.labels)}" alt="{escape(alt)}">'
         group[kind] = f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
     drawn = {title: "".join(group.values()) for title, group in groups.items() if group}
     if not drawn:

@@ -11,6 +11,17 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+_HEAP, _HEAP_DUAL = 0.65, 1.1
+"""What the heap of the C library leaves unused between maps, as a share of them; measured. Torch asks for
+aligned blocks, and a freed block is a little too small for the next request of its size. Passes of second
+order have blocks of more sizes, unless they are compiled."""
+
+_WORKSPACE = 24_000_000
+"""Bytes that torch's kernels hold besides tensors on a CPU: reordered weights, generated code, threads."""
+
+_COMPILER = 80_000_000
+"""Bytes of torch's compiler and what it has made, where passes are compiled."""
+
 
 class Allocations(TorchDispatchMode):
     """Counts the tensors that are made inside this context; those that exist before are not counted.
@@ -69,3 +80,18 @@ def peak_of(function: Callable[[], Any]) -> int:
     with Allocations() as allocations:
         function()
     return allocations.peak
+
+
+def beside_tensors(maps: int, device: torch.device, compiled: bool, second_order: bool = False) -> int:
+    """Return the bytes that a process takes besides its tensors: none on a GPU.
+
+    Args:
+        maps: bytes of the tensors that are made and freed in every step.
+        device: that computes.
+        compiled: whether passes are compiled.
+        second_order: whether gradients of gradients are among them.
+    """
+    if device.type != "cpu":
+        return 0
+    unused = int((_HEAP_DUAL if second_order and not compiled else _HEAP) * maps)
+    return unused + _WORKSPACE + (_COMPILER if compiled else 0)

@@ -22,6 +22,16 @@ _LONG_SECONDS = 120.0
 """Above so many seconds a run is long enough to compile."""
 
 
+def is_long(pixels: int, seconds: float = 0.0) -> bool:
+    """Whether a run on a CPU is long enough to make up for the time that compiling takes.
+
+    Args:
+        pixels: that the run passes through a network.
+        seconds: the time budget of the run, which counts instead of the pixels; 0 if it has none.
+    """
+    return seconds > _LONG_SECONDS if seconds else pixels > _LONG_PIXELS
+
+
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
@@ -54,8 +64,7 @@ class ComputeConfig:
         """
         compile = self.compile
         if compile == "auto":
-            long = seconds > _LONG_SECONDS if seconds else pixels > _LONG_PIXELS
-            compile = device.type == "cpu" and long
+            compile = device.type == "cpu" and is_long(pixels, seconds)
         return dataclasses.replace(
             self,
             device=str(device),
@@ -63,3 +72,18 @@ class ComputeConfig:
             compile=compile and compiler.compiles(device, notify),
             threads=self.threads or torch.get_num_threads(),
         )
+
+    def describe(self, too_short: bool = False) -> str:
+        """Return the hardware as displays show it.
+
+        Args:
+            too_short: the run is not compiled because it would not make up for the time that takes.
+        """
+        words = [self.device, self.precision]
+        if self.compile:
+            words.append("compiled (the first steps take a minute)")
+        elif too_short:
+            words.append(
+                "not compiled (too short to make up for the minute it takes; compute.compile=true does)"
+            )
+        return ", ".join(words)

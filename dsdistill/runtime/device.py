@@ -42,6 +42,12 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
+def wait(device: torch.device) -> None:
+    """Wait until a device has computed all that it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 # Precision --------------------------------------------------------------------------------------------------
 
 Precision = Literal["fp32", "bf16"]

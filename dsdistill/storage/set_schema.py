@@ -47,6 +47,7 @@ from dsdistill.storage.hdf5 import (
 )
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
+from dsdistill.synthetic.picture import to_uint8
 
 Dtype = Literal["float32", "float16", "uint8"]
 
@@ -87,11 +88,6 @@ def _encode(images: Tensor, dtype: Dtype) -> np.ndarray:
     if dtype == "float32":
         return images.numpy()
     raise UserError(f"unknown storage dtype {dtype!r}; known: float32, float16, uint8")
-
-
-def to_uint8(unit: Tensor) -> Tensor:
-    """Clip unit pixels to [0,1] and round them to 256 levels: float of any shape -> uint8."""
-    return unit.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def parse(file: h5py.File) -> DistilledSet:

@@ -18,6 +18,7 @@ from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.device import check_memory
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
+from dsdistill.synthetic.picture import as_html
 from dsdistill.text import plain
 
 Scalar = str | int | float
@@ -109,6 +110,17 @@ class DistilledSet:
         origins = [part[self.multi_formation.origins(len(part))] for part in rows]
         return torch.cat(images), torch.cat(origins)
 
+    def _repr_html_(self) -> str:
+        """Return a picture of the stored images, a column per class, as notebooks show it."""
+        return as_html(self.images, self.labels, self.classes, _words(self.images, self.attributes))
+
+
+def _words(images: Tensor, attributes: Mapping[str, Scalar]) -> str:
+    """Say what a set holds, and of what it was made."""
+    shape = "x".join(map(str, images.shape[1:]))
+    origins = [str(attributes[name]) for name in ("method", "dataset") if name in attributes]
+    return ", ".join([*map(plain, origins), f"{len(images)} images of {shape}"])
+
 
 _COST = ("seconds", "iterations", "peak_memory_bytes")
 """The attributes with which programs calculate, if a set has them."""
@@ -183,6 +195,7 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
                 raise UserError("the soft labels are those of decoded images; load the set with decode=True")
             self.soft_labels = None
         self.images = distilled.preprocess(images) if space == "network" else images
+        self._space = space
         self.classes = distilled.classes
         self.stored = torch.bincount(distilled.labels, minlength=len(distilled.classes))
         self.multi_formation = distilled.multi_formation
@@ -199,6 +212,11 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def _repr_html_(self) -> str:
+        """Return a picture of the images in unit pixel space, a column per class, as notebooks show it."""
+        images = self.images if self._space == "unit" else self.preprocess.inverse(self.images)
+        return as_html(images, self.labels, self.classes, _words(self.images, self.attributes))
 
     def __getitem__(self, index: Index) -> tuple[Tensor, int | Tensor]:
         """Return one image and its label, or several.

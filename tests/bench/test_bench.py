@@ -772,9 +772,9 @@ def test_seconds_count_across_resumes(tmp_path: Path) -> None:
 
     told: dict[str, Any] = {"overrides": [THREADS, "checkpoint.iterations=1"], "seconds": 0.5}
     with pytest.raises(KeyboardInterrupt):
-        dsdistill.distill(output, **TINY, **told, progress=stop)
+        dsdistill.distill(output, **TINY, **told, callbacks=[stop])
     seen: list[float] = []
-    made = dsdistill.distill(output, resume=True, progress=lambda entry: seen.append(entry["seconds"]))
+    made = dsdistill.distill(output, resume=True, callbacks=[lambda entry: seen.append(entry["seconds"])])
     assert seen == [0.25, 0.375, 0.5]  # the second one was on its way to be saved
     assert (made.iterations, made.seconds) == (4, 0.5)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dsdistill.bench.lines import lines
-from dsdistill.cli import console, progress
+from dsdistill.cli import console
+from dsdistill.loggers.progress import ProgressBar
 from dsdistill.storage import set_file
 from tests.helpers.bench import result, row
 from tests.helpers.cli import Captured, refused, succeed
@@ -85,9 +86,10 @@ def test_errors_and_notices_are_one_line_of_text(capsys: Captured, tmp_path: Pat
 def test_tables_and_progress_show_names_as_they_are(capsys: Captured) -> None:
     cells = [result(NASTY, dataset=NASTY, rows=[row("distilled", [1.0], NASTY)])]
     console.print_lines(lines(cells))
-    with progress.EvaluationProgress() as show:
-        show.progress(NASTY, 1, 1)
-        show.notify(NASTY)
+    show = ProgressBar(console=console.err)
+    show.on_progress(NASTY, 1, 1)
+    show.on_notice(NASTY)
+    show.on_close()
     text = safe(*capsys.readouterr())
     assert text.count(SHOWN) >= 2
     assert ":cat:" in text

@@ -112,7 +112,7 @@ def test_stopped_training_of_experts_says_how_to_resume(
 ) -> None:
     output = tmp_path / "pool.h5"
     monkeypatch.setattr(
-        "dsdistill.cli.progress.ExpertsProgress.progress",
+        "dsdistill.loggers.progress.ProgressBar.on_epoch",
         lambda self, entry: signal.raise_signal(signal.SIGINT),
     )
     words = ["experts", *SHORT, *SET, "--count", "1", "-o", str(output)]

@@ -1,61 +1,90 @@
-"""Progress on stderr: bars, lines with an ETA, and the bar while picture files are read."""
+"""What commands show of a run, and where they write it: --quiet, --verbose, --log, --dry-run."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from rich.console import Console
 
-from dsdistill.cli import progress
-from dsdistill.cli.progress import DistillationProgress, EvaluationProgress, ExpertsProgress, ProgressBar
-from tests.helpers.cli import Captured
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "err", Console(stderr=True, force_terminal=True, width=120))
+from dsdistill.cli import main
+from tests.helpers.cli import FAST, TINY, Captured, refused, succeed
+from tests.helpers.writers import Wandb, stand_in, uninstall
 
 
-def decode(show: ProgressBar, total: int) -> None:
-    with show:
-        for done in (0, total // 2, total):
-            show.decoding("folder:pets: decoding train", done, total)
-            show._progress.refresh()
+def test_quiet_shows_results_only_and_verbose_details_too(capsys: Captured, tmp_path: Path) -> None:
+    words = ["distill", *TINY, "-o", tmp_path / "set.h5", "--overwrite"]
+    out, err = succeed(capsys, *words)
+    assert "10 images" in out
+    assert "3/3" in err
+    assert "decided:" not in err
+    quiet_out, quiet_err = succeed(capsys, *words, "-q")
+    assert quiet_err == ""
+    assert [line.split()[0] for line in quiet_out.splitlines()] == [
+        line.split()[0] for line in out.splitlines()
+    ]
+    assert "decided: compute." in succeed(capsys, *words, "--verbose")[1]
+    assert "exclude each other" in refused(capsys, *words, "-q", "-v")
 
 
-@pytest.mark.usefixtures("terminal")
-@pytest.mark.parametrize("bar", [DistillationProgress, ExpertsProgress, EvaluationProgress])
-def test_a_long_list_of_pictures_has_a_bar_on_a_terminal(
-    bar: type[ProgressBar], capsys: pytest.CaptureFixture[str]
+def test_quiet_evaluations_and_errors(capsys: Captured, made: Path) -> None:
+    out, err = succeed(capsys, "evaluate", made, *FAST, "-q")
+    assert "distilled" in out
+    assert err == ""
+    assert "unknown protocol" in refused(capsys, "evaluate", made, *FAST, "-q", "--protocol", "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["distill", *TINY], "3 iterations"),
+        (["experts", "--dataset", "digits", "--recipe", "ncfm", "--count", "2", "--epochs", "3"], "6 epochs"),
+    ],
+)
+def test_a_dry_run_prints_what_it_takes(
+    capsys: Captured, tmp_path: Path, words: list[str], expected: str
 ) -> None:
-    decode(bar(), ProgressBar.LONG_DECODING)
-    assert "decoding" not in capsys.readouterr().err
-    show = bar()
-    decode(show, ProgressBar.LONG_DECODING + 2)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "folder:pets: decoding train" in err
-    assert "101/202" in err
-    assert not show._progress.tasks  # the bar goes when the list is read
+    network = ["--network", "convnet2-w4"]
+    out, _ = succeed(capsys, *words, *network, "-o", tmp_path / "out.h5", "--dry-run")
+    time, memory, disk = out.splitlines()
+    assert time.startswith("estimated time")
+    assert expected in time
+    assert memory.startswith("memory")
+    assert disk.startswith("disk")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    decode(EvaluationProgress(), 1000)
-    assert capsys.readouterr() == ("", "")
+def test_a_dry_run_of_an_evaluation(capsys: Captured, made: Path) -> None:
+    before = made.read_bytes()
+    out, _ = succeed(capsys, "evaluate", made, *FAST, "--dry-run")
+    assert "steps of students" in out
+    assert made.read_bytes() == before
 
 
-@pytest.mark.usefixtures("terminal")
-def test_the_bar_goes_when_reading_stops() -> None:
-    with DistillationProgress() as show:
-        show.decoding("folder:pets: decoding train", 0, 1000)
-    assert not show._progress.tasks
+def test_a_run_is_written_where_it_is_said(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = Wandb()
+    stand_in(monkeypatch, wandb)
+    succeed(capsys, "distill", *TINY, "-o", tmp_path / "digits.h5", "--log", "wandb:mine")
+    assert [(begun["project"], begun["name"]) for begun in wandb.begun] == [("mine", "digits")]
+    assert wandb.finished == 1
 
 
-def test_lines_give_an_eta_once_there_is_a_pace(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.EvaluationProgress, "LINE_EVERY", 0.0)
-    with progress.EvaluationProgress() as show:
-        for done in (10, 20, 40):
-            show.progress("students", done, 40)
-    first, second, last = capsys.readouterr().err.splitlines()
-    assert first == "students 10/40"
-    assert second == "students 20/40 ETA 0 min 00 s"
-    assert last == "students 40/40"
+def test_a_writer_that_is_not_installed_is_named_before_the_run(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall(monkeypatch, "wandb")
+    line = refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", "--log", "wandb")
+    assert line == (
+        "dsdistill: Weights & Biases is not installed: pip install wandb, or pip install "
+        '"dsdistill[loggers]"\n'
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_the_first_thing_to_try_on_data_of_ones_own(capsys: Captured) -> None:
+    assert main(["distill", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    example = out.index("dsdistill distill --dataset")
+    assert "folder:~/pets --ipc 5 --size 64 --seconds 600" in out[example:]
+    assert out[example:].index("folder:") < out[example:].index("cifar10")

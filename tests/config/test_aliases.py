@@ -11,6 +11,7 @@ import dsdistill
 from dsdistill.config.aliases import RENAMED_KEYS, modernise
 from dsdistill.distillation.config import as_table, resolve, to_toml
 from tests.conftest import THREADS, TINY
+from tests.helpers.callbacks import Told
 
 BASE: dict[str, Any] = {"data": {"name": "digits"}, "ipc": 2}
 
@@ -83,5 +84,11 @@ def test_new_options_are_left_alone() -> None:
 def test_a_call_says_once_that_names_changed(tmp_path: Path) -> None:
     notices: list[str] = []
     overrides = [THREADS, "formation.factor=2", "optimiser.stepping=together"]
-    dsdistill.distill(tmp_path / "set.h5", **TINY, device="cpu", overrides=overrides, notify=notices.append)
+    dsdistill.distill(
+        tmp_path / "set.h5",
+        **TINY,
+        device="cpu",
+        overrides=overrides,
+        callbacks=[Told(notify=notices.append)],
+    )
     assert sum("is now called" in notice for notice in notices) == 1

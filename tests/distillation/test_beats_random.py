@@ -123,6 +123,6 @@ def test_idc_comes_nearer_to_the_gradients_of_a_fixed_network(tmp_path: Path) ->
             "engine.supply.samples=0",  # as it was drawn
             "optimiser.lr=0.01",
         ],
-        progress=lambda entry: losses.append(entry["loss"]),
+        callbacks=[lambda entry: losses.append(entry["loss"])],
     )
     assert sum(losses[-5:]) < 0.85 * sum(losses[:5])

@@ -21,6 +21,7 @@ from dsdistill.errors import UserError
 from dsdistill.runtime import compiler
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
+from tests.helpers.callbacks import Told
 from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.data import pixels
 from tests.helpers.marks import slow_but_first
@@ -82,7 +83,7 @@ def test_every_engine_takes_more_images_than_the_smallest_class_has(
 
 def test_the_sentence_names_the_class_that_lacks_most(tmp_path: Path, tail: str) -> None:
     notices: list[str] = []
-    made = distilled(tmp_path / "set.h5", 8, dataset=tail, notify=notices.append)
+    made = distilled(tmp_path / "set.h5", 8, dataset=tail, callbacks=[Told(notify=notices.append)])
     assert made.counts == [8, 8, 8]
     assert notices[0] == (
         "class 'emu' has 2 training images, fewer than the 8 to start from: they are repeated, with a little "
@@ -134,7 +135,7 @@ def test_a_file_of_unequal_classes_is_loaded_and_evaluated(tmp_path: Path, tail:
     assert torch.bincount(data.labels).tolist() == [4, 8, 20]  # decoded
     assert (data.ipc, data.attributes["ipc"]) == (3, "1,2,5")
     assert tomllib.loads(str(data.attributes["config"]))["ipc"] == [1, 2, 5]
-    report = dsdistill.evaluate(output, **QUICK, baselines="random", notify=notices.append)
+    report = dsdistill.evaluate(output, **QUICK, baselines="random", callbacks=[Told(notify=notices.append)])
     assert [(row.images, row.decoded) for row in report.rows] == [(8, 32), (5, 5)]
     assert notices == ["baselines take all 2 training images of class 'emu': the set stores 5"]
 
@@ -151,7 +152,7 @@ def test_a_run_of_unequal_classes_is_replayed_and_resumed(tmp_path: Path, tail: 
     told = {"dataset": tail, "iterations": 5}
     whole = distilled(tmp_path / "whole.h5", "1,2,5", *every, **told)
     with pytest.raises(KeyboardInterrupt):
-        distilled(tmp_path / "part.h5", "1,2,5", *every, progress=stop, **told)
+        distilled(tmp_path / "part.h5", "1,2,5", *every, callbacks=[stop], **told)
     with pytest.raises(UserError, match=r"cannot resume part.run with ipc = \[1, 2, 4\]"):
         distilled(tmp_path / "part.h5", "1,2,4", *every, resume=True, **told)
     by_name = {"cat": 1, "dog": 2, "emu": 5}
@@ -160,7 +161,7 @@ def test_a_run_of_unequal_classes_is_replayed_and_resumed(tmp_path: Path, tail: 
     config = tmp_path / "whole.run" / "config.toml"
     assert read_toml(config)["ipc"] == [1, 2, 5]
     notices: list[str] = []
-    dsdistill.distill(tmp_path / "again.h5", config=config, notify=notices.append)
+    dsdistill.distill(tmp_path / "again.h5", config=config, callbacks=[Told(notify=notices.append)])
     assert torch.equal(set_file.read(tmp_path / "again.h5").images, whole.images)
     assert not any("they stay" in each for each in notices)
 

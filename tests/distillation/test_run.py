@@ -25,6 +25,7 @@ from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.storage import set_file
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.conftest import THREADS, TINY
+from tests.helpers.callbacks import Told
 from tests.helpers.cli import TINY as WORDS
 from tests.helpers.cli import Captured, refused
 from tests.helpers.compilers import NOTICE, break_compiler
@@ -67,7 +68,7 @@ def test_a_second_run_of_an_output_or_in_a_run_directory_is_refused(tmp_path: Pa
                 dsdistill.distill(path, **TINY, **options)
             said.append(str(caught.value))
 
-    dsdistill.distill(output, **TINY | {"iterations": 1}, overrides=[THREADS], progress=again)
+    dsdistill.distill(output, **TINY | {"iterations": 1}, overrides=[THREADS], callbacks=[again])
     host = f"process {os.getpid()} on {socket.gethostname()}"
     assert said == [
         f"a distillation of {path} is running already ({host}); "
@@ -156,7 +157,7 @@ def test_an_evaluation_that_is_stopped_keeps_what_it_finished(made: Path) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dsdistill.evaluate(made, **JUDGED, progress=stop)
+        dsdistill.evaluate(made, **JUDGED, callbacks=[Told(progress=stop)])
     assert [result["set"] for result in set_file.results(made)] == ["distilled"]
 
 
@@ -234,7 +235,7 @@ def test_threads_are_as_asked_inside_and_as_they_were_outside(tmp_path: Path, ca
                 dataset=f"npz:{tmp_path / 'data.npz'}",
                 network="convnet2-w4",
                 overrides=["compute.compile=false", f"compute.threads={asked}"],
-                progress=progress,
+                callbacks=[progress],
             )
         assert (seen, torch.get_num_threads()) == ({given}, before)
 
@@ -264,7 +265,7 @@ def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, m
             tmp_path / f"{batch_real}.h5",
             **TINY | {"method": method, "iterations": 2},
             overrides=[THREADS, f"engine.batch_real={batch_real}"],
-            notify=said.append,
+            callbacks=[Told(notify=said.append)],
         )
         assert said == expected
 
@@ -284,7 +285,9 @@ def test_a_run_whose_compiler_fails_says_so_in_its_config(
     notices: list[str] = []
     headers: list[RunConfig] = []
     dsdistill.distill(
-        output, **COMPILED, notify=notices.append, started=lambda start: headers.append(start.config)
+        output,
+        **COMPILED,
+        callbacks=[Told(notify=notices.append, started=lambda start: headers.append(start.config))],
     )
     assert [notice for notice in notices if "compile" in notice] == [NOTICE]
     assert headers[0].compute.compile is True  # it was, at the start
@@ -307,7 +310,7 @@ def test_a_compiled_run_is_resumed_where_the_compiler_fails(
 
     told = COMPILED | {"overrides": [*COMPILED["overrides"], "checkpoint.iterations=1"], "iterations": 4}
     with pytest.raises(KeyboardInterrupt):
-        dsdistill.distill(output, **told, progress=stop)
+        dsdistill.distill(output, **told, callbacks=[stop])
     assert compiled(config.read_text())
     monkeypatch.setattr("dsdistill.runtime.compiler.compiles", lambda device, notify: False)
     with pytest.raises(UserError, match="it was started with True"):  # where it is asked for
@@ -340,7 +343,9 @@ def test_a_set_tells_no_folder_and_its_run_tells_them_all(tmp_path: Path) -> Non
     told = {"dataset": f"npz:{home / 'data.npz'}", "root": home, "resume": True}
     overrides = [f"protocol={home / 'mine.toml'}", "checkpoint.snapshots=3"]
     notices: list[str] = []
-    dsdistill.distill(home / "set.h5", **TINY | told, overrides=overrides, notify=notices.append)
+    dsdistill.distill(
+        home / "set.h5", **TINY | told, overrides=overrides, callbacks=[Told(notify=notices.append)]
+    )
     assert f"there is no run in {home / 'set.run'} to resume: starting anew" in notices
     sets = [home / "set.h5", *(home / "set.run").glob("snapshot-*.h5")]
     assert len(sets) == 3
@@ -357,7 +362,7 @@ def test_a_set_tells_no_folder_and_its_run_tells_them_all(tmp_path: Path) -> Non
 
     (tmp_path / "shared.toml").write_text(str(set_file.read(home / "set.h5").attributes["config"]))
     replay = {"config": tmp_path / "shared.toml", "dataset": told["dataset"], "overrides": overrides}
-    dsdistill.distill(tmp_path / "again.h5", **replay, notify=notices.append)
+    dsdistill.distill(tmp_path / "again.h5", **replay, callbacks=[Told(notify=notices.append)])
     assert torch.equal(set_file.read(tmp_path / "again.h5").images, set_file.read(home / "set.h5").images)
     assert not [sentence for sentence in notices if "they stay" in sentence]
 

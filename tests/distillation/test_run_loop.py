@@ -26,6 +26,7 @@ from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.runtime.signals import NUMBERS
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
+from tests.helpers.callbacks import Told
 from tests.helpers.supply import NETWORK as POOLED
 
 EVERY_13 = "checkpoint.iterations=13"
@@ -37,13 +38,13 @@ WORDS += ["--set", THREADS, "--set", EVERY_13]
 CRAWLING = """
 import sys, time
 from dsdistill import cli
-from dsdistill.cli.progress import DistillationProgress
-progress = DistillationProgress.progress
-def crawl(self, entry):
-    progress(self, entry)
+from dsdistill.loggers.progress import ProgressBar
+progress = ProgressBar.on_iteration
+def crawl(self, entry, set):
+    progress(self, entry, set)
     if entry["iteration"] > 13:
         time.sleep(0.5)
-DistillationProgress.progress = crawl
+ProgressBar.on_iteration = crawl
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -168,7 +169,7 @@ def test_the_handlers_of_the_caller_are_put_back(tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Nothing is saved on its account, as on a kill."""
 
 
@@ -215,11 +216,11 @@ def test_what_is_trained_beside_the_images_survives_a_kill(tmp_path: Path, pool:
     whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
     dsdistill.distill(whole, **told)
     with pytest.raises(Killed):
-        dsdistill.distill(output, **told, progress=kill)
+        dsdistill.distill(output, **told, callbacks=[kill])
     assert checkpoints(output) == ["checkpoint-000000003.safetensors"]
     assert not output.exists()
     steps: list[int] = []
-    dsdistill.distill(output, **told, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
+    dsdistill.distill(output, **told, resume=True, callbacks=[lambda entry: steps.append(entry["iteration"])])
     assert steps == [4, 5, 6, 7, 8]
     assert torch.equal(images(output), images(whole))
     assert logged(output) == logged(whole)
@@ -238,10 +239,10 @@ def test_snapshots_after_the_last_checkpoint_are_taken_again(tmp_path: Path) -> 
     names = snapshots(whole)
     assert names == [f"snapshot-{iteration:09d}.h5" for iteration in range(1, 8)]
     with pytest.raises(Killed):
-        dsdistill.distill(output, **told, progress=kill)
+        dsdistill.distill(output, **told, callbacks=[kill])
     assert snapshots(output) == names[:4]
     seen: list[list[str]] = []
-    dsdistill.distill(output, **told, resume=True, progress=lambda entry: seen.append(snapshots(output)))
+    dsdistill.distill(output, **told, resume=True, callbacks=[lambda entry: seen.append(snapshots(output))])
     assert seen == [names[:taken] for taken in range(3, 8)]
     for name in names:
         one, other = (file.with_suffix(".run") / name for file in (output, whole))
@@ -275,7 +276,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         damage(latest)
     said: list[str] = []
     steps: list[int] = []
-    thirty(output, resume=True, notify=said.append, progress=lambda entry: steps.append(entry["iteration"]))
+    thirty(
+        output,
+        resume=True,
+        callbacks=[Told(notify=said.append), lambda entry: steps.append(entry["iteration"])],
+    )
     assert steps == [27, 28, 29, 30]
     assert said == ["checkpoint-000000030.safetensors is damaged; trying the one before it"]
     same(output, straight)
@@ -291,7 +296,7 @@ def test_damage_to_what_a_checkpoint_records_is_found_too(straight: Path, tmp_pa
     data[position] = ord("7") if data[position] != ord("7") else ord("8")
     latest.write_bytes(data)
     said: list[str] = []
-    thirty(output, resume=True, notify=said.append)
+    thirty(output, resume=True, callbacks=[Told(notify=said.append)])
     assert said == ["checkpoint-000000030.safetensors is damaged; trying the one before it"]
     same(output, straight)
 
@@ -382,6 +387,6 @@ def fail(*_: Any) -> None:
 def test_handlers_are_back_as_soon_as_the_loop_ends(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in NUMBERS]
     try:
-        dsdistill.distill(tmp_path / "set.h5", **THIRTY, progress=fail)
+        dsdistill.distill(tmp_path / "set.h5", **THIRTY, callbacks=[fail])
     except UserError:
         assert [signal.getsignal(number) for number in NUMBERS] == before

@@ -141,7 +141,7 @@ def test_images_the_experts_know_are_chosen(home: Path, tmp_path: Path) -> None:
 # Stopping and resuming --------------------------------------------------------------------------------------
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Nothing is saved on its account, as on a kill."""
 
 
@@ -155,10 +155,10 @@ def test_killed_and_resumed_is_bit_identical(home: Path, tmp_path: Path) -> None
     straight, output = tmp_path / "straight.h5", tmp_path / "set.h5"
     expected = distilled(home, straight)
     with pytest.raises(Killed):
-        distilled(home, output, progress=kill)
+        distilled(home, output, callbacks=[kill])
     assert not output.exists()
     steps: list[int] = []
-    found = distilled(home, output, resume=True, progress=lambda entry: steps.append(entry["iteration"]))
+    found = distilled(home, output, resume=True, callbacks=[lambda entry: steps.append(entry["iteration"])])
     assert steps == [3, 4, 5, 6]
     whole, resumed = checkpoint(straight), checkpoint(output)
     assert whole.keys() == resumed.keys()
@@ -187,7 +187,7 @@ def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path)
     experts, output = tmp_path / "experts.h5", tmp_path / "set.h5"
     shutil.copy(home / "experts.h5", experts)
     with pytest.raises(Killed):
-        distilled(home, output, f"engine.supply.path={experts}", progress=kill)
+        distilled(home, output, f"engine.supply.path={experts}", callbacks=[kill])
     written = tomllib.loads((output.with_suffix(".run") / "config.toml").read_text())["engine"]["supply"]
     held = ExpertFile.open(experts)
     assert (written["experts"], written["digest"]) == (3, held.digest)

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
-from dsdistill.evaluation.config import Callbacks
 from dsdistill.evaluation.ensembles import Ensemble
 from dsdistill.evaluation.rows import Row
 from dsdistill.evaluation.students import TrainingSet, fit
+from dsdistill.runtime.callbacks import Observer
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
+from tests.helpers.callbacks import Told
 from tests.helpers.evaluation import (
     NETWORK,
     PREPROCESS,
@@ -38,8 +39,8 @@ class Ticks(list[tuple[str, int, int]]):
     """Every call of the progress callback."""
 
     @property
-    def callbacks(self) -> Callbacks:
-        return Callbacks(progress=lambda what, done, total: self.append((what, done, total)))
+    def observer(self) -> Observer:
+        return Observer([Told(progress=lambda what, done, total: self.append((what, done, total)))])
 
     def check(self) -> None:
         """Steps go up to a total that stays."""
@@ -53,7 +54,7 @@ class Ticks(list[tuple[str, int, int]]):
 
 def test_rows_come_by_network_and_set() -> None:
     ticks = Ticks()
-    rows = evaluated(tiny(repeats=3), [NETWORK, "mlp", NETWORK], callbacks=ticks.callbacks)
+    rows = evaluated(tiny(repeats=3), [NETWORK, "mlp", NETWORK], observer=ticks.observer)
     assert [(row.network, row.set) for row in rows] == [
         (NETWORK, "distilled"),
         (NETWORK, "random"),
@@ -80,7 +81,7 @@ def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_
         multi_formation=MultiFormation(factor=2),
     )
     networks = [NETWORK, "mlp"]
-    rows = evaluated(tiny(), networks, DistilledDataset(stored), callbacks=ticks.callbacks)
+    rows = evaluated(tiny(), networks, DistilledDataset(stored), observer=ticks.observer)
     assert [(row.set, row.images, row.decoded) for row in rows] == [
         ("distilled", 9, 36),
         ("random", 9, 9),
@@ -95,7 +96,7 @@ def test_every_baseline_has_its_size() -> None:
     ticks = Ticks()
     names = [*METHODS, *(f"{name}@bytes" for name in METHODS), "full"]
     protocol = tiny(epochs=1, repeats=1, student=NETWORK)
-    rows = evaluated(protocol, baselines=names, real_images=16, callbacks=ticks.callbacks)
+    rows = evaluated(protocol, baselines=names, real_images=16, observer=ticks.observer)
     expected = {name: 16 if "@" in name else 90 if name == "full" else 9 for name in names}
     assert {row.set: row.images for row in rows} == {"distilled": 9} | expected
     assert [row.set for row in rows] == ["distilled", *names]
@@ -105,8 +106,8 @@ def test_every_baseline_has_its_size() -> None:
 
 def test_the_cost_of_the_full_training_set_is_announced() -> None:
     notices: list[str] = []
-    protocol, callbacks = tiny(epochs=12, repeats=1, batch_size=16), Callbacks(notify=notices.append)
-    rows = evaluated(protocol, data=real_data(20), baselines=["full"], callbacks=callbacks)
+    protocol, observer = tiny(epochs=12, repeats=1, batch_size=16), Observer([Told(notify=notices.append)])
+    rows = evaluated(protocol, data=real_data(20), baselines=["full"], observer=observer)
     assert [(row.set, row.images, row.epochs) for row in rows] == [("distilled", 9, 12), ("full", 60, 10)]
     assert notices == [
         "full: 10 epochs of all 60 images, by 1 student, are 660 image passes, "
@@ -252,9 +253,9 @@ def test_misfits_are_one_sentence(other: Task, options: dict[str, list[str]], me
 @pytest.mark.parametrize("name", ["random", "herding"])
 def test_of_a_class_with_fewer_images_than_the_set_baselines_take_all(name: str) -> None:
     notices: list[str] = []
-    callbacks = Callbacks(notify=notices.append)
+    observer = Observer([Told(notify=notices.append)])
     own, baseline = evaluated(
-        tiny(epochs=1), ["mlp"], data=real_data(2, 9), baselines=[name], callbacks=callbacks
+        tiny(epochs=1), ["mlp"], data=real_data(2, 9), baselines=[name], observer=observer
     )
     assert (own.images, baseline.images) == (9, 6)
     assert notices == ["baselines take all 2 training images of class 'flat': the set stores 3"]

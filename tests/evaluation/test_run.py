@@ -22,6 +22,7 @@ from dsdistill.runtime import provenance
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
+from tests.helpers.callbacks import Told
 from tests.helpers.evaluation import PACKAGE, PREPROCESS, real, write_digits, write_stripes
 from tests.helpers.storage import changed
 
@@ -34,7 +35,7 @@ def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> 
         epochs=3,
         device="cpu",
         json=tmp_path / "report.json",
-        notify=notices.append,
+        callbacks=[Told(notify=notices.append)],
     )
     assert notices == []
     written = json.loads((tmp_path / "report.json").read_text())
@@ -79,7 +80,11 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
 
     def evaluated(**changes: Any) -> list[tuple[str, str, list[float]]]:
         options = {"repeats": 2, "epochs": 2, "networks": "mlp,convnet2-w4", "baselines": "random,herding"}
-        report = evaluate(digits_file, notify=notices.append, **options | {"device": "cpu"} | changes)
+        told: dict[str, Any] = {
+            "device": "cpu",
+            "callbacks": [Told(notify=notices.append, progress=progress)],
+        }
+        report = evaluate(digits_file, **options | told | changes)
         return [(row.network, row.set, row.values) for row in report.rows]
 
     trained: list[str] = []
@@ -96,12 +101,12 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
     monkeypatch.setattr("dsdistill.evaluation.evaluate.train_students", training)
     stopping, ticks = True, list[tuple[str, int, int]]()
     with pytest.raises(KeyboardInterrupt):
-        evaluated(progress=progress)
+        evaluated()
     assert len(set_file.results(digits_file)) == 4
     trained.clear()
     ticks.clear()
     stopping = False
-    rows = evaluated(progress=progress, resume=True)
+    rows = evaluated(resume=True)
     assert trained == ["ConvNet", "ConvNet"]
     assert "4 of the 4 rows in the file are kept" in notices
     assert [row[:2] for row in rows] == [
@@ -160,7 +165,7 @@ def test_rows_of_another_machine_code_seed_or_data_are_trained_anew(
     def notices(**changes: Any) -> list[str]:
         sentences: list[str] = []
         options = {"repeats": 1, "epochs": 1, "networks": "mlp", "device": "cpu"} | changes
-        evaluate(stripes_file, notify=sentences.append, **options)
+        evaluate(stripes_file, callbacks=[Told(notify=sentences.append)], **options)
         return sentences
 
     monkeypatch.setattr(provenance, "machine_name", lambda device: "a CPU, 2 threads")
@@ -325,7 +330,7 @@ def test_resuming_nothing_is_said(digits_file: Path) -> None:
     notices: list[str] = []
     told: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
     for _ in range(2):
-        evaluate(digits_file, **told, resume=True, notify=notices.append)
+        evaluate(digits_file, **told, resume=True, callbacks=[Told(notify=notices.append)])
     assert notices == [
         f"there are no results in {digits_file} to resume from: starting anew",
         "1 of the 1 rows in the file are kept",

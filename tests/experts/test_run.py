@@ -30,6 +30,7 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import set_attributes
+from tests.helpers.callbacks import Told
 from tests.helpers.compilers import NOTICE, break_compiler
 from tests.helpers.data import pixels
 from tests.helpers.experts import CPU, PLAIN, told, toys, trained
@@ -156,9 +157,9 @@ def test_the_estimate_counts_what_is_left_saving_and_metrics(
     monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=10.0))
     monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 1.0)
     seconds: list[float] = []
-    train(tmp_path / "pool.h5", 2, estimated=seconds.append)
+    train(tmp_path / "pool.h5", 2, callbacks=[Told(estimated=seconds.append)])
     assert seconds == [4 * 101.0 + 2 * 1.0 + 2 * 10.0]
-    train(tmp_path / "pool.h5", 3, estimated=seconds.append)
+    train(tmp_path / "pool.h5", 3, callbacks=[Told(estimated=seconds.append)])
     assert seconds[1:] == [2 * 101.0 + 1 * 1.0 + 1 * 10.0]
 
 
@@ -263,14 +264,14 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: i
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(dsdistill.Interrupted if kind == "signal" else RuntimeError):
-        train(output, 2, ("keep=all",), epochs=3, progress=stop)
+        train(output, 2, ("keep=all",), epochs=3, callbacks=[stop])
     assert not output.exists()
     with pytest.raises(UserError, match="--resume"):
         train(output, 2, ("keep=all",), epochs=3)
     with pytest.raises(UserError, match=r"cannot resume .* lr = 0\.5: it was started with 0\.01"):
         train(output, 2, ("keep=all", "lr=0.5"), epochs=3, resume=True)
     entries: list[dict[str, Any]] = []
-    found = train(output, 2, ("keep=all",), epochs=3, resume=True, progress=entries.append)
+    found = train(output, 2, ("keep=all",), epochs=3, resume=True, callbacks=[entries.append])
     assert [entry["done"] for entry in entries] == list(range(stop_after + 1, 7))
     assert same(found, whole, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.h5", "whole.h5"]
@@ -294,7 +295,7 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
         )
 
     with pytest.raises(RuntimeError, match="killed"):
-        run("stopped.h5", progress=stop)
+        run("stopped.h5", callbacks=[stop])
     assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
 
 
@@ -307,7 +308,7 @@ def test_a_lost_part_is_trained_again(tmp_path: Path) -> None:
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        train(output, 1, epochs=3, progress=stop)
+        train(output, 1, epochs=3, callbacks=[stop])
     (tmp_path / "pool.h5.parts/00000/epoch-00000.safetensors").unlink()
     assert same(train(output, 1, epochs=3, resume=True), train(tmp_path / "b.h5", 1, epochs=3), 1)
 
@@ -318,7 +319,7 @@ def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        train(tmp_path / "pool.h5", 1, progress=stop)
+        train(tmp_path / "pool.h5", 1, callbacks=[stop])
     found = train(tmp_path / "pool.h5", 1, ("lr=0.02",), overwrite=True)
     assert same(found, train(tmp_path / "b.h5", 1, ("lr=0.02",)), 1)
 
@@ -332,14 +333,14 @@ def test_a_damaged_part_is_trained_anew_with_a_notice(tmp_path: Path) -> None:
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        train(output, 2, progress=stop)
+        train(output, 2, callbacks=[stop])
     part = tmp_path / "pool.h5.parts/00000/epoch-00002.safetensors"
     content = bytearray(part.read_bytes())
     content[-1] ^= 1
     part.write_bytes(content)
     said: list[str] = []
     entries: list[dict[str, Any]] = []
-    found = train(output, 2, resume=True, notify=said.append, progress=entries.append)
+    found = train(output, 2, resume=True, callbacks=[Told(notify=said.append), entries.append])
     assert said == ["expert 0 is trained anew: epoch-00002.safetensors is missing or damaged"]
     assert [entry["done"] for entry in entries] == [2, 3, 4]
     assert same(found, whole, 2)
@@ -358,7 +359,7 @@ def test_a_failing_write_keeps_the_parts_and_the_earlier_file(
     assert output.read_bytes() == before
     assert (tmp_path / "pool.h5.parts/00001/epoch-00001.safetensors").exists()
     entries: list[dict[str, Any]] = []
-    assert train(output, 2, epochs=1, resume=True, progress=entries.append).count == 2
+    assert train(output, 2, epochs=1, resume=True, callbacks=[entries.append]).count == 2
     assert entries == []
     assert [path.name for path in tmp_path.iterdir()] == ["pool.h5"]
 
@@ -398,7 +399,7 @@ def test_a_second_training_of_one_file_is_refused(tmp_path: Path) -> None:
                 train(output, 1, epochs=1, **options)
             said.append(str(caught.value))
 
-    train(output, 1, epochs=1, progress=again)
+    train(output, 1, epochs=1, callbacks=[again])
     host = f"process {os.getpid()} on {socket.gethostname()}"
     assert (
         said
@@ -428,7 +429,7 @@ def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
     first = train(output, 1)
     before, accuracy = first.flat(0, 2), first.training[0]
     entries: list[dict[str, Any]] = []
-    found = train(output, 3, progress=entries.append)
+    found = train(output, 3, callbacks=[entries.append])
     assert {entry["expert"] for entry in entries} == {1, 2}
     assert found.count == 3
     assert torch.equal(found.flat(0, 2), before)
@@ -481,7 +482,7 @@ def test_a_file_says_whether_its_experts_were_compiled(
     for good, compiled in ((10**6, True), (1, False)):
         break_compiler(monkeypatch, good)
         output = tmp_path / f"experts-{good}.h5"
-        file = train(output, 1, ("compute.compile=true",), notify=notices.append)
+        file = train(output, 1, ("compute.compile=true",), callbacks=[Told(notify=notices.append)])
         assert tomllib.loads(file.metadata.config)["compute"]["compile"] is compiled
     assert notices == [NOTICE]
 
@@ -499,7 +500,7 @@ def test_experts_tell_no_folder_and_are_added_to(tmp_path: Path) -> None:
             "recipe": str(tmp_path / folder / "mine.toml"),
             "root": tmp_path / folder,
         }
-        experts = train(output, count, **told, resume=True, notify=notices.append)
+        experts = train(output, count, **told, resume=True, callbacks=[Told(notify=notices.append)])
         assert experts.count == count
         assert experts.metadata.dataset == "npz:data.npz"
         assert b"anna" not in output.read_bytes()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from PIL import Image
 from dsdistill.errors import UserError
 from dsdistill.export import picture
 from tests.helpers.exports import as_bytes
-from tests.helpers.storage import make
 
 
 def drawn(path: Path, *arguments: object, **options: object) -> np.ndarray:
@@ -105,26 +102,3 @@ def test_pictures_leave_pyplot_alone(tmp_path: Path) -> None:
 
     drawn(tmp_path / "grid.png", torch.zeros(1, 3, 4, 4), torch.arange(1), ["a"])
     assert not _pylab_helpers.Gcf.figs
-
-
-# The inline picture -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32), (2, 8), (3, 128)])
-def test_inline_pictures_are_small(channels: int, size: int) -> None:
-    distilled = make(count=6, kinds=12, channels=channels, size=size)
-    head, _, data = picture.data_uri(distilled).partition(",")
-    assert head == "data:image/png;base64"
-    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-        side = min(size, 48)
-        assert image.size == (10 * (side + 1) - 1, 5 * (side + 1) - 1)
-        alpha = np.asarray(image)[..., -1]
-    assert (alpha[:side, :side] == 255).all()
-    assert (alpha[side] == 0).all()  # gaps show the page
-
-
-def test_omissions_are_named() -> None:
-    assert (
-        picture.omissions(make(count=6, kinds=12).labels) == "10 of 12 classes, 5 of up to 6 images a class"
-    )
-    assert picture.omissions(torch.tensor([0, 0, 11])) == ""

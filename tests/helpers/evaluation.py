@@ -17,7 +17,7 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import random_selection
 from dsdistill.evaluation.accuracy import TestImages
-from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
+from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.ensembles import SingleStudent
 from dsdistill.evaluation.evaluate import evaluate_set
 from dsdistill.evaluation.execution import CPU, Execution, ExecutionConfig
@@ -25,6 +25,7 @@ from dsdistill.evaluation.rows import Row
 from dsdistill.evaluation.students import StudentTraining, fit
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol, load_protocol
+from dsdistill.runtime.callbacks import Observer
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
@@ -81,14 +82,14 @@ def evaluated(
     data: RealData | None = None,
     *,
     stack: bool = False,
-    callbacks: Callbacks = Callbacks(),  # noqa: B008 (frozen)
+    observer: Observer | None = None,
     **settings: object,
 ) -> list[Row]:
     """Evaluate a distilled set of stripes; ``settings`` are those of ``EvaluationConfig``."""
     config = EvaluationConfig(networks=networks, **settings)  # type: ignore[arg-type]
     execution = ExecutionConfig(stack=stack)
     return evaluate_set(
-        dataset or distilled(), data or real_data(), protocol, config, execution, callbacks=callbacks
+        dataset or distilled(), data or real_data(), protocol, config, execution, observer=observer
     )
 
 

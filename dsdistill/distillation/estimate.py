@@ -1,0 +1,103 @@
+"""What a distillation will take: seconds by the pace of its first iterations, memory, and disk."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from dsdistill.config.recipe import load_recipe
+from dsdistill.distillation.config import RunConfig
+from dsdistill.distillation.loop import Distiller
+from dsdistill.distillation.memory import Estimate
+from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.runtime.pace import PaceMeter
+from dsdistill.text import duration
+
+_PIXEL_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
+_ENTRY_BYTES = 160  # of a line of the log, about
+_CHECKPOINTS = 3  # two that are kept, and one while it is written
+_LONG = 600.0  # seconds, above which the iterations of a recipe are worth a sentence
+
+
+def measure(distiller: Distiller, at_once: int) -> PaceMeter:
+    """Take steps until the pace is known.
+
+    Args:
+        distiller: ready to run; it goes on from where it is.
+        at_once: iterations that are timed together: waiting for the device takes time.
+    """
+    pace = PaceMeter()
+    while not pace.is_known:
+        since = time.monotonic()
+        reports = [distiller.step() for _ in range(at_once)]
+        torch.stack([value for report in reports for value in report.terms.values()]).tolist()  # waits
+        pace.add(at_once, time.monotonic() - since)
+    return pace
+
+
+def run_estimate(
+    config: RunConfig, distiller: Distiller, memory: Estimate, pace: PaceMeter, done: int, spent: float
+) -> RunEstimate:
+    """Estimate what is left of a run.
+
+    Args:
+        config: resolved.
+        distiller: its loop.
+        memory: what it takes in memory.
+        pace: measured.
+        done: iterations that are taken.
+        spent: seconds of the run's budget that are gone.
+    """
+    if config.seconds:
+        seconds = max(0.0, config.seconds - spent)
+        amount = round(seconds / pace.step)
+    else:
+        amount = max(0, config.iterations - done)
+        seconds = amount * pace.step
+    return RunEstimate(
+        amount=amount,
+        work="iterations",
+        seconds=seconds,
+        warm_up=pace.warm_up,
+        memory_bytes=memory.total,
+        disk=disk(config, distiller, done + amount),
+    )
+
+
+def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, int]:
+    """Return the bytes that a run writes, at most, by what they are for."""
+    task, learned = distiller.sources.task, distiller.synthetic
+    stored = learned.images.numel() * _PIXEL_BYTES[config.storage] + learned.labels.nbytes
+    if learned.label_logits is not None:
+        stored += learned.label_logits.nbytes
+    elif config.labels == "teacher":
+        stored += 4 * sum(learned.decoded_counts) * task.num_classes
+    stored += sum(each.nbytes for each in task.preprocess.state().values())
+    state = sum(each.nbytes for each in distiller.state_dict().values())
+    parts = {
+        "set": stored,
+        "checkpoints": _CHECKPOINTS * state,
+        "log": _ENTRY_BYTES * iterations,
+        "snapshots": max(0, config.checkpoint.snapshots - 1) * stored,
+    }
+    return {name: count for name, count in parts.items() if count}
+
+
+def advice(config: RunConfig, estimate: RunEstimate) -> str:
+    """Say whose the iterations of a long run are, if its recipe sets them; empty for a short run.
+
+    Args:
+        config: resolved; its iterations are those of the recipe.
+        estimate: of all of them.
+    """
+    if config.seconds or estimate.seconds <= _LONG:
+        return ""
+    recipe = load_recipe(config.method)
+    whose = {"paper": "those of its paper", "code": "those of its authors' code"}[recipe.follows]
+    whose = "our choice" if recipe.paper == "ours" else whose
+    return (
+        f"the {config.iterations:,} iterations of {recipe.name} are {whose}, and take about "
+        f"{duration(estimate.seconds)} here; --seconds 600 or --iterations N (seconds=600, iterations=N) "
+        "makes a shorter run"
+    )

@@ -1,0 +1,87 @@
+"""The output and the run directory of a distillation: who holds them, and whose they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dsdistill import files
+from dsdistill.config.options import difference, table_at
+from dsdistill.distillation import config as configs
+from dsdistill.distillation.config import RunConfig
+from dsdistill.errors import UserError
+from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.storage import origin, set_file
+
+
+@contextlib.contextmanager
+def held(output: Path, run: RunDirectory, dry: bool) -> Iterator[None]:
+    """Keep other processes from an output and a run directory, and clear both of what a kill has left.
+
+    Args:
+        output: the file.
+        run: the directory.
+        dry: nothing is written, so that nothing has to be kept.
+
+    Raises:
+        UserError: another process writes one of them; or both are the same.
+    """
+    if os.path.realpath(output) == os.path.realpath(run.path):
+        raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
+    if dry:
+        yield
+        return
+    with files.hold(output, "a distillation"), files.hold(run.path, "a distillation"):
+        files.sweep(output)
+        files.sweep(run.path)
+        yield
+
+
+def check_output(output: Path, run: RunDirectory, resumes: bool, overwrite: bool) -> None:
+    """Find out before the run that its result could not be written, or would replace something else.
+
+    Raises:
+        UserError: saying which.
+    """
+    set_file.check_writable(output, overwrite or resumes, ", or pass overwrite=True (--overwrite)")
+    if run.path.is_symlink() and not run.path.exists():
+        raise UserError(f"{run.path} is a link that leads nowhere; remove it, or choose another --run-dir")
+    if resumes and not overwrite and output.exists() and not is_of_run(output, run):
+        raise UserError(
+            f"{output} was not made by {run.path.name}; pass --overwrite to replace it, or name another"
+        )
+
+
+def is_of_run(output: Path, run: RunDirectory) -> bool:
+    """Whether a file is there and holds the set of this run."""
+    if not output.exists():
+        return False
+    return origin.is_of_run(set_file.read(output).attributes, run.config())
+
+
+def refuse_changes(
+    written: Mapping[str, Any], config: RunConfig, run: RunDirectory, undecided: tuple[str, ...] = ()
+) -> None:
+    """Refuse to continue a run as another one.
+
+    Args:
+        written: the options in the run's directory.
+        config: what the run would go on with.
+        run: the directory.
+        undecided: options that are not compared yet.
+
+    Raises:
+        UserError: naming the first option that differs.
+    """
+    before = configs.as_table(configs.resolve({}, (), written))  # what it lacks had its default
+    if not table_at(before, "engine", "supply").get("digest"):  # begun before it was written down
+        undecided = (*undecided, "engine.supply.digest")
+    if changes := difference(before, configs.as_table(config), ignoring=undecided):
+        key, earlier, later = changes[0]
+        raise UserError(
+            f"cannot resume {run.path.name} with {key} = {later!r}: it was started with "
+            f"{earlier!r}; leave the option as it was, or start anew with --overwrite"
+        )

@@ -1,0 +1,67 @@
+"""What is known of a distillation before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dsdistill.config.ipc import as_words, counts_of
+from dsdistill.config.options import flatten
+from dsdistill.config.sharing import shared
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.distillation.config import RunConfig, as_table
+from dsdistill.distillation.memory import Estimate
+from dsdistill.text import byte_size
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """What is known before the first step, for a display of the progress."""
+
+    config: RunConfig
+    task: Task
+    real: RealDataset
+    memory: Estimate
+    iteration: int
+    """Steps that the resumed run had taken, or 0."""
+    memory_available: int | None
+    """Bytes free on the device, where the system says."""
+    too_short: bool = False
+    """Whether the run is not compiled because it would not make up for the time that takes."""
+
+    @property
+    def title(self) -> str:
+        """What is distilled, and how."""
+        return f"{self.config.method} {self.task.name} IPC {as_words(self.config.ipc)}"
+
+    def options(self) -> dict[str, Any]:
+        """Return every option of the run by its dotted key, without folders, as its file tells them."""
+        return flatten(shared(as_table(self.config)))
+
+    def describe(self) -> list[str]:
+        """Return the run in a few sentences."""
+        config = self.config
+        count = sum(counts_of(config.ipc, self.task.num_classes))
+        length = f"{config.seconds:g} seconds" if config.seconds else f"{config.iterations} iterations"
+        lines = [
+            f"{self.task.describe(len(self.real))} -> {count} synthetic images",
+            f"{config.method}, {config.network}, {length} on {config.compute.describe(self.too_short)}",
+            self._memory(),
+        ]
+        if self.iteration:
+            lines.append(f"resuming after iteration {self.iteration}")
+        if self.memory_available is not None and self.memory.total > self.memory_available:
+            lines.append(
+                f"only {byte_size(self.memory_available)} is free: "
+                "--set compute.class_chunk=1 --set compute.chunk=8 needs less"
+            )
+        return lines
+
+    def _memory(self) -> str:
+        memory = self.memory
+        return (
+            f"memory estimate {byte_size(memory.total)}: real data {byte_size(memory.real)}, "
+            f"graph {byte_size(memory.graph)}, passes {byte_size(memory.frozen)}, "
+            f"networks {byte_size(memory.networks)}, synthetic {byte_size(memory.synthetic)}, "
+            f"allocator {byte_size(memory.allocator)}"
+        )

@@ -1,0 +1,143 @@
+"""What an evaluation will take: seconds by a few steps of one student of each network, and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dsdistill.evaluation.accuracy import TestImages, seconds_of_testing
+from dsdistill.evaluation.ensembles import Ensemble, Ensembles
+from dsdistill.evaluation.plan import PlannedRow, PlannedSet
+from dsdistill.evaluation.students import StudentTraining, TrainingSet, fit, group_size, steps
+from dsdistill.networks import Network
+from dsdistill.protocol import Protocol
+from dsdistill.runtime.allocations import beside_tensors, peak_of
+from dsdistill.runtime.device import wait
+from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.runtime.pace import PaceMeter
+from dsdistill.synthetic.distilled import DistilledDataset
+
+WORTHWHILE = 500
+"""Steps of all students below which an evaluation is over before its estimate would be."""
+
+_SECONDS = 0.5  # of timing steps of one size
+_AT_ONCE, _SLOW = 8, 0.1  # quick steps are timed together, those that take longer (seconds) one by one
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What students take: seconds of a step and of a test of a group, those of warming up, and bytes."""
+
+    step: float
+    test: float
+    warm_up: float
+    memory: int
+
+
+@dataclass(frozen=True, eq=False)
+class Timer:
+    """Times students of one network on a distilled set, whose images stand for those of any set.
+
+    Attributes:
+        build: returns a repeat's untrained network.
+        stack: whether students are trained together.
+        ensembles: those that the evaluation goes on with, so that nothing is compiled twice.
+        test_images: of the evaluation.
+        distilled: the set.
+        mirror: whether a mirrored image keeps its label.
+        lr: learned with the set.
+    """
+
+    build: Callable[[int], Network]
+    stack: bool
+    ensembles: Ensembles
+    test_images: TestImages
+    distilled: DistilledDataset
+    mirror: bool
+    lr: float
+    _known: dict[tuple[int, int, str], Cost] = field(default_factory=dict)
+
+    def cost(self, planned: PlannedSet) -> Cost:
+        """Return what a group of students takes on a set; sets with batches of one size cost the same."""
+        protocol = planned.protocol
+        batch = min(planned.decoded, protocol.batch_size)
+        key = (batch, self._group(planned), protocol.augmentation)
+        if key not in self._known:
+            self._known[key] = self._measured(*self._batches(batch, self._group(planned)), protocol)
+        return self._known[key]
+
+    def seconds(self, planned: PlannedSet) -> float:
+        """Return the seconds of all students on a set."""
+        cost, groups = self.cost(planned), -(-planned.protocol.repeats // self._group(planned))
+        return groups * (steps(planned.protocol, planned.decoded) * cost.step + cost.test)
+
+    def _group(self, planned: PlannedSet) -> int:
+        """Return how many students are trained together on a set."""
+        side = self.distilled.images.shape[-1]
+        return group_size(planned.protocol, planned.decoded, side, self.stack)
+
+    def _batches(self, batch: int, students: int) -> tuple[Tensor, Tensor, int]:
+        """Return images and labels of one batch, on the device, and for how many students."""
+        rows = torch.arange(batch) % len(self.distilled.images)
+        device = self.ensembles.execution.device
+        return self.distilled.images[rows].to(device), self.distilled.labels[rows].to(device), students
+
+    def _measured(self, images: Tensor, labels: Tensor, students: int, protocol: Protocol) -> Cost:
+        execution, sets = self.ensembles.execution, [(images, labels)] * students
+        peak = self._peak(sets, protocol)
+        ensemble, pace = self._filled(self.ensembles, students), PaceMeter(enough_seconds=_SECONDS)
+        while not pace.is_known:
+            count = 1 if pace.is_new or pace.step > _SLOW else _AT_ONCE
+            since = time.monotonic()
+            self._train(ensemble, sets, protocol, count)
+            wait(execution.device)
+            pace.add(count, time.monotonic() - since)
+        first, test = seconds_of_testing(ensemble, self.test_images, execution)
+        weights = 2 * sum(each.nbytes for each in ensemble.parameters)  # momentum, and the next students
+        unused = beside_tensors(peak, execution.device, execution.compile)
+        memory = peak + weights + unused + self.test_images.resident_bytes
+        return Cost(pace.step, test, pace.warm_up + first, memory)
+
+    def _peak(self, sets: Sequence[TrainingSet], protocol: Protocol) -> int:
+        """Return the most bytes of tensors that a step makes, those of the students among them."""
+        eager = Ensembles(dataclasses.replace(self.ensembles.execution, compile=False))
+        return peak_of(lambda: self._train(self._filled(eager, len(sets)), sets, protocol, 1))
+
+    def _filled(self, ensembles: Ensembles, students: int) -> Ensemble:
+        return ensembles.fill([self.build(repeat) for repeat in range(students)])
+
+    def _train(self, ensemble: Ensemble, sets: Sequence[TrainingSet], protocol: Protocol, count: int) -> None:
+        """Take so many steps: as many epochs, of one batch each."""
+        brief = dataclasses.replace(protocol, epochs=count, schedule="steps", drop_at=())
+        training = StudentTraining(brief, protocol.augmentation_for(self.mirror), lr=self.lr)
+        fit(ensemble, sets, range(len(sets)), training, self.ensembles.execution)
+
+
+def estimate(
+    rows: Sequence[PlannedRow], timers: Mapping[str, Timer], choosing: int, data: int
+) -> RunEstimate:
+    """Estimate an evaluation.
+
+    Args:
+        rows: whose students are to be trained.
+        timers: by network.
+        choosing: steps of the networks that choose real images; they count as steps of a student on them.
+        data: bytes of the real images.
+    """
+    amount = sum(row.set.steps for row in rows)
+    costs = [timers[row.network].cost(row.set) for row in rows]
+    seconds = sum(timers[row.network].seconds(row.set) for row in rows)
+    if choosing:
+        seconds += choosing * max(cost.step for cost in costs)
+    return RunEstimate(
+        amount=amount + choosing,
+        work="steps of students",
+        seconds=seconds,
+        warm_up=sum(cost.warm_up for cost in dict.fromkeys(costs)),
+        memory_bytes=data + max((cost.memory for cost in costs), default=0),
+    )

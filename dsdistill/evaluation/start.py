@@ -1,0 +1,49 @@
+"""What is known of an evaluation before its first student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dsdistill.evaluation.execution import Execution
+from dsdistill.evaluation.plan import PlannedRow
+from dsdistill.protocol import Protocol
+from dsdistill.text import listing
+
+
+@dataclass(frozen=True)
+class EvaluationStart:
+    """What is known before the first step, for a display of the progress."""
+
+    dataset: str
+    protocol: Protocol
+    plan: Sequence[PlannedRow]
+    """Every row of the result, those that are reused among them."""
+    execution: Execution
+    steps: int
+    """Of all students and of the networks that choose real images."""
+    too_short: bool = False
+    """Whether students are not compiled because that would not make up for the time that takes."""
+
+    @property
+    def title(self) -> str:
+        """What is evaluated, and how."""
+        return f"{self.dataset}, protocol {self.protocol.name}"
+
+    def options(self) -> dict[str, Any]:
+        """Return what the students are trained on, and how."""
+        return {"dataset": self.dataset, "protocol": self.protocol.name, **self.protocol.training}
+
+    def describe(self) -> list[str]:
+        """Return the evaluation in a few sentences."""
+        new = [planned for planned in self.plan if planned.earlier is None]
+        sets = listing(list(dict.fromkeys(planned.set.name for planned in new)))
+        networks = listing(list(dict.fromkeys(planned.network for planned in new)))
+        if not new:
+            return [f"{self.title}: all rows are there already"]
+        students = len(new) * self.protocol.repeats
+        return [
+            f"{self.title}: {students} students ({networks}) of {self.protocol.epochs} epochs on {sets}",
+            f"{self.steps:,} steps on {self.execution.describe(self.too_short)}",
+        ]

@@ -1,0 +1,225 @@
+"""Callbacks: what a run tells those who listen, and how they stop it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+from dsdistill.errors import UserError
+
+_log = logging.getLogger("dsdistill")
+_log.addHandler(logging.NullHandler())  # a library prints nothing unasked
+
+
+class StopRun(Exception):
+    """Raised in a callback, this ends the run early and in good order.
+
+    A distillation saves its state and writes its file, which says how many iterations were taken. Training of
+    experts writes those that are finished; an evaluation reports the rows that are. ``resume=True`` goes on
+    from there.
+
+    >>> def enough(entry):
+    ...     if entry["loss"] < 1e6:
+    ...         raise dsdistill.StopRun("the loss is small enough")
+    >>> options = {"dataset": "digits", "ipc": 1, "iterations": 50, "callbacks": [enough]}
+    >>> dsdistill.distill("digits.h5", **options).iterations
+    1
+    """
+
+
+class Callback:
+    """Listens to `distill`, `train_experts` or `evaluate`; each of these methods does nothing by default.
+
+    >>> class Losses(dsdistill.Callback):
+    ...     def on_start(self, start):
+    ...         self.losses = []
+    ...     def on_iteration(self, entry, set):
+    ...         self.losses.append(entry["loss"])
+    >>> seen = Losses()
+    >>> options = {"dataset": "digits", "ipc": 1, "iterations": 3, "callbacks": [seen]}
+    >>> summary = dsdistill.distill("digits.h5", **options)
+    >>> len(seen.losses)
+    3
+
+    A method may raise `StopRun`. Any other exception ends the run too, once its state is saved, and reaches
+    the caller. The time that a method takes is part of the run's seconds.
+    """
+
+    def on_notice(self, sentence: str) -> None:
+        """Receive a sentence worth reading; the logger ``dsdistill`` has it as a warning."""
+
+    def on_info(self, sentence: str) -> None:
+        """Receive a detail: what was decided by ``auto``, the estimate; the logger has it as information."""
+
+    def on_read(self, what: str, done: int, total: int) -> None:
+        """See how many picture files are read: before the first one, and after every batch."""
+
+    def on_start(self, start: Any) -> None:
+        """See what is known before the first step.
+
+        Args:
+            start: a `RunStart`, a `TrainingStart` or an `EvaluationStart`.
+        """
+
+    def on_estimate(self, estimate: Any) -> None:
+        """Receive the `RunEstimate`: once, as soon as a few steps are timed. Runs of few steps have none."""
+
+    def on_iteration(self, entry: dict[str, Any], set: Callable[[], Any]) -> None:
+        """See an iteration of a distillation.
+
+        Args:
+            entry: ``iteration``, ``loss``, its terms, learned scalars (``student_lr``), ``seconds``; and
+                ``discarded`` where the iteration changed nothing.
+            set: call it for the `DistilledSet` as it is now; not called, it costs nothing. On a GPU it may be
+                some iterations ahead of the entry; its attribute ``iterations`` says where it is.
+        """
+
+    def on_epoch(self, entry: dict[str, Any]) -> None:
+        """See an epoch of an expert, once it is saved.
+
+        Args:
+            entry: ``expert``, ``epoch``, ``loss`` (mean over augmented images), ``seconds`` of this expert,
+                and ``done``, the finished epochs of all experts.
+        """
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        """See how far an evaluation is: steps of all students, after every epoch."""
+
+    def on_row(self, row: Any) -> None:
+        """See a finished row of an evaluation: a `Row`, once it is saved."""
+
+    def on_end(self, result: Any) -> None:
+        """See the result that the call returns: a `Summary`, an `ExpertFile` or a `Report`."""
+
+    def on_close(self) -> None:
+        """Release what was opened. It comes last, whether or not the run succeeded."""
+
+
+Listener = Callback | Callable[[Any], object]
+"""A callback, or a function that is called with every entry: of an iteration, an epoch, or a row."""
+
+
+class _Function(Callback):
+    """A function as a callback."""
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
+        self._function = function
+
+    def on_iteration(self, entry: dict[str, Any], set: Callable[[], Any]) -> None:
+        self._function(entry)
+
+    def on_epoch(self, entry: dict[str, Any]) -> None:
+        self._function(entry)
+
+    def on_row(self, row: Any) -> None:
+        self._function(row)
+
+
+class Observer(Callback):
+    """Passes what happens on to the callbacks of a call, in their order. As a context it closes them.
+
+    Attributes:
+        stop: what a callback raised to stop the run, if one did.
+        dry: whether the run is only to be estimated (`dry_run`), so that nothing may be written.
+    """
+
+    def __init__(self, callbacks: Sequence[Listener] = ()) -> None:
+        """Take the callbacks.
+
+        Raises:
+            UserError: one of them is none.
+        """
+        self.stop: StopRun | None = None
+        self._callbacks = [_as_callback(each) for each in _as_list(callbacks)]
+        self.dry = any(isinstance(each, DryRun) for each in self._callbacks)
+
+    def add_first(self, callback: Callback) -> None:
+        """Add a callback that comes before the others."""
+        self._callbacks.insert(0, callback)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tell("on_close")
+
+    def on_notice(self, sentence: str) -> None:
+        _log.warning("%s", sentence)
+        self._tell("on_notice", sentence)
+
+    def on_info(self, sentence: str) -> None:
+        _log.info("%s", sentence)
+        self._tell("on_info", sentence)
+
+    def on_read(self, what: str, done: int, total: int) -> None:
+        self._tell("on_read", what, done, total)
+
+    def on_start(self, start: Any) -> None:
+        for sentence in start.describe():
+            _log.info("%s", sentence)
+        self._tell("on_start", start)
+
+    def on_estimate(self, estimate: Any) -> None:
+        _log.info("%s", estimate)
+        self._tell("on_estimate", estimate)
+        if self.dry:
+            raise DryRunEnd
+
+    def on_iteration(self, entry: dict[str, Any], set: Callable[[], Any]) -> None:
+        self._tell("on_iteration", entry, set)
+
+    def on_epoch(self, entry: dict[str, Any]) -> None:
+        self._tell("on_epoch", entry)
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        self._tell("on_progress", what, done, total)
+
+    def on_row(self, row: Any) -> None:
+        self._tell("on_row", row)
+
+    def on_end(self, result: Any) -> None:
+        self._tell("on_end", result)
+
+    def _tell(self, method: str, *arguments: Any) -> None:
+        """Call a method of every callback; a request to stop does not keep it from the others."""
+        for callback in self._callbacks:
+            try:
+                getattr(callback, method)(*arguments)
+            except StopRun as stop:
+                self.stop = self.stop or stop
+
+
+class DryRun(Callback):
+    """Marks a run that is only to be estimated, and keeps the estimate."""
+
+    estimate: Any = None
+
+    def on_estimate(self, estimate: Any) -> None:
+        self.estimate = estimate
+
+
+class DryRunEnd(Exception):
+    """Ends a dry run, once it is estimated."""
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    if not isinstance(callbacks, Iterable):
+        raise UserError("callbacks is a list: write callbacks=[…] around the one")
+    return list(callbacks)
+
+
+def _as_callback(given: Any) -> Callback:
+    """Return a callback, or a function as one.
+
+    Raises:
+        UserError: it is neither.
+    """
+    name = getattr(given, "__name__", type(given).__name__)
+    if isinstance(given, type):
+        raise UserError(f"callbacks has the class {name}: pass an instance, {name}()")
+    if isinstance(given, Callback):
+        return given
+    if not callable(given):
+        raise UserError(f"callbacks has a {name}: pass instances of dsdistill.Callback, or functions")
+    return _Function(given)

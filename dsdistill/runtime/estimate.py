@@ -1,0 +1,99 @@
+"""What a run will take, and the call that finds it out without the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec
+
+from dsdistill.errors import UserError
+from dsdistill.runtime.callbacks import DryRun, DryRunEnd
+from dsdistill.text import byte_size, clock
+
+_Parameters = ParamSpec("_Parameters")
+
+_WORTH_SAYING = 1.0
+"""Seconds of warming up below which nothing is said of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEstimate:
+    """Seconds, memory and disk of a run, measured in its first steps.
+
+    >>> estimate = dsdistill.dry_run(dsdistill.distill, "digits.h5", dataset="digits", ipc=1, iterations=500)
+    >>> estimate.amount, estimate.work, estimate.seconds > 0, sorted(estimate.disk)
+    (500, 'iterations', True, ['checkpoints', 'log', 'set'])
+    """
+
+    amount: int
+    """How much is left to do."""
+    work: str
+    """The unit of it: iterations, epochs, or steps of a student."""
+    seconds: float
+    """That it takes at the pace measured, without compiling."""
+    warm_up: float = 0.0
+    """Seconds that the first steps took above that pace: compiling, mostly."""
+    memory_bytes: int | None = None
+    """That the run adds to the process, or takes on the GPU; None where it is not known."""
+    disk: Mapping[str, int] = field(default_factory=dict)
+    """Bytes on disk by what they are for, at most."""
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes on disk, at most."""
+        return sum(self.disk.values())
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what is estimated and how much, as displays show it."""
+        each = f" ({_seconds(self.seconds / self.amount)} each)" if self.amount else ""
+        time = f"{clock(self.seconds)} for {self.amount:,} {self.work}{each}"
+        if self.warm_up >= _WORTH_SAYING:
+            time += f", besides {clock(self.warm_up)} of compiling and warming up"
+        rows = [("estimated time", time)]
+        if self.memory_bytes is not None:
+            rows.append(("memory", byte_size(self.memory_bytes)))
+        if self.disk:
+            parts = ", ".join(f"{name} {byte_size(count)}" for name, count in self.disk.items())
+            rows.append(("disk", f"{byte_size(self.disk_bytes)} ({parts})"))
+        return rows
+
+    def __str__(self) -> str:
+        """Return the estimate in one line."""
+        return "; ".join(f"{name} {words}" for name, words in self.rows())
+
+
+def _seconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def dry_run(
+    call: Callable[_Parameters, Any], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+) -> RunEstimate:
+    """Find out what a run takes: take a few of its steps, and write nothing.
+
+    >>> estimate = dsdistill.dry_run(dsdistill.distill, "digits.h5", dataset="digits", ipc=1)
+    >>> estimate.amount
+    300
+
+    Data are read as for the run, so they may be downloaded or cached. Options are checked as for the run.
+
+    Args:
+        call: `distill`, `train_experts` or `evaluate`.
+        args, kwargs: as for the call.
+
+    Returns:
+        the estimate.
+
+    Raises:
+        UserError: as the call does; or it is none of these.
+    """
+    mark = DryRun()
+    options: dict[str, Any] = dict(kwargs)
+    options["callbacks"] = [*options.get("callbacks", ()), mark]
+    run: Callable[..., Any] = call
+    try:
+        run(*args, **options)
+    except DryRunEnd:
+        assert isinstance(mark.estimate, RunEstimate)
+        return mark.estimate
+    raise UserError("dry_run takes dsdistill.distill, dsdistill.train_experts or dsdistill.evaluate")

@@ -1,0 +1,128 @@
+"""What a distillation says beforehand: seconds, disk, and whose its iterations are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dsdistill
+from dsdistill.distillation import config as configs
+from dsdistill.distillation.estimate import advice
+from dsdistill.distillation.run_loop import RunLoop
+from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.runtime.pace import PaceMeter
+from tests.conftest import THREADS, TINY
+from tests.helpers.callbacks import Told
+
+LONG = RunEstimate(amount=20_000, work="iterations", seconds=32_400.0)
+
+
+def estimates(output: Path, **options: Any) -> tuple[list[RunEstimate], list[int]]:
+    """Distil, and return the estimates and after which iterations they came."""
+    seen: list[RunEstimate] = []
+    steps: list[int] = []
+    at: list[int] = []
+
+    def estimated(estimate: RunEstimate) -> None:
+        seen.append(estimate)
+        at.append(len(steps) + 1)
+
+    callbacks = [Told(estimated=estimated), lambda entry: steps.append(entry["iteration"])]
+    told = TINY | {"overrides": [THREADS], "device": "cpu"} | options
+    dsdistill.distill(output, **told, callbacks=callbacks)
+    return seen, at
+
+
+@pytest.fixture(autouse=True)
+def _known_after_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the pace be known after five iterations, however busy this machine is."""
+    monkeypatch.setattr(PaceMeter, "is_known", property(lambda self: len(self._steps) >= 5))
+
+
+def test_it_comes_once_within_the_first_iterations(tmp_path: Path) -> None:
+    seen, at = estimates(tmp_path / "set.h5", iterations=12)
+    assert at == [5]
+    assert (seen[0].amount, seen[0].work) == (7, "iterations")
+    assert seen[0].seconds > 0
+
+
+def test_a_run_of_few_steps_has_none(tmp_path: Path) -> None:
+    assert estimates(tmp_path / "set.h5", iterations=4) == ([], [])
+
+
+def test_a_time_budget_is_what_is_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaceMeter, "step", 0.01)
+    monkeypatch.setattr(RunLoop, "seconds", property(lambda self: self._distiller.iteration * 0.01))
+    seen, _ = estimates(tmp_path / "set.h5", iterations=None, seconds=0.12)
+    assert seen[0].seconds == pytest.approx(0.12 - 0.05)
+    assert seen[0].amount == 7
+
+
+def test_disk_is_what_the_run_takes_at_most(tmp_path: Path) -> None:
+    options = {"checkpoint": {"snapshots": 4, "iterations": 5}}
+    seen, _ = estimates(tmp_path / "set.h5", iterations=12, options=options)
+    run = tmp_path / "set.run"
+
+    def sizes(pattern: str) -> int:
+        return sum(path.stat().st_size for path in run.glob(pattern))
+
+    disk = seen[0].disk
+    assert set(disk) == {"set", "checkpoints", "log", "snapshots"}
+    assert sizes("metrics.jsonl") <= disk["log"] <= 3 * sizes("metrics.jsonl")
+    assert disk["checkpoints"] / 3 * 2 == pytest.approx(sizes("checkpoint-*"), rel=0.5)
+    assert disk["snapshots"] == 3 * disk["set"]
+    assert seen[0].disk_bytes == sum(disk.values())
+
+
+def config(**options: Any) -> configs.RunConfig:
+    given: dict[str, Any] = {"data": {"name": "cifar10"}, "ipc": 10, "method": "dm"}
+    return configs.resolve(given | options)
+
+
+def test_iterations_of_a_recipe_are_said_to_be_its_own() -> None:
+    assert advice(config(), LONG) == (
+        "the 20,000 iterations of dm are those of its authors' code, and take about 9 h 00 min here; "
+        "--seconds 600 or --iterations N (seconds=600, iterations=N) makes a shorter run"
+    )
+    assert "are those of its paper" in advice(config(method="mmd"), LONG)
+    assert advice(config(), RunEstimate(amount=20_000, work="iterations", seconds=600.0)) == ""
+    assert advice(config(seconds=3600.0), LONG) == ""
+
+
+def test_it_is_said_where_nobody_has_set_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaceMeter, "step", 100.0)
+    told = {key: value for key, value in TINY.items() if key != "iterations"} | {"device": "cpu"}
+    file = tmp_path / "some.toml"
+    file.write_text("iterations = 400")
+    for options, said in (
+        ({}, True),
+        ({"iterations": 400}, False),
+        ({"overrides": ["iterations=400"]}, False),
+        ({"options": {"iterations": 400}}, False),
+        ({"config": file}, False),
+    ):
+        notices: list[str] = []
+        callbacks = [Told(notify=notices.append)]
+        dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **told, **options, callbacks=callbacks)
+        assert [notice.startswith("the 300 iterations of dm are") for notice in notices] == [True] * said
+
+
+def test_a_short_run_is_said_to_be_too_short_to_compile(tmp_path: Path) -> None:
+    starts: list[Any] = []
+    for overrides in ([], ["compute.compile=false"]):
+        callbacks = [Told(started=starts.append)]
+        dsdistill.dry_run(
+            dsdistill.distill,
+            tmp_path / "set.h5",
+            **TINY,
+            device="cpu",
+            overrides=overrides,
+            callbacks=callbacks,
+        )
+    short, asked = ("not compiled (too short" in start.describe()[1] for start in starts)
+    assert short
+    assert not asked
+    assert math.isfinite(starts[0].memory.total)

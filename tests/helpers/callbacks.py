@@ -1,0 +1,26 @@
+"""A callback made of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dsdistill.runtime.callbacks import Callback
+from dsdistill.runtime.notice import silent
+
+
+class Told(Callback):
+    """Calls a function for each kind of event that a test looks at."""
+
+    def __init__(
+        self,
+        *,
+        notify: Callable[[str], object] = silent,
+        inform: Callable[[str], object] = silent,
+        started: Callable[[Any], object] = silent,
+        estimated: Callable[[Any], object] = silent,
+        progress: Callable[[str, int, int], object] = silent,
+    ) -> None:
+        self.on_notice, self.on_info = notify, inform  # type: ignore[method-assign, assignment]
+        self.on_start, self.on_estimate = started, estimated  # type: ignore[method-assign, assignment]
+        self.on_progress = progress  # type: ignore[method-assign, assignment]

@@ -1,0 +1,83 @@
+"""Stand-ins for the packages that loggers write with: they keep what they are told."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+class Wandb(ModuleType):
+    """wandb, as far as a run is begun, logged and finished."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.begun: list[dict[str, Any]] = []
+        self.logged: list[tuple[dict[str, Any], int]] = []
+        self.finished = 0
+
+    def init(self, **options: Any) -> Wandb:
+        self.begun.append(options)
+        return self
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.logged.append((values, step))
+
+    def finish(self) -> None:
+        self.finished += 1
+
+    Image = staticmethod(lambda pixels: SimpleNamespace(pixels=pixels))
+
+
+class Mlflow(ModuleType):
+    """mlflow, as far as its client makes a run and fills it."""
+
+    def __init__(self) -> None:
+        super().__init__("mlflow")
+        self.entities = SimpleNamespace(
+            Metric=lambda key, value, timestamp, step: (key, value, step),
+            Param=lambda key, value: (key, value),
+        )
+        self.experiments: list[str] = []
+        self.params: dict[str, str] = {}
+        self.metrics: list[tuple[str, float, int]] = []
+        self.images: list[str] = []
+        self.ended = 0
+
+    def MlflowClient(self, uri: str | None) -> Mlflow:
+        return self
+
+    def get_experiment_by_name(self, name: str) -> None:
+        return None
+
+    def create_experiment(self, name: str) -> str:
+        self.experiments.append(name)
+        return "1"
+
+    def create_run(self, experiment: str, run_name: str) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+    def log_batch(self, run: str, metrics: Any = (), params: Any = ()) -> None:
+        assert len(params) <= 100
+        assert len(metrics) <= 1000
+        self.params |= dict(params)
+        self.metrics += metrics
+
+    def log_image(self, run: str, image: Any, artifact_file: str) -> None:
+        assert image.dtype.name == "uint8"
+        assert image.shape[-1] == 3
+        self.images.append(artifact_file)
+
+    def set_terminated(self, run: str) -> None:
+        self.ended += 1
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def uninstall(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have a package not be there."""
+    monkeypatch.setitem(sys.modules, name, None)
