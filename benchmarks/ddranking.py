@@ -40,10 +40,10 @@ import torch
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.constants import DIGITS
-from dsdistill.distillation import run
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.run import evaluate
 from dsdistill.export.ddranking import CONFIG, IMAGES, LABELS, LR, export_ddranking
+from dsdistill.pipeline.distill import distill
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
@@ -146,7 +146,7 @@ def loader_error(folder: Path, zca: bool) -> float:
 def evaluated(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Distil a set, and return the scores that each program gives it."""
     path, out = folder / "set.h5", folder / "set"
-    run.distill(
+    distill(
         path,
         dataset="cifar10",
         method="dm",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dsdistill import loggers
-    from dsdistill.distillation.run import distill
     from dsdistill.distillation.summary import Summary
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
     from dsdistill.experts.run import train_experts
     from dsdistill.loggers.progress import ProgressBar
+    from dsdistill.pipeline.distill import distill
     from dsdistill.runtime.callbacks import Callback, StopRun
     from dsdistill.runtime.estimate import RunEstimate, dry_run
     from dsdistill.runtime.signals import Interrupted
@@ -37,7 +37,7 @@ _HOMES = {
     "StopRun": "runtime.callbacks",
     "Summary": "distillation.summary",
     "UserError": "errors",
-    "distill": "distillation.run",
+    "distill": "pipeline.distill",
     "dry_run": "runtime.estimate",
     "evaluate": "evaluation.run",
     "load": "storage.set_file",

@@ -32,6 +32,14 @@ Download = Annotated[
     bool, typer.Option("--download", metavar="", help="Download the data set if it is missing.")
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        help="Scale of experts that are trained: paper, or laptop for fewer of fewer epochs.",
+        show_default="paper on a GPU and for `experts`, else laptop",
+        metavar="paper|laptop",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dsdistill.cli.arguments import (
+    Budget,
     Channels,
     Dataset,
     Device,
@@ -62,10 +63,13 @@ def distill(
     experts: Annotated[
         Path | None,
         typer.Option(
-            help="Trained networks (`dsdistill experts`), for methods that match with them or follow them.",
-            show_default=False,
+            help="A file of trained networks (`dsdistill experts`), for methods that match with them or "
+            "follow them; auto: trained first, and kept for later runs.",
+            show_default="auto",
+            metavar="FILE",
         ),
     ] = None,
+    budget: Budget = None,
     pool: Annotated[Path | None, typer.Option(hidden=True)] = None,  # the earlier name of --experts
     download: Download = False,
     config: Annotated[
@@ -101,7 +105,7 @@ def distill(
     `-o` and `--resume` continue the run (on a CPU bit for bit).
     """
     from dsdistill.cli import console, progress
-    from dsdistill.distillation import run
+    from dsdistill.pipeline.distill import distill as call
     from dsdistill.runtime import estimate
 
     quiet_allocator()
@@ -115,6 +119,7 @@ def distill(
         "seed": seed,
         "device": device,
         "experts": experts or pool,
+        "budget": budget,
         "root": root,
         "size": size,
         "channels": channels,
@@ -128,9 +133,9 @@ def distill(
         "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
     }
     if dry_run:
-        console.print_estimate(estimate.dry_run(run.distill, output, **options))
+        console.print_estimate(estimate.dry_run(call, output, **options))
     else:
-        console.print_summary(run.distill(output, **options))
+        console.print_summary(call(output, **options))
 
 
 def experts(
@@ -140,6 +145,7 @@ def experts(
         str | None,
         typer.Option(help="mtt, ftd, datm, ast (trajectories), ncfm, or a TOML file.", show_default=False),
     ] = None,
+    budget: Budget = None,
     count: Annotated[
         int | None, typer.Option(help="Number of networks in the finished file.", show_default="recipe")
     ] = None,
@@ -187,6 +193,7 @@ def experts(
     options: dict[str, Any] = {
         "dataset": dataset,
         "recipe": recipe,
+        "budget": budget or "paper",
         "count": count,
         "epochs": epochs,
         "network": network,

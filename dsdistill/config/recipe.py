@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from dsdistill.config.aliases import modernise
 from dsdistill.config.options import known_keys, merge
 from dsdistill.config.presets import Presets
 from dsdistill.config.settings import CONDITIONS, Setting
 from dsdistill.config.validation import forbid_extra, validate
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, unknown
 from dsdistill.files import expanded
 
 RECIPES = Presets("recipes", "method")
@@ -132,8 +132,10 @@ class ExpertRecipe(BaseRecipe):
             budget: "laptop" for the smaller scale.
 
         Raises:
-            UserError: a table of settings is wrong, a base cannot be read, or there is no smaller scale.
+            UserError: a table of settings is wrong, a base cannot be read, or there is no such scale.
         """
+        if budget not in get_args(Budget):
+            raise unknown("budget", budget, get_args(Budget))
         options = self._options(dataset, None)
         return merge(options, self.scale) if budget == "laptop" else options
 

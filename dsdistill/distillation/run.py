@@ -1,4 +1,4 @@
-"""The public call `distill`: from options to a file."""
+"""A distillation from options to a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from dsdistill import files
 from dsdistill.config.ipc import typical
-from dsdistill.config.options import data_options, decisions, explicit_options, merge, parse_override
+from dsdistill.config.options import decisions, merge, parse_override
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
@@ -22,14 +22,14 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.estimate import advice, measure, run_estimate
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
-from dsdistill.distillation.output import check_output, held, is_of_run, refuse_changes
+from dsdistill.distillation.output import check_output, is_of_run, refuse_changes
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
 from dsdistill.distillation.summary import Summary, summarise
 from dsdistill.errors import UserError
 from dsdistill.networks import check_network
 from dsdistill.protocol import load_protocol
-from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
 from dsdistill.runtime.device import (
     available_memory,
@@ -41,89 +41,6 @@ from dsdistill.runtime.device import (
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
-
-
-def distill(
-    output: str | Path,
-    *,
-    dataset: str | None = None,
-    method: str | None = None,
-    ipc: int | str | Sequence[int] | Mapping[str, int] | None = None,
-    network: str | None = None,
-    iterations: int | None = None,
-    seconds: float | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    experts: str | Path | None = None,
-    root: str | Path | None = None,
-    size: int | None = None,
-    channels: int | None = None,
-    zca: bool | None = None,
-    download: bool = False,
-    options: Mapping[str, Any] | None = None,
-    overrides: Sequence[str] = (),
-    config: str | Path | None = None,
-    run_dir: str | Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    callbacks: Sequence[Listener] = (),
-) -> Summary:
-    """Distil a data set into one HDF5 file.
-
-    >>> summary = dsdistill.distill("digits.h5", dataset="digits", ipc=1, iterations=3)
-    >>> dsdistill.load("digits.h5").images.shape
-    torch.Size([10, 1, 8, 8])
-
-    What is left out comes from the method's recipe for the data set and IPC.
-
-    Args:
-        output: the file to write.
-        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
-        method: a recipe's name (default ``dm``), or the path of a recipe file.
-        ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
-            (``{"cat": 10, "dog": 5}``).
-        network: that features are matched in, such as ``convnet3``.
-        iterations: steps to take.
-        seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
-        seed: of every draw.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        experts: networks of `train_experts`, for methods that match with them or follow them.
-        root: where data sets lie; default ``$DSDISTILL_DATA``, else ``~/.cache/dsdistill/data``.
-        size, channels: of the images, in place of the data set's own.
-        zca: whether to whiten instead of standardising; default as the recipe says.
-        download: fetch a missing data set.
-        options: further ones, nested as in a config file, such as ``{"optimiser": {"lr": 0.5}}``.
-        overrides: ``key=value`` texts, as ``--set`` takes them.
-        config: a TOML file; the ``config.toml`` of a run replays it.
-        run_dir: where config, metrics and checkpoints go; default: the output with the suffix ``.run``.
-        resume: continue the run in ``run_dir``, on the same CPU and threads bit-identically; a directory
-            without one starts anew.
-        overwrite: replace an earlier file and run.
-        callbacks: listen to the run, and may stop it: see `Callback`. A function is called with every
-            iteration's entry.
-
-    Returns:
-        how the run went.
-
-    Raises:
-        UserError: bad input, found before the run where it can be; or a non-finite loss.
-        Interrupted: after a checkpoint, on SIGINT, SIGTERM, SIGHUP or SIGUSR1.
-    """
-    output = files.expanded(output).absolute()
-    run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
-    files.check_folder(run.path)
-    flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
-    flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
-    flags["data"] = data_options(dataset, root, size, channels, zca, download)
-    flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
-    explicit = merge(explicit_options(flags), options or {})
-    file = files.expanded(config) if config else None
-    with Observer(callbacks) as observer, held(output, run, observer.dry):
-        distillation = DistillationRun(output, run, observer, resume, overwrite)
-        distillation.plan(explicit, overrides, file)
-        summary = distillation.run()
-        observer.on_end(summary)
-    return summary
 
 
 class DistillationRun:
@@ -152,13 +69,25 @@ class DistillationRun:
         self._by_default = False  # whether the recipe says how long the run is
         check_output(output, directory, self._resumes, overwrite)
 
-    def plan(self, explicit: Mapping[str, Any], overrides: Sequence[str], file: Path | None) -> None:
+    @property
+    def config(self) -> RunConfig:
+        """The options, once they are planned."""
+        return self._config
+
+    def plan(
+        self,
+        explicit: Mapping[str, Any],
+        overrides: Sequence[str],
+        file: Path | None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:
         """Resolve the options, before data are looked for.
 
         Args:
             explicit: nested options of the call.
             overrides: ``key=value`` texts.
             file: a config file.
+            limits: nested options over those of the recipe; all others come before them.
 
         Raises:
             UserError: they are bad, or not those of the run that is resumed.
@@ -166,7 +95,8 @@ class DistillationRun:
         notify, directory = self._observer.on_notice, self._directory
         content = files.read_toml(file) if file else {}
         self._written = directory.config() if self._resumes else {}
-        config = configs.resolve(explicit, overrides, merge(self._written, content), notify)
+        lower = merge(merge(limits or {}, self._written), content)
+        config = configs.resolve(explicit, overrides, lower, notify)
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)

@@ -10,9 +10,11 @@ from typing import Any
 
 from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge
+from dsdistill.config.recipe import Budget
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
+from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.training import ExpertRun, parts
 from dsdistill.networks import check_network
 from dsdistill.runtime.callbacks import Listener, Observer
@@ -40,6 +42,7 @@ def train_experts(
     *,
     dataset: str | None = None,
     recipe: str | None = None,
+    budget: Budget = "paper",
     count: int | None = None,
     epochs: int | None = None,
     network: str | None = None,
@@ -71,6 +74,7 @@ def train_experts(
         output: the file to write. Unfinished experts are in a folder of its name with ``.parts`` appended.
         dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
         recipe: a name, such as ``ncfm`` or ``mtt``, or the path of a recipe file.
+        budget: the scale of the recipe: "paper", or "laptop" for fewer experts of fewer epochs.
         count: networks in the finished file.
         epochs: of training each.
         network: such as ``convnet3``.
@@ -93,26 +97,43 @@ def train_experts(
     """
     output = files.expanded(output).absolute()
     _check_output(output)
-    with Observer(callbacks) as observer, _held(output, observer.dry):
+    with Observer(callbacks) as observer, held(output, observer.dry):
         flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
         data = data_options(dataset, root, size, channels, zca, download)
         explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
-        asked = expert_config.resolve(merge(explicit, options or {}), overrides)
-        torch_device = resolve_device(asked.compute.device)
-        check_network(asked.network)
-        task, real = catalog.load(asked.data, "train", observer.on_notice, observer.on_read)
-        with threads(asked.compute.threads), full_float32():
-            config = expert_config.decide_auto(asked, task, real, torch_device, observer.on_notice)
-            observer.on_info(expert_config.decisions(asked, config))
-            short = expert_config.is_too_short(asked, config, real)
-            run = ExpertRun(output, config, task, real, torch_device, observer, short)
-            experts = run.run(resume, overwrite)
+        asked = expert_config.resolve(merge(explicit, options or {}), overrides, budget)
+        experts = train(output, asked, observer, resume, overwrite)
         observer.on_end(experts)
     return experts
 
 
+def train(
+    output: Path, asked: ExpertConfig, observer: Observer, resume: bool = False, overwrite: bool = False
+) -> ExpertFile:
+    """Train experts of resolved options into a file that nobody else writes.
+
+    Args:
+        output: the file.
+        asked: the options; each ``auto`` is decided here.
+        observer: the callbacks.
+        resume, overwrite: as for `train_experts`.
+
+    Raises:
+        UserError, Interrupted: as `train_experts`.
+    """
+    device = resolve_device(asked.compute.device)
+    check_network(asked.network)
+    task, real = catalog.load(asked.data, "train", observer.on_notice, observer.on_read)
+    with threads(asked.compute.threads), full_float32():
+        config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
+        observer.on_info(expert_config.decisions(asked, config))
+        short = expert_config.is_too_short(asked, config, real)
+        run = ExpertRun(output, config, task, real, device, observer, short)
+        return run.run(resume, overwrite)
+
+
 @contextlib.contextmanager
-def _held(output: Path, dry: bool) -> Iterator[None]:
+def held(output: Path, dry: bool) -> Iterator[None]:
     """Keep other processes from an output, and clear it of what a kill has left; a dry run writes nothing.
 
     Raises:

@@ -15,11 +15,17 @@ from typing import Any
 
 import torch
 
+from dsdistill import files
 from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, load_recipe
+from dsdistill.data import catalog
 from dsdistill.data.cache import cache_folder
 from dsdistill.distillation.config import RunConfig
+from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
+from dsdistill.experts.run import held, train
+from dsdistill.runtime.callbacks import Observer
+from dsdistill.storage.expert_file import ExpertFile
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,49 @@ class ExpertPlan:
                 f"--budget paper takes; {self.note})"
             )
         return (
-            f"method {self.method!r} needs networks trained beforehand, and none are named: training {scale}, "
-            f"to be kept in {file}; --experts FILE takes others"
+            f"method {self.method!r} needs networks trained beforehand, and none are named: training "
+            f"{scale}, to be kept in {file}; --experts FILE takes others"
         )
 
 
 def budget_for(budget: Budget | None, device: torch.device) -> Budget:
     """Return the scale that is asked for; by default the paper's on a GPU, else the laptop's."""
     return budget or ("paper" if device.type == "cuda" else "laptop")
+
+
+def provide(config: RunConfig, budget: Budget, observer: Observer) -> Path:
+    """Train the experts of a run, unless the cache has them, and return their file.
+
+    Args:
+        config: of the run, its limits included.
+        budget: the scale of the recipe.
+        observer: the callbacks; those of a dry run see the estimate of the training.
+
+    Raises:
+        UserError, Interrupted: as `train_experts`.
+    """
+    planned = plan(config, budget)
+    real = catalog.load(planned.config.data, "train", observer.on_notice, observer.on_read)[1]
+    file = planned.file(real.fingerprint)
+    if _count(file) >= planned.config.count:
+        observer.on_info(f"experts: those in {file}, trained for an earlier run")
+        return file
+    observer.on_notice(planned.sentence(file))
+    if observer.dry:
+        observer.on_notice("what follows is their training; the run itself is estimated once they are there")
+    else:
+        files.make_folder(file.parent, parents=True)
+    with held(file, observer.dry):
+        train(file, planned.config, observer, resume=True)
+    return file
+
+
+def _count(file: Path) -> int:
+    """Count the experts in a file of the cache; one that is missing or damaged has none."""
+    try:
+        return ExpertFile.open(file).count
+    except UserError:
+        return 0
 
 
 def limits(config: RunConfig, budget: Budget) -> dict[str, Any]:

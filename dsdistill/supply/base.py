@@ -110,11 +110,18 @@ class NetworkConfig(ABC):
 
     takes_experts: ClassVar[bool] = False
     """Whether it reads a file of trained networks."""
+    recipe: ClassVar[str] = ""
+    """The recipe of experts that trains them, where the recipe of a method names no other."""
 
     @property
     def needs_experts(self) -> bool:
         """Whether a file of trained networks is still to be named."""
         return False
+
+    @property
+    def count(self) -> int:
+        """How many stored networks to use; 0 for all of a file."""
+        return 0
 
     @property
     def batch_statistics(self) -> bool:

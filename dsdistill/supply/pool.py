@@ -15,6 +15,7 @@ from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, bytes_of
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
 
+
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig(StoredConfig):

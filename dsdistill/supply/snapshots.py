@@ -14,6 +14,7 @@ from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, normalis
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
 
+
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class SnapshotsConfig(StoredConfig):

@@ -29,7 +29,6 @@ class StoredConfig(NetworkConfig):
     noun: ClassVar[str] = "networks"
     """What they are called, and the option that says how many to use; 0 takes all."""
     recipe: ClassVar[str] = "mtt"
-    """The recipe of experts that trains them, where the recipe of a method names no other."""
 
     path: str = ""
     """The file of experts."""

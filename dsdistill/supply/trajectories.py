@@ -16,6 +16,7 @@ from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest, NetworkSource, normalise_by_batch
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
 
+
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class TrajectoriesConfig(StoredConfig):

@@ -55,7 +55,7 @@ def test_running_out_of_memory_is_said(
     def exhausted(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("dsdistill.distillation.run.distill", exhausted)
+    monkeypatch.setattr("dsdistill.pipeline.distill.distill", exhausted)
     monkeypatch.setattr("dsdistill.evaluation.run.evaluate", exhausted)
     line = refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5")
     assert "out of memory" in line
@@ -86,7 +86,7 @@ def test_a_long_message_is_cut(capsys: Captured, tmp_path: Path, monkeypatch: py
     def verbose(*_: object, **__: object) -> None:
         raise dsdistill.UserError("g++ " + "-long " * 10_000)
 
-    monkeypatch.setattr("dsdistill.distillation.run.distill", verbose)
+    monkeypatch.setattr("dsdistill.pipeline.distill.distill", verbose)
     line = refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5")
     assert line.startswith("dsdistill: g++ -long")
     assert len(line) < 1020
@@ -103,7 +103,7 @@ def test_errors_of_the_system_are_no_defects(
     def failing(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), "some/file")
 
-    monkeypatch.setattr("dsdistill.distillation.run.distill", failing)
+    monkeypatch.setattr("dsdistill.pipeline.distill.distill", failing)
     assert main(["distill", *TINY, "-o", str(tmp_path / "set.h5")]) == code
     err = capsys.readouterr().err
     assert err.count("\n") == 1

@@ -1,0 +1,115 @@
+"""The public call `distill`: experts where a method needs some, then the distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dsdistill import files
+from dsdistill.config.options import data_options, explicit_options, merge
+from dsdistill.config.recipe import Budget
+from dsdistill.distillation.output import held
+from dsdistill.distillation.run import DistillationRun
+from dsdistill.distillation.summary import Summary
+from dsdistill.pipeline import experts as automatic
+from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.device import resolve_device
+
+
+def distill(
+    output: str | Path,
+    *,
+    dataset: str | None = None,
+    method: str | None = None,
+    ipc: int | str | Sequence[int] | Mapping[str, int] | None = None,
+    network: str | None = None,
+    iterations: int | None = None,
+    seconds: float | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    experts: str | Path | None = None,
+    budget: Budget | None = None,
+    root: str | Path | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    zca: bool | None = None,
+    download: bool = False,
+    options: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    config: str | Path | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[Listener] = (),
+) -> Summary:
+    """Distil a data set into one HDF5 file.
+
+    >>> summary = dsdistill.distill("digits.h5", dataset="digits", ipc=1, iterations=3)
+    >>> dsdistill.load("digits.h5").images.shape
+    torch.Size([10, 1, 8, 8])
+
+    What is left out comes from the method's recipe for the data set and IPC.
+
+    Args:
+        output: the file to write.
+        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
+        method: a recipe's name (default ``dm``), or the path of a recipe file.
+        ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
+            (``{"cat": 10, "dog": 5}``).
+        network: that features are matched in, such as ``convnet3``.
+        iterations: steps to take.
+        seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
+        seed: of every draw.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        experts: a file of `train_experts`, for methods that match with trained networks or follow them.
+            Without one, or with "auto", they are trained first, by the recipe that the method names, and
+            kept in ``$DSDISTILL_CACHE`` (default ``~/.cache/dsdistill``) for later runs on the same data.
+        budget: the scale of experts that are trained first: "paper" or "laptop"; default: the paper's on a
+            GPU, else the laptop's.
+        root: where data sets lie; default ``$DSDISTILL_DATA``, else ``~/.cache/dsdistill/data``.
+        size, channels: of the images, in place of the data set's own.
+        zca: whether to whiten instead of standardising; default as the recipe says.
+        download: fetch a missing data set.
+        options: further ones, nested as in a config file, such as ``{"optimiser": {"lr": 0.5}}``.
+        overrides: ``key=value`` texts, as ``--set`` takes them.
+        config: a TOML file; the ``config.toml`` of a run replays it.
+        run_dir: where config, metrics and checkpoints go; default: the output with the suffix ``.run``.
+        resume: continue the run in ``run_dir``, on the same CPU and threads bit-identically; a directory
+            without one starts anew.
+        overwrite: replace an earlier file and run.
+        callbacks: listen to the run, and may stop it: see `Callback`. A function is called with every
+            iteration's entry.
+
+    Returns:
+        how the run went.
+
+    Raises:
+        UserError: bad input, found before the run where it can be; or a non-finite loss.
+        Interrupted: after a checkpoint, on SIGINT, SIGTERM, SIGHUP or SIGUSR1.
+    """
+    output = files.expanded(output).absolute()
+    run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
+    files.check_folder(run.path)
+    flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
+    flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
+    flags["data"] = data_options(dataset, root, size, channels, zca, download)
+    path = None if str(experts or "auto") == "auto" else str(experts)
+    flags["engine"] = {"supply": {"path": path}}
+    explicit = merge(explicit_options(flags), options or {})
+    file = files.expanded(config) if config else None
+    with Observer(callbacks) as observer, held(output, run, observer.dry):
+        distillation = DistillationRun(output, run, observer, resume, overwrite)
+        plan = partial(distillation.plan, explicit, overrides, file)
+        plan()
+        if distillation.config.engine.supply.needs_experts:
+            scale = automatic.budget_for(budget, resolve_device(distillation.config.compute.device))
+            limits = automatic.limits(distillation.config, scale)
+            plan(limits)  # the options of the user, which come before the limits, may ask for more epochs
+            trained = automatic.provide(distillation.config, scale, observer)
+            plan(merge(limits, {"engine": {"supply": {"path": str(trained)}}}))
+        summary = distillation.run()
+        observer.on_end(summary)
+    return summary
