@@ -107,6 +107,8 @@ def distill(
         if distillation.config.engine.supply.needs_experts:
             scale = automatic.budget_for(budget, resolve_device(distillation.config.compute.device))
             limits = automatic.limits(distillation.config, scale)
+            for sentence in automatic.describe(limits):
+                observer.on_notice(sentence)
             plan(limits)  # the options of the user, which come before the limits, may ask for more epochs
             trained = automatic.provide(distillation.config, scale, observer)
             plan(merge(limits, {"engine": {"supply": {"path": str(trained)}}}))

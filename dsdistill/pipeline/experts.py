@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from dsdistill import files
+from dsdistill.config.options import flatten
 from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, load_recipe
 from dsdistill.data import catalog
 from dsdistill.data.cache import cache_folder
@@ -115,6 +117,12 @@ def limits(config: RunConfig, budget: Budget) -> dict[str, Any]:
     options = _recipe(config).options(config.data.name, budget)
     engine = config.engine.within(int(options["epochs"])) if budget == "laptop" else {}
     return {"engine": engine} if engine else {}
+
+
+def describe(limits: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on limits, if there are any."""
+    options = ", ".join(f"{key}={value}" for key, value in flatten(limits).items())
+    return [f"experts of laptop scale have fewer epochs than the recipe reads: {options}"] if options else []
 
 
 def plan(config: RunConfig, budget: Budget) -> ExpertPlan:
