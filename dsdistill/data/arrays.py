@@ -171,8 +171,8 @@ class White:
                 "or divide by the value of white, to floats in 0..1"
             )
         if byte is not None:
-            return "values from 0 to 255"
-        return "" if unit is None else "values from 0 to 1"
+            return "values in 0..255, 255 is white"
+        return "" if unit is None else "values in 0..1, 1 is white"
 
 
 def read_images(array: NDArray[Any], layout: Layout, what: str) -> tuple[Tensor, str]:

@@ -39,13 +39,10 @@ def test_the_channels_are_where_there_are_one_or_three(
 def test_every_range_gives_the_same_bytes() -> None:
     expected = pixels(6, 3, 8, 8)
     expected[0, 0, 0, 0] = 255
-    ways: dict[str, NDArray[Any]] = {
-        "": expected,
-        "values from 0 to 1": expected / 255,
-        "values from 0 to 255": expected.astype(np.float32),
-    }
-    ways |= {f"values from 0 to {white}": way for white, way in ((1, np.float16(expected / 255)),)}
-    for words, array in (*ways.items(), ("values from 0 to 255", expected.astype(np.int64))):
+    unit, byte = "values in 0..1, 1 is white", "values in 0..255, 255 is white"
+    ways: list[tuple[str, NDArray[Any]]] = [("", expected), (unit, expected / 255), (byte, expected * 1.0)]
+    ways += [(unit, (expected / 255).astype(np.float16)), (byte, expected.astype(np.int64))]
+    for words, array in ways:
         images, said = read_images(array, Layout.of(array.shape, array.dtype, "images"), "images")
         assert torch.equal(images, torch.from_numpy(expected))
         assert said == words
@@ -82,7 +79,7 @@ def test_images_of_two_ranges_are_refused_but_black_ones_are_of_any() -> None:
     white = White("images")
     for image in (np.zeros(4), np.full(4, 200.0), np.zeros(4)):
         white.to_bytes(image)
-    assert white.check() == "values from 0 to 255"
+    assert white.check() == "values in 0..255, 255 is white"
     white.to_bytes(np.full(4, 0.5))
     with pytest.raises(UserError, match=r"images up to 0\.5 and others up to 200"):
         white.check()

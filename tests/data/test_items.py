@@ -165,5 +165,5 @@ def test_images_of_two_ranges_are_refused() -> None:
     images = [torch.full((1, 8, 8), value) for value in (0.5, 0.5, 200.0, 200.0, 0.0, 0.0)]
     refuses("images up to 0.5 and others up to 200", pairs(images))
     assert in_memory(pairs([image.clamp(max=0.5) for image in images]))[2] == [
-        "memory:list (train): values from 0 to 1"
+        "memory:list (train): values in 0..1, 1 is white"
     ]

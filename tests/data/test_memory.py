@@ -47,9 +47,9 @@ class Stream(IterableDataset[Any]):
         (X, ""),
         (X.transpose(0, 3, 1, 2), ""),
         (torch.from_numpy(X), ""),
-        (torch.from_numpy(X).permute(0, 3, 1, 2) / 255, "memory:arrays: values from 0 to 1"),
-        (X.astype(np.float64), "memory:arrays: values from 0 to 255"),
-        (X.astype(np.int32), "memory:arrays: values from 0 to 255"),
+        (torch.from_numpy(X).permute(0, 3, 1, 2) / 255, "memory:arrays: values in 0..1, 1 is white"),
+        (X.astype(np.float64), "memory:arrays: values in 0..255, 255 is white"),
+        (X.astype(np.int32), "memory:arrays: values in 0..255, 255 is white"),
     ],
 )
 def test_arrays_are_read_as_the_same_arrays_in_a_file(tmp_path: Path, images: Any, said: str) -> None:

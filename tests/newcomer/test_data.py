@@ -35,7 +35,7 @@ def test_arrays_are_distilled_and_the_set_is_judged_on_them(tmp_path: Path) -> N
     said: list[str] = []
     summary = dsdistill.distill(tmp_path / "set.h5", dataset=data, notify=said.append, **QUICK)
     assert summary.images == 2
-    assert "memory:arrays: values from 0 to 1" in said
+    assert "memory:arrays: values in 0..1, 1 is white" in said
     told: list[str] = []
     report = dsdistill.evaluate(tmp_path / "set.h5", dataset=data, notify=told.append, **SHORT)
     assert (report.dataset, len(report.rows)) == ("memory:arrays", 2)
