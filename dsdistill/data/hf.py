@@ -35,8 +35,8 @@ def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
         UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
     """
     loaded = _loaded(config.name)
-    data = splits_of(loaded) if isinstance(loaded, dict) else ImageData(loaded)
-    return InMemory(data, config.name).read(config, split, reporter)
+    data, notice = splits_of(loaded) if isinstance(loaded, dict) else (ImageData(loaded), "")
+    return InMemory(data, config.name, notice).read(config, split, reporter)
 
 
 def _loaded(name: str) -> Any:

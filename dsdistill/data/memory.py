@@ -92,12 +92,13 @@ class ArrayPart:
 class InMemory:
     """Data in memory, each split of which is read once."""
 
-    def __init__(self, data: ImageData, name: str = "") -> None:
+    def __init__(self, data: ImageData, name: str = "", notice: str = "") -> None:
         """Look at the data; images are not read.
 
         Args:
             data: of one's own.
             name: of the data set; default ``memory:`` and the name of the data.
+            notice: what its user should know about how the splits were found.
 
         Raises:
             UserError: they are nothing that can be read.
@@ -107,7 +108,8 @@ class InMemory:
         self._train = _part(data.train, self._name_of("train"))
         self._test = None if data.test is None else _part(data.test, self._name_of("test"))
         self._classes = self._train.classes if data.classes is None else tuple(data.classes)
-        self._read: dict[tuple[Split, DataConfig], Collected] = {}
+        self._notice = notice
+        self._read: dict[tuple[Part, DataConfig], Collected] = {}
 
     def read(self, config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
         """Read one split; data without a test split are split by ``test_fraction``.
@@ -118,33 +120,30 @@ class InMemory:
         Raises:
             UserError: the images or labels are not such as `ImageData` describes.
         """
-        train = self._collected("train", config, reporter)
+        if self._notice and not self._read:
+            reporter.notify(f"{self.name}: {self._notice}")
+        train = self._collected(self._train, config, reporter)
         classes = class_names(train.labels, self._classes, self._name_of("train"))
-        images, labels = train.images, train.labels
         if self._test is None:
-            positions = stratified(labels, config.test_fraction, classes)[split]
-            images, labels = images[positions], labels[positions]
-        else:
-            side, test_labels = self._test.glance()
-            self._check_size(side, train.native, config)
-            if split == "test":
-                test = self._collected("test", replace(config, channels=images.shape[1]), reporter)
-                images, test_labels = test.images, test.labels
-            test_labels = self._in_order_of_train(test_labels, self._test.classes, self._train.classes)
-            check_range(test_labels, classes, self._name_of("test"))
-            labels = test_labels if split == "test" else labels
-        return RealDataset(config.name, split, images, labels, classes)
+            positions = stratified(train.labels, config.test_fraction, classes)[split]
+            return RealDataset(config.name, split, train.images[positions], train.labels[positions], classes)
+        side, labels = self._test.glance()
+        self._check_size(side, train.native, config)
+        labels = self._numbered(labels, classes)
+        if split == "train":
+            return RealDataset(config.name, split, train.images, train.labels, classes)
+        test = self._collected(self._test, replace(config, channels=train.images.shape[1]), reporter)
+        return RealDataset(config.name, split, test.images, self._numbered(test.labels, classes), classes)
 
     def _name_of(self, split: Split) -> str:
         """Return what a split is called in reports and errors."""
         return self.name if self._whole else f"{self.name} ({split})"
 
-    def _collected(self, split: Split, config: DataConfig, reporter: Reporter) -> Collected:
-        part = self._train if split == "train" else self._test
-        assert part is not None
-        if (split, config) not in self._read:
-            self._read[split, config] = part.read(config, reporter)
-        return self._read[split, config]
+    def _collected(self, part: Part, config: DataConfig, reporter: Reporter) -> Collected:
+        """Read a split, or return what was read of it with the same options."""
+        if (part, config) not in self._read:
+            self._read[part, config] = part.read(config, reporter)
+        return self._read[part, config]
 
     def _check_size(self, test: Side, train: Side, config: DataConfig) -> None:
         if test != train and not config.size:
@@ -153,22 +152,20 @@ class InMemory:
                 f"{self.name}: train and test hold images of different sizes, {sizes}; pass size=… (--size)"
             )
 
-    def _in_order_of_train(
-        self, labels: Tensor, own: tuple[str, ...] | None, train: tuple[str, ...] | None
-    ) -> Tensor:
-        """Return the labels of the test split as train numbers its classes, where both name them.
+    def _numbered(self, labels: Tensor, classes: tuple[str, ...]) -> Tensor:
+        """Return labels of the test split as train numbers its classes, where both name them.
 
         Raises:
-            UserError: test has a class that train does not have.
+            UserError: test has a class that train does not have, or a label without a class.
         """
-        if not own or not train or own == train:
-            return labels
-        if odd := [name for name in own if name not in train]:
-            raise UserError(
-                f"{self.name}: test has the class {odd[0]!r}, which train does not have; leave it out"
-            )
-        check_range(labels, own, self._name_of("test"))
-        return torch.tensor([train.index(name) for name in own])[labels]
+        what, own, train = self._name_of("test"), self._test and self._test.classes, self._train.classes
+        if own and train and own != train:
+            if odd := [name for name in own if name not in train]:
+                raise UserError(f"{what} has the class {odd[0]!r}, which train does not have; leave it out")
+            check_range(labels, own, what)
+            labels = torch.tensor([train.index(name) for name in own])[labels]
+        check_range(labels, classes, what)
+        return labels
 
 
 def opened(dataset: DataSource | None) -> tuple[str | None, InMemory | None]:
@@ -182,13 +179,18 @@ def opened(dataset: DataSource | None) -> tuple[str | None, InMemory | None]:
     if isinstance(dataset, Path):
         return str(dataset), None
     if isinstance(dataset, Mapping):
-        dataset = splits_of(dataset)
-    source = InMemory(dataset if isinstance(dataset, ImageData) else ImageData(dataset))
+        data, notice = splits_of(dataset)
+    else:
+        data, notice = dataset if isinstance(dataset, ImageData) else ImageData(dataset), ""
+    source = InMemory(data, notice=notice)
     return source.name, source
 
 
-def splits_of(splits: Mapping[str, Any]) -> ImageData:
+def splits_of(splits: Mapping[str, Any]) -> tuple[ImageData, str]:
     """Find train and test among named splits; that for validation is taken where there is no test split.
+
+    Returns:
+        the data, and a sentence if not all is as its names say; else nothing.
 
     Raises:
         UserError: there is no train split.
@@ -197,8 +199,11 @@ def splits_of(splits: Mapping[str, Any]) -> ImageData:
     if "train" not in roles:
         held = ", ".join(map(str, splits)) or "(none)"
         raise UserError(f"the data have the splits {held}; they need train, and test if there is one")
-    test = roles.get("test") or roles.get("val")
-    return ImageData(splits[roles["train"]], splits[test] if test else None)
+    train, test = roles["train"], roles.get("test") or roles.get("val")
+    notices = [f"{test} is the test split"] if test and "test" not in roles else []
+    if unused := [str(name) for name in splits if name not in (train, test)]:
+        notices.append(f"not used: {', '.join(unused)}")
+    return ImageData(splits[train], splits[test] if test else None), "; ".join(notices)
 
 
 _TAKEN = "a name, (images, labels), a map-style Dataset, or a mapping with train and test"

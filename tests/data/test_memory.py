@@ -92,6 +92,10 @@ def test_splits_are_found_by_their_usual_names() -> None:
         assert len(in_memory(splits)[1]) == 20
         assert len(in_memory(splits, "test")[1]) == 6
     assert in_memory(ImageData(train, test), "test")[1].name == "memory:arrays"
+    assert in_memory({"train": train, "test": test})[2] == []
+    assert in_memory({"train": train, "val": test, "extra": other})[2] == [
+        "memory:arrays: val is the test split; not used: extra"
+    ]
 
 
 def test_names_come_from_the_dataset_or_the_user() -> None:
@@ -113,7 +117,7 @@ def test_a_test_split_that_numbers_its_classes_otherwise_is_numbered_as_train() 
     assert in_memory({"train": train, "test": test}, "test")[1].labels.tolist() == [1, 1, 0, 1]
     assert in_memory({"train": train, "test": Named(X[:2], [0, 0], classes=("dog",))})[0].classes
     refuses(
-        "test has the class 'cow', which train does not have",
+        r"\(test\) has the class 'cow', which train does not have",
         {"train": train, "test": Named(X[:4], [0] * 4, classes=("cow", "cat"))},
     )
 

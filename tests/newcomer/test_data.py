@@ -74,6 +74,7 @@ def test_a_run_on_data_in_memory_says_that_it_needs_them_again(tmp_path: Path) -
         dsdistill.evaluate(file, **SHORT)
     dsdistill.distill(again, dataset=data, **replay)
     assert torch.equal(dsdistill.load(again).images, dsdistill.load(file).images)
+    dsdistill.distill(file, dataset=data, resume=True, overrides=["compute.threads=1"], **QUICK)
     with pytest.raises(dsdistill.UserError, match=r"memory:arrays has changed since set\.run began"):
         dsdistill.distill(
             file, dataset=(255 - IMAGES, LABELS), resume=True, overrides=["compute.threads=1"], **QUICK
