@@ -101,7 +101,9 @@ def test_formats_that_run_programs_are_no_pictures(monkeypatch: pytest.MonkeyPat
     from PIL import EpsImagePlugin
 
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
-    refuses("not a picture", table({"image": [encoded(p, "EPS") for p in PICTURES], "label": LABELS}))
+    files = [{"bytes": encoded(picture, "EPS"), "path": None} for picture in PICTURES]
+    refuses("not a picture", table({"image": files, "label": LABELS}, KINDS))
+    refuses("not a picture", table({"image": [file["bytes"] for file in files], "label": LABELS}))
 
 
 def test_streams_and_transforms_are_refused() -> None:
