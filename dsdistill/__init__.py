@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dsdistill import loggers
+    from dsdistill.data.sources import ImageData
     from dsdistill.distillation.summary import Summary
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
@@ -31,6 +32,7 @@ _HOMES = {
     "DistilledDataset": "synthetic.distilled",
     "DistilledSet": "synthetic.distilled",
     "ExpertFile": "storage.expert_file",
+    "ImageData": "data.sources",
     "Interrupted": "runtime.signals",
     "ProgressBar": "loggers.progress",
     "RunEstimate": "runtime.estimate",
@@ -52,6 +54,7 @@ __all__ = [
     "DistilledDataset",
     "DistilledSet",
     "ExpertFile",
+    "ImageData",
     "Interrupted",
     "ProgressBar",
     "RunEstimate",

@@ -15,6 +15,7 @@ from dsdistill import files
 from dsdistill.config.ipc import typical
 from dsdistill.config.options import decisions, merge, parse_override
 from dsdistill.data import catalog
+from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
@@ -109,12 +110,16 @@ class DistillationRun:
         layers = (self._written, content, explicit, *map(parse_override, overrides))
         self._by_default = not any("iterations" in layer for layer in layers)
 
-    def run(self) -> Summary:
-        """Distil, and write the file."""
+    def run(self, source: InMemory | None = None) -> Summary:
+        """Distil, and write the file.
+
+        Args:
+            source: the data, if they are in memory.
+        """
         observer, device = self._observer, resolve_device(self._config.compute.device)
         reset_peak_memory(device)
         free = available_memory(device)  # the estimate counts all that comes now
-        task, real = catalog.load(self._config.data, "train", observer.on_notice, observer.on_read)
+        task, real = catalog.load(self._config.data, "train", observer.on_notice, observer.on_read, source)
         with threads(self._config.compute.threads), full_float32():
             asked = self._config
             recompiles = self._decide(task, real, device)

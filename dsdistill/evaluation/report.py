@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
-from dsdistill.config.sharing import data_name
+from dsdistill.config.data_names import data_name
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import Row, canonical, read_row

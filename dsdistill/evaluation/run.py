@@ -15,6 +15,8 @@ from dsdistill import files
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.data.memory import InMemory, opened
+from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes
 from dsdistill.evaluation.config import EvaluationConfig, RealData
@@ -36,7 +38,7 @@ from dsdistill.synthetic.distilled import DistilledDataset, Scalar
 def evaluate(
     file: str | Path,
     *,
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
     root: str | Path | None = None,
     protocol: str | Path | None = None,
     networks: str | Sequence[str] = (),
@@ -63,8 +65,8 @@ def evaluate(
 
     Args:
         file: a distilled set.
-        dataset: the data set to evaluate on; default the one the file names, read with the options the file
-            names.
+        dataset: the data set to evaluate on, as `distill` takes it; default the one the file names, read with
+            the options the file names.
         root: folder of the data sets.
         protocol: a protocol's name or TOML file, read for the data set and the IPC; default the one of the
             method that made the file, else dm.
@@ -93,7 +95,8 @@ def evaluate(
         content = set_file.describe(file)
         distilled = set_file.load(file)
         set_file.check_same(file, set_file.digest(file), content.digest)
-        data_config = _data_config(file, distilled, dataset, root, download)
+        dataset_name, source = opened(dataset)
+        data_config = _data_config(file, distilled, dataset_name, root, download)
         name = protocol or origin.protocol_of(file, distilled.attributes)
         resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
         torch_device = resolve_device(device)
@@ -103,7 +106,7 @@ def evaluate(
         if not observer.dry:
             _check_outputs(file, json, save)
 
-        data = _real_data(distilled, data_config, observer)
+        data = _real_data(distilled, data_config, source, observer)
         real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
         config = dataclasses.replace(config, real_images=real_images)
         cost = _cost(content) | {"real_images": float(real_images)}
@@ -224,15 +227,17 @@ def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
     return options
 
 
-def _real_data(distilled: DistilledDataset, config: DataConfig, observer: Observer) -> RealData:
+def _real_data(
+    distilled: DistilledDataset, config: DataConfig, source: InMemory | None, observer: Observer
+) -> RealData:
     """Load the data to evaluate on, and notify if they differ from those the set was distilled from.
 
     Raises:
         UserError: the data cannot be read, or the set does not fit them.
     """
-    task, train = catalog.load(config, "train", observer.on_notice, observer.on_read)
+    task, train = catalog.load(config, "train", observer.on_notice, observer.on_read, source)
     check_fit(distilled, task)
-    _, test = catalog.load(config, "test", observer.on_notice, observer.on_read)
+    test = catalog.read(config, "test", observer.on_notice, observer.on_read, source)
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         observer.on_notice(f"{config.name} on this machine is not the data the set was distilled from")
     return RealData(task, train, test)

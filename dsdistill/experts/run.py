@@ -12,6 +12,8 @@ from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge
 from dsdistill.config.recipe import Budget
 from dsdistill.data import catalog
+from dsdistill.data.memory import InMemory, opened
+from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
@@ -40,7 +42,7 @@ def _check_output(output: Path) -> None:
 def train_experts(
     output: str | Path,
     *,
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
     recipe: str | None = None,
     budget: Budget = "paper",
     count: int | None = None,
@@ -72,7 +74,9 @@ def train_experts(
 
     Args:
         output: the file to write. Unfinished experts are in a folder of its name with ``.parts`` appended.
-        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
+        dataset: a catalogue name, ``folder:PATH``, ``npz:PATH``, ``hf:NAME`` or ``hf:PATH``; or data in
+            memory: ``(images, labels)``, a Dataset of torch or of Hugging Face, a mapping of these with
+            ``train`` and ``test``, or an `ImageData`.
         recipe: a name, such as ``ncfm`` or ``mtt``, or the path of a recipe file.
         budget: the scale of the recipe: "paper", or "laptop" for fewer experts of fewer epochs.
         count: networks in the finished file.
@@ -99,16 +103,22 @@ def train_experts(
     _check_output(output)
     with Observer(callbacks) as observer, held(output, observer.dry):
         flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
-        data = data_options(dataset, root, size, channels, zca, download)
+        name, source = opened(dataset)
+        data = data_options(name, root, size, channels, zca, download)
         explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
         asked = expert_config.resolve(merge(explicit, options or {}), overrides, budget)
-        experts = train(output, asked, observer, resume, overwrite)
+        experts = train(output, asked, observer, resume, overwrite, source)
         observer.on_end(experts)
     return experts
 
 
 def train(
-    output: Path, asked: ExpertConfig, observer: Observer, resume: bool = False, overwrite: bool = False
+    output: Path,
+    asked: ExpertConfig,
+    observer: Observer,
+    resume: bool = False,
+    overwrite: bool = False,
+    source: InMemory | None = None,
 ) -> ExpertFile:
     """Train experts of resolved options into a file that nobody else writes.
 
@@ -117,13 +127,14 @@ def train(
         asked: the options; each ``auto`` is decided here.
         observer: the callbacks.
         resume, overwrite: as for `train_experts`.
+        source: the data, if they are in memory.
 
     Raises:
         UserError, Interrupted: as `train_experts`.
     """
     device = resolve_device(asked.compute.device)
     check_network(asked.network)
-    task, real = catalog.load(asked.data, "train", observer.on_notice, observer.on_read)
+    task, real = catalog.load(asked.data, "train", observer.on_notice, observer.on_read, source)
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
         observer.on_info(expert_config.decisions(asked, config))

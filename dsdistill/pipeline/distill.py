@@ -10,6 +10,8 @@ from typing import Any
 from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge
 from dsdistill.config.recipe import Budget
+from dsdistill.data.memory import opened
+from dsdistill.data.sources import DataSource
 from dsdistill.distillation.output import held
 from dsdistill.distillation.run import DistillationRun
 from dsdistill.distillation.summary import Summary
@@ -22,7 +24,7 @@ from dsdistill.runtime.device import resolve_device
 def distill(
     output: str | Path,
     *,
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
     method: str | None = None,
     ipc: int | str | Sequence[int] | Mapping[str, int] | None = None,
     network: str | None = None,
@@ -55,7 +57,9 @@ def distill(
 
     Args:
         output: the file to write.
-        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
+        dataset: a catalogue name, ``folder:PATH``, ``npz:PATH``, ``hf:NAME`` or ``hf:PATH``; or data in
+            memory: ``(images, labels)``, a Dataset of torch or of Hugging Face, a mapping of these with
+            ``train`` and ``test``, or an `ImageData`.
         method: a recipe's name (default ``dm``), or the path of a recipe file.
         ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
             (``{"cat": 10, "dog": 5}``).
@@ -95,7 +99,8 @@ def distill(
     files.check_folder(run.path)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
-    flags["data"] = data_options(dataset, root, size, channels, zca, download)
+    name, source = opened(dataset)
+    flags["data"] = data_options(name, root, size, channels, zca, download)
     path = None if str(experts or "auto") == "auto" else str(experts)
     flags["engine"] = {"supply": {"path": path}}
     explicit = merge(explicit_options(flags), options or {})
@@ -110,8 +115,8 @@ def distill(
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)
             plan(limits)  # the options of the user, which come before the limits, may ask for more epochs
-            trained = automatic.provide(distillation.config, scale, observer)
+            trained = automatic.provide(distillation.config, scale, observer, source)
             plan(merge(limits, {"engine": {"supply": {"path": str(trained)}}}))
-        summary = distillation.run()
+        summary = distillation.run(source)
         observer.on_end(summary)
     return summary

@@ -21,6 +21,7 @@ from dsdistill.config.options import flatten
 from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, load_recipe
 from dsdistill.data import catalog
 from dsdistill.data.cache import cache_folder
+from dsdistill.data.memory import InMemory
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
@@ -73,19 +74,20 @@ def budget_for(budget: Budget | None, device: torch.device) -> Budget:
     return budget or ("paper" if device.type == "cuda" else "laptop")
 
 
-def provide(config: RunConfig, budget: Budget, observer: Observer) -> Path:
+def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMemory | None) -> Path:
     """Train the experts of a run, unless the cache has them, and return their file.
 
     Args:
         config: of the run, its limits included.
         budget: the scale of the recipe.
         observer: the callbacks; those of a dry run see the estimate of the training.
+        source: the data, if they are in memory.
 
     Raises:
         UserError, Interrupted: as `train_experts`.
     """
     planned = plan(config, budget)
-    real = catalog.load(planned.config.data, "train", observer.on_notice, observer.on_read)[1]
+    real = catalog.read(planned.config.data, "train", observer.on_notice, observer.on_read, source)
     file = planned.file(real.fingerprint)
     if _count(file) >= planned.config.count:
         observer.on_info(f"experts: those in {file}, trained for an earlier run")
@@ -96,7 +98,7 @@ def provide(config: RunConfig, budget: Budget, observer: Observer) -> Path:
     else:
         files.make_folder(file.parent, parents=True)
     with held(file, observer.dry):
-        train(file, planned.config, observer, resume=True)
+        train(file, planned.config, observer, resume=True, source=source)
     return file
 
 
