@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dsdistill.distillation.run import Summary, distill
+    from dsdistill.engines import register_engine
+    from dsdistill.engines.base import Engine
+    from dsdistill.engines.discrepancies import Discrepancy, register_discrepancy
+    from dsdistill.engines.matching import MatchingEngine
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
     from dsdistill.experts.run import train_experts
+    from dsdistill.networks.base import Network
+    from dsdistill.networks.registry import register_network
     from dsdistill.runtime.signals import Interrupted
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import load
@@ -22,15 +28,22 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "Discrepancy": "engines.discrepancies",
     "DistilledDataset": "synthetic.distilled",
     "DistilledSet": "synthetic.distilled",
+    "Engine": "engines.base",
     "ExpertFile": "storage.expert_file",
     "Interrupted": "runtime.signals",
+    "MatchingEngine": "engines.matching",
+    "Network": "networks.base",
     "Summary": "distillation.run",
     "UserError": "errors",
     "distill": "distillation.run",
     "evaluate": "evaluation.run",
     "load": "storage.set_file",
+    "register_discrepancy": "engines.discrepancies",
+    "register_engine": "engines",
+    "register_network": "networks.registry",
     "train_experts": "experts.run",
 }
 """Public names and the modules that define them. They are imported when they are first used, so that the
@@ -38,16 +51,23 @@ command line can answer signals before it loads torch: ``import dsdistill`` take
 seconds."""
 
 __all__ = [
+    "Discrepancy",
     "DistilledDataset",
     "DistilledSet",
+    "Engine",
     "ExpertFile",
     "Interrupted",
+    "MatchingEngine",
+    "Network",
     "Summary",
     "UserError",
     "__version__",
     "distill",
     "evaluate",
     "load",
+    "register_discrepancy",
+    "register_engine",
+    "register_network",
     "train_experts",
 ]
 

@@ -25,7 +25,7 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.errors import UserError
-from dsdistill.networks import check_network
+from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import (
@@ -84,7 +84,7 @@ def distill(
     dataset: str | None = None,
     method: str | None = None,
     ipc: int | str | Sequence[int] | Mapping[str, int] | None = None,
-    network: str | None = None,
+    network: str | NetworkFactory | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
     seed: int | None = None,
@@ -120,7 +120,8 @@ def distill(
         method: a recipe's name (default ``dm``), or the path of a recipe file.
         ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
             (``{"cat": 10, "dog": 5}``).
-        network: that features are matched in, such as ``convnet3``.
+        network: that features are matched in: a name, such as ``convnet3`` or ``module.py:MyNet``, or a class
+            or function that makes a `torch.nn.Module` (see `register_network`).
         iterations: steps to take.
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
         seed: of every draw.
@@ -153,7 +154,8 @@ def distill(
     output = files.expanded(output).absolute()
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)
-    flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
+    flags: dict[str, Any] = {"method": method, "ipc": ipc, "iterations": iterations}
+    flags["network"] = network if network is None else add_network(network)
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
     flags["data"] = data_options(dataset, root, size, channels, zca, download)
     flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
@@ -219,7 +221,7 @@ class DistillationRun:
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)
-        check_network(config.network)
+        add_network(config.network)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
             undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")

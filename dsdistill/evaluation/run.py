@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.sharing import file_name
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -22,7 +23,7 @@ from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
 from dsdistill.files import parse_json, reason
-from dsdistill.networks import check_network
+from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
@@ -37,7 +38,7 @@ def evaluate(
     dataset: str | None = None,
     root: str | Path | None = None,
     protocol: str | Path | None = None,
-    networks: str | Sequence[str] = (),
+    networks: str | NetworkFactory | Sequence[str | NetworkFactory] = (),
     repeats: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -68,8 +69,8 @@ def evaluate(
         root: folder of the data sets.
         protocol: a protocol's name or TOML file, read for the data set and the IPC; default the one of the
             method that made the file, else dm.
-        networks: names, or one string with commas; default the network the set was distilled with, else the
-            protocol's student.
+        networks: names, or one string with commas, or your own, as `distill` takes one; default the network
+            the set was distilled with, else the protocol's student.
         repeats, epochs: in place of the protocol's.
         seed: of every random draw.
         compile, stack: see ``dsdistill.evaluation.execution.ExecutionConfig``.
@@ -96,9 +97,7 @@ def evaluate(
     torch_device = resolve_device(device)
     arithmetic = resolve_precision(precision, torch_device, notify)
     execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
-    students = _split(networks) or _split(str(distilled.attributes.get("network", ""))) or [resolved.student]
-    for student in students:
-        check_network(student)
+    students = network_list(networks) or [_default_student(distilled, resolved)]
     real_sets = expanded_names(_split(baselines))
     for baseline in real_sets:
         check(baseline)
@@ -134,6 +133,17 @@ def _split(names: str | Sequence[str]) -> list[str]:
     """Return a list of names, given as one or as one string with commas."""
     parts = names.split(",") if isinstance(names, str) else names
     return [part.strip() for part in parts if part.strip()]
+
+
+def _default_student(distilled: DistilledDataset, protocol: Protocol) -> str:
+    """Return the network that a set was distilled with, else the protocol's student.
+
+    Raises:
+        UserError: there is no such network here. Of code that a file names, none is loaded.
+    """
+    student = file_name(str(distilled.attributes.get("network") or protocol.student))
+    check_network(student)
+    return student
 
 
 def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
@@ -239,7 +249,8 @@ def _report(
 ) -> Report:
     """Return the report of an evaluation that has no rows yet."""
     machine = distilled.attributes.get("machine")
-    conditions = (protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest())
+    conditions = [protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest()]
+    conditions += filter(None, [source_digest(config.networks)])
     return Report(
         rows=[],
         file=file,

@@ -18,6 +18,7 @@ import torch
 
 from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge
+from dsdistill.config.sharing import file_name
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import NonFiniteLoss, UserError
@@ -25,7 +26,7 @@ from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, difference, for_sharing
 from dsdistill.experts.trainer import Trainer
 from dsdistill.experts.workdir import WorkDir
-from dsdistill.networks import check_network
+from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, resolve_device, threads
@@ -234,7 +235,7 @@ class ExpertRun:
     def _metadata(self, layout: Layout) -> ExpertMetadata:
         config, task = self._config, self._task
         return ExpertMetadata(
-            network=config.network,
+            network=file_name(config.network),
             layout=layout,
             dataset=task.name,
             fingerprint=self._real.fingerprint,
@@ -294,7 +295,7 @@ def train_experts(
     recipe: str | None = None,
     count: int | None = None,
     epochs: int | None = None,
-    network: str | None = None,
+    network: str | NetworkFactory | None = None,
     seed: int | None = None,
     device: str | None = None,
     root: str | Path | None = None,
@@ -329,7 +330,7 @@ def train_experts(
         recipe: a name, such as ``ncfm`` or ``mtt``, or the path of a recipe file.
         count: networks in the finished file.
         epochs: of training each.
-        network: such as ``convnet3``.
+        network: such as ``convnet3``, or your own, as `distill` takes it.
         seed: of every random draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         root, size, channels, zca, download: of the data, as `distill` takes them.
@@ -355,12 +356,13 @@ def train_experts(
     _check_output(output)
     with files.hold(output, "a training"):
         files.sweep(output)
-        flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
+        flags: dict[str, Any] = {"recipe": recipe, "count": count, "epochs": epochs, "seed": seed}
+        flags["network"] = network if network is None else add_network(network)
         data = data_options(dataset, root, size, channels, zca, download)
         explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
         config = expert_config.resolve(merge(explicit, options or {}), overrides)
         torch_device = resolve_device(config.compute.device)
-        check_network(config.network)
+        add_network(config.network)
         task, real = catalog.load(config.data, "train", notify, decoding)
         with threads(config.compute.threads), full_float32():
             config = expert_config.decide_auto(config, task, real, torch_device, notify)

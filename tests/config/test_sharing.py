@@ -11,6 +11,7 @@ from dsdistill.config.sharing import data_name, file_name, shared, told, told_to
 RUN = {
     "method": "/home/anna/mine.toml",
     "protocol": "dm",
+    "network": "/home/anna/net.py:MyNet",
     "ipc": 1,
     "data": {"name": "folder:/home/anna/pets", "root": "/home/anna", "download": True, "size": 8},
     "engine": {"kind": "distribution", "supply": {"kind": "pool", "path": "/home/anna/pool.h5"}},
@@ -18,6 +19,7 @@ RUN = {
 SHARED = {
     "method": "mine.toml",
     "protocol": "dm",
+    "network": "net.py:MyNet",
     "ipc": 1,
     "data": {"name": "folder:pets", "size": 8},
     "engine": {"kind": "distribution", "supply": {"kind": "pool", "path": "pool.h5"}},
