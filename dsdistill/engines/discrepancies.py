@@ -107,9 +107,18 @@ class Discrepancy(ABC):
             sources: where real features come from.
             batch_real: real images of a class.
             rows: the augmentation of each class.
+
+        Raises:
+            UserError: `distance` returned something else.
         """
         real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
-        return self.distance(real, fake.by_class())
+        distance = self.distance(real, fake.by_class())
+        if not isinstance(distance, Tensor) or distance.ndim or not distance.requires_grad:
+            raise UserError(
+                f"the distance of the discrepancy {self.kind!r} is no scalar with a graph to the synthetic "
+                "images: return a sum, or a mean, of what depends on fake"
+            )
+        return distance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,10 @@ def _default_student(distilled: DistilledDataset, protocol: Protocol) -> str:
         UserError: there is no such network here. Of code that a file names, none is loaded.
     """
     student = file_name(str(distilled.attributes.get("network") or protocol.student))
-    check_network(student)
+    try:
+        check_network(student)
+    except UserError as error:
+        raise UserError(f"{error}; students are named by --networks (networks=[…])") from error
     return student
 
 

@@ -95,7 +95,7 @@ def add_network(network: str | NetworkFactory) -> str:
         for name in (reference, without_folder(reference)):
             NETWORKS.add(name, _loaded(reference), replace=True)
         return reference
-    if ":" in network and not names.is_known(network) and not NETWORKS.find(network):
+    if ":" in network and not names.is_known(network) and not _own(network):
         library = network.partition(":")[0]
         if library != "__main__" and not get_close_matches(library, names.LIBRARIES):  # misspelt
             NETWORKS.add(network, _loaded(network), replace=True)
@@ -120,7 +120,7 @@ def network_list(networks: str | NetworkFactory | Iterable[str | NetworkFactory]
     added: dict[str, NetworkFactory | None] = {}
     for each in (each for each in given if each):
         name = without_folder(add_network(each))
-        factory = NETWORKS.find(name)
+        factory = _own(name)
         if added.setdefault(name, factory) is not factory:
             raise UserError(
                 f"two networks are called {name}: give one another name, by dsdistill.register_network"
@@ -160,8 +160,7 @@ def source_digest(given: Iterable[str]) -> str:
 
     Where the code cannot be read, every digest is another one.
     """
-    factories = {name: NETWORKS.find(name) for name in given}
-    sources = [f"{name}\n{_source(factory)}" for name, factory in factories.items() if factory]
+    sources = [f"{name}\n{_source(factory)}" for name in given if (factory := _own(name))]
     return hashlib.sha256("\n".join(sources).encode()).hexdigest() if sources else ""
 
 
@@ -170,22 +169,26 @@ def added_networks() -> Iterator[tuple[str, str]]:
     return NETWORKS.added()
 
 
+def _own(name: str) -> NetworkFactory | None:
+    """Return the factory of the user's own network, or of an installed package's; None of all others."""
+    return None if names.is_known(name) else NETWORKS.find(name)
+
+
 def _factory(name: str) -> names.Factory:
-    if not names.is_known(name):
-        if factory := NETWORKS.find(name):
-            return partial(own_network, name, factory)
-        if is_file_reference(name) or name.startswith("__main__:"):
-            raise _absent(name)
+    if factory := _own(name):
+        return partial(own_network, name, factory)
+    if is_file_reference(name) or name.startswith("__main__:"):
+        raise _absent(name)
     return names.factory_of(name, (each for each, _ in added_networks() if ":" not in each))
 
 
 def _absent(name: str) -> UserError:
     """Return the error for the name of code that nobody has given here."""
     place = without_folder(name)
-    way = f"name its file, --network PATH/{place}" if is_file_reference(name) else "name a file, FILE.py:NAME"
+    way = f"name its file, PATH/{place}" if is_file_reference(name) else "name a file, FILE.py:NAME"
     return UserError(
         f"network {place!r} is code of the program that used it, which is never run unasked: give it again, "
-        f"network={name.rpartition(':')[2]}, or {way} (of an evaluation, networks=[…] or --networks)"
+        f"network={name.rpartition(':')[2]}, or {way}"
     )
 
 

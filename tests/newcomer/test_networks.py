@@ -66,6 +66,31 @@ def test_methods_match_in_a_class_of_ones_own(tmp_path: Path, method: str, optio
     assert not torch.equal(images, distilled(tmp_path, SmallNet, method, **options | {"seed": 1}))
 
 
+class ConvNet(nn.Module):
+    """The package's convnet2-w8, written anew."""
+
+    def __init__(self, channels: int, size: int, num_classes: int) -> None:
+        super().__init__()
+        for level, width in enumerate((channels, 8)):
+            self.add_module(f"conv{level}", nn.Conv2d(width, 8, 3, padding=1))
+            self.add_module(f"norm{level}", nn.GroupNorm(8, 8))
+        self.relu, self.pool = nn.ReLU(inplace=True), nn.AvgPool2d(2)
+        self.head = nn.Linear(8 * (size // 4) ** 2, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in ((self.conv0, self.norm0), (self.conv1, self.norm1)):
+            x = self.pool(self.relu(norm(conv(x))))
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize(("method", "options"), [("dm", {}), ("dc", {"engine.supply.epochs": 1})])
+def test_a_copy_of_a_known_network_distils_the_same_pixels(
+    tmp_path: Path, method: str, options: dict[str, int]
+) -> None:
+    mine, known = (distilled(tmp_path, each, method, **options) for each in (ConvNet, "convnet2-w8"))
+    torch.testing.assert_close(mine, known, rtol=1e-4, atol=1e-4)
+
+
 def test_experts_and_what_follows_them(tmp_path: Path) -> None:
     experts = dsdistill.train_experts(
         tmp_path / "experts.h5",

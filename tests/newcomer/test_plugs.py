@@ -146,6 +146,24 @@ def test_plugins_that_are_refused(tmp_path: Path, text: str, said: str) -> None:
         dsdistill.distill(tmp_path / "set.h5", method=str(tmp_path / "mine.toml"), **TINY)
 
 
+@pytest.mark.parametrize("result", ["sum of a list", "classes", "real features"])
+def test_a_distance_that_is_no_loss_is_refused(tmp_path: Path, result: str) -> None:
+    @dsdistill.register_discrepancy
+    @dataclass(frozen=True, kw_only=True)
+    class Wrong(dsdistill.Discrepancy):
+        kind: Literal["wrong"] = "wrong"
+
+        def distance(self, real: Any, fake: Any) -> Any:
+            each = torch.stack([f.mean() for f in fake])
+            return {"sum of a list": 1.5, "classes": each, "real features": real[0].sum()}[result]
+
+    options = {"engine": {"discrepancy": {"kind": "wrong"}}}
+    with pytest.raises(
+        dsdistill.UserError, match="the distance of the discrepancy 'wrong' is no scalar with a"
+    ):
+        dsdistill.distill(tmp_path / "set.h5", options=options, overrides=OPTIONS, **TINY)
+
+
 def test_a_class_that_is_no_discrepancy_is_refused() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Empty(dsdistill.Discrepancy):
