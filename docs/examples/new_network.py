@@ -22,7 +22,8 @@ class SmallNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.max_pool2d(self.first(x).relu(), 2)
         x = torch.max_pool2d(self.norm(self.second(x)).relu(), 2)
-        return self.head(x.flatten(1))
+        logits: Tensor = self.head(x.flatten(1))
+        return logits
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -56,15 +56,18 @@ def validate(kind: type[Any], table: Mapping[str, Any], what: str, known: Iterab
     return result
 
 
-@functools.lru_cache(64)
-def _adapter(kind: Hashable, generation: int) -> TypeAdapter[Any]:
-    """Return the validator of a dataclass; to build that of a run's options takes tens of milliseconds.
+def _new_adapter(kind: Any, generation: int) -> TypeAdapter[Any]:
+    """Return the validator of a dataclass.
 
     Args:
         kind: the dataclass.
-        generation: of the registries, whose content it may be one of.
+        generation: of the registries, whose content its options may be.
     """
     return TypeAdapter(kind)
+
+
+_adapter: Callable[[Any, int], TypeAdapter[Any]] = functools.lru_cache(64)(_new_adapter)
+"""The same, built once: that of a run's options takes tens of milliseconds."""
 
 
 def _is_too_long(value: Any) -> bool:

@@ -28,7 +28,8 @@ class SmallNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(self.relu(self.conv(x)))
         x = self.pool(self.relu(self.deeper(x)))
-        return self.fc(x.flatten(1))
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits
 
 
 def of_classes_only(num_classes: int) -> nn.Module:
@@ -74,13 +75,14 @@ class ConvNet(nn.Module):
         for level, width in enumerate((channels, 8)):
             self.add_module(f"conv{level}", nn.Conv2d(width, 8, 3, padding=1))
             self.add_module(f"norm{level}", nn.GroupNorm(8, 8))
-        self.relu, self.pool = nn.ReLU(inplace=True), nn.AvgPool2d(2)
+            self.add_module(f"relu{level}", nn.ReLU(inplace=True))
+            self.add_module(f"pool{level}", nn.AvgPool2d(2))
         self.head = nn.Linear(8 * (size // 4) ** 2, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        for conv, norm in ((self.conv0, self.norm0), (self.conv1, self.norm1)):
-            x = self.pool(self.relu(norm(conv(x))))
-        return self.head(x.flatten(1))
+        for module in self.children():
+            x = module(x.flatten(1) if module is self.head else x)
+        return x
 
 
 @pytest.mark.parametrize(("method", "options"), [("dm", {}), ("dc", {"engine.supply.epochs": 1})])
