@@ -95,7 +95,7 @@ def add_network(network: str | NetworkFactory) -> str:
         for name in (reference, without_folder(reference)):
             NETWORKS.add(name, _loaded(reference), replace=True)
         return reference
-    if ":" in network and not names.is_known(network) and not _own(network):
+    if ":" in network and not names.is_known(network) and not NETWORKS.find(network):
         library = network.partition(":")[0]
         if library != "__main__" and not get_close_matches(library, names.LIBRARIES):  # misspelt
             NETWORKS.add(network, _loaded(network), replace=True)
