@@ -13,10 +13,16 @@ if TYPE_CHECKING:
     from dsdistill import loggers
     from dsdistill.data.sources import ImageData
     from dsdistill.distillation.summary import Summary
+    from dsdistill.engines import register_engine
+    from dsdistill.engines.base import Engine
+    from dsdistill.engines.discrepancies import Discrepancy, register_discrepancy
+    from dsdistill.engines.matching import MatchingEngine
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
     from dsdistill.experts.run import train_experts
     from dsdistill.loggers.progress import ProgressBar
+    from dsdistill.networks.base import Network
+    from dsdistill.networks.registry import register_network
     from dsdistill.pipeline.distill import distill
     from dsdistill.runtime.callbacks import Callback, StopRun
     from dsdistill.runtime.estimate import RunEstimate, dry_run
@@ -29,11 +35,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Callback": "runtime.callbacks",
+    "Discrepancy": "engines.discrepancies",
     "DistilledDataset": "synthetic.distilled",
     "DistilledSet": "synthetic.distilled",
+    "Engine": "engines.base",
     "ExpertFile": "storage.expert_file",
     "ImageData": "data.sources",
     "Interrupted": "runtime.signals",
+    "MatchingEngine": "engines.matching",
+    "Network": "networks.base",
     "ProgressBar": "loggers.progress",
     "RunEstimate": "runtime.estimate",
     "StopRun": "runtime.callbacks",
@@ -43,6 +53,9 @@ _HOMES = {
     "dry_run": "runtime.estimate",
     "evaluate": "evaluation.run",
     "load": "storage.set_file",
+    "register_discrepancy": "engines.discrepancies",
+    "register_engine": "engines",
+    "register_network": "networks.registry",
     "train_experts": "experts.run",
 }
 """Public names and the modules that define them. They are imported when they are first used, so that the
@@ -51,11 +64,15 @@ seconds."""
 
 __all__ = [
     "Callback",
+    "Discrepancy",
     "DistilledDataset",
     "DistilledSet",
+    "Engine",
     "ExpertFile",
     "ImageData",
     "Interrupted",
+    "MatchingEngine",
+    "Network",
     "ProgressBar",
     "RunEstimate",
     "StopRun",
@@ -67,6 +84,9 @@ __all__ = [
     "evaluate",
     "load",
     "loggers",
+    "register_discrepancy",
+    "register_engine",
+    "register_network",
     "train_experts",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.helpers.supply import train_pool  # not before its asserts are to be rewritten
 
     return train_pool(tmp_path_factory.mktemp("pool") / "pool.h5")
+
+
+@pytest.fixture
+def plugs() -> Iterator[None]:
+    """Take back what a test registers: networks, engines, discrepancies."""
+    from dsdistill.engines import ENGINES
+    from dsdistill.engines.discrepancies import DISCREPANCIES
+    from dsdistill.networks.registry import NETWORKS
+
+    with NETWORKS.restored(), ENGINES.restored(), DISCREPANCIES.restored():
+        yield
 
 
 @pytest.fixture

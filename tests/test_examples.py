@@ -7,7 +7,9 @@ import importlib
 import inspect
 import pkgutil
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -59,6 +61,7 @@ def test_what_is_public_has_an_example(name: str) -> None:
 WITH_EXAMPLES = [name for name, value in ALL.items() if examples(name, value, {})]
 
 
+@pytest.mark.usefixtures("plugs")
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_an_example_shows_what_happens(
     name: str, finished: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -70,6 +73,10 @@ def test_an_example_shows_what_happens(
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     report: list[str] = []
     for example in examples(name, ALL[name], vars(module) | {"dsdistill": dsdistill, "torch": torch}):
-        runner.run(example, out=report.append)
+        script = ModuleType("script")  # what an example defines is looked up in a module of its own
+        vars(script).update(example.globs, __name__="script")
+        example.globs = vars(script)
+        monkeypatch.setitem(sys.modules, "script", script)
+        runner.run(example, out=report.append, clear_globs=False)
     assert runner.tries
     assert not runner.failures, "".join(report)

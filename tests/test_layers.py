@@ -25,6 +25,7 @@ LINES = """
     data protocol
     runtime augment
     config networks objectives
+    plugs
     files text
     errors seeding
 """

@@ -12,6 +12,7 @@ from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.suite import EvaluationSettings, MethodSettings, Suite
 from dsdistill.config.options import merge
 from dsdistill.config.recipe import load_recipe
+from dsdistill.config.sharing import file_name
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation import config as configs
@@ -19,7 +20,7 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.experts import config as expert_config
-from dsdistill.networks import check_network
+from dsdistill.networks import add_network
 from dsdistill.protocol import load_protocol
 
 
@@ -65,7 +66,7 @@ def _check_names(suite: Suite) -> None:
     for name in baselines.expanded_names(named):
         baselines.check(name)
     for name in (*suite.networks, *(name for each in suite.evaluation.values() for name in each.networks)):
-        check_network(name)
+        add_network(name)
     for name in suite.datasets:
         catalog.check(name)
     for method in suite.methods:
@@ -79,7 +80,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         config = configs.resolve(options)
         if config.ipc != ipc:
             raise UserError("options set no ipc in a suite: name the numbers of images in ipcs")
-        check_network(config.network)
+        add_network(config.network)
         evaluations = tuple(_evaluations(suite, settings, config))
         for evaluation in evaluations:
             load_protocol(evaluation.protocol, dataset, ipc)
@@ -91,7 +92,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         method=method,
         ipc=ipc,
         seed=seed,
-        network=config.network,
+        network=file_name(config.network),
         options=options,
         evaluations=evaluations,
         curve=suite.curve,
@@ -157,7 +158,7 @@ def _experts(suite: Suite, settings: MethodSettings, config: RunConfig) -> Exper
     options = merge(options, table.set)
     expert_config.resolve(options)
     network = str(options["network"])
-    parts = [settings.experts, network, *(["zca"] if config.data.zca else [])]
+    parts = [settings.experts, file_name(network), *(["zca"] if config.data.zca else [])]
     return ExpertSet(f"{slug(config.data.name)}/experts-{slug('-'.join(parts))}", options)
 
 

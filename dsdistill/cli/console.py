@@ -5,8 +5,10 @@ Texts come from files that others made, so each is made `plain` here; neither st
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import read_row
 from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges
 
@@ -76,7 +79,7 @@ def print_summary(summary: Summary) -> None:
         ("time", f"{clock(summary.seconds)}, {summary.iterations} iterations"),
         ("peak memory", byte_size(summary.peak_memory_bytes)),
         ("run directory", f"{summary.run_dir} (config.toml, metrics.jsonl, checkpoints)"),
-        ("next", f"dsdistill evaluate {summary.path}"),
+        ("next", _next_command(summary)),
     ]
     if not math.isnan(summary.first_loss):  # NaN if this call took no step
         means = f"{summary.first_loss:.4g} -> {summary.last_loss:.4g}"
@@ -89,6 +92,18 @@ def print_summary(summary: Summary) -> None:
 def print_estimate(estimate: RunEstimate) -> None:
     """Print what a run takes."""
     print_pairs(estimate.rows())
+
+
+def _next_command(summary: Summary) -> str:
+    """Return the command that evaluates a set; code of the user's own is named, as a set does not load it."""
+    from dsdistill.files import read_toml
+    from dsdistill.networks.names import is_known
+
+    words = ["dsdistill", "evaluate", str(summary.path)]
+    with contextlib.suppress(UserError):
+        network = str(read_toml(summary.run_dir / "config.toml").get("network", ""))
+        words += ["--networks", network] if ":" in network and not is_known(network) else []
+    return shlex.join(words)
 
 
 def print_training(experts: ExpertFile) -> None:

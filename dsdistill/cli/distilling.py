@@ -42,7 +42,8 @@ def distill(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network to match in, such as convnet3 (see `dsdistill networks`).", show_default="recipe"
+            help="Network to match in, such as convnet3 or FILE.py:NAME (see `dsdistill networks`).",
+            show_default="recipe",
         ),
     ] = None,
     iterations: Annotated[
@@ -153,7 +154,10 @@ def experts(
         int | None, typer.Option(help="Training epochs of each network.", show_default="recipe")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="Such as convnet3 (see `dsdistill networks`).", show_default="recipe")
+        str | None,
+        typer.Option(
+            help="Such as convnet3 or FILE.py:NAME (see `dsdistill networks`).", show_default="recipe"
+        ),
     ] = None,
     seed: Seed = None,
     device: Device = None,

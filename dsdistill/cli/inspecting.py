@@ -105,9 +105,12 @@ def networks() -> None:
     import inspect
 
     from dsdistill.cli import console
-    from dsdistill.networks import registry
+    from dsdistill.networks import names, registry
 
-    console.print_text(inspect.cleandoc(registry.__doc__ or ""))
+    console.print_text(inspect.cleandoc(names.__doc__ or ""))
+    if added := list(registry.added_networks()):
+        console.print_text("\nAdded by installed packages:")
+        console.print_pairs(added)
 
 
 def protocols(

@@ -26,8 +26,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
-from dsdistill.networks.external import External
 from dsdistill.networks.layers import ConvBlock, convolve
+from dsdistill.networks.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -103,10 +103,10 @@ def has_forward_mode(network: Network) -> bool:
     """Whether the loss has a forward-mode jvp; otherwise `loss_jvp` keeps the graph of the gradient.
 
     Torch's forward mode does not differentiate the statistics of a batch, and has no rule for fast attention,
-    which only networks of other libraries use.
+    which only networks of libraries and of users have.
     """
     reads_batch = any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
-    return not reads_batch and not isinstance(network, External)
+    return not reads_batch and not isinstance(network, Wrapped)
 
 
 @functools.cache

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NamedTuple, get_origin, get_type_hints
 
 import tomli_w
 
 from dsdistill.config.data_names import gone, is_memory, path_of
+from dsdistill.config.kinds import tables_of
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded, is_text, parse_toml
 from dsdistill.files.documents import DEEPEST
+from dsdistill.plugs import Registry, absolute_reference
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,25 +176,26 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("method", "protocol"):
         if str(options.get(key, "")).endswith(".toml"):
             result[key] = absolute(options[key])
+    if isinstance(network := options.get("network"), str):
+        result["network"] = absolute_reference(network)
     return result
 
 
 def known_keys(kind: type[Any]) -> list[str]:
     """List the dotted keys of a config dataclass, including those of every engine."""
-    return list(_known_keys(kind, ""))
+    return list(_known_keys(kind, "", Registry.generation))
 
 
-def _find_keys(kind: Any, prefix: str) -> tuple[str, ...]:
+def _find_keys(kind: Any, prefix: str, generation: int) -> tuple[str, ...]:
     keys: list[str] = []
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in get_type_hints(kind, include_extras=True).items():
         if get_origin(hint) is ClassVar:
             continue
-        tables = [kind for kind in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(kind)]
-        if tables:
-            keys += [key for table in tables for key in _known_keys(table, f"{prefix}{name}.")]
+        if tables := tables_of(hint):
+            keys += [key for each in tables for key in _known_keys(each, f"{prefix}{name}.", generation)]
         elif not name.startswith("__"):
             keys.append(prefix + name)
     return tuple(dict.fromkeys(keys))
 
 
-_known_keys: Callable[[Any, str], tuple[str, ...]] = functools.cache(_find_keys)
+_known_keys: Callable[[Any, str, int], tuple[str, ...]] = functools.lru_cache(256)(_find_keys)

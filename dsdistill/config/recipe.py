@@ -1,14 +1,18 @@
 """Recipes in TOML: the settings of a published method, and tables of those that depend on data set and IPC.
 
 A recipe has ``defaults`` and ``settings``, tables that are laid over them: see `dsdistill.config.settings`.
-``base`` names another recipe, whose options come first. Recipes of runs and of experts differ in a few fields
+``base`` names another recipe, whose options come first; ``paper``, ``follows`` and ``protocol`` are those of
+the base where they are not given. ``plugin`` names a file of Python beside the recipe, which registers what
+the recipe needs: an engine, a discrepancy, a network. Recipes of runs and of experts differ in a few fields
 only.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from dsdistill.config.aliases import modernise
@@ -16,8 +20,9 @@ from dsdistill.config.options import known_keys, merge
 from dsdistill.config.presets import Presets
 from dsdistill.config.settings import CONDITIONS, Setting
 from dsdistill.config.validation import forbid_extra, validate
-from dsdistill.errors import UserError, unknown
+from dsdistill.errors import UserError, quoted, unknown
 from dsdistill.files import expanded
+from dsdistill.plugs import load_file
 
 RECIPES = Presets("recipes", "method")
 EXPERT_RECIPES = Presets("experts", "recipe of experts")
@@ -44,6 +49,9 @@ class BaseRecipe(ABC):
     settings: tuple[dict[str, Any], ...] = ()
     base: str = ""
     """Another recipe, whose options come first."""
+    plugin: str = ""
+    """A file of Python in the recipe's folder, run before the options are read. Only the recipe of a user's
+    own file has one, and it is named without folders: whoever names the recipe runs what lies beside it."""
 
     def lineage(self) -> list[Self]:
         """Return this recipe, its base, the base of that, and so on.
@@ -55,11 +63,19 @@ class BaseRecipe(ABC):
         while base := recipes[-1].base:
             recipe = _load(type(self), base)
             if recipe.base in (descendant.base for descendant in recipes):
-                raise UserError(
-                    f"recipe {recipe.name!r} begins from {recipe.base!r}, which begins from it; drop one"
-                )
+                raise _ring(f"recipe {recipe.name!r}", recipe.base)
             recipes.append(recipe)
         return recipes
+
+    def load_plugins(self) -> None:
+        """Run the files of Python that this recipe and its bases name.
+
+        Raises:
+            UserError: one cannot be read, or raises an exception.
+        """
+        for recipe in reversed(self.lineage()):
+            if recipe.plugin:
+                load_file(recipe.plugin)
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
@@ -175,8 +191,47 @@ def load_expert_recipe(name: str) -> ExpertRecipe:
 Kind = TypeVar("Kind", bound=BaseRecipe)
 
 
-def _load(kind: type[Kind], name: str) -> Kind:
+_INHERITED = ("paper", "follows", "protocol")
+"""What a recipe has from its base where it does not say it."""
+
+
+def _load(kind: type[Kind], name: str, heirs: tuple[str, ...] = ()) -> Kind:
+    """Read a recipe.
+
+    Args:
+        kind: of runs or of experts.
+        name: a name or a path.
+        heirs: bases whose reading led to this one.
+    """
     table = kind.presets.read(name)
-    if str(table.get("base", "")).endswith(".toml"):  # relative to the recipe's own folder
-        table["base"] = str(kind.presets.find(name).parent / expanded(table["base"]))
-    return validate(kind, table, f"recipe {table['name']!r}: key", known_keys(kind))
+    what = f"recipe {table['name']!r}"
+    folder = kind.presets.find(name).parent
+    base, plugin = table.get("base"), table.get("plugin")
+    if isinstance(base, str) and base.endswith(".toml"):
+        table["base"] = base = str(folder / expanded(base))
+    if plugin:
+        table["plugin"] = _plugin(folder, plugin, what)
+    fields = {each.name for each in dataclasses.fields(kind)}
+    inherited = [key for key in _INHERITED if key in fields - table.keys()]
+    if inherited and isinstance(base, str) and base:
+        if base in heirs:
+            raise _ring(what, base)
+        parent = _load(kind, base, (*heirs, base))
+        table |= {key: getattr(parent, key) for key in inherited}
+    recipe: Kind = validate(kind, table, f"{what}: key", known_keys(kind))
+    return recipe
+
+
+def _plugin(folder: Path, name: Any, what: str) -> str:
+    """Return the path of a recipe's file of Python.
+
+    Raises:
+        UserError: it does not lie beside the recipe.
+    """
+    if not isinstance(name, str) or Path(name).name != name or not name.endswith(".py"):
+        raise UserError(f"{what}: plugin is a file of Python beside the recipe, FILE.py, not {quoted(name)}")
+    return str(folder / name)
+
+
+def _ring(what: str, base: str) -> UserError:
+    return UserError(f"{what} begins from {base!r}, which begins from it; drop one")

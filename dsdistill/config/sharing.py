@@ -17,10 +17,10 @@ _HERE = ("root", "download")
 
 
 def file_name(name: str) -> str:
-    """Return the name of a preset, of a file of one's own without its folders.
+    """Return the name of a preset or a network, of a file of one's own without its folders.
 
-    >>> file_name("/home/anna/mine.toml"), file_name("dm")
-    ('mine.toml', 'dm')
+    >>> file_name("/home/anna/mine.toml"), file_name("/home/anna/net.py:MyNet"), file_name("dm")
+    ('mine.toml', 'net.py:MyNet', 'dm')
     """
     return Path(name).name
 
@@ -28,7 +28,7 @@ def file_name(name: str) -> str:
 def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run or of experts as their file tells them; sharing twice changes nothing."""
     named: dict[str, Any] = {
-        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe") if key in table
+        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "network") if key in table
     }
     if path := table_at(table, "engine", "supply").get("path"):
         named["engine"] = {"supply": {"path": file_name(str(path))}}

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from dsdistill.config.kinds import UNKNOWN_KIND
 from dsdistill.config.options import flatten
 from dsdistill.errors import UserError, quoted, unknown
+from dsdistill.plugs import Registry
 
 T = TypeVar("T")
 
@@ -36,13 +38,14 @@ def validate(kind: type[Any], table: Mapping[str, Any], what: str, known: Iterab
         known: all dotted keys, from which the error for a misspelt one suggests the nearest.
 
     Raises:
-        UserError: for the first option that is unknown, missing, of a wrong type or out of range.
+        UserError: for the first option that is unknown, of a wrong type or out of range, or for all that are
+            missing.
     """
     for key, value in flatten(table).items():
         if _is_too_long(value):
             raise UserError(f"{what} {quoted(key)} is an integer of more than 64 bits; choose a smaller one")
     try:
-        result = _adapter(kind).validate_python(dict(table))
+        result = _adapter(kind, Registry.generation).validate_python(dict(table))
     except ValidationError as error:
         raise _sentence(error, table, what, list(known)) from None
     except OverflowError as error:
@@ -53,8 +56,18 @@ def validate(kind: type[Any], table: Mapping[str, Any], what: str, known: Iterab
     return result
 
 
-_adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
-"""The validator of a dataclass; to build that of a run's options takes tens of milliseconds."""
+def _new_adapter(kind: Any, generation: int) -> TypeAdapter[Any]:
+    """Return the validator of a dataclass.
+
+    Args:
+        kind: the dataclass.
+        generation: of the registries, whose content its options may be.
+    """
+    return TypeAdapter(kind)
+
+
+_adapter: Callable[[Any, int], TypeAdapter[Any]] = functools.lru_cache(64)(_new_adapter)
+"""The same, built once: that of a run's options takes tens of milliseconds."""
 
 
 def _is_too_long(value: Any) -> bool:
@@ -92,8 +105,12 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
         return UserError(f"{what} '{key}.{tag}' is missing: it says what the other keys of {key!r} belong to")
     if first["type"] in _EXTRA:
         return _unexpected(key, first["loc"], table, what, known)
+    if first["type"] == UNKNOWN_KIND:
+        problem = str(unknown(f"{what} '{key}.kind'", first["ctx"]["tag"], first["ctx"]["tags"]))
+        return UserError(problem if "did you mean" in problem else f"{problem}; {first['msg']}")
     if first["type"] in _MISSING:
-        return UserError(f"{what} {key!r} is missing")
+        missing = [_key(each["loc"], known) for each in error.errors() if each["type"] in _MISSING]
+        return UserError(_all_missing(what, list(dict.fromkeys(missing))))
     if first["type"] in _NO_TABLE:
         inside = next((full for full in known if full.startswith(f"{key}.")), key)
         return UserError(
@@ -103,6 +120,12 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
     messages = [problem["msg"] for problem in error.errors() if _key(problem["loc"], known) == key]
     reasons = " or ".join(message[:1].lower() + message[1:] for message in messages)
     return UserError(f"{what} {key!r} is {quoted(first['input'])}: {reasons}")
+
+
+def _all_missing(what: str, keys: list[str]) -> str:
+    """Name options that are missing."""
+    *others, last = map(repr, keys)
+    return f"{what}s {', '.join(others)} and {last} are missing" if others else f"{what} {last} is missing"
 
 
 def _unexpected(

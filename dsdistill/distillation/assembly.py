@@ -290,7 +290,7 @@ def attributes(
         "config": as_toml(table),
         "dataset": task.name,
         "data": json.dumps(table["data"]),
-        "network": config.network,
+        "network": table["network"],
         "protocol": table["protocol"],
         "fingerprint": real.fingerprint,
         "ipc": config.ipc if isinstance(config.ipc, int) else ",".join(map(str, distiller.synthetic.counts)),

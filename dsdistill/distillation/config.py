@@ -23,7 +23,7 @@ from dsdistill.config.options import as_toml, known_keys, merge, parse_override,
 from dsdistill.config.recipe import load_recipe
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
-from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
+from dsdistill.engines import ENGINES, Engine
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
@@ -84,10 +84,8 @@ class RunConfig:
     multi_formation: MultiFormation = field(default_factory=MultiFormation)
     """Multi-formation: how many training images a stored image is decoded into."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
-    engine: Annotated[
-        AttentionEngine | DistributionEngine | GradientEngine | TrajectoryEngine,
-        Field(discriminator="kind"),
-    ]
+    engine: Annotated[Engine[Any], ENGINES]
+    """What is matched: attention, distributions, gradients, trajectories, or an objective of your own."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -119,6 +117,7 @@ def resolve(
     dataset, ipc = _data_and_ipc(options)
     options = with_absolute_paths({**options, "ipc": ipc})
     recipe = load_recipe(str(options.get("method", "dm")))
+    recipe.load_plugins()
     defaults, known = recipe.options(dataset, typical(ipc), renamed), known_keys(RunConfig)
     if renamed:
         notify(notice(renamed))

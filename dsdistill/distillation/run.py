@@ -28,7 +28,7 @@ from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
 from dsdistill.distillation.summary import Summary, summarise
 from dsdistill.errors import UserError
-from dsdistill.networks import check_network
+from dsdistill.networks import add_network
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
@@ -101,7 +101,7 @@ class DistillationRun:
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)
-        check_network(config.network)
+        add_network(config.network)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
             undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")

@@ -13,38 +13,33 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from dsdistill.engines.base import Engine, feature_cost
+from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.attention import attention, attention_discrepancy, output_discrepancy
-from dsdistill.supply import FreshConfig, SupplyConfig
 from dsdistill.supply.base import NetworkRequest, Supply
 from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionEngine(Engine[Supply]):
+class AttentionEngine(MatchingEngine):
     """Match spatial attention and class-mean embeddings."""
 
     kind: Literal["attention"] = "attention"
     batch_real: Annotated[int, Ge(1)] = 64
-    """Real images per class and iteration; a smaller class gives all it has."""
     power: Annotated[float, Ge(1)] = 4.0
     """p: the larger, the more the strongest channels count."""
     balance: Annotated[float, Ge(0)] = 0.01
     """λ, the weight of the embeddings beside the attention."""
-
-    supply: SupplyConfig = field(default_factory=FreshConfig)
-    """Where networks come from: fresh ones in DataDAM."""
 
     def features(self, network: Network) -> Callable[[Tensor], Tensor]:
         """Return the attention of every layer but the last and then the embedding, in one row."""
@@ -62,7 +57,7 @@ class AttentionEngine(Engine[Supply]):
         Raises:
             UserError: the network has fewer than two layers to look at.
         """
-        supply = self.supply.build(request)
+        supply = super().build_networks(request)
         with torch.no_grad():
             maps, _ = supply.network.trace(torch.zeros(2, *request.task.shape, device=request.device))
         if len(maps) < 2:
@@ -84,5 +79,4 @@ class AttentionEngine(Engine[Supply]):
 
     def cost(self, sizes: Sizes) -> Cost:
         """Count one pass of features, of real images first."""
-        cost = feature_cost(sizes, self.supply, self.batch_real)
-        return dataclasses.replace(cost, beside_graph=False)
+        return dataclasses.replace(super().cost(sizes), beside_graph=False)

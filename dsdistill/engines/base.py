@@ -26,7 +26,10 @@ IMAGE_COPIES = 3
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Engine(ABC, Generic[S]):
-    """A matching objective and the hyper-parameters it reads.
+    """A matching objective and the hyper-parameters it reads; most derive from `MatchingEngine`.
+
+    >>> issubclass(dsdistill.MatchingEngine, dsdistill.Engine)
+    True
 
     An engine keeps no state and knows no device, file, rank or clock: what it learns lives in the
     `SyntheticSet`, what it draws comes from `Sources` or its seed, and the loop does the stepping.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Literal, TypeVar, assert_never
 
 import torch
 from annotated_types import Ge
@@ -14,8 +15,10 @@ from dsdistill import seeding
 from dsdistill.augment.dsa import Parameters
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.config.kinds import Kinds
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import ClassFeatures, Sources
+from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.characteristic import CHUNK, characteristic, discrepancy, normalise
 from dsdistill.objectives.distributions import mean_discrepancy
@@ -34,7 +37,30 @@ _LEARNED = 7  # frequencies: noise, the adversary's layers, and their gradients
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class Discrepancy(ABC):
-    """A distance between the features of real and synthetic images of a class."""
+    """A distance between the features of real and synthetic images, class by class: what a method compares.
+
+    One of your own is a frozen dataclass with a ``kind``, its options, and a ``distance``;
+    `register_discrepancy` adds it to the option ``engine.discrepancy``. Options are checked by their types:
+    bounds are those of ``annotated_types``.
+
+    >>> from dataclasses import dataclass
+    >>> from typing import Literal
+    >>> @dsdistill.register_discrepancy
+    ... @dataclass(frozen=True, kw_only=True)
+    ... class Spread(dsdistill.Discrepancy):
+    ...     kind: Literal["spread"] = "spread"
+    ...     weight: float = 1.0
+    ...
+    ...     def distance(self, real, fake):
+    ...         pairs = zip(real, fake, strict=True)
+    ...         return self.weight * sum((r.std() - f.std()) ** 2 for r, f in pairs)
+    >>> options = {"engine": {"discrepancy": {"kind": "spread", "weight": 2.0}}, "ipc": 2, "iterations": 3}
+    >>> dsdistill.distill("spread.h5", dataset="digits", options=options).images
+    20
+    """
+
+    kind: str
+    """Its name; a ``Literal`` of one text, with that text as default."""
 
     @property
     def adversary_optimiser(self) -> OptimiserConfig:
@@ -47,10 +73,24 @@ class Discrepancy(ABC):
         """Register what is learned besides the images."""
 
     def values(self, sizes: Sizes, batch: int) -> int:
-        """Count the values that `term` holds at once, besides maps, of ``batch`` real images of a class."""
-        return 0
+        """Count the values that `term` holds at once, besides maps, of ``batch`` real images of a class.
 
-    @abstractmethod
+        By default the real features twice, as they are joined.
+        """
+        return 2 * sizes.classes * batch * sizes.feature_dim
+
+    def distance(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+        """Return the distances of some classes, summed.
+
+        Args:
+            real: features [n, D] of real images of each class, float32, without a graph.
+            fake: features [m, D] of the synthetic images of each class, with a graph to the images.
+
+        Returns:
+            a scalar with a graph to ``fake``.
+        """
+        raise NotImplementedError
+
     def term(
         self,
         synthetic: SyntheticSet,
@@ -59,7 +99,7 @@ class Discrepancy(ABC):
         batch_real: int,
         rows: Parameters,
     ) -> Tensor:
-        """Return the distances of ``sources.classes``, summed.
+        """Return the distances of ``sources.classes``, summed: `distance`, of features that are drawn here.
 
         Args:
             synthetic: whatever is learned.
@@ -67,7 +107,18 @@ class Discrepancy(ABC):
             sources: where real features come from.
             batch_real: real images of a class.
             rows: the augmentation of each class.
+
+        Raises:
+            UserError: `distance` returned something else.
         """
+        real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
+        distance = self.distance(real, fake.by_class())
+        if not isinstance(distance, Tensor) or distance.ndim or not distance.requires_grad:
+            raise UserError(
+                f"the distance of the discrepancy {self.kind!r} is no scalar with a graph to the synthetic "
+                "images: return a sum, or a mean, of what depends on fake"
+            )
+        return distance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +138,10 @@ class Means(Discrepancy):
         """Return ‖ mean real - mean synthetic ‖², summed over classes."""
         return mean_discrepancy(sources.real_means(batch_real, rows), fake.means())
 
+    def values(self, sizes: Sizes, batch: int) -> int:
+        """Return 0: the means are summed up as features come."""
+        return 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels(Discrepancy):
@@ -101,17 +156,9 @@ class Kernels(Discrepancy):
     degree: Annotated[int, Ge(1)] = 3
     """Of the polynomial kernel (x·y / D + 1)^degree."""
 
-    def term(
-        self,
-        synthetic: SyntheticSet,
-        fake: ClassFeatures,
-        sources: Sources[Supply],
-        batch_real: int,
-        rows: Parameters,
-    ) -> Tensor:
+    def distance(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """Return the squared maximum mean discrepancies of the classes, summed."""
-        real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
-        return squared_mmd_by_class(real, fake.by_class(), self._kernel()).sum()
+        return squared_mmd_by_class(real, fake, self._kernel()).sum()
 
     def values(self, sizes: Sizes, batch: int) -> int:
         """Count the real features twice, as they are joined, or beside the pairs of one class."""
@@ -220,3 +267,48 @@ class Characteristic(Discrepancy):
         )
         adversary = synthetic.adversary
         return noise if adversary is None else reversed_gradient(adversary.draw(noise))
+
+
+DISCREPANCIES = Kinds(
+    "discrepancy",
+    "dsdistill.discrepancies",
+    Discrepancy,
+    (Means, Kernels, Characteristic),
+    "register_discrepancy",
+)
+"""What the option ``engine.discrepancy`` of the distribution engine may be."""
+
+D = TypeVar("D", bound=type[Discrepancy])
+
+
+def register_discrepancy(discrepancy: D) -> D:
+    """Add a discrepancy of your own to the distribution engine: a decorator, above ``@dataclass``.
+
+    An installed package adds one by an entry point of the group ``dsdistill.discrepancies``, named as its
+    kind. See `Discrepancy` for an example that distils.
+
+    >>> from dataclasses import dataclass
+    >>> from typing import Literal
+    >>> @dsdistill.register_discrepancy
+    ... @dataclass(frozen=True, kw_only=True)
+    ... class Largest(dsdistill.Discrepancy):
+    ...     kind: Literal["largest"] = "largest"
+    ...
+    ...     def distance(self, real, fake):
+    ...         return sum((r.amax(0) - f.amax(0)).norm() for r, f in zip(real, fake, strict=True))
+    >>> Largest().kind
+    'largest'
+
+    Args:
+        discrepancy: a frozen dataclass derived from `Discrepancy`, with a ``kind`` of its own.
+
+    Returns:
+        the class, as it is.
+
+    Raises:
+        UserError: it is no such class, it defines neither ``distance`` nor ``term``, an option has a type
+            that TOML cannot hold, or its kind is taken.
+    """
+    if discrepancy.distance is Discrepancy.distance and discrepancy.term is Discrepancy.term:
+        raise UserError(f"discrepancy {discrepancy.__name__} lacks the method distance")
+    return DISCREPANCIES.register(discrepancy)

@@ -22,35 +22,25 @@ from typing import Annotated, Literal
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
-from pydantic import Field
 from torch import Tensor
 
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.engines.base import Engine, feature_cost
-from dsdistill.engines.discrepancies import Characteristic, Kernels, Means
+from dsdistill.engines.discrepancies import DISCREPANCIES, Discrepancy, Means
+from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import ClassFeatures, Sources
-from dsdistill.supply import FreshConfig, SupplyConfig
-from dsdistill.supply.base import NetworkRequest, Supply
+from dsdistill.supply.base import Supply
 from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistributionEngine(Engine[Supply]):
+class DistributionEngine(MatchingEngine):
     """Match the embeddings of each class."""
 
     kind: Literal["distribution"] = "distribution"
-    batch_real: Annotated[int, Ge(1)] = 256
-    """Real images per class and iteration; a smaller class gives all it has."""
-
-    discrepancy: Annotated[Means | Kernels | Characteristic, Field(discriminator="kind")] = field(
-        default_factory=Means
-    )
+    discrepancy: Annotated[Discrepancy, DISCREPANCIES] = field(default_factory=Means)
     """What is compared: mean features (DM, IDM), distributions through a kernel (M3D), characteristic
-    functions (NCFM)."""
-    supply: SupplyConfig = field(default_factory=FreshConfig)
-    """Where networks come from: fresh ones (DM), a queue of networks in training (IDM), or between the first
-    and the last weights of trained ones (NCFM)."""
+    functions (NCFM), or one of your own."""
     calibration: Annotated[float, Ge(0)] = 0.0
     """Weight of the cross-entropy of the synthetic images under the trained network, in a second step of each
     iteration (NCFM)."""
@@ -67,10 +57,6 @@ class DistributionEngine(Engine[Supply]):
     def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
         """Return the optimiser of the discrepancy's adversary."""
         return {"adversary": self.discrepancy.adversary_optimiser}
-
-    def build_networks(self, request: NetworkRequest) -> Supply:
-        """Build the supply."""
-        return self.supply.build(request)
 
     def prepare(self, synthetic: SyntheticSet, networks: Supply, seed: int) -> None:
         """Register what the discrepancy learns."""
@@ -104,6 +90,5 @@ class DistributionEngine(Engine[Supply]):
 
     def cost(self, sizes: Sizes) -> Cost:
         """Count one pass of features, and what the discrepancy makes of them."""
-        cost = feature_cost(sizes, self.supply, self.batch_real)
         most = min(self.batch_real, int(sizes.counts.max()))
-        return dataclasses.replace(cost, features=self.discrepancy.values(sizes, most))
+        return dataclasses.replace(super().cost(sizes), features=self.discrepancy.values(sizes, most))

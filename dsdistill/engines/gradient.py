@@ -21,7 +21,8 @@ from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.compute.custom_gradient import attach_gradients
-from dsdistill.engines.base import IMAGE_COPIES, Engine
+from dsdistill.engines.base import IMAGE_COPIES
+from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
@@ -33,7 +34,7 @@ from dsdistill.synthetic.set import SyntheticSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientEngine(Engine[Supply]):
+class GradientEngine(MatchingEngine):
     """Match the gradients that real and synthetic images of a class give a network."""
 
     kind: Literal["gradient"] = "gradient"
@@ -41,8 +42,6 @@ class GradientEngine(Engine[Supply]):
     """cosine per output channel (DC), squared, l1, l1_mean (IDC), or cosine_whole."""
     matched: Matched = "weights"
     """Gradients of which parameters: weights (two or more dimensions, DC), convolutions (IDC) or all."""
-    batch_real: Annotated[int, Ge(1)] = 256
-    """Real images per class and iteration; a smaller class gives all it has."""
     batch_synthetic: Annotated[int, Ge(0)] = 0
     """Decoded images of a class matched at once, a random choice; 0 takes all."""
     supply: SupplyConfig = field(default_factory=TrainedConfig)
@@ -58,7 +57,7 @@ class GradientEngine(Engine[Supply]):
         Raises:
             UserError: the network has no parameter of those to be matched.
         """
-        supply = self.supply.build(request)
+        supply = super().build_networks(request)
         matched_parameters(supply.network, self.matched, self.metric)
         return supply
 

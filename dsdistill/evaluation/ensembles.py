@@ -19,7 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dsdistill.evaluation.execution import Execution
 from dsdistill.networks import Network
-from dsdistill.networks.external import External
+from dsdistill.networks.wrapped import Wrapped
 from dsdistill.objectives.precision import at_least_float32
 
 
@@ -113,9 +113,9 @@ class StackedStudents(Ensemble):
 def stackable(network: Network) -> bool:
     """Whether students are independent functions of their parameters: no running statistics, no dropout.
 
-    It is not known of the networks of other libraries, which count as not stackable.
+    It is not known of the networks of libraries and of users, which count as not stackable.
     """
-    if isinstance(network, External):
+    if isinstance(network, Wrapped):
         return False
     dropout = any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.modules())
     return not dropout and next(network.buffers(), None) is None
@@ -144,5 +144,6 @@ class Ensembles:
 def _outputs(network: Network) -> int:
     """Count the logits; on the meta device, where nothing is computed or drawn."""
     classifier = copy.deepcopy(network.classifier).to("meta").eval()
-    weight = next(classifier.parameters())
-    return classifier(weight.new_empty(1, network.feature_dim)).shape[-1]
+    like = next(network.parameters())
+    embedding = torch.empty(1, network.feature_dim, dtype=like.dtype, device="meta")
+    return classifier(embedding).shape[-1]

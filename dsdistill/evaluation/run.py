@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.sharing import file_name
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -25,7 +26,7 @@ from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
 from dsdistill.files import parse_json, reason
-from dsdistill.networks import check_network
+from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Callback, Listener, Observer
@@ -41,7 +42,7 @@ def evaluate(
     dataset: DataSource | None = None,
     root: str | Path | None = None,
     protocol: str | Path | None = None,
-    networks: str | Sequence[str] = (),
+    networks: str | NetworkFactory | Sequence[str | NetworkFactory] = (),
     repeats: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -70,8 +71,8 @@ def evaluate(
         root: folder of the data sets.
         protocol: a protocol's name or TOML file, read for the data set and the IPC; default the one of the
             method that made the file, else dm.
-        networks: names, or one string with commas; default the network the set was distilled with, else the
-            protocol's student.
+        networks: names, or one string with commas, or your own, as `distill` takes one; default the network
+            the set was distilled with, else the protocol's student.
         repeats, epochs: in place of the protocol's.
         seed: of every random draw.
         compile, stack: see ``dsdistill.evaluation.execution.ExecutionConfig``.
@@ -123,7 +124,7 @@ def evaluate(
 
 
 def _config(
-    networks: str | Sequence[str],
+    networks: str | NetworkFactory | Sequence[str | NetworkFactory],
     baselines: str | Sequence[str],
     scores: bool,
     seed: int,
@@ -135,10 +136,7 @@ def _config(
     Raises:
         UserError: a network or baseline is unknown.
     """
-    students = _split(networks) or _split(str(distilled.attributes.get("network", "")))
-    students = students or [protocol.student]
-    for student in students:
-        check_network(student)
+    students = network_list(networks) or [_default_student(distilled, protocol)]
     real_sets = expanded_names(_split(baselines))
     for baseline in real_sets:
         check(baseline)
@@ -162,6 +160,20 @@ def _split(names: str | Sequence[str]) -> list[str]:
     """Return a list of names, given as one or as one string with commas."""
     parts = names.split(",") if isinstance(names, str) else names
     return [part.strip() for part in parts if part.strip()]
+
+
+def _default_student(distilled: DistilledDataset, protocol: Protocol) -> str:
+    """Return the network that a set was distilled with, else the protocol's student.
+
+    Raises:
+        UserError: there is no such network here. Of code that a file names, none is loaded.
+    """
+    student = file_name(str(distilled.attributes.get("network") or protocol.student))
+    try:
+        check_network(student)
+    except UserError as error:
+        raise UserError(f"{error}; students are named by --networks (networks=[…])") from error
+    return student
 
 
 def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
@@ -267,7 +279,8 @@ def _report(
 ) -> Report:
     """Return the report of an evaluation that has no rows yet."""
     machine = distilled.attributes.get("machine")
-    conditions = (protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest())
+    conditions = [protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest()]
+    conditions += filter(None, [source_digest(config.networks)])
     return Report(
         rows=[],
         file=file,

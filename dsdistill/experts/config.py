@@ -156,7 +156,9 @@ def resolve(
     if recipe.endswith(".toml"):
         explicit["recipe"] = recipe = str(expanded(recipe).absolute())
     explicit = with_absolute_paths(explicit)
-    table = merge(load_expert_recipe(recipe).options(str(data["name"]), budget), explicit)
+    loaded = load_expert_recipe(recipe)
+    loaded.load_plugins()
+    table = merge(loaded.options(str(data["name"]), budget), explicit)
     return validate(ExpertConfig, table, "option", known_keys(ExpertConfig))
 
 

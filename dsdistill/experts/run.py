@@ -18,7 +18,7 @@ from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.training import ExpertRun, parts
-from dsdistill.networks import check_network
+from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, threads
 from dsdistill.storage.expert_file import ExpertFile
@@ -47,7 +47,7 @@ def train_experts(
     budget: Budget = "paper",
     count: int | None = None,
     epochs: int | None = None,
-    network: str | None = None,
+    network: str | NetworkFactory | None = None,
     seed: int | None = None,
     device: str | None = None,
     root: str | Path | None = None,
@@ -81,7 +81,7 @@ def train_experts(
         budget: the scale of the recipe: "paper", or "laptop" for fewer experts of fewer epochs.
         count: networks in the finished file.
         epochs: of training each.
-        network: such as ``convnet3``.
+        network: such as ``convnet3``, or your own, as `distill` takes it.
         seed: of every random draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         root, size, channels, zca, download: of the data, as `distill` takes them.
@@ -133,7 +133,7 @@ def train(
         UserError, Interrupted: as `train_experts`.
     """
     device = resolve_device(asked.compute.device)
-    check_network(asked.network)
+    add_network(asked.network)
     task, real = catalog.load(asked.data, "train", observer.on_notice, observer.on_read, source)
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dsdistill import files
+from dsdistill.config.sharing import file_name
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.experts.config import ExpertConfig, difference, for_sharing
@@ -254,7 +255,7 @@ class ExpertRun:
     def _metadata(self, layout: Layout) -> ExpertMetadata:
         config, task = self._config, self._task
         return ExpertMetadata(
-            network=config.network,
+            network=file_name(config.network),
             layout=layout,
             dataset=task.name,
             fingerprint=self._real.fingerprint,

@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from dsdistill.networks.base import Network
-from dsdistill.networks.registry import build_network, check_network, network_names
+from dsdistill.networks.factories import NetworkFactory
+from dsdistill.networks.registry import (
+    add_network,
+    build_network,
+    check_network,
+    network_list,
+    network_names,
+    source_digest,
+)
 
-__all__ = ["Network", "build_network", "check_network", "network_names"]
+__all__ = [
+    "Network",
+    "NetworkFactory",
+    "add_network",
+    "build_network",
+    "check_network",
+    "network_list",
+    "network_names",
+    "source_digest",
+]

@@ -13,6 +13,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class Network(nn.Module, ABC):
     """An image classifier split into an embedding and a classifier.
 
+    One of your own says here what its features are; any other `torch.nn.Module` is divided by what it
+    computes (see `register_network`).
+
+    >>> class Flat(dsdistill.Network):
+    ...     def __init__(self, channels, size, num_classes):
+    ...         super().__init__()
+    ...         self.feature_dim = channels * size**2
+    ...         self.classifier = torch.nn.Linear(self.feature_dim, num_classes)
+    ...
+    ...     def embed(self, x):
+    ...         return x.flatten(1)
+    ...
+    ...     def trace(self, x):
+    ...         return [x], self.embed(x)
+    >>> dsdistill.distill("flat.h5", dataset="digits", ipc=1, iterations=3, network=Flat).images
+    10
+
     Inputs are float [B, C, H, W] in network space (standardised or whitened). No operation works in
     place: second-order gradients need the values it would overwrite.
 

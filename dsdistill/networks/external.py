@@ -2,70 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dsdistill.errors import UserError, unknown
 from dsdistill.networks.base import Network
-
-
-class External(Network):
-    """A model of a library; its last linear layer becomes ``classifier``."""
-
-    def __init__(self, name: str, backbone: nn.Module, head: str) -> None:
-        super().__init__()
-        linear = backbone.get_submodule(head)
-        assert isinstance(linear, nn.Linear)
-        backbone.set_submodule(head, nn.Identity())
-        for module in backbone.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
-        self.name = name
-        self.backbone = backbone
-        self.classifier = linear
-        self.feature_dim = linear.in_features
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Return the input of the classifier, [B, feature_dim]."""
-        return self.backbone(x)
-
-    def trace(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the feature maps and the embedding.
-
-        timm names the last map of each stage. For a torchvision model, take the last square map [B, c, h, h]
-        of each resolution above one pixel, except outputs of pooling; its transformers have few such maps.
-
-        Raises:
-            UserError: if the model has no such maps.
-        """
-        model: Any = self.backbone
-        if hasattr(model, "forward_intermediates"):
-            last, maps = model.forward_intermediates(x)
-            return maps, model.forward_head(last, pre_logits=True)
-        last_maps: dict[int, Tensor] = {}
-
-        def record(_module: nn.Module, _inputs: object, out: object) -> None:
-            if isinstance(out, Tensor) and out.ndim == 4 and out.shape[2] == out.shape[3] > 1:
-                last_maps[out.shape[2]] = out
-
-        hooks = [unit.register_forward_hook(record) for unit in _units(model) if not isinstance(unit, _POOLS)]
-        try:
-            embedding = self.embed(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if not last_maps:
-            raise UserError(
-                f"{self.name} has no feature maps to match at this size; use a convolutional network"
-            )
-        return list(last_maps.values()), embedding
-
-
-_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+from dsdistill.networks.wrapped import Split, cannot_take
 
 # Two models have auxiliary classifiers, which are switched off, and a default initialisation that warns.
 _SPECIAL = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
@@ -86,7 +31,7 @@ def torchvision_network(model: str, channels: int, size: int, num_classes: int) 
     try:
         backbone = models.get_model(model, weights=None, num_classes=num_classes, **options)
     except (AssertionError, ValueError) as error:
-        raise _cannot_take(name, channels, size, error) from error
+        raise cannot_take(name, (channels, size, size), error) from error
     if channels != 3:
         path: str
         conv: Any
@@ -105,7 +50,7 @@ def torchvision_network(model: str, channels: int, size: int, num_classes: int) 
     linears = [path for path, module in backbone.named_modules() if isinstance(module, nn.Linear)]
     if not linears or backbone.get_submodule(linears[-1]).out_features != num_classes:
         raise UserError(f"{name} does not end in a linear layer to split off; choose another model")
-    return _validated(External(name, backbone, linears[-1]), channels, size)
+    return _validated(Split(name, backbone, linears[-1]), channels, size)
 
 
 def timm_network(model: str, channels: int, size: int, num_classes: int) -> Network:
@@ -125,12 +70,12 @@ def timm_network(model: str, channels: int, size: int, num_classes: int) -> Netw
             model, pretrained=False, num_classes=num_classes, in_chans=channels, **options
         )
     except (AssertionError, ValueError) as error:
-        raise _cannot_take(name, channels, size, error) from error
+        raise cannot_take(name, (channels, size, size), error) from error
     head = backbone.get_classifier()
     if not isinstance(head, nn.Linear):
         raise UserError(f"{name} does not end in one linear layer to split off; choose another model")
     path = next(path for path, module in backbone.named_modules() if module is head)
-    return _validated(External(name, backbone, path), channels, size)
+    return _validated(Split(name, backbone, path), channels, size)
 
 
 def check_torchvision(model: str) -> None:
@@ -166,30 +111,17 @@ def _timm() -> ModuleType:
     return timm
 
 
-def _units(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the children of a model in order, and the members of a child that is a sequence."""
-    for child in module.children():
-        if isinstance(child, nn.Sequential):
-            yield from _units(child)
-        else:
-            yield child
+def _validated(network: Split, channels: int, size: int) -> Split:
+    """Return the network if it can embed a blank image: libraries do not document the sizes they accept.
 
-
-def _validated(network: External, channels: int, size: int) -> External:
-    """Return the network if it can embed a blank image: libraries do not document the sizes they accept."""
+    Raises:
+        UserError: it cannot.
+    """
     network.eval()  # in training mode, batch norm refuses one image and updates its running statistics
     blank = next(network.parameters()).new_zeros(1, channels, size, size)
-    try:
-        with torch.no_grad():
-            shape = network.embed(blank).shape
-    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
-        raise _cannot_take(network.name, channels, size, error) from error
+    with torch.no_grad():
+        shape = network.embed(blank).shape
     if shape != (1, network.feature_dim):
         raise UserError(f"{network.name} does not embed an image as one vector; choose another model")
     network.train()
     return network
-
-
-def _cannot_take(name: str, channels: int, size: int, error: Exception) -> UserError:
-    reason = str(error).strip().split("\n")[0]
-    return UserError(f"{name} cannot take {channels}x{size}x{size} images: {reason}")

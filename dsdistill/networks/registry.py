@@ -1,78 +1,131 @@
-"""Networks by name.
-
-A name is a family and options, joined by dashes, in any order:
-
-    convnet            depth from the image size: 2 to 16 pixels, 3 to 32, 4 to 64, 5 to 128, 6 beyond
-    convnet3, …        that depth
-        -w64           width (default 128)
-        -instance | -batch | -group | -layer | -none       normalisation (default instance)
-        -relu | -leakyrelu | -sigmoid | -swish             activation (default relu)
-        -avgpool | -maxpool | -nopool                      pooling (default avgpool)
-    mlp, lenet
-    alexnet            -none (default) | -instance | -batch | -group
-    vgg11              -instance (default) | -batch | -group | -none
-    resnet10, resnet18 -instance (default) | -batch | -group;  -ap: average pools for strides;
-                       -w32: width of the first stage (default 64)
-    resnetap10         -instance (default) | -batch | -group;  -w32 likewise
-    torchvision:NAME   any image classifier of torchvision that ends in a linear layer, random weights
-    timm:NAME          the same of timm (extra ``timm``)
-
-"instance" is GroupNorm with one channel per group, "group" has four groups.
-Examples: ``convnet``, ``convnet4-w64-batch``, ``resnet18-ap-batch``, ``torchvision:mobilenet_v2``.
-"""
+"""Every network by its name: those of the papers, of libraries, and the user's own."""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from functools import partial
+from typing import TypeVar
 
-from dsdistill.errors import UserError, unknown
-from dsdistill.networks import external
+from torch import nn
+
+from dsdistill import files
+from dsdistill.errors import UserError
+from dsdistill.networks import names
 from dsdistill.networks.base import Network
-from dsdistill.networks.classic import MLP, VGG11, AlexNet, LeNet
-from dsdistill.networks.convnet import ConvNet
-from dsdistill.networks.resnet import resnet, resnetap10
+from dsdistill.networks.division import own_network
+from dsdistill.networks.factories import NetworkFactory
+from dsdistill.plugs import Registry, absolute_reference, is_file_reference, load, without_folder
 
-Factory = Callable[[int, int, int], Network]
-"""From channels, size and number of classes to a network."""
+NETWORKS: Registry[NetworkFactory] = Registry("network", "dsdistill.networks")
+"""The user's own, and those of installed packages."""
 
-
-@dataclass(frozen=True)
-class Family:
-    """A family of networks: its constructor, and its options as keyword of ``make`` -> values."""
-
-    make: Callable[..., Network]
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    width: bool = False
+F = TypeVar("F", bound=NetworkFactory)
 
 
-_PLAIN = ("instance", "batch", "group")
+def register_network(name: str) -> Callable[[F], F]:
+    """Give a network of your own a name, which files tell and every call takes: a decorator.
 
-FAMILIES: dict[str, Family] = {
-    "convnet": Family(
-        ConvNet,
-        {
-            "norm": (*_PLAIN, "layer", "none"),
-            "activation": ("relu", "leakyrelu", "sigmoid", "swish"),
-            "pool": ("avgpool", "maxpool", "nopool"),
-        },
-        width=True,
-    ),
-    "mlp": Family(MLP),
-    "lenet": Family(LeNet),
-    "alexnet": Family(AlexNet, {"norm": (*_PLAIN, "none")}),
-    "vgg11": Family(VGG11, {"norm": (*_PLAIN, "none")}),
-    "resnet10": Family(partial(resnet, 10), {"norm": _PLAIN, "shrink": ("ap",)}, width=True),
-    "resnet18": Family(partial(resnet, 18), {"norm": _PLAIN, "shrink": ("ap",)}, width=True),
-    "resnetap10": Family(resnetap10, {"norm": _PLAIN}, width=True),
-}
+    An installed package adds one by an entry point of the group ``dsdistill.networks``.
 
-LIBRARIES: dict[str, tuple[Callable[[str], None], Callable[[str, int, int, int], Network]]] = {
-    "torchvision": (external.check_torchvision, external.torchvision_network),
-    "timm": (external.check_timm, external.timm_network),
-}
+    >>> @dsdistill.register_network("tiny")
+    ... class Tiny(torch.nn.Module):
+    ...     def __init__(self, channels, size, num_classes):
+    ...         super().__init__()
+    ...         self.conv = torch.nn.Conv2d(channels, 8, 3, padding=1)
+    ...         self.head = torch.nn.Linear(8 * size**2, num_classes)
+    ...
+    ...     def forward(self, x):
+    ...         return self.head(self.conv(x).relu().flatten(1))
+    >>> dsdistill.distill("tiny.h5", dataset="digits", ipc=1, iterations=3, network="tiny").images
+    10
+
+    Args:
+        name: letters, digits, ``_``, ``.`` and ``-``; no other network's.
+
+    Returns:
+        a decorator of a class derived from `torch.nn.Module`, or of a function that makes one. Called with
+        channels, size and number of classes, by position or by such names (``in_channels``, ``image_size``,
+        …), or with the last alone, it returns a network with fresh weights of torch's global generator. That
+        maps images, float32 [B, C, H, W], standardised, to logits [B, K]. Its features are those of its own
+        ``embed`` and ``classifier`` if it has these, else the input of its last linear layer.
+
+    Raises:
+        UserError: the name is taken or has other characters.
+    """
+    if not re.fullmatch(r"[A-Za-z_][\w.-]*", name) or names.is_known(name) or name.endswith(".py"):
+        raise UserError(
+            f"a network of your own cannot be named {name!r}: choose letters, digits, _, . and -, and not "
+            "the name of another network"
+        )
+
+    def register(factory: F) -> F:
+        _check_factory(factory)
+        NETWORKS.add(name, factory)
+        return factory
+
+    return register
+
+
+def add_network(network: str | NetworkFactory) -> str:
+    """Return the name of a network that the user names or gives; code that it names is loaded.
+
+    Args:
+        network: a name; ``FILE.py:NAME``; ``package.module:NAME``; or a factory, which gets the name that
+            `register_network` gave it, or else that of its module and itself, ``module:NAME``.
+
+    Raises:
+        UserError: there is no such network, its code cannot be loaded, or an object has no name.
+    """
+    if not isinstance(network, str):
+        return _add_object(network)
+    if network.endswith(".py"):
+        raise UserError(
+            f"say which network of {network}: {network}:NAME, the name of a class or a function in it"
+        )
+    if is_file_reference(network):
+        place = network.rpartition(":")[0]
+        if NETWORKS.find(network) and not files.expanded(place).exists():
+            return network  # the name of one that was given before
+        reference = absolute_reference(network)
+        for name in (reference, without_folder(reference)):
+            NETWORKS.add(name, _loaded(reference), replace=True)
+        return reference
+    if ":" in network and not names.is_known(network) and not NETWORKS.find(network):
+        library = network.partition(":")[0]
+        if library != "__main__" and not get_close_matches(library, names.LIBRARIES):  # misspelt
+            NETWORKS.add(network, _loaded(network), replace=True)
+    check_network(network)
+    return network
+
+
+def network_list(networks: str | NetworkFactory | Iterable[str | NetworkFactory]) -> list[str]:
+    """Return the names by which results tell networks, without folders; code that is named is loaded.
+
+    Args:
+        networks: names, one text of names with commas, or what else `add_network` takes, one or several.
+
+    Raises:
+        UserError: as `add_network`; or two different ones have the same name.
+    """
+    if isinstance(networks, str):
+        networks = networks.split(",")
+    elif callable(networks):
+        networks = [networks]
+    given: list[str | NetworkFactory] = [each.strip() if isinstance(each, str) else each for each in networks]
+    added: dict[str, NetworkFactory | None] = {}
+    for each in (each for each in given if each):
+        name = without_folder(add_network(each))
+        factory = _own(name)
+        if added.setdefault(name, factory) is not factory:
+            raise UserError(
+                f"two networks are called {name}: give one another name, by dsdistill.register_network"
+            )
+    return list(added)
 
 
 def build_network(name: str, channels: int, size: int, num_classes: int) -> Network:
@@ -81,7 +134,7 @@ def build_network(name: str, channels: int, size: int, num_classes: int) -> Netw
     Weights are drawn from torch's global generator: call this inside `seeding.forked`.
 
     Args:
-        name: see the module's docstring.
+        name: see `dsdistill.networks.names`; of the user's own, what `add_network` returned.
         channels: image channels.
         size: image height and width.
         num_classes: number of logits.
@@ -94,44 +147,101 @@ def build_network(name: str, channels: int, size: int, num_classes: int) -> Netw
 
 def network_names() -> list[str]:
     """Return the names of the networks of the papers; options and libraries give many more."""
-    depths = [f"convnet{depth}" for depth in range(3, 7)]
-    batch = [f"{name}-batch" for name in ("convnet", "alexnet", "vgg11", "resnet18", "resnetap10")]
-    return sorted([*FAMILIES, *depths, *batch, "resnet18-ap", "resnet18-ap-batch"])
+    return names.network_names()
 
 
 def check_network(name: str) -> None:
-    """Raise a UserError, with the nearest name, unless ``name`` names a network."""
+    """Raise a UserError, with the nearest name, unless ``name`` names a network. No code is loaded."""
     _factory(name)
 
 
-def _factory(name: str) -> Factory:
-    library, colon, model = name.partition(":")
-    if colon:
-        if library not in LIBRARIES:
-            raise unknown("library of networks", library, LIBRARIES)
-        check_model, make = LIBRARIES[library]
-        check_model(model)
-        return partial(make, model)
-    stem, *words = name.split("-")
-    keywords: dict[str, object] = {}
-    if depth := re.fullmatch(r"convnet([1-9][0-9]?)", stem):
-        stem, keywords["depth"] = "convnet", int(depth[1])
-    if stem not in FAMILIES:
-        raise unknown("network", stem, [*FAMILIES, *network_names()])
-    family = FAMILIES[stem]
-    keyword_of = {value: keyword for keyword, values in family.options.items() for value in values}
-    for word in words:
-        width = re.fullmatch(r"w([1-9][0-9]{0,4})", word) if family.width else None
-        keyword = "width" if width else keyword_of.get(word)
-        if keyword is None:
-            raise _unknown_option(stem, word, [*keyword_of, *(["w64"] if family.width else [])])
-        if keyword in keywords:
-            raise UserError(f"network {name!r} gives two values for its {keyword}; keep one")
-        keywords[keyword] = int(width[1]) if width else word
-    return partial(family.make, **keywords)
+def source_digest(given: Iterable[str]) -> str:
+    """Return a digest of the code of those networks that are the user's own; empty if none is.
+
+    Where the code cannot be read, every digest is another one.
+    """
+    sources = [f"{name}\n{_source(factory)}" for name in given if (factory := _own(name))]
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest() if sources else ""
 
 
-def _unknown_option(family: str, word: str, known: list[str]) -> UserError:
-    if not known:
-        return UserError(f"{family} takes no options, so drop {word!r}")
-    return unknown(f"option of {family}", word, known)
+def added_networks() -> Iterator[tuple[str, str]]:
+    """Yield the names of networks that programs and installed packages add, and where they come from."""
+    return NETWORKS.added()
+
+
+def _own(name: str) -> NetworkFactory | None:
+    """Return the factory of the user's own network, or of an installed package's; None of all others."""
+    return None if names.is_known(name) else NETWORKS.find(name)
+
+
+def _factory(name: str) -> names.Factory:
+    if factory := _own(name):
+        return partial(own_network, name, factory)
+    if is_file_reference(name) or name.startswith("__main__:"):
+        raise _absent(name)
+    return names.factory_of(name, (each for each, _ in added_networks() if ":" not in each))
+
+
+def _absent(name: str) -> UserError:
+    """Return the error for the name of code that nobody has given here."""
+    place = without_folder(name)
+    way = f"name its file, PATH/{place}" if is_file_reference(name) else "name a file, FILE.py:NAME"
+    return UserError(
+        f"network {place!r} is code of the program that used it, which is never run unasked: give it again, "
+        f"network={name.rpartition(':')[2]}, or {way}"
+    )
+
+
+def _add_object(factory: NetworkFactory) -> str:
+    """File an object under a readable name, and return that."""
+    _check_factory(factory)
+    registered = [name for name, each in NETWORKS.items() if each is factory]
+    if registered:
+        return registered[0]
+    if not str(getattr(factory, "__name__", "<")).isidentifier():  # a lambda or a partial
+        raise UserError(
+            "a network that files tell needs a name, and this one has none: write it as a def or a class, or "
+            'say dsdistill.register_network("NAME")(…)'
+        )
+    name = f"{factory.__module__}:{factory.__name__}"
+    NETWORKS.add(name, factory, replace=True)
+    return name
+
+
+def _check_factory(factory: object) -> None:
+    """Check that an object can make networks.
+
+    Raises:
+        UserError: saying what to give instead.
+    """
+    if isinstance(factory, nn.Module):
+        kind = type(factory).__name__
+        raise UserError(
+            f"a {kind} that is made already serves once only: give its class, network={kind}, or a function "
+            "that makes a new one"
+        )
+    if not callable(factory):
+        raise UserError(f"a network is a name, a class or a function, not {factory!r}")
+
+
+def _loaded(reference: str) -> NetworkFactory:
+    """Load what a reference names.
+
+    Raises:
+        UserError: as `load`; or it is no factory.
+    """
+    factory: NetworkFactory = load(reference, "network")
+    _check_factory(factory)
+    return factory
+
+
+def _source(factory: NetworkFactory) -> str:
+    """Return the file that a factory is defined in, or its own lines."""
+    try:
+        return files.read_text(inspect.getsourcefile(factory) or "")
+    except (OSError, TypeError, ValueError):
+        pass
+    try:
+        return inspect.getsource(factory)
+    except (OSError, TypeError):
+        return uuid.uuid4().hex

@@ -15,6 +15,7 @@ from dsdistill.data.sources import DataSource
 from dsdistill.distillation.output import held
 from dsdistill.distillation.run import DistillationRun
 from dsdistill.distillation.summary import Summary
+from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.pipeline import experts as automatic
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.checkpoints import RunDirectory
@@ -27,7 +28,7 @@ def distill(
     dataset: DataSource | None = None,
     method: str | None = None,
     ipc: int | str | Sequence[int] | Mapping[str, int] | None = None,
-    network: str | None = None,
+    network: str | NetworkFactory | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
     seed: int | None = None,
@@ -63,7 +64,8 @@ def distill(
         method: a recipe's name (default ``dm``), or the path of a recipe file.
         ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
             (``{"cat": 10, "dog": 5}``).
-        network: that features are matched in, such as ``convnet3``.
+        network: that features are matched in: a name, such as ``convnet3`` or ``module.py:MyNet``, or a class
+            or function that makes a `torch.nn.Module` (see `register_network`).
         iterations: steps to take.
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
         seed: of every draw.
@@ -97,7 +99,8 @@ def distill(
     output = files.expanded(output).absolute()
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)
-    flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
+    flags: dict[str, Any] = {"method": method, "ipc": ipc, "iterations": iterations}
+    flags["network"] = network if network is None else add_network(network)
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
     name, source = opened(dataset)
     flags["data"] = data_options(name, root, size, channels, zca, download)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
-from dsdistill.synthetic import picture
 from dsdistill.report import families
 from dsdistill.report.figures import anchor
 from dsdistill.report.markup import escape, link, note
 from dsdistill.storage import set_file
+from dsdistill.synthetic import picture
 from dsdistill.synthetic.distilled import DistilledSet
 
 _NAME = 24  # characters of a class name
@@ -51,7 +51,8 @@ def _figure(result: CellResult, distilled: DistilledSet) -> str:
     caption = link(f"#{anchor(result)}", f"{result.method}, seed {result.seed}")
     caption += f"; {escape(omitted)}" if omitted else ""
     alt = f"Distilled images of {result.dataset} by {result.method}; columns: {', '.join(names)}"
-    image = f'<img src="{picture.data_uri(distilled.images, distilled.labels)}" alt="{escape(alt)}" loading="lazy">'
+    address = picture.data_uri(distilled.images, distilled.labels)
+    image = f'<img src="{address}" alt="{escape(alt)}" loading="lazy">'
     frame = f'<span class="frame" style="--classes:{len(names)}">'
     return (
         f"<figure><figcaption>{caption}</figcaption><details><summary>{frame}"

@@ -23,6 +23,7 @@ from dsdistill.files import expanded, reason
 from dsdistill.networks import build_network
 from dsdistill.networks.base import Network
 from dsdistill.networks.layout import Layout
+from dsdistill.plugs import without_folder
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_schema import (
     Expert,
@@ -144,11 +145,12 @@ class ExpertFile:
         if not _close(mine.preprocess.state(), task.preprocess.state()):
             kind = mine.preprocess.kind
             raise self._other("preprocessing", f"one {kind}", f"another {kind}, of other constants")
-        if mine.network != network and not self._same_network(network):
-            raise self._other("network", mine.network, network, f"; pass --network {mine.network}")
-        if Layout.of(self._built(mine.network)) != mine.layout:
+        name = without_folder(network)
+        if mine.network != name and not self._same_network(name):
+            raise self._other("network", mine.network, name, f"; pass --network {mine.network}")
+        if Layout.of(self._built(name)) != mine.layout:
             raise UserError(
-                f"{self.path} holds weights of another {mine.network} than this version builds; make it again"
+                f"{self.path} holds weights of another {mine.network} than is built here; make it again"
             )
 
     def close(self) -> None:
@@ -184,7 +186,10 @@ class ExpertFile:
 
     def _same_network(self, name: str) -> bool:
         """Whether a name is another one for the same network, as convnet is for convnet3."""
-        return repr(self._built(name)) == repr(self._built(self.metadata.network))
+        try:
+            return repr(self._built(name)) == repr(self._built(self.metadata.network))
+        except UserError:  # theirs is code that is not given here
+            return False
 
     def _built(self, name: str) -> Network:
         with forked(0, "networks"):

@@ -11,7 +11,7 @@ import pytest
 
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
-from dsdistill.config.recipe import load_recipe
+from dsdistill.config.recipe import load_expert_recipe, load_recipe
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation.config import RunConfig, resolve, to_toml
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
@@ -568,6 +568,26 @@ def test_recipes_begin_from_others_but_not_in_a_ring(tmp_path: Path) -> None:
         write("yours", f"{base}.toml", 0.25)
         with pytest.raises(UserError, match=rf"recipe '{base}' begins from '.*/yours.toml', which begins"):
             told(mine)
+
+
+def test_a_recipe_has_paper_source_and_protocol_of_its_base(tmp_path: Path) -> None:
+    def write(name: str, base: str, more: str = "") -> str:
+        (tmp_path / f"{name}.toml").write_text(f'title = "{name}"\nbase = "{base}"\n{more}')
+        return str(tmp_path / f"{name}.toml")
+
+    mine = load_recipe(write("mine", write("yours", "ncfm-minmax", 'paper = "ours"')))
+    assert (mine.title, mine.paper, mine.follows, mine.protocol) == ("mine", "ours", "paper", "ncfm")
+    experts = load_expert_recipe(write("theirs", "ftd"))
+    base = load_expert_recipe("ftd")
+    assert (experts.title, experts.paper, experts.follows) == ("theirs", base.paper, base.follows)
+    assert experts.options("cifar10") == base.options("cifar10") | {"recipe": "theirs"}
+    write("mine", "yours.toml")
+    with pytest.raises(
+        UserError, match=r"recipe '(mine|yours)' begins from '.*\.toml', which begins from it"
+    ):
+        load_recipe(write("yours", "mine.toml"))
+    with pytest.raises(UserError, match=r"unknown method 'dn'; did you mean 'dm'?"):
+        load_recipe(write("mine", "dn"))
 
 
 def test_data_sets_of_a_table_are_a_list(tmp_path: Path) -> None:

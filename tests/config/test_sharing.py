@@ -9,6 +9,7 @@ from dsdistill.config.sharing import file_name, shared, told, told_toml, without
 RUN = {
     "method": "/home/anna/mine.toml",
     "protocol": "dm",
+    "network": "/home/anna/net.py:MyNet",
     "ipc": 1,
     "data": {"name": "folder:/home/anna/pets", "root": "/home/anna", "download": True, "size": 8},
     "engine": {"kind": "distribution", "supply": {"kind": "pool", "path": "/home/anna/pool.h5"}},
@@ -16,6 +17,7 @@ RUN = {
 SHARED = {
     "method": "mine.toml",
     "protocol": "dm",
+    "network": "net.py:MyNet",
     "ipc": 1,
     "data": {"name": "folder:pets", "size": 8},
     "engine": {"kind": "distribution", "supply": {"kind": "pool", "path": "pool.h5"}},

@@ -79,7 +79,8 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (RECIPE % "ipcmax = 10", "no such condition: ipcmax"),
-        ('title = "Mine"', "'paper' is missing"),
+        ('title = "Mine"', "recipe 'mine': keys 'paper', 'follows' and 'protocol' are missing"),
+        (RECIPE.replace("paper = ", "# ") % "ipc_max = 1", "recipe 'mine': key 'paper' is missing"),
         (
             RECIPE.replace("title", "titel") % "ipc_max = 1",
             "unknown recipe 'mine': key 'titel'; did you mean 'title'",

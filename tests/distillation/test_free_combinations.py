@@ -112,7 +112,7 @@ def test_what_recipes_use_is_one_union() -> None:
     kinds = {"fresh": FreshConfig, "trained": TrainedConfig, "queue": QueueConfig, "pool": PoolConfig}
     kinds["snapshots"] = SnapshotsConfig
     for engine in (AttentionEngine, GradientEngine):
-        assert engine.__annotations__["supply"] == "SupplyConfig"
+        assert engine.__dataclass_fields__["supply"].type == "SupplyConfig"
     assert {kind.kind for kind in SupplyConfig.__origin__.__args__} == set(kinds)  # type: ignore[attr-defined]
     options = {"data": {"name": "digits"}, "ipc": 1, "method": "dsa"}
     assert isinstance(resolve(options).engine, GradientEngine)
