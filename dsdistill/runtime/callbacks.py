@@ -161,10 +161,15 @@ class Observer(Callback):
         self._tell("on_start", start)
 
     def on_estimate(self, estimate: Any) -> None:
+        """Pass the estimate on.
+
+        Raises:
+            DryRunEnd: of a dry run, that is all.
+        """
         _log.info("%s", estimate)
-        self._tell("on_estimate", estimate)
         if self.dry:
-            raise DryRunEnd
+            raise DryRunEnd(estimate)
+        self._tell("on_estimate", estimate)
 
     def on_iteration(self, entry: dict[str, Any], set: Callable[[], Any]) -> None:
         self._tell("on_iteration", entry, set)
@@ -191,16 +196,19 @@ class Observer(Callback):
 
 
 class DryRun(Callback):
-    """Marks a run that is only to be estimated, and keeps the estimate."""
-
-    estimate: Any = None
-
-    def on_estimate(self, estimate: Any) -> None:
-        self.estimate = estimate
+    """Marks a run that is only to be estimated."""
 
 
 class DryRunEnd(Exception):
-    """Ends a dry run, once it is estimated."""
+    """Ends a dry run, once it is estimated.
+
+    Attributes:
+        estimate: a `RunEstimate`.
+    """
+
+    def __init__(self, estimate: Any) -> None:
+        super().__init__()
+        self.estimate = estimate
 
 
 def _as_list(callbacks: Any) -> list[Any]:

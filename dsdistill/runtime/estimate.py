@@ -87,13 +87,12 @@ def dry_run(
     Raises:
         UserError: as the call does; or it is none of these.
     """
-    mark = DryRun()
     options: dict[str, Any] = dict(kwargs)
-    options["callbacks"] = [*options.get("callbacks", ()), mark]
+    options["callbacks"] = [*options.get("callbacks", ()), DryRun()]
     run: Callable[..., Any] = call
     try:
         run(*args, **options)
-    except DryRunEnd:
-        assert isinstance(mark.estimate, RunEstimate)
-        return mark.estimate
+    except DryRunEnd as end:
+        estimate: RunEstimate = end.estimate
+        return estimate
     raise UserError("dry_run takes dsdistill.distill, dsdistill.train_experts or dsdistill.evaluate")

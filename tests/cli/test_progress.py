@@ -44,7 +44,8 @@ def test_a_dry_run_prints_what_it_takes(
     capsys: Captured, tmp_path: Path, words: list[str], expected: str
 ) -> None:
     network = ["--network", "convnet2-w4"]
-    out, _ = succeed(capsys, *words, *network, "-o", tmp_path / "out.h5", "--dry-run")
+    out, err = succeed(capsys, *words, *network, "-o", tmp_path / "out.h5", "--dry-run")
+    assert "estimated time" not in err
     time, memory, disk = out.splitlines()
     assert time.startswith("estimated time")
     assert expected in time

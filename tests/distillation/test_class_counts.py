@@ -72,7 +72,7 @@ def test_every_engine_takes_more_images_than_the_smallest_class_has(
 ) -> None:
     method, overrides = METHODS[name]
     notices: list[str] = []
-    told = {"dataset": tail, "method": method, "notify": notices.append}
+    told = {"dataset": tail, "method": method, "callbacks": [Told(notify=notices.append)]}
     made = distilled(tmp_path / "set.h5", "4,7,3", *overrides, **told)
     assert made.counts == [4, 7, 3]
     assert len(made.images.unique(dim=0)) == 14

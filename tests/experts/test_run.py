@@ -27,6 +27,7 @@ from dsdistill.data.real import Task
 from dsdistill.experts.trainer import Pace, Trainer
 from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks import build_network
+from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import set_attributes
@@ -121,7 +122,10 @@ def test_the_pace_is_that_of_steps_once_all_sizes_are_compiled(monkeypatch: pyte
     usual = pace_by(Clock(), monkeypatch)
     assert usual.epoch == pytest.approx(4 * 0.5)
     assert usual.metrics == pytest.approx(0.5)
-    assert pace_by(Clock(60.0, 90.0), monkeypatch) == usual
+    assert usual.warm_up == 0
+    slow = pace_by(Clock(60.0, 90.0), monkeypatch)
+    assert (slow.epoch, slow.metrics) == (usual.epoch, usual.metrics)
+    assert slow.warm_up == 60.0 + 90.0 - 2 * 0.5
 
 
 @pytest.mark.parametrize("slow", range(6))
@@ -156,11 +160,14 @@ def test_the_estimate_counts_what_is_left_saving_and_metrics(
     """Two experts of two epochs: four epochs, two of them stored besides the checkpoint, and two ends."""
     monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=10.0))
     monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 1.0)
-    seconds: list[float] = []
-    train(tmp_path / "pool.h5", 2, callbacks=[Told(estimated=seconds.append)])
-    assert seconds == [4 * 101.0 + 2 * 1.0 + 2 * 10.0]
-    train(tmp_path / "pool.h5", 3, callbacks=[Told(estimated=seconds.append)])
-    assert seconds[1:] == [2 * 101.0 + 1 * 1.0 + 1 * 10.0]
+    seen: list[RunEstimate] = []
+    train(tmp_path / "pool.h5", 2, callbacks=[Told(estimated=seen.append)])
+    train(tmp_path / "pool.h5", 3, callbacks=[Told(estimated=seen.append)])
+    assert [each.seconds for each in seen] == [
+        4 * 101.0 + 2 * 1.0 + 2 * 10.0,
+        2 * 101.0 + 1 * 1.0 + 1 * 10.0,
+    ]
+    assert [(each.amount, each.work) for each in seen] == [(4, "epochs"), (2, "epochs")]
 
 
 def test_a_trial_of_saving_leaves_nothing_behind(tmp_path: Path) -> None:
