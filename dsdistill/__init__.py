@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
     from dsdistill.experts.run import train_experts
+    from dsdistill.export.run import export_set
+    from dsdistill.importing.run import ImportSummary, import_set
     from dsdistill.runtime.signals import Interrupted
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import load
@@ -25,11 +27,14 @@ _HOMES = {
     "DistilledDataset": "synthetic.distilled",
     "DistilledSet": "synthetic.distilled",
     "ExpertFile": "storage.expert_file",
+    "ImportSummary": "importing.run",
     "Interrupted": "runtime.signals",
     "Summary": "distillation.run",
     "UserError": "errors",
     "distill": "distillation.run",
     "evaluate": "evaluation.run",
+    "export_set": "export.run",
+    "import_set": "importing.run",
     "load": "storage.set_file",
     "train_experts": "experts.run",
 }
@@ -41,12 +46,15 @@ __all__ = [
     "DistilledDataset",
     "DistilledSet",
     "ExpertFile",
+    "ImportSummary",
     "Interrupted",
     "Summary",
     "UserError",
     "__version__",
     "distill",
     "evaluate",
+    "export_set",
+    "import_set",
     "load",
     "train_experts",
 ]
