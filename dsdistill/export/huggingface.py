@@ -111,7 +111,7 @@ def _what(about: Description, images: TrainingImages) -> str:
 A distilled data set: {len(images)} synthetic training images of {len(about.classes)} classes{decoded}.
 They were learned so that a network trained on them alone classifies real images; the accuracies say how well.
 
-- Images: {channels} channels, {height} x {width} pixels
+- Images: {height} x {width} pixels, {"grey" if channels == 1 else "RGB"}
 - Classes: {_name(listing(about.classes))}
 - Labels: {"hard, and soft as logits" if about.has_soft_labels else "hard"}
 """

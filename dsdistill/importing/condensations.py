@@ -57,4 +57,5 @@ CONDENSATIONS = Format(
     "res_DM_….pt of DC, DSA, DM, DataDAM or IDM",
     lambda path: path.is_file() and bool(_NAME.fullmatch(path.name)),
     _read,
+    options=("labels", "factor", "which", "constants"),
 )

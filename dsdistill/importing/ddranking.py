@@ -27,6 +27,7 @@ def _read(path: Path, request: Request) -> Source:
         labels=read_labels(labels) if labels.exists() else None,
         are_logits="dsdistill" in config.partition("\n")[0],
         by_class=True,
+        multi_formation=request.multi_formation,
         space=None if whitened is None else "zca" if whitened[1].lower() == "true" else "standardised",
         constants=CONSTANTS_IN_USE.get(request.dataset),
         lr=number(read_file(rate), rate) if rate.exists() else None,

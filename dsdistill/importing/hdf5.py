@@ -28,4 +28,5 @@ HDF5 = Format(
     "a .h5 that dsdistill wrote",
     lambda path: path.is_file() and path.suffix.lower() in (".h5", ".hdf5"),
     _read,
+    options=(),
 )

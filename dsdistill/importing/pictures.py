@@ -26,8 +26,6 @@ _TABLE = "labels.csv"
 
 
 def _read(path: Path, request: Request) -> Source:
-    if request.labels:
-        raise UserError("a folder of pictures has its labels in the names of its folders; leave out --labels")
     notices: tuple[str, ...] = ()
     if (path / _TABLE).is_file():
         files, names = _table(path)
@@ -105,4 +103,6 @@ def _holds_pictures(folder: Path) -> bool:
         return False
 
 
-PICTURES = Format("pictures", "a folder CLASS/picture.png, of any kind of picture", _recognises, _read)
+PICTURES = Format(
+    "pictures", "a folder CLASS/picture.png, of any kind of picture", _recognises, _read, options=("factor",)
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dsdistill.errors import UserError, unknown
@@ -31,7 +32,7 @@ def recognise(path: Path, name: str = "auto") -> tuple[Path, Format]:
     """
     if name not in ("auto", *FORMATS):
         raise unknown("import format", name, ("auto", *FORMATS))
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, it takes any name
         raise UserError(f"no file or folder at {path}")
     if name != "auto":
         return path, FORMATS[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from dsdistill.data.real import Task
 from dsdistill.errors import UserError, unknown
 from dsdistill.importing import spaces
 from dsdistill.importing.labels import labels_of
-from dsdistill.importing.registry import recognise
-from dsdistill.importing.source import Request, Source, Space
+from dsdistill.importing.registry import FORMATS, recognise
+from dsdistill.importing.source import Format, Request, Source, Space
 from dsdistill.protocol import PROTOCOLS, load_protocol
 from dsdistill.runtime.notice import Notify, Progress, silent
 from dsdistill.storage import set_file
@@ -111,7 +112,10 @@ def import_set(
     set_file.check_writable(output)
     named = spaces.named(space)
     _check_names(method, protocol, constants)
+    if lr is not None and not 0 < lr < math.inf:
+        raise UserError(f"the learning rate must be a number above 0, not {lr:g}")
     path, kind = recognise(path, format)
+    _check_options(kind, labels=labels, factor=factor, which=which, constants=constants)
     root = None if root is None else files.expanded(root)
     config = DataConfig(name=dataset, root=root, size=size, channels=channels, download=download)
     task, _ = catalog.load(config, "test", notify, decoding)
@@ -136,7 +140,7 @@ def import_set(
     found = labels_of(read, task)
     about, said = _attributes(read, task, config, protocol is not None)
     about["method"] = method or str(about.get("method", "imported"))
-    about["imported_from"] = f"{plain(path.name)} ({kind.name})"
+    about["imported_from"] = f"{plain(path.absolute().name)} ({kind.name})"
     notices = (f"read as {kind.name}: {kind.about}", *read.notices, *pixels.notices, *found.notices, *said)
     for sentence in notices:
         notify(sentence)
@@ -169,6 +173,14 @@ def _check_names(method: str | None, protocol: str | None, constants: str | None
         raise unknown("data set with constants", constants, _CONSTANTS)
 
 
+def _check_options(kind: Format, **options: object) -> None:
+    """Refuse an option that says nothing about sources of a format."""
+    for name, value in options.items():
+        if value is not None and name not in kind.options:
+            takers = ", ".join(each.name for each in FORMATS.values() if name in each.options)
+            raise UserError(f"--{name} is for {takers}, not for {kind.name}; leave it out")
+
+
 _CONSTANTS = CONSTANTS | {"imagenet": IMAGENET_CONSTANTS}
 
 
@@ -190,6 +202,8 @@ def _pixels(source: Source, task: Task, whitening: Callable[[], Preprocess], tru
     own = task.preprocess if source.constants is None else Standardise.of(*_CONSTANTS[source.constants])
     standardise = own if source.preprocess is None else source.preprocess
     images, said = spaces.to_float(source.images)
+    repeated = (task.channels, images.shape[1]) == (1, 3)  # grey images in three channels
+    _check_shape(images[:, :1] if repeated else images, task)
     notices = []
     if (space := source.space) is None:
         space, how = spaces.infer(images, standardise)
@@ -199,27 +213,31 @@ def _pixels(source: Source, task: Task, whitening: Callable[[], Preprocess], tru
     if (doubt := spaces.doubt(unit, space)) and not trusted:
         raise UserError(doubt)
     notices.append(doubt if source.preprocess is None else "")
-    unit = _of_shape(unit, task)
-    preprocess = source.preprocess or preprocess or task.preprocess
+    if repeated:
+        if bool((unit - unit[:, :1]).abs().max() > 1e-4):
+            _check_shape(unit, task)
+        unit, preprocess = unit[:, :1].contiguous(), task.preprocess
+    else:
+        preprocess = source.preprocess or preprocess or task.preprocess
     return _Pixels(unit, preprocess, space, tuple(filter(None, notices)))
 
 
-def _of_shape(images: Tensor, task: Task) -> Tensor:
-    """Return images of the data set's shape; grey ones that were repeated to 3 channels become grey again.
+def _check_shape(images: Tensor, task: Task) -> None:
+    """Refuse images of another shape than the data set's.
 
     Raises:
-        UserError: they are of another shape.
+        UserError: they are; the sentence names the options that load the data set so.
     """
-    if task.channels == 1 and images.shape[1] == 3 and bool((images - images[:, :1]).abs().max() < 1e-4):
-        images = images[:, :1].contiguous()
     channels, height, width = images.shape[1:]
     if (channels, height, width) == task.shape:
-        return images
+        return
     theirs, ours = (f"{c}x{h}x{w}" for c, h, w in ((channels, height, width), task.shape))
-    options = f" --channels {channels}" * (channels != task.channels) + f" --size {height}" * (
-        height != task.size
-    )
-    remedy = f"; pass{options} to evaluate on real images of that shape" if height == width else ""
+    options = [
+        f"--{name} {found}"
+        for name, found, own in (("channels", channels, task.channels), ("size", height, task.size))
+        if found != own
+    ]
+    remedy = f"; pass {' '.join(options)} to evaluate on real images of that shape" if height == width else ""
     raise UserError(
         f"the images are {theirs} (channels, height, width) and those of {task.name} {ours}{remedy}"
     )
@@ -241,7 +259,8 @@ def _attributes(
     protocol = source.protocol or str(source.attributes.get("protocol", "dm"))
     rate = source.lr if source.lr is not None else source.attributes.get("learned_lr")
     notices = []
-    if rate is None and load_protocol(protocol, task.name, 1).lr == "learned":
+    known = not protocol.endswith(".toml")  # of a .h5, the file of somebody's own
+    if rate is None and known and load_protocol(protocol, task.name, 1).lr == "learned":
         if named:
             raise UserError(
                 f"protocol {protocol} takes a learned learning rate; pass --lr, or another protocol"

@@ -90,9 +90,15 @@ class Format:
         about: a line on what such a source is.
         recognises: whether a path, which exists, looks like one.
         read: reads it; raises a UserError where it is none, or is damaged.
+        options: the options that say something about such a source, of `OPTIONS`.
     """
 
     name: str
     about: str
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Request], Source]
+    options: tuple[str, ...] = ("labels", "factor", "constants")
+
+
+OPTIONS = ("labels", "factor", "which", "constants")
+"""Options that not every format takes."""

@@ -35,6 +35,8 @@ def named(space: str) -> Space | None:
 def to_float(images: Tensor) -> tuple[Tensor, str]:
     """Return pixels as float32, those of 0 to 255 divided by 255; and a sentence if they were.
 
+    Integers of 0 and 1 are black and white.
+
     Raises:
         UserError: they are not finite, or integers outside 0 to 255.
     """
@@ -44,7 +46,7 @@ def to_float(images: Tensor) -> tuple[Tensor, str]:
             raise UserError(
                 f"the images hold integers from {low:g} to {high:g}; save bytes, 0 to 255, or floats"
             )
-        return images.float() / 255, "the pixels are 0 to 255"
+        return (images.float() / 255, "the pixels are 0 to 255") if high > 1 else (images.float(), "")
     images = images.float()
     if not images.isfinite().all():
         raise UserError("the images hold values that are not finite (NaN or infinity), so the set is damaged")

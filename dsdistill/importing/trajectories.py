@@ -55,6 +55,7 @@ def _read(path: Path, request: Request) -> Source:
         source,
         space="unit" if step["zca"] else "zca" if unwhitened else None,
         by_class=True,
+        multi_formation=request.multi_formation,
         constants=CONSTANTS_IN_USE.get(request.dataset),
         lr=lr,
         protocol="datm" if is_soft else "mtt",

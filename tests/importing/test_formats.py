@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+import dsdistill
 from tests.helpers.imports import LABELS, digits, imported, network, refused, saved, unit
 
 LOGITS = 5.0 * one_hot(LABELS, 10) + 0.1
@@ -20,6 +21,12 @@ def mtt(folder: Path, step: object = "best", labels: torch.Tensor = LABELS, lr: 
     if lr is not None:
         saved(folder / f"lr_{step}.pt", torch.tensor(lr))
     return folder
+
+
+def test_the_folder_where_one_is_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mtt(tmp_path / "run"))
+    dsdistill.import_set(".", tmp_path / "set.h5", dataset="digits")
+    assert dsdistill.load(tmp_path / "set.h5").attributes["imported_from"] == "run (mtt)"
 
 
 def test_a_folder_of_mtt(tmp_path: Path) -> None:

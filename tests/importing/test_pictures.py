@@ -90,6 +90,10 @@ def test_folders_that_are_no_classes(tmp_path: Path) -> None:
     refused(folder(tmp_path / "pictures", ["cat", "dog"]), "'cat' is none of digits's")
     refused(folder(tmp_path / "one", ["0"]), "of no known format")
     refused(tmp_path / "one", "one class only", format="pictures")
-    refused(folder(tmp_path / "labelled", ["0", "1"]), "leave out --labels", labels=tmp_path / "l.pt")
+    refused(
+        folder(tmp_path / "labelled", ["0", "1"]),
+        "--labels is for mtt, idc, dc, ddranking, tensors, not for pictures",
+        labels=tmp_path / "l.pt",
+    )
     (folder(tmp_path / "torn", ["0", "1"]) / "1" / "002.png").write_bytes(b"no picture")
     refused(tmp_path / "torn", "cannot read the picture")

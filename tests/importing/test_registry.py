@@ -48,6 +48,8 @@ def test_a_folder_of_one_file_stands_for_it(tmp_path: Path) -> None:
 def test_what_is_of_no_format_or_of_several(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file or folder at"):
         recognise(tmp_path / "absent")
+    with pytest.raises(UserError, match="no file or folder at"):
+        recognise(tmp_path / ("x" * 300))
     (tmp_path / "a.mat").touch()
     (tmp_path / "empty").mkdir()
     for name in ("a.mat", "empty"):

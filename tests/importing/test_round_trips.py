@@ -12,7 +12,7 @@ import dsdistill
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
-from tests.helpers.imports import LABELS, digits, imported, unit
+from tests.helpers.imports import LABELS, digits, imported, refused, unit
 
 LOGITS = torch.rand(20, 10, generator=torch.Generator().manual_seed(2)).softmax(
     1
@@ -87,6 +87,12 @@ def test_h5(tmp_path: Path, decoded: bool) -> None:
     assert kept == {"method": "dsa", "protocol": "dsa", "network": "convnet3", "seed": 5}
     assert again.attributes["imported_from"] == "small.h5 (h5)"
     assert summary.format == "h5"
+    refused(tmp_path / "small.h5", "--factor is for .*, not for h5", factor=2)
+
+
+def test_h5_of_a_protocol_of_ones_own(tmp_path: Path) -> None:
+    distilled_digits(tmp_path / "set.h5", attributes={"protocol": "mine.toml", "dataset": "digits"})
+    assert imported(tmp_path / "set.h5")[0].attributes["protocol"] == "mine.toml"
 
 
 @pytest.mark.parametrize("soft", [False, True])

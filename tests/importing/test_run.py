@@ -63,6 +63,9 @@ def test_whitened_pixels_are_brought_back_where_it_is_said(tmp_path: Path) -> No
 
 
 def test_bytes_and_their_floats_are_divided(tmp_path: Path) -> None:
+    assert torch.equal(
+        imported(saved(tmp_path / "b.pt", (unit() > 0.5, LABELS)))[0].images, (unit() > 0.5).float()
+    )
     images = (unit() * 255).round()
     for number, each in enumerate((images.to(torch.uint8), images, images.to(torch.int64))):
         distilled, summary = imported(saved(tmp_path / f"{number}.pt", (each, LABELS)))
@@ -94,11 +97,18 @@ def test_the_constants_of_another_data_set_undo_theirs(tmp_path: Path) -> None:
             r"the images are 1x8x9 \(channels, height, width\) and those of digits 1x8x8$",
         ),
         (unit(), {"dataset": "digit"}, "unknown data set 'digit'; did you mean 'digits'"),
+        (
+            network(unit()),
+            {"dataset": "digits", "channels": 3},
+            "are 1x8x8 .* of digits 3x8x8; pass --channels 1",
+        ),
+        (unit(), {"lr": float("nan")}, "learning rate must be a number above 0, not nan"),
         (unit(), {"method": "a\nb"}, "choose another --method"),
         (unit(), {"protocol": "mttt"}, "unknown protocol"),
         (unit(), {"protocol": "mtt"}, "protocol mtt takes a learned learning rate; pass --lr"),
         (unit(), {"constants": "cifar11"}, "did you mean 'cifar10'"),
         (unit(), {"format": "hdf"}, "unknown import format 'hdf'"),
+        (unit(), {"which": 0}, "--which is for dc, not for tensors; leave it out"),
         (unit(), {"factor": 9}, "choose a smaller factor"),
         (unit(), {"factor": 0}, "numbers are at least 1"),
     ],
