@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
     from dsdistill.experts.run import train_experts
+    from dsdistill.export.run import export_set
+    from dsdistill.importing.run import ImportSummary, import_set
     from dsdistill.loggers.progress import ProgressBar
     from dsdistill.networks.base import Network
     from dsdistill.networks.registry import register_network
@@ -41,6 +43,7 @@ _HOMES = {
     "Engine": "engines.base",
     "ExpertFile": "storage.expert_file",
     "ImageData": "data.sources",
+    "ImportSummary": "importing.run",
     "Interrupted": "runtime.signals",
     "MatchingEngine": "engines.matching",
     "Network": "networks.base",
@@ -52,6 +55,8 @@ _HOMES = {
     "distill": "pipeline.distill",
     "dry_run": "runtime.estimate",
     "evaluate": "evaluation.run",
+    "export_set": "export.run",
+    "import_set": "importing.run",
     "load": "storage.set_file",
     "register_discrepancy": "engines.discrepancies",
     "register_engine": "engines",
@@ -70,6 +75,7 @@ __all__ = [
     "Engine",
     "ExpertFile",
     "ImageData",
+    "ImportSummary",
     "Interrupted",
     "MatchingEngine",
     "Network",
@@ -82,6 +88,8 @@ __all__ = [
     "distill",
     "dry_run",
     "evaluate",
+    "export_set",
+    "import_set",
     "load",
     "loggers",
     "register_discrepancy",

@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 LINES = """
     cli
     report
-    bench export loggers pipeline
+    bench export importing loggers pipeline
     experts distillation labelling evaluation
     engines
     supply

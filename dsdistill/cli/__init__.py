@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from dsdistill import files
-from dsdistill.cli import distilling, evaluating, exporting, inspecting, suites
+from dsdistill.cli import distilling, evaluating, exporting, importing, inspecting, suites
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
@@ -61,6 +61,7 @@ app.command(
     "sharpness.alpha, gradient_penalty, ramp_from, ramp_epochs, cutmix, augmentation.operators, "
     "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads."
 )(distilling.experts)
+app.command(name="import")(importing.import_)
 for _command in (
     evaluating.evaluate,
     inspecting.info,

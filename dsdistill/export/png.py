@@ -11,9 +11,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dsdistill.config.options import table_at
+from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
-from dsdistill.files import check_new_folder, expanded, make_folder, new_folder, write_new
+from dsdistill.export.training_images import png
+from dsdistill.files import check_new_folder, expanded, make_folder, new_folder, parse_toml, write_new
 from dsdistill.storage.set_file import read, to_uint8
+from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.text import cell, within
 
 
@@ -30,7 +34,8 @@ def export_png(path: str | Path, folder: str | Path) -> str:
         folder: the folder to create, complete or not at all; it must not exist or be empty.
 
     Returns:
-        a sentence on the error of clipping and rounding to 8 bits, and on decoding if the set needs it.
+        a sentence on the error of clipping and rounding to 8 bits, on the options that distil pixels within
+        [0, 1], and on decoding if the set needs it.
 
     Raises:
         UserError: as `set_file.read`; the images have neither 1 nor 3 channels; or the folder is not empty or
@@ -45,15 +50,14 @@ def export_png(path: str | Path, folder: str | Path) -> str:
     pixels = to_uint8(distilled.images)
     with new_folder(folder) as part:
         _write_folder(part, pixels, distilled.labels, distilled.classes)
-    cost = _cost(distilled.images, pixels)
+    sentence = _cost(distilled.images, pixels) + _remedy(distilled)
     if distilled.multi_formation.is_identity:
-        return cost
-    return f"{cost}; the images are stored ones, to be decoded before training: export a .pt for decoded ones"
+        return sentence
+    stored = "the images are stored ones, to be decoded before training: export a .pt for decoded ones"
+    return f"{sentence}; {stored}"
 
 
 def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
-    from PIL import Image
-
     names = _folder_names(classes)
     for name in names:
         make_folder(folder / name)
@@ -65,10 +69,7 @@ def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequenc
     for image, label in zip(pixels, labels.tolist(), strict=True):
         name = f"{names[label]}/{index[label]:0{width}d}.png"
         index[label] += 1
-        array = image.permute(1, 2, 0).contiguous().numpy()
-        picture = io.BytesIO()
-        Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(picture, "PNG")
-        write_new(folder / name, picture.getbuffer())
+        write_new(folder / name, png(image))
         table.writerow([name, label, cell(classes[label])])
     write_new(folder / "labels.csv", listing.getvalue().encode())
 
@@ -102,3 +103,35 @@ def _cost(images: Tensor, pixels: Tensor) -> str:
         f"the largest error is {float(error.max()):.4f}, rms {float(error.square().mean().sqrt()):.4f}, "
         "where white is 1"
     )
+
+
+_CLIPPED = 1e-3
+"""The share of clipped pixel values from which another distillation is suggested."""
+
+
+def _remedy(distilled: DistilledSet) -> str:
+    """Name the options that distil such a set with pixels in [0, 1], if many are not and that would help.
+
+    A learning rate of standardised pixels becomes one of unit pixels that moves them as far: times the
+    variance for SGD, whose gradient changes as well, and times the deviation for AdamW.
+    """
+    images, preprocess = distilled.images, distilled.preprocess
+    try:
+        options = parse_toml(str(distilled.attributes.get("config", "")))
+    except ValueError:
+        options = {}
+    optimiser = table_at(options, "optimiser")
+    if (
+        not options
+        or optimiser.get("clamp_every") == 1
+        or ((images < 0) | (images > 1)).double().mean() < _CLIPPED
+    ):
+        return ""
+    words = ["optimiser.clamp_every=1"]
+    if options.get("space", "network") != "unit":
+        words.insert(0, "space=unit")
+        if isinstance(preprocess, Standardise) and isinstance(rate := optimiser.get("lr"), int | float):
+            power = 1 if optimiser.get("kind") == "adamw" else 2
+            words.append(f"optimiser.lr={rate * float(preprocess.std.mean()) ** power:.3g}")
+    options_ = " ".join(f"--set {word}" for word in words)
+    return f"; to distil pixels that stay inside but for the last step, pass {options_}"

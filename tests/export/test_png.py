@@ -128,3 +128,31 @@ def test_png_refusals_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "empty").mkdir()
     export_png(tmp_path / "set.h5", tmp_path / "empty")
     assert (tmp_path / "empty" / "car").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("config", "remedy"),
+    [
+        ("[optimiser]\nlr = 8.0\n", "--set space=unit --set optimiser.clamp_every=1 --set optimiser.lr=0.5"),
+        ('[optimiser]\nlr = 8.0\nkind = "adamw"\n', "--set optimiser.clamp_every=1 --set optimiser.lr=2"),
+        ('space = "unit"\n[optimiser]\nclamp_every = 100\n', "pass --set optimiser.clamp_every=1"),
+    ],
+)
+def test_where_pixels_clip_the_options_that_keep_them_inside_are_named(
+    tmp_path: Path, config: str, remedy: str
+) -> None:
+    written(tmp_path / "set.h5", attributes={"config": config})
+    assert export_png(tmp_path / "set.h5", tmp_path / "out").endswith(remedy)
+
+
+def test_no_other_distillation_is_suggested_where_it_would_not_help(tmp_path: Path) -> None:
+    inside = torch.full((6, 3, 5, 7), 0.5)
+    for number, fields in enumerate(
+        (
+            {"images": inside, "attributes": {"config": "[optimiser]\nlr = 8.0\n"}},
+            {"attributes": {"config": 'space = "unit"\n[optimiser]\nclamp_every = 1\n'}},
+            {"attributes": {"method": "imported"}},
+        )
+    ):
+        written(tmp_path / "set.h5", **fields)
+        assert "--set" not in export_png(tmp_path / "set.h5", tmp_path / str(number))

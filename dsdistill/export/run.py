@@ -1,0 +1,122 @@
+"""Export: from a distilled set's file to the format of another program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsdistill.errors import UserError, unknown
+from dsdistill.export.ddranking import export_ddranking
+from dsdistill.export.hdf5 import export_h5
+from dsdistill.export.huggingface import export_huggingface
+from dsdistill.export.parquet import export_parquet
+from dsdistill.export.png import export_png
+from dsdistill.export.pt import export_pt
+from dsdistill.export.webdataset import export_webdataset
+from dsdistill.files import expanded
+from dsdistill.runtime.notice import Notify, silent
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A format to write.
+
+    Attributes:
+        suffixes: of the outputs that are written so where no format is named; "" is a folder's.
+        option: the only option that it takes.
+        default: of that option.
+        write: takes the set, the output, and the option if there is one; returns sentences on the result.
+    """
+
+    suffixes: tuple[str, ...] = ()
+    option: str | None = None
+    default: str | None = None
+    write: Callable[..., list[str]] = lambda *_: []
+
+
+def _pt(path: Path, out: Path, space: Any) -> list[str]:
+    if space not in ("network", "unit"):
+        raise unknown("space", space, ("network", "unit"))
+    export_pt(path, out, space)
+    return []
+
+
+EXPORTERS = {
+    "png": Exporter(("",), write=lambda path, out: [export_png(path, out)]),
+    "pt": Exporter((".pt", ".pth"), "space", "network", _pt),
+    "h5": Exporter(
+        (".h5", ".hdf5"), "dtype", "uint8", lambda path, out, dtype: [export_h5(path, out, dtype)]
+    ),
+    "ddranking": Exporter((), "protocol", None, export_ddranking),
+    "hf": Exporter(write=export_huggingface),
+    "parquet": Exporter((".parquet",), write=export_parquet),
+    "webdataset": Exporter((".tar",), write=export_webdataset),
+}
+
+
+def export_set(
+    file: str | Path,
+    output: str | Path,
+    *,
+    to: str | None = None,
+    space: str | None = None,
+    dtype: str | None = None,
+    protocol: str | None = None,
+    notify: Notify = silent,
+) -> Path:
+    """Write a distilled set in a format that other programs read, or in fewer bytes.
+
+    >>> dsdistill.export_set("set.h5", "set.pt").name
+    'set.pt'
+    >>> torch.load("set.pt", weights_only=True)["images"].shape
+    torch.Size([10, 1, 8, 8])
+
+    Args:
+        file: a distilled set.
+        output: a file or a folder to create; a .pt and other single files are replaced.
+        to: "png" (a folder of pictures by class, and labels.csv), "pt" (a dict for torch.load), "h5" (the
+            same set with smaller pixels), "ddranking" (a folder for its evaluators), "hf" (a folder for
+            Hugging Face's datasets, with a card), "parquet", "webdataset" (a .tar, or a folder of them);
+            default by the suffix, png for a folder.
+        space: for pt: "network" (preprocessed, the default) or "unit" (0 black, 1 white).
+        dtype: for h5: "float32", "float16" or "uint8", the default.
+        protocol: for ddranking: how students are trained; default the method's own.
+        notify: receives sentences on what is lost, such as pixels that are clipped.
+
+    Returns:
+        the path of what was written.
+
+    Raises:
+        UserError: the set cannot be read, the format is unknown or does not hold such a set, an option is not
+            for it, or the output cannot be written.
+    """
+    out = expanded(output)
+    kind = _kind(to, out)
+    exporter = EXPORTERS[kind]
+    options = {"space": space, "dtype": dtype, "protocol": protocol}
+    for name, value in options.items():
+        if value is not None and name != exporter.option:
+            owner = next(known for known, each in EXPORTERS.items() if each.option == name)
+            raise UserError(f"--{name} is for {owner}, not for {kind}; leave it out")
+    arguments = [] if exporter.option is None else [options[exporter.option] or exporter.default]
+    for sentence in exporter.write(expanded(file), out, *arguments):
+        notify(sentence)
+    return out
+
+
+def _kind(to: str | None, path: Path) -> str:
+    """Return the format that was named or, without a name, that of the output's suffix."""
+    if to is not None:
+        if to not in EXPORTERS:
+            raise unknown("export format", to, EXPORTERS)
+        return to
+    suffix = path.suffix.lower()
+    kinds = [name for name, each in EXPORTERS.items() if suffix in each.suffixes]
+    if not kinds:
+        raise UserError(
+            f"no format goes by the suffix {suffix!r}: end the output in .pt, .h5, .parquet or .tar, name a "
+            f"folder, or choose with --to {', '.join(EXPORTERS)}"
+        )
+    return kinds[0]

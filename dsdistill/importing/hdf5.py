@@ -1,0 +1,32 @@
+"""A set of dsdistill itself, such as one with 8-bit pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsdistill.importing.source import Format, Request, Source
+from dsdistill.storage.set_file import read
+
+
+def _read(path: Path, request: Request) -> Source:
+    stored = read(path)
+    return Source(
+        images=stored.images,
+        labels=stored.labels,
+        soft_labels=stored.soft_labels,
+        are_logits=True,
+        classes=stored.classes,
+        space="unit",
+        preprocess=stored.preprocess,
+        multi_formation=stored.multi_formation,
+        attributes=stored.attributes,
+    )
+
+
+HDF5 = Format(
+    "h5",
+    "a .h5 that dsdistill wrote",
+    lambda path: path.is_file() and path.suffix.lower() in (".h5", ".hdf5"),
+    _read,
+    options=(),
+)
