@@ -7,13 +7,12 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
 from dsdistill import files
-from dsdistill.cli import distilling, evaluating, exporting, inspecting, suites
+from dsdistill.cli import distilling, evaluating, exporting, index, inspecting, suites
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
@@ -27,7 +26,6 @@ _EPILOG = (
 
 app = typer.Typer(
     name="dsdistill",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,6 +37,8 @@ app = typer.Typer(
 
 def _version(requested: bool) -> None:
     if requested:
+        from importlib import metadata
+
         print(f"dsdistill {metadata.version('dsdistill')}")
         raise typer.Exit
 
@@ -102,9 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _failed(error, words)
+    if code == 1:  # typer has said that it does not know the shell
+        return _fail(_NO_SHELL)
     if code == 128 + signal.SIGINT:  # how newer typers tell of a KeyboardInterrupt
         return _stopped(Interrupted(signal.SIGINT), words)
     return code if isinstance(code, int) else 0
+
+
+_NO_SHELL = (
+    "`_DSDISTILL_COMPLETE=source_bash dsdistill` prints the script for bash from any shell; source_zsh and "
+    "source_fish do for zsh and fish"
+)
 
 
 def _check_command(words: Sequence[str]) -> None:
@@ -187,13 +195,8 @@ _LESS_MEMORY = {
 def _without_flag(error: Any, words: Sequence[str]) -> str:
     """Return how to set an option that has no flag, if that is the error; otherwise an empty text."""
     option = getattr(error, "option_name", "")
-    if type(error).__name__ != "NoSuchOption" or words[0] not in ("distill", "experts"):
+    if type(error).__name__ != "NoSuchOption":
         return ""
-    from dsdistill.config.options import known_keys
-    from dsdistill.distillation.config import RunConfig
-    from dsdistill.experts.config import ExpertConfig
-
-    config = RunConfig if words[0] == "distill" else ExpertConfig
-    keys = equivalents(option.lstrip("-").replace("-", "_"), known_keys(config))
+    keys = equivalents(option.lstrip("-").replace("-", "_"), index.option_keys(words[0]))
     settings = " or ".join(f"{key}=VALUE" for key in keys[:3])
     return f"no such option: {option}; say --set {settings}" if keys else ""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dsdistill.cli import completion
 from dsdistill.cli.arguments import (
     Channels,
     Dataset,
@@ -19,13 +20,16 @@ from dsdistill.cli.arguments import (
     Size,
     Zca,
 )
-from dsdistill.runtime.device import quiet_allocator
+from dsdistill.runtime.signals import importing
 
 
 def distill(
     output: Output,
     dataset: Dataset = None,
-    method: Annotated[str | None, typer.Option(help="See `dsdistill methods`.", show_default="dm")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="See `dsdistill methods`.", show_default="dm", autocompletion=completion.methods),
+    ] = None,
     ipc: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +41,9 @@ def distill(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network to match in, such as convnet3 (see `dsdistill networks`).", show_default="recipe"
+            help="Network to match in, such as convnet3 (see `dsdistill networks`).",
+            show_default="recipe",
+            autocompletion=completion.networks,
         ),
     ] = None,
     iterations: Annotated[
@@ -91,8 +97,10 @@ def distill(
 
     After Ctrl-C or a kill, the same `-o` and `--resume` continue the run (on a CPU bit for bit).
     """
-    from dsdistill.cli import console, progress
-    from dsdistill.distillation import run
+    with importing():
+        from dsdistill.cli import console, progress
+        from dsdistill.distillation import run
+        from dsdistill.runtime.device import quiet_allocator
 
     quiet_allocator()
     with progress.DistillationProgress() as show:
@@ -130,7 +138,11 @@ def experts(
     dataset: Dataset = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="mtt, ftd, datm, ast (trajectories), ncfm, or a TOML file.", show_default=False),
+        typer.Option(
+            help="mtt, ftd, datm, ast (trajectories), ncfm, or a TOML file.",
+            show_default=False,
+            autocompletion=completion.expert_recipes,
+        ),
     ] = None,
     count: Annotated[
         int | None, typer.Option(help="Number of networks in the finished file.", show_default="recipe")
@@ -139,7 +151,12 @@ def experts(
         int | None, typer.Option(help="Training epochs of each network.", show_default="recipe")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="Such as convnet3 (see `dsdistill networks`).", show_default="recipe")
+        str | None,
+        typer.Option(
+            help="Such as convnet3 (see `dsdistill networks`).",
+            show_default="recipe",
+            autocompletion=completion.networks,
+        ),
     ] = None,
     seed: Seed = None,
     device: Device = None,
@@ -165,10 +182,13 @@ def experts(
     `dsdistill experts --dataset fashion-mnist --recipe mtt --count 5 --epochs 20 -o mtt-experts.h5`
 
     The same command with a larger --count adds experts to a file. After Ctrl-C or a kill, --resume continues
-    from the last finished epoch (on a CPU bit for bit). Unfinished experts are in OUTPUT.parts.
+    with importing():
+        from the last finished epoch (on a CPU bit for bit). Unfinished experts are in OUTPUT.parts.
     """
-    from dsdistill.cli import console, progress
-    from dsdistill.experts import run
+    with importing():
+        from dsdistill.cli import console, progress
+        from dsdistill.experts import run
+        from dsdistill.runtime.device import quiet_allocator
 
     quiet_allocator()
     with progress.ExpertsProgress() as show:

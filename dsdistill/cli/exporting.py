@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from dsdistill.cli import completion
 from dsdistill.cli.arguments import File
 from dsdistill.errors import UserError, unknown
+from dsdistill.runtime.signals import importing
 
 
 def export(
@@ -34,7 +36,11 @@ def export(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="For ddranking: how students are trained.", show_default="the method's own"),
+        typer.Option(
+            help="For ddranking: how students are trained.",
+            show_default="the method's own",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
 ) -> None:
     """Write a distilled set in a format that other programs read, or in fewer bytes.
@@ -50,11 +56,12 @@ def export(
 
     `dsdistill export cifar10.h5 --to ddranking -o cifar10-ddranking/`
     """
-    from dsdistill.cli import console
-    from dsdistill.export.ddranking import export_ddranking
-    from dsdistill.export.hdf5 import export_h5
-    from dsdistill.export.png import export_png
-    from dsdistill.export.pt import export_pt
+    with importing():
+        from dsdistill.cli import console
+        from dsdistill.export.ddranking import export_ddranking
+        from dsdistill.export.hdf5 import export_h5
+        from dsdistill.export.png import export_png
+        from dsdistill.export.pt import export_pt
 
     path = output or target
     if path is None or (output and target):

@@ -13,14 +13,11 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from dsdistill.config.aliases import modernise
 from dsdistill.config.options import known_keys, merge
-from dsdistill.config.presets import Presets
+from dsdistill.config.presets import EXPERT_RECIPES, RECIPES, Presets
 from dsdistill.config.settings import CONDITIONS, Setting
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
-
-RECIPES = Presets("recipes", "method")
-EXPERT_RECIPES = Presets("experts", "recipe of experts")
 
 
 @dataclass(frozen=True, kw_only=True)
