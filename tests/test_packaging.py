@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
+import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,6 +69,38 @@ def test_an_extra_that_a_sentence_or_document_names_exists() -> None:
     lists = [extras for file in files for extras in INSTALLED.findall(file.read_text(encoding="utf-8"))]
     named = {extra.strip() for extras in lists for extra in extras.split(",")}
     assert {"timm", "gpu"} <= named <= EXTRAS.keys()
+
+
+NAMES = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "tomli_w": "tomli-w",
+    "annotated_types": "annotated-types",
+}
+"""Packages whose name differs from what is imported."""
+
+
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the packages of others that are imported by some statements."""
+    modules: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+    roots = {module.partition(".")[0] for module in modules} - {"dsdistill"} - sys.stdlib_module_names
+    return {NAMES.get(root, root) for root in roots}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """At the top of a file only what everyone installs; inside functions and for types extras too."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGE.rglob("*.py")]
+    core, extra = (
+        {re.split(r"[<>=;\[ ]", each)[0] for each in requirements}
+        for requirements in (PROJECT["dependencies"], [each for extra in EXTRAS.values() for each in extra])
+    )
+    assert imported(node for tree in trees for node in tree.body) <= core
+    assert imported(node for tree in trees for node in ast.walk(tree)) <= core | extra
 
 
 # Wheel and sdist --------------------------------------------------------------------------------------------

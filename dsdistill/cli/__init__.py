@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from dsdistill import files
-from dsdistill.cli import distilling, evaluating, exporting, index, inspecting, suites
+from dsdistill.cli import completion, distilling, evaluating, exporting, index, inspecting, suites
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
@@ -26,6 +26,7 @@ _EPILOG = (
 
 app = typer.Typer(
     name="dsdistill",
+    add_completion=completion.is_asked_for(),
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,6 +75,7 @@ for _command in (
     suites.report,
 ):
     app.command()(_command)
+app.command("completion")(completion.print_script)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,17 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _failed(error, words)
-    if code == 1:  # typer has said that it does not know the shell
-        return _fail(_NO_SHELL)
     if code == 128 + signal.SIGINT:  # how newer typers tell of a KeyboardInterrupt
         return _stopped(Interrupted(signal.SIGINT), words)
     return code if isinstance(code, int) else 0
-
-
-_NO_SHELL = (
-    "`_DSDISTILL_COMPLETE=source_bash dsdistill` prints the script for bash from any shell; source_zsh and "
-    "source_fish do for zsh and fish"
-)
 
 
 def _check_command(words: Sequence[str]) -> None:

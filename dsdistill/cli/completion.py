@@ -1,14 +1,45 @@
-"""Names that a shell completes after options and commands. They are read from files, without torch.
+"""The command ``completion``, and the names that a shell completes: read from files, without torch.
 
-A name that none of ours begins with is left to the shell, which completes paths.
+A word that none of our names begins with is left to the shell, which completes paths.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from typing import Annotated
+
+import typer
 
 from dsdistill.cli import index
 from dsdistill.config.presets import EXPERT_RECIPES, PROTOCOLS, RECIPES, SUITES
+from dsdistill.errors import unknown
+
+VARIABLE = "_DSDISTILL_COMPLETE"
+"""The variable by which a shell's script asks."""
+
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+
+
+def is_asked_for() -> bool:
+    """Whether a shell asks this process; typer is not to prepare completion otherwise, which takes long."""
+    return VARIABLE in os.environ
+
+
+def print_script(
+    shell: Annotated[str, typer.Argument(help="bash, zsh, fish, powershell or pwsh.", show_default=False)],
+) -> None:
+    """Print the script by which a shell completes commands, options and names.
+
+    `eval "$(dsdistill completion bash)"` in ~/.bashrc, or with zsh in ~/.zshrc after compinit.
+
+    `dsdistill completion fish > ~/.config/fish/completions/dsdistill.fish`
+    """
+    from typer.completion import get_completion_script
+
+    if shell not in SHELLS:
+        raise unknown("shell", shell, SHELLS)
+    print(get_completion_script(prog_name="dsdistill", complete_var=VARIABLE, shell=shell))
 
 
 def methods(incomplete: str) -> list[str]:
