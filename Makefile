@@ -2,11 +2,13 @@
 # make test        install with the test extras, run the test suite
 # make test-fast   the same without the tests marked slow: under 90 s on two cores
 # make lint        what CI checks besides
+# make package     build wheel and sdist into dist/, check their content, install the wheel and try it
+# make index       write anew what the command line knows without loading torch
 # make campaign    kills and failing writes at every change of a folder, thousands of damaged files: an hour
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast tests-1 tests-2 lint campaign
+.PHONY: demo test test-fast tests-1 tests-2 lint package index campaign
 
 demo: .venv/installed
 	$(BIN)/dsdistill distill --dataset digits --method dm --ipc 10 --output digits.h5 --overwrite
@@ -31,6 +33,15 @@ lint: .venv/installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+package: .venv/installed-for-packaging
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python .ci/package.py dist
+
+index: .venv/installed-for-tests
+	$(BIN)/python -c "from dsdistill.cli import index; index.write()"
+
 campaign: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 DSDISTILL_CAMPAIGN=artifacts/faults.json $(BIN)/python -m pytest tests/faults
 
@@ -42,4 +53,8 @@ campaign: .venv/installed-for-tests
 .venv/installed-for-tests: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+.venv/installed-for-packaging: .venv/installed-for-tests
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" "setuptools>=77"
 	touch $@

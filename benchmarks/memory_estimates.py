@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import variants
 from benchmarks.memory import forget_peak, resident, trimmed
-from dsdistill.config.recipe import RECIPES
+from dsdistill.config.presets import RECIPES
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation import assembly

@@ -99,21 +99,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name, once."""
-    import importlib
-    from importlib import metadata
+if not TYPE_CHECKING:  # to which a misspelt name is to be an error
 
-    if name == "__version__":
-        value: Any = metadata.version("dsdistill")
-    elif name == "loggers":
-        value = importlib.import_module("dsdistill.loggers")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(f"dsdistill.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import a public name, once."""
+        import importlib
+        from importlib import metadata
+
+        if name == "__version__":
+            value = metadata.version("dsdistill")
+        elif name == "loggers":
+            value = importlib.import_module("dsdistill.loggers")
+        elif name in _HOMES:
+            value = getattr(importlib.import_module(f"dsdistill.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.config.options import merge
-from dsdistill.config.presets import Presets
+from dsdistill.config.presets import PROTOCOLS
 from dsdistill.config.settings import Setting
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
@@ -150,8 +150,6 @@ class Protocol:
 
 
 _ANOTHER = "choose one that names its lr, such as --protocol dm"
-
-PROTOCOLS = Presets("protocols", "protocol")
 
 
 def load_protocol(

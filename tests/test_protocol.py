@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dsdistill.config.presets import PROTOCOLS
 from dsdistill.errors import UserError
-from dsdistill.protocol import PROTOCOLS, Protocol, load_protocol, protocol_settings
+from dsdistill.protocol import Protocol, load_protocol, protocol_settings
 from tests.helpers.evaluation import PACKAGE
 
 

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, MinLen
 from pydantic import Field
 
-from dsdistill.config.presets import Presets
-from dsdistill.config.recipe import RECIPES
+from dsdistill.config.presets import RECIPES, SUITES
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
 
@@ -158,9 +157,6 @@ class Suite:
     def recipe_of(self, method: str) -> str:
         """Return the recipe of one method: a name or a TOML file."""
         return self.settings_of(method).recipe or method
-
-
-SUITES = Presets("suites", "suite")
 
 
 def load_suite(name_or_path: str | Path) -> Suite:

@@ -7,13 +7,12 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
 from dsdistill import files
-from dsdistill.cli import distilling, evaluating, exporting, importing, inspecting, suites
+from dsdistill.cli import completion, distilling, evaluating, exporting, importing, index, inspecting, suites
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
@@ -27,7 +26,7 @@ _EPILOG = (
 
 app = typer.Typer(
     name="dsdistill",
-    add_completion=False,
+    add_completion=completion.is_asked_for(),
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,6 +38,8 @@ app = typer.Typer(
 
 def _version(requested: bool) -> None:
     if requested:
+        from importlib import metadata
+
         print(f"dsdistill {metadata.version('dsdistill')}")
         raise typer.Exit
 
@@ -75,6 +76,7 @@ for _command in (
     suites.report,
 ):
     app.command()(_command)
+app.command("completion")(completion.print_script)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,13 +190,8 @@ _LESS_MEMORY = {
 def _without_flag(error: Any, words: Sequence[str]) -> str:
     """Return how to set an option that has no flag, if that is the error; otherwise an empty text."""
     option = getattr(error, "option_name", "")
-    if type(error).__name__ != "NoSuchOption" or words[0] not in ("distill", "experts"):
+    if type(error).__name__ != "NoSuchOption":
         return ""
-    from dsdistill.config.options import known_keys
-    from dsdistill.distillation.config import RunConfig
-    from dsdistill.experts.config import ExpertConfig
-
-    config = RunConfig if words[0] == "distill" else ExpertConfig
-    keys = equivalents(option.lstrip("-").replace("-", "_"), known_keys(config))
+    keys = equivalents(option.lstrip("-").replace("-", "_"), index.option_keys(words[0]))
     settings = " or ".join(f"{key}=VALUE" for key in keys[:3])
     return f"no such option: {option}; say --set {settings}" if keys else ""

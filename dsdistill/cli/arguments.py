@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dsdistill.cli import completion
+
 File = Annotated[Path, typer.Argument(help="A distilled set (.h5).", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)]
 Dataset = Annotated[
@@ -14,6 +16,7 @@ Dataset = Annotated[
     typer.Option(
         help="A name (see `dsdistill datasets`), folder:PATH, npz:PATH, hf:NAME or hf:PATH.",
         show_default=False,
+        autocompletion=completion.datasets,
     ),
 ]
 Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="native")]

@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.text import Text
 
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import read_row
 from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges
 
 if TYPE_CHECKING:
@@ -126,6 +125,8 @@ def print_training(experts: ExpertFile) -> None:
 
 def print_description(path: Path, about: Description) -> None:
     """Print the content of a distilled set and its results."""
+    from dsdistill.evaluation.rows import read_row
+
     low, high = min(about.counts), max(about.counts)
     per_class = f"{low} a class" if low == high else f"{low} to {high} a class"
     attributes = about.attributes

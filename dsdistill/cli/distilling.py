@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dsdistill.cli import completion
 from dsdistill.cli.arguments import (
     Budget,
     Channels,
@@ -24,13 +25,16 @@ from dsdistill.cli.arguments import (
     Verbose,
     Zca,
 )
-from dsdistill.runtime.device import quiet_allocator
+from dsdistill.runtime.signals import importing
 
 
 def distill(
     output: Output,
     dataset: Dataset = None,
-    method: Annotated[str | None, typer.Option(help="See `dsdistill methods`.", show_default="dm")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="See `dsdistill methods`.", show_default="dm", autocompletion=completion.methods),
+    ] = None,
     ipc: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +48,7 @@ def distill(
         typer.Option(
             help="Network to match in, such as convnet3 or FILE.py:NAME (see `dsdistill networks`).",
             show_default="recipe",
+            autocompletion=completion.networks,
         ),
     ] = None,
     iterations: Annotated[
@@ -105,9 +110,11 @@ def distill(
     How long it takes is said within the first iterations, and by --dry-run. After Ctrl-C or a kill, the same
     `-o` and `--resume` continue the run (on a CPU bit for bit).
     """
-    from dsdistill.cli import console, progress
-    from dsdistill.pipeline.distill import distill as call
-    from dsdistill.runtime import estimate
+    with importing():
+        from dsdistill.cli import console, progress
+        from dsdistill.pipeline.distill import distill as call
+        from dsdistill.runtime import estimate
+        from dsdistill.runtime.device import quiet_allocator
 
     quiet_allocator()
     options: dict[str, Any] = {
@@ -144,7 +151,11 @@ def experts(
     dataset: Dataset = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="mtt, ftd, datm, ast (trajectories), ncfm, or a TOML file.", show_default=False),
+        typer.Option(
+            help="mtt, ftd, datm, ast (trajectories), ncfm, or a TOML file.",
+            show_default=False,
+            autocompletion=completion.expert_recipes,
+        ),
     ] = None,
     budget: Budget = None,
     count: Annotated[
@@ -156,7 +167,9 @@ def experts(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Such as convnet3 or FILE.py:NAME (see `dsdistill networks`).", show_default="recipe"
+            help="Such as convnet3 or FILE.py:NAME (see `dsdistill networks`).",
+            show_default="recipe",
+            autocompletion=completion.networks,
         ),
     ] = None,
     seed: Seed = None,
@@ -189,9 +202,11 @@ def experts(
     The same command with a larger --count adds experts to a file. After Ctrl-C or a kill, --resume continues
     from the last finished epoch (on a CPU bit for bit). Unfinished experts are in OUTPUT.parts.
     """
-    from dsdistill.cli import console, progress
-    from dsdistill.experts import run
-    from dsdistill.runtime import estimate
+    with importing():
+        from dsdistill.cli import console, progress
+        from dsdistill.experts import run
+        from dsdistill.runtime import estimate
+        from dsdistill.runtime.device import quiet_allocator
 
     quiet_allocator()
     options: dict[str, Any] = {

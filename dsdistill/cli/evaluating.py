@@ -7,20 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
+from dsdistill.cli import completion
 from dsdistill.cli.arguments import Device, Download, DryRun, File, Log, Quiet, Root, Verbose
-from dsdistill.runtime.device import quiet_allocator
+from dsdistill.runtime.signals import importing
 
 
 def evaluate(
     file: File,
     dataset: Annotated[
-        str | None, typer.Option(help="Evaluate on this data set.", show_default="the one the file names")
+        str | None,
+        typer.Option(
+            help="Evaluate on this data set.",
+            show_default="the one the file names",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
             help="A name, such as dsa (see `dsdistill protocols`), or a TOML file.",
             show_default="the method's own",
+            autocompletion=completion.protocols,
         ),
     ] = None,
     networks: Annotated[
@@ -28,6 +35,7 @@ def evaluate(
         typer.Option(
             help="Students, comma-separated (see `dsdistill networks`).",
             show_default="the one it was distilled with",
+            autocompletion=completion.networks,
         ),
     ] = "",
     repeats: Annotated[int | None, typer.Option(help="Fresh students each.", show_default="protocol")] = None,
@@ -74,9 +82,11 @@ def evaluate(
 
     `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
     """
-    from dsdistill.cli import console, progress
-    from dsdistill.evaluation import run
-    from dsdistill.runtime import estimate
+    with importing():
+        from dsdistill.cli import console, progress
+        from dsdistill.evaluation import run
+        from dsdistill.runtime import estimate
+        from dsdistill.runtime.device import quiet_allocator
 
     quiet_allocator()
     options: dict[str, Any] = {

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from dsdistill.cli import completion
 from dsdistill.cli.arguments import File
 from dsdistill.errors import UserError
+from dsdistill.runtime.signals import importing
 
 
 def export(
@@ -40,7 +42,11 @@ def export(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="For ddranking: how students are trained.", show_default="the method's own"),
+        typer.Option(
+            help="For ddranking: how students are trained.",
+            show_default="the method's own",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
 ) -> None:
     """Write a distilled set in a format that other programs read, or in fewer bytes.
@@ -59,11 +65,13 @@ def export(
 
     `dsdistill export digits.h5 --to hf -o digits-hf/`
     """
-    from dsdistill.cli import console
-    from dsdistill.export.run import export_set
+    with importing():
+        from dsdistill.cli import console, progress
+        from dsdistill.export.run import export_set
 
     path = output or target
     if path is None or (output and target):
         raise UserError("name one output: a folder, or a .pt, .h5, .parquet or .tar file")
-    export_set(file, path, to=to, space=space, dtype=dtype, protocol=protocol, notify=console.notify)
+    callbacks = progress.callbacks_of(quiet=False, verbose=False, log=None, name=path.stem)
+    export_set(file, path, to=to, space=space, dtype=dtype, protocol=protocol, callbacks=callbacks)
     console.say(f"wrote {path}")

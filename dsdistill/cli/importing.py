@@ -10,6 +10,7 @@ import typer
 
 from dsdistill.cli.arguments import Channels, Dataset, Download, Output, Root, Size
 from dsdistill.errors import UserError
+from dsdistill.runtime.signals import importing
 
 
 def import_(
@@ -66,32 +67,31 @@ def import_(
 
     `dsdistill import rded/ -o rded.h5 --dataset imagenette --size 224`
     """
-    from dsdistill.cli import console, progress
-    from dsdistill.importing.run import import_set
+    with importing():
+        from dsdistill.cli import console, progress
+        from dsdistill.importing.run import import_set
 
     if dataset is None:
         raise UserError("name the data set that the source was distilled from: --dataset NAME")
-    with progress.ProgressBar() as show:
-        summary = import_set(
-            source,
-            output,
-            dataset=dataset,
-            format=format,
-            space=space,
-            labels=labels,
-            factor=factor,
-            which=which,
-            constants=constants,
-            lr=lr,
-            method=method,
-            protocol=protocol,
-            root=root,
-            size=size,
-            channels=channels,
-            download=download,
-            notify=show.notify,
-            decoding=show.decoding,
-        )
+    summary = import_set(
+        source,
+        output,
+        dataset=dataset,
+        format=format,
+        space=space,
+        labels=labels,
+        factor=factor,
+        which=which,
+        constants=constants,
+        lr=lr,
+        method=method,
+        protocol=protocol,
+        root=root,
+        size=size,
+        channels=channels,
+        download=download,
+        callbacks=progress.callbacks_of(quiet=False, verbose=False, log=None, name=output.stem),
+    )
     content = f"{summary.images} images, read as {summary.format}, {summary.space} space"
     own = f" --dataset {shlex.quote(dataset)}" * (":" in dataset)  # the file does not tell where it lies
     console.print_pairs(

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from dsdistill import files
+from dsdistill.cli import completion, index
 from dsdistill.cli.arguments import File
 from dsdistill.errors import UserError
+from dsdistill.runtime.signals import importing
 
 
 def info(
@@ -25,8 +27,9 @@ def info(
 
     `dsdistill info cifar10.h5 --config > again.toml` keeps a run for `distill --config again.toml`.
     """
-    from dsdistill.cli import console
-    from dsdistill.storage import expert_file, set_file
+    with importing():
+        from dsdistill.cli import console
+        from dsdistill.storage import expert_file, set_file
 
     file = files.expanded(file)
     if expert_file.holds_experts(file):
@@ -53,10 +56,11 @@ def show(
     ] = None,
 ) -> None:
     """Draw the images of a distilled set into one PNG, a row per class."""
-    from dsdistill.cli import console
-    from dsdistill.config.data_names import data_name
-    from dsdistill.export import picture
-    from dsdistill.storage import set_file
+    with importing():
+        from dsdistill.cli import console
+        from dsdistill.config.data_names import data_name
+        from dsdistill.export import picture
+        from dsdistill.storage import set_file
 
     file = files.expanded(file)
     target = files.expanded(output) if output else file.with_suffix(".png")
@@ -71,7 +75,12 @@ def show(
 
 def methods(
     name: Annotated[
-        str, typer.Argument(help="Print the recipe of this method instead (TOML).", show_default=False)
+        str,
+        typer.Argument(
+            help="Print the recipe of this method instead (TOML).",
+            show_default=False,
+            autocompletion=completion.methods,
+        ),
     ] = "",
 ) -> None:
     """List the methods; or show one's settings, their sources and our departures from them.
@@ -80,8 +89,10 @@ def methods(
 
     `dsdistill methods mtt`
     """
-    from dsdistill.cli import console
-    from dsdistill.config.recipe import RECIPES, load_recipe
+    with importing():
+        from dsdistill.cli import console
+        from dsdistill.config.presets import RECIPES
+        from dsdistill.config.recipe import load_recipe
 
     if name:
         bases = [recipe.base for recipe in load_recipe(name).lineage() if recipe.base]
@@ -104,8 +115,9 @@ def networks() -> None:
     """Explain the names of networks: families, depth, width, normalisation, activation and pooling."""
     import inspect
 
-    from dsdistill.cli import console
-    from dsdistill.networks import names, registry
+    with importing():
+        from dsdistill.cli import console
+        from dsdistill.networks import names, registry
 
     console.print_text(inspect.cleandoc(names.__doc__ or ""))
     if added := list(registry.added_networks()):
@@ -114,25 +126,47 @@ def networks() -> None:
 
 
 def protocols(
-    name: Annotated[str, typer.Argument(help="Print this protocol instead (TOML).", show_default=False)] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Print this protocol instead (TOML).",
+            show_default=False,
+            autocompletion=completion.protocols,
+        ),
+    ] = "",
 ) -> None:
     """List the protocols that --protocol takes, with their sources and what depends on data set and IPC.
 
     `dsdistill protocols ncfm`
     """
     from dsdistill.cli import console
-    from dsdistill.protocol import PROTOCOLS, load_protocol, protocol_settings
+    from dsdistill.config.presets import PROTOCOLS
+    from dsdistill.config.settings import Setting
 
     if name:
-        load_protocol(name)  # an own file is checked
-        console.print_text(PROTOCOLS.find(name).read_text(encoding="utf-8"))
+        file = PROTOCOLS.find(name)
+        if name not in PROTOCOLS.names():
+            _check_protocol(file)
+        console.print_text(file.read_text(encoding="utf-8"))
         return
     lines = []
     for each in PROTOCOLS.names():
-        protocol = load_protocol(each)
-        lines.append((each, f"{protocol.title}. {protocol.source}"))
-        lines += [("", str(setting)) for setting in protocol_settings(each)]
+        protocol = PROTOCOLS.read(each)
+        lines.append((each, f"{protocol['title']}. {protocol['source']}"))
+        lines += [("", str(Setting.read(table, each))) for table in protocol.get("settings", [])]
     console.print_pairs(lines)
+
+
+def _check_protocol(file: Path) -> None:
+    """Check a protocol of one's own; those that ship need no check, and so no torch.
+
+    Raises:
+        UserError: it cannot be read, or has an unknown key or an invalid value.
+    """
+    with importing():
+        from dsdistill.protocol import load_protocol
+
+    load_protocol(file)
 
 
 def datasets() -> None:
@@ -141,7 +175,6 @@ def datasets() -> None:
     In Python, `dataset=` also takes data in memory: arrays, a Dataset of torch or of Hugging Face.
     """
     from dsdistill.cli import console
-    from dsdistill.data import catalog
 
-    console.print_pairs(catalog.names().items())
+    console.print_pairs(index.datasets().items())
     console.say("In Python, dataset= also takes (images, labels), and a Dataset of torch or of Hugging Face.")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsdistill import files
+from dsdistill.cli import completion
 from dsdistill.cli.arguments import Device, Download, Quiet, Root
 from dsdistill.errors import UserError
-from dsdistill.runtime.device import available_memory, resolve_device
+from dsdistill.runtime.signals import importing
 
 if TYPE_CHECKING:
     from dsdistill.bench.cells import Cell
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="SUITE", help="A suite's name, or a TOML file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SUITE",
+            help="A suite's name, or a TOML file.",
+            show_default=False,
+            autocompletion=completion.suites,
+        ),
     ] = "",
     output: Annotated[
         Path | None,
@@ -45,10 +52,12 @@ def bench(
 
     `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
     """
-    from dsdistill.bench import cell_files, tables
-    from dsdistill.bench.planning import matching, plan
-    from dsdistill.bench.suite import SUITES, load_suite
-    from dsdistill.cli import console
+    with importing():
+        from dsdistill.bench import cell_files, tables
+        from dsdistill.bench.planning import matching, plan
+        from dsdistill.bench.suite import load_suite
+        from dsdistill.cli import console
+        from dsdistill.config.presets import SUITES
 
     console.err.quiet = quiet
     if not name:
@@ -104,6 +113,7 @@ def _run(
     from dsdistill.bench import cell_files, runner
     from dsdistill.bench.cells import Environment
     from dsdistill.cli import progress
+    from dsdistill.runtime.device import available_memory, resolve_device
 
     count, threads = runner.workers_for(
         workers,
@@ -148,8 +158,9 @@ def report(
 
     `dsdistill report results/digits -o report.html`
     """
-    from dsdistill.cli import console
-    from dsdistill.report import page
+    with importing():
+        from dsdistill.cli import console
+        from dsdistill.report import page
 
     written = page.write(results, output, console.notify)
     console.say(f"wrote {written}")

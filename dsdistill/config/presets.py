@@ -49,3 +49,9 @@ class Presets:
         """
         file = self.find(name_or_path)
         return {"name": file.stem, **read_toml(file)}
+
+
+RECIPES = Presets("recipes", "method")
+EXPERT_RECIPES = Presets("experts", "recipe of experts")
+PROTOCOLS = Presets("protocols", "protocol")
+SUITES = Presets("suites", "suite")

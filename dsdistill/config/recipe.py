@@ -17,15 +17,12 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from dsdistill.config.aliases import modernise
 from dsdistill.config.options import known_keys, merge
-from dsdistill.config.presets import Presets
+from dsdistill.config.presets import EXPERT_RECIPES, RECIPES, Presets
 from dsdistill.config.settings import CONDITIONS, Setting
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, quoted, unknown
 from dsdistill.files import expanded
 from dsdistill.plugs import load_file
-
-RECIPES = Presets("recipes", "method")
-EXPERT_RECIPES = Presets("experts", "recipe of experts")
 
 Budget = Literal["paper", "laptop"]
 """The scale of experts: the paper's or its code's, or one that a machine without a GPU trains in an hour."""

@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.config import options
 from dsdistill.config.options import Change, as_toml, known_keys, merge, parse_override, with_absolute_paths
-from dsdistill.config.recipe import EXPERT_RECIPES, Budget, load_expert_recipe
+from dsdistill.config.presets import EXPERT_RECIPES
+from dsdistill.config.recipe import Budget, load_expert_recipe
 from dsdistill.config.sharing import shared
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import warnings
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,12 +18,16 @@ from dsdistill.files import check_replaceable, expanded, replace
 from dsdistill.synthetic.picture import displayable, first_of_classes, omissions, reduced, to_uint8
 from dsdistill.text import plain
 
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
 GRID_CLASSES, GRID_IMAGES = 50, 20
 _TILE = 64  # pixels of a side that small images are enlarged to; large ones are reduced to twice as many
 _GAP = 2
-_MARGIN = 12
-_DPI = 100
-_FONT = 9  # points
+_MARGIN, _LINE, _BESIDE = 12, 26, 8  # pixels around all, of a line, and between a name and its row
+_TEXT, _HEADING = 13, 16  # pixels of a font
+_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+"""Fonts of many scripts, the most first. A character that the font lacks is drawn as a box."""
 _NAME, _TITLE = 28, 120  # characters of a class name and of the title, at most
 
 
@@ -78,39 +83,35 @@ def _page(rows: Sequence[Tensor]) -> Tensor:
     return page
 
 
-def _render(page: Tensor, names: Sequence[str], pitch: int, title: str | None, note: str) -> memoryview:
+def _render(page: Tensor, names: Sequence[str], pitch: int, title: str | None, note: str) -> bytes:
     """Lay out title, class names, page and note, pixel for pixel, and encode them as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
+    from PIL import Image, ImageDraw
 
-    line = round(2 * _FONT * _DPI / 72)
-    figure = Figure(dpi=_DPI)
-    canvas = FigureCanvasAgg(figure)
+    small, large = _font(_TEXT), _font(_HEADING)
+    left = _MARGIN + round(max(map(small.getlength, names))) + _BESIDE
+    top = _MARGIN + (_LINE if title else 0)
+    bottom = top + len(page) + (_LINE if note else 0)
+    texts = [small.getlength(note), large.getlength(title or "")]
+    right = max(left + page.shape[1], *(_MARGIN + math.ceil(length) for length in texts))
 
-    def text(words: str, size: float = _FONT, **options: Any) -> tuple[Text, float]:
-        drawn = figure.text(0, 0, words, size=size, parse_math=False, transform=None, **options)
-        return drawn, drawn.get_window_extent(canvas.get_renderer()).width
+    picture = Image.new("RGB", (right + _MARGIN, bottom + _MARGIN), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, name in enumerate(names):
+        middle = top + (row + 0.5) * pitch - _GAP / 2
+        draw.text((left - _BESIDE, middle), name, "black", small, anchor="rm")
+    draw.text((_MARGIN, top - _LINE / 2), title or "", "black", large, anchor="lm")
+    draw.text((_MARGIN, bottom - _LINE / 3), note, "dimgray", small, anchor="lm")
+    picture.paste(Image.fromarray(page.numpy()), (left, top))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
-    with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        labels = [text(name, va="center", ha="right") for name in names]
-        heading = text(title, size=_FONT + 2, va="center", weight="bold") if title else None
-        footer = text(note, va="center", color="dimgray") if note else None
 
-        left = _MARGIN + max(round(width) for _, width in labels) + 8
-        bottom = _MARGIN + (line if footer else 0)
-        height = bottom + len(page) + (round(1.2 * line) if heading else 0) + _MARGIN
-        widest = max([left + page.shape[1], *(_MARGIN + item[1] for item in (heading, footer) if item)])
-        figure.set_size_inches((widest + _MARGIN) / _DPI, height / _DPI)
-        for row, (drawn, _) in enumerate(labels):
-            drawn.set_position((left - 8, bottom + len(page) - (row + 0.5) * pitch + _GAP / 2))
-        if heading:
-            heading[0].set_position((_MARGIN, height - _MARGIN - line / 2))
-        if footer:
-            footer[0].set_position((_MARGIN, _MARGIN + line / 4))
-        figure.figimage(page.numpy(), left, bottom, origin="upper")
-        buffer = io.BytesIO()
-        canvas.print_png(buffer)
-    return buffer.getbuffer()
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the first of `_FONTS` that is installed; else Pillow's own, which has ASCII only."""
+    from PIL import ImageFont
+
+    for name in _FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size)
+    return ImageFont.load_default(size)  # type: ignore[return-value]

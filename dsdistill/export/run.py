@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from dsdistill.export.png import export_png
 from dsdistill.export.pt import export_pt
 from dsdistill.export.webdataset import export_webdataset
 from dsdistill.files import expanded
-from dsdistill.runtime.notice import Notify, silent
+from dsdistill.runtime.callbacks import Listener, Observer
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def export_set(
     space: str | None = None,
     dtype: str | None = None,
     protocol: str | None = None,
-    notify: Notify = silent,
+    callbacks: Sequence[Listener] = (),
 ) -> Path:
     """Write a distilled set in a format that other programs read, or in fewer bytes.
 
@@ -83,7 +83,7 @@ def export_set(
         space: for pt: "network" (preprocessed, the default) or "unit" (0 black, 1 white).
         dtype: for h5: "float32", "float16" or "uint8", the default.
         protocol: for ddranking: how students are trained; default the method's own.
-        notify: receives sentences on what is lost, such as pixels that are clipped.
+        callbacks: their `on_notice` receives sentences on what is lost, such as pixels that are clipped.
 
     Returns:
         the path of what was written.
@@ -92,7 +92,7 @@ def export_set(
         UserError: the set cannot be read, the format is unknown or does not hold such a set, an option is not
             for it, or the output cannot be written.
     """
-    out = expanded(output)
+    out, observer = expanded(output), Observer(callbacks)
     kind = _kind(to, out)
     exporter = EXPORTERS[kind]
     options = {"space": space, "dtype": dtype, "protocol": protocol}
@@ -102,7 +102,7 @@ def export_set(
             raise UserError(f"--{name} is for {owner}, not for {kind}; leave it out")
     arguments = [] if exporter.option is None else [options[exporter.option] or exporter.default]
     for sentence in exporter.write(expanded(file), out, *arguments):
-        notify(sentence)
+        observer.on_notice(sentence)
     return out
 
 

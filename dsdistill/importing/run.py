@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +16,17 @@ from dsdistill.config.sharing import shared
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
+from dsdistill.data.memory import opened
 from dsdistill.data.preprocess import Preprocess, Standardise
 from dsdistill.data.real import Task
+from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError, unknown
 from dsdistill.importing import spaces
 from dsdistill.importing.labels import labels_of
 from dsdistill.importing.registry import FORMATS, recognise
 from dsdistill.importing.source import Format, Request, Source, Space
 from dsdistill.protocol import PROTOCOLS, load_protocol
-from dsdistill.runtime.notice import Notify, Progress, silent
+from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.text import plain
@@ -44,7 +46,7 @@ class ImportSummary:
         format: as which the source was read; see `import_set`.
         space: that its pixels were in: unit, standardised or zca.
         images: how many were stored.
-        notices: sentences on what was inferred, which were passed to ``notify``.
+        notices: sentences on what was inferred, which the callbacks received.
     """
 
     path: Path
@@ -58,7 +60,7 @@ def import_set(
     source: str | Path,
     output: str | Path,
     *,
-    dataset: str,
+    dataset: DataSource,
     format: str = "auto",
     space: str = "auto",
     labels: str | Path | None = None,
@@ -72,8 +74,7 @@ def import_set(
     size: int | None = None,
     channels: int | None = None,
     download: bool = False,
-    notify: Notify = silent,
-    decoding: Progress = silent,
+    callbacks: Sequence[Listener] = (),
 ) -> ImportSummary:
     """Make a distilled set's file of what another program distilled.
 
@@ -85,7 +86,8 @@ def import_set(
     Args:
         source: a file or a folder.
         output: the HDF5 file to write; none may be there.
-        dataset: the data set that it was distilled from, for class names, preprocessing and evaluation.
+        dataset: the data set that it was distilled from, as `distill` takes it, for class names, preprocessing
+            and evaluation.
         format: "tensors" (.pt, .npy, .npz, .safetensors), "mtt" (images_best.pt of MTT, TESLA, DATM), "idc"
             (data.pt of IDC and NCFM), "dc" (res_….pt of DC, DSA, DM, IDM), "ddranking", "pictures" (folders
             by class), "h5"; "auto" tells it from names.
@@ -101,14 +103,14 @@ def import_set(
         protocol: name of the protocol of its evaluation; default that of the format's paper, else dm.
         root, download: folder of the data sets; whether to fetch a missing one.
         size, channels: of the images, if other than the data set's own; pictures are resized to it.
-        notify: receives a sentence on each thing that was inferred.
-        decoding: called with (what, done, total) while the data set's picture files are read.
+        callbacks: their `on_notice` receives a sentence on each thing that was inferred.
 
     Raises:
         UserError: the source is missing, damaged, of no known format, or holds no images; its labels, classes
             or image sizes do not fit the data set; its space is unclear; or the output cannot be written.
     """
     path, output = files.expanded(source), files.expanded(output)
+    observer = Observer(callbacks)
     set_file.check_writable(output)
     named = spaces.named(space)
     _check_names(method, protocol, constants)
@@ -117,8 +119,9 @@ def import_set(
     path, kind = recognise(path, format)
     _check_options(kind, labels=labels, factor=factor, which=which, constants=constants)
     root = None if root is None else files.expanded(root)
-    config = DataConfig(name=dataset, root=root, size=size, channels=channels, download=download)
-    task, _ = catalog.load(config, "test", notify, decoding)
+    name, data = opened(dataset)
+    config = DataConfig(name=name or "", root=root, size=size, channels=channels, download=download)
+    task, _ = catalog.load(config, "test", observer.on_notice, observer.on_read, data)
     labels = None if labels is None else files.expanded(labels)
     request = Request(
         dataset=task.name, channels=task.channels, labels=labels, factor=factor, which=which, size=size
@@ -134,7 +137,8 @@ def import_set(
     )
 
     def whitening() -> Preprocess:
-        return catalog.load(dataclasses.replace(config, zca=True), "train", notify, decoding)[0].preprocess
+        whitened = dataclasses.replace(config, zca=True)
+        return catalog.load(whitened, "train", observer.on_notice, observer.on_read, data)[0].preprocess
 
     pixels = _pixels(read, task, whitening, trusted)
     found = labels_of(read, task)
@@ -143,7 +147,7 @@ def import_set(
     about["imported_from"] = f"{plain(path.absolute().name)} ({kind.name})"
     notices = (f"read as {kind.name}: {kind.about}", *read.notices, *pixels.notices, *found.notices, *said)
     for sentence in notices:
-        notify(sentence)
+        observer.on_notice(sentence)
     distilled = DistilledSet(
         images=pixels.images[found.order],
         labels=found.hard,
@@ -153,7 +157,7 @@ def import_set(
         multi_formation=read.multi_formation,
         attributes=about,
     )
-    set_file.write(output, distilled, notify=notify)
+    set_file.write(output, distilled, notify=observer.on_notice)
     return ImportSummary(output, kind.name, pixels.space, len(distilled.images), notices)
 
 

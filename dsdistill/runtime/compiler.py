@@ -28,7 +28,7 @@ def why_unavailable(device: torch.device) -> str | None:
     try:
         import triton  # noqa: F401
     except ImportError:
-        return "triton is not installed"
+        return 'triton is not installed (pip install "dsdistill[gpu]")'
     has_compiler = _is_on_path("CC", "cc", "gcc", "clang")
     return None if has_compiler else "triton needs a C compiler (gcc or clang) on PATH"
 

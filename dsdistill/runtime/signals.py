@@ -94,6 +94,23 @@ def handlers() -> dict[int, Any]:
 
 
 @contextmanager
+def importing() -> Iterator[None]:
+    """Import inside this what takes long: a stop of the command line ends its process there, raising nothing.
+
+    Extension modules may take an exception for an error of their own. The handler of the command line, known
+    by its attribute ``unwinds``, is told; others do as they do anywhere.
+    """
+    raising = [handler for handler in handlers().values() if getattr(handler, "unwinds", False)]
+    for handler in raising:
+        handler.unwinds = False
+    try:
+        yield
+    finally:
+        for handler in raising:
+            handler.unwinds = True
+
+
+@contextmanager
 def deferred_signals() -> Iterator[list[Interrupted]]:
     """Collect requests to stop in a list; a second SIGINT or SIGTERM acts as usual.
 

@@ -30,7 +30,7 @@ from dsdistill.bench.planning import matching, plan
 from dsdistill.bench.runner import Event, workers_for
 from dsdistill.bench.suite import SUITES, Suite, load_suite
 from dsdistill.cli import main
-from dsdistill.config.recipe import RECIPES
+from dsdistill.config.presets import RECIPES
 from dsdistill.data import catalog
 from dsdistill.distillation import run_loop
 from dsdistill.distillation.loop import Distiller, IterationReport

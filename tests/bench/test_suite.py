@@ -8,7 +8,8 @@ from pathlib import Path
 import tomli_w
 
 from dsdistill.bench.planning import plan
-from dsdistill.bench.suite import SUITES, load_suite
+from dsdistill.bench.suite import load_suite
+from dsdistill.config.presets import SUITES
 from dsdistill.files import parse_toml
 from tests.helpers.mutants import mutated_toml, refusal
 

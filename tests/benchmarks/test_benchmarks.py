@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import memory_estimates, speed, variants
 from benchmarks.quantisation import unlike
-from dsdistill.config.recipe import RECIPES
+from dsdistill.config.presets import RECIPES
 from dsdistill.data import catalog
 from dsdistill.distillation import config as configs
 from dsdistill.experts import config as expert_config

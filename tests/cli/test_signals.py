@@ -16,6 +16,13 @@ from tests.helpers.cli import pictures
 from tests.helpers.processes import DISTIL, TRAIN, Ended, command, run
 
 COMMANDS = [each.name or each.callback.__name__ for each in app.registered_commands if each.callback]
+COMMANDS.remove("completion")  # which imports nothing
+WITHOUT_TORCH = {"methods", "datasets", "protocols"}
+ARGUMENTS = {
+    **dict.fromkeys(("distill", "experts"), "-onew.h5"),
+    **dict.fromkeys(("evaluate", "info", "show", "export", "report"), "none"),
+}
+"""What a command must be told."""
 SUITE = """
 title = "One cell"
 datasets = ["digits"]
@@ -47,7 +54,9 @@ def name(number: int) -> str:
 
 @pytest.mark.parametrize(("word", "number"), [*zip(COMMANDS, itertools.cycle(NUMBERS), strict=False)])
 def test_a_signal_during_imports(tmp_path: Path, word: str, number: int) -> None:
-    with command(tmp_path, [word], at="torch") as process:
+    words = [word, ARGUMENTS[word]] if word in ARGUMENTS else [word]
+    module = "dsdistill.cli.console" if word in WITHOUT_TORCH else "torch"
+    with command(tmp_path, words, at=module) as process:
         process.reach()
         process.send(number, group=True)
         ended = process.end()
@@ -56,7 +65,7 @@ def test_a_signal_during_imports(tmp_path: Path, word: str, number: int) -> None
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
-    with command(tmp_path, ["methods"], at="torch", ignored=(signal.SIGHUP, signal.SIGINT)) as process:
+    with command(tmp_path, ["networks"], at="torch", ignored=(signal.SIGHUP, signal.SIGINT)) as process:
         process.reach()
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             process.send(number)

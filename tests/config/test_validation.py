@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from dsdistill.config.presets import Presets
-from dsdistill.config.recipe import EXPERT_RECIPES, RECIPES
+from dsdistill.config.presets import EXPERT_RECIPES, PROTOCOLS, RECIPES, Presets
 from dsdistill.config.sharing import shared
 from dsdistill.distillation import config as configs
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_configs
 from dsdistill.files import read_toml
-from dsdistill.protocol import PROTOCOLS, load_protocol
+from dsdistill.protocol import load_protocol
 from tests.helpers.mutants import mutated_toml, refusal
 
 

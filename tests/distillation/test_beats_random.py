@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dsdistill
-from dsdistill.config.recipe import RECIPES
+from dsdistill.config.presets import RECIPES
 from tests.conftest import THREADS
 
 NETWORK = "convnet2-w32"

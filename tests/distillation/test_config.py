@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dsdistill.config.recipe import RECIPES, load_recipe
+from dsdistill.config.presets import RECIPES
+from dsdistill.config.recipe import load_recipe
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig, resolve

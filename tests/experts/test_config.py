@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dsdistill import UserError
-from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
+from dsdistill.config.presets import EXPERT_RECIPES
+from dsdistill.config.recipe import load_expert_recipe
 from dsdistill.config.validation import validate
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, Sharpness, resolve

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from dsdistill.errors import UserError
 from dsdistill.export import picture
@@ -97,8 +98,15 @@ def test_long_texts_make_no_large_picture(tmp_path: Path, text: str) -> None:
     assert page.shape[1] < 2000
 
 
-def test_pictures_leave_pyplot_alone(tmp_path: Path) -> None:
-    from matplotlib import _pylab_helpers
+def test_names_are_drawn_where_no_font_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truetype = ImageFont.truetype
 
-    drawn(tmp_path / "grid.png", torch.zeros(1, 3, 4, 4), torch.arange(1), ["a"])
-    assert not _pylab_helpers.Gcf.figs
+    def installed(font: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(font, str):
+            raise OSError("cannot open resource")
+        return truetype(font, *arguments, **options)
+
+    monkeypatch.setattr(ImageFont, "truetype", installed)
+    page = drawn(tmp_path / "grid.png", torch.ones(1, 3, 4, 4), torch.arange(1), ["cat"], title="A title")
+    dark = np.argwhere(page.sum(-1) < 300)
+    assert {int(y > 38) for y in dark[:, 0]} == {0, 1}  # in the line of the title, and below it

@@ -8,6 +8,7 @@ import pytest
 
 import dsdistill
 from dsdistill.export.run import EXPORTERS
+from tests.helpers.callbacks import Told
 from tests.helpers.exports import of_cifar
 
 
@@ -16,7 +17,8 @@ def test_a_suffix_names_a_format(tmp_path: Path) -> None:
     told: list[str] = []
     for name in ("set.pt", "set.tar", "small.h5", "png"):
         assert (
-            dsdistill.export_set(tmp_path / "set.h5", tmp_path / name, notify=told.append) == tmp_path / name
+            dsdistill.export_set(tmp_path / "set.h5", tmp_path / name, callbacks=[Told(notify=told.append)])
+            == tmp_path / name
         )
         assert (tmp_path / name).exists()
     assert [sentence.partition(":")[0] for sentence in told] == ["uint8", "8-bit PNG"]

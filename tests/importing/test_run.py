@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import dsdistill
+from tests.helpers.callbacks import Told
 from tests.helpers.imports import LABELS, digits, imported, network, refused, saved, unit
 
 
@@ -142,7 +143,7 @@ def test_another_size_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_what_is_inferred_is_told_once_and_in_the_summary(tmp_path: Path) -> None:
     told: list[str] = []
-    _, summary = imported(saved(tmp_path / "a.pt", unit()), notify=told.append)
+    _, summary = imported(saved(tmp_path / "a.pt", unit()), callbacks=[Told(notify=told.append)])
     assert tuple(told) == summary.notices
     assert len(told) == len(set(told)) == 3
     assert "2 of each" in told[2]

@@ -18,6 +18,16 @@ QUICK: dict[str, Any] = {"ipc": 1, "network": "convnet2-w8", "iterations": 2}
 SHORT: dict[str, Any] = {"epochs": 1, "repeats": 1}
 
 
+class Notices(dsdistill.Callback):
+    """Keeps the sentences that a call says."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def on_notice(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
 class Pets(Dataset[tuple[torch.Tensor, int]]):
     """What a newcomer has: a Dataset with a transform to floats."""
 
@@ -32,17 +42,17 @@ class Pets(Dataset[tuple[torch.Tensor, int]]):
 
 def test_arrays_are_distilled_and_the_set_is_judged_on_them(tmp_path: Path) -> None:
     data = (torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 255, torch.from_numpy(LABELS))
-    said: list[str] = []
-    summary = dsdistill.distill(tmp_path / "set.h5", dataset=data, notify=said.append, **QUICK)
+    said = Notices()
+    summary = dsdistill.distill(tmp_path / "set.h5", dataset=data, callbacks=[said], **QUICK)
     assert summary.images == 2
-    assert "memory:arrays: values in 0..1, 1 is white" in said
-    told: list[str] = []
-    report = dsdistill.evaluate(tmp_path / "set.h5", dataset=data, notify=told.append, **SHORT)
+    assert "memory:arrays: values in 0..1, 1 is white" in said.sentences
+    told = Notices()
+    report = dsdistill.evaluate(tmp_path / "set.h5", dataset=data, callbacks=[told], **SHORT)
     assert (report.dataset, len(report.rows)) == ("memory:arrays", 2)
-    assert not any("not the data the set was distilled from" in sentence for sentence in told)
+    assert not any("not the data the set was distilled from" in sentence for sentence in told.sentences)
     other = (255 - IMAGES, LABELS)
-    dsdistill.evaluate(tmp_path / "set.h5", dataset=other, notify=told.append, baselines="", **SHORT)
-    assert any("not the data the set was distilled from" in sentence for sentence in told)
+    dsdistill.evaluate(tmp_path / "set.h5", dataset=other, callbacks=[told], baselines="", **SHORT)
+    assert any("not the data the set was distilled from" in sentence for sentence in told.sentences)
 
 
 def test_a_dataset_keeps_the_names_of_its_classes(tmp_path: Path) -> None:

@@ -10,6 +10,16 @@ import torch
 import dsdistill
 
 
+class Notices(dsdistill.Callback):
+    """Keeps the sentences that a call says."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def on_notice(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
 def test_huggingface_loads_an_export(made: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     dsdistill.export_set(made, tmp_path / "hf", to="hf")
@@ -20,10 +30,10 @@ def test_huggingface_loads_an_export(made: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_that_are_clipped_name_the_options_that_avoid_it(made: Path, tmp_path: Path) -> None:
-    sentences: list[str] = []
-    dsdistill.export_set(made, tmp_path / "pictures", notify=sentences.append)
-    clipped = "0.00%" not in sentences[0]
-    assert ("--set optimiser.clamp_every=1" in sentences[0]) == clipped
+    sentences = Notices()
+    dsdistill.export_set(made, tmp_path / "pictures", callbacks=[sentences])
+    clipped = "0.00%" not in sentences.sentences[0]
+    assert ("--set optimiser.clamp_every=1" in sentences.sentences[0]) == clipped
 
 
 def test_a_set_comes_back_from_its_export(made: Path, tmp_path: Path) -> None:

@@ -10,6 +10,16 @@ import torch
 import dsdistill
 
 
+class Notices(dsdistill.Callback):
+    """Keeps the sentences that a call says."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def on_notice(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
 def test_a_result_folder_is_imported_and_evaluated(tmp_path: Path) -> None:
     run = tmp_path / "logged_files"
     run.mkdir()
@@ -17,11 +27,11 @@ def test_a_result_folder_is_imported_and_evaluated(tmp_path: Path) -> None:
     torch.save((images - 0.3) / 0.37, run / "images_best.pt")
     torch.save(torch.arange(10).repeat_interleave(2), run / "labels_best.pt")
 
-    sentences: list[str] = []
-    summary = dsdistill.import_set(run, tmp_path / "theirs.h5", dataset="digits", notify=sentences.append)
+    sentences = Notices()
+    summary = dsdistill.import_set(run, tmp_path / "theirs.h5", dataset="digits", callbacks=[sentences])
     assert summary.format == "mtt"
     assert summary.space == "standardised"
-    assert any("standardised pixels" in sentence for sentence in sentences)
+    assert any("standardised pixels" in sentence for sentence in sentences.sentences)
 
     loaded = dsdistill.load(summary.path, space="unit")
     assert (loaded.images - images).abs().max() < 0.05

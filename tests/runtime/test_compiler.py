@@ -39,7 +39,7 @@ def test_a_gpu_needs_triton_and_a_compiler(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setitem(__import__("sys").modules, "triton", None)
-    assert compiler.why_unavailable(cuda) == "triton is not installed"
+    assert compiler.why_unavailable(cuda) == 'triton is not installed (pip install "dsdistill[gpu]")'
     monkeypatch.setitem(__import__("sys").modules, "triton", ModuleType("triton"))
     assert compiler.why_unavailable(cuda) == "triton needs a C compiler (gcc or clang) on PATH"
     monkeypatch.setenv("CC", "/bin/sh")

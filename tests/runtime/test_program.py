@@ -53,6 +53,19 @@ def test_imports_are_not_unwound() -> None:
     assert run("return 0", load) == (143, "", "dsdistill: stopped by SIGTERM\n")
 
 
+IMPORTING = "from dsdistill.runtime.signals import importing\nwith importing():\n    "
+
+
+def test_imports_of_the_work_are_not_unwound_either() -> None:
+    body = IMPORTING + "try:\n        stop()\n    except BaseException:\n        pass"
+    assert run(body) == (143, "", "dsdistill: stopped by SIGTERM\n")
+
+
+def test_after_its_imports_the_work_is_unwound() -> None:
+    body = IMPORTING + "pass\ntry:\n    stop()\nfinally:\n    print('tidied')"
+    assert run(body) == (143, "tidied\n", "dsdistill: stopped by SIGTERM\n")
+
+
 def test_a_stop_that_is_swallowed_ends_the_work_all_the_same() -> None:
     body = "try:\n    stop()\nexcept BaseException:\n    time.sleep(60)"
     assert run(body) == (143, "", "dsdistill: stopped by SIGTERM\n")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dsdistill.runtime.signals import NUMBERS, Interrupted, Stopped, deferred_signals, stop
+from dsdistill.runtime.signals import NUMBERS, Interrupted, Stopped, deferred_signals, importing, stop
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +92,14 @@ def test_the_first_signal_is_acknowledged() -> None:
         for number in NUMBERS:
             signal.raise_signal(number)
     assert handler.told == [NUMBERS[0]]
+
+
+def test_another_handler_does_in_imports_as_anywhere() -> None:
+    handler = Acknowledging()
+    signal.signal(signal.SIGTERM, handler)
+    with pytest.raises(KeyboardInterrupt), importing():
+        signal.raise_signal(signal.SIGTERM)
+    assert not hasattr(handler, "unwinds")
 
 
 def test_other_threads_collect_nothing() -> None:

@@ -1,0 +1,48 @@
+"""A script that uses the public names is checked by `mypy --strict`, as the package says that it is typed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+SCRIPT = """
+import dsdistill
+from torch import Tensor
+
+def accuracy(path: str) -> float:
+    summary: dsdistill.Summary = dsdistill.distill(path, dataset="digits", method="dm", ipc=1, iterations=3)
+    report = dsdistill.evaluate(summary.path, protocol="dm", epochs=2, repeats=1)
+    return max(row.mean for row in report.rows)
+
+def first(path: str) -> Tensor:
+    data: dsdistill.DistilledDataset = dsdistill.load(path)
+    images: Tensor = data.images
+    return images[0]
+
+try:
+    print(dsdistill.__version__, accuracy("digits.h5"), first("digits.h5").shape)
+except dsdistill.UserError as error:
+    print(error)
+"""
+
+
+WRONG = """
+import dsdistill
+dsdistill.distil("digits.h5")
+dsdistill.load(3)
+dsdistill.evaluate("digits.h5", epoch=3)
+"""
+
+
+@pytest.mark.slow
+def test_a_users_script_is_checked(tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
+    right.write_text(SCRIPT)
+    wrong.write_text(WRONG)
+    options = ["--strict", "--no-error-summary", "--cache-dir", ".mypy_cache/strict"]
+    out, err, _ = api.run([*options, str(right), str(wrong)])
+    assert not err
+    assert re.findall(r"(\w+\.py:\d+): error", out) == ["wrong.py:3", "wrong.py:4", "wrong.py:5"]
