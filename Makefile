@@ -2,12 +2,12 @@
 # make test        install with the test extras, run the test suite
 # make test-fast   the same without the tests marked slow: under 90 s on two cores
 # make lint        what CI checks besides
-# make docs        install with the docs extra, build the site of docs/ into site/, without a warning or a dead link
 # make campaign    kills and failing writes at every change of a folder, thousands of damaged files: an hour
+# make docs        install with the docs extra, build the site of docs/ into site/, without a warning or a dead link
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast tests-1 tests-2 lint docs campaign
+.PHONY: demo test test-fast tests-1 tests-2 lint campaign
 
 demo: .venv/installed
 	$(BIN)/dsdistill distill --dataset digits --method dm --ipc 10 --output digits.h5 --overwrite
@@ -32,11 +32,17 @@ lint: .venv/installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+campaign: .venv/installed-for-tests
+	OMP_NUM_THREADS=1 DSDISTILL_CAMPAIGN=artifacts/faults.json $(BIN)/python -m pytest tests/faults
+
+.PHONY: docs
 docs: .venv/installed-for-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-campaign: .venv/installed-for-tests
-	OMP_NUM_THREADS=1 DSDISTILL_CAMPAIGN=artifacts/faults.json $(BIN)/python -m pytest tests/faults
+.venv/installed-for-docs: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -46,9 +52,4 @@ campaign: .venv/installed-for-tests
 .venv/installed-for-tests: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
-	touch $@
-
-.venv/installed-for-docs: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
