@@ -204,7 +204,7 @@ def test_every_preset_is_listed(pages: dict[str, str]) -> None:
         assert f"{{#experts-{name}}}" in pages["recipes.md"]
     for name in PROTOCOLS.names():
         assert f"\n## {name}\n" in pages["protocols.md"]
-    assert "cifar10 from IPC 75: optimiser.lr = 10.0" in pages["recipes.md"]
+    assert "| cifar10 from IPC 75 | `optimiser.lr = 10.0` | README of the code" in pages["recipes.md"]
 
 
 def test_every_public_name_is_in_the_api(pages: dict[str, str]) -> None:

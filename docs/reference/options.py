@@ -74,8 +74,8 @@ def sections(kind: type[Any], prefix: str = "", instance: Any = None) -> Iterato
                     key, written_type(hint), default, meanings.get(field.name, _MEANINGS.get(field.name, ""))
                 )
             )
-    chosen = next((field.default for field in fields(kind) if field.name == "kind"), None)
-    title = prefix.rstrip(".") + (f", kind = {chosen}" if prefix and chosen else "")
+    names = get_args(hints.get("kind"))  # one name, where a union is told apart by it
+    title = prefix.rstrip(".") + (f", kind = {names[0]}" if prefix and len(names) == 1 else "")
     yield Section(title, inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0], options)
     yield from inner
 

@@ -6,10 +6,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from dsdistill.config.options import flatten
 from dsdistill.config.presets import Presets
 from dsdistill.config.recipe import EXPERT_RECIPES, RECIPES, load_expert_recipe, load_recipe
 from dsdistill.config.settings import Setting
 from dsdistill.protocol import PROTOCOLS, load_protocol, protocol_settings
+from reference.text import table
 
 _RECIPES = """\
 # Recipes
@@ -67,12 +69,21 @@ def _preset(
     presets: Presets, name: str, title: str, about: str, settings: Sequence[Setting], heading: str = ""
 ) -> str:
     """Write one preset: what it is, its settings in words, and its file to unfold."""
-    listed = "".join(f"- {_escaped(str(setting))}\n" for setting in settings)
+    rows = [_row(setting) for setting in settings]
+    listed = table(("for", "options", "source"), rows) if rows else ""
     text = textwrap.indent(presets.find(name).read_text(encoding="utf-8"), "    ")
     unfold = f'??? note "{name}.toml: all options, and departures"\n\n    ```toml\n{text}    ```\n'
     return f"{heading or f'## {name}'}\n\n{title}.\n\n{about}\n\n{listed}\n{unfold}"
 
 
-def _escaped(text: str) -> str:
-    """Keep Markdown from taking underscores for emphasis."""
-    return text.replace("_", "\\_")
+def _row(setting: Setting) -> tuple[str, str, str]:
+    """Write one table of settings: its conditions, its options, its source."""
+    condition, _, _ = str(setting).partition(": ")
+    values = [f"`{key} = {_written(value)}`" for key, value in flatten(setting.set).items()]
+    values += [f"`{key} = {_written(value)} x IPC`" for key, value in flatten(setting.per_ipc).items()]
+    return condition, "<br>".join(values), setting.source
+
+
+def _written(value: Any) -> str:
+    """Write a value as TOML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
