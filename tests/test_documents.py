@@ -118,6 +118,7 @@ def test_settings_on_a_page_are_valid(page: Path, tmp_path: Path) -> None:
         load(str(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook: Path, workplace: Path) -> None:
     documents.run(["".join(cell["source"]) for cell in documents.cells(notebook)], notebook.name)
