@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dsdistill.data.sources import ImageData
     from dsdistill.distillation.run import Summary, distill
     from dsdistill.errors import UserError
     from dsdistill.evaluation.run import evaluate
@@ -25,6 +26,7 @@ _HOMES = {
     "DistilledDataset": "synthetic.distilled",
     "DistilledSet": "synthetic.distilled",
     "ExpertFile": "storage.expert_file",
+    "ImageData": "data.sources",
     "Interrupted": "runtime.signals",
     "Summary": "distillation.run",
     "UserError": "errors",
@@ -41,6 +43,7 @@ __all__ = [
     "DistilledDataset",
     "DistilledSet",
     "ExpertFile",
+    "ImageData",
     "Interrupted",
     "Summary",
     "UserError",

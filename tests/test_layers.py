@@ -120,4 +120,4 @@ def test_a_violation_is_found(tmp_path: Path, file: str, text: str, complaint: s
 def test_folders_of_tests_mirror_the_rooms() -> None:
     folders = {path.name for path in TESTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"} - DATA
-    assert folders - rooms == {"benchmarks", "faults", "golden", "helpers", "reference"}
+    assert folders - rooms == {"benchmarks", "faults", "golden", "helpers", "newcomer", "reference"}

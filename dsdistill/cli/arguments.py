@@ -11,7 +11,10 @@ File = Annotated[Path, typer.Argument(help="A distilled set (.h5).", show_defaul
 Output = Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write.", show_default=False)]
 Dataset = Annotated[
     str | None,
-    typer.Option(help="A name (see `dsdistill datasets`), folder:PATH or npz:PATH.", show_default=False),
+    typer.Option(
+        help="A name (see `dsdistill datasets`), folder:PATH, npz:PATH, hf:NAME or hf:PATH.",
+        show_default=False,
+    ),
 ]
 Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="native")]
 Channels = Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB).", show_default="native")]

@@ -54,7 +54,7 @@ def show(
 ) -> None:
     """Draw the images of a distilled set into one PNG, a row per class."""
     from dsdistill.cli import console
-    from dsdistill.config.sharing import data_name
+    from dsdistill.config.data_names import data_name
     from dsdistill.export import picture
     from dsdistill.storage import set_file
 
@@ -133,8 +133,12 @@ def protocols(
 
 
 def datasets() -> None:
-    """List the data sets that --dataset takes."""
+    """List the data sets that --dataset takes.
+
+    In Python, `dataset=` also takes data in memory: arrays, a Dataset of torch or of Hugging Face.
+    """
     from dsdistill.cli import console
     from dsdistill.data import catalog
 
     console.print_pairs(catalog.names().items())
+    console.say("In Python, dataset= also takes (images, labels), and a Dataset of torch or of Hugging Face.")

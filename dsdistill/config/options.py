@@ -8,6 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
 
+import tomli_w
+
+from dsdistill.config.data_names import gone, is_memory, path_of
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded, is_text, parse_toml
 from dsdistill.files.documents import DEEPEST
@@ -35,6 +38,17 @@ def explicit_options(table: Mapping[str, Any]) -> dict[str, Any]:
         if option is not None and option != {}:
             options[key] = option
     return options
+
+
+def as_toml(options: Mapping[str, Any]) -> str:
+    """Write the options of a run or of experts as TOML; a comment says what it takes to use them again.
+
+    Args:
+        options: such as TOML can hold.
+    """
+    name = str(table_at(options, "data").get("name"))
+    comment = f"# {gone(name)}\n" if is_memory(name) else ""
+    return comment + tomli_w.dumps(options)
 
 
 def table_at(options: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -137,9 +151,9 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
 
     result = dict(options)
     data = dict(options["data"])
-    kind, colon, folder = str(data["name"]).partition(":")
-    if colon and folder:
-        data["name"] = f"{kind}:{absolute(folder)}"
+    name = str(data["name"])
+    if place := path_of(name):
+        data["name"] = f"{name.removesuffix(place)}{absolute(place)}"
     if data.get("root"):
         data["root"] = absolute(data["root"])
     result["data"] = data

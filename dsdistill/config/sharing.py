@@ -8,23 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
-from dsdistill.config.options import merge, table_at
+from dsdistill.config.data_names import data_name, path_of
+from dsdistill.config.options import as_toml, merge, table_at
 from dsdistill.files import parse_toml
 
 _HERE = ("root", "download")
 """Options of the data that concern one machine."""
-
-
-def data_name(name: str) -> str:
-    """Return the name of a data set, of one's own the last part of its path.
-
-    >>> data_name("folder:/home/anna/pets"), data_name("cifar10")
-    ('folder:pets', 'cifar10')
-    """
-    kind, colon, path = name.partition(":")
-    return f"{kind}:{os.path.basename(os.path.abspath(path)) or path}" if colon else name
 
 
 def file_name(name: str) -> str:
@@ -63,7 +52,7 @@ def told(value: Any) -> Any:
         return [told(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    if value.startswith(("folder:", "npz:")) and "\n" not in value:
+    if path_of(value) and "\n" not in value:
         return data_name(value)
     if value.startswith("/") and "\n" not in value and without_folders(value) != "~":
         return file_name(value)
@@ -73,7 +62,7 @@ def told(value: Any) -> Any:
 def told_toml(text: str) -> str:
     """Return a config, which an earlier version may have written with folders, as `shared` tells it."""
     try:
-        return tomli_w.dumps(shared(parse_toml(text)))
+        return as_toml(shared(parse_toml(text)))
     except (ValueError, TypeError, AttributeError):  # it is no config
         return str(told(text))
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from dsdistill.config.sharing import data_name
-from dsdistill.data import folder, imagenet, npz, packaged
+from dsdistill.config.data_names import data_name, gone, is_memory
+from dsdistill.data import folder, hf, imagenet, npz, packaged
 from dsdistill.data.cache import cache_folder, recall, store
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
+from dsdistill.data.memory import InMemory
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.reporter import Reporter
@@ -22,13 +22,16 @@ from dsdistill.errors import UserError, unknown
 from dsdistill.files import expanded
 from dsdistill.runtime.notice import Notify, Progress, silent
 
-__all__ = ["DataConfig", "check", "load", "names"]
+__all__ = ["DataConfig", "check", "load", "names", "read"]
+
+
+Read = Callable[[DataConfig, Split, Reporter], RealDataset]
 
 
 @dataclass(frozen=True)
 class _Entry:
     about: str
-    read: Callable[[DataConfig, Split, Reporter], RealDataset]
+    read: Read
     mirror: bool = True
 
 
@@ -58,13 +61,24 @@ _CATALOG: dict[str, _Entry] = {
         folder.read,
     ),
     "npz": _Entry("your arrays: images and labels, or x_train, y_train, x_test, y_test", npz.read),
+    "hf": _Entry(
+        'a data set of Hugging Face, or hf:NAME:CONFIG (pip install "dsdistill[hf]")',
+        hf.read,
+    ),
 }
-_OWN = ("folder", "npz")
+_OWN = {"folder": ("PATH",), "npz": ("PATH",), "hf": ("NAME", "PATH")}
+"""What follows the kind of one's own data, and a colon."""
+_ABOUT_PATHS = {
+    "hf:PATH": "Parquet, WebDataset (.tar) or save_to_disk: a file or folder, written from / ~ or . on",
+}
 
 
 def names() -> dict[str, str]:
     """Map every name of a data set to a one-line description."""
-    return {f"{name}:PATH" if name in _OWN else name: entry.about for name, entry in _CATALOG.items()}
+    forms = {
+        name: [f"{name}:{place}" for place in _OWN[name]] if name in _OWN else [name] for name in _CATALOG
+    }
+    return {form: _ABOUT_PATHS.get(form, _CATALOG[name].about) for name in forms for form in forms[name]}
 
 
 def check(name: str) -> None:
@@ -74,13 +88,17 @@ def check(name: str) -> None:
 
 def _entry(name: str) -> _Entry:
     kind, colon, path = name.partition(":")
+    if is_memory(name):
+        raise gone(name)
     if kind in _OWN and path:
         return _CATALOG[kind]
     if kind in _CATALOG and kind not in _OWN and not colon:
         return _CATALOG[kind]
-    for own, exists in (("folder", Path.is_dir), ("npz", Path.is_file)):
-        if exists(expanded(name)):
-            raise UserError(f"{name!r} is a path; write it as {own}:{name}")
+    if (found := expanded(name)).is_dir():
+        raise UserError(f"{name!r} is a path; write it as folder:{name}")
+    if found.is_file():
+        written = f"hf:{found.absolute()}" if found.suffix in hf.READERS else f"npz:{name}"
+        raise UserError(f"{name!r} is a path; write it as {written}")
     raise unknown("data set", name, names())
 
 
@@ -103,8 +121,35 @@ def _zca(train: RealDataset, notify: Notify) -> Preprocess:
     return fitted
 
 
+def _reader(config: DataConfig, source: InMemory | None) -> tuple[Read, bool]:
+    """Return what reads the data, and whether a mirrored image keeps its label.
+
+    Raises:
+        UserError: unknown name, or data that were in memory and are not given.
+    """
+    if source is not None and config.name == source.name:
+        return source.read, True
+    entry = _entry(config.name)
+    return entry.read, entry.mirror
+
+
+def read(
+    config: DataConfig,
+    split: Split,
+    notify: Notify = silent,
+    progress: Progress = silent,
+    source: InMemory | None = None,
+) -> RealDataset:
+    """Read one split, as `load` does."""
+    return _reader(config, source)[0](config, split, Reporter(notify, progress))
+
+
 def load(
-    config: DataConfig, split: Split, notify: Notify = silent, progress: Progress = silent
+    config: DataConfig,
+    split: Split,
+    notify: Notify = silent,
+    progress: Progress = silent,
+    source: InMemory | None = None,
 ) -> tuple[Task, RealDataset]:
     """Read one split, and the task whose preprocessing is fitted on the train split.
 
@@ -112,23 +157,24 @@ def load(
         config: the data set and how to present it.
         split: ``"train"`` or ``"test"``; nothing of the other is returned.
         notify: receives a sentence if images were converted, or a file of the cache was damaged.
-        progress: called with (what, done, total) while picture files are read: before the first one and after
-            every batch.
+        progress: called with (what, done, total) while images are read one by one: before the first one and
+            after every batch.
+        source: the data, if the config names such in memory.
 
     Raises:
         UserError: unknown name, data missing or damaged, one class only, or zca on too large images.
     """
-    entry = _entry(config.name)
-    data = entry.read(config, split, Reporter(notify, progress))
+    reads, mirrors = _reader(config, source)
+    data = reads(config, split, Reporter(notify, progress))
     channels, size = data.images.shape[1], data.images.shape[2]
 
     def train() -> RealDataset:
-        return data if split == "train" else entry.read(config, "train", Reporter(progress=progress))
+        return data if split == "train" else reads(config, "train", Reporter(progress=progress))
 
     preprocess: Preprocess
     if config.zca:
         preprocess = _zca(train(), notify)
     else:
         preprocess = _constants(config, channels) or Standardise.fit(train().images)
-    mirror = entry.mirror if config.mirror is None else config.mirror
+    mirror = mirrors if config.mirror is None else config.mirror
     return Task(data_name(config.name), data.classes, channels, size, preprocess, mirror), data

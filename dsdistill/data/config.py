@@ -11,6 +11,12 @@ from dsdistill.errors import UserError
 from dsdistill.files import expanded
 
 Split = Literal["train", "test"]
+ROLES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
+"""The names of splits, in lower case. Where there is no test split, that for validation is used."""
 FETCHED = ("mnist", "fashion-mnist", "kmnist", "svhn", "cifar10", "cifar100")
 """The data sets that torchvision downloads."""
 LARGEST_SIZE = 1 << 14
@@ -21,7 +27,8 @@ class DataConfig:
     """The images to read and how to present them.
 
     Args:
-        name: a catalogue name (``cifar10``), ``folder:PATH`` or ``npz:PATH``.
+        name: a catalogue name (``cifar10``), ``folder:PATH``, ``npz:PATH``, ``hf:NAME``, ``hf:PATH``, or
+            ``memory:NAME`` for data that are given beside the options.
         root: folder of catalogue data, also for downloads; default ``$DSDISTILL_DATA``, else
             ``~/.cache/dsdistill/data``.
         size: side of the square images in pixels; default native, or inferred for a folder.
@@ -29,11 +36,11 @@ class DataConfig:
         download: fetch a missing catalogue data set.
         zca: whiten instead of standardising.
         mirror: whether a mirrored image keeps its label, so that augmentation may flip; the default is a
-            property of the catalogue data set, and true for a folder or npz file.
+            property of the catalogue data set, and true for data of one's own.
         range: the value of 16-bit greyscale pictures that becomes white, such as 4095 for 12 bits; default
             65535.
         exif: turn pictures as their EXIF data say.
-        test_fraction: share of each class held out as test if a folder or npz file has no test split.
+        test_fraction: share of each class held out as test if data of one's own have no test split.
 
     Raises:
         UserError: a value is out of range.

@@ -54,7 +54,17 @@ def present(
     classes: tuple[str, ...],
     reporter: Reporter,
 ) -> RealDataset:
-    """Convert uint8 [N,C,H,W] images to the configured size and channels; report it if that changes them."""
+    """Return uint8 [N,C,H,W] images as a split, `presented`."""
+    fitted = presented(config, f"{config.name} ({split})", images, reporter)
+    return RealDataset(config.name, split, fitted, labels, classes)
+
+
+def presented(config: DataConfig, what: str, images: Tensor, reporter: Reporter) -> Tensor:
+    """Convert uint8 [N,C,H,W] images to the configured size and channels; report it if that changes them.
+
+    Args:
+        what: the name of the images in the report.
+    """
     native, height, width = images.shape[1:]
     size, channels = config.size or min(height, width), config.channels or native
     parts = []
@@ -64,8 +74,8 @@ def present(
         parts.append("greyscale repeated to 3 channels" if native == 1 else "colour reduced to luma")
     fitted = fit(images, size, channels)
     if parts:
-        reporter.notify(f"{config.name} ({split}): {len(images)} images, {', '.join(parts)}")
-    return RealDataset(config.name, split, fitted, labels, classes)
+        reporter.notify(f"{what}: {len(images)} images, {', '.join(parts)}")
+    return fitted
 
 
 def stratified(labels: Tensor, fraction: float, classes: tuple[str, ...]) -> dict[Split, Tensor]:

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from dsdistill.data.cache import cache_folder, caching, damaged, recall, store, used
-from dsdistill.data.config import Split
 from dsdistill.data.listing import Listing
 from dsdistill.data.pictures import FULL_RANGE, GREY, TRANSPARENT, Decoding, Header, pixels, probe
 from dsdistill.data.real import RealDataset, fingerprint
@@ -64,8 +63,13 @@ class Survey:
             votes[max((step for step in LADDER if step <= side), default=side)] += n
         return min(votes, key=lambda side: (-votes[side], side))
 
-    def sentence(self, listing: Listing, decoding: Decoding) -> str | None:
-        """Describe what a decoding changes or leaves out; None if nothing."""
+    def sentence(self, what: str, decoding: Decoding, advises: bool = True) -> str | None:
+        """Describe what a decoding changes or leaves out; None if nothing.
+
+        Args:
+            what: the name of the images.
+            advises: whether to say how more grey levels are kept.
+        """
         square, grey = (decoding.size, decoding.size), decoding.channels == 1
         changes = [
             (
@@ -76,7 +80,7 @@ class Survey:
                 self.count(lambda header: header.kind in TRANSPARENT),
                 "with transparency composited onto white",
             ),
-            (self.count(_is_16_bit), self._scaling(listing.split, decoding)),
+            (self.count(_is_16_bit), self._scaling(decoding, advises)),
             (
                 self.count(lambda header: (header.kind in GREY) != grey),
                 "colour reduced to luma" if grey else "greyscale repeated to 3 channels",
@@ -92,14 +96,14 @@ class Survey:
         parts = [f"{n} {what}" for n, what in changes if n]
         if not parts:
             return None
-        return f"{listing.name} ({listing.split}): {len(listing.paths)} images, {', '.join(parts)}"
+        return f"{what}: {sum(self.counts.values())} images, {', '.join(parts)}"
 
-    def _scaling(self, split: Split, decoding: Decoding) -> str:
+    def _scaling(self, decoding: Decoding, advises: bool) -> str:
         """Say how 16-bit values are scaled, and if that leaves few grey levels, how more are kept."""
         if decoding.range is not None:
             return f"16-bit scaled from 0..{decoding.range} to 8 bits"
         largest = (1 << max(filter(None, map(_bits_of_16, self.counts)), default=0)) - 1
-        if split == "test" or not 0 < largest <= _SMALL_RANGE:
+        if not (advises and 0 < largest <= _SMALL_RANGE):
             return "16-bit scaled to 8 bits"
         levels = round(largest * 255 / FULL_RANGE) + 1
         return (
@@ -164,7 +168,8 @@ def decode(listing: Listing, decoding: Decoding, reporter: Reporter) -> RealData
     Raises:
         UserError: a file is damaged, or the cache folder cannot be written.
     """
-    sentence = survey(listing, reporter).sentence(listing, decoding)
+    what = f"{listing.name} ({listing.split})"
+    sentence = survey(listing, reporter).sentence(what, decoding, advises=listing.split == "train")
     for each in filter(None, (*listing.notices, sentence)):
         reporter.notify(each)
     shape = (len(listing.paths), decoding.channels, decoding.size, decoding.size)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.config import ROLES, DataConfig, Split
 from dsdistill.data.convert import stratified
 from dsdistill.data.decode import decode, survey
 from dsdistill.data.listing import Listing, class_folders, identity, list_classes
@@ -17,12 +17,6 @@ from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
 
-_ROLES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-}
-"""The names of splits, in lower case. Where there is no test split, that for validation is used."""
 _ALSO_CLASSES = ("train", "training", "valid")
 """Names of splits that may be those of classes: a vehicle, or the opposite of invalid."""
 _LIKE_A_SPLIT = re.compile(r"(^|[^a-z])(train(ing)?|test(ing)?|val(id(ation)?)?)(sets?|data|[^a-z]|$)")
@@ -52,7 +46,7 @@ def _layout(root: Path) -> _Layout:
     splits: dict[str, list[str]] = {"train": [], "test": [], "val": []}
     flat: list[str] = []
     for name in names:
-        if role := _ROLES.get(name.casefold()):
+        if role := ROLES.get(name.casefold()):
             (splits[role] if class_folders(root / name) else flat).append(name)
     if not splits["train"]:
         return _without_splits(root, names, flat, splits["test"] + splits["val"])
@@ -90,7 +84,7 @@ def _without_splits(root: Path, names: Sequence[str], flat: Sequence[str], tests
     Raises:
         UserError: some are named like splits, and may not be meant as classes.
     """
-    trains = [name for name in flat if _ROLES[name.casefold()] == "train"]
+    trains = [name for name in flat if ROLES[name.casefold()] == "train"]
     if trains and all(_LIKE_A_SPLIT.search(name.casefold()) for name in names):
         folder = root / trains[0]
         raise UserError(f"{folder} holds no class folders; arrange it as {trains[0]}/CLASS/picture.png")

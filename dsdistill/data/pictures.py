@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,11 +101,22 @@ def suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a picture.
+
+    Args:
+        path: of its file.
+        content: of that file, where it is in memory or part of an archive.
+
+    Raises:
+        UserError: the file is damaged, not a picture or not a regular file (the message names it); also where
+            the block meets the damage.
+    """
     suffix = path.suffix.lower()
     formats = [name for name, own in _formats().items() if name not in _UNMARKED or suffix in own]
     try:
-        with open_regular(path) as file, Image.open(file, formats=formats) as image:
+        source = open_regular(path) if content is None else BytesIO(content)
+        with source as file, Image.open(file, formats=formats) as image:
             yield image
     except UserError:
         raise
@@ -119,17 +131,22 @@ def probe(path: Path) -> Header:
     """Read a file's header; of a 16-bit picture all pixels, for the largest value.
 
     Raises:
-        UserError: the file is damaged, not a picture or not a regular file (the message names it).
+        UserError: as `opened`.
     """
-    with _opened(path) as image:
-        bits = 8
-        if image.mode.startswith("I"):
-            kind, bits = "16-bit", max(int(np.asarray(image).max()), 0).bit_length()
-        elif image.has_transparency_data:
-            kind = "transparent grey" if image.mode in ("L", "LA", "La") else "transparent"
-        else:
-            kind = "grey" if image.mode in ("1", "L") else "colour"
-        return Header(image.width, image.height, kind, bits, _turned(image), _animated(image))
+    with opened(path) as image:
+        return header(image)
+
+
+def header(image: Image.Image) -> Header:
+    """Describe an opened picture."""
+    bits = 8
+    if image.mode.startswith("I"):
+        kind, bits = "16-bit", max(int(np.asarray(image).max()), 0).bit_length()
+    elif image.has_transparency_data:
+        kind = "transparent grey" if image.mode in ("L", "LA", "La") else "transparent"
+    else:
+        kind = "grey" if image.mode in ("1", "L") else "colour"
+    return Header(image.width, image.height, kind, bits, _turned(image), _animated(image))
 
 
 def _turned(image: Image.Image) -> bool:
@@ -144,10 +161,13 @@ def _turned(image: Image.Image) -> bool:
 
 def _animated(image: Image.Image) -> bool:
     """Whether a picture has several frames; those in a camera's JPEG files are previews."""
-    return image.format not in ("JPEG", "MPO") and bool(getattr(image, "is_animated", False))
+    try:
+        return image.format not in ("JPEG", "MPO") and bool(getattr(image, "is_animated", False))
+    except (OSError, ValueError):  # its file is closed; what was loaded is one frame
+        return False
 
 
-def _to_8_bit(image: Image.Image, path: Path, limit: int | None) -> Image.Image:
+def _to_8_bit(image: Image.Image, path: Path | str, limit: int | None) -> Image.Image:
     """Scale 0..limit, or the 16-bit range, of modes I;16 and I to 0..255."""
     if image.mode == "F":
         raise UserError(f"{path} holds floating-point pixels of unknown range; save it with 8 or 16 bits")
@@ -164,28 +184,40 @@ def _to_8_bit(image: Image.Image, path: Path, limit: int | None) -> Image.Image:
 
 
 def pixels(path: Path, decoding: Decoding) -> NDArray[np.uint8]:
-    """Decode one file to uint8 [channels,size,size].
+    """Decode one file to uint8 [channels,size,size], as `converted` does.
+
+    Raises:
+        UserError: as `opened` and `converted`.
+    """
+    with opened(path) as image:
+        return converted(image, decoding, path)
+
+
+def converted(image: Image.Image, decoding: Decoding, name: Path | str) -> NDArray[np.uint8]:
+    """Convert an opened picture to uint8 [channels,size,size].
 
     16-bit values are scaled to 8 bits, transparency is composited onto white, RGB becomes ITU-R 601 luma if
     ``channels`` is 1. Resizing is bilinear and antialiased and does not keep the aspect. Of an animation the
     first frame is read. EXIF rotation is applied only if asked for, as torchvision's ImageFolder does not.
 
+    Args:
+        name: for errors.
+
     Raises:
-        UserError: as `probe`; or values lie above ``range``.
+        UserError: values are floats, or lie above ``range``.
     """
     size, channels = decoding.size, decoding.channels
-    with _opened(path) as image:
-        if decoding.exif:
-            image.load()
-            if _turned(image):
-                image = ImageOps.exif_transpose(image)
-        image = _to_8_bit(image, path, decoding.range)
-        if image.has_transparency_data:
-            canvas = Image.new("RGBA", image.size, "white")
-            canvas.alpha_composite(image.convert("RGBA"))
-            image = canvas
-        image = image.convert("L" if channels == 1 else "RGB")
-        if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        values = np.asarray(image, dtype=np.uint8)
+    if decoding.exif:
+        image.load()
+        if _turned(image):
+            image = ImageOps.exif_transpose(image)
+    image = _to_8_bit(image, name, decoding.range)
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(image.convert("RGBA"))
+        image = canvas
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    values = np.asarray(image, dtype=np.uint8)
     return values[None] if channels == 1 else values.transpose(2, 0, 1)

@@ -13,7 +13,7 @@ class Reporter:
 
     Attributes:
         notify: receives a sentence if images were converted or may not be what the user expects.
-        progress: called while picture files are read: before the first one and after every batch.
+        progress: called while images are read one by one: before the first one and after every batch.
     """
 
     notify: Notify = silent

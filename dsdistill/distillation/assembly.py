@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 import torch.nn.functional as F
 
@@ -17,6 +16,7 @@ from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.config.ipc import counts_of, decided
+from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
@@ -270,7 +270,7 @@ def attributes(
     return {
         **rate,
         "method": Path(config.method).stem,  # of a recipe file, or a name as it is
-        "config": tomli_w.dumps(table),
+        "config": as_toml(table),
         "dataset": task.name,
         "data": json.dumps(table["data"]),
         "network": config.network,

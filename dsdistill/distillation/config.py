@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomli_w
 from annotated_types import Ge, Lt
 from pydantic import Field
 
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.aliases import modernise, notice
+from dsdistill.config.data_names import data_name
 from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
-from dsdistill.config.options import known_keys, merge, parse_override, table_at, with_absolute_paths
+from dsdistill.config.options import as_toml, known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
-from dsdistill.config.sharing import data_name
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
@@ -191,7 +190,7 @@ def as_table(config: RunConfig) -> dict[str, Any]:
 
 def to_toml(config: RunConfig) -> str:
     """Write a config as TOML that `resolve` reads back to an equal one."""
-    return tomli_w.dumps(as_table(config))
+    return as_toml(as_table(config))
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,9 @@ from dsdistill import files
 from dsdistill.config.ipc import typical
 from dsdistill.config.options import data_options, difference, explicit_options, merge, table_at
 from dsdistill.data import catalog
+from dsdistill.data.memory import InMemory, opened
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.sources import DataSource
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
@@ -81,7 +83,7 @@ class Summary:
 def distill(
     output: str | Path,
     *,
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
     method: str | None = None,
     ipc: int | str | Sequence[int] | Mapping[str, int] | None = None,
     network: str | None = None,
@@ -116,7 +118,9 @@ def distill(
 
     Args:
         output: the file to write.
-        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
+        dataset: a catalogue name, ``folder:PATH``, ``npz:PATH``, ``hf:NAME`` or ``hf:PATH``; or data in
+            memory: ``(images, labels)``, a Dataset of torch or of Hugging Face, a mapping of these with
+            ``train`` and ``test``, or an `ImageData`.
         method: a recipe's name (default ``dm``), or the path of a recipe file.
         ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
             (``{"cat": 10, "dog": 5}``).
@@ -141,7 +145,7 @@ def distill(
         started: called once, before the first step.
         progress: called with every iteration's entry: ``iteration``, ``loss``, its terms, ``seconds``,
             and ``discarded`` where it changed nothing.
-        decoding: called with (what, done, total) while picture files are read.
+        decoding: called with (what, done, total) while images are read one by one.
 
     Returns:
         how the run went.
@@ -155,7 +159,8 @@ def distill(
     files.check_folder(run.path)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "network": network, "iterations": iterations}
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
-    flags["data"] = data_options(dataset, root, size, channels, zca, download)
+    name, source = opened(dataset)
+    flags["data"] = data_options(name, root, size, channels, zca, download)
     flags["engine"] = {"supply": {"path": str(experts) if experts else None}}
     explicit = merge(explicit_options(flags), options or {})
     file = files.expanded(config) if config else None
@@ -163,7 +168,7 @@ def distill(
     with _held(output, run):
         distillation = DistillationRun(output, run, observer, resume, overwrite)
         distillation.plan(explicit, overrides, file)
-        return distillation.run()
+        return distillation.run(source)
 
 
 @dataclass(frozen=True)
@@ -226,12 +231,16 @@ class DistillationRun:
             _refuse_changes(self._written, config, directory, undecided)
         self._config = config
 
-    def run(self) -> Summary:
-        """Distil, and write the file."""
+    def run(self, source: InMemory | None = None) -> Summary:
+        """Distil, and write the file.
+
+        Args:
+            source: the data, if they are in memory.
+        """
         observer, device = self._observer, resolve_device(self._config.compute.device)
         reset_peak_memory(device)
         free = available_memory(device)  # the estimate counts all that comes now
-        task, real = catalog.load(self._config.data, "train", observer.notify, observer.decoding)
+        task, real = catalog.load(self._config.data, "train", observer.notify, observer.decoding, source)
         with threads(self._config.compute.threads), full_float32():
             recompiles = self._decide(task, real, device)
             distiller = assembly.assemble(self._config, task, real, device, self._uncompiled)

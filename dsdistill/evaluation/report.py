@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
-from dsdistill.config.sharing import data_name
+from dsdistill.config.data_names import data_name
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import Row, canonical, read_row
 from dsdistill.runtime import provenance

@@ -14,6 +14,8 @@ from dsdistill import files
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.data.memory import InMemory, opened
+from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes
 from dsdistill.evaluation.config import Callbacks, EvaluationConfig, RealData
@@ -34,7 +36,7 @@ from dsdistill.synthetic.distilled import DistilledDataset, Scalar
 def evaluate(
     file: str | Path,
     *,
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
     root: str | Path | None = None,
     protocol: str | Path | None = None,
     networks: str | Sequence[str] = (),
@@ -63,8 +65,8 @@ def evaluate(
 
     Args:
         file: a distilled set.
-        dataset: the data set to evaluate on; default the one the file names, read with the options the file
-            names.
+        dataset: the data set to evaluate on, as `distill` takes it; default the one the file names, read with
+            the options the file names.
         root: folder of the data sets.
         protocol: a protocol's name or TOML file, read for the data set and the IPC; default the one of the
             method that made the file, else dm.
@@ -81,7 +83,7 @@ def evaluate(
         save: also add the results to the file.
         resume: reuse the results in the file of the same evaluation, and train only for the others.
         download: fetch a missing data set.
-        decoding: called with (what, done, total) while picture files are read.
+        decoding: called with (what, done, total) while images are read one by one.
 
     Raises:
         UserError: a name is unknown, a file cannot be read or written, or the set does not fit the data.
@@ -90,9 +92,10 @@ def evaluate(
     content = set_file.describe(file)
     distilled = set_file.load(file)
     set_file.check_same(file, set_file.digest(file), content.digest)
-    data_config = _data_config(file, distilled, dataset, root, download)
-    name = protocol or origin.protocol_of(file, distilled.attributes)
-    resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
+    name, source = opened(dataset)
+    data_config = _data_config(file, distilled, name, root, download)
+    protocol = protocol or origin.protocol_of(file, distilled.attributes)
+    resolved = load_protocol(protocol, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
     torch_device = resolve_device(device)
     arithmetic = resolve_precision(precision, torch_device, notify)
     execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
@@ -105,7 +108,7 @@ def evaluate(
     json = None if json is None else files.expanded(json)
     _check_outputs(file, json, save)
 
-    data = _real_data(distilled, data_config, notify, decoding)
+    data = _real_data(distilled, data_config, source, notify, decoding)
     real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
     config = EvaluationConfig(
         networks=students,
@@ -200,16 +203,20 @@ def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
 
 
 def _real_data(
-    distilled: DistilledDataset, config: DataConfig, notify: Notify, decoding: Progress
+    distilled: DistilledDataset,
+    config: DataConfig,
+    source: InMemory | None,
+    notify: Notify,
+    decoding: Progress,
 ) -> RealData:
     """Load the data to evaluate on, and notify if they differ from those the set was distilled from.
 
     Raises:
         UserError: the data cannot be read, or the set does not fit them.
     """
-    task, train = catalog.load(config, "train", notify, decoding)
+    task, train = catalog.load(config, "train", notify, decoding, source)
     check_fit(distilled, task)
-    _, test = catalog.load(config, "test", notify, decoding)
+    test = catalog.read(config, "test", notify, decoding, source)
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         notify(f"{config.name} on this machine is not the data the set was distilled from")
     return RealData(task, train, test)

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import tomli_w
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter
 
 from dsdistill.augment.config import AugmentationConfig
 from dsdistill.config import options
-from dsdistill.config.options import Change, known_keys, merge, parse_override, with_absolute_paths
+from dsdistill.config.options import Change, as_toml, known_keys, merge, parse_override, with_absolute_paths
 from dsdistill.config.recipe import EXPERT_RECIPES, load_expert_recipe
 from dsdistill.config.sharing import shared
 from dsdistill.config.validation import forbid_extra, validate
@@ -187,12 +186,12 @@ def decide_auto(
 
 def to_toml(config: ExpertConfig) -> str:
     """Write a config as TOML."""
-    return tomli_w.dumps(_table(config))
+    return as_toml(_table(config))
 
 
 def for_sharing(config: ExpertConfig) -> str:
     """Write a config as TOML without folders, as the file of the experts tells it."""
-    return tomli_w.dumps(shared(_table(config)))
+    return as_toml(shared(_table(config)))
 
 
 def _table(config: ExpertConfig) -> dict[str, Any]:

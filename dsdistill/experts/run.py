@@ -19,7 +19,9 @@ import torch
 from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge
 from dsdistill.data import catalog
+from dsdistill.data.memory import opened
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.sources import DataSource
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, difference, for_sharing
@@ -290,7 +292,7 @@ def _now() -> str:
 def train_experts(
     output: str | Path,
     *,
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
     recipe: str | None = None,
     count: int | None = None,
     epochs: int | None = None,
@@ -325,7 +327,9 @@ def train_experts(
 
     Args:
         output: the file to write. Unfinished experts are in a folder of its name with ``.parts`` appended.
-        dataset: a catalogue name, ``folder:PATH`` or ``npz:PATH``.
+        dataset: a catalogue name, ``folder:PATH``, ``npz:PATH``, ``hf:NAME`` or ``hf:PATH``; or data in
+            memory: ``(images, labels)``, a Dataset of torch or of Hugging Face, a mapping of these with
+            ``train`` and ``test``, or an `ImageData`.
         recipe: a name, such as ``ncfm`` or ``mtt``, or the path of a recipe file.
         count: networks in the finished file.
         epochs: of training each.
@@ -342,7 +346,7 @@ def train_experts(
         estimated: called with the estimated seconds of the training, once a few steps are timed.
         progress: called after every epoch with ``expert``, ``epoch``, ``loss`` (mean over augmented images),
             ``seconds`` of this expert, and ``done``, the finished epochs of all experts.
-        decoding: called with (what, done, total) while picture files are read.
+        decoding: called with (what, done, total) while images are read one by one.
 
     Returns:
         the opened file.
@@ -356,12 +360,13 @@ def train_experts(
     with files.hold(output, "a training"):
         files.sweep(output)
         flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
-        data = data_options(dataset, root, size, channels, zca, download)
+        name, source = opened(dataset)
+        data = data_options(name, root, size, channels, zca, download)
         explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
         config = expert_config.resolve(merge(explicit, options or {}), overrides)
         torch_device = resolve_device(config.compute.device)
         check_network(config.network)
-        task, real = catalog.load(config.data, "train", notify, decoding)
+        task, real = catalog.load(config.data, "train", notify, decoding, source)
         with threads(config.compute.threads), full_float32():
             config = expert_config.decide_auto(config, task, real, torch_device, notify)
             observer = Observer(notify, started, estimated, progress)

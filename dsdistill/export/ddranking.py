@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsdistill.config.sharing import data_name
+from dsdistill.config.data_names import data_name
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError

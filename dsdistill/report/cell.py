@@ -1,8 +1,8 @@
-"""One cell on the page: its file, config, seed and accuracies."""
+"""Cells on the page: each one's file, config, seed and accuracies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dsdistill.bench.results import CellResult, EvaluationResult
@@ -14,11 +14,42 @@ from dsdistill.report.figures import anchor
 from dsdistill.report.markup import escape, escape_lines
 from dsdistill.text import duration, kilobytes
 
+_SHAREABLE = ("network", "protocol", "conditions SHA-256", "machine", "packages")
+"""Facts that are said once where all cells have the same."""
 
-def article(result: CellResult) -> str:
-    """Return a cell's facts, commands and config, under the id that links lead to."""
+
+def articles(results: Sequence[CellResult]) -> str:
+    """Return an article for every cell, under the id that links lead to, after what all cells share."""
+    facts = [_facts(each) for each in results]
+    shared = {
+        key: facts[0][key]
+        for key in _SHAREABLE
+        if len(facts) > 1 and facts[0][key] and len({each[key] for each in facts}) == 1
+    }
+    top = f'<p class="quiet">The same in all cells:</p>{_listed(shared)}' if shared else ""
+    own = [{key: value for key, value in each.items() if key not in shared} for each in facts]
+    inside = "".join(_article(result, each) for result, each in zip(results, own, strict=True))
+    return f'{top}<div class="cells">{inside}</div>'
+
+
+def version(result: CellResult) -> str:
+    """Return the version of dsdistill that evaluated a cell; empty where its report does not say."""
+    return _packages(result).get("dsdistill", "")
+
+
+def _article(result: CellResult, facts: Mapping[str, str]) -> str:
+    commands = "\n".join(f"$ {command}" for command in result.commands)
+    title = f"{result.method}, {result.dataset}, {result.ipc} per class, seed {result.seed}"
+    return (
+        f'<article id="{escape(anchor(result))}"><h3>{escape(title)}</h3>{_listed(facts)}'
+        f"{_folded('Commands', commands)}{_folded('Configuration (TOML)', result.config)}</article>\n"
+    )
+
+
+def _facts(result: CellResult) -> dict[str, str]:
+    """Return what is known of a cell, as HTML by its name."""
     evaluations = result.evaluations
-    facts = {
+    return {
         "accuracy": "<br>".join(map(escape, _accuracies(result))),
         "scores": _lines(scores.sentence(each.report.get("scores", {})) for each in evaluations),
         "seed": str(result.seed),
@@ -33,17 +64,15 @@ def article(result: CellResult) -> str:
         "file": _code(f"{result.cell}/{result.file}")
         + (f" ({result.file_problem})" if result.file_problem else ""),
         "content SHA-256": _code(result.sha256),
+        "conditions SHA-256": _code(str(result.report.get("conditions", ""))),
         "machine": escape(result.machine),
         "distilled, evaluated": escape(f"{result.created}; {_dates(evaluations)}"),
-        "packages": escape(_packages(result.report.get("packages"))),
+        "packages": escape(", ".join(f"{name} {each}" for name, each in _packages(result).items())),
     }
-    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items() if value)
-    commands = "\n".join(f"$ {command}" for command in result.commands)
-    title = f"{result.method}, {result.dataset}, {result.ipc} per class, seed {result.seed}"
-    return (
-        f'<article id="{escape(anchor(result))}"><h3>{escape(title)}</h3><dl>{listed}</dl>'
-        f"{_folded('Commands', commands)}{_folded('Configuration (TOML)', result.config)}</article>\n"
-    )
+
+
+def _listed(facts: Mapping[str, str]) -> str:
+    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in facts.items() if value)}</dl>"
 
 
 def _lines(texts: Iterable[str]) -> str:
@@ -84,19 +113,19 @@ def _size(result: CellResult) -> str:
     return f"{images}, {kilobytes(result.stored_bytes)} kB{labels}{real}{matrix}"
 
 
-def _packages(versions: Any) -> str:
-    if isinstance(versions, str):
+def _packages(result: CellResult) -> dict[str, str]:
+    """Return the versions of packages; earlier files have them as JSON."""
+    packages: Any = result.report.get("packages")
+    if isinstance(packages, str):
         try:
-            versions = parse_json(versions)
+            packages = parse_json(packages)
         except ValueError:
-            return ""
-    if not isinstance(versions, dict):
-        return ""
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+            return {}
+    return {str(name): str(each) for name, each in packages.items()} if isinstance(packages, dict) else {}
 
 
 def _code(text: str) -> str:
-    return f"<code>{escape(text)}</code>"
+    return f"<code>{escape(text)}</code>" if text else ""
 
 
 def _folded(title: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which charts results make: accuracy against seconds and bytes, and losses."""
+"""Which charts results make: accuracies, accuracy against seconds and bytes, and losses."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ import contextlib
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsdistill.bench.lines import Line
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.evaluation.rows import FULL, RANDOM
-from dsdistill.report.charts import COLOURS, Mark, Rule, Series, plot, spark, thinned
+from dsdistill.report import comparison, curves, dots, families
+from dsdistill.report.curves import Curve, Mark
+from dsdistill.report.dots import Dot, Kind
+from dsdistill.report.drawing import Drawing
+from dsdistill.report.families import Family
+from dsdistill.report.scales import linear, logarithmic
 from dsdistill.runtime import metrics
 from dsdistill.text import spread
 
 
 @dataclass(frozen=True)
+class Panel:
+    """One of several drawings side by side, its name and where that leads."""
+
+    name: str
+    drawing: Drawing
+    href: str = ""
+
+
+@dataclass(frozen=True)
 class Figure:
-    """A chart, a name for its file, and what to say below it."""
+    """Panels that belong together, with a name for their file."""
 
     name: str
     title: str
-    svg: str
-    caption: str = ""
-
-
-def colours(results: Sequence[CellResult], lines: Sequence[Line] = ()) -> dict[str, int]:
-    """Give every method a colour, the same in all charts; baselines come after the methods."""
-    methods = sorted({each.method for each in results})
-    evaluated = (line.method for line in lines if not line.baseline and not line.for_scores)
-    real = (line.method for line in lines if line.baseline)
-    return {name: number for number, name in enumerate(dict.fromkeys([*methods, *evaluated, *real]))}
+    panels: tuple[Panel, ...]
 
 
 _LONGEST_ID = 200  # characters
@@ -41,103 +46,183 @@ _LONGEST_ID = 200  # characters
 
 def anchor(result: CellResult) -> str:
     """Return the id of a cell on the page."""
-    key = _key(result)
-    if len(key) > _LONGEST_ID:
-        key = f"{key[:_LONGEST_ID]}-{hashlib.sha256(key.encode(errors='replace')).hexdigest()[:16]}"
-    return "cell-" + "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in key)
+    name = f"{result.suite}-{result.cell}"
+    if len(name) > _LONGEST_ID:
+        name = f"{name[:_LONGEST_ID]}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:16]}"
+    return "cell-" + "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+
+
+# Accuracies -------------------------------------------------------------------------------------------------
+
+
+def accuracies(lines: Sequence[Line]) -> list[Figure]:
+    """Draw a dot plot for every family of lines, a figure per suite and data set."""
+    named = families.places(lines)
+    return [accuracy(named[place], group) for place, group in families.by_place(lines).items()]
+
+
+def accuracy(title: str, group: Sequence[Family]) -> Figure:
+    """Draw the dot plots of the families of one data set, which share their axis."""
+    suite, dataset = group[0].place
+    return Figure(f"accuracy-{suite}-{dataset}", title, tuple(_dot_plots(group)))
+
+
+def kind(line: Line) -> Kind:
+    """Return what the students of a line were trained on."""
+    if not line.baseline:
+        return Kind.DISTILLED
+    if line.set == FULL:
+        return Kind.FULL
+    return Kind.REAL_BYTES if "@" in line.set else Kind.REAL
+
+
+def _dot_plots(group: Sequence[Family]) -> Iterator[Panel]:
+    rows = [_dots(family) for family in group]
+    within = dots.frame([dot for family in rows for dot in family])
+    for (name, family), each in zip(families.titled(group), rows, strict=True):
+        random = {line.mean for line in family.lines if line.set == RANDOM}
+        title = f"Accuracy on {families.at(family.dataset, family.ipc)}, student {family.network}"
+        first, last = each[0], each[-1]
+        about = f"Rows from {first.name}, {first.text} %, to {last.name}, {last.text} %; the table has all."
+        reference = random.pop() if len(random) == 1 else None
+        yield Panel(name, dots.draw(each, within, reference, title, about))
+
+
+def _dots(family: Family) -> list[Dot]:
+    ours = [line for line in family.lines if not line.baseline]
+    names = families.labels(family)
+    return [
+        Dot(name, line.mean, line.std, line.accuracy, kind(line), href(line), line in ours[:1])
+        for line, name in zip(family.lines, names, strict=True)
+    ]
+
+
+def href(line: Line) -> str:
+    """Return where a line leads: to its first cell."""
+    return f"#{anchor(line.cells[0])}"
+
+
+# Against seconds and bytes ----------------------------------------------------------------------------------
+
+_SPREAD = 2.0  # seconds or bytes that differ by less are no axis
 
 
 def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figure]:
-    """Draw accuracy against seconds of distillation, a chart per suite, data set and IPC."""
-    colour = colours(results, lines)
-    figures = []
+    """Draw accuracy against seconds of distillation, a panel per method; by suite, data set and IPC.
+
+    Accuracies are those of the first evaluation. There is no figure where all methods took about the same
+    time and none was evaluated on the way.
+    """
+    named, figures = families.places(results), []
     for suite, dataset, ipc in dict.fromkeys((each.suite, each.dataset, each.ipc) for each in results):
-        cells = [each for each in results if (each.suite, each.dataset, each.ipc) == (suite, dataset, ipc)]
-        series = [Series(each.method, _curve(each), colour[each.method]) for each in cells]
-        rules = [
-            Rule(line.method, line.mean, f"{line.method}: {line.accuracy} %, protocol {line.protocol}")
-            for line in lines
-            if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)
-            and line.baseline
-            and line.first
-            and line.set in (RANDOM, FULL)
-            and any(line.evaluation == each.evaluations[0].label for each in line.cells)
-        ]
-        title = f"{dataset}, {ipc} per class"
-        svg = plot(
-            series,
-            "seconds of distillation (log scale)",
-            "accuracy %",
-            rules,
-            f"{title}: accuracy against seconds",
-        )
-        figures.append(Figure(f"seconds-{suite}-{dataset}-ipc{ipc}", title, svg))
-    return [figure for figure in figures if figure.svg]
+        methods: dict[str, _Method] = {}
+        for each in results:
+            if (each.suite, each.dataset, each.ipc) == (suite, dataset, ipc):
+                method = methods.setdefault(each.method, _Method(f"#{anchor(each)}"))
+                method.own.append(_snapshots(each))
+        marks = [mark for each in methods.values() for curve in each.own for mark in curve]
+        seconds = [mark.x for mark in marks if mark.drawable] or [1.0]
+        for line, random in _with_random(lines, suite, dataset, ipc):
+            if line.evaluation == line.cells[0].evaluations[0].label:
+                level = [Mark(end, random.mean) for end in (min(seconds), max(seconds))]
+                methods[line.cells[0].method].real.append(level)
+        title = families.at(named[suite, dataset], ipc)
+        panels = _panels(methods, "accuracy against seconds")
+        figures.append(Figure(f"seconds-{suite}-{dataset}-ipc{ipc}", title, panels))
+    return [figure for figure in figures if figure.panels]
 
 
-def over_bytes(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figure]:
-    """Draw accuracy against stored bytes, a chart per suite and data set; by the network distilled with."""
-    colour = colours(results, lines)
-    figures = []
-    for suite, dataset in dict.fromkeys((each.suite, each.dataset) for each in results):
+def over_bytes(lines: Sequence[Line]) -> list[Figure]:
+    """Draw accuracy against stored bytes, a panel per method and protocol; by suite and data set.
+
+    Students are the first of each evaluation. There is no figure where all sets take about as many bytes.
+    """
+    named, figures = families.places(lines), []
+    for suite, dataset in named:
         here = [
             line
             for line in lines
-            if (line.suite, line.dataset, line.first) == (suite, dataset, True)
-            and not line.for_scores
-            and line.set != FULL
+            if (line.suite, line.dataset, line.first) == (suite, dataset, True) and not line.for_scores
         ]
-        kinds = dict.fromkeys((line.method, line.protocol) for line in here)
-        protocols: dict[str, list[str]] = {}
-        for method, protocol in kinds:
-            protocols.setdefault(method, []).append(protocol)
-        series = []
-        for method, protocol in kinds:
-            chosen = [line for line in here if (line.method, line.protocol) == (method, protocol)]
-            several, lap = len(protocols[method]) > 1, protocols[method].index(protocol)
-            name = f"{method} ({protocol})" if several else method
-            series.append(Series(name, tuple(map(_stored, chosen)), colour[method] + COLOURS * lap))
-        svg = plot(
-            series,
-            "kB of images and labels (log scale)",
-            "accuracy %",
-            (),
-            f"{dataset}: accuracy against bytes",
-        )
-        figures.append(Figure(f"bytes-{suite}-{dataset}", dataset, svg))
-    return [figure for figure in figures if figure.svg]
+        several = len({line.protocol for line in here if not line.baseline}) > 1
+        methods: dict[str, _Method] = {}
+        for line in here:
+            if not line.baseline:
+                name = f"{line.method} ({line.protocol})" if several else line.method
+                method = methods.setdefault(name, _Method(href(line), own=[[]], real=[[]]))
+                method.own[0].append(_stored(line))
+                method.real[0] += _random(here, line)
+        panels = _panels(methods, "accuracy against kB")
+        figures.append(Figure(f"bytes-{suite}-{dataset}", named[suite, dataset], panels))
+    return [figure for figure in figures if figure.panels]
 
 
-def losses(results: Sequence[CellResult]) -> list[Figure]:
-    """Draw the loss of every cell that still has its run."""
-    colour = colours(results)
-    figures = []
-    for each in results:
-        log = (
-            each.folder / "set.run" / "metrics.jsonl"
-            if each.folder and each.file_problem != ANOTHER
-            else None
-        )
-        curve = thinned(read_losses(log)) if log else []
-        title, caption = f"{each.dataset}, {each.ipc} per class", f"{each.method}, seed {each.seed}"
-        if svg := spark(curve, colour[each.method], f"loss of {caption} on {title}"):
-            figures.append(Figure(anchor(each), title, svg, caption))
-    return figures
+@dataclass
+class _Method:
+    """What is drawn of a method: where it leads, its curves, and those of real images."""
+
+    href: str
+    own: list[list[Mark]] = field(default_factory=list)
+    real: list[list[Mark]] = field(default_factory=list)
 
 
-def read_losses(path: Path) -> list[tuple[float, float]]:
-    """Read (iteration, loss) from a run's log, without what is damaged; nothing where there is none."""
-    losses = []
-    for entry in itertools.islice(metrics.read(path), _MOST):
-        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
-            losses.append((float(entry["iteration"]), float(entry["loss"])))
-    return [each for each in losses if all(map(math.isfinite, each))]
+def _with_random(lines: Sequence[Line], suite: str, dataset: str, ipc: int) -> Iterator[tuple[Line, Line]]:
+    """Yield the methods by their first students, each with as many random real images."""
+    here = [
+        line
+        for line in lines
+        if (line.suite, line.dataset, line.ipc, line.first) == (suite, dataset, ipc, True)
+    ]
+    for line in here:
+        if not line.baseline and not line.for_scores and (random := comparison.random_images(line, here)):
+            yield line, random
 
 
-_MOST = 1_000_000  # entries of a log that are drawn
+def _random(here: Sequence[Line], line: Line) -> list[Mark]:
+    """Return the random real images that a set is compared with: as many, and for the same bytes."""
+    same = [each for each in here if each.ipc == line.ipc]
+    found = comparison.random_images(line, same), comparison.random_images_of_bytes(line, same)
+    return [_stored(each) for each in found if each]
 
 
-def _curve(result: CellResult) -> tuple[Mark, ...]:
+def _panels(methods: Mapping[str, _Method], what: str) -> tuple[Panel, ...]:
+    """Draw a panel per method, the most accurate first, all on the same axes."""
+    own = {name: _drawable(method.own) for name, method in methods.items()}
+    own = {name: curves for name, curves in own.items() if curves}
+    real = {name: _drawable(methods[name].real) for name in own}
+    marks = [mark for curves in own.values() for curve in curves for mark in curve]
+    if not _informative(own, marks):
+        return ()
+    every = [*marks, *(mark for curves in real.values() for curve in curves for mark in curve)]
+    ends = [mark.y + sign * mark.error for mark in every for sign in (-1, 1)]
+    scales = (
+        logarithmic([mark.x for mark in every], curves.LEFT, curves.RIGHT),
+        linear(ends, curves.BOTTOM, curves.TOP, 100.0),
+    )
+    ordered = sorted(own, key=lambda name: -max(curve[-1].y for curve in own[name]))
+    drawn = (
+        curves.draw(own[name], _others(own, name), real[name], scales, f"{name}: {what}") for name in ordered
+    )
+    return tuple(Panel(name, each, methods[name].href) for name, each in zip(ordered, drawn, strict=True))
+
+
+def _drawable(curves: Sequence[Curve]) -> list[Curve]:
+    inside = [[mark for mark in curve if mark.drawable] for curve in curves]
+    return [curve for curve in inside if curve]
+
+
+def _others(own: Mapping[str, Sequence[Curve]], name: str) -> list[Curve]:
+    return [curve for other, curves in own.items() if other != name for curve in curves]
+
+
+def _informative(own: Mapping[str, Sequence[Curve]], marks: Sequence[Mark]) -> bool:
+    """Whether a horizontal axis tells points apart."""
+    xs = [mark.x for mark in marks]
+    several = any(len(curve) > 1 for curves in own.values() for curve in curves)
+    return several or (bool(xs) and max(xs) > _SPREAD * min(xs))
+
+
+def _snapshots(result: CellResult) -> list[Mark]:
     main, link = result.main, f"#{anchor(result)}"
     name = f"{result.method}, seed {result.seed}"
     besides = f", experts in {result.experts_seconds:.3g} s besides" if result.experts_seconds else ""
@@ -153,14 +238,42 @@ def _curve(result: CellResult) -> tuple[Mark, ...]:
         for point in result.curve
     ]
     title = f"{name}: {main.accuracy} % after {result.seconds:.3g} s{besides}"
-    return tuple(marks) or (Mark(result.seconds, main.mean, main.std, title, link),)
+    return marks or [Mark(result.seconds, main.mean, main.std, title, link)]
 
 
 def _stored(line: Line) -> Mark:
-    link = "" if line.baseline else f"#{anchor(line.cells[0])}"
     title = f"{line.method}, {line.ipc} per class: {line.accuracy} % in {line.bytes / 1e3:,.1f} kB"
-    return Mark(line.bytes / 1e3, line.mean, line.std, title, link)
+    return Mark(line.bytes / 1e3, line.mean, line.std, title, href(line))
 
 
-def _key(result: CellResult) -> str:
-    return f"{result.suite}-{result.cell}"
+# Losses -----------------------------------------------------------------------------------------------------
+
+
+def losses(results: Sequence[CellResult]) -> list[Figure]:
+    """Draw the loss of every cell that still has its run, by data set and IPC."""
+    named = families.places(results)
+    groups: dict[tuple[str, str, int], list[Panel]] = {}
+    for each in results:
+        if not each.folder or each.file_problem == ANOTHER:
+            continue
+        curve = curves.thinned(read_losses(each.folder / "set.run" / "metrics.jsonl"))
+        name = f"{each.method}, seed {each.seed}"
+        if drawing := curves.spark(curve, f"Loss of {name} on {families.at(each.dataset, each.ipc)}"):
+            panels = groups.setdefault((each.suite, each.dataset, each.ipc), [])
+            panels.append(Panel(name, drawing, f"#{anchor(each)}"))
+    return [
+        Figure(f"loss-{suite}-{dataset}-ipc{ipc}", families.at(named[suite, dataset], ipc), tuple(panels))
+        for (suite, dataset, ipc), panels in groups.items()
+    ]
+
+
+def read_losses(path: Path) -> list[tuple[float, float]]:
+    """Read (iteration, loss) from a run's log, without what is damaged; nothing where there is none."""
+    losses = []
+    for entry in itertools.islice(metrics.read(path), _MOST):
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+            losses.append((float(entry["iteration"]), float(entry["loss"])))
+    return [each for each in losses if all(map(math.isfinite, each))]
+
+
+_MOST = 1_000_000  # entries of a log that are drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
@@ -15,21 +15,10 @@ from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.config.sharing import told
 from dsdistill.errors import UserError
-from dsdistill.report import cell, figures, sections
-from dsdistill.report.markup import escape
+from dsdistill.report import cell, figures, pictures, sections, tables
+from dsdistill.report.markup import LONG, escape, sentences
+from dsdistill.runtime import provenance
 from dsdistill.text import duration
-
-TIME = (
-    "Seconds are those in the loop of the distillation; evaluation is not counted, nor the training of "
-    "experts, whose time the table adds. Joined points are snapshots of one run, evaluated by fresh "
-    "students, fewer than at the end; bars are one standard deviation over students. A point leads to its "
-    "cell."
-)
-BYTES = (
-    "Compressed bytes of images and labels as they are in the file; real images count what they take stored "
-    "in the same way. Not counted is the matrix of a whitened set, whose size its cell tells. Students are "
-    "the network that each method matched in."
-)
 
 
 def write(results: Path, output: Path, notify: Callable[[str], None]) -> Path:
@@ -60,26 +49,30 @@ def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     """Return the page of some results; sets and logs in their folders are read if they exist."""
     lines = joined_lines(results)
     parts = {
-        "results": ("Results", sections.accuracies(lines) + sections.gained(gains(results))),
-        "time": ("Accuracy against seconds", sections.charts(figures.over_time(results, lines), TIME)),
-        "bytes": ("Accuracy against bytes", sections.charts(figures.over_bytes(results, lines), BYTES)),
-        "images": ("Images", sections.images(results)),
-        "networks": ("Across architectures", sections.networks(lines)),
-        "scores": ("Scores", sections.scores(lines)),
-        "losses": ("Losses", sections.losses(figures.losses(results))),
-        "problems": ("Left out", sections.sentences(problems)),
-        "cells": ("Cells", "".join(map(cell.article, results))),
+        "results": ("Results", sections.results(lines) + sections.gained(gains(results))),
+        "time": (
+            "Accuracy against seconds",
+            sections.grouped(figures.over_time(results, lines), sections.TIME),
+        ),
+        "bytes": ("Accuracy against bytes", sections.grouped(figures.over_bytes(lines), sections.BYTES)),
+        "images": ("Images", pictures.pictures(results)),
+        "networks": ("Across architectures", tables.networks(lines)),
+        "scores": ("Scores", tables.scores(lines)),
+        "losses": ("Losses", sections.grouped(figures.losses(results), sections.LOSSES)),
+        "problems": ("Left out", sentences(problems)),
+        "cells": ("Cells", cell.articles(results)),
     }
     shown = {key: part for key, part in parts.items() if part[1]}
     folder = resources.files("dsdistill.report")
     return Template((folder / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(", ".join(dict.fromkeys(each.suite for each in results))),
         style=(folder / "style.css").read_text(encoding="utf-8"),
-        summary=escape(_summary(results), 2000),
+        conclusions=sections.conclusions(lines),
+        facts="".join(
+            f"<div><dt>{name}</dt><dd>{escape(text, LONG)}</dd></div>" for name, text in _facts(results)
+        ),
         links="".join(f'<li><a href="#{key}">{title}</a></li>' for key, (title, _) in shown.items()),
         body="\n".join(_section(key, *part) for key, part in shown.items()),
-        version=escape(metadata.version("dsdistill")),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
@@ -90,15 +83,24 @@ def _section(key: str, title: str, inside: str) -> str:
     )
 
 
-def _summary(results: Sequence[CellResult]) -> str:
-    def some(count: int, one: str, many: str) -> str:
-        return f"{count} {one if count == 1 else many}"
-
+def _facts(results: Sequence[CellResult]) -> Iterator[tuple[str, str]]:
+    """Yield what the page covers, and the date, version and commit of its results and of itself."""
     methods = len({each.method for each in results})
     datasets = ", ".join(dict.fromkeys(each.dataset for each in results))
-    seconds = duration(sum(each.seconds for each in results))
-    machines = "; ".join(dict.fromkeys(each.machine for each in results))
-    return (
-        f"{some(len(results), 'cell', 'cells')}, {some(methods, 'method', 'methods')} on {datasets}: "
-        f"{seconds} of distillation on {machines}."
+    yield (
+        "covers",
+        f"{_some(len(results), 'cell')}, {_some(methods, 'method')} on {datasets}; "
+        f"{duration(sum(each.seconds for each in results))} of distillation",
     )
+    yield "machine", "; ".join(dict.fromkeys(each.machine for each in results))
+    days = sorted({day for each in results if (day := str(each.report.get("date", ""))[:10])})
+    versions = dict.fromkeys(version for each in results if (version := cell.version(each)))
+    made = f"evaluated {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
+    yield "results", ", ".join(filter(None, [made, f"dsdistill {', '.join(versions)}" if versions else ""]))
+    written = f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, dsdistill {metadata.version('dsdistill')}"
+    commit = provenance.commit()
+    yield "page", f"{written}, commit {commit}" if commit else written
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"

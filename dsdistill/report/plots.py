@@ -10,17 +10,19 @@ from dsdistill import files
 from dsdistill.bench.cells import slug
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
-from dsdistill.report import charts, figures
+from dsdistill.report import drawing, figures
 
 
 def write(folder: Path, results: Sequence[CellResult]) -> list[Path]:
     """Write an SVG for each chart of accuracy; return the files."""
     lines = joined_lines(results)
     style = (resources.files("dsdistill.report") / "style.css").read_text(encoding="utf-8")
+    drawn = [*figures.accuracies(lines), *figures.over_time(results, lines), *figures.over_bytes(lines)]
     written = []
-    for figure in [*figures.over_time(results, lines), *figures.over_bytes(results, lines)]:
+    for figure in drawn:
         files.make_folder(folder, parents=True)
         path = folder / f"{slug(figure.name)}.svg"
-        files.replace(path, charts.standalone(figure.svg, style).encode())
+        panels = [(panel.name, panel.drawing) for panel in figure.panels]
+        files.replace(path, drawing.sheet(figure.title, panels, style).encode())
         written.append(path)
     return written

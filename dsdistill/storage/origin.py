@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dsdistill.config.data_names import gone, is_memory, path_of
 from dsdistill.config.options import table_at
 from dsdistill.config.sharing import shared
 from dsdistill.errors import UserError
@@ -56,18 +57,22 @@ def data_of(path: Path, attributes: Mapping[str, Scalar], stored: Mapping[str, A
         stored: the options in its file.
 
     Raises:
-        UserError: they are the user's own, and nothing says where they lie, or they are no longer there.
+        UserError: they are the user's own, and nothing says where they lie, or they are no longer there; or
+            they were in memory.
     """
     options = dict(stored) | {"name": stored.get("name") or attributes.get("dataset")}
     if not options["name"]:
         raise UserError("the file does not say what it was distilled from; name the data set")
     options |= table_at(options_of_run(path, attributes), "data")
-    kind, _, place = str(options["name"]).partition(":")
-    if kind not in ("folder", "npz"):
+    name = str(options["name"])
+    if is_memory(name):
+        raise gone(name)
+    if not (place := path_of(name)):
         return options
+    kind = name.partition(":")[0]
     if not expanded(place).is_absolute():  # an earlier version wrote absolute paths into the file
         raise UserError(
-            f"the set was distilled from {options['name']}, and no run beside it tells where that lies; "
+            f"the set was distilled from {name}, and no run beside it tells where that lies; "
             f"pass --dataset {kind}:PATH"
         )
     if not expanded(place).exists():

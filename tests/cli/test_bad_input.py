@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,7 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
     ("words", "said"),
     [
         (["--dataset", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
+        (["--dataset", "memory:arrays"], "memory:arrays was data in memory, which no file holds"),
         (["--method", "dn"], "unknown method 'dn'; did you mean 'dm'?"),
         (["--network", "convnte3"], "did you mean 'convnet3'?"),
         (["--network", "convnet5"], "convnet5 cannot take 8x8 images"),
@@ -64,6 +66,15 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
 )
 def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], said: str) -> None:
     assert said in refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_hugging_face_needs_its_package(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # type: ignore[arg-type]
+    words = ("distill", *TINY, "--dataset", "hf:mnist", "-o", tmp_path / "set.h5")
+    assert 'needs the package datasets: pip install "dsdistill[hf]"' in refused(capsys, *words)
     assert not list(tmp_path.iterdir())
 
 

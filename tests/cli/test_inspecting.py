@@ -90,6 +90,8 @@ def test_methods_and_datasets_are_listed(capsys: Captured) -> None:
     out, _ = succeed(capsys, "datasets")
     assert "cifar10 " in out
     assert "folder:PATH" in out
+    assert "hf:PATH" in out
+    assert "In Python, dataset= also takes (images, labels)" in out
 
 
 def test_networks_protocols_and_the_version_are_told(capsys: Captured) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from dsdistill.config.options import (
     Change,
+    as_toml,
     data_options,
     difference,
     explicit_options,
     flatten,
     merge,
     parse_override,
+    with_absolute_paths,
 )
 from dsdistill.errors import UserError
 
@@ -68,3 +73,23 @@ def test_overrides_that_are_none(text: str) -> None:
 def test_overrides_that_are_no_toml_are_texts() -> None:
     assert parse_override("path=[[[" + "[" * 5000)["path"].startswith("[[[")
     assert parse_override(f"ipc={'9' * 5000}") == {"ipc": "9" * 5000}
+
+
+def test_only_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "folder:pets": f"folder:{tmp_path}/pets",
+        "hf:./pets": f"hf:{tmp_path}/pets",
+        "hf:org/pets": "hf:org/pets",
+        "memory:pets": "memory:pets",
+        "digits": "digits",
+    }
+    assert {name: with_absolute_paths({"data": {"name": name}})["data"]["name"] for name in names} == names
+
+
+def test_a_config_of_data_in_memory_says_that_they_are_needed_again() -> None:
+    for name, lines in (("digits", 2), ("memory:pets", 3)):
+        text = as_toml({"data": {"name": name}})
+        assert tomllib.loads(text) == {"data": {"name": name}}
+        assert len(text.splitlines()) == lines
+    assert text.startswith("# memory:pets was data in memory, which no file holds")

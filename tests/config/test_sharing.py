@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from dsdistill.config.sharing import data_name, file_name, shared, told, told_toml, without_folders
+from dsdistill.config.sharing import file_name, shared, told, told_toml, without_folders
 
 RUN = {
     "method": "/home/anna/mine.toml",
@@ -25,11 +23,6 @@ SHARED = {
 
 
 def test_names_lose_their_folders() -> None:
-    assert [data_name(name) for name in ("digits", "npz:/a/b.npz", "folder:pets/")] == [
-        "digits",
-        "npz:b.npz",
-        "folder:pets",
-    ]
     assert [file_name(name) for name in ("dm", "a/b.toml")] == ["dm", "b.toml"]
 
 
@@ -70,16 +63,5 @@ def test_the_own_home_is_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_text_of_a_table_is_told() -> None:
-    table = {"a": ["folder:/srv/anna/my pets", "--root", "/srv/my data"], "b": {"c": 1.5, "d": None}}
-    assert told(table) == {"a": ["folder:my pets", "--root", "my data"], "b": {"c": 1.5, "d": None}}
-
-
-def test_the_name_of_data_tells_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    titles = {
-        "cifar10": "cifar10",
-        "folder:/home/me/pets/": "folder:pets",
-        "npz:~/deep/pets.npz": "npz:pets.npz",
-        "folder:.": f"folder:{tmp_path.name}",
-    }
-    assert {name: data_name(name) for name in titles} == titles
+    table = {"a": ["folder:/srv/anna/my pets", "hf:/srv/pets", "--root", "/srv/my data"], "b": {"c": 1.5}}
+    assert told(table) == {"a": ["folder:my pets", "hf:./pets", "--root", "my data"], "b": {"c": 1.5}}

@@ -58,11 +58,22 @@ def test_zca_is_fitted_on_train_and_cached(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_names_and_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {"digits", "cifar100", "imagemeow", "folder:PATH", "npz:PATH"} <= names().keys()
+    assert {
+        "digits",
+        "cifar100",
+        "imagemeow",
+        "folder:PATH",
+        "npz:PATH",
+        "hf:NAME",
+        "hf:PATH",
+    } <= names().keys()
     fails("did you mean 'cifar10'", "cifer10")
     fails("did you mean 'folder:PATH'", "folder")
     fails("unknown data set 'cifar10:x'", "cifar10:x")
     fails(f"write it as folder:{tmp_path}", str(tmp_path))
+    for file, kind in (("a.npz", "npz"), ("a.parquet", "hf"), ("a.tar", "hf")):
+        (tmp_path / file).touch()
+        fails(f"write it as {kind}:{tmp_path / file}", str(tmp_path / file))
 
 
 def test_a_data_set_of_ones_own_is_called_without_its_folders(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dsdistill.data.catalog import load
-from dsdistill.data.config import DataConfig
+from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.memory import opened
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 
 
@@ -39,6 +42,24 @@ def class_folders(
 def fails(match: str, name: str, split: str = "train", **options: Any) -> None:
     with pytest.raises(UserError, match=match) as caught:
         load(DataConfig(name=name, **options), split)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def in_memory(
+    dataset: DataSource, split: Split = "train", **options: Any
+) -> tuple[Task, RealDataset, list[str]]:
+    """Read a split of data in memory; return also what was said about it."""
+    name, source = opened(dataset)
+    assert name is not None
+    told: list[str] = []
+    task, data = load(DataConfig(name=name, **options), split, told.append, source=source)
+    return task, data, told
+
+
+def refuses(match: str, dataset: Any, split: Split = "train", **options: Any) -> None:
+    """Check that data in memory are refused with one line."""
+    with pytest.raises(UserError, match=match) as caught:
+        in_memory(dataset, split, **options)
     assert "\n" not in str(caught.value)
 
 

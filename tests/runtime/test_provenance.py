@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,30 @@ def test_the_digest_covers_every_module_of_the_package(
     assert len(digests) == 5
     (tmp_path / "presets.toml").write_text("x = 1")
     assert provenance.code_digest() in digests
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "package"
+    (package / "runtime").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(provenance, "__file__", str(package / "runtime" / "provenance.py"))
+    assert provenance.commit() == ""  # no work tree
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "somebody's project")
+    assert provenance.commit() == ""  # installed inside it
+    git(tmp_path, "add", "site")
+    git(tmp_path, "commit", "-m", "the package")
+    commit = provenance.commit()
+    assert len(commit) == 12
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    assert provenance.commit() == commit
+    (package / "__init__.py").write_text("x = 1")
+    assert provenance.commit() == f"{commit} with changes"
+    monkeypatch.setenv("PATH", "")
+    assert provenance.commit() == ""  # no git

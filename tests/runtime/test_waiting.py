@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dsdistill.runtime.waiting import POLICY, choose_waiting
+from dsdistill.runtime.waiting import SPINS, choose_waiting
 
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -23,8 +23,8 @@ def _undecided(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_choice_there_is_a_default() -> None:
     choose_waiting()
     assert {name: os.environ.get(name) for name in CHOICES} == {
-        "OMP_WAIT_POLICY": POLICY,
-        "GOMP_SPINCOUNT": None,
+        "OMP_WAIT_POLICY": None,
+        "GOMP_SPINCOUNT": SPINS,
         "KMP_BLOCKTIME": None,
     }
 
@@ -40,9 +40,9 @@ def test_the_package_leaves_its_process_alone() -> None:
     """Only the command line chooses, and before torch is loaded."""
     program = (
         "import os, sys, dsdistill\n"
-        "assert 'OMP_WAIT_POLICY' not in os.environ\n"
+        "assert 'GOMP_SPINCOUNT' not in os.environ\n"
         "import dsdistill.__main__\n"
-        "assert 'OMP_WAIT_POLICY' not in os.environ\n"
+        "assert 'GOMP_SPINCOUNT' not in os.environ\n"
         "assert 'torch' not in sys.modules and 'typer' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -43,6 +43,19 @@ def test_the_run_beside_a_set_tells_where_its_data_lie(tmp_path: Path, file: str
         origin.data_of(tmp_path / file, about, stored)
 
 
+def test_data_in_memory_lie_nowhere(tmp_path: Path) -> None:
+    options = run(tmp_path, data={"name": "memory:arrays"})
+    write(tmp_path / "set.run", options)
+    with pytest.raises(UserError, match=r"memory:arrays was data in memory, .* again as dataset="):
+        origin.data_of(tmp_path / "set.h5", attributes(options), options["data"])
+
+
+def test_names_of_hugging_face_need_no_run_but_paths_do(tmp_path: Path) -> None:
+    assert origin.data_of(tmp_path / "set.h5", {}, {"name": "hf:org/pets"}) == {"name": "hf:org/pets"}
+    with pytest.raises(UserError, match=r"distilled from hf:\./pets, .*; pass --dataset hf:PATH"):
+        origin.data_of(tmp_path / "set.h5", {}, {"name": "hf:./pets"})
+
+
 def test_another_run_tells_nothing(tmp_path: Path) -> None:
     write(tmp_path / "set.run", run(tmp_path, seed=4))
     about, stored = attributes(run(tmp_path)), {"name": "folder:pets"}

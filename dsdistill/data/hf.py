@@ -1,0 +1,101 @@
+"""Read data sets through Hugging Face's `datasets`: ``hf:NAME``, ``hf:NAME:CONFIG`` and ``hf:PATH``.
+
+A path is a folder, as `save_to_disk` writes it or with files of Parquet, WebDataset (tar) or pictures; or one
+file of Parquet or WebDataset. It begins with ``/``, ``~`` or ``.``; all else is a name on the server. Of that
+data set the package keeps a copy, which serves without a network, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dsdistill.config.data_names import path_of
+from dsdistill.data.config import DataConfig, Split
+from dsdistill.data.memory import InMemory, splits_of
+from dsdistill.data.real import RealDataset
+from dsdistill.data.reporter import Reporter
+from dsdistill.data.sources import ImageData
+from dsdistill.errors import UserError, is_out_of_memory
+from dsdistill.files import expanded
+
+_SAVED = ("state.json", "dataset_dict.json")
+"""What `save_to_disk` leaves in a folder."""
+READERS = {".parquet": "parquet", ".tar": "webdataset"}
+_LONGEST = 300
+
+
+def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+    """Read one split of a data set; one without a test split is split by ``test_fraction``.
+
+    Raises:
+        UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
+    """
+    loaded = _loaded(config.name)
+    data, notice = splits_of(loaded) if isinstance(loaded, dict) else (ImageData(loaded), "")
+    return InMemory(data, config.name, notice).read(config, split, reporter)
+
+
+def _loaded(name: str) -> Any:
+    """Return a `datasets.Dataset`, or a dictionary of some."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f'{name} needs the package datasets: pip install "dsdistill[hf]"') from error
+    path, (place, _, config) = path_of(name), name.removeprefix("hf:").partition(":")
+    try:
+        with _quiet(datasets):
+            if path:
+                return _local(datasets, expanded(path))
+            return datasets.load_dataset(place, config or None)
+    except UserError:
+        raise
+    except Exception as error:  # of the network, of files, of what a server says
+        if is_out_of_memory(error):
+            raise
+        raise UserError(f"cannot load {name}: {_cause(error)}{_hint(place, path)}") from error
+
+
+def _local(datasets: Any, path: Path) -> Any:
+    if not path.exists():
+        raise UserError(f"no such file or folder: {path}; write hf:PATH with one, or hf:NAME")
+    if path.is_dir():
+        saved = any((path / name).is_file() for name in _SAVED)
+        return datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
+    if path.suffix.lower() not in READERS:
+        raise UserError(
+            f"{path} is neither Parquet (.parquet) nor WebDataset (.tar); convert it, or name a folder"
+        )
+    return datasets.load_dataset(READERS[path.suffix.lower()], data_files=str(path))
+
+
+def _cause(error: BaseException) -> str:
+    """Return in one line why data could not be loaded."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _hint(place: str, path: str) -> str:
+    if path or not place:
+        return ""
+    if Path(place).exists():
+        return f"; write hf:./{place} for what lies here"
+    return "; a folder is written hf:./FOLDER, and a configuration hf:NAME:CONFIG"
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Keep progress bars from the terminal, and what is said of every try to reach the server."""
+    shown, server = not datasets.utils.are_progress_bars_disabled(), logging.getLogger("huggingface_hub")
+    level = server.level
+    datasets.utils.disable_progress_bars()
+    server.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        server.setLevel(level)
+        if shown:
+            datasets.utils.enable_progress_bars()

@@ -1,0 +1,82 @@
+"""How accuracies stand to one another, and which real images a distilled set is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from dsdistill.bench.lines import Line
+from dsdistill.evaluation.rows import FULL, RANDOM
+
+BYTES = "@bytes"
+"""Ends the names of real images that take the bytes of a set."""
+
+_NEARLY = 0.1  # by which share the bytes of two sets may differ that are compared with the same real images
+
+
+class Verdict(Enum):
+    """How one accuracy stands to another: see `verdict`."""
+
+    AHEAD = "ahead"
+    LEVEL = "level"
+    BEHIND = "behind"
+    UNKNOWN = "unknown"
+
+
+def verdict(one: Line, other: Line) -> Verdict:
+    """Say how an accuracy stands to another.
+
+    It is ahead or behind if their means differ by more than both standard deviations, else level. It is
+    unknown where one of them is of a single student, so without a deviation.
+    """
+    if min(len(one.values), len(other.values)) < 2:
+        return Verdict.UNKNOWN
+    difference = one.mean - other.mean
+    if abs(difference) <= max(one.std, other.std):
+        return Verdict.LEVEL
+    return Verdict.AHEAD if difference > 0 else Verdict.BEHIND
+
+
+def random_images(line: Line, lines: Sequence[Line]) -> Line | None:
+    """Return as many random real images as a set has, trained on like it."""
+    return _nearest(line, [each for each in lines if each.set == RANDOM and alike(line, each)])
+
+
+def random_images_of_bytes(line: Line, lines: Sequence[Line]) -> Line | None:
+    """Return random real images for the bytes of a set, or of another one with nearly as many."""
+    alike_lines = [each for each in lines if each.set == RANDOM + BYTES and alike(line, each)]
+    near = [each for each in alike_lines if abs(each.bytes - line.bytes) <= _NEARLY * line.bytes]
+    return _nearest(line, near)
+
+
+def best_coreset(line: Line, lines: Sequence[Line]) -> Line | None:
+    """Return the most accurate selection of as many real images that is not random."""
+    chosen = [
+        each
+        for each in lines
+        if each.baseline and each.set not in (RANDOM, FULL) and "@" not in each.set and alike(line, each)
+    ]
+    return max(chosen, key=lambda each: each.mean, default=None)
+
+
+def alike(one: Line, other: Line) -> bool:
+    """Whether two lines of one data set and IPC differ only in what their students were trained on."""
+    shared = {_setting(report) for report in one.reports} & {_setting(report) for report in other.reports}
+    return training(one) == training(other) and bool(shared)
+
+
+def training(line: Line) -> tuple[str, str, int]:
+    """Return what is trained and how: student, protocol and epochs."""
+    return line.network, line.protocol, line.epochs
+
+
+def _setting(report: dict[str, object]) -> tuple[str, str]:
+    return str(report.get("lr")), str(report.get("precision"))
+
+
+def _nearest(line: Line, real: Sequence[Line]) -> Line | None:
+    """Return the real images that were evaluated with a set, or else those with another like it."""
+    own = {(each.suite, each.cell) for each in line.cells}
+    return min(
+        real, key=lambda each: own.isdisjoint((cell.suite, cell.cell) for cell in each.cells), default=None
+    )

@@ -1,0 +1,190 @@
+"""What the results say, in sentences: which method is best, whether clearly, and against real images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsdistill.bench.lines import Line
+from dsdistill.report.comparison import (
+    Verdict,
+    best_coreset,
+    random_images,
+    random_images_of_bytes,
+    training,
+    verdict,
+)
+from dsdistill.report.families import at, places
+from dsdistill.text import kilobytes
+
+NOTE = (
+    "One accuracy beats another, or is ahead of it, if their means differ by more than both standard "
+    "deviations; otherwise they are level."
+)
+MIXED = "Methods with different students or protocols are not compared like for like."
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many methods beat real images, of those that can be compared with them."""
+
+    ahead: int
+    compared: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is to be said of one data set and IPC.
+
+    Attributes:
+        random: against as many random real images. bytes: against random real images for the same bytes.
+        mixed: whether methods differ in student, protocol or epochs.
+    """
+
+    title: str
+    text: str
+    random: Tally
+    bytes: Tally
+    mixed: bool
+
+
+def findings(lines: Sequence[Line]) -> list[Finding]:
+    """Say for every data set and IPC what the first students found."""
+    first = [line for line in lines if line.first and not line.for_scores]
+    named = places(lines)
+    settings: dict[tuple[str, str, int], list[Line]] = {}
+    for line in first:
+        settings.setdefault((line.suite, line.dataset, line.ipc), []).append(line)
+    return [
+        _finding(at(named[suite, dataset], ipc), here) for (suite, dataset, ipc), here in settings.items()
+    ]
+
+
+def overall(found: Sequence[Finding]) -> str:
+    """Say of all findings together how distilled images stand to random real ones."""
+    random = [each.random for each in found if each.random.compared]
+    equal_bytes = [each.bytes for each in found if each.bytes.compared]
+    parts = [_wins(random, "as many random real images")] if random else []
+    parts += [_wins(equal_bytes, "random real images for the same bytes")] if equal_bytes else []
+    return _sentence(parts) or "No distilled set is compared with random real images by several students."
+
+
+def _wins(tallies: Sequence[Tally], what: str) -> str:
+    won, count = sum(each.ahead > 0 for each in tallies), len(tallies)
+    if not won:
+        return f"no distilled set beats {what}"
+    where = "both" if won == count == 2 else _share(won, count)
+    return f"distilled images beat {what}" + (f" in {where} comparisons" if count > 1 else "")
+
+
+def _finding(title: str, here: Sequence[Line]) -> Finding:
+    ours = sorted((line for line in here if not line.baseline), key=lambda line: -line.mean)
+    real = [line for line in here if line.baseline]
+    random, equal_bytes = (
+        [(line, find(line, real)) for line in ours] for find in (random_images, random_images_of_bytes)
+    )
+    best = ours[0]
+    sentences = [
+        _lead(ours, _names(ours)),
+        _against_random(best, random[0][1], equal_bytes[0][1]),
+        _against_coreset(best, best_coreset(best, real)),
+        _counts(random, equal_bytes) if len(ours) > 1 else "",
+    ]
+    mixed = len({training(line) for line in ours}) > 1
+    text = " ".join(filter(None, sentences))
+    return Finding(title, text, _tally(random), _tally(equal_bytes), mixed)
+
+
+def _names(ours: Sequence[Line]) -> list[str]:
+    """Name methods, with the student and the protocol where these differ."""
+    network = len({line.network for line in ours}) > 1
+    protocol = len({line.protocol for line in ours}) > 1
+    names = []
+    for line in ours:
+        how = [f"student {line.network}"] * network + [f"protocol {line.protocol}"] * protocol
+        names.append(f"{line.method} ({', '.join(how)})" if how else line.method)
+    return names
+
+
+def _lead(ours: Sequence[Line], names: Sequence[str]) -> str:
+    """Say which method is best, and whether clearly."""
+    best, *others = ours
+    if not others:
+        return f"{names[0]}, the only method, reaches {best.accuracy} %."
+    text = f"{names[0]} is the best of {len(ours)} with {best.accuracy} %"
+    second = f"{names[1]} at {others[0].accuracy} %"
+    match verdict(best, others[0]):
+        case Verdict.AHEAD:
+            return f"{text}, ahead of {second}."
+        case Verdict.UNKNOWN:
+            return f"{text}, before {second}; one student leaves open how far chance goes."
+    more = sum(verdict(best, each) is Verdict.LEVEL for each in others) - 1
+    return f"{text}, level with {second}{f' and with {more} more' if more else ''}."
+
+
+def _against_random(best: Line, random: Line | None, equal_bytes: Line | None) -> str:
+    """Say how the best method stands to random real images, as many and for the same bytes."""
+    parts = []
+    if random:
+        parts.append(f"{_stands(best, random)} as many random real images ({random.accuracy} %)")
+    if equal_bytes:
+        size = f"{equal_bytes.accuracy} %, {kilobytes(equal_bytes.bytes)} kB"
+        parts.append(f"{_stands(best, equal_bytes)} random real images for the same bytes ({size})")
+    return f"It {', and '.join(parts)}." if parts else "It is not compared with random real images."
+
+
+def _stands(one: Line, other: Line) -> str:
+    points = one.mean - other.mean
+    return {
+        Verdict.AHEAD: "beats",
+        Verdict.LEVEL: "is level with",
+        Verdict.BEHIND: "is behind",
+        Verdict.UNKNOWN: f"is by one student {abs(points):.2f} points {'above' if points >= 0 else 'below'}",
+    }[verdict(one, other)]
+
+
+def _against_coreset(best: Line, coreset: Line | None) -> str:
+    """Name a selection of real images that the best method does not beat."""
+    stands = verdict(coreset, best) if coreset else Verdict.UNKNOWN
+    if coreset is None or stands not in (Verdict.AHEAD, Verdict.LEVEL):
+        return ""
+    link = "ahead of" if stands is Verdict.AHEAD else "level with"
+    return f"As many real images chosen by {coreset.set} are {link} it ({coreset.accuracy} %)."
+
+
+_Pairs = Sequence[tuple[Line, Line | None]]
+"""Methods, each with the real images that it is compared with; the best first."""
+
+
+def _tally(pairs: _Pairs) -> Tally:
+    verdicts = [verdict(line, other) for line, other in pairs if other]
+    return Tally(verdicts.count(Verdict.AHEAD), len(verdicts) - verdicts.count(Verdict.UNKNOWN))
+
+
+def _counts(random: _Pairs, equal_bytes: _Pairs) -> str:
+    """Say how many of several methods beat random real images."""
+    kinds = ((random, "as many random real images"), (equal_bytes, "random ones for the same bytes"))
+    return _sentence(
+        [f"{_beat(_tally(pairs))} {what}{_unsaid(pairs)}" for pairs, what in kinds if _tally(pairs).compared]
+    )
+
+
+def _unsaid(pairs: _Pairs) -> str:
+    """Return the accuracy of the real images, if these are one line that the best is not compared with."""
+    accuracies = {other.accuracy for _, other in pairs if other}
+    return f" ({accuracies.pop()} %)" if pairs[0][1] is None and len(accuracies) == 1 else ""
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _beat(tally: Tally) -> str:
+    if not tally.ahead:
+        return f"none of {tally.compared} beats"
+    return f"{_share(tally.ahead, tally.compared)} beat{'s' if tally.compared == 1 else ''}"
+
+
+def _share(part: int, count: int) -> str:
+    return f"all {count}" if part == count else f"{part} of {count}"
