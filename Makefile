@@ -5,6 +5,7 @@
 # make package     build wheel and sdist into dist/, check their content, install the wheel and try it
 # make index       write anew what the command line knows without loading torch
 # make campaign    kills and failing writes at every change of a folder, thousands of damaged files: an hour
+# make docs        install with the docs extra, build the site of docs/ into site/, without a warning or a dead link
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -44,6 +45,15 @@ index: .venv/installed-for-tests
 
 campaign: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 DSDISTILL_CAMPAIGN=artifacts/faults.json $(BIN)/python -m pytest tests/faults
+
+.PHONY: docs
+docs: .venv/installed-for-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+.venv/installed-for-docs: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

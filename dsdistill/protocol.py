@@ -50,10 +50,15 @@ class Protocol:
         title, source: a description and a citation, for people.
         student: the architecture of the students, unless the user or the distilled set names one.
         lr: learning rate in the first epoch, or "learned": the one stored with the distilled set.
+        momentum: of SGD.
         optimiser: "sgd", or "adamw" with torch's betas, which ignores the momentum.
         momentum_after_drop: SGD's momentum from the first drop on (AST); None keeps it.
         weight_decay: added to the gradient for SGD, decoupled from it for AdamW.
+        epochs: of training a student.
+        schedule: see above.
         drop_at: shares of the epochs, in [0, 1], at which the rate drops.
+        drop_factor: what it is multiplied by then.
+        batch_size: images of a step.
         augmentation: operators joined by ``_``, or "none". A batch gets one draw, its scalars per image.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
         cutmix, cutmix_beta: the probability per batch of CutMix after the augmentation, and its β; see

@@ -16,7 +16,9 @@ class AugmentationConfig:
     operators: str = "none"
     """Names joined by underscores, as in papers; flip is left out if mirror images may change labels."""
     rule: Rule = "single"
+    """Which operators a batch gets: see ``dsdistill.augment.dsa.Augmentation``."""
     align_corners: bool = False
+    """As of torch's ``grid_sample``; the papers' codes differ."""
 
     def build(self, mirror: bool) -> Augmentation:
         """Return the augmentation; without flips unless ``mirror``: a mirror image may have another label."""

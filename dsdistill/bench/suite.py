@@ -51,14 +51,19 @@ class EvaluationSettings:
     """One evaluation of every set. What is not given is the suite's."""
 
     protocol: str = ""
+    """A protocol's name or TOML file."""
     networks: tuple[str, ...] = ()
     """All of its students; empty: the network distilled with, then the suite's ``networks``."""
     students: OrDefault = 0
+    """Fresh ones of each network."""
     epochs: OrDefault = 0
+    """In place of the protocol's."""
     seeds: tuple[int, ...] = ()
     """The set is evaluated once with each; empty: with the cell's seed."""
     precision: Literal["", "auto", "fp32", "bf16"] = ""
+    """Of the students' training."""
     baselines: tuple[str, ...] | None = None
+    """Real images to compare with."""
 
 
 @forbid_extra
@@ -67,9 +72,13 @@ class ExpertSettings:
     """Networks trained first, once for every data set, network and whitening that its methods use."""
 
     recipe: str
+    """Of experts: a name or a TOML file."""
     count: OrDefault = 0
+    """Networks in the file."""
     epochs: OrDefault = 0
+    """Of training each."""
     set: dict[str, Any] = field(default_factory=dict)
+    """Options over those of the recipe, nested or dotted."""
 
 
 @forbid_extra
@@ -78,13 +87,19 @@ class Suite:
     """Data sets × methods × IPC × seeds, and how each cell is distilled and evaluated."""
 
     name: str
+    """The stem of its file."""
     title: str
+    """A line about it."""
     about: str = ""
+    """A sentence or two, shown in the list of suites."""
     datasets: Annotated[tuple[str, ...], MinLen(1)]
+    """As ``--dataset`` takes them."""
     methods: Annotated[tuple[str, ...], MinLen(1)]
     """Recipes, by name or as TOML files, or names of tables ``method`` that name their recipe."""
     ipcs: Annotated[tuple[Count, ...], MinLen(1)]
+    """Images per class."""
     seeds: Annotated[tuple[int, ...], MinLen(1)] = (0,)
+    """Of cells; each makes all of them once more."""
     iterations: OrDefault = 0
     """The budget of a cell; 0 takes each recipe's own."""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -96,7 +111,9 @@ class Suite:
     protocol: str = ""
     """Empty takes that of each method's paper."""
     students: OrDefault = 0
+    """Fresh ones of each network."""
     epochs: OrDefault = 0
+    """In place of the protocol's."""
     baselines: tuple[str, ...] = ("random",)
     """Evaluated once for the cells that share data set, IPC, seed and protocol, with the first of them; those
     that depend on a set's bytes with every cell."""
@@ -115,6 +132,7 @@ class Suite:
     evaluation: dict[TableName, EvaluationSettings] = field(default_factory=dict)
     """Evaluations of every set, by name; none: one, with the suite's settings."""
     experts: dict[str, ExpertSettings] = field(default_factory=dict)
+    """Networks that methods match with, by name, trained first."""
 
     def __post_init__(self) -> None:
         subject = f"suite {self.name!r}"

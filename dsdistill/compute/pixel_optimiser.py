@@ -35,6 +35,7 @@ class OptimiserConfig:
     """The optimiser of the pixels."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
+    """The algorithm."""
     lr: Annotated[float, Ge(0)] = 1.0
     """Learning rate of the pixels; the published ones belong to losses summed over features and classes."""
     momentum: Annotated[float, Ge(0)] = 0.5

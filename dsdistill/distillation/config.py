@@ -63,16 +63,21 @@ class RunConfig:
     """The whole configuration of a distillation; two runs of one on one CPU write the same pixels."""
 
     method: str
+    """A recipe's name, or the path of a recipe file."""
     data: DataConfig
     ipc: Ipc
     """Images per class: one number, or one for each class; see `dsdistill.config.ipc`."""
     network: str
+    """Whose features or gradients are matched; see the command ``networks``."""
     iterations: Annotated[int, Ge(1)]
+    """Steps to take."""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Stop after so many seconds in the loop, whatever ``iterations`` says; 0: iterations alone decide. The
     file tells how many were taken: that number makes the same pixels again."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
+    """Of every random draw."""
     init: Init = "real"
+    """What the images start from: real images, or noise; see `dsdistill.synthetic.initial.initialise`."""
     space: Space = "network"
     """Pixel space the optimiser works in; the file always holds unit pixels."""
     protocol: str = "dm"
@@ -81,6 +86,7 @@ class RunConfig:
     """teacher: the set stores the logits that a trained network gives its images when they are finished, for
     methods that have such networks. Labels that are learned are stored anyway."""
     storage: Dtype = "float32"
+    """How pixels are stored; uint8 clips them to [0, 1] and rounds them to 256 levels."""
     multi_formation: MultiFormation = field(default_factory=MultiFormation)
     """Multi-formation: how many training images a stored image is decoded into."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)

@@ -51,6 +51,7 @@ class StartConfig:
     """The epoch s of an expert that a student starts from: uniform in ``least`` … ``most`` - 1."""
 
     least: Annotated[int, Ge(0)] = 0
+    """The first epoch to start from."""
     most: Annotated[int, Ge(1)] = 20
     """Excluded ("max_start_epoch")."""
     widen_from: Annotated[int, Ge(0)] = 0
@@ -97,6 +98,7 @@ class LabelsConfig:
     """Learned labels (DATM): logits that begin as the experts' own, softened by softmax in the loss."""
 
     learned: bool = False
+    """Learn them; otherwise labels are hard."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=10.0, momentum=0.9))
     """A table that gives some of its keys has the others from OptimiserConfig: a momentum of 0.5."""
 

@@ -69,21 +69,32 @@ class ExpertConfig:
     """
 
     recipe: str
+    """A recipe's name, or the path of a recipe file."""
     data: DataConfig
     network: str = "convnet"
+    """That is trained; see the command ``networks``."""
     count: Annotated[int, Ge(1)]
+    """Networks in the finished file."""
     epochs: Annotated[int, Ge(1), Le(1_000_000)]
+    """Of training each."""
     keep: Literal["ends", "all"] | tuple[Epoch, ...] = "all"
     """Epochs whose weights are stored: the first and last, all, or those listed; 0 is the initial weights."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
+    """Of every random draw."""
     lr: Annotated[float, Gt(0)] = 0.01
+    """Learning rate in the first epoch."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Of SGD."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Added to the gradient."""
     batch_size: Annotated[int, Ge(1)] = 256
+    """Images of a step."""
     drop_last: bool = False
     """Leave out the last batch of an epoch if it is smaller than the others."""
     drop_at: tuple[Annotated[float, Ge(0), Le(1)], ...] = ()
+    """Shares of the epochs at which the learning rate drops."""
     drop_factor: Annotated[float, Gt(0)] = 0.1
+    """What it is multiplied by then."""
     drop_restarts: bool = False
     """Reset the momentum to zero at each drop, as code does that makes a new optimiser for the new rate."""
     ramp_epochs: Annotated[int, Ge(0)] = 0

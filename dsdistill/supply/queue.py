@@ -35,9 +35,13 @@ class QueueConfig(NetworkConfig):
     steps: Annotated[int, Ge(0)] = 10
     """Steps each of them takes then."""
     lr: Annotated[float, Ge(0)] = 0.01
+    """Learning rate of the networks."""
     momentum: Annotated[float, Ge(0)] = 0.9
+    """Of their training."""
     weight_decay: Annotated[float, Ge(0)] = 5e-4
+    """Of their training."""
     batch_size: Annotated[int, Ge(1)] = 256
+    """Images of one of their steps."""
     forget_every: Annotated[int, Ge(1)] = 100
     """Iterations between resets of all accuracies, as the released code does whenever it evaluates."""
 

@@ -41,9 +41,13 @@ class TrainedConfig(NetworkConfig):
     warm_up: Annotated[int, Ge(0)] = 0
     """Epochs of real data a new network is trained for before it is matched with ("early" in IDC)."""
     lr: Annotated[float, Ge(0)] = 0.01
+    """Learning rate of the networks."""
     momentum: Annotated[float, Ge(0)] = 0.0
+    """Of their training."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Of their training."""
     batch_size: Annotated[int, Ge(1)] = 256
+    """Images of one of their steps."""
     cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
     """Probability that a batch is mixed."""
     batch_norm: Literal["refreshed", "batch"] = "refreshed"
