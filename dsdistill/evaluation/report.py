@@ -155,8 +155,7 @@ class Report:
         )
 
     def to_frame(self) -> DataFrame:
-        """Return the rows as a pandas data frame: the fields of `Row`, with a column ``accuracies`` of lists
-        in place of ``values``, which is a method there; and ``dataset``, ``seed`` and ``precision``.
+        """Return the rows as a pandas data frame: the fields of `Row`, and dataset, seed and precision.
 
         Raises:
             UserError: pandas is not installed.
@@ -166,10 +165,8 @@ class Report:
         except ImportError as error:
             raise UserError("to_frame needs pandas, which is not installed: pip install pandas") from error
         shared = {"dataset": self.dataset, "seed": self.seed, "precision": self.precision}
-        names = {"values": "accuracies"}
-        rows = [dataclasses.asdict(row) | shared for row in self.rows]
         columns = [field.name for field in dataclasses.fields(Row)] + list(shared)
-        return pandas.DataFrame(rows, columns=columns).rename(columns=names)
+        return pandas.DataFrame([dataclasses.asdict(row) | shared for row in self.rows], columns=columns)
 
     def _title(self) -> str:
         students = f"{self.repeats} student{'s' if self.repeats > 1 else ''}"

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from dsdistill.errors import UserError
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
 from dsdistill.storage import set_file
+from tests.helpers.writers import uninstall
 
 
 def row(name: str, mean: float = 50.0, **changes: Any) -> Row:
@@ -116,3 +118,33 @@ def test_the_report_is_written_as_json(tmp_path: Path, report: Report) -> None:
     assert table == json.loads(json.dumps(report.to_dict()))
     assert next(iter(table)) == "rows"
     assert table["scores"] == {"networks": {"mlp": {"ior": pytest.approx(0.1)}}}
+
+
+# In a notebook ----------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_shows_the_table(report: Report) -> None:
+    html = dataclasses.replace(report, dataset="<b>digits")._repr_html_()
+    assert "Test accuracy on &lt;b&gt;digits, protocol dm" in html
+    assert "<td>mlp</td><td>random</td><td>20</td><td>40.00</td><td>1.0</td>" in html
+    assert html.count("<tr>") == 3
+    assert "as many bytes as 30 real images<br>" in html
+
+
+def test_a_frame_has_a_line_for_each_row(report: Report) -> None:
+    pytest.importorskip("pandas")
+    frame = report.to_frame()
+    assert list(frame["set"]) == ["distilled", "random"]
+    assert list(frame["mean"]) == [50.0, 40.0]
+    assert list(frame["values"]) == [[50.0], [40.0]]
+    assert set(frame["dataset"]) == {"digits"}
+    empty = dataclasses.replace(report, rows=[]).to_frame()
+    assert list(empty.columns) == list(frame.columns)
+
+
+def test_without_pandas_a_sentence_says_what_to_install(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall(monkeypatch, "pandas")
+    with pytest.raises(UserError, match="needs pandas, which is not installed: pip install pandas"):
+        report.to_frame()
