@@ -76,6 +76,7 @@ NAMES = {
     "sklearn": "scikit-learn",
     "tomli_w": "tomli-w",
     "annotated_types": "annotated-types",
+    "pydantic_core": "pydantic-core",
 }
 """Packages whose name differs from what is imported."""
 
@@ -174,7 +175,7 @@ def test_the_workflow_has_its_jobs_and_calls_targets_that_exist() -> None:
     targets = {target for command in commands for target in re.findall(r"^make (\S+)", command, re.M)}
     assert targets == {"lint", "test", "docs"}
     known = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert targets - {"docs"} <= known
+    assert targets <= known
     scripts = {script for command in commands for script in re.findall(r"python (\S+\.py)", command)}
     assert scripts == {".ci/package.py"}
     assert all((ROOT / script).is_file() for script in scripts)

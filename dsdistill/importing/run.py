@@ -86,8 +86,8 @@ def import_set(
     Args:
         source: a file or a folder.
         output: the HDF5 file to write; none may be there.
-        dataset: the data set that it was distilled from, as `distill` takes it, for class names, preprocessing
-            and evaluation.
+        dataset: the data set that it was distilled from, as `distill` takes it: it gives class names and
+            preprocessing, and is what the set is evaluated on.
         format: "tensors" (.pt, .npy, .npz, .safetensors), "mtt" (images_best.pt of MTT, TESLA, DATM), "idc"
             (data.pt of IDC and NCFM), "dc" (res_….pt of DC, DSA, DM, IDM), "ddranking", "pictures" (folders
             by class), "h5"; "auto" tells it from names.

@@ -107,7 +107,7 @@ def _timm() -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise UserError("timm networks need timm: pip install timm") from error
+        raise UserError('timm networks need timm: pip install "dsdistill[timm]"') from error
     return timm
 
 

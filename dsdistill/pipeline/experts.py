@@ -27,6 +27,7 @@ from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.run import held, train
+from dsdistill.experts.training import parts
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.storage.expert_file import ExpertFile
 
@@ -98,7 +99,7 @@ def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMem
     else:
         files.make_folder(file.parent, parents=True)
     with held(file, observer.dry):
-        train(file, planned.config, observer, resume=True, source=source)
+        train(file, planned.config, observer, file.exists() or parts(file).exists(), source=source)
     return file
 
 

@@ -125,14 +125,15 @@ def check_storable(metadata: ExpertMetadata) -> None:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Check that a file fits on the disk, because a full disk crashes HDF5.
+    """Check that a file fits on the disk, because a full disk crashes HDF5; its folder need not exist yet.
 
     Raises:
         UserError: it does not fit; the sentence states the bytes needed and the bytes free.
     """
-    free = shutil.disk_usage(path.absolute().parent).free
+    folder = next(each for each in path.absolute().parents if each.exists())
+    free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
         raise UserError(
             f"{path.name} needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free in "
-            f"{path.absolute().parent}; make room, keep fewer epochs or train fewer experts"
+            f"{folder}; make room, keep fewer epochs or train fewer experts"
         )

@@ -98,7 +98,7 @@ def test_timm_unknown_model():
 
 def test_timm_missing_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match="pip install timm"):
+    with pytest.raises(UserError, match=r"pip install .dsdistill\[timm\]"):
         networks.check_network("timm:resnet18")
 
 

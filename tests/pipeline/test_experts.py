@@ -1,0 +1,170 @@
+"""Experts that a run needs and nobody has named: which, at which scale, trained once and found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dsdistill
+from dsdistill.config.recipe import ExpertRecipe
+from dsdistill.data.cache import cache_folder
+from dsdistill.distillation import config as configs
+from dsdistill.distillation.config import RunConfig
+from dsdistill.pipeline import experts
+from tests.conftest import THREADS
+from tests.helpers.callbacks import Told
+
+MTT: dict[str, Any] = {"dataset": "digits", "method": "mtt", "ipc": 1, "network": "convnet2-w8"}
+MTT |= {"iterations": 2, "overrides": [THREADS], "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the laptop's scale two experts of four epochs."""
+    monkeypatch.setattr(ExpertRecipe, "scale", {"count": 2, "epochs": 4})
+
+
+def resolved(method: str, ipc: int, *overrides: str) -> RunConfig:
+    return configs.resolve({"method": method, "ipc": ipc, "data": {"name": "cifar10"}}, overrides)
+
+
+@pytest.mark.parametrize(
+    ("method", "ipc", "start"),
+    [
+        ("mtt", 1, {}),  # starts below epoch 2, and follows 2 epochs
+        ("mtt", 50, {"least": 0, "most": 9}),
+        ("datm", 10, {"least": 0, "most": 9, "widen_from": 0, "widen_until": 0}),
+    ],
+)
+def test_laptop_experts_limit_the_starts(method: str, ipc: int, start: dict[str, int]) -> None:
+    limits = experts.limits(resolved(method, ipc), "laptop")
+    assert limits == ({"engine": {"start": start}} if start else {})
+    assert not experts.limits(resolved(method, ipc), "paper")
+    for sentence in experts.describe(limits):
+        assert "engine.start.most=9" in sentence
+
+
+@pytest.mark.parametrize("name", ["least", "widen"])
+def test_limits_make_a_run_that_its_experts_suffice_for(name: str) -> None:
+    """Also where the recipe's earliest start is later than these experts go."""
+    late = ["engine.start.least=12", "engine.start.widen_until=0"]
+    config = resolved("datm", 10, *(late if name == "least" else ["engine.start.widen_from=15"]))
+    limited = configs.resolve(
+        {"method": "datm", "ipc": 10, "data": {"name": "cifar10"}}, (), experts.limits(config, "laptop")
+    )
+    assert limited.engine.epochs_read <= 10
+
+
+def test_options_of_the_user_ask_for_as_many_epochs_and_experts_as_they_need() -> None:
+    config = resolved("mtt", 50, "engine.start.most=19", "engine.supply.experts=8")
+    planned = experts.plan(config, "laptop")
+    assert (planned.config.epochs, planned.config.count) == (20, 8)
+    assert (planned.config.recipe, planned.config.network) == ("mtt", config.network)
+
+
+@pytest.mark.parametrize(
+    ("method", "recipe", "count", "epochs"),
+    [("ncfm-minmax", "ncfm", 20, 60), ("tesla", "mtt", 100, 50), ("datm", "datm", 100, 100)],
+)
+def test_the_paper_scale_is_that_of_the_recipe(method: str, recipe: str, count: int, epochs: int) -> None:
+    planned = experts.plan(resolved(method, 10), "paper")
+    assert (planned.config.recipe, planned.config.count, planned.config.epochs) == (recipe, count, epochs)
+    assert "laptop" not in planned.sentence(Path("x.h5"))
+
+
+def test_whoever_takes_snapshots_gets_those_of_trajectories() -> None:
+    config = resolved("dm", 1, "engine.supply.kind=snapshots")
+    assert experts.plan(config, "laptop").config.recipe == "mtt"
+
+
+def test_the_scale_is_the_laptops_unless_there_is_a_gpu() -> None:
+    assert experts.budget_for(None, torch.device("cpu")) == "laptop"
+    assert experts.budget_for(None, torch.device("cuda")) == "paper"
+    assert experts.budget_for("paper", torch.device("cpu")) == "paper"
+
+
+def test_the_file_is_another_for_other_data_or_weights_but_not_for_more_of_them() -> None:
+    few, many, own = (
+        experts.plan(resolved("mtt", 1, *more), "laptop")
+        for more in ((), ("engine.supply.experts=50",), ("engine.start.most=20",))
+    )
+    assert few.config.count < many.config.count
+    assert few.file("a") == many.file("a")
+    assert len({few.file("a"), few.file("b"), own.file("a")}) == 3
+
+
+@pytest.mark.usefixtures("few")
+def test_experts_are_trained_once_and_named_in_the_config(tmp_path: Path) -> None:
+    told: list[str] = []
+    epochs: list[Any] = []
+
+    class Epochs(dsdistill.Callback):
+        def on_epoch(self, entry: dict[str, Any]) -> None:
+            epochs.append(entry)
+
+    callbacks = [Told(notify=told.append), Epochs()]
+    dsdistill.distill(tmp_path / "a.h5", **MTT, callbacks=callbacks)
+    assert len(epochs) == 2 * 4
+    assert not any("no experts in" in sentence for sentence in told)
+    assert any("training 2 by recipe mtt, 4 epochs each (laptop scale" in sentence for sentence in told)
+    told.clear()
+    dsdistill.distill(tmp_path / "b.h5", **MTT, experts="auto", callbacks=callbacks)
+    assert len(epochs) == 2 * 4
+    assert not any("needs networks trained beforehand" in sentence for sentence in told)
+    (file,) = (cache_folder() / "experts").glob("*.h5")
+    dsdistill.distill(tmp_path / "c.h5", **MTT, experts=file)
+    a, b, c = (dsdistill.load(tmp_path / f"{name}.h5", space="unit").images for name in "abc")
+    assert torch.equal(a, b)
+    assert torch.equal(a, c)
+    dsdistill.distill(tmp_path / "d.h5", config=tmp_path / "a.run" / "config.toml", device="cpu")
+    assert torch.equal(dsdistill.load(tmp_path / "d.h5", space="unit").images, a)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
+    done: list[int] = []
+
+    class Killed(Exception):
+        pass
+
+    class Kill(dsdistill.Callback):
+        def on_epoch(self, entry: dict[str, Any]) -> None:
+            done.append(entry["done"])
+            if entry["done"] == 3:
+                raise Killed
+
+    with pytest.raises(Killed):
+        dsdistill.distill(tmp_path / "set.h5", **MTT, callbacks=[Kill()])
+    assert not (tmp_path / "set.h5").exists()
+    dsdistill.distill(tmp_path / "set.h5", **MTT, callbacks=[Kill()])
+    assert done == list(range(1, 9))
+
+
+def test_a_dry_run_estimates_the_training_and_writes_nothing(tmp_path: Path) -> None:
+    estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **MTT)
+    assert (estimate.amount, estimate.work) == (50, "epochs")
+    assert not [*tmp_path.rglob("*.h5"), *tmp_path.rglob("*.parts")]
+
+
+def test_data_in_memory_get_experts_too(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    options = {"method": "ncfm", "ipc": 1, "network": "convnet2-w8", "iterations": 1}
+    dsdistill.distill(tmp_path / "set.h5", dataset=(images, np.arange(40) % 2), **options)
+    (file,) = (cache_folder() / "experts").glob("ncfm-*.h5")
+    assert dsdistill.ExpertFile.open(file).count == 3
+
+
+def test_an_unknown_scale_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(dsdistill.UserError, match="unknown budget 'laptp'; did you mean 'laptop'"):
+        dsdistill.distill(tmp_path / "set.h5", **MTT, budget="laptp")  # type: ignore[arg-type]
+    with pytest.raises(dsdistill.UserError, match="unknown budget"):
+        dsdistill.train_experts(tmp_path / "e.h5", dataset="digits", recipe="mtt", budget="gpu")  # type: ignore[arg-type]
