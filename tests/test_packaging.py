@@ -79,6 +79,8 @@ NAMES = {
     "pydantic_core": "pydantic-core",
 }
 """Packages whose name differs from what is imported."""
+HOSTS = {"IPython"}
+"""What only a program that dsdistill runs in can have loaded."""
 
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:
@@ -90,7 +92,7 @@ def imported(nodes: Iterable[ast.AST]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             modules.add(node.module or "")
     roots = {module.partition(".")[0] for module in modules} - {"dsdistill"} - sys.stdlib_module_names
-    return {NAMES.get(root, root) for root in roots}
+    return {NAMES.get(root, root) for root in roots - HOSTS}
 
 
 def test_what_is_imported_is_declared() -> None:
