@@ -102,7 +102,8 @@ def train_experts(
     output = files.expanded(output).absolute()
     _check_output(output)
     with Observer(callbacks) as observer, held(output, observer.dry):
-        flags = {"recipe": recipe, "count": count, "epochs": epochs, "network": network, "seed": seed}
+        flags: dict[str, Any] = {"recipe": recipe, "count": count, "epochs": epochs, "seed": seed}
+        flags["network"] = network if network is None else add_network(network)
         name, source = opened(dataset)
         data = data_options(name, root, size, channels, zca, download)
         explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +110,17 @@ def distill(
     file = files.expanded(config) if config else None
     with Observer(callbacks) as observer, held(output, run, observer.dry):
         distillation = DistillationRun(output, run, observer, resume, overwrite)
-        plan = partial(distillation.plan, explicit, overrides, file)
-        plan()
+        distillation.plan(explicit, overrides, file)
         if distillation.config.engine.supply.needs_experts:
             scale = automatic.budget_for(budget, resolve_device(distillation.config.compute.device))
             limits = automatic.limits(distillation.config, scale)
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)
-            plan(limits)  # the options of the user, which come before the limits, may ask for more epochs
+            # What the user has set comes before the limits, and may ask for more epochs.
+            distillation.plan(explicit, overrides, file, limits)
             trained = automatic.provide(distillation.config, scale, observer, source)
-            plan(merge(limits, {"engine": {"supply": {"path": str(trained)}}}))
+            named = f"engine.supply.path={json.dumps(str(trained))}"
+            distillation.plan(explicit, [*overrides, named], file, limits)
         summary = distillation.run(source)
         observer.on_end(summary)
     return summary

@@ -21,6 +21,7 @@ WITHOUT_TORCH = {"methods", "datasets", "protocols"}
 ARGUMENTS = {
     **dict.fromkeys(("distill", "experts"), "-onew.h5"),
     **dict.fromkeys(("evaluate", "info", "show", "export", "report"), "none"),
+    "import": "none -onew.h5",
 }
 """What a command must be told."""
 SUITE = """
@@ -54,7 +55,7 @@ def name(number: int) -> str:
 
 @pytest.mark.parametrize(("word", "number"), [*zip(COMMANDS, itertools.cycle(NUMBERS), strict=False)])
 def test_a_signal_during_imports(tmp_path: Path, word: str, number: int) -> None:
-    words = [word, ARGUMENTS[word]] if word in ARGUMENTS else [word]
+    words = [word, *ARGUMENTS.get(word, "").split()]
     module = "dsdistill.cli.console" if word in WITHOUT_TORCH else "torch"
     with command(tmp_path, words, at=module) as process:
         process.reach()

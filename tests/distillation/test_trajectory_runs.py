@@ -274,7 +274,6 @@ def test_experts_of_something_else_are_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("engine.supply.path=", "follows expert trajectories: train some with dsdistill experts"),
         ("engine.supply.experts=4", "holds 3 experts, not 4"),
         ("data.zca=true", "preprocessing standardise, and this run has zca; pass --set data.zca=false"),
         ("engine.start.most=7", "lower one of them, or train experts for 8 epochs, all kept"),

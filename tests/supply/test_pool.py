@@ -102,6 +102,4 @@ def test_ncfm_runs_and_repeats_itself(tmp_path: Path, pool: Path, method: str) -
 def test_networks_of_something_else_are_refused(tmp_path: Path, pool: Path) -> None:
     with pytest.raises(UserError, match="trained with network convnet2-w6, and this run has convnet2-w8"):
         told(tmp_path, pool, "a", network="convnet2-w8")
-    with pytest.raises(UserError, match="make some with dsdistill experts"):
-        dsdistill.distill(tmp_path / "a.h5", dataset="digits", method="ncfm", ipc=1, device="cpu")
     assert not list(tmp_path.iterdir())

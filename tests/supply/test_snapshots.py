@@ -54,7 +54,7 @@ def test_draws_follow_from_seed_and_iteration(pool: Path) -> None:
 
 
 def test_a_snapshot_needs_a_file(pool: Path) -> None:
-    with pytest.raises(UserError, match="make some with dsdistill experts"):
+    with pytest.raises(UserError, match="none are named: pass --experts auto"):
         snapshots("")
     with pytest.raises(UserError, match="holds 2 networks, not 3"):
         snapshots(pool, networks=3)
