@@ -13,7 +13,9 @@ from functools import cached_property
 from pathlib import Path
 
 import h5py
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dsdistill import files
@@ -26,10 +28,13 @@ from dsdistill.networks.layout import Layout
 from dsdistill.plugs import without_folder
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_schema import (
+    SLICED,
     Expert,
     ExpertMetadata,
     Snapshot,
     TrainingRecord,
+    digest_of,
+    parse_digests,
     parse_metadata,
     parse_training,
 )
@@ -52,6 +57,8 @@ class ExpertFile:
     path: Path
     metadata: ExpertMetadata
     training: tuple[TrainingRecord, ...]
+    _digests: NDArray[np.uint8] | None = None
+    """Of every state's weights and buffers; None for a file of version 1."""
 
     @classmethod
     def open(cls, path: str | Path) -> ExpertFile:
@@ -66,7 +73,7 @@ class ExpertFile:
         """
         path = expanded(path)
         with opened(path, EXPERTS) as file:
-            return cls(path, parse_metadata(file), parse_training(file))
+            return cls(path, parse_metadata(file), parse_training(file), parse_digests(file))
 
     @property
     def count(self) -> int:
@@ -175,7 +182,13 @@ class ExpertFile:
         if epoch not in self.epochs:
             raise UserError(f"{self.path} does not hold epoch {epoch}; it holds {ranges(self.epochs)}")
         try:
-            tensor = torch.from_numpy(self._file[name][expert, self.epochs.index(epoch)])
+            position = self.epochs.index(epoch)
+            array = self._file[name][expert, position]
+            if self._digests is not None:
+                expected = self._digests[expert, position, SLICED.index(name)]
+                if not np.array_equal(digest_of(array), expected):
+                    raise ValueError(f"/{name} holds other values than were written")
+            tensor = torch.from_numpy(array)
             if not tensor.isfinite().all():
                 raise ValueError(f"/{name} holds values that are not finite (NaN or infinity)")
             return tensor

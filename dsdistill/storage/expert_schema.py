@@ -7,6 +7,8 @@ node                    content
                         ``named_parameters()``, flattened and joined
 ``/buffers``            float32 [experts, epochs, Q] likewise: the other tensors of its ``state_dict()``, such
                         as running statistics; absent if Q = 0
+``/digests``            uint8 [experts, epochs, 2, 32]: SHA-256 of the bytes of each state's weights, and of
+                        its buffers; from version 2
 ``/epochs``             int64, ascending: the stored epochs of training; 0 is the initial weights
 ``/classes``            K names, UTF-8, in label order
 ``/preprocess/<name>``  the preprocessing of the training images; the attribute ``kind`` names it
@@ -14,14 +16,16 @@ node                    content
                         augmentation), ``seconds``, ``machine``, ``created``
 attributes of ``/``     ``format``, ``version``, ``network``, ``layout`` (JSON: name, shape and dtype of every
                         flattened tensor), ``channels``, ``size``, ``dataset``, ``fingerprint``, ``seed``,
-                        ``config`` (TOML), ``packages`` (JSON)
+                        ``config`` (TOML), ``packages`` (JSON), ``sha256`` (from version 2)
 ======================= ==========================================================================
 
-Weights are not compressed, because they hardly shrink. Every chunk has a checksum, verified when it is read.
+Weights are not compressed, because they hardly shrink. A state is compared with its digest when it is read.
+``sha256`` covers all the rest when the file is opened: see `dsdistill.storage.hdf5.checksum`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +38,7 @@ from torch import Tensor
 from dsdistill.data.preprocess import Preprocess, from_state
 from dsdistill.files import parse_toml
 from dsdistill.networks.layout import Layout
-from dsdistill.storage.hdf5 import EXPERTS, attribute, create, fixed_text, set_attributes
+from dsdistill.storage.hdf5 import EXPERTS, attribute, checksum, contents, create, fixed_text, set_attributes
 
 _TRAINING: dict[str, type] = {
     "loss": float,
@@ -54,6 +58,9 @@ _ATTRIBUTES: dict[str, type] = {
     "packages": str,
 }
 _CHUNK = 1 << 22  # values: 16 MB
+SLICED = EXPERTS.sliced
+"""The data sets of a state, in the order of a `Snapshot`."""
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,17 +133,20 @@ def fill(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], c
         file.create_dataset(
             name, (count, epochs, length), "<f4", chunks=(1, 1, min(length, _CHUNK)), fletcher32=True
         )
-        for name, length in zip(("weights", "buffers"), metadata.layout.sizes, strict=True)
+        for name, length in zip(SLICED, metadata.layout.sizes, strict=True)
         if length
     ]
     records: list[TrainingRecord] = []
+    digests = np.zeros((count, epochs, len(SLICED), DIGEST_BYTES), np.uint8)
     for number, (record, snapshots) in enumerate(experts):
         records.append(record)
         for position, flats in zip(range(epochs), snapshots, strict=True):
             for node, flat in zip(nodes, flats, strict=False):  # no node where there are no buffers
                 node[number, position] = flat.numpy()
+            digests[number, position] = [digest_of(flat.numpy()) for flat in flats]
     if len(records) != count:
         raise ValueError(f"{len(records)} experts came where {count} were announced")
+    create(file, "digests", digests)
     create(file, "epochs", np.array(metadata.epochs, dtype=np.int64))
     create(file, "classes", fixed_text(metadata.classes))
     preprocess = file.create_group("preprocess")
@@ -161,6 +171,32 @@ def fill(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], c
         config=metadata.config,
         packages=metadata.packages,
     )
+    set_attributes(file, sha256=checksum(*contents(file, SLICED)))
+
+
+def digest_of(flat: np.ndarray) -> np.ndarray:
+    """Return the SHA-256 of an array's bytes, uint8 [32]."""
+    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(flat).data).digest(), np.uint8)
+
+
+def parse_digests(file: h5py.File) -> np.ndarray | None:
+    """Check all but weights and buffers against their checksum, and return the digests of those.
+
+    Returns:
+        uint8 [experts, epochs, 2, 32]; None where the file is of version 1, which has neither.
+
+    Raises:
+        ValueError: the checksum is another, or there is none.
+    """
+    if attribute(file, "version") == 1:
+        return None
+    if attribute(file, "sha256") != checksum(*contents(file, SLICED)):
+        raise ValueError("its checksum does not match its content")
+    digests = np.asarray(file["digests"][()])
+    shape = (len(file["training/loss"]), len(file["epochs"]), len(SLICED), DIGEST_BYTES)
+    if digests.dtype != np.uint8 or digests.shape != shape:
+        raise ValueError(f"/digests is {digests.dtype} {list(digests.shape)}, not uint8 {list(shape)}")
+    return digests
 
 
 def parse_metadata(file: h5py.File) -> ExpertMetadata:
@@ -177,7 +213,7 @@ def parse_metadata(file: h5py.File) -> ExpertMetadata:
     layout = Layout.parse(str(attribute(file, "layout")))
     if not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
         raise ValueError("/epochs does not ascend from 0 or above")
-    for name, length in zip(("weights", "buffers"), layout.sizes, strict=True):
+    for name, length in zip(SLICED, layout.sizes, strict=True):
         if length:
             _check_shape(file, name, (len(file["training/loss"]), len(epochs), length))
     return ExpertMetadata(

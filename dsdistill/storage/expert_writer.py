@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -14,11 +13,14 @@ import h5py
 from dsdistill import files
 from dsdistill.errors import UserError
 from dsdistill.storage.expert_schema import (
+    SLICED,
     Expert,
     ExpertMetadata,
     Snapshot,
     TrainingRecord,
+    digest_of,
     fill,
+    parse_digests,
     parse_metadata,
     parse_training,
 )
@@ -48,27 +50,27 @@ def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert],
 
 
 class _Passed:
-    """What went into a file: metadata, training records, and a digest of each snapshot."""
+    """What went into a file: metadata, training records, and the digests of each snapshot."""
 
     def __init__(self, metadata: ExpertMetadata) -> None:
         self._metadata = metadata
         self._training: list[TrainingRecord] = []
-        self._digests: list[list[bytes]] = []
+        self._digests: list[list[list[bytes]]] = []
 
     def along(self, experts: Iterable[Expert], stream: Stream) -> Iterator[Expert]:
         """Pass experts on, as long as the file takes them."""
         for record, snapshots in experts:
-            digests: list[bytes] = []
+            digests: list[list[bytes]] = []
             self._training.append(record)
             self._digests.append(digests)
             yield record, self._noted(snapshots, digests, stream)
 
     def _noted(
-        self, snapshots: Iterable[Snapshot], digests: list[bytes], stream: Stream
+        self, snapshots: Iterable[Snapshot], digests: list[list[bytes]], stream: Stream
     ) -> Iterator[Snapshot]:
         for snapshot in snapshots:
             stream.check()
-            digests.append(_digest(*(flat.numpy().data for flat in snapshot)))
+            digests.append([digest_of(flat.numpy()).tobytes() for flat in snapshot])
             yield snapshot
 
     def verify(self, written: BinaryIO) -> None:
@@ -88,27 +90,27 @@ class _Passed:
             raise files.mismatch()
 
     def _agrees(self, file: h5py.File) -> bool:
+        stored = parse_digests(file)
         if _text(parse_metadata(file), parse_training(file)) != _text(self._metadata, self._training):
             return False
-        nodes = [file[name] for name in ("weights", "buffers") if name in file]
-        return all(
-            _digest(*(node[expert, position].data for node in nodes)) == digest
-            for expert, digests in enumerate(self._digests)
-            for position, digest in enumerate(digests)
+        nodes = [file[name] for name in SLICED if name in file]
+        return stored is not None and all(
+            stored[expert, position].tobytes() == b"".join(digests)
+            and all(
+                digest_of(node[expert, position]).tobytes() == digest
+                for node, digest in zip(nodes, digests, strict=False)  # no node where there are no buffers
+            )
+            for expert, epochs in enumerate(self._digests)
+            for position, digests in enumerate(epochs)
         )
-
-
-def _digest(*arrays: memoryview) -> bytes:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(array)
-    return digest.digest()
 
 
 def _text(metadata: ExpertMetadata, training: Iterable[TrainingRecord]) -> str:
     """Write all but the weights as text, which is equal for equal content, NaN included."""
     state = metadata.preprocess.state()
-    tensors = {name: (value.dtype, value.shape, _digest(value.numpy().data)) for name, value in state.items()}
+    tensors = {
+        name: (value.dtype, value.shape, digest_of(value.numpy()).tobytes()) for name, value in state.items()
+    }
     fields = {name: value for name, value in vars(metadata).items() if name != "preprocess"}
     return repr((sorted(fields.items()), metadata.preprocess.kind, sorted(tensors.items()), list(training)))
 

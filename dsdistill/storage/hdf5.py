@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,7 @@ class Format:
 
 EXPERTS = Format(
     name="dsdistill-experts",
+    version=2,
     in_memory=False,
     sliced=("weights", "buffers"),  # they may take many gigabytes
     absent_hint="; dsdistill experts makes one",
@@ -130,14 +131,20 @@ def _source(path: Path, expected: Format) -> tuple[Path | io.BytesIO, int]:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
 
 
-def contents(file: h5py.File) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]:
-    """Read every data set by path and every attribute by ``path@name``, except checksum and results."""
+def contents(
+    file: h5py.File, sliced: Collection[str] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, Scalar]]:
+    """Read every data set by path and every attribute by ``path@name``, except checksum and results.
+
+    Args:
+        sliced: data sets that are not read.
+    """
     arrays: dict[str, np.ndarray] = {}
     attributes: dict[str, Scalar] = {}
     for path, node in nodes(file):
         if path == "results" or path.startswith("results/"):
             continue
-        if isinstance(node, h5py.Dataset):
+        if isinstance(node, h5py.Dataset) and path not in sliced:
             arrays[path] = np.asarray(node[()])
         for name in node.attrs:
             if (path, name) != ("", "sha256"):
