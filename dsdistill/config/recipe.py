@@ -147,8 +147,7 @@ class ExpertRecipe(BaseRecipe):
         Raises:
             UserError: a table of settings is wrong, a base cannot be read, or there is no such scale.
         """
-        if budget not in get_args(Budget):
-            raise unknown("budget", budget, get_args(Budget))
+        check_budget(budget)
         options = self._options(dataset, None)
         return merge(options, self.scale) if budget == "laptop" else options
 
@@ -165,6 +164,12 @@ class ExpertRecipe(BaseRecipe):
 
     def _identity(self) -> dict[str, Any]:
         return {"recipe": self.name}
+
+
+def check_budget(name: str) -> None:
+    """Raise a UserError, with the nearest name, unless there is such a scale of experts."""
+    if name not in get_args(Budget):
+        raise unknown("budget", name, get_args(Budget))
 
 
 def load_recipe(name: str) -> Recipe:

@@ -28,7 +28,7 @@ from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
 from dsdistill.distillation.summary import Summary, summarise
 from dsdistill.errors import UserError
-from dsdistill.networks import add_network
+from dsdistill.networks import add_network, source_digest
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
@@ -40,6 +40,7 @@ from dsdistill.runtime.device import (
     threads,
 )
 from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.runtime.notice import Notify
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 
@@ -81,6 +82,7 @@ class DistillationRun:
         overrides: Sequence[str],
         file: Path | None,
         limits: Mapping[str, Any] | None = None,
+        notify: Notify | None = None,
     ) -> None:
         """Resolve the options, before data are looked for.
 
@@ -89,11 +91,12 @@ class DistillationRun:
             overrides: ``key=value`` texts.
             file: a config file.
             limits: nested options over those of the recipe; all others come before them.
+            notify: receives the notices in place of the callbacks.
 
         Raises:
             UserError: they are bad, or not those of the run that is resumed.
         """
-        notify, directory = self._observer.on_notice, self._directory
+        notify, directory = notify or self._observer.on_notice, self._directory
         content = files.read_toml(file) if file else {}
         self._written = directory.config() if self._resumes else {}
         lower = merge(merge(limits or {}, self._written), content)
@@ -205,7 +208,10 @@ class DistillationRun:
         self._directory.create(configs.to_toml(self._config), self._overwrite)
         for sentence in assembly.class_notices(self._config, real):
             self._observer.on_notice(sentence)
-        return {"fingerprint": real.fingerprint}
+        return {"fingerprint": real.fingerprint, "network_code": self._network_code()}
+
+    def _network_code(self) -> str:
+        return source_digest([self._config.network])
 
     def _restore(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
         """Bring a loop to where its run was, and return what the checkpoint records.
@@ -216,11 +222,16 @@ class DistillationRun:
         directory = self._directory
         state, metadata = directory.restore(self._observer.on_notice) or (
             {},
-            {"fingerprint": real.fingerprint},
+            {"fingerprint": real.fingerprint, "network_code": self._network_code()},
         )
         if metadata["fingerprint"] != real.fingerprint:
             raise UserError(
                 f"{real.name} has changed since {directory.path.name} began; start anew with --overwrite"
+            )
+        if metadata.get("network_code", "") != self._network_code():
+            self._observer.on_notice(
+                f"the code of the network {self._config.network} has changed since {directory.path.name} "
+                "began, or cannot be read: the run goes on with it as it is now"
             )
         if state:
             device = distiller.synthetic.images.device

@@ -21,6 +21,7 @@ from dsdistill.experts.training import ExpertRun, parts
 from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, threads
+from dsdistill.runtime.notice import Notify
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import check_suffix
 
@@ -145,8 +146,11 @@ def train(
 
 
 @contextlib.contextmanager
-def held(output: Path, dry: bool) -> Iterator[None]:
+def held(output: Path, dry: bool, wait: Notify | None = None) -> Iterator[None]:
     """Keep other processes from an output, and clear it of what a kill has left; a dry run writes nothing.
+
+    Args:
+        wait: wait for another process instead of refusing; it receives a sentence on that.
 
     Raises:
         UserError: another process writes it.
@@ -154,6 +158,6 @@ def held(output: Path, dry: bool) -> Iterator[None]:
     if dry:
         yield
         return
-    with files.hold(output, "a training"):
+    with files.hold(output, "a training", wait=wait):
         files.sweep(output)
         yield

@@ -26,17 +26,21 @@ WAIT = 60.0
 """Seconds that a change of a file waits for another one, at most."""
 _NOTICE_AFTER = 1.0
 _POLL = 0.02
+_LONG_POLL = 0.2
 _BYTE = 1 << 30  # where Windows locks one byte: beyond the text, which others read
 
 
 @contextmanager
-def hold(path: str | Path, work: str, inside: bool = False) -> Iterator[int]:
+def hold(
+    path: str | Path, work: str, inside: bool = False, wait: Callable[[str], None] | None = None
+) -> Iterator[int]:
     """Keep other processes from the same work on a file or folder, for as long as the block runs.
 
     Args:
         path: what is written; the lock is a hidden file beside it.
         work: what runs, for the sentence that refuses a second one, such as "a distillation".
         inside: keep the lock in the folder ``path``, which exists, because none may be written beside it.
+        wait: wait for another process instead of refusing, however long; it receives a sentence on that.
 
     Yields:
         the open lock, negative where the file system has none; a child process that inherits it keeps it
@@ -47,6 +51,10 @@ def hold(path: str | Path, work: str, inside: bool = False) -> Iterator[int]:
     """
     lock = Path(path) / ".running" if inside else _lock_file(path, "running")
     handle = _acquire(lock)
+    if handle is None and wait:
+        wait(f"waiting for {work} of {path} that is running already ({_owner(lock)})")
+        while (handle := _acquire(lock)) is None:
+            time.sleep(_LONG_POLL)
     if handle is None:
         raise UserError(
             f"{work} of {path} is running already ({_owner(lock)}); "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsdistill import files
-from dsdistill.config.options import data_options, explicit_options, merge
-from dsdistill.config.recipe import Budget
+from dsdistill.config.options import data_options, explicit_options, merge, parse_override, table_at
+from dsdistill.config.recipe import Budget, check_budget
 from dsdistill.data.memory import opened
 from dsdistill.data.sources import DataSource
 from dsdistill.distillation.output import held
@@ -20,6 +19,7 @@ from dsdistill.pipeline import experts as automatic
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import resolve_device
+from dsdistill.runtime.notice import silent
 
 
 def distill(
@@ -96,6 +96,8 @@ def distill(
         UserError: bad input, found before the run where it can be; or a non-finite loss.
         Interrupted: after a checkpoint, on SIGINT, SIGTERM, SIGHUP or SIGUSR1.
     """
+    if budget is not None:
+        check_budget(budget)
     output = files.expanded(output).absolute()
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)
@@ -111,16 +113,23 @@ def distill(
     with Observer(callbacks) as observer, held(output, run, observer.dry):
         distillation = DistillationRun(output, run, observer, resume, overwrite)
         distillation.plan(explicit, overrides, file)
-        if distillation.config.engine.supply.needs_experts:
+        if automatic.lacks(distillation.config):
             scale = automatic.budget_for(budget, resolve_device(distillation.config.compute.device))
             limits = automatic.limits(distillation.config, scale)
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
-            distillation.plan(explicit, overrides, file, limits)
-            trained = automatic.provide(distillation.config, scale, observer, source)
-            named = f"engine.supply.path={json.dumps(str(trained))}"
-            distillation.plan(explicit, [*overrides, named], file, limits)
+            distillation.plan(explicit, overrides, file, limits, silent)
+            found = automatic.provide(distillation.config, scale, observer, source)
+            distillation.plan(merge(explicit, found), _named(overrides), file, limits, silent)
+        elif budget:
+            observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
         summary = distillation.run(source)
         observer.on_end(summary)
     return summary
+
+
+def _named(overrides: Sequence[str]) -> list[str]:
+    """Leave out texts that name no file of experts, as an empty path does."""
+    tables = {text: table_at(parse_override(text), "engine", "supply") for text in overrides}
+    return [text for text in overrides if tables[text].get("path") != ""]

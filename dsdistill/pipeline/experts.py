@@ -28,7 +28,10 @@ from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.run import held, train
 from dsdistill.experts.training import parts
+from dsdistill.networks import source_digest
 from dsdistill.runtime.callbacks import Observer
+from dsdistill.runtime.device import resolve_device, resolve_precision
+from dsdistill.runtime.notice import Notify
 from dsdistill.storage.expert_file import ExpertFile
 
 
@@ -50,9 +53,13 @@ class ExpertPlan:
 
     def file(self, fingerprint: str) -> Path:
         """Return where experts for training images of a fingerprint are kept."""
-        weights = expert_config.weights(self.config)
-        key = hashlib.sha256(json.dumps([fingerprint, weights], sort_keys=True).encode()).hexdigest()[:16]
-        return cache_folder() / "experts" / f"{Path(self.config.recipe).stem}-{key}.h5"
+        config, options = self.config, expert_config.weights(self.config)
+        # The fingerprint is of the images as they are presented; how they are whitened is no part of it.
+        weights = {key: value for key, value in options.items() if key == "data.zca" or key[:5] != "data."}
+        precision = resolve_precision(config.compute.precision, resolve_device(config.compute.device))
+        made_by = [fingerprint, weights | {"compute.precision": precision}, source_digest([config.network])]
+        key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+        return _folder() / f"{Path(config.recipe).stem}-{key}.h5"
 
     def sentence(self, file: Path) -> str:
         """Say what is to be trained, why, and what else one could do."""
@@ -75,8 +82,15 @@ def budget_for(budget: Budget | None, device: torch.device) -> Budget:
     return budget or ("paper" if device.type == "cuda" else "laptop")
 
 
-def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMemory | None) -> Path:
-    """Train the experts of a run, unless the cache has them, and return their file.
+def lacks(config: RunConfig) -> bool:
+    """Whether a run needs experts that none are named for, or that have gone from the cache since."""
+    supply = config.engine.supply
+    path = Path(getattr(supply, "path", ""))
+    return supply.needs_experts or (path.parent == _folder() and not path.exists())
+
+
+def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMemory | None) -> dict[str, Any]:
+    """Train the experts of a run, unless the cache has them.
 
     Args:
         config: of the run, its limits included.
@@ -84,31 +98,56 @@ def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMem
         observer: the callbacks; those of a dry run see the estimate of the training.
         source: the data, if they are in memory.
 
+    Returns:
+        nested options of the run: their file, and how many of them the run takes.
+
     Raises:
-        UserError, Interrupted: as `train_experts`.
+        UserError: as `train_experts`; or a callback has stopped the training.
+        Interrupted: as `train_experts`.
     """
     planned = plan(config, budget)
     real = catalog.read(planned.config.data, "train", observer.on_notice, observer.on_read, source)
-    file = planned.file(real.fingerprint)
-    if _count(file) >= planned.config.count:
-        observer.on_info(f"experts: those in {file}, trained for an earlier run")
-        return file
+    file, count = planned.file(real.fingerprint), planned.config.count
+    if not observer.dry:
+        files.make_folder(file.parent, parents=True)
+    with held(file, observer.dry, wait=observer.on_notice):
+        if _count(file, observer.on_notice, observer.dry) >= count:
+            observer.on_info(f"experts: those in {file}, trained for an earlier run")
+        else:
+            _train(planned, file, observer, source)
+    supply = config.engine.supply
+    return {"engine": {"supply": {"path": str(file), supply.noun: supply.count or count}}}
+
+
+def _train(planned: ExpertPlan, file: Path, observer: Observer, source: InMemory | None) -> None:
+    """Train experts, or those that a file lacks."""
     observer.on_notice(planned.sentence(file))
     if observer.dry:
         observer.on_notice("what follows is their training; the run itself is estimated once they are there")
-    else:
-        files.make_folder(file.parent, parents=True)
-    with held(file, observer.dry):
-        train(file, planned.config, observer, file.exists() or parts(file).exists(), source=source)
-    return file
+    stage = observer.of_stage()
+    train(file, planned.config, stage, file.exists() or parts(file).exists(), source=source)
+    if stage.stop:
+        raise UserError(
+            "a callback stopped the training of experts, before the distillation began: what is trained is "
+            "kept, and the same call goes on with it"
+        )
 
 
-def _count(file: Path) -> int:
-    """Count the experts in a file of the cache; one that is missing or damaged has none."""
+def _count(file: Path, notify: Notify, dry: bool) -> int:
+    """Count the experts in a file of the cache; one that is damaged is deleted, as it is no one else's."""
+    if not file.exists():
+        return 0
     try:
         return ExpertFile.open(file).count
-    except UserError:
+    except UserError as error:
+        notify(f"the experts are trained anew: {error}")
+        if not dry:
+            files.remove(file)
         return 0
+
+
+def _folder() -> Path:
+    return cache_folder() / "experts"
 
 
 def limits(config: RunConfig, budget: Budget) -> dict[str, Any]:

@@ -138,6 +138,15 @@ class Observer(Callback):
         """Add a callback that comes before the others."""
         self._callbacks.insert(0, callback)
 
+    def of_stage(self) -> Observer:
+        """Return an observer of a stage that comes before the run itself.
+
+        Functions do not hear of it, because they expect entries of the run. Who stops it stops the stage.
+        """
+        stage = Observer([each for each in self._callbacks if not isinstance(each, _Function)])
+        stage.dry = self.dry
+        return stage
+
     def __enter__(self) -> Self:
         return self
 

@@ -110,6 +110,8 @@ class NetworkConfig(ABC):
 
     takes_experts: ClassVar[bool] = False
     """Whether it reads a file of trained networks."""
+    noun: ClassVar[str] = "networks"
+    """What they are called, and the option that says how many to use; 0 takes all."""
     recipe: ClassVar[str] = ""
     """The recipe of experts that trains them, where the recipe of a method names no other."""
 

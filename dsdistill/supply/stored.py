@@ -26,8 +26,6 @@ class StoredConfig(NetworkConfig):
     """Networks from a file that ``dsdistill experts`` wrote."""
 
     takes_experts: ClassVar[bool] = True
-    noun: ClassVar[str] = "networks"
-    """What they are called, and the option that says how many to use; 0 takes all."""
     recipe: ClassVar[str] = "mtt"
 
     path: str = ""

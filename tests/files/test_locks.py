@@ -184,3 +184,24 @@ def test_threads_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (inside, most) == (0, 1)
+
+
+def test_who_waits_goes_on_when_the_other_has_ended(tmp_path: Path) -> None:
+    told: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with hold(tmp_path / "x.h5", "a training", wait=told.append):
+            order.append("second")
+
+    with hold(tmp_path / "x.h5", "a training"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not told:
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert told[0].startswith(
+        f"waiting for a training of {tmp_path / 'x.h5'} that is running already (process "
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from dsdistill.config.recipe import ExpertRecipe
 from dsdistill.data.cache import cache_folder
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
+from dsdistill.networks import add_network
 from dsdistill.pipeline import experts
 from tests.conftest import THREADS
 from tests.helpers.callbacks import Told
 
 MTT: dict[str, Any] = {"dataset": "digits", "method": "mtt", "ipc": 1, "network": "convnet2-w8"}
-MTT |= {"iterations": 2, "overrides": [THREADS], "device": "cpu"}
+MTT |= {"iterations": 2, "overrides": [THREADS, "engine.steps=2"], "device": "cpu"}
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +119,7 @@ def test_experts_are_trained_once_and_named_in_the_config(tmp_path: Path) -> Non
     assert not any("no experts in" in sentence for sentence in told)
     assert any("training 2 by recipe mtt, 4 epochs each (laptop scale" in sentence for sentence in told)
     told.clear()
-    empty = MTT | {"overrides": [THREADS, "engine.supply.path="]}
+    empty = MTT | {"overrides": [*MTT["overrides"], "engine.supply.path="]}
     dsdistill.distill(tmp_path / "b.h5", **empty, experts="auto", callbacks=callbacks)
     assert len(epochs) == 2 * 4
     assert not any("needs networks trained beforehand" in sentence for sentence in told)
@@ -169,3 +171,111 @@ def test_an_unknown_scale_is_refused(tmp_path: Path) -> None:
         dsdistill.distill(tmp_path / "set.h5", **MTT, budget="laptp")  # type: ignore[arg-type]
     with pytest.raises(dsdistill.UserError, match="unknown budget"):
         dsdistill.train_experts(tmp_path / "e.h5", dataset="digits", recipe="mtt", budget="gpu")  # type: ignore[arg-type]
+
+
+NETWORK = """
+from torch import nn
+
+def make(channels, size, num_classes):
+    layers = [nn.Conv2d(channels, 4, 3, padding=1), nn.{activation}(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(4 * size * size, num_classes))
+"""
+
+
+@pytest.mark.usefixtures("plugs")
+def test_other_code_of_a_network_has_other_experts(tmp_path: Path) -> None:
+    names = []
+    for folder, activation in (("a", "ReLU"), ("b", "Tanh")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.py").write_text(NETWORK.format(activation=activation))
+        names.append(add_network(f"{tmp_path / folder / 'net.py'}:make"))
+    planned = [experts.plan(resolved("mtt", 1, f"network={name}"), "laptop") for name in names]
+    assert len({each.file("data") for each in planned}) == 2
+
+
+@pytest.mark.usefixtures("few")
+def test_more_experts_in_the_cache_change_no_run(tmp_path: Path) -> None:
+    dsdistill.distill(tmp_path / "a.h5", **MTT)
+    more = MTT | {"overrides": [*MTT["overrides"], "engine.supply.experts=3"]}
+    dsdistill.distill(tmp_path / "b.h5", **more)
+    (file,) = (cache_folder() / "experts").glob("*.h5")
+    assert dsdistill.ExpertFile.open(file).count == 3
+    dsdistill.distill(tmp_path / "c.h5", **MTT)
+    a, b, c = (dsdistill.load(tmp_path / f"{name}.h5", space="unit").images for name in "abc")
+    assert torch.equal(a, c)
+    assert not torch.equal(a, b)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_function_hears_of_iterations_only(tmp_path: Path) -> None:
+    seen: list[int] = []
+    dsdistill.distill(tmp_path / "set.h5", **MTT, callbacks=[lambda entry: seen.append(entry["iteration"])])
+    assert seen == [1, 2]
+
+
+@pytest.mark.usefixtures("few")
+def test_whoever_stops_the_training_stops_the_run(tmp_path: Path) -> None:
+    class Stop(dsdistill.Callback):
+        def on_epoch(self, entry: dict[str, Any]) -> None:
+            if entry["done"] == 5:
+                raise dsdistill.StopRun("enough")
+
+    with pytest.raises(dsdistill.UserError, match="a callback stopped the training of experts"):
+        dsdistill.distill(tmp_path / "set.h5", **MTT, callbacks=[Stop()])
+    assert not (tmp_path / "set.run").exists()
+    (file,) = (cache_folder() / "experts").glob("*.h5")
+    assert dsdistill.ExpertFile.open(file).count == 1
+    dsdistill.distill(tmp_path / "set.h5", **MTT)
+    assert dsdistill.ExpertFile.open(file).count == 2
+
+
+@pytest.mark.usefixtures("few")
+def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
+    dsdistill.distill(tmp_path / "a.h5", **MTT)
+    (file,) = (cache_folder() / "experts").glob("*.h5")
+    file.write_bytes(file.read_bytes()[:5000])
+    told: list[str] = []
+    dsdistill.distill(tmp_path / "b.h5", **MTT, callbacks=[Told(notify=told.append)])
+    assert any(sentence.startswith("the experts are trained anew") for sentence in told)
+    a, b = (dsdistill.load(tmp_path / f"{name}.h5", space="unit").images for name in "ab")
+    assert torch.equal(a, b)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_run_goes_on_after_the_cache_was_cleared(tmp_path: Path) -> None:
+    options = MTT | {"iterations": 4}
+    dsdistill.distill(tmp_path / "whole.h5", **options)
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["iteration"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dsdistill.distill(tmp_path / "set.h5", **options, callbacks=[stop])
+    shutil.rmtree(cache_folder())
+    dsdistill.distill(tmp_path / "set.h5", **options, resume=True)
+    whole, resumed = (dsdistill.load(tmp_path / f"{name}.h5", "unit").images for name in ("whole", "set"))
+    assert torch.equal(whole, resumed)
+
+
+@pytest.mark.usefixtures("few")
+def test_the_cache_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "Кэш 😀"))
+    assert dsdistill.distill(tmp_path / "set.h5", **MTT).images == 10
+
+
+@pytest.mark.usefixtures("few")
+def test_notices_come_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    options = MTT | {"overrides": [*MTT["overrides"], "formation.factor=1"]}
+    dsdistill.distill(tmp_path / "set.h5", **options, callbacks=[Told(notify=told.append)])
+    assert sum("formation" in sentence for sentence in told) == 1
+
+
+def test_a_scale_without_effect_is_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    options = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8", "iterations": 1, "device": "cpu"}
+    dsdistill.distill(tmp_path / "set.h5", **options, budget="paper", callbacks=[Told(notify=told.append)])
+    assert "budget 'paper' changes nothing: no experts are trained for this run" in told
+    with pytest.raises(dsdistill.UserError, match="unknown budget"):
+        dsdistill.distill(tmp_path / "b.h5", **options, budget="laptp")  # type: ignore[arg-type]
