@@ -71,8 +71,9 @@ def distill(
         seed: of every draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         experts: a file of `train_experts`, for methods that match with trained networks or follow them.
-            Without one, or with "auto", they are trained first, by the recipe that the method names, and
-            kept in ``$DSDISTILL_CACHE`` (default ``~/.cache/dsdistill``) for later runs on the same data.
+            Without one they are trained first, by the recipe that the method names, and kept in
+            ``$DSDISTILL_CACHE`` (default ``~/.cache/dsdistill``) for later runs on the same data; "auto" says
+            so whatever ``config`` names.
         budget: the scale of experts that are trained first: "paper" or "laptop"; default: the paper's on a
             GPU, else the laptop's.
         root: where data sets lie; default ``$DSDISTILL_DATA``, else ``~/.cache/dsdistill/data``.
@@ -106,7 +107,7 @@ def distill(
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
     name, source = opened(dataset)
     flags["data"] = data_options(name, root, size, channels, zca, download)
-    path = None if str(experts or "auto") == "auto" else str(experts)
+    path = {"auto": ""}.get(str(experts), str(experts)) if experts else None  # auto: whatever a config names
     flags["engine"] = {"supply": {"path": path}}
     explicit = merge(explicit_options(flags), options or {})
     file = files.expanded(config) if config else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage.expert_file import ExpertFile
+
+_OURS = re.compile(r".+-[0-9a-f]{16}\.h5")
+"""The names of files in the cache."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,13 @@ def budget_for(budget: Budget | None, device: torch.device) -> Budget:
 
 
 def lacks(config: RunConfig) -> bool:
-    """Whether a run needs experts that none are named for, or that have gone from the cache since."""
+    """Whether a run needs experts that none are named for; or they are gone, and their name is of the cache.
+
+    A config that is passed on names them without their folder.
+    """
     supply = config.engine.supply
     path = Path(getattr(supply, "path", ""))
-    return supply.needs_experts or (path.parent == _folder() and not path.exists())
+    return supply.needs_experts or (_OURS.fullmatch(path.name) is not None and not path.exists())
 
 
 def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMemory | None) -> dict[str, Any]:

@@ -128,8 +128,17 @@ def test_experts_are_trained_once_and_named_in_the_config(tmp_path: Path) -> Non
     a, b, c = (dsdistill.load(tmp_path / f"{name}.h5", space="unit").images for name in "abc")
     assert torch.equal(a, b)
     assert torch.equal(a, c)
-    dsdistill.distill(tmp_path / "d.h5", config=tmp_path / "a.run" / "config.toml", device="cpu")
+    config = tmp_path / "a.run" / "config.toml"
+    dsdistill.distill(tmp_path / "d.h5", config=config, device="cpu")
     assert torch.equal(dsdistill.load(tmp_path / "d.h5", space="unit").images, a)
+    shared = tmp_path / "shared.toml"
+    shared.write_text(str(dsdistill.load(tmp_path / "a.h5").attributes["config"]))
+    shutil.rmtree(cache_folder())
+    dsdistill.distill(tmp_path / "e.h5", config=shared, experts="auto", device="cpu")
+    assert torch.equal(dsdistill.load(tmp_path / "e.h5", space="unit").images, a)
+    shutil.rmtree(cache_folder())
+    dsdistill.distill(tmp_path / "f.h5", config=shared, device="cpu")
+    assert torch.equal(dsdistill.load(tmp_path / "f.h5", space="unit").images, a)
 
 
 @pytest.mark.usefixtures("few")
