@@ -17,6 +17,7 @@ from dsdistill.export.pt import export_pt
 from dsdistill.export.webdataset import export_webdataset
 from dsdistill.files import expanded
 from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.estimate import refuse_dry_run
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def export_set(
     """
     out = expanded(output)
     with Observer(callbacks) as observer:
+        refuse_dry_run(observer)
         kind = _kind(to, out)
         arguments = _arguments(kind, {"space": space, "dtype": dtype, "protocol": protocol})
         for sentence in EXPORTERS[kind].write(expanded(file), out, *arguments):

@@ -27,6 +27,7 @@ from dsdistill.importing.registry import FORMATS, recognise
 from dsdistill.importing.source import Format, Request, Source, Space
 from dsdistill.protocol import PROTOCOLS, load_protocol
 from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.estimate import refuse_dry_run
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.text import plain
@@ -111,6 +112,7 @@ def import_set(
     """
     path, output = files.expanded(source), files.expanded(output)
     with Observer(callbacks) as observer:
+        refuse_dry_run(observer)
         set_file.check_writable(output)
         named = spaces.named(space)
         _check_names(method, protocol, constants)
