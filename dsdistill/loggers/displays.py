@@ -45,7 +45,7 @@ class Display(ABC):
 
 
 class Bar(Display):
-    """A bar in a terminal, with an ETA. It takes the cursor from when something advances until it is closed."""
+    """A bar in a terminal, with an ETA. It hides the cursor from the first advance until it is closed."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)

@@ -28,6 +28,13 @@ class StopRun(Exception):
     """
 
 
+class Unwritten(Exception):
+    """Raised in a callback, this becomes a notice, and the run goes on.
+
+    It is for what the run can do without, such as a server that does not answer.
+    """
+
+
 class Callback:
     """Listens to `distill`, `train_experts` or `evaluate`; each of these methods does nothing by default.
 
@@ -145,8 +152,8 @@ class Observer(Callback):
         """Close every callback, whatever becomes of the others.
 
         Raises:
-            Exception: the first that a callback raised, unless the run fails of something else. Other failures
-                go to the logger.
+            Exception: the first that a callback raised, unless the run fails of something else. Other
+                failures go to the logger.
         """
         failures = [failure for callback in self._callbacks if (failure := self._close(callback))]
         for failure in failures[error is None :]:
@@ -160,6 +167,8 @@ class Observer(Callback):
             callback.on_close()
         except StopRun:  # nothing is left to stop
             return None
+        except Unwritten as unwritten:
+            self.on_notice(str(unwritten))
         except Exception as failure:
             return failure
         return None
@@ -213,6 +222,8 @@ class Observer(Callback):
                 getattr(callback, method)(*arguments)
             except StopRun as stop:
                 self.stop = self.stop or stop
+            except Unwritten as unwritten:
+                self.on_notice(str(unwritten))
 
 
 class DryRun(Callback):
