@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from dsdistill.config.ipc import as_words, counts_of
 from dsdistill.config.options import flatten
@@ -18,6 +18,7 @@ from dsdistill.text import byte_size
 class RunStart:
     """What is known before the first step, for a display of the progress."""
 
+    stage: ClassVar[str] = "distillation"
     config: RunConfig
     task: Task
     real: RealDataset

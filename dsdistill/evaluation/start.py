@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.plan import PlannedRow
@@ -16,6 +16,7 @@ from dsdistill.text import listing
 class EvaluationStart:
     """What is known before the first step, for a display of the progress."""
 
+    stage: ClassVar[str] = "evaluation"
     dataset: str
     protocol: Protocol
     plan: Sequence[PlannedRow]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dsdistill.config.options import flatten
 from dsdistill.data.real import RealDataset, Task
@@ -17,6 +17,7 @@ from dsdistill.text import byte_size
 class TrainingStart:
     """What is known before the first step, for a display of the progress."""
 
+    stage: ClassVar[str] = "experts"
     config: ExpertConfig
     task: Task
     real: RealDataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dsdistill.export.pt import export_pt
 from dsdistill.export.webdataset import export_webdataset
 from dsdistill.files import expanded
 from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.estimate import refuse_dry_run
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,28 @@ def export_set(
         UserError: the set cannot be read, the format is unknown or does not hold such a set, an option is not
             for it, or the output cannot be written.
     """
-    out, observer = expanded(output), Observer(callbacks)
-    kind = _kind(to, out)
+    out = expanded(output)
+    with Observer(callbacks) as observer:
+        refuse_dry_run(observer)
+        kind = _kind(to, out)
+        arguments = _arguments(kind, {"space": space, "dtype": dtype, "protocol": protocol})
+        for sentence in EXPORTERS[kind].write(expanded(file), out, *arguments):
+            observer.on_notice(sentence)
+    return out
+
+
+def _arguments(kind: str, options: Mapping[str, str | None]) -> list[str | None]:
+    """Return the option that a format takes, if it takes one.
+
+    Raises:
+        UserError: another one is given.
+    """
     exporter = EXPORTERS[kind]
-    options = {"space": space, "dtype": dtype, "protocol": protocol}
     for name, value in options.items():
         if value is not None and name != exporter.option:
             owner = next(known for known, each in EXPORTERS.items() if each.option == name)
             raise UserError(f"--{name} is for {owner}, not for {kind}; leave it out")
-    arguments = [] if exporter.option is None else [options[exporter.option] or exporter.default]
-    for sentence in exporter.write(expanded(file), out, *arguments):
-        observer.on_notice(sentence)
-    return out
+    return [] if exporter.option is None else [options[exporter.option] or exporter.default]
 
 
 def _kind(to: str | None, path: Path) -> str:

@@ -27,6 +27,7 @@ from dsdistill.importing.registry import FORMATS, recognise
 from dsdistill.importing.source import Format, Request, Source, Space
 from dsdistill.protocol import PROTOCOLS, load_protocol
 from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.estimate import refuse_dry_run
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.text import plain
@@ -110,55 +111,62 @@ def import_set(
             or image sizes do not fit the data set; its space is unclear; or the output cannot be written.
     """
     path, output = files.expanded(source), files.expanded(output)
-    observer = Observer(callbacks)
-    set_file.check_writable(output)
-    named = spaces.named(space)
-    _check_names(method, protocol, constants)
-    if lr is not None and not 0 < lr < math.inf:
-        raise UserError(f"the learning rate must be a number above 0, not {lr:g}")
-    path, kind = recognise(path, format)
-    _check_options(kind, labels=labels, factor=factor, which=which, constants=constants)
-    root = None if root is None else files.expanded(root)
-    name, data = opened(dataset)
-    config = DataConfig(name=name or "", root=root, size=size, channels=channels, download=download)
-    task, _ = catalog.load(config, "test", observer.on_notice, observer.on_read, data)
-    labels = None if labels is None else files.expanded(labels)
-    request = Request(
-        dataset=task.name, channels=task.channels, labels=labels, factor=factor, which=which, size=size
-    )
-    read = kind.read(path, request)
-    trusted = named is not None or read.preprocess is not None
-    read = dataclasses.replace(
-        read,
-        space=named or read.space,
-        constants=constants or read.constants,
-        lr=read.lr if lr is None else lr,
-        protocol=protocol or read.protocol,
-    )
+    with Observer(callbacks) as observer:
+        refuse_dry_run(observer)
+        set_file.check_writable(output)
+        named = spaces.named(space)
+        _check_names(method, protocol, constants)
+        if lr is not None and not 0 < lr < math.inf:
+            raise UserError(f"the learning rate must be a number above 0, not {lr:g}")
+        path, kind = recognise(path, format)
+        _check_options(kind, labels=labels, factor=factor, which=which, constants=constants)
+        root = None if root is None else files.expanded(root)
+        name, data = opened(dataset)
+        config = DataConfig(name=name or "", root=root, size=size, channels=channels, download=download)
+        task, _ = catalog.load(config, "test", observer.on_notice, observer.on_read, data)
+        labels = None if labels is None else files.expanded(labels)
+        request = Request(
+            dataset=task.name, channels=task.channels, labels=labels, factor=factor, which=which, size=size
+        )
+        read = kind.read(path, request)
+        trusted = named is not None or read.preprocess is not None
+        read = dataclasses.replace(
+            read,
+            space=named or read.space,
+            constants=constants or read.constants,
+            lr=read.lr if lr is None else lr,
+            protocol=protocol or read.protocol,
+        )
 
-    def whitening() -> Preprocess:
-        whitened = dataclasses.replace(config, zca=True)
-        return catalog.load(whitened, "train", observer.on_notice, observer.on_read, data)[0].preprocess
+        def whitening() -> Preprocess:
+            whitened = dataclasses.replace(config, zca=True)
+            return catalog.load(whitened, "train", observer.on_notice, observer.on_read, data)[0].preprocess
 
-    pixels = _pixels(read, task, whitening, trusted)
-    found = labels_of(read, task)
-    about, said = _attributes(read, task, config, protocol is not None)
-    about["method"] = method or str(about.get("method", "imported"))
-    about["imported_from"] = f"{plain(path.absolute().name)} ({kind.name})"
-    notices = (f"read as {kind.name}: {kind.about}", *read.notices, *pixels.notices, *found.notices, *said)
-    for sentence in notices:
-        observer.on_notice(sentence)
-    distilled = DistilledSet(
-        images=pixels.images[found.order],
-        labels=found.hard,
-        classes=task.classes,
-        preprocess=pixels.preprocess,
-        soft_labels=found.soft,
-        multi_formation=read.multi_formation,
-        attributes=about,
-    )
-    set_file.write(output, distilled, notify=observer.on_notice)
-    return ImportSummary(output, kind.name, pixels.space, len(distilled.images), notices)
+        pixels = _pixels(read, task, whitening, trusted)
+        found = labels_of(read, task)
+        about, said = _attributes(read, task, config, protocol is not None)
+        about["method"] = method or str(about.get("method", "imported"))
+        about["imported_from"] = f"{plain(path.absolute().name)} ({kind.name})"
+        notices = (
+            f"read as {kind.name}: {kind.about}",
+            *read.notices,
+            *pixels.notices,
+            *found.notices,
+            *said,
+        )
+        for sentence in notices:
+            observer.on_notice(sentence)
+        distilled = DistilledSet(
+            images=pixels.images[found.order],
+            labels=found.hard,
+            classes=task.classes,
+            preprocess=pixels.preprocess,
+            soft_labels=found.soft,
+            multi_formation=read.multi_formation,
+            attributes=about,
+        )
+        set_file.write(output, distilled, notify=observer.on_notice)
+        return ImportSummary(output, kind.name, pixels.space, len(distilled.images), notices)
 
 
 def _check_names(method: str | None, protocol: str | None, constants: str | None) -> None:

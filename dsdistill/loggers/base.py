@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dsdistill import files
 from dsdistill.distillation.summary import Summary
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import Row
-from dsdistill.runtime.callbacks import Callback
+from dsdistill.runtime.callbacks import Callback, Unwritten
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.picture import grid
@@ -25,7 +27,9 @@ _NOT_SCALARS = ("iteration", "discarded", "expert", "epoch", "done")
 class Logger(Callback):
     """Writes the numbers of every entry, a picture of the set now and then, and the options of the run.
 
-    Nothing is written before the first entry, so that a dry run leaves nothing.
+    Nothing is written before the first entry, so that a dry run leaves nothing. A call that trains experts,
+    and then distils, is written as two runs. What cannot be written never ends a run: the first failure of a
+    stage is told, and later entries are tried; a stage that cannot be opened is left out.
     """
 
     def __init__(self, images_every: int = 0) -> None:
@@ -37,15 +41,17 @@ class Logger(Callback):
         """
         self._images_every = images_every
         self._start: Any = None
-        self._opened = False
+        self._asked = False  # to open; what cannot be opened is not asked again
+        self._opened = self._ended = self._told = False
         self._every = 1
         self._step = 0
 
     @abstractmethod
-    def open(self, title: str, options: Mapping[str, Any], first: int) -> None:
-        """Begin to write.
+    def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
+        """Begin to write a stage.
 
         Args:
+            stage: experts, distillation or evaluation.
             title: of the run.
             options: by dotted keys.
             first: the first step that will be written; a stopped run may have written it and later ones.
@@ -60,18 +66,19 @@ class Logger(Callback):
         """Write a picture uint8 [3,h,w] of the set at a step."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Write what is left."""
+    def close(self, failed: bool) -> None:
+        """Write what is left of a stage, and whether it failed or was interrupted."""
 
     def on_start(self, start: Any) -> None:
-        self._start, self._opened = start, False
+        self._start, self._asked, self._told = start, False, False
         self._step = getattr(start, "iteration", getattr(start, "epochs_done", 0))
         iterations = getattr(getattr(start, "config", None), "iterations", 0)
         self._every = self._images_every or max(1, iterations // _PICTURES)
+        self._finish(failed=False)  # an earlier stage
 
     def on_iteration(self, entry: dict[str, Any], set: Callable[[], DistilledSet]) -> None:
         self._write(entry, entry["iteration"])
-        if self._step % self._every == 0:
+        if self._opened and self._step % self._every == 0:
             self._draw(set())
 
     def on_epoch(self, entry: dict[str, Any]) -> None:
@@ -82,26 +89,54 @@ class Logger(Callback):
         self._write({f"accuracy/{name}": row.mean, f"deviation/{name}": row.std}, 0)
 
     def on_end(self, result: Any) -> None:
+        self._ended = True
         if isinstance(result, Summary) and self._opened:
             self._draw(set_file.read(result.path))
 
     def on_close(self) -> None:
-        if self._opened:
-            self.close()
-        self._opened = False
+        self._finish(failed=not self._ended)
+        self._ended = False
+
+    def _finish(self, failed: bool) -> None:
+        """Close what was opened."""
+        opened, self._opened = self._opened, False
+        if opened:
+            with self._spared():
+                self.close(failed)
 
     def _write(self, entry: Mapping[str, Any], step: int) -> None:
-        if not self._opened:
-            self._opened = True
-            self.open(self._start.title, self._start.options(), self._step + 1)
-        self._step = step
-        self.write({key: float(value) for key, value in entry.items() if key not in _NOT_SCALARS}, step)
+        first, self._step = self._step + 1, step
+        if not self._asked:
+            self._asked = True
+            with self._spared():
+                self.open(self._start.stage, self._start.title, self._start.options(), first)
+                self._opened = True
+        if self._opened:
+            with self._spared():
+                scalars = {key: float(value) for key, value in entry.items() if key not in _NOT_SCALARS}
+                self.write(scalars, step)
+
+    @contextlib.contextmanager
+    def _spared(self) -> Iterator[None]:
+        """Tell the first failure of a stage, and let the others pass.
+
+        Raises:
+            Unwritten: the first one.
+        """
+        try:
+            yield
+        except Exception as error:
+            told, self._told = self._told, True
+            if not told:
+                sentence = f"{type(self).__name__} could not write: {files.reason(error)}"
+                raise Unwritten(f"{sentence}; that does not end the run") from error
 
     def _draw(self, distilled: DistilledSet) -> None:
         page = grid(distilled.images, distilled.labels)
         opaque = torch.where(page[-1:] == 255, page[:-1], 255).expand(3, -1, -1)
         scale = max(1, _TILE // distilled.images.shape[-1])
-        self.draw(opaque.repeat_interleave(scale, 1).repeat_interleave(scale, 2), self._step)
+        with self._spared():
+            self.draw(opaque.repeat_interleave(scale, 1).repeat_interleave(scale, 2), self._step)
 
 
 def missing(name: str, package: str) -> UserError:

@@ -25,6 +25,9 @@ class Display(ABC):
         """Show a sentence, above the bar if there is one."""
         self._console.print(plain(sentence, _SENTENCE), style=style, highlight=False)
 
+    def begin(self) -> None:  # noqa: B027
+        """Take what advances from now on for other work, of a pace of its own."""
+
     @abstractmethod
     def advance(self, title: str, done: int, total: int, first: int, details: list[str]) -> None:
         """Show that ``done`` of ``total`` are done, of which an earlier run did the first ones.
@@ -42,7 +45,7 @@ class Display(ABC):
 
 
 class Bar(Display):
-    """A bar in a terminal, with an ETA."""
+    """A bar in a terminal, with an ETA. It hides the cursor from the first advance until it is closed."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -53,9 +56,14 @@ class Bar(Display):
         self._progress = Progress(*columns, *times, console=console)
         self._task: TaskID | None = None
         self._decoding: TaskID | None = None
-        self._progress.start()
+
+    def begin(self) -> None:
+        if self._task is not None:
+            self._progress.stop_task(self._task)
+        self._task = None
 
     def advance(self, title: str, done: int, total: int, first: int, details: list[str]) -> None:
+        self._progress.start()
         title, words = plain(title), plain(" ".join(details))
         if self._task is None:
             self._task = self._progress.add_task(title, total=total, completed=first, details=words)
@@ -64,6 +72,7 @@ class Bar(Display):
         self._progress.update(self._task, description=title, completed=done, total=total, details=words)
 
     def decode(self, what: str, done: int, total: int) -> None:
+        self._progress.start()
         if self._decoding is None:
             self._decoding = self._progress.add_task(plain(what), total=total, details="")
         self._progress.update(self._decoding, description=plain(what), completed=done, total=total)
@@ -72,7 +81,8 @@ class Bar(Display):
 
     def close(self) -> None:
         self._end_decoding()
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def _end_decoding(self) -> None:
         if self._decoding is not None:
@@ -104,6 +114,9 @@ class Lines(Display):
         self._shown = -self.EVERY
         self._pace: Remaining | None = None
 
+    def begin(self) -> None:
+        self._shown, self._pace = -self.EVERY, None
+
     def advance(self, title: str, done: int, total: int, first: int, details: list[str]) -> None:
         self._pace = self._pace or Remaining(done)
         now = time.monotonic()
@@ -126,6 +139,9 @@ class NotebookBar(Display):
 
     def say(self, sentence: str, style: str = "") -> None:
         print(plain(sentence, _SENTENCE))
+
+    def begin(self) -> None:
+        self._shown, self._pace = -self.EVERY, None
 
     def advance(self, title: str, done: int, total: int, first: int, details: list[str]) -> None:
         self._pace = self._pace or Remaining(done)

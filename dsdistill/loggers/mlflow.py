@@ -44,22 +44,27 @@ class MLflow(Logger):
             raise missing("MLflow", "mlflow") from error
         self._mlflow = mlflow
 
-    def open(self, title: str, options: Mapping[str, Any], first: int) -> None:
+    def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
         entities = self._mlflow.entities
         self._client = self._mlflow.MlflowClient(self._uri)
         known = self._client.get_experiment_by_name(self._experiment)
         place = known.experiment_id if known else self._client.create_experiment(self._experiment)
-        self._run = self._client.create_run(place, run_name=title).info.run_id
-        self._metric, self._waiting = entities.Metric, list[Any]()
+        self._run = self._client.create_run(place, run_name=f"{title} ({stage})").info.run_id
+        self._metric, self._waiting, self._unsent = entities.Metric, list[Any](), 0
         params = [entities.Param(key, str(value)[:_LONGEST]) for key, value in options.items()]
-        for start in range(0, len(params), _PARAMS):
-            self._client.log_batch(self._run, params=params[start : start + _PARAMS])
+        try:
+            for start in range(0, len(params), _PARAMS):
+                self._client.log_batch(self._run, params=params[start : start + _PARAMS])
+        except Exception:
+            self.close(failed=True)
+            raise
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         now = int(1000 * time.time())
         for name, value in values.items():
             self._waiting.append(self._metric(_UNSAFE.sub("-", name), value, now, step))
-        if len(self._waiting) >= _AT_ONCE:
+        self._unsent += len(values)
+        if self._unsent >= _AT_ONCE:
             self._send()
 
     def draw(self, pixels: Tensor, step: int) -> None:
@@ -67,11 +72,15 @@ class MLflow(Logger):
         image = pixels.permute(1, 2, 0).numpy()
         self._client.log_image(self._run, image, artifact_file=f"set-{step:09d}.png")
 
-    def close(self) -> None:
-        self._send()
-        self._client.set_terminated(self._run)
+    def close(self, failed: bool) -> None:
+        try:
+            self._send()
+        finally:
+            self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
 
     def _send(self) -> None:
-        if self._waiting:
-            self._client.log_batch(self._run, metrics=self._waiting)
-        self._waiting = []
+        """Send what waits; what fails waits until as much again has come."""
+        self._unsent = 0
+        while self._waiting:
+            self._client.log_batch(self._run, metrics=self._waiting[:_AT_ONCE])
+            del self._waiting[:_AT_ONCE]

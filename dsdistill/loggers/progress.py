@@ -54,6 +54,7 @@ class ProgressBar(Callback):
 
     def on_start(self, start: Any) -> None:
         self._start, self._since = start, time.monotonic()
+        self._shown().begin()
         for line in start.describe():
             self._shown().say(line)
 

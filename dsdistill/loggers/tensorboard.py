@@ -15,6 +15,8 @@ from dsdistill.loggers.base import Logger, missing
 class TensorBoard(Logger):
     """Writes event files, which ``tensorboard --logdir FOLDER`` shows; options are a text.
 
+    Every stage has a folder of its own: experts, distillation, evaluation.
+
     ``callbacks=[dsdistill.loggers.TensorBoard("runs/digits")]``
     """
 
@@ -22,7 +24,7 @@ class TensorBoard(Logger):
         """Prepare.
 
         Args:
-            folder: of the event files.
+            folder: of the stages.
             images_every: iterations between two pictures; 0 makes ten over the run.
 
         Raises:
@@ -36,8 +38,8 @@ class TensorBoard(Logger):
             raise missing("TensorBoard", "tensorboard") from error
         self._make = SummaryWriter
 
-    def open(self, title: str, options: Mapping[str, Any], first: int) -> None:
-        self._writer = self._make(str(self._folder), purge_step=first)
+    def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
+        self._writer = self._make(str(self._folder / stage), purge_step=first)
         lines = [f"    {key} = {value}" for key, value in options.items()]
         self._writer.add_text("options", "\n".join([title, "", *lines]), first)
 
@@ -48,5 +50,5 @@ class TensorBoard(Logger):
     def draw(self, pixels: Tensor, step: int) -> None:
         self._writer.add_image("set", pixels, step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         self._writer.close()

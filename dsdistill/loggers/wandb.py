@@ -22,7 +22,8 @@ class WandB(Logger):
         Args:
             project: the name of one.
             images_every: iterations between two pictures; 0 makes ten over the run.
-            options: further ones of ``wandb.init``, such as ``name`` or ``tags``.
+            options: further ones of ``wandb.init``, such as ``tags``; the stage is added to a ``name``:
+                experts, distillation or evaluation.
 
         Raises:
             UserError: wandb is not installed.
@@ -35,8 +36,11 @@ class WandB(Logger):
             raise missing("Weights & Biases", "wandb") from error
         self._wandb = wandb
 
-    def open(self, title: str, options: Mapping[str, Any], first: int) -> None:
-        self._run = self._wandb.init(**{"name": title, "config": dict(options)} | self._options)
+    def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
+        told = {"name": title, "config": dict(options), "job_type": stage} | self._options
+        if "name" in self._options:
+            told["name"] = f"{self._options['name']} ({stage})"
+        self._run = self._wandb.init(**told)
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
@@ -44,5 +48,5 @@ class WandB(Logger):
     def draw(self, pixels: Tensor, step: int) -> None:
         self._run.log({"set": self._wandb.Image(pixels.permute(1, 2, 0).numpy())}, step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))

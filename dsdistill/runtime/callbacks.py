@@ -28,6 +28,13 @@ class StopRun(Exception):
     """
 
 
+class Unwritten(Exception):
+    """Raised in a callback, this becomes a notice, and the run goes on.
+
+    It is for what the run can do without, such as a server that does not answer.
+    """
+
+
 class Callback:
     """Listens to `distill`, `train_experts` or `evaluate`; each of these methods does nothing by default.
 
@@ -150,8 +157,30 @@ class Observer(Callback):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._tell("on_close")
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close every callback, whatever becomes of the others.
+
+        Raises:
+            Exception: the first that a callback raised, unless the run fails of something else. Other
+                failures go to the logger.
+        """
+        failures = [failure for callback in self._callbacks if (failure := self._close(callback))]
+        for failure in failures[error is None :]:
+            _log.error("a callback could not be closed: %s", failure, exc_info=failure)
+        if failures and error is None:
+            raise failures[0]
+
+    def _close(self, callback: Callback) -> Exception | None:
+        """Close a callback, and return what it raised."""
+        try:
+            callback.on_close()
+        except StopRun:  # nothing is left to stop
+            return None
+        except Unwritten as unwritten:
+            self.on_notice(str(unwritten))
+        except Exception as failure:
+            return failure
+        return None
 
     def on_notice(self, sentence: str) -> None:
         _log.warning("%s", sentence)
@@ -202,6 +231,8 @@ class Observer(Callback):
                 getattr(callback, method)(*arguments)
             except StopRun as stop:
                 self.stop = self.stop or stop
+            except Unwritten as unwritten:
+                self.on_notice(str(unwritten))
 
 
 class DryRun(Callback):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 from dsdistill.errors import UserError
-from dsdistill.runtime.callbacks import DryRun, DryRunEnd
+from dsdistill.runtime.callbacks import DryRun, DryRunEnd, Observer
 from dsdistill.text import byte_size, clock
 
 _Parameters = ParamSpec("_Parameters")
 
+_CALLS = "dry_run takes dsdistill.distill, dsdistill.train_experts or dsdistill.evaluate"
 _WORTH_SAYING = 1.0
 """Seconds of warming up below which nothing is said of them."""
 
@@ -90,9 +92,30 @@ def dry_run(
     options: dict[str, Any] = dict(kwargs)
     options["callbacks"] = [*options.get("callbacks", ()), DryRun()]
     run: Callable[..., Any] = call
+    if not _takes_callbacks(run):
+        raise UserError(_CALLS)
     try:
         run(*args, **options)
     except DryRunEnd as end:
         estimate: RunEstimate = end.estimate
         return estimate
-    raise UserError("dry_run takes dsdistill.distill, dsdistill.train_experts or dsdistill.evaluate")
+    raise UserError(_CALLS)
+
+
+def refuse_dry_run(observer: Observer) -> None:
+    """Keep a call that cannot be estimated from doing its work.
+
+    Raises:
+        UserError: it is a dry run.
+    """
+    if observer.dry:
+        raise UserError(_CALLS)
+
+
+def _takes_callbacks(call: Callable[..., Any]) -> bool:
+    """Return whether a call can be told that its run is dry."""
+    try:
+        inspect.signature(call).bind_partial(callbacks=[])
+    except (TypeError, ValueError):
+        return False
+    return True

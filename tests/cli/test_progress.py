@@ -67,8 +67,8 @@ def test_a_run_is_written_where_it_is_said(
     wandb = Wandb()
     stand_in(monkeypatch, wandb)
     succeed(capsys, "distill", *TINY, "-o", tmp_path / "digits.h5", "--log", "wandb:mine")
-    assert [(begun["project"], begun["name"]) for begun in wandb.begun] == [("mine", "digits")]
-    assert wandb.finished == 1
+    assert [(begun["project"], begun["name"]) for begun in wandb.begun] == [("mine", "digits (distillation)")]
+    assert wandb.finished == [0]
 
 
 def test_a_writer_that_is_not_installed_is_named_before_the_run(

@@ -8,7 +8,7 @@ import pytest
 
 import dsdistill
 from dsdistill.export.run import EXPORTERS
-from tests.helpers.callbacks import Told
+from tests.helpers.callbacks import Closed, Told
 from tests.helpers.exports import of_cifar
 
 
@@ -43,3 +43,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_no_two_formats_share_a_suffix() -> None:
     suffixes = [suffix for each in EXPORTERS.values() for suffix in each.suffixes]
     assert len(suffixes) == len(set(suffixes))
+
+
+def test_callbacks_are_closed_even_if_the_export_is_refused(tmp_path: Path) -> None:
+    of_cifar(tmp_path / "set.h5")
+    closed = Closed()
+    dsdistill.export_set(tmp_path / "set.h5", tmp_path / "set.pt", callbacks=[closed])
+    assert closed.times == 1
+    with pytest.raises(dsdistill.UserError):
+        dsdistill.export_set(tmp_path / "set.h5", tmp_path / "set.zip", callbacks=[closed])
+    assert closed.times == 2

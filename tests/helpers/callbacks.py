@@ -24,3 +24,13 @@ class Told(Callback):
         self.on_notice, self.on_info = notify, inform  # type: ignore[method-assign, assignment]
         self.on_start, self.on_estimate = started, estimated  # type: ignore[method-assign, assignment]
         self.on_progress = progress  # type: ignore[method-assign, assignment]
+
+
+class Closed(Callback):
+    """Counts how often it was closed."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def on_close(self) -> None:
+        self.times += 1

@@ -16,7 +16,8 @@ class Wandb(ModuleType):
         super().__init__("wandb")
         self.begun: list[dict[str, Any]] = []
         self.logged: list[tuple[dict[str, Any], int]] = []
-        self.finished = 0
+        self.finished: list[int] = []
+        """Exit codes."""
 
     def init(self, **options: Any) -> Wandb:
         self.begun.append(options)
@@ -25,8 +26,8 @@ class Wandb(ModuleType):
     def log(self, values: dict[str, Any], step: int) -> None:
         self.logged.append((values, step))
 
-    def finish(self) -> None:
-        self.finished += 1
+    def finish(self, exit_code: int) -> None:
+        self.finished.append(exit_code)
 
     Image = staticmethod(lambda pixels: SimpleNamespace(pixels=pixels))
 
@@ -44,7 +45,11 @@ class Mlflow(ModuleType):
         self.params: dict[str, str] = {}
         self.metrics: list[tuple[str, float, int]] = []
         self.images: list[str] = []
-        self.ended = 0
+        self.names: list[str] = []
+        self.ended: list[str] = []
+        """How runs ended."""
+        self.refuses: set[str] = set()
+        """Of params and metrics, those for which the server does not answer."""
 
     def MlflowClient(self, uri: str | None) -> Mlflow:
         return self
@@ -57,11 +62,14 @@ class Mlflow(ModuleType):
         return "1"
 
     def create_run(self, experiment: str, run_name: str) -> Any:
+        self.names.append(run_name)
         return SimpleNamespace(info=SimpleNamespace(run_id="r"))
 
     def log_batch(self, run: str, metrics: Any = (), params: Any = ()) -> None:
         assert len(params) <= 100
         assert len(metrics) <= 1000
+        if (params and "params" in self.refuses) or (metrics and "metrics" in self.refuses):
+            raise ConnectionError("no answer")
         self.params |= dict(params)
         self.metrics += metrics
 
@@ -70,8 +78,13 @@ class Mlflow(ModuleType):
         assert image.shape[-1] == 3
         self.images.append(artifact_file)
 
-    def set_terminated(self, run: str) -> None:
-        self.ended += 1
+    def set_terminated(self, run: str, status: str) -> None:
+        self.ended.append(status)
+
+
+def fail(entry: dict[str, Any]) -> None:
+    """End a run as a callback."""
+    raise ZeroDivisionError
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:

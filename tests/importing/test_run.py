@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dsdistill
-from tests.helpers.callbacks import Told
+from tests.helpers.callbacks import Closed, Told
 from tests.helpers.imports import LABELS, digits, imported, network, refused, saved, unit
 
 
@@ -155,3 +155,13 @@ def test_strange_pixels_are_taken_where_the_space_is_named(tmp_path: Path) -> No
     assert torch.equal(distilled.images, unit() * 60 - 30)
     assert "taken as unit lie mostly between -27" in summary.notices[1]
     refused(source.rename(tmp_path / "data.pt"), "taken as unit lie mostly between", factor=1)
+
+
+def test_callbacks_are_closed_even_if_the_import_is_refused(tmp_path: Path) -> None:
+    source, output = saved(tmp_path / "a.pt", (unit(), LABELS)), tmp_path / "set.h5"
+    closed = Closed()
+    dsdistill.import_set(source, output, dataset="digits", callbacks=[closed])
+    assert closed.times == 1
+    with pytest.raises(dsdistill.UserError):
+        dsdistill.import_set(source, output, dataset="digits", callbacks=[closed])
+    assert closed.times == 2

@@ -75,6 +75,69 @@ def test_lines_give_an_eta_once_there_is_a_pace(monkeypatch: pytest.MonkeyPatch)
     assert last == "students 40/40"
 
 
+HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
+"""What a terminal is sent to hide its cursor and to show it again."""
+
+
+def test_sentences_alone_leave_the_cursor_alone() -> None:
+    console = terminal()
+    show = ProgressBar(console=console)
+    show.on_notice("worth reading")
+    show.on_close()
+    assert HIDDEN not in text(console)
+    assert text(console).count("\n") == 1
+
+
+def test_a_bar_gives_the_cursor_back() -> None:
+    console = terminal()
+    show = ProgressBar(console=console)
+    show.on_progress("students", 1, 2)
+    assert text(console).count(HIDDEN) == 1
+    show.on_close()
+    assert text(console).rindex(SHOWN) > text(console).rindex(HIDDEN)
+
+
+class Stage:
+    """A start of which nothing is said."""
+
+    def describe(self) -> list[str]:
+        return []
+
+
+def paced(show: ProgressBar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a slow stage and then a quick one: an hour a step, a second a step."""
+    now = 0.0
+    monkeypatch.setattr(displays.time, "monotonic", lambda: now)
+    for name, seconds in (("slow", 3600.0), ("quick", 1.0)):
+        show.on_start(Stage())
+        for done in (1, 2, 3):
+            show.on_progress(name, done, 4)
+            now += seconds
+
+
+def test_lines_give_every_stage_a_pace_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = terminal(force_terminal=False)
+    monkeypatch.setattr(Lines, "EVERY", 0.0)
+    paced(ProgressBar(console=console), monkeypatch)
+    assert text(console).splitlines()[3:] == [
+        "quick 1/4",
+        "quick 2/4 ETA 0 min 02 s",
+        "quick 3/4 ETA 0 min 01 s",
+    ]
+
+
+def test_a_terminal_has_a_bar_for_every_stage() -> None:
+    show = ProgressBar(console=terminal())
+    for name in ("experts", "set"):
+        show.on_start(Stage())
+        show.on_progress(name, 1, 2)
+    assert isinstance(show._display, Bar)
+    first, second = show._display._progress.tasks
+    show.on_close()
+    assert (first.description, second.description) == ("experts", "set")
+    assert first.stop_time is not None  # its clock stands
+
+
 def test_a_run_is_described_and_details_come_when_asked_for(tmp_path: Any) -> None:
     for verbose in (False, True):
         console = terminal(force_terminal=False)
@@ -122,6 +185,14 @@ def test_a_notebook_has_one_bar_that_is_redrawn(
     assert len(cell.drawn) == 3
     assert '<progress value="3" max="3"' in cell.drawn[-1]
     assert "&lt;students&gt; 3/3" in cell.drawn[-1]
+
+
+def test_a_notebook_gives_every_stage_a_pace_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell()
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", cell.module)
+    paced(ProgressBar(console=Console(force_jupyter=True)), monkeypatch)
+    assert "quick 3/4 ETA 0 min 01 s" in cell.drawn[-1]
 
 
 def test_a_bar_serves_one_run_after_another() -> None:

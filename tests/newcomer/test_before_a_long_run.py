@@ -61,3 +61,9 @@ def test_a_run_says_so_within_its_first_iterations(tmp_path: Path, caplog: pytes
 
 def test_a_time_budget_in_place_of_iterations(tmp_path: Path) -> None:
     assert dsdistill.distill(tmp_path / "set.h5", **QUICK, seconds=0.2).seconds < 5
+
+
+def test_what_cannot_be_estimated_is_not_done(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(dsdistill.UserError, match="dry_run takes"):
+        dsdistill.dry_run(dsdistill.export_set, made, tmp_path / "set.pt")
+    assert not (tmp_path / "set.pt").exists()

@@ -72,9 +72,36 @@ def test_a_one_liner_and_a_progress_bar(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    writer = dsdistill.loggers.TensorBoard(tmp_path / "runs")
-    dsdistill.distill(tmp_path / "set.h5", **QUICK, iterations=5, callbacks=[writer])
-    assert list((tmp_path / "runs").glob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    losses: list[float] = []
+    dsdistill.distill(
+        tmp_path / "set.h5",
+        **QUICK,
+        iterations=5,
+        callbacks=[
+            dsdistill.loggers.TensorBoard(tmp_path / "runs"),
+            lambda entry: losses.append(entry["loss"]),
+        ],
+    )
+    events = EventAccumulator(str(tmp_path / "runs" / "distillation"))
+    events.Reload()
+    shown = events.Scalars("loss")
+    assert [event.step for event in shown] == [1, 2, 3, 4, 5]
+    assert [event.value for event in shown] == pytest.approx(losses)
+    assert events.Images("set")[-1].step == 5
+
+
+class Unreachable(dsdistill.Callback):
+    """Cannot let go of what it opened."""
+
+    def on_close(self) -> None:
+        raise ConnectionError("no answer")
+
+
+def test_the_reason_of_a_failure_is_not_hidden_by_what_fails_after_it(tmp_path: Path) -> None:
+    with pytest.raises(dsdistill.UserError, match="unknown data set"):
+        dsdistill.distill(tmp_path / "set.h5", dataset="nosuchdata", ipc=1, callbacks=[Unreachable()])
 
 
 def test_sets_and_reports_show_themselves_in_a_notebook(tmp_path: Path) -> None:

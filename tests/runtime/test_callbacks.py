@@ -245,6 +245,39 @@ def test_a_stopped_evaluation_reports_the_finished_rows(made: Path) -> None:
     assert [row.set for row in trained] == ["random", "full"]
 
 
+# Closing ----------------------------------------------------------------------------------------------------
+
+
+class Unclosable(Callback):
+    """Cannot be closed; keeps that it was asked to."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.asked = error, False
+
+    def on_close(self) -> None:
+        self.asked = True
+        raise self.error
+
+
+def test_every_callback_is_closed_and_the_first_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    callbacks = [Unclosable(OSError("disk full")), Unclosable(ValueError("no socket")), Diary()]
+    with pytest.raises(OSError, match="disk full"), Observer(callbacks):
+        pass
+    assert callbacks[1].asked
+    assert callbacks[2].events == ["on_close"]
+    assert [record.message for record in caplog.records] == ["a callback could not be closed: no socket"]
+
+
+def test_a_callback_that_cannot_be_closed_does_not_hide_why_the_run_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    callbacks = [Unclosable(OSError("disk full")), Diary()]
+    with pytest.raises(UserError, match="the real one"), Observer(callbacks):
+        raise UserError("the real one")
+    assert callbacks[1].events == ["on_close"]
+    assert [record.message for record in caplog.records] == ["a callback could not be closed: disk full"]
+
+
 # Bad input --------------------------------------------------------------------------------------------------
 
 

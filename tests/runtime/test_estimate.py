@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import dsdistill
 from dsdistill.errors import UserError
@@ -95,6 +96,19 @@ def test_a_dry_run_of_an_evaluation_writes_nothing(made: Path) -> None:
 def test_a_dry_run_of_something_else_is_refused() -> None:
     with pytest.raises(UserError, match=r"dry_run takes dsdistill\.distill, dsdistill\.train_experts or"):
         dsdistill.dry_run(lambda **_: None)
+
+
+def test_a_dry_run_of_something_else_does_nothing(made: Path, tmp_path: Path) -> None:
+    torch.save(torch.zeros(20, 1, 8, 8), tmp_path / "theirs.pt")
+    before = sorted(tmp_path.rglob("*"))
+    match = "^dry_run takes dsdistill.distill, "
+    with pytest.raises(UserError, match=match):
+        dsdistill.dry_run(dsdistill.import_set, tmp_path / "theirs.pt", tmp_path / "o.h5", dataset="digits")
+    with pytest.raises(UserError, match=match):
+        dsdistill.dry_run(dsdistill.export_set, made, tmp_path / "out.pt")
+    with pytest.raises(UserError, match=match):
+        dsdistill.dry_run(dsdistill.load, made)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_dry_run_of_a_run_that_cannot_compile_leaves_its_folder_alone(
