@@ -2,14 +2,14 @@
 
 A path is a folder, as `save_to_disk` writes it or with files of Parquet, WebDataset (tar) or pictures; or one
 file of Parquet or WebDataset. It begins with ``/``, ``~`` or ``.``; all else is a name on the server. Of that
-data set the package keeps a copy, which serves without a network, too.
+data set the package keeps a copy, which serves without a network, and alone where nothing may be fetched.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ _SAVED = ("state.json", "dataset_dict.json")
 """What `save_to_disk` leaves in a folder."""
 READERS = {".parquet": "parquet", ".tar": "webdataset"}
 _LONGEST = 300
+_OLDEST = 4
+"""The first version of `datasets` that runs no code of a data set."""
 
 
 def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
@@ -34,20 +36,48 @@ def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     Raises:
         UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
     """
-    loaded = _loaded(config.name)
+    return opened(config.name).read(config, split, reporter)
+
+
+def opened(name: str, fetch: bool = True) -> InMemory:
+    """Open a data set, of which each split is then decoded once.
+
+    Args:
+        name: ``hf:NAME``, ``hf:NAME:CONFIG`` or ``hf:PATH``.
+        fetch: whether the server may be asked; otherwise the package's own copy is read.
+
+    Raises:
+        UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
+    """
+    loaded = _loaded(name, fetch)
     data, notice = splits_of(loaded) if isinstance(loaded, dict) else (ImageData(loaded), "")
-    return InMemory(data, config.name, notice).read(config, split, reporter)
+    return InMemory(data, name, notice)
 
 
-def _loaded(name: str) -> Any:
-    """Return a `datasets.Dataset`, or a dictionary of some."""
+def _package(name: str) -> Any:
+    """Return the package `datasets`.
+
+    Raises:
+        UserError: it is not installed, or so old that it runs the code of a data set.
+    """
     try:
         import datasets
     except ImportError as error:
         raise UserError(f'{name} needs the package datasets: pip install "dsdistill[hf]"') from error
+    if int(datasets.__version__.partition(".")[0]) < _OLDEST:
+        raise UserError(
+            f"{name} needs the package datasets of version {_OLDEST} or later, not {datasets.__version__}, "
+            'which may run code of a data set: pip install -U "dsdistill[hf]"'
+        )
+    return datasets
+
+
+def _loaded(name: str, fetch: bool) -> Any:
+    """Return a `datasets.Dataset`, or a dictionary of some."""
+    datasets = _package(name)
     path, (place, _, config) = path_of(name), name.removeprefix("hf:").partition(":")
     try:
-        with _quiet(datasets):
+        with _quiet(datasets), nullcontext() if fetch else _offline(datasets):
             if path:
                 return _local(datasets, expanded(path))
             return datasets.load_dataset(place, config or None)
@@ -56,6 +86,11 @@ def _loaded(name: str) -> Any:
     except Exception as error:  # of the network, of files, of what a server says
         if is_out_of_memory(error):
             raise
+        if not (fetch or path) and isinstance(error, OSError):  # that the server may not be asked is one
+            raise UserError(
+                f"{name} is not on this machine; pass --download (download=True) to fetch it, or "
+                "--dataset with data that are"
+            ) from error
         raise UserError(f"cannot load {name}: {_cause(error)}{_hint(place, path)}") from error
 
 
@@ -84,6 +119,22 @@ def _hint(place: str, path: str) -> str:
     if Path(place).exists():
         return f"; write hf:./{place} for what lies here"
     return "; a folder is written hf:./FOLDER, and a configuration hf:NAME:CONFIG"
+
+
+@contextmanager
+def _offline(datasets: Any) -> Iterator[None]:
+    """Let the package, and the one it reaches the server with, ask no server."""
+    import huggingface_hub
+
+    places = datasets.config, huggingface_hub.constants
+    before = [place.HF_HUB_OFFLINE for place in places]
+    for place in places:
+        place.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = was
 
 
 @contextmanager

@@ -140,10 +140,11 @@ class InMemory:
         return self.name if self._whole else f"{self.name} ({split})"
 
     def _collected(self, part: Part, config: DataConfig, reporter: Reporter) -> Collected:
-        """Read a split, or return what was read of it with the same options."""
-        if (part, config) not in self._read:
-            self._read[part, config] = part.read(config, reporter)
-        return self._read[part, config]
+        """Read a split, or return what was read of it with the same options; whitening comes later."""
+        key = part, replace(config, zca=False)
+        if key not in self._read:
+            self._read[key] = part.read(config, reporter)
+        return self._read[key]
 
     def _check_size(self, test: Side, train: Side, config: DataConfig) -> None:
         if test != train and not config.size:
