@@ -8,6 +8,7 @@ data set the package keeps a copy, which serves without a network, and alone whe
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -51,7 +52,18 @@ def opened(name: str, fetch: bool = True) -> InMemory:
     """
     loaded = _loaded(name, fetch)
     data, notice = splits_of(loaded) if isinstance(loaded, dict) else (ImageData(loaded), "")
-    return InMemory(data, name, notice)
+    return InMemory(data, name, notice, _roots(name))
+
+
+def _roots(name: str) -> list[Path]:
+    """Return the folders in which pictures of a data set lie: its own, and those of the package's copies."""
+    import datasets
+    import huggingface_hub
+
+    copies = datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE
+    own = [expanded(path_of(name))] if path_of(name) else []
+    places = [*own, *map(Path, copies), Path(datasets.config.DOWNLOADED_DATASETS_PATH)]
+    return [each for place in places for each in (Path(os.path.abspath(place)), place.resolve())]
 
 
 def _package(name: str) -> Any:
@@ -126,7 +138,7 @@ def _offline(datasets: Any) -> Iterator[None]:
     """Let the package, and the one it reaches the server with, ask no server."""
     import huggingface_hub
 
-    places = datasets.config, huggingface_hub.constants
+    places: tuple[Any, Any] = datasets.config, huggingface_hub.constants
     before = [place.HF_HUB_OFFLINE for place in places]
     for place in places:
         place.HF_HUB_OFFLINE = True

@@ -18,7 +18,7 @@ from dsdistill.data.catalog import load, opened
 from dsdistill.data.config import DataConfig
 from dsdistill.data.items import ItemPart
 from dsdistill.errors import UserError
-from tests.helpers.data import class_folders, fails, pixels
+from tests.helpers.data import class_folders, fails, in_memory, pixels
 
 pytestmark = pytest.mark.usefixtures("data_home")
 
@@ -109,6 +109,23 @@ def test_what_is_not_there_is_one_sentence(
     fails("cannot load hf:.*a.parquet: ", f"hf:{tmp_path / 'a.parquet'}")
     shown = not package.utils.are_progress_bars_disabled()
     assert shown  # as they were
+
+
+def test_a_table_opens_no_picture_outside_the_data_set(tmp_path: Path, package: Any) -> None:
+    class_folders(tmp_path / "private", 4)
+    (tmp_path / "got").mkdir()
+    names = [str(tmp_path / "private" / kind / f"{i}.png") for kind in ("cat", "dog") for i in range(4)]
+    for outside in (names, [f"{tmp_path}/got/../private/{Path(name).parent.name}/0.png" for name in names]):
+        pictures = [{"bytes": None, "path": name} for name in outside]
+        kinds = {"image": {"bytes": package.Value("binary"), "path": package.Value("string")}}
+        table = package.Dataset.from_dict(
+            {"image": pictures, "label": [0] * 4 + [1] * 4},
+            features=package.Features(kinds | {"label": package.ClassLabel(names=["cat", "dog"])}),
+        )
+        table.to_parquet(tmp_path / "got" / "a.parquet")
+        for place in ("got", "got/a.parquet"):
+            fails("row 0 names '.*, which is not part of the data set", f"hf:{tmp_path / place}")
+    assert len(in_memory(table)[1]) == 6  # in a table of one's own
 
 
 class Server:
