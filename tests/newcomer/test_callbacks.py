@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dsdistill
+from tests.helpers.writers import events
 
 QUICK: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8"}
 
@@ -73,8 +74,12 @@ def test_a_one_liner_and_a_progress_bar(tmp_path: Path, capsys: pytest.CaptureFi
 def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     writer = dsdistill.loggers.TensorBoard(tmp_path / "runs")
-    dsdistill.distill(tmp_path / "set.h5", **QUICK, iterations=5, callbacks=[writer])
-    assert list((tmp_path / "runs").glob("events.out.tfevents.*"))
+    losses: list[float] = []
+    watch = [writer, lambda entry: losses.append(entry["loss"])]
+    dsdistill.distill(tmp_path / "set.h5", **QUICK, iterations=5, callbacks=watch)
+    shown = events(tmp_path / "runs")
+    assert [event.value for event in shown.Scalars("loss")] == [pytest.approx(loss) for loss in losses]
+    assert [event.step for event in shown.Images("set")][-1] == 5
 
 
 def test_sets_and_reports_show_themselves_in_a_notebook(tmp_path: Path) -> None:

@@ -11,21 +11,12 @@ import torch
 from torch.utils.data import Dataset
 
 import dsdistill
+from tests.helpers.notices import Notices
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
 LABELS = np.arange(40) % 2
 QUICK: dict[str, Any] = {"ipc": 1, "network": "convnet2-w8", "iterations": 2}
 SHORT: dict[str, Any] = {"epochs": 1, "repeats": 1}
-
-
-class Notices(dsdistill.Callback):
-    """Keeps the sentences that a call says."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def on_notice(self, sentence: str) -> None:
-        self.sentences.append(sentence)
 
 
 class Pets(Dataset[tuple[torch.Tensor, int]]):

@@ -8,16 +8,7 @@ import pytest
 import torch
 
 import dsdistill
-
-
-class Notices(dsdistill.Callback):
-    """Keeps the sentences that a call says."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def on_notice(self, sentence: str) -> None:
-        self.sentences.append(sentence)
+from tests.helpers.notices import Notices
 
 
 def test_a_result_folder_is_imported_and_evaluated(tmp_path: Path) -> None:
