@@ -13,7 +13,7 @@ from dsdistill.config.data_names import data_name, gone, is_memory
 from dsdistill.data import folder, hf, imagenet, npz, packaged
 from dsdistill.data.cache import cache_folder, recall, store
 from dsdistill.data.config import DataConfig, Split
-from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
+from dsdistill.data.constants import constants_of
 from dsdistill.data.memory import InMemory
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
@@ -104,8 +104,7 @@ def _entry(name: str) -> _Entry:
 
 def _constants(config: DataConfig, channels: int) -> Standardise | None:
     """Return the published normalisation, if there is one and the channels are the native ones."""
-    imagenets = {"tiny-imagenet", "imagenet", *SUBSETS}
-    constants = IMAGENET_CONSTANTS if config.name in imagenets else CONSTANTS.get(config.name)
+    constants = constants_of(config.name)
     return Standardise.of(*constants) if constants and len(constants[0]) == channels else None
 
 

@@ -22,6 +22,7 @@ from dsdistill.data.reporter import Reporter
 from dsdistill.data.sources import ImageData
 from dsdistill.errors import UserError, is_out_of_memory
 from dsdistill.files import expanded
+from dsdistill.text import shortened
 
 _SAVED = ("state.json", "dataset_dict.json")
 """What `save_to_disk` leaves in a folder."""
@@ -121,8 +122,7 @@ def _local(datasets: Any, path: Path) -> Any:
 
 def _cause(error: BaseException) -> str:
     """Return in one line why data could not be loaded."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return shortened(" ".join(str(error).split()) or type(error).__name__, _LONGEST)
 
 
 def _hint(place: str, path: str) -> str:

@@ -15,7 +15,7 @@ from dsdistill import files
 from dsdistill.config.sharing import shared
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
+from dsdistill.data.constants import CONSTANTS, constants_of
 from dsdistill.data.memory import opened
 from dsdistill.data.preprocess import Preprocess, Standardise
 from dsdistill.data.real import Task
@@ -174,8 +174,8 @@ def _check_names(method: str | None, protocol: str | None, constants: str | None
         )
     if protocol is not None and protocol not in PROTOCOLS.names():
         raise unknown("protocol", protocol, PROTOCOLS.names())
-    if constants is not None and constants not in _CONSTANTS:
-        raise unknown("data set with constants", constants, _CONSTANTS)
+    if constants is not None and constants_of(constants) is None:
+        raise unknown("data set with constants", constants, [*CONSTANTS, "imagenet"])
 
 
 def _check_options(kind: Format, **options: object) -> None:
@@ -184,9 +184,6 @@ def _check_options(kind: Format, **options: object) -> None:
         if value is not None and name not in kind.options:
             takers = ", ".join(each.name for each in FORMATS.values() if name in each.options)
             raise UserError(f"--{name} is for {takers}, not for {kind.name}; leave it out")
-
-
-_CONSTANTS = CONSTANTS | {"imagenet": IMAGENET_CONSTANTS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +201,8 @@ def _pixels(source: Source, task: Task, whitening: Callable[[], Preprocess], tru
         trusted: whether the user or the source itself names the space. Learned pixels may lie anywhere, so
             that strange ones are then told of, and refused otherwise.
     """
-    own = task.preprocess if source.constants is None else Standardise.of(*_CONSTANTS[source.constants])
+    constants = source.constants and constants_of(source.constants)
+    own = Standardise.of(*constants) if constants else task.preprocess
     standardise = own if source.preprocess is None else source.preprocess
     images, said = spaces.to_float(source.images)
     repeated = (task.channels, images.shape[1]) == (1, 3)  # grey images in three channels
