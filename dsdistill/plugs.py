@@ -238,11 +238,16 @@ def _refuse(place: str, error: BaseException) -> NoReturn:
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     """Let the modules of a folder be imported; those that are installed come before them."""
-    sys.path.append(str(folder))
+    added = str(folder)
+    if added in sys.path:
+        yield
+        return
+    sys.path.append(added)
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        if added in sys.path:  # the code may have removed it
+            sys.path.remove(added)
 
 
 def _differs(one: Any, other: Any) -> bool:

@@ -80,6 +80,16 @@ def test_modules_beside_a_file_are_found(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "beside_it")
 
 
+def test_a_folder_that_was_on_the_path_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("value = 7")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.path)
+    load_file(tmp_path / "mine.py")
+    assert sys.path == before
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [

@@ -16,7 +16,7 @@ from dsdistill.networks.convnet import ConvNet
 from dsdistill.objectives.precision import at_least_float32
 from dsdistill.runtime import compiler
 from dsdistill.runtime.device import Precision, autocast
-from dsdistill.runtime.notice import Notify, once
+from dsdistill.runtime.notice import Notify, once, silent
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -41,7 +41,7 @@ class Embedder:
         precision: Precision = "fp32",
         compile: bool = False,
         chunk: int = 0,
-        notify: Notify = print,
+        notify: Notify = silent,
         features: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Prepare the functions; compiling itself happens at their first call.

@@ -29,7 +29,7 @@ from dsdistill.compute.jvp import Weights, convnet_loss_jvp
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock
 from dsdistill.runtime import compiler
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, silent
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -51,7 +51,7 @@ def _compiled(
 class FusedJvp:
     """`jvp.loss_jvp` of one network that `fused.supports`, compiled."""
 
-    def __init__(self, network: ConvNet, notify: Notify = print) -> None:
+    def __init__(self, network: ConvNet, notify: Notify = silent) -> None:
         """Prepare; compiling itself happens at the first call, and at the first backward pass.
 
         Args:

@@ -18,7 +18,7 @@ from dsdistill.networks.convnet import ConvNet
 from dsdistill.objectives.precision import at_least_float32
 from dsdistill.runtime import compiler
 from dsdistill.runtime.device import Precision, autocast
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, silent
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -47,7 +47,7 @@ class Learner:
         precision: Precision = "fp32",
         compile: bool = False,
         chunk: int = 0,
-        notify: Notify = print,
+        notify: Notify = silent,
     ) -> None:
         """Prepare the functions; compiling itself happens at their first call.
 

@@ -13,7 +13,7 @@ from dsdistill.config.data_names import data_name, gone, is_memory
 from dsdistill.data import folder, hf, imagenet, npz, packaged
 from dsdistill.data.cache import cache_folder, recall, store
 from dsdistill.data.config import DataConfig, Split
-from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, SUBSETS
+from dsdistill.data.constants import constants_of
 from dsdistill.data.memory import InMemory
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
@@ -22,7 +22,7 @@ from dsdistill.errors import UserError, unknown
 from dsdistill.files import expanded
 from dsdistill.runtime.notice import Notify, Progress, silent
 
-__all__ = ["DataConfig", "check", "load", "names", "read"]
+__all__ = ["DataConfig", "check", "load", "names", "opened", "read"]
 
 
 Read = Callable[[DataConfig, Split, Reporter], RealDataset]
@@ -104,8 +104,7 @@ def _entry(name: str) -> _Entry:
 
 def _constants(config: DataConfig, channels: int) -> Standardise | None:
     """Return the published normalisation, if there is one and the channels are the native ones."""
-    imagenets = {"tiny-imagenet", "imagenet", *SUBSETS}
-    constants = IMAGENET_CONSTANTS if config.name in imagenets else CONSTANTS.get(config.name)
+    constants = constants_of(config.name)
     return Standardise.of(*constants) if constants and len(constants[0]) == channels else None
 
 
@@ -125,12 +124,34 @@ def _reader(config: DataConfig, source: InMemory | None) -> tuple[Read, bool]:
     """Return what reads the data, and whether a mirrored image keeps its label.
 
     Raises:
-        UserError: unknown name, or data that were in memory and are not given.
+        UserError: unknown name, another one than that of the data given, or data that were in memory and are
+            not given.
     """
-    if source is not None and config.name == source.name:
+    if source is not None:
+        if config.name != source.name:
+            raise UserError(
+                f"dataset= gives {source.name}, and data.name={config.name} names other data; leave one out"
+            )
         return source.read, True
     entry = _entry(config.name)
     return entry.read, entry.mirror
+
+
+def opened(config: DataConfig, source: InMemory | None = None, fetch: bool = True) -> InMemory | None:
+    """Return data that are read several times and decoded once: those given, or those of ``hf:``.
+
+    Args:
+        config: the data set.
+        source: the data, if the config names such in memory.
+        fetch: whether a server may be asked for the data.
+
+    Raises:
+        UserError: data of ``hf:`` cannot be opened, or the name lacks which.
+    """
+    if source is not None or not config.name.startswith("hf:"):
+        return source
+    check(config.name)
+    return hf.opened(config.name, fetch)
 
 
 def read(
@@ -164,7 +185,7 @@ def load(
     Raises:
         UserError: unknown name, data missing or damaged, one class only, or zca on too large images.
     """
-    reads, mirrors = _reader(config, source)
+    reads, mirrors = _reader(config, opened(config, source))
     data = reads(config, split, Reporter(notify, progress))
     channels, size = data.images.shape[1], data.images.shape[2]
 

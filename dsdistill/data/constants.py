@@ -29,6 +29,17 @@ CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 
+
+def constants_of(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the published mean and deviation of a data set, per channel in [0, 1], or None.
+
+    >>> constants_of("mnist"), constants_of("digits")
+    (((0.1307,), (0.3081,)), None)
+    """
+    is_imagenet = name in ("imagenet", "tiny-imagenet", *SUBSETS)
+    return IMAGENET_CONSTANTS if is_imagenet else CONSTANTS.get(name)
+
+
 # ILSVRC class index -> WordNet id, for the classes of the subsets below
 _WNIDS = {
     **{0: "n01440764", 9: "n01518878", 11: "n01531178", 22: "n01614925", 72: "n01773157", 84: "n01806143"},

@@ -2,14 +2,15 @@
 
 A path is a folder, as `save_to_disk` writes it or with files of Parquet, WebDataset (tar) or pictures; or one
 file of Parquet or WebDataset. It begins with ``/``, ``~`` or ``.``; all else is a name on the server. Of that
-data set the package keeps a copy, which serves without a network, too.
+data set the package keeps a copy, which serves without a network, and alone where nothing may be fetched.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from dsdistill.data.reporter import Reporter
 from dsdistill.data.sources import ImageData
 from dsdistill.errors import UserError, is_out_of_memory
 from dsdistill.files import expanded
+from dsdistill.text import shortened
 
 _SAVED = ("state.json", "dataset_dict.json")
 """What `save_to_disk` leaves in a folder."""
 READERS = {".parquet": "parquet", ".tar": "webdataset"}
 _LONGEST = 300
+_OLDEST = 4
+"""The first version of `datasets` that runs no code of a data set."""
 
 
 def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
@@ -34,20 +38,59 @@ def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     Raises:
         UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
     """
-    loaded = _loaded(config.name)
+    return opened(config.name).read(config, split, reporter)
+
+
+def opened(name: str, fetch: bool = True) -> InMemory:
+    """Open a data set, of which each split is then decoded once.
+
+    Args:
+        name: ``hf:NAME``, ``hf:NAME:CONFIG`` or ``hf:PATH``.
+        fetch: whether the server may be asked; otherwise the package's own copy is read.
+
+    Raises:
+        UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
+    """
+    loaded = _loaded(name, fetch)
     data, notice = splits_of(loaded) if isinstance(loaded, dict) else (ImageData(loaded), "")
-    return InMemory(data, config.name, notice).read(config, split, reporter)
+    return InMemory(data, name, notice, _roots(name))
 
 
-def _loaded(name: str) -> Any:
-    """Return a `datasets.Dataset`, or a dictionary of some."""
+def _roots(name: str) -> list[Path]:
+    """Return the folders in which pictures of a data set lie: its own, and those of the package's copies."""
+    import datasets
+    import huggingface_hub
+
+    copies = datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE
+    own = [expanded(path_of(name))] if path_of(name) else []
+    places = [*own, *map(Path, copies), Path(datasets.config.DOWNLOADED_DATASETS_PATH)]
+    return [each for place in places for each in (Path(os.path.abspath(place)), place.resolve())]
+
+
+def _package(name: str) -> Any:
+    """Return the package `datasets`.
+
+    Raises:
+        UserError: it is not installed, or so old that it runs the code of a data set.
+    """
     try:
         import datasets
     except ImportError as error:
         raise UserError(f'{name} needs the package datasets: pip install "dsdistill[hf]"') from error
+    if int(datasets.__version__.partition(".")[0]) < _OLDEST:
+        raise UserError(
+            f"{name} needs the package datasets of version {_OLDEST} or later, not {datasets.__version__}, "
+            'which may run code of a data set: pip install -U "dsdistill[hf]"'
+        )
+    return datasets
+
+
+def _loaded(name: str, fetch: bool) -> Any:
+    """Return a `datasets.Dataset`, or a dictionary of some."""
+    datasets = _package(name)
     path, (place, _, config) = path_of(name), name.removeprefix("hf:").partition(":")
     try:
-        with _quiet(datasets):
+        with _quiet(datasets), nullcontext() if fetch else _offline(datasets):
             if path:
                 return _local(datasets, expanded(path))
             return datasets.load_dataset(place, config or None)
@@ -56,6 +99,11 @@ def _loaded(name: str) -> Any:
     except Exception as error:  # of the network, of files, of what a server says
         if is_out_of_memory(error):
             raise
+        if not (fetch or path) and isinstance(error, OSError):  # that the server may not be asked is one
+            raise UserError(
+                f"{name} is not on this machine; pass --download (download=True) to fetch it, or "
+                "--dataset with data that are"
+            ) from error
         raise UserError(f"cannot load {name}: {_cause(error)}{_hint(place, path)}") from error
 
 
@@ -74,8 +122,7 @@ def _local(datasets: Any, path: Path) -> Any:
 
 def _cause(error: BaseException) -> str:
     """Return in one line why data could not be loaded."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return shortened(" ".join(str(error).split()) or type(error).__name__, _LONGEST)
 
 
 def _hint(place: str, path: str) -> str:
@@ -84,6 +131,22 @@ def _hint(place: str, path: str) -> str:
     if Path(place).exists():
         return f"; write hf:./{place} for what lies here"
     return "; a folder is written hf:./FOLDER, and a configuration hf:NAME:CONFIG"
+
+
+@contextmanager
+def _offline(datasets: Any) -> Iterator[None]:
+    """Let the package, and the one it reaches the server with, ask no server."""
+    import huggingface_hub
+
+    places: tuple[Any, Any] = datasets.config, huggingface_hub.constants
+    before = [place.HF_HUB_OFFLINE for place in places]
+    for place in places:
+        place.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = was
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,21 +92,24 @@ class ArrayPart:
 class InMemory:
     """Data in memory, each split of which is read once."""
 
-    def __init__(self, data: ImageData, name: str = "", notice: str = "") -> None:
+    def __init__(
+        self, data: ImageData, name: str = "", notice: str = "", roots: Sequence[Path] | None = None
+    ) -> None:
         """Look at the data; images are not read.
 
         Args:
             data: of one's own.
             name: of the data set; default ``memory:`` and the name of the data.
             notice: what its user should know about how the splits were found.
+            roots: folders outside which tables may name no picture; default anywhere.
 
         Raises:
             UserError: they are nothing that can be read.
         """
         self.name = name or f"memory:{data.name or _kind(data.train)}"
         self._whole = data.test is None
-        self._train = _part(data.train, self._name_of("train"))
-        self._test = None if data.test is None else _part(data.test, self._name_of("test"))
+        self._train = _part(data.train, self._name_of("train"), roots)
+        self._test = None if data.test is None else _part(data.test, self._name_of("test"), roots)
         self._classes = self._train.classes if data.classes is None else tuple(data.classes)
         self._notice = notice
         self._read: dict[tuple[Part, DataConfig], Collected] = {}
@@ -140,10 +143,11 @@ class InMemory:
         return self.name if self._whole else f"{self.name} ({split})"
 
     def _collected(self, part: Part, config: DataConfig, reporter: Reporter) -> Collected:
-        """Read a split, or return what was read of it with the same options."""
-        if (part, config) not in self._read:
-            self._read[part, config] = part.read(config, reporter)
-        return self._read[part, config]
+        """Read a split, or return what was read of it with the same options; whitening comes later."""
+        key = part, replace(config, zca=False)
+        if key not in self._read:
+            self._read[key] = part.read(config, reporter)
+        return self._read[key]
 
     def _check_size(self, test: Side, train: Side, config: DataConfig) -> None:
         if test != train and not config.size:
@@ -209,7 +213,7 @@ def splits_of(splits: Mapping[str, Any]) -> tuple[ImageData, str]:
 _TAKEN = "a name, (images, labels), a map-style Dataset, or a mapping with train and test"
 
 
-def _part(value: Any, what: str) -> Part:
+def _part(value: Any, what: str, roots: Sequence[Path] | None) -> Part:
     """Return one split as what can be read.
 
     Raises:
@@ -232,7 +236,7 @@ def _part(value: Any, what: str) -> Part:
             f"{what} is read in one direction only, being of type {kind}; give a map-style Dataset"
         )
     if tables.is_table(value):
-        return ItemPart(tables.TableItems(value, what), what)
+        return ItemPart(tables.TableItems(value, what, roots), what)
     if isinstance(value, str | Mapping) or not hasattr(value, "__getitem__"):
         raise UserError(f"{what} is of type {kind}; dataset= takes {_TAKEN}")
     return ItemPart(PairItems(value, what), what)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dsdistill.data.items import as_label
 from dsdistill.data.pictures import opened
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, quoted
 
 _IMAGES = ("image", "img", "png", "jpg", "jpeg", "webp", "picture", "pixel_values")
 _LABELS = ("label", "labels", "fine_label", "cls", "class", "target")
@@ -43,12 +44,13 @@ def name_of(table: Any) -> str:
 class TableItems:
     """The images and labels of a `datasets.Dataset`."""
 
-    def __init__(self, table: Any, what: str) -> None:
+    def __init__(self, table: Any, what: str, roots: Sequence[Path] | None = None) -> None:
         """Find the columns.
 
         Args:
             table: of the package `datasets`.
             what: its name in errors.
+            roots: folders outside which it may name no picture; default anywhere, as in one's own table.
 
         Raises:
             UserError: it has none of images or none of labels, or several of which none has a usual name.
@@ -60,7 +62,7 @@ class TableItems:
         of_classes = [name for name, kind in features.items() if isinstance(kind, kinds.ClassLabel)]
         self._image = _column("images", of_images, _IMAGES, features, what)
         self._label = _column("labels", of_classes, _LABELS, features, what)
-        self._what = what
+        self._what, self._roots = what, roots
         plain = table.select_columns([self._image, self._label]).with_format(None)
         if self._image in of_images:  # Pillow reads them here, and some formats not at all
             plain = plain.cast_column(self._image, kinds.Image(decode=False))
@@ -97,12 +99,22 @@ class TableItems:
                 raise UserError(f"{self._what}: row {index} has no image; leave it out: filter()")
             yield value
             return
+        if not isinstance(content, bytes) and not self._may_open(str(path)):
+            raise UserError(
+                f"{self._what}: row {index} names {quoted(str(path))}, which is not part of the data set; "
+                "leave it out, or store the pictures in the table"
+            )
         name = Path(path or f"of row {index} in {self._what}")
         with opened(name, content) as image:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="PIL")  # of large pictures and damaged metadata
                 image.load()
             yield image
+
+    def _may_open(self, path: str) -> bool:
+        """Whether a picture lies where those of the data set do."""
+        place = Path(os.path.abspath(path))
+        return self._roots is None or any(place.is_relative_to(root) for root in self._roots)
 
 
 def _holds_arrays(kind: Any) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dsdistill.runtime import compiler
 from dsdistill.runtime.device import Precision
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, silent
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ class Execution:
     device: torch.device = CPU
     precision: Precision = "fp32"
     compile: bool = False
-    notify: Notify = lambda message: None
+    notify: Notify = silent
 
     def prepare(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return the function, compiled if ``compile`` is set."""

@@ -83,7 +83,7 @@ def evaluate(
         json: also write the report here.
         save: also add the results to the file.
         resume: reuse the results in the file of the same evaluation, and train only for the others.
-        download: fetch a missing data set.
+        download: fetch a missing data set. An ``hf:NAME`` that only the file gives is fetched with it alone.
         callbacks: listen to the evaluation, and may stop it: see `Callback`. A function is called with every
             new row.
 
@@ -107,7 +107,8 @@ def evaluate(
         if not observer.dry:
             _check_outputs(file, json, save)
 
-        data = _real_data(distilled, data_config, source, observer)
+        fetch = download or dataset is not None  # not where the file alone names a data set of a server
+        data = _real_data(distilled, data_config, source, fetch, observer)
         real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
         config = dataclasses.replace(config, real_images=real_images)
         cost = _cost(content) | {"real_images": float(real_images)}
@@ -240,13 +241,21 @@ def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
 
 
 def _real_data(
-    distilled: DistilledDataset, config: DataConfig, source: InMemory | None, observer: Observer
+    distilled: DistilledDataset,
+    config: DataConfig,
+    source: InMemory | None,
+    fetch: bool,
+    observer: Observer,
 ) -> RealData:
     """Load the data to evaluate on, and notify if they differ from those the set was distilled from.
+
+    Args:
+        fetch: whether a server may be asked for them.
 
     Raises:
         UserError: the data cannot be read, or the set does not fit them.
     """
+    source = catalog.opened(config, source, fetch)
     task, train = catalog.load(config, "train", observer.on_notice, observer.on_read, source)
     check_fit(distilled, task)
     test = catalog.read(config, "test", observer.on_notice, observer.on_read, source)

@@ -3,7 +3,7 @@
 from dsdistill.files.checks import check_folder, check_new_folder, check_replaceable, check_target, reason
 from dsdistill.files.documents import is_text, parse_json, parse_toml, read_json, read_toml
 from dsdistill.files.locks import exclusive, hold
-from dsdistill.files.paths import expanded
+from dsdistill.files.paths import expanded, lies_inside
 from dsdistill.files.reading import INFLATION, LARGEST_TEXT, open_regular, read, read_text
 from dsdistill.files.writing import (
     is_empty,
@@ -29,6 +29,7 @@ __all__ = [
     "hold",
     "is_empty",
     "is_text",
+    "lies_inside",
     "make_folder",
     "mismatch",
     "new_folder",

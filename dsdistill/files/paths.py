@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dsdistill.errors import UserError
 
@@ -20,3 +20,13 @@ def expanded(path: str | Path) -> Path:
         raise UserError(
             f"the home folder in {os.fspath(path)} is not known; write the path from / on"
         ) from error
+
+
+def lies_inside(name: str) -> bool:
+    """Whether a name that a file lists is a path down from that file's folder, on every system.
+
+    >>> lies_inside("0/000.png"), lies_inside("../000.png"), lies_inside("C:\\\\000.png")
+    (True, False, False)
+    """
+    windows = PureWindowsPath(name)  # which understands both kinds of slashes
+    return not (PurePosixPath(name).is_absolute() or windows.anchor or ".." in windows.parts)

@@ -11,7 +11,9 @@ from dsdistill.errors import UserError, quoted
 from dsdistill.text import cell
 
 _WNID = re.compile(r"n\d{8}")
-_NUMBERED = re.compile(r"(?P<stem>\D*)(?P<number>\d+)")
+_NUMBERED = re.compile(r"(?P<stem>\D*)(?P<number>[0-9]+)")
+_LONGEST = 9
+"""The digits of a number, without zeros before it."""
 
 
 def match(names: Sequence[str], task: Task) -> tuple[list[int], str]:
@@ -67,10 +69,14 @@ def _wnids(names: Sequence[str], task: Task) -> Mapping[str, int]:
 
 
 def _numbers(names: Sequence[str], task: Task) -> Mapping[str, int]:
+    """Return the labels of numbers; without a 0 and with classes missing they may count from 1."""
     found = {name: _NUMBERED.fullmatch(name) for name in names}
     stems = {each and each["stem"] for each in found.values()}
-    labels = {name: int(each["number"][-9:]) for name, each in found.items() if each}
-    return {name: label for name, label in labels.items() if len(stems) == 1 and label < task.num_classes}
+    numbers = {name: each["number"].lstrip("0") for name, each in found.items() if each}
+    labels = {name: int(number or 0) for name, number in numbers.items() if len(number) <= _LONGEST}
+    if len(stems) > 1 or not (0 in labels.values() or len(names) == task.num_classes):
+        return {}
+    return {name: label for name, label in labels.items() if label < task.num_classes}
 
 
 _KEYS: tuple[tuple[Callable[[Sequence[str], Task], Mapping[str, int]], str], ...] = (

@@ -47,7 +47,7 @@ def labels_of(source: Source, task: Task) -> Labels:
     notices = [said]
     hard, soft = _apart(source)
     if soft is not None:
-        _check_soft(soft, source, task)
+        _check_soft(soft, source, task, len(targets))
         kind = "logits" if source.are_logits else _kind(soft)
         notices.append(_KINDS[kind])
         if kind == "one-hot":
@@ -75,12 +75,17 @@ def _apart(source: Source) -> tuple[Tensor | None, Tensor | None]:
     return hard, None if soft is None else soft.float()
 
 
-def _check_soft(soft: Tensor, source: Source, task: Task) -> None:
+def _check_soft(soft: Tensor, source: Source, task: Task, named: int) -> None:
     rows, width = len(source.images), task.num_classes
     if soft.dim() != 2 or soft.shape[1] != width:
         raise UserError(
             f"the soft labels have shape {list(soft.shape)}, and {rows} images of {task.name} take "
             f"[{rows},{width}]"
+        )
+    if named != width:
+        raise UserError(
+            f"the source names {named} classes, and each of its soft labels has {width} values; name the "
+            f"{width} classes of {task.name}, or none"
         )
     decodes = not source.multi_formation.is_identity
     if len(soft) != rows and not decodes:

@@ -10,7 +10,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import torch
 from dsdistill.data.listing import class_folders, list_classes
 from dsdistill.data.pictures import GREY, Decoding, Header, pixels, probe, suffixes
 from dsdistill.errors import UserError, quoted
-from dsdistill.files import read_text, reason
+from dsdistill.files import lies_inside, read_text, reason
 from dsdistill.importing.source import Format, Request, Source
 from dsdistill.runtime.device import check_memory
 
@@ -60,7 +60,7 @@ def _table(folder: Path) -> tuple[list[Path], list[str]]:
     if not pairs:
         raise UserError(f"{table} lists no pictures; delete or mend it")
     for name, _ in pairs:
-        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if not name or not lies_inside(name):
             raise UserError(f"{table} lists {quoted(name)}, which does not lie in the folder; mend it")
     return [folder / name for name, _ in pairs], [name or "" for _, name in pairs]
 

@@ -123,6 +123,7 @@ def import_set(
         root = None if root is None else files.expanded(root)
         name, data = opened(dataset)
         config = DataConfig(name=name or "", root=root, size=size, channels=channels, download=download)
+        data = catalog.opened(config, data)
         task, _ = catalog.load(config, "test", observer.on_notice, observer.on_read, data)
         labels = None if labels is None else files.expanded(labels)
         request = Request(

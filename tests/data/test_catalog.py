@@ -9,6 +9,7 @@ import torch
 
 from dsdistill.data.catalog import load, names
 from dsdistill.data.config import DataConfig
+from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, constants_of
 from dsdistill.data.preprocess import Standardise
 from tests.helpers.data import class_folders, fails, pixels, write_mnist
 
@@ -81,3 +82,9 @@ def test_a_data_set_of_ones_own_is_called_without_its_folders(tmp_path: Path) ->
     task, train = load(DataConfig(name=f"folder:{tmp_path / 'pets'}"), "train")
     assert task.name == "folder:pets"
     assert train.name == f"folder:{tmp_path / 'pets'}"
+
+
+def test_imagenet_and_its_subsets_have_the_same_constants() -> None:
+    assert constants_of("imagewoof") == constants_of("tiny-imagenet") == constants_of("imagenet")
+    assert constants_of("imagenet") == IMAGENET_CONSTANTS
+    assert (constants_of("cifar10"), constants_of("npz:a")) == (CONSTANTS["cifar10"], None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tarfile
 from io import BytesIO
@@ -13,9 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dsdistill.data.catalog import load
+from dsdistill.data.catalog import load, opened
 from dsdistill.data.config import DataConfig
-from tests.helpers.data import class_folders, fails, pixels
+from dsdistill.data.items import ItemPart
+from dsdistill.errors import UserError
+from tests.helpers.data import class_folders, fails, in_memory, pixels
 
 pytestmark = pytest.mark.usefixtures("data_home")
 
@@ -106,6 +109,74 @@ def test_what_is_not_there_is_one_sentence(
     fails("cannot load hf:.*a.parquet: ", f"hf:{tmp_path / 'a.parquet'}")
     shown = not package.utils.are_progress_bars_disabled()
     assert shown  # as they were
+
+
+def test_a_table_opens_no_picture_outside_the_data_set(tmp_path: Path, package: Any) -> None:
+    class_folders(tmp_path / "private", 4)
+    (tmp_path / "got").mkdir()
+    names = [str(tmp_path / "private" / kind / f"{i}.png") for kind in ("cat", "dog") for i in range(4)]
+    for outside in (names, [f"{tmp_path}/got/../private/{Path(name).parent.name}/0.png" for name in names]):
+        pictures = [{"bytes": None, "path": name} for name in outside]
+        kinds = {"image": {"bytes": package.Value("binary"), "path": package.Value("string")}}
+        table = package.Dataset.from_dict(
+            {"image": pictures, "label": [0] * 4 + [1] * 4},
+            features=package.Features(kinds | {"label": package.ClassLabel(names=["cat", "dog"])}),
+        )
+        table.to_parquet(tmp_path / "got" / "a.parquet")
+        for place in ("got", "got/a.parquet"):
+            fails("row 0 names '.*, which is not part of the data set", f"hf:{tmp_path / place}")
+    assert len(in_memory(table)[1]) == 6  # in a table of one's own
+
+
+class Server:
+    """Stands for `datasets.load_dataset`, and keeps whether it might have asked a server."""
+
+    def __init__(self, package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._package, self.asked = package, list[bool]()
+        monkeypatch.setattr(package, "load_dataset", self)
+        for place in (package.config, sys.modules["huggingface_hub"].constants):
+            monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
+
+    def __call__(self, *_: Any) -> Any:
+        hub = sys.modules["huggingface_hub"].constants
+        offline = {self._package.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE}
+        assert len(offline) == 1
+        self.asked.append(offline == {False})
+        if offline == {True}:
+            raise ConnectionError("Offline mode is enabled.")
+        return splits(self._package)
+
+
+def test_a_name_that_may_not_be_fetched_asks_no_server(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, config = Server(package, monkeypatch), DataConfig(name="hf:anna/pets")
+    with pytest.raises(UserError, match="hf:anna/pets is not on this machine; pass --download"):
+        opened(config, fetch=False)
+    source = opened(config)
+    assert source is not None
+    assert server.asked == [False, True]
+    assert len(load(config, "train", source=source)[1]) == 8
+
+
+def test_a_split_is_decoded_once(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, config = Server(package, monkeypatch), DataConfig(name="hf:anna/pets")
+    decoded, read_part = [], ItemPart.read
+
+    def counted(part: ItemPart, *arguments: Any) -> Any:
+        decoded.append(part)
+        return read_part(part, *arguments)
+
+    monkeypatch.setattr(ItemPart, "read", counted)
+    source = opened(config)
+    load(config, "test", source=source)
+    load(dataclasses.replace(config, zca=True), "train", source=source)
+    assert (server.asked, len(decoded)) == ([True], 2)
+    load(config, "test")
+    assert (server.asked, len(decoded)) == ([True, True], 4)
+
+
+def test_a_version_that_runs_code_of_data_is_refused(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "__version__", "3.6.0")
+    fails("hf:mnist needs the package datasets of version 4 or later, not 3.6.0", "hf:mnist")
 
 
 def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.memory import opened
 from dsdistill.data.reporter import Reporter
 from dsdistill.data.sources import ImageData
+from dsdistill.errors import UserError
 from tests.helpers.data import fails, in_memory, pixels, refuses
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -213,3 +214,9 @@ def test_data_that_are_no_longer_in_memory_are_asked_for() -> None:
     name, source = opened("digits")
     assert (name, source) == ("digits", None)
     assert opened(Path("/a/pets")) == ("/a/pets", None)
+
+
+def test_data_that_are_given_and_named_otherwise_are_refused() -> None:
+    _, source = opened((X, Y))
+    with pytest.raises(UserError, match=r"gives memory:arrays, and data\.name=digits names other data"):
+        load(DataConfig(name="digits"), "train", source=source)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dsdistill.data import catalog
+from dsdistill.data import catalog, hf
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
@@ -283,6 +283,24 @@ def test_a_report_has_its_scores(tmp_path: Path) -> None:
     stored = set_file.results(soft_digits)
     assert [result["set"] for result in stored] == [row.set for row in report.rows]
     assert "scores" not in stored[0]
+
+
+def test_a_name_that_only_the_file_gives_is_not_fetched(
+    digits_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[bool] = []
+
+    def opened(name: str, fetch: bool) -> None:
+        fetched.append(fetch)
+        raise UserError(f"{name} was opened")
+
+    monkeypatch.setattr(hf, "opened", opened)
+    changed(digits_file, dataset="hf:anna/pets", data='{"name": "hf:anna/pets"}')
+    options: list[dict[str, Any]] = [{}, {"download": True}, {"dataset": "hf:anna/pets"}]
+    for each in options:
+        with pytest.raises(UserError, match="hf:anna/pets was opened"):
+            evaluate(digits_file, protocol="dm", device="cpu", **each)
+    assert fetched == [False, True, True]
 
 
 def test_what_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -94,3 +96,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
 def uninstall(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Have a package not be there."""
     monkeypatch.setitem(sys.modules, name, None)
+
+
+def events(folder: Path) -> Any:
+    """Read event files of TensorBoard with TensorBoard itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        read = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+        read.Reload()
+    return read

@@ -28,7 +28,7 @@ def test_names_come_first() -> None:
 def test_numbers_of_any_width_and_stem() -> None:
     pets = task("cat", "dog", "owl")
     assert match(["00002", "00000"], pets) == ([2, 0], "classes were matched by number: '00002' is 'owl'")
-    assert match(["new001", "new002"], pets)[0] == [1, 2]
+    assert match(["new000", "new002"], pets)[0] == [0, 2]
     assert match(["class_0", "class_2"], pets)[0] == [0, 2]
 
 
@@ -43,7 +43,18 @@ def test_wordnet_ids_of_subsets_and_of_all_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["cat", "fish"], ["0", "3"], ["a0", "b1"], ["0", "00"], ["n01443537"], ["cat", "Cat"]]
+    "names",
+    [
+        ["cat", "fish"],
+        ["0", "3"],
+        ["a0", "b1"],
+        ["0", "00"],
+        ["n01443537"],
+        ["cat", "Cat"],
+        ["1", "2"],  # may count from 1
+        ["class1", "class2", "class3"],
+        ["0", "7000000001"],
+    ],
 )
 def test_what_cannot_be_matched_is_refused(names: list[str]) -> None:
     with pytest.raises(UserError, match=r"none of pets's; name classes as it does \('cat'"):

@@ -105,6 +105,10 @@ def test_logits_of_decoded_images_need_images_in_order() -> None:
         ((unit(), torch.zeros(19, 10)), "19 soft labels for 20 images"),
         ((unit(), torch.full((20, 10), float("inf"))), "not finite"),
         (unit(19), "no labels for the 19 images, and digits has 10 classes; pass --labels"),
+        (
+            {"images": unit(), "labels": LABELS % 5, "soft_labels": LOGITS, "classes": list("01234")},
+            "names 5 classes, and each of its soft labels has 10 values; name the 10 classes of digits",
+        ),
         ({"images": unit(), "labels": LABELS, "classes": ["cat"] * 10}, "'cat' is none of digits's"),
     ],
 )

@@ -76,6 +76,8 @@ def test_labels_csv_decides_where_it_is(tmp_path: Path) -> None:
         ("name,class\na.png,1\n", "cannot read .*labels.csv as a table of file, label and class"),
         ("file,label,class\n../secret.png,1,1\n", "'../secret.png', which does not lie in the folder"),
         ("file,label,class\n/etc/passwd,1,1\n", "does not lie in the folder"),
+        ("file,label,class\n..\\secret.png,1,1\n", "does not lie in the folder"),
+        ("file,label,class\nC:\\secret.png,1,1\n", "does not lie in the folder"),
         ("file,label,class\nabsent.png,1,1\n", "absent.png"),
         ("file,label,class\n0/000.png,1,cat\n", "'cat' is none of digits's"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,7 @@ import pytest
 import dsdistill
 from dsdistill.errors import UserError
 from tests.conftest import THREADS, TINY
-from tests.helpers.writers import uninstall
-
-
-def events(folder: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        read = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
-        read.Reload()
-    return read
+from tests.helpers.writers import events, uninstall
 
 
 def test_numbers_pictures_and_options_can_be_read(tmp_path: Path) -> None:
