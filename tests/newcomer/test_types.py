@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from mypy import api
 
+import dsdistill
+
 SCRIPT = """
 import dsdistill
 from torch import Tensor
@@ -38,7 +40,10 @@ dsdistill.evaluate("digits.h5", epoch=3)
 
 
 @pytest.mark.slow
-def test_a_users_script_is_checked(tmp_path: Path) -> None:
+def test_a_users_script_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(dsdistill.__file__).parents[1]
+    if root.name != "site-packages":  # mypy finds what is installed, and not what is imported from here
+        monkeypatch.setenv("MYPYPATH", str(root))
     right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
     right.write_text(SCRIPT)
     wrong.write_text(WRONG)
