@@ -77,6 +77,7 @@ NAMES = {
     "tomli_w": "tomli-w",
     "annotated_types": "annotated-types",
     "pydantic_core": "pydantic-core",
+    "huggingface_hub": "huggingface-hub",
 }
 """Packages whose name differs from what is imported."""
 HOSTS = {"IPython"}
