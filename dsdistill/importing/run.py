@@ -127,7 +127,7 @@ def import_set(
         dataset=task.name, channels=task.channels, labels=labels, factor=factor, which=which, size=size
     )
     read = kind.read(path, request)
-    trusted = named is not None or read.preprocess is not None
+    trusted = named is not None or read.states_space or read.preprocess is not None
     read = dataclasses.replace(
         read,
         space=named or read.space,
@@ -215,8 +215,9 @@ def _pixels(source: Source, task: Task, whitening: Callable[[], Preprocess], tru
     whiten = whitening if source.preprocess is None else lambda: standardise
     unit, preprocess = spaces.to_unit(images, space, standardise, whiten)
     if (doubt := spaces.doubt(unit, space)) and not trusted:
-        raise UserError(doubt)
-    notices.append(doubt if source.preprocess is None else "")
+        raise UserError(f"{doubt}; if they are {spaces.WORDS[space]}, pass --space {space}, else another one")
+    if doubt and source.preprocess is None:
+        notices.append(f"{doubt}; where that is wrong, pass another --space")
     if repeated:
         if bool((unit - unit[:, :1]).abs().max() > 1e-4):
             _check_shape(unit, task)
