@@ -93,7 +93,7 @@ def import_set(
             by class), "h5"; "auto" tells it from names.
         space: of the pixels: "unit" (0 black, 1 white), "standardised", "zca" (whitened), or "auto": as the
             format says, else as the values tell.
-        labels: a file of labels, where the source has none.
+        labels: a file of labels, where the source has none, and no labels.* lies beside it.
         factor: each stored image is decoded into factor × factor training images.
         which: of several sets in a source, counted from 0.
         constants: the data set whose mean and deviation standardised the pixels, or "imagenet"; default
