@@ -73,10 +73,11 @@ def print_lines(lines: Sequence[Line]) -> None:
 
 def print_summary(summary: Summary) -> None:
     """Print the summary of a distillation."""
+    whose = "on the GPU" if summary.on_gpu else "the whole process"
     rows = [
         ("file", f"{summary.path} ({summary.images} images, {byte_size(summary.path.stat().st_size)})"),
         ("time", f"{clock(summary.seconds)}, {summary.iterations} iterations"),
-        ("peak memory", byte_size(summary.peak_memory_bytes)),
+        ("peak memory", f"{byte_size(summary.peak_memory_bytes)} ({whose})"),
         ("run directory", f"{summary.run_dir} (config.toml, metrics.jsonl, checkpoints)"),
         ("next", _next_command(summary)),
     ]

@@ -227,6 +227,8 @@ def _part(value: Any, what: str, roots: Sequence[Path] | None) -> Part:
             f"{what} is a tuple of {len(value)}, of which the first is a {_first(value)}; give (images, "
             "labels), or {'train': (images, labels), 'test': (images, labels)}"
         )
+    if isinstance(value, list) and len(value) == 2 and is_array(value[0]):
+        raise UserError(f"{what} is a list of images and labels; write a tuple: (images, labels)")
     if is_array(value):
         raise UserError(f"{what} is one {kind}, images without labels; give (images, labels)")
     if isinstance(value, DataLoader):

@@ -10,6 +10,7 @@ from dsdistill.config.recipe import load_recipe
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate
+from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
 from dsdistill.text import duration
@@ -61,6 +62,7 @@ def run_estimate(
         seconds=seconds,
         warm_up=pace.warm_up,
         memory_bytes=memory.total,
+        process_bytes=process_memory(distiller.synthetic.images.device),
         disk=disk(config, distiller, done + amount),
     )
 

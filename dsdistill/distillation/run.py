@@ -145,7 +145,9 @@ class DistillationRun:
 
             def estimated() -> None:
                 done, spent = distiller.iteration, loop.seconds
-                self._tell(run_estimate(self._config, distiller, memory, loop.pace, done, spent))
+                left = run_estimate(self._config, distiller, memory, loop.pace, done, spent)
+                if left.amount:
+                    self._tell(left)
 
             losses = _run(loop, self._config, current, observer, estimated)
             distilled = current()

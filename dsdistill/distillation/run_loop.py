@@ -66,6 +66,11 @@ class RunLoop:
         self.peak_memory = int(self._metadata.get("peak_memory_bytes", 0))
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes."""
+        return self._distiller.synthetic.images.device.type == "cuda"
+
+    @property
     def seconds(self) -> float:
         """Seconds spent in the loop so far, resumed parts included."""
         return self._earlier + time.monotonic() - self._started

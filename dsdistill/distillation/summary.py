@@ -30,9 +30,11 @@ class Summary:
     last_loss: float
     """Means over the first and last twentieth of the iterations of this call; NaN where it took none."""
     peak_memory_bytes: int
-    """Of the whole process, as the system counts it."""
+    """Of the whole process, as the system counts it; on a GPU, of its tensors there."""
     storage_error: float
     """The largest error that storing caused in a pixel; 0 for float32."""
+    on_gpu: bool = False
+    """Whether a GPU computed."""
 
 
 def summarise(
@@ -58,4 +60,5 @@ def summarise(
         last_loss=sum(losses[-edge:]) / edge if losses else math.nan,
         peak_memory_bytes=loop.peak_memory,
         storage_error=storage_error,
+        on_gpu=loop.on_gpu,
     )

@@ -17,7 +17,7 @@ from dsdistill.evaluation.students import StudentTraining, TrainingSet, fit, gro
 from dsdistill.networks import Network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.allocations import beside_tensors, peak_of
-from dsdistill.runtime.device import wait
+from dsdistill.runtime.device import process_memory, wait
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
 from dsdistill.synthetic.distilled import DistilledDataset
@@ -130,6 +130,7 @@ def estimate(
         data: bytes of the real images.
     """
     amount = sum(row.set.steps for row in rows)
+    device = next(iter(timers.values())).ensembles.execution.device
     costs = [timers[row.network].cost(row.set) for row in rows]
     seconds = sum(timers[row.network].seconds(row.set) for row in rows)
     if choosing:
@@ -140,4 +141,5 @@ def estimate(
         seconds=seconds,
         warm_up=sum(cost.warm_up for cost in dict.fromkeys(costs)),
         memory_bytes=data + max((cost.memory for cost in costs), default=0),
+        process_bytes=process_memory(device),
     )

@@ -25,6 +25,7 @@ from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Observer
+from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 from dsdistill.storage import expert_writer
@@ -179,6 +180,7 @@ class ExpertRun:
             seconds=seconds,
             warm_up=pace.warm_up,
             memory_bytes=trainer.memory_bytes(),
+            process_bytes=process_memory(self._device),
             disk={"file": start.file_bytes, "until it is written": unwritten + checkpoints},
         )
 

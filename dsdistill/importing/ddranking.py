@@ -29,6 +29,7 @@ def _read(path: Path, request: Request) -> Source:
         by_class=True,
         multi_formation=request.multi_formation,
         space=None if whitened is None else "zca" if whitened[1].lower() == "true" else "standardised",
+        states_space=whitened is not None,
         constants=CONSTANTS_IN_USE.get(request.dataset),
         lr=number(read_file(rate), rate) if rate.exists() else None,
     )

@@ -12,6 +12,7 @@ from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.importing.classes import match
 from dsdistill.importing.source import Source
+from dsdistill.text import listing
 
 _AGREEMENT = 0.5
 """The share of soft labels from which images lie class by class, though nothing says so."""
@@ -60,6 +61,10 @@ def labels_of(source: Source, task: Task) -> Labels:
     _check_hard(hard, source, task, len(targets))
     labels = torch.tensor(targets)[hard.long()]
     order = labels.argsort(stable=True)
+    if absent := [
+        task.classes[label] for label in sorted(set(range(task.num_classes)) - set(labels.tolist()))
+    ]:
+        notices.append(f"no images of classes {listing(absent)}")
     if soft is not None:
         soft = _arranged(soft, torch.tensor(targets), order)
     return Labels(order, labels[order], soft, tuple(filter(None, notices)))

@@ -94,7 +94,7 @@ def import_set(
             by class), "h5"; "auto" tells it from names.
         space: of the pixels: "unit" (0 black, 1 white), "standardised", "zca" (whitened), or "auto": as the
             format says, else as the values tell.
-        labels: a file of labels, where the source has none.
+        labels: a file of labels, where the source has none, and no labels.* lies beside it.
         factor: each stored image is decoded into factor × factor training images.
         which: of several sets in a source, counted from 0.
         constants: the data set whose mean and deviation standardised the pixels, or "imagenet"; default
@@ -130,7 +130,7 @@ def import_set(
             dataset=task.name, channels=task.channels, labels=labels, factor=factor, which=which, size=size
         )
         read = kind.read(path, request)
-        trusted = named is not None or read.preprocess is not None
+        trusted = named is not None or read.states_space or read.preprocess is not None
         read = dataclasses.replace(
             read,
             space=named or read.space,
@@ -224,8 +224,9 @@ def _pixels(source: Source, task: Task, whitening: Callable[[], Preprocess], tru
     whiten = whitening if source.preprocess is None else lambda: standardise
     unit, preprocess = spaces.to_unit(images, space, standardise, whiten)
     if (doubt := spaces.doubt(unit, space)) and not trusted:
-        raise UserError(doubt)
-    notices.append(doubt if source.preprocess is None else "")
+        raise UserError(f"{doubt}; if they are {spaces.WORDS[space]}, pass --space {space}, else another one")
+    if doubt and source.preprocess is None:
+        notices.append(f"{doubt}; where that is wrong, pass another --space")
     if repeated:
         if bool((unit - unit[:, :1]).abs().max() > 1e-4):
             _check_shape(unit, task)

@@ -57,6 +57,7 @@ class Source:
         by_class: whether images are known to lie class by class, equally many of each.
         classes: names to which labels refer; None for those of the data set.
         space: of the pixels; None where only their values tell.
+        states_space: whether the source itself says so, so that strange pixels are taken.
         preprocess: by which the pixels left unit space, and by which students are to be trained; None where
             the source does not hold it.
         constants: the data set whose mean and deviation standardised the pixels; None for its own.
@@ -73,6 +74,7 @@ class Source:
     by_class: bool = False
     classes: tuple[str, ...] | None = None
     space: Space | None = None
+    states_space: bool = False
     preprocess: Preprocess | None = None
     constants: str | None = None
     multi_formation: MultiFormation = IDENTITY

@@ -12,6 +12,8 @@ from dsdistill.errors import UserError, unknown
 from dsdistill.importing.source import Space
 
 SPACES: tuple[Space, ...] = get_args(Space)
+WORDS: dict[Space, str] = {"unit": "in unit space", "standardised": "standardised", "zca": "whitened"}
+"""What pixels in each space are."""
 
 _WIDE = 0.5
 """How far values may lie outside [0, 1] in unit space and still be plausible: learned pixels exceed it."""
@@ -91,8 +93,7 @@ def doubt(unit: Tensor, space: Space) -> str:
     ]  # torch.quantile takes no more than 2^24 values
     low, high = (float(sample.quantile(share)) for share in (0.05, 0.95))
     return (
-        f"pixels taken as {space} lie mostly between {low:.3g} and {high:.3g}, where black is 0 and white 1; "
-        "where that is wrong, pass another --space"
+        f"pixels taken as {space} lie mostly between {low:.3g} and {high:.3g}, where black is 0 and white 1"
     )
 
 

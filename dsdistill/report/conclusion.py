@@ -15,7 +15,7 @@ from dsdistill.report.comparison import (
     verdict,
 )
 from dsdistill.report.families import at, places
-from dsdistill.text import kilobytes
+from dsdistill.text import kilobytes, listing
 
 NOTE = (
     "One accuracy beats another, or is ahead of it, if their means differ by more than both standard "
@@ -39,6 +39,7 @@ class Finding:
     Attributes:
         random: against as many random real images. bytes: against random real images for the same bytes.
         mixed: whether methods differ in student, protocol or epochs.
+        students: on which it rests, where there are others; else none.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Finding:
     random: Tally
     bytes: Tally
     mixed: bool
+    students: tuple[str, ...] = ()
 
 
 def findings(lines: Sequence[Line]) -> list[Finding]:
@@ -55,8 +57,12 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
     settings: dict[tuple[str, str, int], list[Line]] = {}
     for line in first:
         settings.setdefault((line.suite, line.dataset, line.ipc), []).append(line)
+    students: dict[tuple[str, str, int], set[str]] = {}
+    for line in lines:
+        students.setdefault((line.suite, line.dataset, line.ipc), set()).add(line.network)
     return [
-        _finding(at(named[suite, dataset], ipc), here) for (suite, dataset, ipc), here in settings.items()
+        _finding(at(named[setting[:2]], setting[2]), here, students[setting])
+        for setting, here in settings.items()
     ]
 
 
@@ -66,18 +72,29 @@ def overall(found: Sequence[Finding]) -> str:
     equal_bytes = [each.bytes for each in found if each.bytes.compared]
     parts = [_wins(random, "as many random real images")] if random else []
     parts += [_wins(equal_bytes, "random real images for the same bytes")] if equal_bytes else []
+    if parts and (students := list(dict.fromkeys(name for each in found for name in each.students))):
+        parts[0] = f"with the student{'s' * (len(students) > 1)} {listing(students, most=4)}, {parts[0]}"
     return _sentence(parts) or "No distilled set is compared with random real images by several students."
 
 
 def _wins(tallies: Sequence[Tally], what: str) -> str:
-    won, count = sum(each.ahead > 0 for each in tallies), len(tallies)
-    if not won:
+    ahead, compared = sum(each.ahead for each in tallies), sum(each.compared for each in tallies)
+    if not ahead:
         return f"no distilled set beats {what}"
-    where = "both" if won == count == 2 else _share(won, count)
-    return f"distilled images beat {what}" + (f" in {where} comparisons" if count > 1 else "")
+    if compared == 1:
+        return f"distilled images beat {what}"
+    where = "both" if ahead == compared == 2 else _share(ahead, compared)
+    if len(tallies) == 1:
+        return f"{where} methods beat {what}"
+    return f"distilled images beat {what} in {where} comparisons"
 
 
-def _finding(title: str, here: Sequence[Line]) -> Finding:
+def _finding(title: str, here: Sequence[Line], students: set[str]) -> Finding:
+    """Return the finding on the lines of first students.
+
+    Args:
+        students: all that were trained at this data set and IPC.
+    """
     ours = sorted((line for line in here if not line.baseline), key=lambda line: -line.mean)
     real = [line for line in here if line.baseline]
     random, equal_bytes = (
@@ -92,7 +109,9 @@ def _finding(title: str, here: Sequence[Line]) -> Finding:
     ]
     mixed = len({training(line) for line in ours}) > 1
     text = " ".join(filter(None, sentences))
-    return Finding(title, text, _tally(random), _tally(equal_bytes), mixed)
+    own = tuple(dict.fromkeys(line.network for line in ours))
+    others = own if students - set(own) else ()
+    return Finding(title, text, _tally(random), _tally(equal_bytes), mixed, others)
 
 
 def _names(ours: Sequence[Line]) -> list[str]:

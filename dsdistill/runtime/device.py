@@ -144,6 +144,17 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def process_memory(device: torch.device) -> int | None:
+    """Return the bytes that the process has in memory now; None on a GPU, or if the system does not tell."""
+    if device.type != "cpu":
+        return None
+    try:
+        with open("/proc/self/statm") as line:
+            return int(line.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return peak_memory(device) or None
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Reset the peak of a CUDA device; the peak of a process cannot be reset."""
     if device.type == "cuda":

@@ -37,6 +37,8 @@ class RunEstimate:
     """Seconds that the first steps took above that pace: compiling, mostly."""
     memory_bytes: int | None = None
     """That the run adds to the process, or takes on the GPU; None where it is not known."""
+    process_bytes: int | None = None
+    """That the process has as it is estimated, part of the run among it; None on a GPU."""
     disk: Mapping[str, int] = field(default_factory=dict)
     """Bytes on disk by what they are for, at most."""
 
@@ -53,11 +55,18 @@ class RunEstimate:
             time += f", besides {clock(self.warm_up)} of compiling and warming up"
         rows = [("estimated time", time)]
         if self.memory_bytes is not None:
-            rows.append(("memory", byte_size(self.memory_bytes)))
+            rows.append(("memory", self._memory(self.memory_bytes)))
         if self.disk:
             parts = ", ".join(f"{name} {byte_size(count)}" for name, count in self.disk.items())
             rows.append(("disk", f"{byte_size(self.disk_bytes)} ({parts})"))
         return rows
+
+    def _memory(self, own: int) -> str:
+        if self.process_bytes is None:
+            return byte_size(own)
+        return (
+            f"{byte_size(own)} for the run itself (the whole process has {byte_size(self.process_bytes)} now)"
+        )
 
     def __str__(self) -> str:
         """Return the estimate in one line."""

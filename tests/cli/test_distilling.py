@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import warnings
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_distill_writes_the_file_and_its_run(capsys: Captured, tmp_path: Path) -
     out, err = succeed(capsys, "distill", *TINY, "-o", output)
     assert str(output) in out
     assert "10 images" in out
+    assert re.search(r"peak memory +[\d.]+ [MG]B \(the whole process\)", out)
     assert "changed pixels" not in out
     assert "1/3" in err
     assert "networks " in next(line for line in err.splitlines() if line.startswith("memory estimate"))

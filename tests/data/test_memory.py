@@ -149,6 +149,8 @@ def test_size_and_channels_of_the_test_split_are_those_of_train() -> None:
     [
         (X, "is one ndarray, images without labels; give \\(images, labels\\)"),
         (torch.from_numpy(X), "is one Tensor, images without labels"),
+        ([X, Y], "is a list of images and labels; write a tuple: \\(images, labels\\)"),
+        ({"train": [torch.from_numpy(X), Y.tolist()]}, "memory:list is a list of images and labels"),
         ((X,), "tuple of 1"),
         ((X, Y, X, Y), "tuple of 4, .* give \\(images, labels\\), or {'train'"),
         (((X, Y), (X, Y)), "tuple of 2, of which the first is a tuple"),

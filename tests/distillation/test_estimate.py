@@ -51,6 +51,7 @@ def test_it_comes_once_within_the_first_iterations(tmp_path: Path) -> None:
 
 def test_a_run_of_few_steps_has_none(tmp_path: Path) -> None:
     assert estimates(tmp_path / "set.h5", iterations=4) == ([], [])
+    assert estimates(tmp_path / "over.h5", iterations=5) == ([], [])  # it is over as its pace is known
 
 
 def test_a_time_budget_is_what_is_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,12 @@ def test_without_labels_images_are_taken_class_by_class(tmp_path: Path) -> None:
     distilled, summary = imported(saved(tmp_path / "a.pt", unit(30)))
     assert distilled.labels.tolist() == [label for label in range(10) for _ in range(3)]
     assert "3 of each" in summary.notices[-1]
+
+
+def test_classes_without_images_are_told() -> None:
+    assert found(labels=LABELS).notices == ()
+    assert found(labels=LABELS.clamp(2, 8)).notices == ("no images of classes 0, 1, 9",)
+    many = replace(digits(), classes=tuple(f"class {number}" for number in range(500)))
+    (sentence,) = labels_of(Source(images=unit(), labels=LABELS), many).notices
+    assert sentence.startswith("no images of classes class 10, class 11, ")
+    assert sentence.endswith(", … (490)")

@@ -105,6 +105,14 @@ def test_ddranking(tmp_path: Path, soft: bool) -> None:
     assert again.attributes["learned_lr"] == pytest.approx(0.01)  # that of its protocol
 
 
+def test_ddranking_of_pixels_far_from_black_and_white(tmp_path: Path) -> None:
+    ours = distilled_digits(tmp_path / "set.h5", images=unit() * 60 - 30)
+    dsdistill.export_set(tmp_path / "set.h5", tmp_path / "dd", to="ddranking")
+    again, summary = imported(tmp_path / "dd")
+    check_equal(ours, again, 1e-4)
+    assert any("taken as standardised lie mostly" in sentence for sentence in summary.notices)
+
+
 def test_parquet_and_tar_are_for_other_programs(tmp_path: Path) -> None:
     distilled_digits(tmp_path / "set.h5")
     dsdistill.export_set(tmp_path / "set.h5", tmp_path / "set.tar")

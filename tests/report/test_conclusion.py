@@ -123,6 +123,21 @@ def test_findings_are_joined_to_one_sentence() -> None:
         f"{dataset}, {ipc} per class" for dataset in ("cifar10", "fashion-mnist") for ipc in (1, 10)
     ]
     assert conclusion.overall(found) == (
-        "Distilled images beat as many random real images in all 4 comparisons; "
-        "distilled images beat random real images for the same bytes in 2 of 4 comparisons."
+        "With the student convnet, distilled images beat as many random real images in 26 of 40 comparisons; "
+        "distilled images beat random real images for the same bytes in 2 of 40 comparisons."
     )
+
+
+def test_the_headline_counts_methods_and_names_the_student() -> None:
+    real = row("random", around(50.0, 1.0))
+    cells = [cell("dm", 60.0, 1.0, real), cell("dc", 40.0, 1.0)]
+    found = conclusion.findings(joined_lines(cells))
+    assert conclusion.overall(found) == "1 of 2 methods beat as many random real images."
+    other = [row("distilled", around(20.0, 1.0), "resnet18"), row("random", around(50.0, 1.0), "resnet18")]
+    rows = [row("distilled", around(60.0, 1.0)), real, *other]
+    found = conclusion.findings(joined_lines([result("dm", rows=rows), cells[1]]))
+    assert conclusion.overall(found) == (
+        f"With the student {real.network}, 1 of 2 methods beat as many random real images."
+    )
+    both = conclusion.findings(joined_lines([cells[0], cell("dc", 60.0, 1.0)]))
+    assert conclusion.overall(both) == "Both methods beat as many random real images."

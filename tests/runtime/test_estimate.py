@@ -31,6 +31,10 @@ def test_an_estimate_is_a_line() -> None:
         "estimated time 9 h 00 min for 20,000 iterations (1.62 s each), besides 1 min 02 s of compiling and "
         "warming up; memory 1.2 GB; disk 1 MB (set 1 MB, log 500 B)"
     )
+    on_cpu = RunEstimate(
+        amount=0, work="epochs", seconds=0.0, memory_bytes=51_800_000, process_bytes=900_000_000
+    )
+    assert on_cpu.rows()[1] == ("memory", "51.8 MB for the run itself (the whole process has 900 MB now)")
     assert str(RunEstimate(amount=0, work="epochs", seconds=0.0)) == "estimated time 0 min 00 s for 0 epochs"
 
 
@@ -43,6 +47,8 @@ def test_a_dry_run_of_a_distillation_writes_nothing(tmp_path: Path) -> None:
     assert estimate.seconds > 0
     assert estimate.memory_bytes
     assert estimate.memory_bytes == starts[0].memory.total
+    assert estimate.process_bytes
+    assert estimate.process_bytes > 2**24
     assert list(tmp_path.iterdir()) == []
 
 
@@ -66,6 +72,7 @@ def test_a_dry_run_of_a_training_writes_nothing(tmp_path: Path) -> None:
     assert (estimate.amount, estimate.work) == (12, "epochs")
     assert estimate.seconds > 0
     assert estimate.memory_bytes
+    assert estimate.process_bytes
     assert list(tmp_path.iterdir()) == []
     file = dsdistill.train_experts(output, **EXPERTS, count=3, epochs=4)
     assert estimate.disk["file"] == pytest.approx(file.path.stat().st_size, rel=0.5)
@@ -89,6 +96,7 @@ def test_a_dry_run_of_an_evaluation_writes_nothing(made: Path) -> None:
     )  # networks, sets, students, epochs of one batch (one more is run)
     assert estimate.seconds > 0
     assert estimate.memory_bytes
+    assert estimate.process_bytes
     assert made.read_bytes() == before
     assert not report.exists()
 
