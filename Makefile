@@ -24,10 +24,10 @@ test-fast: .venv/installed-for-tests
 	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 tests-1 tests-2 SELECT='-m "not slow"'
 
 tests-1:
-	$(BIN)/python -m pytest $(SELECT) tests/[a-d]*/
+	$(BIN)/python -m pytest $(SELECT) tests/[a-d]*/ tests/evaluation/
 
 tests-2:
-	$(BIN)/python -m pytest $(SELECT) tests/[e-z]*/ tests/test_*.py
+	$(BIN)/python -m pytest $(SELECT) tests/e[nx]*/ tests/[f-z]*/ tests/test_*.py
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

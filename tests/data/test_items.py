@@ -140,7 +140,7 @@ def test_a_truncated_picture_is_an_item_that_fails(tmp_path: Path) -> None:
         ((IMAGES[0],), r"item 0 is 1 values, not \(image, label\)"),
         ((IMAGES[0], 0, "a.png"), "item 0 is 3 values"),
         ({"image": IMAGES[0], "label": 0}, "item 0 is a mapping of image, label"),
-        (IMAGES[0], "item 0 is a ndarray, not"),
+        (IMAGES[0], "item 0 is a ndarray, not|is a list of images and labels; write a tuple"),
         (None, "item 0 is a NoneType"),
         ((IMAGES[0], None), "item 0 has the label None; labels are integers"),
         ((IMAGES[0], "cat"), "item 0 has the label 'cat'"),

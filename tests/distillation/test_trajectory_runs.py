@@ -23,6 +23,7 @@ from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.storage.hdf5 import EXPERTS, checksum, contents, fixed_text
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
 from tests.helpers.cli import Captured, refused
@@ -194,6 +195,7 @@ def test_other_experts_in_the_same_place_are_refused(home: Path, tmp_path: Path)
     held.close()
     with h5py.File(experts, "r+") as file:  # as if trained anew
         file["training/loss"][0] *= 1.001
+        file.attrs["sha256"] = fixed_text(checksum(*contents(file, EXPERTS.sliced)))
     with pytest.raises(UserError, match=r"holds other experts \(digest .*put those back"):
         distilled(home, output, f"engine.supply.path={experts}", resume=True)
     shutil.copy(home / "experts.h5", experts)
