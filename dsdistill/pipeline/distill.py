@@ -9,6 +9,7 @@ from typing import Any
 from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge, parse_override, table_at
 from dsdistill.config.recipe import Budget, check_budget
+from dsdistill.data import catalog
 from dsdistill.data.memory import opened
 from dsdistill.data.sources import DataSource
 from dsdistill.distillation.output import held
@@ -115,6 +116,7 @@ def distill(
         distillation = DistillationRun(output, run, observer, resume, overwrite)
         distillation.plan(explicit, overrides, file)
         if automatic.lacks(distillation.config):
+            source = catalog.opened(distillation.config.data, source)  # which three readers share
             scale = automatic.budget_for(budget, resolve_device(distillation.config.compute.device))
             limits = automatic.limits(distillation.config, scale)
             for sentence in automatic.describe(limits):

@@ -12,6 +12,7 @@ import torch
 
 import dsdistill
 from dsdistill.config.recipe import ExpertRecipe
+from dsdistill.data import hf
 from dsdistill.data.cache import cache_folder
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
@@ -288,3 +289,24 @@ def test_a_scale_without_effect_is_said(tmp_path: Path) -> None:
     assert "budget 'paper' changes nothing: no experts are trained for this run" in told
     with pytest.raises(dsdistill.UserError, match="unknown budget"):
         dsdistill.distill(tmp_path / "b.h5", **options, budget="laptp")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("few")
+def test_tables_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the data are read for the name of the experts' file, for their training and for the run."""
+    datasets = pytest.importorskip("datasets")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    columns = {"image": list(images), "label": [number % 2 for number in range(40)]}
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+    table.train_test_split(0.5, seed=0).save_to_disk(tmp_path / "pets")
+    opened: list[str] = []
+    original = hf.opened
+
+    def counted(name: str, fetch: bool = True) -> Any:
+        opened.append(name)
+        return original(name, fetch)
+
+    monkeypatch.setattr(hf, "opened", counted)
+    dsdistill.distill(tmp_path / "set.h5", **MTT | {"dataset": f"hf:{tmp_path / 'pets'}"})
+    assert len(opened) == 1
