@@ -31,12 +31,7 @@ def held(output: Path, run: RunDirectory, dry: bool) -> Iterator[None]:
     """
     if os.path.realpath(output) == os.path.realpath(run.path):
         raise UserError(f"{output} cannot be both the output and the run directory; choose another --run-dir")
-    if dry:
-        yield
-        return
-    with files.hold(output, "a distillation"), files.hold(run.path, "a distillation"):
-        files.sweep(output)
-        files.sweep(run.path)
+    with files.hold_outputs([output, run.path], "a distillation", dry):
         yield
 
 

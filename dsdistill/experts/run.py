@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from dsdistill.experts.training import ExpertRun, parts
 from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, threads
-from dsdistill.runtime.notice import Notify
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import check_suffix
 
@@ -102,7 +100,7 @@ def train_experts(
     """
     output = files.expanded(output).absolute()
     _check_output(output)
-    with Observer(callbacks) as observer, held(output, observer.dry):
+    with Observer(callbacks) as observer, files.hold_outputs([output], "a training", observer.dry):
         flags: dict[str, Any] = {"recipe": recipe, "count": count, "epochs": epochs, "seed": seed}
         flags["network"] = network if network is None else add_network(network)
         name, source = opened(dataset)
@@ -143,21 +141,3 @@ def train(
         short = expert_config.is_too_short(asked, config, real)
         run = ExpertRun(output, config, task, real, device, observer, short)
         return run.run(resume, overwrite)
-
-
-@contextlib.contextmanager
-def held(output: Path, dry: bool, wait: Notify | None = None) -> Iterator[None]:
-    """Keep other processes from an output, and clear it of what a kill has left; a dry run writes nothing.
-
-    Args:
-        wait: wait for another process instead of refusing; it receives a sentence on that.
-
-    Raises:
-        UserError: another process writes it.
-    """
-    if dry:
-        yield
-        return
-    with files.hold(output, "a training", wait=wait):
-        files.sweep(output)
-        yield

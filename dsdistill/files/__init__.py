@@ -6,6 +6,7 @@ from dsdistill.files.locks import exclusive, hold
 from dsdistill.files.paths import expanded, lies_inside
 from dsdistill.files.reading import INFLATION, LARGEST_TEXT, open_regular, read, read_text
 from dsdistill.files.writing import (
+    hold_outputs,
     is_empty,
     make_folder,
     mismatch,
@@ -27,6 +28,7 @@ __all__ = [
     "exclusive",
     "expanded",
     "hold",
+    "hold_outputs",
     "is_empty",
     "is_text",
     "lies_inside",

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -173,6 +173,32 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot write {folder}: {reason(error)}") from error
     finally:
         _remove(part)
+
+
+@contextmanager
+def hold_outputs(
+    paths: Sequence[Path], work: str, dry: bool = False, wait: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Keep other processes from the outputs of a run, and clear them of what a kill has left.
+
+    Args:
+        paths: the files and folders that it writes.
+        work: what runs, as for `hold`.
+        dry: nothing is written, so that nothing has to be kept.
+        wait: as for `hold`.
+
+    Raises:
+        UserError: another process writes one of them.
+    """
+    if dry:
+        yield
+        return
+    with contextlib.ExitStack() as held:
+        for path in paths:
+            held.enter_context(locks.hold(path, work, wait=wait))
+        for path in paths:
+            sweep(path)
+        yield
 
 
 def sweep(path: str | Path, unused: float = 0.0) -> int:

@@ -27,7 +27,7 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
-from dsdistill.experts.run import held, train
+from dsdistill.experts.run import train
 from dsdistill.experts.training import parts
 from dsdistill.networks import source_digest
 from dsdistill.runtime.callbacks import Observer
@@ -117,7 +117,7 @@ def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMem
     file, count = planned.file(real.fingerprint), planned.config.count
     if not observer.dry:
         files.make_folder(file.parent, parents=True)
-    with held(file, observer.dry, wait=observer.on_notice):
+    with files.hold_outputs([file], "a training", observer.dry, observer.on_notice):
         if _count(file, observer.on_notice, observer.dry) >= count:
             observer.on_info(f"experts: those in {file}, trained for an earlier run")
         else:
