@@ -12,14 +12,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from dsdistill.augment.crops import RandomResizedCrop
 from dsdistill.augment.dsa import Augmentation, Rule
-from dsdistill.config.options import merge
+from dsdistill.augment.mix import CutMix, Mixup
+from dsdistill.augment.training import Transform
+from dsdistill.config.labels import LabelConfig
+from dsdistill.config.options import known_keys, merge
 from dsdistill.config.presets import PROTOCOLS
 from dsdistill.config.settings import Setting
 from dsdistill.config.validation import forbid_extra, validate
@@ -35,8 +39,8 @@ Count = Annotated[int, Field(ge=1)]
 class Protocol:
     """How students are trained and how many there are.
 
-    A student minimises the cross-entropy over ``epochs_run`` epochs of shuffled batches; the last batch of an
-    epoch may be smaller. It is tested once, after the last epoch. The learning rate is multiplied by
+    A student minimises the loss of ``labels`` over ``epochs_run`` epochs of shuffled batches; the last batch
+    of an epoch may be smaller. It is tested once, after the last epoch. The learning rate is multiplied by
     ``drop_factor`` at the start of each epoch in ``milestones``. A share f in ``drop_at`` sets a milestone,
     with E = ``epochs`` and epochs counted from 0:
 
@@ -44,25 +48,38 @@ class Protocol:
             says. The rate drops after epoch ⌊E·f⌋ + 1, and the optimiser starts anew, without momentum.
         schedule "steps" (IDC, NCFM; torch's ``MultiStepLR``): epochs 0 … E - 1 are run. The rate drops before
             epoch ⌊E·f⌋, and the optimiser keeps its momentum.
+        schedule "cosine" (SRe2L, RDED and their successors): epochs 0 … E - 1 are run, number e of them with
+            ½·(1 + cos(π·e / (E·η))) of the first rate, η = ``stretch``; it ends at 0 for η = 1 and at a half
+            for η = 2. In the first ``warmup_epochs`` W the rate grows in equal parts from ``warmup_from`` of
+            it; the cosine is that of the E - W epochs after them.
 
     Attributes:
         name: the name in results.
         title, source: a description and a citation, for people.
         student: the architecture of the students, unless the user or the distilled set names one.
         lr: learning rate in the first epoch, or "learned": the one stored with the distilled set.
+        lr_of: learning rates of other architectures, by the first part of their names.
         momentum: of SGD.
-        optimiser: "sgd", or "adamw" with torch's betas, which ignores the momentum.
+        optimiser: "sgd", or "adam" and "adamw" with torch's betas, which ignore the momentum.
         momentum_after_drop: SGD's momentum from the first drop on (AST); None keeps it.
-        weight_decay: added to the gradient for SGD, decoupled from it for AdamW.
+        weight_decay: added to the gradient for SGD and Adam, decoupled from it for AdamW.
+        decays: the parameters that decay: "all", or "matrices", those of more than one dimension.
         epochs: of training a student.
         schedule: see above.
         drop_at: shares of the epochs, in [0, 1], at which the rate drops.
         drop_factor: what it is multiplied by then.
+        stretch, warmup_epochs, warmup_from: of the schedule "cosine".
         batch_size: images of a step.
+        accumulate: equal parts that a batch is split into. Their gradients are averaged before a step; a
+            network with batch statistics sees one part at a time.
+        crop_scale: smallest and largest share of an image that a random crop takes and enlarges; None for no
+            crop. patches: see ``dsdistill.augment.training.Transform``; both come before the augmentation.
         augmentation: operators joined by ``_``, or "none". A batch gets one draw, its scalars per image.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
         cutmix, cutmix_beta: the probability per batch of CutMix after the augmentation, and its β; see
-            ``dsdistill.augment.mix.CutMix``.
+            ``dsdistill.augment.mix.CutMix``. mixup, mixup_beta: the same of mixup, in place of CutMix.
+        test_zoom: test images are enlarged to ⌊size / 7⌋·8 pixels and cropped at the centre, as RDED does.
+        labels: which labels, and the loss; see ``dsdistill.config.labels``.
         repeats: students per set, each from its own initial weights.
     """
 
@@ -71,24 +88,40 @@ class Protocol:
     source: str
     student: str = "convnet"
     lr: Positive | Literal["learned"] = 0.01
-    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr_of: Mapping[str, Positive] = field(default_factory=dict)
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: Fraction = 0.9
     momentum_after_drop: Fraction | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    decays: Literal["all", "matrices"] = "all"
     epochs: Count
-    schedule: Literal["restart", "steps"] = "restart"
+    schedule: Literal["restart", "steps", "cosine"] = "restart"
+    stretch: Positive = 1.0
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    warmup_from: Fraction = 0.01
     drop_at: tuple[Fraction, ...] = (0.5,)
     drop_factor: Positive = 0.1
     batch_size: Count = 256
+    accumulate: Count = 1
+    crop_scale: tuple[Fraction, Fraction] | None = None
+    patches: Count = 1
     augmentation: str = "none"
     augmentation_rule: Rule = "single"
     align_corners: bool = False
     cutmix: Fraction = 0.0
     cutmix_beta: Positive = 1.0
+    mixup: Fraction = 0.0
+    mixup_beta: Positive = 1.0
+    test_zoom: bool = False
+    labels: LabelConfig = field(default_factory=LabelConfig)
     repeats: Annotated[int, Field(ge=1, le=10_000)] = 5
 
     def __post_init__(self) -> None:
-        self.augmentation_for(mirror=True)  # raises if an operator is unknown
+        self.transform_for(mirror=True)  # raises if an operator is unknown or a range is empty
+        if self.cutmix and self.mixup:
+            raise UserError("a batch is mixed in one way: set cutmix or mixup to 0")
+        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
+            raise UserError(f"warmup_epochs is below epochs = {self.epochs}, not {self.warmup_epochs}")
 
     @property
     def epochs_run(self) -> int:
@@ -98,12 +131,19 @@ class Protocol:
     @property
     def milestones(self) -> tuple[int, ...]:
         """The first epoch at each lower rate, ascending, counted from 0: 502 for DSA's 1000 epochs."""
+        if self.schedule == "cosine":
+            return ()
         # Rounded first, because floats are inexact: 300·(2 / 3) must be 200 however many digits the file has.
         drops = sorted(math.floor(round(self.epochs * share, 9)) for share in self.drop_at)
         return tuple(epoch + 2 for epoch in drops) if self.schedule == "restart" else tuple(drops)
 
     def decay(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0, as a multiple of the initial one."""
+        if self.schedule == "cosine":
+            if epoch < self.warmup_epochs:
+                return self.warmup_from + (1 - self.warmup_from) * epoch / self.warmup_epochs
+            past = (epoch - self.warmup_epochs) / ((self.epochs - self.warmup_epochs) * self.stretch)
+            return 0.5 * (1 + math.cos(math.pi * past))
         return self.drop_factor ** sum(milestone <= epoch for milestone in self.milestones)
 
     def momentum_in(self, epoch: int) -> float:
@@ -122,6 +162,23 @@ class Protocol:
         )
         return augmentation if mirror else augmentation.without("flip")
 
+    def transform_for(self, mirror: bool) -> Transform:
+        """Return what happens to the students' images before they are mixed; ``mirror`` as above."""
+        crop = RandomResizedCrop(scale=self.crop_scale) if self.crop_scale else None
+        return Transform(self.augmentation_for(mirror), crop, self.patches)
+
+    @property
+    def mixing(self) -> CutMix | Mixup | None:
+        """How batches are mixed; None if they are not."""
+        if self.mixup:
+            return Mixup(probability=self.mixup, beta=self.mixup_beta)
+        return CutMix(probability=self.cutmix, beta=self.cutmix_beta) if self.cutmix else None
+
+    @property
+    def augments(self) -> bool:
+        """Whether students see images other than those of the set."""
+        return bool(self.transform_for(True) != Transform(Augmentation(operators=())) or self.mixing)
+
     @property
     def training(self) -> dict[str, Any]:
         """All fields that determine how students are trained: all but name, title and source."""
@@ -129,18 +186,24 @@ class Protocol:
         return {key: value for key, value in fields.items() if key not in ("name", "title", "source")}
 
     def unaugmented(self) -> Protocol:
-        """Return the same protocol without augmentation and CutMix."""
-        return dataclasses.replace(self, augmentation="none", cutmix=0.0)
+        """Return the same protocol without crops, augmentation and mixing."""
+        return dataclasses.replace(
+            self, augmentation="none", cutmix=0.0, mixup=0.0, crop_scale=None, patches=1
+        )
 
-    def learning_rate(self, learned: float | None) -> float:
+    def learning_rate(self, learned: float | None, network: str = "") -> float:
         """Return the learning rate of the first epoch.
 
         Args:
             learned: the rate stored with the distilled set, or None.
+            network: whose it is; the longest key of ``lr_of`` that its name begins with decides.
 
         Raises:
             UserError: the protocol takes a learned rate, and the set has none or one that is not positive.
         """
+        named = max((key for key in self.lr_of if network.startswith(key)), key=len, default=None)
+        if named is not None:
+            return self.lr_of[named]
         if self.lr != "learned":
             return self.lr
         if learned is None:
@@ -207,6 +270,5 @@ def _with(table: Mapping[str, Any], setting: Setting, ipc: int | None) -> dict[s
 
 
 def _validated(name_or_path: str | Path, table: Mapping[str, Any]) -> Protocol:
-    keys = [field.name for field in dataclasses.fields(Protocol)]
-    protocol: Protocol = validate(Protocol, table, f"protocol {name_or_path}: key", keys)
+    protocol: Protocol = validate(Protocol, table, f"protocol {name_or_path}: key", known_keys(Protocol))
     return protocol

@@ -1,4 +1,6 @@
-"""CutMix (Yun et al. 2019, arXiv 1905.04899): draw boxes and partners once, then apply them to a batch.
+"""CutMix (Yun et al. 2019, arXiv 1905.04899) and mixup (Zhang et al. 2018, arXiv 1710.09412).
+
+Boxes, shares and partners are drawn once, then applied to a batch.
 
     mix = CutMix(probability=0.5).draw(len(images), size, generator)
     loss = F.cross_entropy(network(mix.images(images)), mix.targets(F.one_hot(labels, classes).float()))
@@ -8,6 +10,7 @@ Cross-entropy is linear in its targets, so this loss is ρ·CE(y) + (1 - ρ)·CE
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,25 +28,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mix:
-    """For each of n images, the box that is replaced and the image it comes from; on the CPU.
+    """For each of n images, what is replaced by another image and which one that is; on the CPU.
 
     Attributes:
         size: height and width of the images.
-        partner: int64 [n], the image whose pixels fill the box.
+        partner: int64 [n], the image whose pixels fill the box, or are blended in.
         rows, columns: int64 [n, 2], first and one past the last of the box; an empty box changes nothing.
+        weight: float64 [n], mixup's λ, the share that an image keeps of every pixel; None for a box.
     """
 
     size: int
     partner: Int64[Tensor, " n"]
     rows: Int64[Tensor, "n 2"]
     columns: Int64[Tensor, "n 2"]
+    weight: Float64[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.partner)
 
     @property
     def own_share(self) -> Float64[Tensor, " n"]:
-        """The share ρ of each image outside its box, float64 [n]: 1 - box area / H·W."""
+        """The share ρ that each image keeps of itself, float64 [n]: λ, or 1 - box area / H·W."""
+        if self.weight is not None:
+            return self.weight
         height, width = (edges[:, 1] - edges[:, 0] for edges in (self.rows, self.columns))
         return 1 - (height * width).double() / self.size**2
 
@@ -56,6 +63,9 @@ class Mix:
         """
         if len(sizes := {part.size for part in parts}) != 1:
             raise UserError(f"joining mixes needs images of one size, got {sorted(sizes)}")
+        weights = [part.weight for part in parts if part.weight is not None]
+        if 0 < len(weights) < len(parts):
+            raise UserError("mixes with boxes and mixes that blend cannot be joined")
         partners, before = [], 0
         for part in parts:
             partners.append(part.partner + before)
@@ -65,13 +75,14 @@ class Mix:
             partner=torch.cat(partners),
             rows=torch.cat([part.rows for part in parts]),
             columns=torch.cat([part.columns for part in parts]),
+            weight=torch.cat(weights) if weights else None,
         )
 
     def images(self, images: Shaped[Tensor, "n C H W"]) -> Shaped[Tensor, "n C H W"]:
-        """Fill the boxes; differentiable. If all are empty, ``images`` itself is returned.
+        """Fill the boxes, or blend; differentiable. If nothing is mixed, ``images`` itself is returned.
 
         Args:
-            images: [n, C, H, W] of any dtype, on any device; not changed.
+            images: [n, C, H, W] of any dtype (float to be blended), on any device; not changed.
 
         Raises:
             UserError: if the images are not those the mix was drawn for.
@@ -83,6 +94,9 @@ class Mix:
             )
         if not self._mixes():
             return images
+        if self.weight is not None:
+            own = to_device_of(images, self.weight.to(images.dtype))[:, None, None, None]
+            return own * images + (1 - own) * images[to_device_of(images, self.partner)]
         inside = self._within(self.rows)[:, :, None] & self._within(self.columns)[:, None, :]
         partners = images[to_device_of(images, self.partner)]
         return torch.where(to_device_of(images, inside[:, None]), partners, images)
@@ -134,10 +148,7 @@ class CutMix:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"the probability of CutMix must lie between 0 and 1, got {self.probability}")
-        if not 0 < self.beta < math.inf:
-            raise UserError(f"the beta of CutMix must be positive and finite, got {self.beta}")
+        _check("CutMix", self.probability, self.beta)
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> Mix:
         """Draw the boxes and partners of one batch of ``count`` images of ``size`` × ``size``.
@@ -147,9 +158,8 @@ class CutMix:
         """
         chance, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
         if chance >= self.probability:
-            empty = torch.zeros(count, 2, dtype=torch.int64)
-            return Mix(size=size, partner=torch.arange(count), rows=empty, columns=empty)
-        half = int(size * math.sqrt(1 - self.draw_lambda(generator))) // 2
+            return _unmixed(count, size)
+        half = int(size * math.sqrt(1 - draw_lambda(self.beta, generator))) // 2
         edges = [
             torch.tensor([[centre - half, centre + half]]).clamp(0, size).expand(count, 2)
             for centre in (int(row * size), int(column * size))
@@ -157,11 +167,61 @@ class CutMix:
         partner = torch.randperm(count, generator=generator)
         return Mix(size=size, partner=partner, rows=edges[0], columns=edges[1])
 
-    def draw_lambda(self, generator: torch.Generator) -> float:
-        """Draw λ ~ Beta(β, β): the share of one of two equally distributed gamma variables in their sum."""
-        if self.beta == 1:
-            return torch.rand((), generator=generator, dtype=torch.float64).item()
-        one, other = torch._standard_gamma(
-            torch.full((2,), self.beta, dtype=torch.float64), generator=generator
-        ).tolist()
-        return one / (one + other)
+
+@dataclass(frozen=True, kw_only=True)
+class Mixup:
+    """With a probability per batch, blend every image with another one of the batch: λ·x + (1 - λ)·x of the
+    partner.
+
+    One λ ~ Beta(β, β) for the batch, as in the released code of SRe2L. Partners are a uniform permutation.
+
+    >>> mix = Mixup(beta=0.8).draw(4, 8, torch.Generator().manual_seed(0))
+    >>> mix.images(torch.ones(4, 1, 8, 8)).unique().tolist(), mix.weight.unique().numel()
+    ([1.0], 1)
+
+    Raises:
+        UserError: for a probability outside [0, 1], or a β that is not positive and finite.
+    """
+
+    probability: float = 1.0
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check("mixup", self.probability, self.beta)
+
+    def draw(self, count: int, size: int, generator: torch.Generator) -> Mix:
+        """Draw λ and the partners of one batch of ``count`` images of ``size`` × ``size``.
+
+        Args:
+            generator: on the CPU.
+        """
+        mix = _unmixed(count, size)
+        share, partner = 1.0, mix.partner
+        if torch.rand((), generator=generator, dtype=torch.float64).item() < self.probability:
+            share = draw_lambda(self.beta, generator)
+            partner = torch.randperm(count, generator=generator)
+        weight = torch.full((count,), share, dtype=torch.float64)
+        return dataclasses.replace(mix, partner=partner, weight=weight)
+
+
+def draw_lambda(beta: float, generator: torch.Generator) -> float:
+    """Draw λ ~ Beta(β, β): the share of one of two equally distributed gamma variables in their sum."""
+    if beta == 1:
+        return torch.rand((), generator=generator, dtype=torch.float64).item()
+    one, other = torch._standard_gamma(
+        torch.full((2,), beta, dtype=torch.float64), generator=generator
+    ).tolist()
+    return one / (one + other)
+
+
+def _unmixed(count: int, size: int) -> Mix:
+    """Return the mix of a batch that stays as it is."""
+    empty = torch.zeros(count, 2, dtype=torch.int64)
+    return Mix(size=size, partner=torch.arange(count), rows=empty, columns=empty)
+
+
+def _check(name: str, probability: float, beta: float) -> None:
+    if not 0 <= probability <= 1:
+        raise UserError(f"the probability of {name} must lie between 0 and 1, got {probability}")
+    if not 0 < beta < math.inf:
+        raise UserError(f"the beta of {name} must be positive and finite, got {beta}")
