@@ -174,10 +174,10 @@ class Protocol:
             return Mixup(probability=self.mixup, beta=self.mixup_beta)
         return CutMix(probability=self.cutmix, beta=self.cutmix_beta) if self.cutmix else None
 
-    @property
-    def augments(self) -> bool:
-        """Whether students see images other than those of the set."""
-        return bool(self.transform_for(True) != Transform(Augmentation(operators=())) or self.mixing)
+    def augments_for(self, mirror: bool) -> bool:
+        """Whether students see images other than those of the set; ``mirror`` as above."""
+        plain = Transform(dataclasses.replace(self.augmentation_for(mirror), operators=()))
+        return self.transform_for(mirror) != plain or self.mixing is not None
 
     @property
     def training(self) -> dict[str, Any]:

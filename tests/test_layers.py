@@ -19,7 +19,7 @@ LINES = """
     bench export importing loggers pipeline
     experts distillation labelling evaluation
     engines
-    supply
+    supply teachers
     storage
     compute synthetic
     data protocol

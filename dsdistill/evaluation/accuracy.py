@@ -25,8 +25,17 @@ class TestImages:
     Iterating yields (images [chunk,C,H,W], labels [n]). The last chunk may be padded: then n < chunk.
     """
 
-    def __init__(self, test: RealDataset, preprocess: Preprocess, device: torch.device) -> None:
+    def __init__(
+        self, test: RealDataset, preprocess: Preprocess, device: torch.device, zoom: bool = False
+    ) -> None:
+        """Prepare.
+
+        Args:
+            preprocess: from unit pixels to network space.
+            zoom: enlarge to ⌊size / 7⌋·8 pixels and crop at the centre, in network space.
+        """
         side = test.images.shape[-1]
+        self._zoom = zoom
         self._test, self._device = test, device
         self._preprocess = preprocess.to(device)
         self._chunk = min(max(1, _CHUNK_PIXELS // side**2), 1024, len(test))
@@ -55,8 +64,21 @@ class TestImages:
         for start in range(0, len(self._test), self._chunk):
             rows = slice(start, start + self._chunk)
             images = self._preprocess(self._test.unit(rows).to(self._device))
+            if self._zoom:
+                images = zoomed(images)
             missing = self._chunk - len(images)
             yield F.pad(images, (0, 0) * 3 + (0, missing)), self._test.labels[rows].to(self._device)
+
+
+def zoomed(images: Tensor) -> Tensor:
+    """Enlarge images [B, C, S, S] to ⌊S / 7⌋·8 pixels, bilinearly, and crop S×S at the centre (RDED)."""
+    size = images.shape[-1]
+    side = size // 7 * 8
+    if side <= size:
+        return images
+    larger = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    first = round((side - size) / 2)
+    return larger[..., first : first + size, first : first + size]
 
 
 def accuracies(ensemble: Ensemble, test_images: TestImages, execution: Execution) -> list[float]:

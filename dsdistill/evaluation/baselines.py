@@ -22,8 +22,9 @@ from dsdistill.data import selection
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError, unknown
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.rows import FULL, RANDOM, canonical
-from dsdistill.evaluation.students import TrainingSet, steps
+from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
 from dsdistill.storage.hdf5 import create
@@ -150,4 +151,4 @@ def full_protocol(protocol: Protocol, images: int, others: Iterable[int]) -> Pro
 
 def _preprocessed(real: RealDataset, rows: Tensor, preprocess: Preprocess) -> TrainingSet:
     images = torch.cat([preprocess(real.unit(part)) for part in rows.split(_CHUNK)])
-    return images, real.labels[rows]
+    return TrainingSet(images, real.labels[rows])

@@ -12,15 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.modules.dropout import _DropoutNd
 
 from dsdistill.evaluation.execution import Execution
+from dsdistill.evaluation.loss import StudentLoss, Targets
 from dsdistill.networks import Network
 from dsdistill.networks.wrapped import Wrapped
-from dsdistill.objectives.precision import at_least_float32
+
+_CROSS_ENTROPY = StudentLoss()
 
 
 class Ensemble(ABC):
@@ -30,15 +31,15 @@ class Ensemble(ABC):
         count: how many.
         classes: K, the logits of one student for one image.
         parameters: every tensor to optimise.
-        loss: images [count·B, C, H, W], student-major, and their targets (int64 [count·B], or probabilities
-            [count·B, K]) to the sum over students of the mean cross-entropy; differentiable.
+        loss: images [count·B, C, H, W], student-major, and their targets, [count·B, …] each, to the sum over
+            students of the mean loss; differentiable.
         logits: images [B, C, H, W] to [count, B, K].
     """
 
     count: int
     classes: int
     parameters: list[Tensor]
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Targets], Tensor]
     logits: Callable[[Tensor], Tensor]
 
     @abstractmethod
@@ -53,14 +54,16 @@ class Ensemble(ABC):
 class SingleStudent(Ensemble):
     """One network, trained in place: not a copy."""
 
-    def __init__(self, network: Network, execution: Execution) -> None:
+    def __init__(
+        self, network: Network, execution: Execution, objective: StudentLoss = _CROSS_ENTROPY
+    ) -> None:
         self.count = 1
         self.classes = _outputs(network)
         self.parameters = list(network.parameters())
         self._network = network
 
-        def loss(images: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(at_least_float32(network(images)), targets)
+        def loss(images: Tensor, targets: Targets) -> Tensor:
+            return objective(network(images), targets)
 
         def logits(images: Tensor) -> Tensor:
             return network(images).unsqueeze(0)
@@ -77,7 +80,9 @@ class SingleStudent(Ensemble):
 class StackedStudents(Ensemble):
     """Copies of several networks, their weights stacked along a first axis."""
 
-    def __init__(self, networks: Sequence[Network], execution: Execution) -> None:
+    def __init__(
+        self, networks: Sequence[Network], execution: Execution, objective: StudentLoss = _CROSS_ENTROPY
+    ) -> None:
         self.count = count = len(networks)
         self.classes = _outputs(networks[0])
         template = copy.deepcopy(networks[0]).to("meta")
@@ -88,12 +93,12 @@ class StackedStudents(Ensemble):
         def one(student: dict[str, Tensor], images: Tensor) -> Tensor:
             return functional_call(template, student, (images,))
 
-        def one_loss(student: dict[str, Tensor], images: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(at_least_float32(one(student, images)), targets)
+        def one_loss(student: dict[str, Tensor], images: Tensor, targets: Targets) -> Tensor:
+            return objective(one(student, images), targets)
 
-        def loss(images: Tensor, targets: Tensor) -> Tensor:
-            batches = images.unflatten(0, (count, -1)), targets.unflatten(0, (count, -1))
-            return vmap(one_loss)(weights, *batches).sum()
+        def loss(images: Tensor, targets: Targets) -> Tensor:
+            batches = {name: target.unflatten(0, (count, -1)) for name, target in targets.items()}
+            return vmap(one_loss)(weights, images.unflatten(0, (count, -1)), batches).sum()
 
         def logits(images: Tensor) -> Tensor:
             return vmap(one, in_dims=(0, None))(weights, images)
@@ -124,8 +129,8 @@ def stackable(network: Network) -> bool:
 class Ensembles:
     """The ensembles of one architecture by size, built once and refilled: nothing is compiled twice."""
 
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
+    def __init__(self, execution: Execution, objective: StudentLoss = _CROSS_ENTROPY) -> None:
+        self.execution, self.objective = execution, objective
         self._by_size: dict[int, Ensemble] = {}
 
     def fill(self, networks: Sequence[Network]) -> Ensemble:
@@ -135,9 +140,9 @@ class Ensembles:
         if size in self._by_size:
             self._by_size[size].load(networks)
         elif size == 1:
-            self._by_size[size] = SingleStudent(networks[0], self.execution)
+            self._by_size[size] = SingleStudent(networks[0], self.execution, self.objective)
         else:
-            self._by_size[size] = StackedStudents(networks, self.execution)
+            self._by_size[size] = StackedStudents(networks, self.execution, self.objective)
         return self._by_size[size]
 
 

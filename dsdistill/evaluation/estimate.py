@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
+from dsdistill.config.labels import Source
 from dsdistill.evaluation.accuracy import TestImages, seconds_of_testing
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet
-from dsdistill.evaluation.students import StudentTraining, TrainingSet, fit, group_size, steps
+from dsdistill.evaluation.students import StudentTraining, fit, group_size, steps
 from dsdistill.networks import Network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.allocations import beside_tensors, peak_of
@@ -21,6 +22,7 @@ from dsdistill.runtime.device import process_memory, wait
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
 from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.teachers import Committee
 
 WORTHWHILE = 500
 """Steps of all students below which an evaluation is over before its estimate would be."""
@@ -51,6 +53,7 @@ class Timer:
         distilled: the set.
         mirror: whether a mirrored image keeps its label.
         lr: learned with the set.
+        teacher: that labels batches, or None.
     """
 
     build: Callable[[int], Network]
@@ -60,15 +63,18 @@ class Timer:
     distilled: DistilledDataset
     mirror: bool
     lr: float
-    _known: dict[tuple[int, int, str], Cost] = field(default_factory=dict)
+    teacher: Committee | None = None
+    _known: dict[tuple[int, int, str, str], Cost] = field(default_factory=dict)
 
     def cost(self, planned: PlannedSet) -> Cost:
         """Return what a group of students takes on a set; sets with batches of one size cost the same."""
         protocol = planned.protocol
         batch = min(planned.decoded, protocol.batch_size)
-        key = (batch, self._group(planned), protocol.augmentation)
+        online = "teacher" if planned.labels == "teacher" else ""
+        key = (batch, self._group(planned), protocol.augmentation, online)
         if key not in self._known:
-            self._known[key] = self._measured(*self._batches(batch, self._group(planned)), protocol)
+            example = self._batch(batch, "teacher" if online else "hard")
+            self._known[key] = self._measured([example] * self._group(planned), protocol)
         return self._known[key]
 
     def seconds(self, planned: PlannedSet) -> float:
@@ -81,14 +87,14 @@ class Timer:
         side = self.distilled.images.shape[-1]
         return group_size(planned.protocol, planned.decoded, side, self.stack)
 
-    def _batches(self, batch: int, students: int) -> tuple[Tensor, Tensor, int]:
-        """Return images and labels of one batch, on the device, and for how many students."""
-        rows = torch.arange(batch) % len(self.distilled.images)
-        device = self.ensembles.execution.device
-        return self.distilled.images[rows].to(device), self.distilled.labels[rows].to(device), students
+    def _batch(self, size: int, source: Source) -> TrainingSet:
+        """Return a set of one batch, on the device. Stored labels cost what hard ones do."""
+        rows = torch.arange(size) % len(self.distilled.images)
+        chosen = TrainingSet(self.distilled.images[rows], self.distilled.labels[rows], source=source)
+        return chosen.to(self.ensembles.execution.device)
 
-    def _measured(self, images: Tensor, labels: Tensor, students: int, protocol: Protocol) -> Cost:
-        execution, sets = self.ensembles.execution, [(images, labels)] * students
+    def _measured(self, sets: Sequence[TrainingSet], protocol: Protocol) -> Cost:
+        execution, students = self.ensembles.execution, len(sets)
         peak = self._peak(sets, protocol)
         ensemble, pace = self._filled(self.ensembles, students), PaceMeter(enough_seconds=_SECONDS)
         while not pace.is_known:
@@ -105,7 +111,9 @@ class Timer:
 
     def _peak(self, sets: Sequence[TrainingSet], protocol: Protocol) -> int:
         """Return the most bytes of tensors that a step makes, those of the students among them."""
-        eager = Ensembles(dataclasses.replace(self.ensembles.execution, compile=False))
+        eager = Ensembles(
+            dataclasses.replace(self.ensembles.execution, compile=False), self.ensembles.objective
+        )
         return peak_of(lambda: self._train(self._filled(eager, len(sets)), sets, protocol, 1))
 
     def _filled(self, ensembles: Ensembles, students: int) -> Ensemble:
@@ -113,8 +121,10 @@ class Timer:
 
     def _train(self, ensemble: Ensemble, sets: Sequence[TrainingSet], protocol: Protocol, count: int) -> None:
         """Take so many steps: as many epochs, of one batch each."""
-        brief = dataclasses.replace(protocol, epochs=count, schedule="steps", drop_at=())
-        training = StudentTraining(brief, protocol.augmentation_for(self.mirror), lr=self.lr)
+        labels = dataclasses.replace(protocol.labels, phases=(("soft", 1.0),))
+        brief = dataclasses.replace(protocol, epochs=count, schedule="steps", drop_at=(), labels=labels)
+        transform = protocol.transform_for(self.mirror)
+        training = StudentTraining(brief, transform, lr=self.lr, teacher=self.teacher)
         fit(ensemble, sets, range(len(sets)), training, self.ensembles.execution)
 
 

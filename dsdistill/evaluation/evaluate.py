@@ -15,21 +15,24 @@ from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.accuracy import TestImages
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.ensembles import Ensembles, stackable
 from dsdistill.evaluation.estimate import WORTHWHILE, Timer, estimate
 from dsdistill.evaluation.execution import Execution, ExecutionConfig
+from dsdistill.evaluation.loss import StudentLoss
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet, plan_rows, plan_sets
-from dsdistill.evaluation.rows import DISTILLED_HARD, FULL, Row
+from dsdistill.evaluation.rows import FULL, Row
 from dsdistill.evaluation.selector import Selector
 from dsdistill.evaluation.start import EvaluationStart
-from dsdistill.evaluation.students import StudentTraining, Tick, TrainingSet, train_students
+from dsdistill.evaluation.students import StudentTraining, Tick, train_students
 from dsdistill.networks import Network, build_network, check_network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.notice import once
 from dsdistill.seeding import forked
 from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.teachers import Committee
 
 
 def evaluate_set(
@@ -40,6 +43,7 @@ def evaluate_set(
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008
     earlier: Sequence[Row] = (),
     observer: Observer | None = None,
+    teacher: Committee | None = None,
 ) -> list[Row]:
     """Train ``protocol.repeats`` students per network and set, and test them after the last epoch.
 
@@ -52,6 +56,7 @@ def evaluate_set(
         distilled: loaded in network space, decoded.
         earlier: rows of an earlier, otherwise identical evaluation. They are reused, not trained again.
         observer: the callbacks. If one of them stops the evaluation, the rows that follow are left out.
+        teacher: on the device that computes; for protocols in which one labels every batch.
 
     Returns:
         for each network: a row for the distilled set, two where hard labels are evaluated too, then one for
@@ -66,12 +71,15 @@ def evaluate_set(
     networks = list(dict.fromkeys(config.networks)) or [protocol.student]
     for name in networks:
         check_network(name)
-    sets = plan_sets(distilled, data, protocol, config)
+    sets = plan_sets(distilled, data, protocol, config, teacher)
     plan = plan_rows(networks, sets, earlier)
     new = [planned for planned in plan if planned.earlier is None]
     pixels = sum(each.image_passes for each in sets) * data.task.size**2 * protocol.repeats
     students = execution.execution(pixels, once(observer.on_notice))
-    trainers = _trainers(networks, distilled, data, protocol, config.seed, execution, students)
+    trainers = {
+        name: _trainer(name, distilled, data, protocol, config.seed, execution, students, teacher)
+        for name in networks
+    }
     selector = _selector(distilled, data, protocol, execution, config.seed, observer)
     requests = _requests(sets, new)
     choosing = selector.steps(method for method, _ in requests.values())
@@ -100,29 +108,34 @@ def evaluate_set(
     return rows
 
 
-def _trainers(
-    networks: Sequence[str],
+def _trainer(
+    name: str,
     distilled: DistilledDataset,
     data: RealData,
     protocol: Protocol,
     seed: int,
     execution: ExecutionConfig,
     students: Execution,
-) -> dict[str, _Trainer]:
-    """Return what trains the students of each network.
+    teacher: Committee | None,
+) -> _Trainer:
+    """Return what trains the students of a network.
 
     Raises:
-        UserError: a network cannot take the images, or be stacked; or the protocol takes a learned rate
+        UserError: the network cannot take the images, or be stacked; or the protocol takes a learned rate
             that the set has not.
     """
-    builders = {name: _builder(name, data.task, seed) for name in networks}
-    stacked = {name: _stacked(execution, name, builders[name](0), protocol) for name in networks}
-    lr = protocol.learning_rate(distilled.lr)
-    images = TestImages(data.test, distilled.preprocess, execution.device)
-    return {
-        name: _Trainer(builders[name], stacked[name], Ensembles(students), images, data.task, seed, lr)
-        for name in networks
-    }
+    build = _builder(name, data.task, seed)
+    images = TestImages(data.test, distilled.preprocess, execution.device, protocol.test_zoom)
+    return _Trainer(
+        build,
+        _stacked(execution, name, build(0), protocol),
+        Ensembles(students, StudentLoss(protocol.labels)),
+        images,
+        data.task,
+        seed,
+        protocol.learning_rate(distilled.lr, name),
+        teacher,
+    )
 
 
 def _rows(
@@ -219,16 +232,18 @@ class _Trainer:
     task: Task
     seed: int
     lr: float
+    teacher: Committee | None
 
     def timer(self, distilled: DistilledDataset) -> Timer:
         """Return what times these students."""
         known = (self.build, self.stack, self.ensembles, self.test_images)
-        return Timer(*known, distilled, self.task.mirror, self.lr)
+        return Timer(*known, distilled, self.task.mirror, self.lr, self.teacher)
 
     def row(self, planned: PlannedRow, source: Callable[[int], TrainingSet], tick: Tick) -> Row:
         """Return the row, once its students are trained and tested."""
         start, protocol = time.perf_counter(), planned.set.protocol
-        training = StudentTraining(protocol, protocol.augmentation_for(self.task.mirror), self.seed, self.lr)
+        transform = protocol.transform_for(self.task.mirror)
+        training = StudentTraining(protocol, transform, self.seed, self.lr, planned.network, self.teacher)
         fractions = train_students(
             self.build, source, self.test_images, training, self.ensembles, self.stack, tick
         )
@@ -301,9 +316,15 @@ def _source(
         return baselines.training_sets(
             planned.source, data.train, planned.counts, positions, distilled.preprocess, seed
         )
-    soft = None if planned.source == DISTILLED_HARD else distilled.soft_labels
-    targets = distilled.labels if soft is None else soft
-    return lambda repeat: (distilled.images, targets)
+    training_set = TrainingSet(
+        distilled.images,
+        distilled.labels,
+        distilled.soft_labels,
+        distilled.sample_weights,
+        distilled.views,
+        planned.labels,
+    )
+    return lambda repeat: training_set
 
 
 def _notices(

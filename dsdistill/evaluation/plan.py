@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dsdistill.config.labels import REGIMES, Regime, Source
+from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, FULL, RANDOM, UNAUGMENTED, Row
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.teachers import Committee
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,7 @@ class PlannedSet:
         images: that the set stores, or real images of the baseline.
         decoded: images that students train on.
         counts: int64 [K], images of each class that a baseline takes; None for the distilled set.
+        labels: that its students are trained on.
     """
 
     name: str
@@ -33,6 +37,12 @@ class PlannedSet:
     images: int
     decoded: int
     counts: Tensor | None = None
+    labels: Source = "hard"
+
+    @property
+    def regime(self) -> Regime:
+        """How labels reach its students."""
+        return REGIMES[self.labels]
 
     @property
     def source(self) -> str:
@@ -79,7 +89,11 @@ class PlannedRow:
 
 
 def plan_sets(
-    distilled: DistilledDataset, data: RealData, protocol: Protocol, config: EvaluationConfig
+    distilled: DistilledDataset,
+    data: RealData,
+    protocol: Protocol,
+    config: EvaluationConfig,
+    teacher: Committee | None = None,
 ) -> list[PlannedSet]:
     """Return the sets in the order of their rows.
 
@@ -88,14 +102,17 @@ def plan_sets(
         augmentation.
 
     Raises:
-        UserError: a baseline is unknown.
+        UserError: a baseline is unknown, or the set or the evaluation lacks the labels that the protocol
+            wants.
     """
+    labels = source_of(protocol, distilled, teacher)
+    if labels == "views":
+        assert distilled.views is not None
+        protocol = dataclasses.replace(protocol, batch_size=distilled.views.batch_size)
     stored, decoded = int(distilled.stored.sum()), len(distilled.images)
-    hard = config.scores and distilled.soft_labels is not None
-    sets = [
-        PlannedSet(name, protocol, stored, decoded)
-        for name in ([DISTILLED, DISTILLED_HARD] if hard else [DISTILLED])
-    ]
+    sets = [PlannedSet(DISTILLED, protocol, stored, decoded, labels=labels)]
+    if config.scores and labels != "hard":
+        sets.append(PlannedSet(DISTILLED_HARD, protocol, stored, decoded))
     for name in baselines.expanded_names(config.baselines):
         counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images)
         size = int(counts.sum())
@@ -105,10 +122,36 @@ def plan_sets(
         if each.name == FULL:
             shorter = baselines.full_protocol(protocol, each.decoded, others)
             sets[index] = dataclasses.replace(each, protocol=shorter)
-    augments = protocol.augmentation_for(data.task.mirror).operators or protocol.cutmix
-    if config.scores and augments and any(each.name == RANDOM for each in sets):
+    if (
+        config.scores
+        and protocol.augments_for(data.task.mirror)
+        and any(each.name == RANDOM for each in sets)
+    ):
         sets += [each.unaugmented() for each in sets if each.name in (DISTILLED, RANDOM)]
     return sets
+
+
+def source_of(protocol: Protocol, distilled: DistilledDataset, teacher: Committee | None) -> Source:
+    """Return which labels students of a set are trained on.
+
+    Raises:
+        UserError: the protocol wants labels that are not there, or hard ones of a set that has soft ones.
+    """
+    wanted, name = protocol.labels.source, f"protocol {protocol.name!r}"
+    static, views = distilled.soft_labels is not None, distilled.views is not None
+    if wanted == "file":
+        return "static" if static else "hard"
+    if wanted == "hard" and (static or views):
+        raise UserError(
+            f"{name} trains on hard labels, and the set has soft ones: pass --labels hard to leave them out"
+        )
+    if wanted == "static" and not static:
+        raise UserError(f"{name} trains on a logit vector of each image, which dsdistill label writes")
+    if wanted == "views" and not views:
+        raise UserError(f"{name} trains on stored views, which dsdistill label --views writes into a set")
+    if wanted == "teacher" and teacher is None:
+        raise UserError(f"{name} has a teacher label every batch: name one by --teacher FILE")
+    return wanted
 
 
 def plan_rows(

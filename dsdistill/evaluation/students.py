@@ -6,28 +6,25 @@ trained alone, after others or stacked with them, up to rounding.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dsdistill.augment.dsa import Augmentation
-from dsdistill.augment.mix import CutMix
-from dsdistill.augment.training import augment_and_mix
+from dsdistill.augment.training import Transform
 from dsdistill.evaluation.accuracy import TestImages, accuracies
+from dsdistill.evaluation.batches import Batch, Batches, ShuffledBatches, TrainingSet, ViewBatches
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles
 from dsdistill.evaluation.execution import Execution
 from dsdistill.networks import Network
-from dsdistill.objectives.precision import working_dtype
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.device import autocast
-from dsdistill.seeding import forked, generator
-
-TrainingSet = tuple[Tensor, Tensor]
-"""Images float [N,C,H,W] in network space; labels int64 [N], or logits float [N,K] for soft labels."""
+from dsdistill.seeding import forked
+from dsdistill.teachers import Committee
 
 Tick = Callable[[int, int], None]
 """Called with (steps done, steps in all) after every epoch; a step of one student counts one."""
@@ -41,15 +38,19 @@ class StudentTraining:
 
     Attributes:
         protocol: optimiser, schedule and epochs.
-        augmentation: the protocol's, for the data set at hand.
+        transform: the protocol's, for the data set at hand.
         seed: of every draw.
         lr: learned with the set; for protocols whose rate is "learned".
+        network: the name of the students' architecture, on which a protocol's rate may depend.
+        teacher: labels every batch of sets whose labels come from it.
     """
 
     protocol: Protocol
-    augmentation: Augmentation
+    transform: Transform
     seed: int = 0
     lr: float | None = None
+    network: str = ""
+    teacher: Committee | None = None
 
 
 def train_students(
@@ -73,7 +74,7 @@ def train_students(
         test accuracies, fractions in [0, 1], one per repeat.
     """
     execution, protocol = ensembles.execution, training.protocol
-    images = training_set(0)[0]
+    images = training_set(0).images
     most = group_size(protocol, len(images), images.shape[-1], stack)
     groups = torch.arange(protocol.repeats).split(most)
     total = protocol.repeats * steps(protocol, len(images))
@@ -124,33 +125,69 @@ def fit(
         sets: on the execution's device, equally many images each.
     """
     protocol, seed = training.protocol, training.seed
-    count = len(sets[0][0])
-    cutmix = CutMix(probability=protocol.cutmix, beta=protocol.cutmix_beta) if protocol.cutmix else None
-    images, targets, offsets = _pool(sets, classes=ensemble.classes if cutmix else None)
-    rate = protocol.learning_rate(training.lr)
-    total = ensemble.count * steps(protocol, count)
+    batches = _batches(sets, repeats, training, ensemble.classes)
+    rate = protocol.learning_rate(training.lr, training.network)
+    total = ensemble.count * steps(protocol, len(sets[0]))
     optimiser = _optimiser(ensemble, protocol, rate, epoch=0)
     ensemble.train(True)
     with forked(seed, "student-noise", *repeats):  # for dropout, which draws from the global generator alone
         for epoch in range(protocol.epochs_run):
-            if epoch in protocol.milestones:
-                optimiser = _lowered(optimiser, ensemble, protocol, rate, epoch)
-            orders = [torch.randperm(count, generator=generator(seed, "students", r, epoch)) for r in repeats]
-            for batch, rows in enumerate(torch.stack(orders).split(protocol.batch_size, dim=1)):
-                index = (rows + offsets).flatten().to(images.device, non_blocking=True)
-
-                def streams(kind: str, epoch: int = epoch, batch: int = batch) -> list[torch.Generator]:
-                    return [generator(seed, f"student-{kind}", repeat, epoch, batch) for repeat in repeats]
-
-                x, y = augment_and_mix(
-                    images[index], targets[index], training.augmentation, cutmix, ensemble.classes, streams
-                )
-                with autocast(execution.device, execution.precision):
-                    loss = ensemble.loss(x, y)
-                loss.backward()
+            optimiser = _in_epoch(optimiser, ensemble, protocol, rate, epoch)
+            done = 0
+            for batch in batches[protocol.labels.part(epoch, protocol.epochs_run)].epoch(epoch):
+                for part in _parts(batch, protocol, ensemble.count):
+                    with autocast(execution.device, execution.precision):
+                        loss = ensemble.loss(part.images, part.targets)
+                    (loss / protocol.accumulate if protocol.accumulate > 1 else loss).backward()
                 optimiser.step()
                 optimiser.zero_grad()
-            tick(ensemble.count * (epoch + 1) * (batch + 1), total)
+                done += 1
+            tick(ensemble.count * (epoch + 1) * done, total)
+
+
+def _batches(
+    sets: Sequence[TrainingSet], repeats: Sequence[int], training: StudentTraining, classes: int
+) -> dict[str, Batches]:
+    """Return the batches of epochs with soft labels and of those with hard ones, as the protocol has them."""
+
+    def shuffled(chosen: Sequence[TrainingSet]) -> Batches:
+        return ShuffledBatches(
+            chosen, repeats, training.protocol, training.transform, training.seed, classes, training.teacher
+        )
+
+    parts = {part for part, _ in training.protocol.labels.phases}
+    batches: dict[str, Batches] = {}
+    if "soft" in parts:
+        viewed = sets[0].source == "views"
+        batches["soft"] = (
+            ViewBatches(sets, training.protocol, training.seed, classes) if viewed else shuffled(sets)
+        )
+    if "hard" in parts:
+        known: dict[int, TrainingSet] = {}  # sets that share images go on sharing them
+        for each in sets:
+            known.setdefault(id(each.images), dataclasses.replace(each, source="hard"))
+        batches["hard"] = shuffled([known[id(each.images)] for each in sets])
+    return batches
+
+
+def _parts(batch: Batch, protocol: Protocol, students: int) -> list[Batch]:
+    """Split a batch of students that train side by side into parts of each student's images.
+
+    The last batch of an epoch may have fewer parts. Its loss is then divided as if it had all of them, as the
+    released code does.
+    """
+    if protocol.accumulate == 1:
+        return [batch]
+    size = -(-protocol.batch_size // protocol.accumulate)
+
+    def split(tensor: Tensor) -> list[Tensor]:
+        return [part.flatten(0, 1) for part in tensor.unflatten(0, (students, -1)).split(size, dim=1)]
+
+    targets = {name: split(value) for name, value in batch.targets.items()}
+    return [
+        Batch(images, {name: values[place] for name, values in targets.items()})
+        for place, images in enumerate(split(batch.images))
+    ]
 
 
 def _optimiser(ensemble: Ensemble, protocol: Protocol, rate: float, epoch: int) -> Optimizer:
@@ -159,52 +196,43 @@ def _optimiser(ensemble: Ensemble, protocol: Protocol, rate: float, epoch: int) 
     Args:
         rate: in the first epoch.
     """
-    lr = rate * protocol.decay(epoch)
+    lr, decay = rate * protocol.decay(epoch), protocol.weight_decay
+    groups: list[dict[str, Any]] = [{"params": ensemble.parameters}]
+    if protocol.decays == "matrices":
+        dims = [
+            each.dim() - (ensemble.count > 1) for each in ensemble.parameters
+        ]  # stacked along a first axis
+        pairs = list(zip(ensemble.parameters, dims, strict=True))
+        groups = [
+            {"params": [each for each, dim in pairs if dim > 1]},
+            {"params": [each for each, dim in pairs if dim <= 1], "weight_decay": 0.0},
+        ]
     # It is element-wise, so stacking changes nothing. Fused takes a third of the time of the other
     # implementations, on a CPU too.
     if protocol.optimiser == "adamw":
-        return torch.optim.AdamW(ensemble.parameters, lr=lr, weight_decay=protocol.weight_decay, fused=True)
+        return torch.optim.AdamW(groups, lr=lr, weight_decay=decay, fused=True)
+    if protocol.optimiser == "adam":
+        return torch.optim.Adam(groups, lr=lr, weight_decay=decay, fused=True)
     return torch.optim.SGD(
-        ensemble.parameters,
-        lr=lr,
-        momentum=protocol.momentum_in(epoch),
-        weight_decay=protocol.weight_decay,
-        fused=True,
+        groups, lr=lr, momentum=protocol.momentum_in(epoch), weight_decay=decay, fused=True
     )
 
 
-def _lowered(
+def _in_epoch(
     optimiser: Optimizer, ensemble: Ensemble, protocol: Protocol, rate: float, epoch: int
 ) -> Optimizer:
-    """Return the optimiser after a drop of the rate: a new one, or the same one with its momentum."""
+    """Return the optimiser of an epoch: a new one after a drop that restarts, else the same at its rate."""
     if protocol.schedule == "restart":
-        return _optimiser(ensemble, protocol, rate, epoch)
+        drops = epoch in protocol.milestones
+        return _optimiser(ensemble, protocol, rate, epoch) if drops else optimiser
     for group in optimiser.param_groups:
         group["lr"] = rate * protocol.decay(epoch)
-        if "momentum" in group:  # AdamW has none
+        if "momentum" in group:  # Adam has none
             group["momentum"] = protocol.momentum_in(epoch)
     return optimiser
 
 
 def _on_device(sets: Sequence[TrainingSet], device: torch.device) -> list[TrainingSet]:
     """Move sets to a device. Sets that share one tensor of images share it there too."""
-    moved = {id(images): (images.to(device), labels.to(device)) for images, labels in sets}
-    return [moved[id(images)] for images, _ in sets]
-
-
-def _pool(sets: Sequence[TrainingSet], classes: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Join sets of equal size: images, targets, and each student's first row in them [R, 1].
-
-    Targets are probabilities [N, K] where labels are soft, or where ``classes`` is set because labels get
-    mixed.
-    """
-    distinct = list({id(images): (images, labels) for images, labels in sets}.values())
-    position = {id(images): i for i, (images, _) in enumerate(distinct)}
-    count = len(sets[0][0])
-    images = torch.cat([images for images, _ in distinct]) if len(distinct) > 1 else distinct[0][0]
-    targets = torch.cat([labels for _, labels in distinct])
-    if targets.is_floating_point():
-        targets = targets.softmax(-1)
-    elif classes:
-        targets = F.one_hot(targets, classes).to(working_dtype(images.dtype))
-    return images, targets, torch.tensor([[position[id(images)] * count] for images, _ in sets])
+    moved = {id(each.images): each.to(device) for each in sets}
+    return [moved[id(each.images)] for each in sets]

@@ -2,7 +2,7 @@
 
 Logits of the student are ``[B, K]``. A teacher answers by logits ``[B, K]``, or by probabilities ``[B, K]``,
 which sum to 1. Sources: knowledge distillation (Hinton et al. 2015, arXiv 1503.02531), FKD and SRe2L (Yin et
-al. 2023, arXiv 2306.13092), GIFT (Shang et al. 2025, arXiv 2405.14736), NRR-DD (arXiv 2503.18267). """
+al. 2023, arXiv 2306.13092), GIFT (Shang et al. 2025, arXiv 2405.14736), NRR-DD (arXiv 2503.18267)."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.device import check_memory
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 from dsdistill.synthetic.picture import as_html
+from dsdistill.synthetic.views import Views
 from dsdistill.text import plain
 
 Scalar = str | int | float
@@ -43,6 +44,9 @@ class DistilledSet:
         preprocess: from unit pixel space to network space, for the student.
         soft_labels: float32 logits, or None: [N,K] of the stored images, shared by the images decoded from
             each, or [M,K] of the M decoded training images.
+        sample_weights: float32 [N], not negative: the weight of each stored image in a student's loss; or
+            None.
+        views: of the M decoded training images, with a teacher's answers; or None.
         multi_formation: how the stored images of a class become training images.
         attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
             peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
@@ -58,6 +62,8 @@ class DistilledSet:
     soft_labels: Tensor | None = None
     multi_formation: MultiFormation = IDENTITY
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
+    sample_weights: Tensor | None = None
+    views: Views | None = None
 
     def __post_init__(self) -> None:
         images, labels, soft, count = self.images, self.labels, self.soft_labels, len(self.classes)
@@ -73,6 +79,8 @@ class DistilledSet:
             raise UserError("images must be sorted by label (class-major)")
         self.multi_formation.check(min(images.shape[2:]))
         _check_cost(self.attributes)
+        _check_weights(self.sample_weights, len(images))
+        self._check_views()
         if soft is None:
             return
         sizes = list(dict.fromkeys([len(images), self.decoded_count]))
@@ -81,6 +89,18 @@ class DistilledSet:
             raise UserError(f"soft labels must be float32 {expected}, got {_signature(soft)}")
         if not soft.isfinite().all():
             raise UserError("soft labels hold values that are not finite (NaN or infinity)")
+
+    def _check_views(self) -> None:
+        """Raise a UserError where views are not those of the set's training images."""
+        if self.views is None:
+            return
+        count, size, classes = self.decoded_count, self.images.shape[-1], len(self.classes)
+        found = self.views
+        if (found.images, found.size, found.answers.num_classes) != (count, size, classes):
+            raise UserError(
+                f"the views are of {found.images} images of {found.size}×{found.size} in "
+                f"{found.answers.num_classes} classes, and the set has {count} of {size}×{size} in {classes}"
+            )
 
     @property
     def counts(self) -> list[int]:
@@ -135,6 +155,15 @@ def _check_cost(attributes: Mapping[str, Scalar]) -> None:
         raise UserError(f"attribute 'learned_lr' must be a number, got {quoted(rate)}")
 
 
+def _check_weights(weights: Tensor | None, count: int) -> None:
+    if weights is None:
+        return
+    if weights.dtype != torch.float32 or tuple(weights.shape) != (count,):
+        raise UserError(f"sample weights must be float32 [{count}], one an image, got {_signature(weights)}")
+    if not weights.isfinite().all() or (weights < 0).any() or not weights.sum() > 0:
+        raise UserError("sample weights must be finite, from 0, and not all 0")
+
+
 def _signature(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
@@ -160,6 +189,8 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
             ``space="unit"``: pixels, 0 black and 1 white (may exceed).
         labels: int64 [N], class-major. soft_labels: float32 [N,K] logits, or None.
         classes: K names in label order.
+        sample_weights: float32 [N], the weight of each image in a student's loss, or None.
+        views: stored views of the decoded images with a teacher's answers, or None; None if not decoded.
         stored: number of stored images of each class, int64 [K], whether they are decoded here or not.
         multi_formation: how stored images become training images.
         preprocess: for real images too, before a student trained on this set classifies them.
@@ -185,9 +216,13 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         if labels == "soft" and distilled.soft_labels is None:
             raise UserError('the set has no soft labels; load it with labels="hard"')
         images, self.labels, self.soft_labels = distilled.images, distilled.labels, distilled.soft_labels
+        self.sample_weights = distilled.sample_weights
+        self.views = distilled.views if decode else None
         if decode and not distilled.multi_formation.is_identity:
             images, origins = distilled.decode()
             self.labels = self.labels[origins]
+            if self.sample_weights is not None:
+                self.sample_weights = self.sample_weights[origins]
             if self.soft_labels is not None and len(self.soft_labels) != len(origins):
                 self.soft_labels = self.soft_labels[origins]
         elif self.soft_labels is not None and len(self.soft_labels) != len(images):

@@ -158,10 +158,10 @@ def test_second_derivatives_and_students_that_are_followed_are_not_in_bf16() -> 
 
 def test_students_are_trained_in_the_precision_they_are_told() -> None:
     protocol, moved, start = tiny(epochs=2), [], weights(fresh(0))
-    augmentation = protocol.augmentation_for(mirror=True)
+    transform = protocol.transform_for(mirror=True)
     for precision in ("fp32", "bf16"):
         execution = Execution(precision=precision)  # type: ignore[arg-type]
-        training = StudentTraining(protocol, augmentation)
+        training = StudentTraining(protocol, transform)
         student = train_student(fresh(0), *training_set(), training, execution=execution)
         moved.append(weights(student) - start)
     near(moved[1], moved[0], 0.1)

@@ -99,9 +99,9 @@ def test_random_images_are_drawn_anew_for_every_repeat_in_equal_counts() -> None
     data, counts = real(20), torch.tensor([1, 3, 2])
     sets = baselines.training_sets("random", data, counts, None, PREPROCESS, 0)
     first, again, other = sets(0), sets(0), sets(1)
-    assert torch.equal(first[0], again[0])
-    assert not torch.equal(first[0], other[0])
-    assert torch.equal(torch.bincount(first[1]), counts)
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+    assert torch.equal(torch.bincount(first.labels), counts)
     chosen = random_selection(data, counts, generator(0, "s"))
     assert len(set(chosen.tolist())) == 6
     assert torch.equal(data.labels[chosen], torch.tensor([0, 1, 1, 1, 2, 2]))
@@ -110,7 +110,7 @@ def test_random_images_are_drawn_anew_for_every_repeat_in_equal_counts() -> None
 def test_chosen_images_are_the_same_for_every_repeat() -> None:
     data, positions = real(4), torch.tensor([3, 5, 11])
     sets = baselines.training_sets("herding", data, torch.ones(3), positions, PREPROCESS, 0)
-    images, labels = sets(0)
-    assert torch.equal(images, PREPROCESS(data.unit(positions)))
-    assert labels.tolist() == [0, 1, 2]
-    assert sets(1)[0] is images
+    chosen = sets(0)
+    assert torch.equal(chosen.images, PREPROCESS(data.unit(positions)))
+    assert chosen.labels.tolist() == [0, 1, 2]
+    assert sets(1).images is chosen.images

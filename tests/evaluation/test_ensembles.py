@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
+from dsdistill.augment.training import Transform
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensembles, SingleStudent, StackedStudents, stackable
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.students import StudentTraining, train_students
@@ -31,7 +33,9 @@ def test_an_ensemble_knows_its_classes() -> None:
     images, labels = training_set()
     some = labels < CLASSES - 1
     cutmix = load_protocol("idc", epochs=7, batch_size=4, lr=0.05, weight_decay=0.01)
-    train_student(network, images[some], labels[some], StudentTraining(cutmix, Augmentation(operators=())))
+    train_student(
+        network, images[some], labels[some], StudentTraining(cutmix, Transform(Augmentation(operators=())))
+    )
     assert weights(network).isfinite().all()
 
 
@@ -57,8 +61,8 @@ def test_refilled_ensembles_never_recompile(cutmix: float) -> None:
     protocol = tiny(repeats=3, epochs=2, cutmix=cutmix)
     recording, eager = Ensembles(Recording()), Ensembles(Execution())
     for seed in (5, 6):
-        common = training_set(seed)
-        training = StudentTraining(protocol, protocol.augmentation_for(mirror=False), seed)
+        common = TrainingSet(*training_set(seed))
+        training = StudentTraining(protocol, protocol.transform_for(mirror=False), seed)
         compiled_accuracies, eager_accuracies = (
             train_students(fresh, lambda repeat, s=common: s, stripes_to_test(), training, ensembles)
             for ensembles in (recording, eager)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensemble
 from dsdistill.evaluation.rows import Row
-from dsdistill.evaluation.students import TrainingSet, fit
+from dsdistill.evaluation.students import fit
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
@@ -178,7 +179,7 @@ def test_repeats_differ_in_weights_and_random_images_and_sets_in_images_alone(
             own = [each[place] if stack else each for each in ensemble.parameters]
             order.append(repeat)
             weights.append(torch.cat([each.detach().flatten() for each in own]))
-            images.append(sets[place][0])
+            images.append(sets[place].images)
         fit(ensemble, sets, repeats, *rest)
 
     monkeypatch.setattr("dsdistill.evaluation.students.fit", recording)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.augment.mix import CutMix
+from dsdistill.augment.training import Transform
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensembles, StackedStudents
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.students import StudentTraining, fit, train_students
@@ -54,7 +56,7 @@ def test_student_equals_the_plain_loop(soft: bool) -> None:
         augment=augment,
         soft=soft,
     )
-    training = StudentTraining(protocol, augmentation, seed=7)
+    training = StudentTraining(protocol, Transform(augmentation), seed=7)
     ours = train_student(fresh(0).double(), images, targets, training, repeat=1)
     assert rates == pytest.approx([0.05, 0.05, 0.05, 0.05, 0.005, 0.005])  # E + 1 epochs, drop after 5//2 + 1
     torch.testing.assert_close(weights(ours), weights(plain), rtol=0, atol=1e-11)
@@ -76,7 +78,7 @@ def test_momentum_restarts_at_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.optim, "SGD", Counting)
     protocol = tiny(epochs=6)
-    train_student(fresh(0), *training_set(), StudentTraining(protocol, protocol.augmentation_for(False)))
+    train_student(fresh(0), *training_set(), StudentTraining(protocol, protocol.transform_for(False)))
     per_epoch = 3  # 9 images in batches of 4: the short one is kept
     assert len(steps) == 7 * per_epoch
     assert optimisers == [(0, 0.05), (5 * per_epoch, pytest.approx(0.005))]  # epochs 0 … 4 at the full rate
@@ -95,7 +97,7 @@ def test_momentum_may_be_another_after_the_drop(
 
     monkeypatch.setattr(torch.optim, "SGD", Noting)
     protocol = tiny(epochs=6, momentum_after_drop=0.8, schedule=schedule)
-    train_student(fresh(0), *training_set(), StudentTraining(protocol, protocol.augmentation_for(False)))
+    train_student(fresh(0), *training_set(), StudentTraining(protocol, protocol.transform_for(False)))
     per_epoch = len(momenta) // protocol.epochs_run
     after = protocol.epochs_run - before
     assert momenta == [0.9] * before * per_epoch + [0.8] * after * per_epoch
@@ -154,7 +156,7 @@ def test_idc_student_equals_the_plain_loop(optimiser: str, beta: float) -> None:
     images, labels = training_set(dtype=torch.float64)
     expected, rates = plain_idc(2, images, labels, protocol, seed=7)
     assert rates == pytest.approx([0.05] * 4 + [0.01] + [0.002] * 2)  # 7 epochs, drops before 14//3 and 35//6
-    training = StudentTraining(protocol, protocol.augmentation_for(mirror=True), seed=7)
+    training = StudentTraining(protocol, protocol.transform_for(mirror=True), seed=7)
     ours = train_student(fresh(2).double(), images, labels, training, repeat=2)
     torch.testing.assert_close(weights(ours), expected, rtol=0, atol=CLOSE[optimiser])
 
@@ -165,8 +167,8 @@ def test_stacked_idc_students_equal_the_plain_loop(optimiser: str) -> None:
     protocol, repeats = idc(optimiser=optimiser), [4, 5, 6]
     sets = [training_set(seed, torch.float64) for seed in range(3)]
     stacked = StackedStudents([fresh(repeat).double() for repeat in repeats], Execution())
-    training = StudentTraining(protocol, protocol.augmentation_for(mirror=True))
-    fit(stacked, sets, repeats, training, Execution())
+    training = StudentTraining(protocol, protocol.transform_for(mirror=True))
+    fit(stacked, [TrainingSet(*each) for each in sets], repeats, training, Execution())
     for i, (images, labels) in enumerate(sets):
         expected, _ = plain_idc(repeats[i], images, labels, protocol, seed=0)
         ours = torch.cat([p.detach()[i].flatten() for p in stacked.parameters])
@@ -175,7 +177,7 @@ def test_stacked_idc_students_equal_the_plain_loop(optimiser: str) -> None:
 
 def test_soft_labels_are_mixed_as_probabilities() -> None:
     """Logits so far apart that they are one-hot train the student that their labels do."""
-    training = StudentTraining(idc(cutmix=1.0), Augmentation(operators=()))
+    training = StudentTraining(idc(cutmix=1.0), Transform(Augmentation(operators=())))
     images, labels = training_set(dtype=torch.float64)
     trained = [
         weights(train_student(fresh(0).double(), images, targets, training))
@@ -189,7 +191,7 @@ def test_dropout_draws_from_the_seed_alone() -> None:
         network = fresh(0)
         network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), network.classifier)
         torch.rand(disturb)
-        training = StudentTraining(tiny(), tiny().augmentation_for(False))
+        training = StudentTraining(tiny(), tiny().transform_for(False))
         return weights(train_student(network, *training_set(), training))
 
     assert torch.equal(trained(1), trained(5))
@@ -203,13 +205,13 @@ def test_dropout_draws_from_the_seed_alone() -> None:
 @pytest.mark.parametrize("own_sets", [False, True])
 def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float, own_sets: bool) -> None:
     protocol = tiny(epochs=3)
-    training = StudentTraining(protocol, protocol.augmentation_for(mirror=True))
+    training = StudentTraining(protocol, protocol.transform_for(mirror=True))
     common = training_set(dtype=dtype)
     sets = [training_set(seed, dtype) if own_sets else common for seed in range(3)]
     networks = [fresh(repeat).to(dtype) for repeat in range(3)]
     stacked = StackedStudents(networks, Execution())
     repeats = [4, 5, 6]
-    fit(stacked, sets, repeats, training, Execution())
+    fit(stacked, [TrainingSet(*each) for each in sets], repeats, training, Execution())
     for i, (network, (images, labels)) in enumerate(zip(networks, sets, strict=True)):
         train_student(network, images, labels, training, repeat=repeats[i])
         ours = torch.cat([p.detach()[i].flatten() for p in stacked.parameters])
@@ -221,8 +223,8 @@ def test_stacked_students_equal_single_ones(dtype: torch.dtype, tolerance: float
 def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     monkeypatch.setattr("dsdistill.evaluation.students._STACKED_PIXELS", together * 4 * SIZE**2)
     protocol = tiny(repeats=3, epochs=12, augmentation="color_crop_flip")
-    training = StudentTraining(protocol, protocol.augmentation_for(mirror=False))
-    common = training_set()
+    training = StudentTraining(protocol, protocol.transform_for(mirror=False))
+    common = TrainingSet(*training_set())
     ticks: list[tuple[int, int]] = []
     accuracies = [
         train_students(

@@ -17,10 +17,12 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import random_selection
 from dsdistill.evaluation.accuracy import TestImages
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.ensembles import SingleStudent
 from dsdistill.evaluation.evaluate import evaluate_set
 from dsdistill.evaluation.execution import CPU, Execution, ExecutionConfig
+from dsdistill.evaluation.loss import StudentLoss
 from dsdistill.evaluation.rows import Row
 from dsdistill.evaluation.students import StudentTraining, fit
 from dsdistill.networks import Network, build_network
@@ -110,8 +112,16 @@ def train_student(
     repeat: int = 0,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> Network:
-    """Train one network, in place, and return it."""
-    fit(SingleStudent(network, execution), [(images, labels)], [repeat], training, execution)
+    """Train one network, in place, and return it. Floating labels are logits."""
+    soft = labels.is_floating_point()
+    given = TrainingSet(
+        images,
+        labels.argmax(1) if soft else labels,
+        labels if soft else None,
+        source="static" if soft else "hard",
+    )
+    objective = StudentLoss(training.protocol.labels)
+    fit(SingleStudent(network, execution, objective), [given], [repeat], training, execution)
     return network
 
 
