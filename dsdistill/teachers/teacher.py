@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
+from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.networks import Network, build_network
+from dsdistill.networks.pretrained import pretrained, restricted
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.teachers.reference import TeacherReference
@@ -36,7 +38,11 @@ class Teacher:
 
 
 def load_teachers(
-    references: Iterable[TeacherReference], task: Task, fingerprint: str, device: torch.device
+    references: Iterable[TeacherReference],
+    task: Task,
+    fingerprint: str,
+    device: torch.device,
+    download: bool = False,
 ) -> list[Teacher]:
     """Load teachers and check that they answer for a task.
 
@@ -45,19 +51,25 @@ def load_teachers(
         task: the classes in their order, the shape of the images and their preprocessing.
         fingerprint: of the training images of that task; empty if it is not known.
         device: to compute on.
+        download: fetch published weights that this machine lacks.
 
     Raises:
         UserError: a file holds no experts, or not this one or this epoch; or a teacher was trained for other
             data, classes or preprocessing. The sentence names both.
     """
-    return [teacher for each in references for teacher in _loaded(each, task, fingerprint, device)]
+    teachers: list[Teacher] = []
+    for each in references:
+        if each.weights:
+            teachers.append(_published(each, task, device, download))
+        else:
+            teachers += _trained(each, task, fingerprint, device)
+    return teachers
 
 
-def _loaded(
+def _trained(
     reference: TeacherReference, task: Task, fingerprint: str, device: torch.device
 ) -> Iterator[Teacher]:
-    if reference.weights:
-        raise UserError(f"{reference.source} is not a file of experts")
+    """Yield the experts of a file that a reference names."""
     file = ExpertFile.open(reference.source)
     metadata = file.metadata
     file.check(task, metadata.network, fingerprint or metadata.fingerprint)
@@ -68,11 +80,45 @@ def _loaded(
         with forked(0, "teacher"):
             network = build_network(metadata.network, metadata.channels, metadata.size, len(metadata.classes))
         network.load_state_dict(metadata.layout.unpack(weights, buffers))
-        identity = hashlib.sha256(metadata.network.encode())
-        for part in (weights, buffers):
-            identity.update(part.numpy().tobytes())
         number = f"expert {expert}, " if file.count > 1 else ""
         name = f"{metadata.network}, {number}epoch {epoch} of {file.path.name}"
-        frozen = network.to(device).eval().requires_grad_(False)
-        yield Teacher(frozen, name, identity.hexdigest()[:16], None, epoch)
+        yield Teacher(_frozen(network, device), name, _digest(metadata.network, network), None, epoch)
     file.close()
+
+
+def _published(reference: TeacherReference, task: Task, device: torch.device, download: bool) -> Teacher:
+    """Return a library's network with published weights, for those of its classes that the task has."""
+    model = pretrained(reference.source, reference.weights, task.size, download)
+    places = {name: place for place, name in enumerate(model.classes)}
+    if absent := [name for name in task.classes if name not in places]:
+        raise UserError(
+            f"{model.name} knows {len(places)} classes of ImageNet, and {absent[0]!r} of {task.name} is none"
+        )
+    if task.channels != len(model.mean):
+        raise UserError(
+            f"{model.name} takes images of {len(model.mean)} channels, and {task.name} has {task.channels}"
+        )
+    expected, mine = task.preprocess.state(), Standardise.of(model.mean, model.std).state()
+    if task.preprocess.kind != Standardise.kind or not all(
+        torch.allclose(mine[name], expected[name], atol=1e-3) for name in mine
+    ):
+        raise UserError(
+            f"{model.name} was trained on images standardised by mean {list(model.mean)} and deviation "
+            f"{list(model.std)}, and {task.name} is preprocessed otherwise"
+        )
+    rows = torch.tensor([places[name] for name in task.classes])
+    network = model.network if len(rows) == len(places) else restricted(model.network, rows)
+    return Teacher(_frozen(network, device), model.name, _digest(model.name, network))
+
+
+def _frozen(network: Network, device: torch.device) -> Network:
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _digest(name: str, network: Network) -> str:
+    """Return 16 hexadecimal digits of a network's name and weights."""
+    identity = hashlib.sha256(name.encode())
+    for key, value in network.state_dict().items():
+        identity.update(key.encode())
+        identity.update(value.detach().cpu().numpy().tobytes())
+    return identity.hexdigest()[:16]

@@ -1,0 +1,98 @@
+"""Published weights: from the cache alone, checked, and for some of their classes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import models
+
+from dsdistill.data.preprocess import Standardise
+from dsdistill.data.real import Task
+from dsdistill.errors import UserError
+from dsdistill.networks.pretrained import pretrained
+from dsdistill.teachers import Committee, TeacherReference, load_teachers
+
+WEIGHTS = models.ShuffleNet_V2_X0_5_Weights.DEFAULT
+MODEL = "torchvision:shufflenet_v2_x0_5"
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of torch.hub, and its folder of weights."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def stored(cache: Path, monkeypatch: pytest.MonkeyPatch) -> models.ShuffleNetV2:
+    """A model with random weights, in the cache under a name that carries the hash of its file."""
+    torch.manual_seed(0)
+    model = models.shufflenet_v2_x0_5(weights=None).eval()
+    torch.save(model.state_dict(), cache / "weights")
+    digest = hashlib.sha256((cache / "weights").read_bytes()).hexdigest()[:8]
+    (cache / "weights").rename(cache / f"shufflenet-{digest}.pth")
+    monkeypatch.setattr(WEIGHTS.value, "url", f"https://nowhere.invalid/shufflenet-{digest}.pth")
+    return model
+
+
+def task(classes: tuple[str, ...], mean: tuple[float, ...] = IMAGENET[0], channels: int = 3) -> Task:
+    preprocess = Standardise.of(mean[:channels], IMAGENET[1][:channels])
+    return Task("birds", classes, channels, 64, preprocess, mirror=True)
+
+
+def test_weights_are_not_fetched_unasked(cache: Path) -> None:
+    with pytest.raises(UserError, match=r"not on this machine .*pass --download"):
+        pretrained(MODEL, "DEFAULT", 64)
+
+
+def test_unknown_weights_name_the_known(cache: Path) -> None:
+    with pytest.raises(UserError, match="IMAGENET1K_V1"):
+        pretrained(MODEL, "IMAGENET1K_V9", 64)
+
+
+def test_the_network_is_the_librarys(stored: models.ShuffleNetV2) -> None:
+    loaded = pretrained(MODEL, "DEFAULT", 64)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.network.eval()(images), stored(images))
+    assert loaded.classes[1] == "goldfish"
+
+
+def test_a_damaged_file_is_refused(stored: models.ShuffleNetV2, cache: Path) -> None:
+    (file,) = cache.iterdir()
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        pretrained(MODEL, "DEFAULT", 64)
+
+
+def test_a_teacher_answers_for_the_classes_of_a_subset(stored: models.ShuffleNetV2) -> None:
+    names = WEIGHTS.meta["categories"]
+    reference = TeacherReference.parse(f"{MODEL}@DEFAULT")
+    (teacher,) = load_teachers([reference], task((names[7], names[3])), "", torch.device("cpu"))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = stored(images)[:, [7, 3]]
+    torch.testing.assert_close(Committee([teacher]).logits(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (task(("goldfish", "griffin")), "'griffin' of birds is none"),
+        (task(("goldfish",), mean=(0.5, 0.5, 0.5)), "birds is preprocessed otherwise"),
+        (task(("goldfish",), channels=1), "takes images of 3 channels, and birds has 1"),
+    ],
+)
+def test_a_teacher_of_another_task_is_refused(
+    stored: models.ShuffleNetV2, wrong: Task, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load_teachers([TeacherReference.parse(f"{MODEL}@DEFAULT")], wrong, "", torch.device("cpu"))
