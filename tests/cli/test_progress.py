@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 
 from dsdistill.cli import main
+from tests.helpers.callbacks import unhandled
 from tests.helpers.cli import FAST, TINY, Captured, refused, succeed
 from tests.helpers.writers import Wandb, stand_in, uninstall
 
@@ -24,6 +27,20 @@ def test_quiet_shows_results_only_and_verbose_details_too(capsys: Captured, tmp_
     ]
     assert "decided: compute." in succeed(capsys, *words, "--verbose")[1]
     assert "exclude each other" in refused(capsys, *words, "-q", "-v")
+
+
+def test_quiet_warns_of_nothing_and_otherwise_a_notice_is_said_once(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhandled(monkeypatch)
+    words = ["distill", *TINY, "-o", tmp_path / "set.h5", "--resume"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert succeed(capsys, *words, "-q")[1] == ""
+        shutil.rmtree(tmp_path / "set.run")
+        (tmp_path / "set.h5").unlink()
+        assert succeed(capsys, *words)[1].count("to resume: starting anew") == 1
+    assert not caught
 
 
 def test_quiet_evaluations_and_errors(capsys: Captured, made: Path) -> None:
