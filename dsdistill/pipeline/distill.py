@@ -123,11 +123,13 @@ def distill(
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
             distillation.plan(explicit, overrides, file, limits, silent)
-            found = automatic.provide(distillation.config, scale, observer, source)
-            distillation.plan(merge(explicit, found), _named(overrides), file, limits, silent)
-        elif budget:
-            observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
-        summary = distillation.run(source)
+            with automatic.provided(distillation.config, scale, observer, source) as found:
+                distillation.plan(merge(explicit, found), _named(overrides), file, limits, silent)
+                summary = distillation.run(source)
+        else:
+            if budget:
+                observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
+            summary = distillation.run(source)
         observer.on_end(summary)
     return summary
 
