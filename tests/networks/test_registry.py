@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from functools import partial
@@ -55,6 +56,29 @@ def test_a_registered_name_is_a_network() -> None:
         check_network("tinynet")
     with pytest.raises(UserError, match="there is another network named 'tiny-net'; choose another name"):
         register_network("tiny-net")(nn.Linear)
+
+
+def test_a_file_that_registers_may_be_imported_and_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = "import dsdistill\n"
+    registered = CODE.replace("class MyNet", '@dsdistill.register_network("mine-twice")\nclass MyNet')
+    (tmp_path / "imported_too.py").write_text(head + registered)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("imported_too")
+    add_network(str(tmp_path / "imported_too.py:MyNet"))
+    assert features("mine-twice") == 16
+    (tmp_path / "another.py").write_text(head + registered)
+    with pytest.raises(UserError, match="there is another network named 'mine-twice'"):
+        add_network(str(tmp_path / "another.py:MyNet"))
+    monkeypatch.delitem(sys.modules, "imported_too")
+
+
+def test_a_partial_may_be_registered_anew() -> None:
+    for _ in range(2):
+        register_network("of-a-partial")(partial(MyNet, 1))
+    with pytest.raises(UserError, match="there is another network named 'of-a-partial'"):
+        register_network("of-a-partial")(partial(nn.Linear, 1))
 
 
 @pytest.mark.parametrize(
