@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dsdistill.cli import completion
-from dsdistill.cli.arguments import File
+from dsdistill.cli.arguments import File, Quiet, Verbose
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import importing
 
@@ -48,6 +48,11 @@ def export(
             autocompletion=completion.protocols,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace what an earlier export wrote.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a distilled set in a format that other programs read, or in fewer bytes.
 
@@ -72,6 +77,15 @@ def export(
     path = output or target
     if path is None or (output and target):
         raise UserError("name one output: a folder, or a .pt, .h5, .parquet or .tar file")
-    callbacks = progress.callbacks_of(quiet=False, verbose=False, log=None, name=path.stem)
-    export_set(file, path, to=to, space=space, dtype=dtype, protocol=protocol, callbacks=callbacks)
+    callbacks = progress.callbacks_of(quiet, verbose, log=None, name=path.stem)
+    export_set(
+        file,
+        path,
+        to=to,
+        space=space,
+        dtype=dtype,
+        protocol=protocol,
+        overwrite=overwrite,
+        callbacks=callbacks,
+    )
     console.say(f"wrote {path}")

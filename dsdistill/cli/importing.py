@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dsdistill.cli.arguments import Channels, Dataset, Download, Output, Root, Size
+from dsdistill.cli.arguments import Channels, Dataset, Download, Output, Quiet, Root, Size, Verbose
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import importing
 
@@ -55,6 +55,11 @@ def import_(
     size: Size = None,
     channels: Channels = None,
     download: Download = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace an earlier set.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make a distilled set of what another program left, to evaluate it like any other.
 
@@ -90,7 +95,8 @@ def import_(
         size=size,
         channels=channels,
         download=download,
-        callbacks=progress.callbacks_of(quiet=False, verbose=False, log=None, name=output.stem),
+        overwrite=overwrite,
+        callbacks=progress.callbacks_of(quiet, verbose, log=None, name=output.stem),
     )
     content = f"{summary.images} images, read as {summary.format}, {summary.space} space"
     own = f" --dataset {shlex.quote(dataset)}" * (":" in dataset)  # the file does not tell where it lies

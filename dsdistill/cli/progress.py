@@ -32,7 +32,10 @@ def callbacks_of(quiet: bool, verbose: bool, log: Sequence[str] | None, name: st
     if quiet and verbose:
         raise UserError("--quiet and --verbose exclude each other; leave one out")
     shown = _Quiet() if quiet else ProgressBar(verbose, console.err)
-    return [shown, *loggers_of(log or (), name)]
+    writers = loggers_of(log or (), name)
+    for each in writers if not quiet else ():
+        console.notify(f"--log: {type(each).__name__} writes to {each.place}", style="")
+    return [shown, *writers]
 
 
 class _Quiet(Callback):

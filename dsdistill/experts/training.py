@@ -211,8 +211,16 @@ class ExpertRun:
         """Open the file if it holds the first of the experts to train; None if all are to be trained.
 
         Raises:
-            UserError: it holds no experts, or no others may be added to them.
+            UserError: it holds no experts, or no others may be added to them; a dry run trains all then.
         """
+        try:
+            return self._checked_existing(resume, overwrite)
+        except UserError:
+            if not self._observer.dry:
+                raise
+            return None
+
+    def _checked_existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
         output, count = self._output, self._config.count
         if not output.exists():
             return None

@@ -15,6 +15,7 @@ from dsdistill.data.sources import DataSource
 from dsdistill.distillation.output import held
 from dsdistill.distillation.run import DistillationRun
 from dsdistill.distillation.summary import Summary
+from dsdistill.errors import UserError
 from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.pipeline import experts as automatic
 from dsdistill.runtime.callbacks import Listener, Observer
@@ -100,6 +101,8 @@ def distill(
     """
     if budget is not None:
         check_budget(budget)
+    if experts == "":
+        raise UserError("--experts is empty: name a file of experts, or say auto to have them trained")
     output = files.expanded(output).absolute()
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)

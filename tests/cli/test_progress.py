@@ -71,6 +71,24 @@ def test_a_dry_run_prints_what_it_takes(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["distill", *TINY], ["experts", "--dataset", "digits", "--recipe", "ncfm", "--network", "convnet2-w8"]],
+)
+def test_a_dry_run_replaces_nothing_so_the_output_may_exist(
+    capsys: Captured, made: Path, pool: Path, words: list[str]
+) -> None:
+    output = made if words[0] == "distill" else pool
+    before = output.read_bytes()
+    assert succeed(capsys, *words, "-o", output, "--dry-run")[0].startswith("estimated time")
+    assert output.read_bytes() == before
+
+
+def test_experts_of_no_name_are_refused(capsys: Captured, tmp_path: Path) -> None:
+    words = ["distill", *TINY, "-o", tmp_path / "set.h5", "--dry-run"]
+    assert "--experts is empty: name a file" in refused(capsys, *words, "--experts", "")
+
+
 def test_a_dry_run_of_an_evaluation(capsys: Captured, made: Path) -> None:
     before = made.read_bytes()
     out, _ = succeed(capsys, "evaluate", made, *FAST, "--dry-run")
@@ -83,7 +101,8 @@ def test_a_run_is_written_where_it_is_said(
 ) -> None:
     wandb = Wandb()
     stand_in(monkeypatch, wandb)
-    succeed(capsys, "distill", *TINY, "-o", tmp_path / "digits.h5", "--log", "wandb:mine")
+    _, err = succeed(capsys, "distill", *TINY, "-o", tmp_path / "digits.h5", "--log", "wandb:mine")
+    assert "--log: WandB writes to project mine\n" in err
     assert [(begun["project"], begun["name"]) for begun in wandb.begun] == [("mine", "digits (distillation)")]
     assert wandb.finished == [0]
 
