@@ -121,9 +121,9 @@ def test_networks_of_one_name_are_not_mixed_up() -> None:
         (MyNet(1, 4, 3), "a MyNet that is made already serves once only: give its class, network=MyNet"),
         (
             lambda num_classes: None,
-            "needs a name, and this one has none: write it as a def or a class, or say",
+            "a lambda or a partial has none: write a def that returns what it does, or pass",
         ),
-        (partial(MyNet, size=4), "needs a name"),
+        (partial(MyNet, size=4), "a lambda or a partial has none"),
         (7, "a network is a name, a class or a function, not 7"),
     ],
 )
