@@ -30,15 +30,24 @@ def export(
         typer.Option(
             help="png, pt, h5, ddranking, hf, parquet or webdataset.",
             show_default="by the suffix; png for a folder",
+            autocompletion=completion.choices("--to"),
         ),
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).", show_default="network"),
+        typer.Option(
+            help="Of a .pt: network (preprocessed) or unit (0 to 1).",
+            show_default="network",
+            autocompletion=completion.choices("export --space"),
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Of the pixels in a .h5: float32, float16 or uint8.", show_default="uint8"),
+        typer.Option(
+            help="Of the pixels in a .h5: float32, float16 or uint8.",
+            show_default="uint8",
+            autocompletion=completion.choices("--dtype"),
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
