@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dsdistill.pipeline.distill import distill
     from dsdistill.runtime.callbacks import Callback, StopRun
     from dsdistill.runtime.estimate import RunEstimate, dry_run
+    from dsdistill.runtime.notice import Notice
     from dsdistill.runtime.signals import Interrupted
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import load
@@ -47,6 +48,7 @@ _HOMES = {
     "Interrupted": "runtime.signals",
     "MatchingEngine": "engines.matching",
     "Network": "networks.base",
+    "Notice": "runtime.notice",
     "ProgressBar": "loggers.progress",
     "RunEstimate": "runtime.estimate",
     "StopRun": "runtime.callbacks",
@@ -79,6 +81,7 @@ __all__ = [
     "Interrupted",
     "MatchingEngine",
     "Network",
+    "Notice",
     "ProgressBar",
     "RunEstimate",
     "StopRun",

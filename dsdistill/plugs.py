@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -252,6 +253,18 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _differs(one: Any, other: Any) -> bool:
     """Whether two objects were defined in two places."""
-    return one is not other and any(
-        getattr(one, key, one) != getattr(other, key, other) for key in ("__module__", "__qualname__")
-    )
+    return one is not other and _definition(one) != _definition(other)
+
+
+def _definition(value: Any) -> tuple[str, str | int]:
+    """Return where an object was defined: its file, or else its module, and its name there.
+
+    A file may be imported and also named, ``net.py:NAME``: then it is two modules. For a partial stands what
+    it calls. Objects without a name differ from all others.
+    """
+    function = getattr(value, "func", value)
+    module, name = (getattr(function, key, None) for key in ("__module__", "__qualname__"))
+    if module is None or name is None:
+        return "", id(value)
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return (os.path.realpath(file) if file else module), name

@@ -74,6 +74,7 @@ def capped(name: str) -> Callable[..., Any]:
     return brief
 
 
+@pytest.mark.usefixtures("plugs")
 @pytest.mark.parametrize("page", with_blocks("python"))
 def test_python_on_a_page_runs(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CAPS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,8 @@ from pydantic import Field
 from dsdistill.config.presets import RECIPES, SUITES
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
+from dsdistill.files import expanded
+from dsdistill.plugs import is_file_reference
 
 Count = Annotated[int, Ge(1)]
 OrDefault = Annotated[int, Ge(0)]
@@ -180,11 +182,28 @@ class Suite:
 def load_suite(name_or_path: str | Path) -> Suite:
     """Read a suite by name ("digits") or from a TOML file ("mine.toml"), whose stem becomes its name.
 
+    A network of the user's own, ``net.py:NAME``, is looked for from the folder of the suite's file.
+
     Raises:
         UserError: no such suite or file, or a key or value that a suite cannot have.
     """
-    table = SUITES.read(name_or_path)
+    table = _with_places(SUITES.read(name_or_path), SUITES.find(name_or_path).parent)
     return validate(Suite, table, f"suite {str(name_or_path)!r}: key", _known_keys(table))
+
+
+def _with_places(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a table whose networks in files of Python are named from a folder."""
+
+    def placed(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _with_places(value, folder)
+        if key == "networks" and isinstance(value, list):
+            return [placed("network", each) for each in value]
+        if key == "network" and isinstance(value, str) and is_file_reference(value):
+            return str(folder / expanded(value))
+        return value
+
+    return {key: placed(key, value) for key, value in table.items()}
 
 
 def _known_keys(table: dict[str, Any]) -> Iterator[str]:

@@ -44,6 +44,7 @@ Budget = Annotated[
         help="Scale of experts that are trained: paper, or laptop for fewer of fewer epochs.",
         show_default="paper on a GPU and for `experts`, else laptop",
         metavar="paper|laptop",
+        autocompletion=completion.choices("--budget"),
     ),
 ]
 Overrides = Annotated[
@@ -62,6 +63,7 @@ Log = Annotated[
         metavar="WRITER",
         help="Also write for tensorboard[:FOLDER], wandb[:PROJECT], mlflow[:EXPERIMENT]; repeatable.",
         show_default=False,
+        autocompletion=completion.choices("--log"),
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Show results and errors only.")]

@@ -6,7 +6,7 @@ A word that none of our names begins with is left to the shell, which completes 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -26,8 +26,17 @@ def is_asked_for() -> bool:
     return VARIABLE in os.environ
 
 
+def _shells(incomplete: str) -> list[str]:
+    return _beginning(incomplete, SHELLS)
+
+
 def print_script(
-    shell: Annotated[str, typer.Argument(help="bash, zsh, fish, powershell or pwsh.", show_default=False)],
+    shell: Annotated[
+        str,
+        typer.Argument(
+            help="bash, zsh, fish, powershell or pwsh.", show_default=False, autocompletion=_shells
+        ),
+    ],
 ) -> None:
     """Print the script by which a shell completes commands, options and names.
 
@@ -73,8 +82,30 @@ def networks(incomplete: str) -> list[str]:
     >>> networks("convnet3,resnet18-ap-")
     ['convnet3,resnet18-ap-batch']
     """
+    return _last_beginning(incomplete, index.networks())
+
+
+def baselines(incomplete: str) -> list[str]:
+    """Complete the name of a baseline, or the last of several that commas separate."""
+    return _last_beginning(incomplete, index.choices("--baselines"))
+
+
+def choices(option: str) -> Callable[[str], list[str]]:
+    """Return what completes the value of an option that takes one of a few.
+
+    Args:
+        option: its name in `index.choices`.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        return _beginning(incomplete, index.choices(option))
+
+    return complete
+
+
+def _last_beginning(incomplete: str, names: Iterable[str]) -> list[str]:
     before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in _beginning(last, index.networks())]
+    return [before + comma + name for name in _beginning(last, names)]
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

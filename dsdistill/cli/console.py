@@ -81,7 +81,7 @@ def print_summary(summary: Summary) -> None:
         ("run directory", f"{summary.run_dir} (config.toml, metrics.jsonl, checkpoints)"),
         ("next", _next_command(summary)),
     ]
-    if not math.isnan(summary.first_loss):  # NaN if this call took no step
+    if not math.isnan(summary.first_loss):  # NaN if this call took no step and the log is gone
         means = f"{summary.first_loss:.4g} -> {summary.last_loss:.4g}"
         rows.insert(1, ("loss", f"{means} (means of the first and last 5 %)"))
     if summary.storage_error:

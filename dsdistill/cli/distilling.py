@@ -67,7 +67,7 @@ def distill(
     channels: Channels = None,
     zca: Zca = None,
     experts: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="A file of trained networks (`dsdistill experts`), for methods that match with them or "
             "follow them; auto: trained first, and kept for later runs.",
@@ -76,7 +76,7 @@ def distill(
         ),
     ] = None,
     budget: Budget = None,
-    pool: Annotated[Path | None, typer.Option(hidden=True)] = None,  # the earlier name of --experts
+    pool: Annotated[str | None, typer.Option(hidden=True)] = None,  # the earlier name of --experts
     download: Download = False,
     config: Annotated[
         Path | None,
@@ -126,7 +126,7 @@ def distill(
         "seconds": seconds,
         "seed": seed,
         "device": device,
-        "experts": experts or pool,
+        "experts": pool if experts is None else experts,
         "budget": budget,
         "root": root,
         "size": size,

@@ -47,7 +47,8 @@ def evaluate(
             help="Real images to compare with, comma-separated: random, herding, k-center, k-means, el2n, "
             "el2n-easy (append @bytes for as many as fit into the file's bytes), full (the full training "
             "set); coresets for all of these but random and full, all for every baseline at both sizes, '' "
-            "for none."
+            "for none.",
+            autocompletion=completion.baselines,
         ),
     ] = "random",
     device: Device = None,
@@ -60,7 +61,9 @@ def evaluate(
             "has soft ones, and without augmentation. LRS needs the baselines random and full, ARS random.",
         ),
     ] = False,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.choices("--precision"))
+    ] = "auto",
     root: Root = None,
     download: Download = False,
     json: Annotated[Path | None, typer.Option(help="Write the results here too.", show_default=False)] = None,

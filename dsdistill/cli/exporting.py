@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dsdistill.cli import completion
-from dsdistill.cli.arguments import File
+from dsdistill.cli.arguments import File, Quiet, Verbose
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import importing
 
@@ -30,15 +30,24 @@ def export(
         typer.Option(
             help="png, pt, h5, ddranking, hf, parquet or webdataset.",
             show_default="by the suffix; png for a folder",
+            autocompletion=completion.choices("--to"),
         ),
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option(help="Of a .pt: network (preprocessed) or unit (0 to 1).", show_default="network"),
+        typer.Option(
+            help="Of a .pt: network (preprocessed) or unit (0 to 1).",
+            show_default="network",
+            autocompletion=completion.choices("export --space"),
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Of the pixels in a .h5: float32, float16 or uint8.", show_default="uint8"),
+        typer.Option(
+            help="Of the pixels in a .h5: float32, float16 or uint8.",
+            show_default="uint8",
+            autocompletion=completion.choices("--dtype"),
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -48,6 +57,11 @@ def export(
             autocompletion=completion.protocols,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace what an earlier export wrote.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a distilled set in a format that other programs read, or in fewer bytes.
 
@@ -72,6 +86,15 @@ def export(
     path = output or target
     if path is None or (output and target):
         raise UserError("name one output: a folder, or a .pt, .h5, .parquet or .tar file")
-    callbacks = progress.callbacks_of(quiet=False, verbose=False, log=None, name=path.stem)
-    export_set(file, path, to=to, space=space, dtype=dtype, protocol=protocol, callbacks=callbacks)
+    callbacks = progress.callbacks_of(quiet, verbose, log=None, name=path.stem)
+    export_set(
+        file,
+        path,
+        to=to,
+        space=space,
+        dtype=dtype,
+        protocol=protocol,
+        overwrite=overwrite,
+        callbacks=callbacks,
+    )
     console.say(f"wrote {path}")

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dsdistill.cli.arguments import Channels, Dataset, Download, Output, Root, Size
+from dsdistill.cli import completion
+from dsdistill.cli.arguments import Channels, Dataset, Download, Output, Quiet, Root, Size, Verbose
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import importing
 
@@ -20,10 +21,18 @@ def import_(
     output: Output,
     dataset: Dataset = None,
     format: Annotated[
-        str, typer.Option(help="auto, tensors, mtt, idc, dc, ddranking, pictures or h5.")
+        str,
+        typer.Option(
+            help="auto, tensors, mtt, idc, dc, ddranking, pictures or h5.",
+            autocompletion=completion.choices("--format"),
+        ),
     ] = "auto",
     space: Annotated[
-        str, typer.Option(help="Of the pixels: auto, unit (0 to 1), standardised or zca.")
+        str,
+        typer.Option(
+            help="Of the pixels: auto, unit (0 to 1), standardised or zca.",
+            autocompletion=completion.choices("import --space"),
+        ),
     ] = "auto",
     labels: Annotated[
         Path | None, typer.Option(help="A file of labels, if the source has none.", show_default=False)
@@ -49,12 +58,21 @@ def import_(
     method: Annotated[str | None, typer.Option(help="Its name in results.", show_default="imported")] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="By which it is evaluated.", show_default="of the format's paper, else dm"),
+        typer.Option(
+            help="By which it is evaluated.",
+            show_default="of the format's paper, else dm",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
     root: Root = None,
     size: Size = None,
     channels: Channels = None,
     download: Download = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace an earlier set.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make a distilled set of what another program left, to evaluate it like any other.
 
@@ -90,7 +108,8 @@ def import_(
         size=size,
         channels=channels,
         download=download,
-        callbacks=progress.callbacks_of(quiet=False, verbose=False, log=None, name=output.stem),
+        overwrite=overwrite,
+        callbacks=progress.callbacks_of(quiet, verbose, log=None, name=output.stem),
     )
     content = f"{summary.images} images, read as {summary.format}, {summary.space} space"
     own = f" --dataset {shlex.quote(dataset)}" * (":" in dataset)  # the file does not tell where it lies

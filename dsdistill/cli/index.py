@@ -1,4 +1,4 @@
-"""What the command line knows without loading torch: keys of --set, names of data sets and of networks.
+"""What the command line knows without loading torch: keys of --set, names, values of options that take few.
 
 ``presets/index.toml`` holds it. ``make index`` writes that file from the code, and a test holds both equal.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from dsdistill.config.presets import PRESETS
 from dsdistill.files import read_toml, replace
@@ -35,18 +35,43 @@ def networks() -> list[str]:
     return names
 
 
+def choices(option: str) -> list[str]:
+    """Return the values that an option takes, such as ``export --to`` or ``--budget``."""
+    values: list[str] = _read()["choices"][option]
+    return values
+
+
 def from_code() -> dict[str, Any]:
     """Return what the file must hold. This imports the whole package."""
     from dsdistill.config.options import known_keys
+    from dsdistill.config.recipe import Budget
     from dsdistill.data import catalog
     from dsdistill.distillation.config import RunConfig
+    from dsdistill.evaluation.baselines import all_names
     from dsdistill.experts.config import ExpertConfig
+    from dsdistill.export.run import EXPORTERS
+    from dsdistill.importing.registry import FORMATS
+    from dsdistill.importing.spaces import SPACES
+    from dsdistill.loggers.named import NAMES
     from dsdistill.networks import network_names
+    from dsdistill.runtime.config import ComputeConfig
+    from dsdistill.storage.set_schema import Dtype
 
     return {
         "networks": network_names(),
         "datasets": catalog.names(),
         "options": {"distill": known_keys(RunConfig), "experts": known_keys(ExpertConfig)},
+        "choices": {
+            "--budget": list(get_args(Budget)),
+            "--baselines": all_names(),
+            "--dtype": list(get_args(Dtype)),
+            "--format": ["auto", *FORMATS],
+            "--log": list(NAMES),
+            "--precision": list(get_args(get_type_hints(ComputeConfig)["precision"])),
+            "--to": list(EXPORTERS),
+            "export --space": ["network", "unit"],
+            "import --space": ["auto", *SPACES],
+        },
     }
 
 

@@ -11,6 +11,7 @@ import typer
 from dsdistill import files
 from dsdistill.cli import completion, index
 from dsdistill.cli.arguments import File
+from dsdistill.config.presets import RECIPES
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import importing
 
@@ -31,6 +32,8 @@ def info(
         from dsdistill.cli import console
         from dsdistill.storage import expert_file, set_file
 
+    if str(file) in RECIPES.names() and not file.exists():
+        raise UserError(f"info describes files, and {file} is a method: see dsdistill methods {file}")
     file = files.expanded(file)
     if expert_file.holds_experts(file):
         experts = expert_file.ExpertFile.open(file)
@@ -85,21 +88,23 @@ def methods(
 ) -> None:
     """List the methods; or show one's settings, their sources and our departures from them.
 
-    If a recipe extends another, that one follows as a comment.
+    If a recipe extends another, that one follows as a comment, as do the experts that are trained first.
 
     `dsdistill methods mtt`
     """
     with importing():
         from dsdistill.cli import console
-        from dsdistill.config.presets import RECIPES
         from dsdistill.config.recipe import load_recipe
 
     if name:
-        bases = [recipe.base for recipe in load_recipe(name).lineage() if recipe.base]
+        recipe = load_recipe(name)
+        bases = [each.base for each in recipe.lineage() if each.base]
         console.print_text(RECIPES.find(name).read_text(encoding="utf-8"))
         for base in bases:
             text = RECIPES.find(base).read_text(encoding="utf-8")
             console.print_text(f"\n# It begins from {base}:\n\n" + textwrap.indent(text, "# "))
+        if experts := recipe.about_experts():
+            console.print_text(f"\n# Experts: {experts}.")
         return
     recipes = [load_recipe(name) for name in RECIPES.names()]
     console.print_pairs(

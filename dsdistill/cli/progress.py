@@ -10,7 +10,7 @@ from dsdistill.errors import UserError
 from dsdistill.loggers.displays import Display, display_on
 from dsdistill.loggers.named import loggers_of
 from dsdistill.loggers.progress import ProgressBar
-from dsdistill.runtime.callbacks import Listener
+from dsdistill.runtime.callbacks import Callback, Listener
 from dsdistill.text import clock
 
 if TYPE_CHECKING:
@@ -31,8 +31,18 @@ def callbacks_of(quiet: bool, verbose: bool, log: Sequence[str] | None, name: st
     """
     if quiet and verbose:
         raise UserError("--quiet and --verbose exclude each other; leave one out")
-    shown = [] if quiet else [ProgressBar(verbose, console.err)]
-    return [*shown, *loggers_of(log or (), name)]
+    shown = _Quiet() if quiet else ProgressBar(verbose, console.err)
+    writers = loggers_of(log or (), name)
+    for each in writers if not quiet else ():
+        console.notify(f"--log: {type(each).__name__} writes to {each.place}", style="")
+    return [shown, *writers]
+
+
+class _Quiet(Callback):
+    """Keeps notices from being warned of."""
+
+    def on_notice(self, sentence: str) -> None:
+        """Ignore it."""
 
 
 class SuiteProgress:

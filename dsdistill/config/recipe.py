@@ -26,6 +26,8 @@ from dsdistill.plugs import load_file
 
 Budget = Literal["paper", "laptop"]
 """The scale of experts: the paper's or its code's, or one that a machine without a GPU trains in an hour."""
+_DEFAULTS: dict[Budget, str] = {"paper": "the default on a GPU", "laptop": "the default without one"}
+"""When each scale is taken unasked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,25 @@ class Recipe(BaseRecipe):
 
     def _identity(self) -> dict[str, Any]:
         return {"method": self.name, "protocol": self.protocol}
+
+    def about_experts(self) -> str:
+        """Say which experts a run trains first where none are named; empty if the method needs none.
+
+        Raises:
+            UserError: the recipe of the experts is wrong.
+        """
+        if not self.experts:
+            return ""
+        recipe, scales = load_expert_recipe(self.experts), []
+        for budget, when in _DEFAULTS.items():
+            if budget == "paper" or recipe.laptop:
+                options = recipe.options("", budget)
+                size = f"{options['count']} of {options['epochs']} epochs"
+                scales.append(f"--budget {budget} ({when}) takes {size}")
+        return (
+            "where --experts names none, distill trains them first and keeps them, by recipe "
+            f"{recipe.name}: {'; '.join(scales)}"
+        )
 
 
 @forbid_extra

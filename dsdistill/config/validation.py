@@ -97,7 +97,7 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
     key = _key(first["loc"], known)
     if first["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in first["ctx"]["expected_tags"].split(",")]
-        return unknown(
+        return _unknown(
             f"{what} '{key}.{first['ctx']['discriminator'].strip(chr(39))}'", first["ctx"]["tag"], tags
         )
     if first["type"] == "union_tag_not_found":
@@ -106,7 +106,7 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
     if first["type"] in _EXTRA:
         return _unexpected(key, first["loc"], table, what, known)
     if first["type"] == UNKNOWN_KIND:
-        problem = str(unknown(f"{what} '{key}.kind'", first["ctx"]["tag"], first["ctx"]["tags"]))
+        problem = str(_unknown(f"{what} '{key}.kind'", first["ctx"]["tag"], first["ctx"]["tags"]))
         return UserError(problem if "did you mean" in problem else f"{problem}; {first['msg']}")
     if first["type"] in _MISSING:
         missing = [_key(each["loc"], known) for each in error.errors() if each["type"] in _MISSING]
@@ -140,7 +140,13 @@ def _unexpected(
             f"{what} {name!r} belongs to another kind than the one chosen: leave out one of the two, "
             "or begin from a method of that kind if a recipe gave it"
         )
-    return unknown(what, name, known)
+    return _unknown(what, name, known)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> UserError:
+    """Word the error for an unknown name; what it is part of comes first."""
+    part, colon, noun = what.rpartition(": ")
+    return UserError(f"{part}{colon}{unknown(noun, name, known)}")
 
 
 def _key(location: tuple[int | str, ...], known: list[str]) -> str:

@@ -184,6 +184,8 @@ def opened(dataset: DataSource | None) -> tuple[str | None, InMemory | None]:
         return str(dataset), None
     if isinstance(dataset, Mapping):
         data, notice = splits_of(dataset)
+        if type(dataset) is not dict:  # Hugging Face's DatasetDict
+            data = replace(data, name=type(dataset).__name__)
     else:
         data, notice = dataset if isinstance(dataset, ImageData) else ImageData(dataset), ""
     source = InMemory(data, notice=notice)

@@ -66,6 +66,12 @@ class ImageData:
     classes: Sequence[str] | None = None
     name: str = ""
 
+    def __repr__(self) -> str:
+        test = "held out of train" if self.test is None else _split(self.test)
+        classes = "" if self.classes is None else f", {len(self.classes)} classes"
+        name = f" {self.name}" * bool(self.name)
+        return f"<ImageData{name}: train {_split(self.train)}, test {test}{classes}>"
+
     def __post_init__(self) -> None:
         if self.name and not _NAME.fullmatch(self.name):
             raise UserError(
@@ -75,6 +81,19 @@ class ImageData:
             if isinstance(self.classes, str) or not all(isinstance(name, str) for name in self.classes):
                 raise UserError("classes= takes a list of names, one for each label")
             check_names(tuple(self.classes), "classes=")
+
+
+def _split(data: Any) -> str:
+    """Say what a split is, without its values."""
+    if isinstance(data, tuple) and len(data) == 2:
+        return f"({', '.join(map(_split, data))})"
+    kind, shape = type(data).__name__, getattr(data, "shape", None)
+    if shape is not None and not isinstance(data, Dataset):
+        return f"{kind} {'x'.join(map(str, shape))}"
+    try:
+        return f"{kind} of {len(data)}"
+    except TypeError:
+        return kind
 
 
 DataSource: TypeAlias = str | Path | ImageData | Mapping[str, SplitData] | SplitData

@@ -57,6 +57,7 @@ def run_estimate(
         amount = max(0, config.iterations - done)
         seconds = amount * pace.step
     return RunEstimate(
+        covers="distillation",
         amount=amount,
         work="iterations",
         seconds=seconds,

@@ -69,7 +69,7 @@ class DistillationRun:
         self._written: dict[str, Any] = {}  # options of the run that is resumed
         self._config: RunConfig
         self._by_default = False  # whether the recipe says how long the run is
-        check_output(output, directory, self._resumes, overwrite)
+        check_output(output, directory, self._resumes, overwrite or observer.dry)  # that replaces nothing
 
     @property
     def config(self) -> RunConfig:

@@ -11,7 +11,7 @@ from dsdistill.config.sharing import shared
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.config import RunConfig, as_table
 from dsdistill.distillation.memory import Estimate
-from dsdistill.text import byte_size
+from dsdistill.text import byte_size, plain
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class RunStart:
     """Bytes free on the device, where the system says."""
     too_short: bool = False
     """Whether the run is not compiled because it would not make up for the time that takes."""
+
+    def __repr__(self) -> str:
+        return f"<RunStart {plain('; '.join(self.describe()))}>"
 
     @property
     def title(self) -> str:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dsdistill.distillation.run_loop import RunLoop
+from dsdistill.runtime import metrics
 from dsdistill.synthetic.distilled import DistilledSet
 
 
@@ -28,7 +30,8 @@ class Summary:
     """In the loop, resumed parts and compiling included."""
     first_loss: float
     last_loss: float
-    """Means over the first and last twentieth of the iterations of this call; NaN where it took none."""
+    """Means over the first and last twentieth of the iterations of this call. Where it took none, because the
+    run was finished, of those in the run's log; NaN where that holds none."""
     peak_memory_bytes: int
     """Of the whole process, as the system counts it; on a GPU, of its tensors there."""
     storage_error: float
@@ -49,6 +52,7 @@ def summarise(
         losses: of the iterations of this call.
         storage_error: the largest error of a stored pixel.
     """
+    losses = losses or [each["loss"] for each in metrics.read(loop.run.metrics_file) if _has_loss(each)]
     edge = max(1, len(losses) // 20)
     return Summary(
         path=output,
@@ -62,3 +66,8 @@ def summarise(
         storage_error=storage_error,
         on_gpu=loop.on_gpu,
     )
+
+
+def _has_loss(entry: dict[str, Any]) -> bool:
+    """Whether an entry of a log, which may be damaged, holds a loss."""
+    return isinstance(entry.get("loss"), float)

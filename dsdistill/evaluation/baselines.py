@@ -55,6 +55,12 @@ def expanded_names(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(single))
 
 
+def all_names() -> list[str]:
+    """Return everything that `check` and `expanded_names` take, with and without ``@bytes``."""
+    sized = [name for name in (*baseline_names(), "coresets") if name != FULL]
+    return [*sized, *(f"{name}@bytes" for name in sized), FULL, "all"]
+
+
 def check(name: str) -> None:
     """Raise a UserError, with the nearest name, unless ``name`` is a baseline."""
     method, at, size = name.partition("@")

@@ -146,6 +146,7 @@ def estimate(
     if choosing:
         seconds += choosing * max(cost.step for cost in costs)
     return RunEstimate(
+        covers="evaluation",
         amount=amount + choosing,
         work="steps of students",
         seconds=seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from dsdistill.evaluation.rows import Row, canonical, read_row
 from dsdistill.runtime import provenance
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage import set_file
-from dsdistill.text import plain
+from dsdistill.text import byte_size, plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -163,7 +163,9 @@ class Report:
         try:
             import pandas
         except ImportError as error:
-            raise UserError("to_frame needs pandas, which is not installed: pip install pandas") from error
+            raise UserError(
+                'to_frame needs pandas, which is not installed: pip install "dsdistill[hf]"'
+            ) from error
         shared = {"dataset": self.dataset, "seed": self.seed, "precision": self.precision}
         columns = [field.name for field in dataclasses.fields(Row)] + list(shared)
         return pandas.DataFrame([dataclasses.asdict(row) | shared for row in self.rows], columns=columns)
@@ -180,18 +182,18 @@ class Report:
         return [*map(plain, (row.network, trained, images, row.accuracy, f"{row.seconds:.1f}"))]
 
     def _caption(self) -> str | None:
-        formats = {
-            "image_bytes": ("images {:,.1f} kB", 1e3),
-            "label_bytes": ("labels {:,.1f} kB", 1e3),
-            "preprocess_bytes": ("whitening {:,.1f} kB", 1e3),
-            "real_images": ("as many bytes as {:,.0f} real images", 1),
-            "distil_seconds": ("distilled in {:,.0f} s", 1),
-            "distil_peak_bytes": ("peak memory {:,.2f} GB", 1e9),
+        formats: dict[str, tuple[str, Callable[[float], str]]] = {
+            "image_bytes": ("images {}", byte_size),
+            "label_bytes": ("labels {}", byte_size),
+            "preprocess_bytes": ("whitening {}", byte_size),
+            "real_images": ("as many bytes as {} real images", "{:,.0f}".format),
+            "distil_seconds": ("distilled in {} s", "{:,.0f}".format),
+            "distil_peak_bytes": ("peak memory {}", byte_size),
         }
         if self.cost.get("preprocess_bytes", 0) <= MATRIX_BYTES:
             del formats["preprocess_bytes"]
         costs = [
-            text.format(self.cost[key] / unit) for key, (text, unit) in formats.items() if key in self.cost
+            text.format(write(self.cost[key])) for key, (text, write) in formats.items() if key in self.cost
         ]
         if self.distil_machine:
             costs.append(f"made on {plain(self.distil_machine)}")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.plan import PlannedRow
 from dsdistill.protocol import Protocol
-from dsdistill.text import listing
+from dsdistill.text import listing, plain
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class EvaluationStart:
     """Of all students and of the networks that choose real images."""
     too_short: bool = False
     """Whether students are not compiled because that would not make up for the time that takes."""
+
+    def __repr__(self) -> str:
+        return f"<EvaluationStart {plain('; '.join(self.describe()))}>"
 
     @property
     def title(self) -> str:

@@ -119,6 +119,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     source: InMemory | None = None,
+    stand_in: Path | None = None,
 ) -> ExpertFile:
     """Train experts of resolved options into a file that nobody else writes.
 
@@ -128,6 +129,7 @@ def train(
         observer: the callbacks.
         resume, overwrite: as for `train_experts`.
         source: the data, if they are in memory.
+        stand_in: of a dry run, where to write experts that are not trained, to time what follows.
 
     Raises:
         UserError, Interrupted: as `train_experts`.
@@ -140,4 +142,6 @@ def train(
         observer.on_info(expert_config.decisions(asked, config))
         short = expert_config.is_too_short(asked, config, real)
         run = ExpertRun(output, config, task, real, device, observer, short)
+        if stand_in and observer.dry:
+            run.write_untrained(stand_in)
         return run.run(resume, overwrite)

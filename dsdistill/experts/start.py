@@ -10,7 +10,7 @@ from dsdistill.config.options import flatten
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig, for_sharing
 from dsdistill.files import parse_toml
-from dsdistill.text import byte_size
+from dsdistill.text import byte_size, plain
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class TrainingStart:
     """Epochs of all experts that the file does not hold yet."""
     too_short: bool = False
     """Whether the training is not compiled because it would not make up for the time that takes."""
+
+    def __repr__(self) -> str:
+        return f"<TrainingStart {plain('; '.join(self.describe()))}>"
 
     @property
     def title(self) -> str:

@@ -27,9 +27,13 @@ from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.runtime.notice import silent
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 from dsdistill.storage import expert_writer
-from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, TrainingRecord
+from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, Snapshot, TrainingRecord
+
+_STAND_IN_BYTES = 1 << 28
+"""Of a file of untrained experts, at most."""
 
 
 class ExpertRun:
@@ -108,6 +112,24 @@ class ExpertRun:
             finished = self._train_all(trainer, missing, done, signals)
             return self._write(existing, missing[:finished], self._metadata(trainer.layout))
 
+    def write_untrained(self, path: Path) -> None:
+        """Write a file like that of the experts, whose weights are all random: what follows is timed with it.
+
+        It holds as many experts as `_STAND_IN_BYTES` allow. If that is none, no file is written.
+        """
+        trainer = Trainer(self._config, self._task, self._real, self._device, silent)
+        metadata = self._metadata(trainer.layout)
+        count = min(self._config.count, _STAND_IN_BYTES // metadata.expert_bytes)
+        record = TrainingRecord(0.0, 0.0, 0.0, self._machine(), _now())
+
+        def snapshots(expert: int) -> Iterator[Snapshot]:
+            for place in range(len(metadata.epochs)):
+                trainer.initialise(expert * len(metadata.epochs) + place)
+                yield trainer.snapshot()
+
+        if count:
+            expert_writer.write(path, metadata, ((record, snapshots(each)) for each in range(count)), count)
+
     def _train_all(self, trainer: Trainer, missing: range, done: int, signals: list[Interrupted]) -> int:
         """Train the missing experts until a callback stops it; return how many of them are finished."""
         finished = 0
@@ -175,6 +197,7 @@ class ExpertRun:
         checkpoints = 2 * len(missing) * sum(each.nbytes for each in state.values())
         unwritten = len(missing) * start.file_bytes // config.count
         return RunEstimate(
+            covers="experts",
             amount=len(epochs),
             work="epochs",
             seconds=seconds,
@@ -188,8 +211,16 @@ class ExpertRun:
         """Open the file if it holds the first of the experts to train; None if all are to be trained.
 
         Raises:
-            UserError: it holds no experts, or no others may be added to them.
+            UserError: it holds no experts, or no others may be added to them; a dry run trains all then.
         """
+        try:
+            return self._checked_existing(resume, overwrite)
+        except UserError:
+            if not self._observer.dry:
+                raise
+            return None
+
+    def _checked_existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
         output, count = self._output, self._config.count
         if not output.exists():
             return None

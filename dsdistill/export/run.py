@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from dsdistill.export.parquet import export_parquet
 from dsdistill.export.png import export_png
 from dsdistill.export.pt import export_pt
 from dsdistill.export.webdataset import export_webdataset
-from dsdistill.files import expanded
+from dsdistill.files import expanded, set_aside
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.estimate import refuse_dry_run
+from dsdistill.storage import set_file
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,14 @@ class Exporter:
         suffixes: of the outputs that are written so where no format is named; "" is a folder's.
         option: the only option that it takes.
         default: of that option.
+        mark: a file that every folder of the format holds.
         write: takes the set, the output, and the option if there is one; returns sentences on the result.
     """
 
     suffixes: tuple[str, ...] = ()
     option: str | None = None
     default: str | None = None
+    mark: str = ""
     write: Callable[..., list[str]] = lambda *_: []
 
 
@@ -45,15 +50,15 @@ def _pt(path: Path, out: Path, space: Any) -> list[str]:
 
 
 EXPORTERS = {
-    "png": Exporter(("",), write=lambda path, out: [export_png(path, out)]),
-    "pt": Exporter((".pt", ".pth"), "space", "network", _pt),
+    "png": Exporter(("",), mark="labels.csv", write=lambda path, out: [export_png(path, out)]),
+    "pt": Exporter((".pt", ".pth"), "space", "network", write=_pt),
     "h5": Exporter(
-        (".h5", ".hdf5"), "dtype", "uint8", lambda path, out, dtype: [export_h5(path, out, dtype)]
+        (".h5", ".hdf5"), "dtype", "uint8", write=lambda path, out, dtype: [export_h5(path, out, dtype)]
     ),
-    "ddranking": Exporter((), "protocol", None, export_ddranking),
-    "hf": Exporter(write=export_huggingface),
+    "ddranking": Exporter((), "protocol", None, "ddranking.yaml", export_ddranking),
+    "hf": Exporter(mark="data/train-00000-of-00001.parquet", write=export_huggingface),
     "parquet": Exporter((".parquet",), write=export_parquet),
-    "webdataset": Exporter((".tar",), write=export_webdataset),
+    "webdataset": Exporter((".tar",), mark="dsdistill.json", write=export_webdataset),
 }
 
 
@@ -65,6 +70,7 @@ def export_set(
     space: str | None = None,
     dtype: str | None = None,
     protocol: str | None = None,
+    overwrite: bool = False,
     callbacks: Sequence[Listener] = (),
 ) -> Path:
     """Write a distilled set in a format that other programs read, or in fewer bytes.
@@ -84,6 +90,7 @@ def export_set(
         space: for pt: "network" (preprocessed, the default) or "unit" (0 black, 1 white).
         dtype: for h5: "float32", "float16" or "uint8", the default.
         protocol: for ddranking: how students are trained; default the method's own.
+        overwrite: replace a folder or a .h5 that an earlier export in the same format wrote.
         callbacks: their `on_notice` receives sentences on what is lost, such as pixels that are clipped.
 
     Returns:
@@ -98,9 +105,21 @@ def export_set(
         refuse_dry_run(observer)
         kind = _kind(to, out)
         arguments = _arguments(kind, {"space": space, "dtype": dtype, "protocol": protocol})
-        for sentence in EXPORTERS[kind].write(expanded(file), out, *arguments):
+        path = expanded(file)
+        with set_aside(out) if overwrite and _is_earlier(kind, path, out) else nullcontext():
+            sentences = EXPORTERS[kind].write(path, out, *arguments)
+        for sentence in sentences:
             observer.on_notice(sentence)
     return out
+
+
+def _is_earlier(kind: str, path: Path, out: Path) -> bool:
+    """Whether an output is there that an earlier export in a format wrote, and that is not the set itself."""
+    if kind == "h5":
+        with suppress(UserError, OSError):
+            return bool(set_file.digest(out)) and not os.path.samefile(path, out)
+    mark = EXPORTERS[kind].mark
+    return bool(mark) and (out / mark).is_file()
 
 
 def _arguments(kind: str, options: Mapping[str, str | None]) -> list[str | None]:

@@ -14,6 +14,7 @@ from dsdistill.files.writing import (
     remove,
     replace,
     replacing,
+    set_aside,
     sweep,
     write_new,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "remove",
     "replace",
     "replacing",
+    "set_aside",
     "sweep",
     "write_new",
 ]

@@ -176,6 +176,29 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def set_aside(path: str | Path) -> Iterator[None]:
+    """Move a file or a folder out of the way of a new one.
+
+    It is deleted when the block ends, and comes back if the block fails.
+
+    Raises:
+        UserError: it cannot be moved.
+    """
+    target = Path(path).absolute()
+    aside = _neighbour(target)
+    try:
+        os.rename(target, aside)
+    except OSError as error:
+        raise UserError(f"cannot replace {path}: {reason(error)}") from error
+    try:
+        yield
+    except BaseException:
+        os.rename(aside, target)
+        raise
+    _remove(aside)
+
+
+@contextmanager
 def hold_outputs(
     paths: Sequence[Path], work: str, dry: bool = False, wait: Callable[[str], None] | None = None
 ) -> Iterator[None]:

@@ -75,6 +75,7 @@ def import_set(
     size: int | None = None,
     channels: int | None = None,
     download: bool = False,
+    overwrite: bool = False,
     callbacks: Sequence[Listener] = (),
 ) -> ImportSummary:
     """Make a distilled set's file of what another program distilled.
@@ -86,7 +87,7 @@ def import_set(
 
     Args:
         source: a file or a folder.
-        output: the HDF5 file to write; none may be there.
+        output: the HDF5 file to write.
         dataset: the data set that it was distilled from, as `distill` takes it: it gives class names and
             preprocessing, and is what the set is evaluated on.
         format: "tensors" (.pt, .npy, .npz, .safetensors), "mtt" (images_best.pt of MTT, TESLA, DATM), "idc"
@@ -104,6 +105,7 @@ def import_set(
         protocol: name of the protocol of its evaluation; default that of the format's paper, else dm.
         root, download: folder of the data sets; whether to fetch a missing one.
         size, channels: of the images, if other than the data set's own; pictures are resized to it.
+        overwrite: replace an earlier set at ``output``.
         callbacks: their `on_notice` receives a sentence on each thing that was inferred.
 
     Raises:
@@ -113,7 +115,7 @@ def import_set(
     path, output = files.expanded(source), files.expanded(output)
     with Observer(callbacks) as observer:
         refuse_dry_run(observer)
-        set_file.check_writable(output)
+        set_file.check_writable(output, overwrite, ", or pass overwrite=True (--overwrite)")
         named = spaces.named(space)
         _check_names(method, protocol, constants)
         if lr is not None and not 0 < lr < math.inf:

@@ -46,6 +46,11 @@ class Logger(Callback):
         self._every = 1
         self._step = 0
 
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it writes, and how to look at it, in a few words."""
+
     @abstractmethod
     def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
         """Begin to write a stage.

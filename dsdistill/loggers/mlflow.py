@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -43,6 +44,12 @@ class MLflow(Logger):
         except ImportError as error:
             raise missing("MLflow", "mlflow") from error
         self._mlflow = mlflow
+
+    @property
+    def place(self) -> str:
+        """The experiment, and the server or folder if one is named."""
+        uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        return f"experiment {self._experiment}" + f" at {uri}" * bool(uri) + "; to look at it: mlflow ui"
 
     def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
         entities = self._mlflow.entities

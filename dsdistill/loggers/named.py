@@ -17,6 +17,9 @@ _MAKERS: dict[str, Callable[[str, str], Logger]] = {
     "mlflow": lambda where, name: MLflow(where or "dsdistill"),
 }
 
+NAMES = tuple(_MAKERS)
+"""Of all writers."""
+
 
 def loggers_of(options: Sequence[str], name: str) -> list[Logger]:
     """Return writers.

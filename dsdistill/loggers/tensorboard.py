@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class TensorBoard(Logger):
         except ImportError as error:
             raise missing("TensorBoard", "tensorboard") from error
         self._make = SummaryWriter
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return f"{self._folder}; to look at it: tensorboard --logdir {shlex.quote(str(self._folder))}"
 
     def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
         self._writer = self._make(str(self._folder / stage), purge_step=first)

@@ -36,6 +36,11 @@ class WandB(Logger):
             raise missing("Weights & Biases", "wandb") from error
         self._wandb = wandb
 
+    @property
+    def place(self) -> str:
+        """The project."""
+        return f"project {self._options['project']}"
+
     def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
         told = {"name": title, "config": dict(options), "job_type": stage} | self._options
         if "name" in self._options:

@@ -200,8 +200,8 @@ def _add_object(factory: NetworkFactory) -> str:
         return registered[0]
     if not str(getattr(factory, "__name__", "<")).isidentifier():  # a lambda or a partial
         raise UserError(
-            "a network that files tell needs a name, and this one has none: write it as a def or a class, or "
-            'say dsdistill.register_network("NAME")(…)'
+            "files tell a network by its name, and a lambda or a partial has none: write a def that returns "
+            'what it does, or pass network=dsdistill.register_network("NAME")(…) with it in place of …'
         )
     name = f"{factory.__module__}:{factory.__name__}"
     NETWORKS.add(name, factory, replace=True)

@@ -15,6 +15,7 @@ from dsdistill.data.sources import DataSource
 from dsdistill.distillation.output import held
 from dsdistill.distillation.run import DistillationRun
 from dsdistill.distillation.summary import Summary
+from dsdistill.errors import UserError
 from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.pipeline import experts as automatic
 from dsdistill.runtime.callbacks import Listener, Observer
@@ -100,6 +101,8 @@ def distill(
     """
     if budget is not None:
         check_budget(budget)
+    if experts == "":
+        raise UserError("--experts is empty: name a file of experts, or say auto to have them trained")
     output = files.expanded(output).absolute()
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)
@@ -123,11 +126,13 @@ def distill(
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
             distillation.plan(explicit, overrides, file, limits, silent)
-            found = automatic.provide(distillation.config, scale, observer, source)
-            distillation.plan(merge(explicit, found), _named(overrides), file, limits, silent)
-        elif budget:
-            observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
-        summary = distillation.run(source)
+            with automatic.provided(distillation.config, scale, observer, source) as found:
+                distillation.plan(merge(explicit, found), _named(overrides), file, limits, silent)
+                summary = distillation.run(source)
+        else:
+            if budget:
+                observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
+            summary = distillation.run(source)
         observer.on_end(summary)
     return summary
 

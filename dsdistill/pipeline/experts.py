@@ -10,7 +10,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,9 @@ from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.run import train
 from dsdistill.experts.training import parts
 from dsdistill.networks import source_digest
-from dsdistill.runtime.callbacks import Observer
+from dsdistill.runtime.callbacks import DryRunEnd, Observer
 from dsdistill.runtime.device import resolve_device, resolve_precision
+from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage.expert_file import ExpertFile
 
@@ -96,41 +99,76 @@ def lacks(config: RunConfig) -> bool:
     return supply.needs_experts or (_OURS.fullmatch(path.name) is not None and not path.exists())
 
 
-def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMemory | None) -> dict[str, Any]:
-    """Train the experts of a run, unless the cache has them.
+@contextmanager
+def provided(
+    config: RunConfig, budget: Budget, observer: Observer, source: InMemory | None
+) -> Iterator[dict[str, Any]]:
+    """Train the experts of a run, unless the cache has them; a dry run gets untrained ones while this lasts.
 
     Args:
         config: of the run, its limits included.
         budget: the scale of the recipe.
-        observer: the callbacks; those of a dry run see the estimate of the training.
+        observer: the callbacks.
         source: the data, if they are in memory.
 
-    Returns:
+    Yields:
         nested options of the run: their file, and how many of them the run takes.
 
     Raises:
         UserError: as `train_experts`; or a callback has stopped the training.
         Interrupted: as `train_experts`.
+        DryRunEnd: of a dry run; its estimate has that of the training before it.
     """
     planned = plan(config, budget)
     real = catalog.read(planned.config.data, "train", observer.on_notice, observer.on_read, source)
-    file, count = planned.file(real.fingerprint), planned.config.count
+    file, supply = planned.file(real.fingerprint), config.engine.supply
     if not observer.dry:
         files.make_folder(file.parent, parents=True)
     with files.hold_outputs([file], "a training", observer.dry, observer.on_notice):
-        if _count(file, observer.on_notice, observer.dry) >= count:
+        found = _count(file, observer.on_notice, observer.dry) >= planned.config.count
+        if found:
             observer.on_info(f"experts: those in {file}, trained for an earlier run")
-        else:
+        elif not observer.dry:
             _train(planned, file, observer, source)
-    supply = config.engine.supply
-    return {"engine": {"supply": {"path": str(file), supply.noun: supply.count or count}}}
+    if found or not observer.dry:
+        yield _options(config, file, supply.count or planned.config.count)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        stand_in = Path(folder) / "experts.h5"
+        training = _estimate(planned, file, observer, source, stand_in)
+        try:
+            yield _options(config, stand_in, min(ExpertFile.open(stand_in).count, planned.config.count))
+        except DryRunEnd as end:
+            raise DryRunEnd(dataclasses.replace(end.estimate, before=training)) from end
+
+
+def _options(config: RunConfig, file: Path, count: int) -> dict[str, Any]:
+    return {"engine": {"supply": {"path": str(file), config.engine.supply.noun: count}}}
+
+
+def _estimate(
+    planned: ExpertPlan, file: Path, observer: Observer, source: InMemory | None, stand_in: Path
+) -> RunEstimate:
+    """Estimate the training of experts, and write untrained ones.
+
+    Raises:
+        DryRunEnd: they are too large to be written for an estimate.
+    """
+    observer.on_notice(planned.sentence(file))
+    begun = file.exists() or parts(file).exists()
+    try:
+        train(file, planned.config, observer.of_stage(), begun, source=source, stand_in=stand_in)
+    except DryRunEnd as end:
+        training: RunEstimate = end.estimate
+    if not stand_in.exists():
+        left_out = "the distillation, until its experts are trained: they are too large to stand in for them"
+        raise DryRunEnd(dataclasses.replace(training, leaves_out=left_out))
+    return training
 
 
 def _train(planned: ExpertPlan, file: Path, observer: Observer, source: InMemory | None) -> None:
     """Train experts, or those that a file lacks."""
     observer.on_notice(planned.sentence(file))
-    if observer.dry:
-        observer.on_notice("what follows is their training; the run itself is estimated once they are there")
     stage = observer.of_stage()
     train(file, planned.config, stage, file.exists() or parts(file).exists(), source=source)
     if stage.stop:

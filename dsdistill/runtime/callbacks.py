@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from dsdistill.errors import UserError
+from dsdistill.runtime.notice import warn
 
 _log = logging.getLogger("dsdistill")
 _log.addHandler(logging.NullHandler())  # a library prints nothing unasked
@@ -54,7 +55,10 @@ class Callback:
     """
 
     def on_notice(self, sentence: str) -> None:
-        """Receive a sentence worth reading; the logger ``dsdistill`` has it as a warning."""
+        """Receive a sentence worth reading; the logger ``dsdistill`` has it as a warning.
+
+        Where no callback has this method and the logger no handler, it is a `Notice`, by Python's `warnings`.
+        """
 
     def on_info(self, sentence: str) -> None:
         """Receive a detail: what was decided by ``auto``, the estimate; the logger has it as information."""
@@ -183,6 +187,9 @@ class Observer(Callback):
         return None
 
     def on_notice(self, sentence: str) -> None:
+        """Pass a sentence on; one that nobody listens for is a warning of Python."""
+        if not _logged() and not any(map(_listens, self._callbacks)):
+            warn(sentence)
         _log.warning("%s", sentence)
         self._tell("on_notice", sentence)
 
@@ -249,6 +256,22 @@ class DryRunEnd(Exception):
     def __init__(self, estimate: Any) -> None:
         super().__init__()
         self.estimate = estimate
+
+
+def _listens(callback: Callback) -> bool:
+    """Whether a callback takes notices."""
+    return getattr(callback.on_notice, "__func__", None) is not Callback.on_notice
+
+
+def _logged() -> bool:
+    """Whether the logger's warnings are handled, or switched off: the user has seen to them."""
+    logger: logging.Logger | None = _log
+    while logger:
+        for handler in logger.handlers:
+            if handler.level <= logging.WARNING and not isinstance(handler, logging.NullHandler):
+                return True
+        logger = logger.parent if logger.propagate else None
+    return not _log.isEnabledFor(logging.WARNING)
 
 
 def _as_list(callbacks: Any) -> list[Any]:

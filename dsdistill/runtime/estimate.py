@@ -41,6 +41,17 @@ class RunEstimate:
     """That the process has as it is estimated, part of the run among it; None on a GPU."""
     disk: Mapping[str, int] = field(default_factory=dict)
     """Bytes on disk by what they are for, at most."""
+    covers: str = ""
+    """What is estimated: experts, distillation, or evaluation."""
+    before: RunEstimate | None = None
+    """Of what comes first and is not among the other numbers: experts that a distillation lacks."""
+    leaves_out: str = ""
+    """What follows and is not estimated, with the reason; empty if nothing does."""
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of all that is estimated, what comes first and warming up included."""
+        return self.seconds + self.warm_up + (self.before.total_seconds if self.before else 0.0)
 
     @property
     def disk_bytes(self) -> int:
@@ -49,6 +60,17 @@ class RunEstimate:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what is estimated and how much, as displays show it."""
+        left_out = [("not estimated", self.leaves_out)] if self.leaves_out else []
+        if self.before is None:
+            return self._own_rows() + left_out
+        parts = [
+            (f"{part.covers}: {name}", words)
+            for part in (self.before, self)
+            for name, words in part._own_rows()
+        ]
+        return [*parts, *left_out, ("in all", clock(self.total_seconds))]
+
+    def _own_rows(self) -> list[tuple[str, str]]:
         each = f" ({_seconds(self.seconds / self.amount)} each)" if self.amount else ""
         time = f"{clock(self.seconds)} for {self.amount:,} {self.work}{each}"
         if self.warm_up >= _WORTH_SAYING:

@@ -39,7 +39,7 @@ from dsdistill.storage.expert_schema import (
     parse_training,
 )
 from dsdistill.storage.hdf5 import EXPERTS, attribute, opened
-from dsdistill.text import listing, ranges
+from dsdistill.text import listing, plain, ranges
 
 __all__ = ["Expert", "ExpertFile", "ExpertMetadata", "Snapshot", "TrainingRecord", "holds_experts"]
 
@@ -59,6 +59,11 @@ class ExpertFile:
     training: tuple[TrainingRecord, ...]
     _digests: NDArray[np.uint8] | None = None
     """Of every state's weights and buffers; None for a file of version 1."""
+
+    def __repr__(self) -> str:
+        meta, epochs = self.metadata, ranges(self.epochs)
+        words = f"{self.count} of {meta.network} for {meta.dataset}, epochs {epochs}"
+        return f"<ExpertFile {plain(str(self.path))}: {plain(words)}>"
 
     @classmethod
     def open(cls, path: str | Path) -> ExpertFile:

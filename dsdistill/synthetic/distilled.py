@@ -102,6 +102,9 @@ class DistilledSet:
                 f"{found.answers.num_classes} classes, and the set has {count} of {size}×{size} in {classes}"
             )
 
+    def __repr__(self) -> str:
+        return f"<DistilledSet: {_words(self.images, self.attributes)}, {len(self.classes)} classes>"
+
     @property
     def counts(self) -> list[int]:
         """Number of stored images of every class that has any, in label order."""
@@ -239,6 +242,11 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         lr = self.attributes.get("learned_lr")
         self.lr = None if lr is None else float(lr)
         self._targets = self.soft_labels if labels == "soft" else None
+
+    def __repr__(self) -> str:
+        labels = "hard" if self._targets is None else "soft"
+        words = f"{_words(self.images, self.attributes)}, {len(self.classes)} classes"
+        return f"<DistilledDataset: {words}, in {self._space} space, {labels} labels>"
 
     @property
     def ipc(self) -> int:

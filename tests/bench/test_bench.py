@@ -107,7 +107,7 @@ def test_there_are_the_promised_suites() -> None:
         (('"digits"', '"digit"'), "unknown data set 'digit'; did you mean 'digits'?"),
         (("convnet2-w8", "convent"), "unknown network 'convent'"),
         (("iterations = 3", "iterations = 3\nseconds = 4"), "both iterations and seconds"),
-        (("iterations = 3", "iteration = 3"), "unknown suite 'mine.toml': key 'iteration'; did you mean"),
+        (("iterations = 3", "iteration = 3"), "suite 'mine.toml': unknown key 'iteration'; did you mean"),
         (("ipcs = [1]", "ipcs = [0]"), "greater than or equal to 1"),
         (("ipcs = [1]", "ipcs = [1, 1]"), "lists 1 twice in ipcs"),
         (("students = 2", 'baselines = ["rnd"]'), "unknown baseline 'rnd'; did you mean 'random'?"),
@@ -118,7 +118,7 @@ def test_there_are_the_promised_suites() -> None:
         ),
         (("students = 2", 'protocol = "dms"'), "unknown protocol 'dms'"),
         (('"mmd"', '"ncfm"'), "matches with trained networks: name a table of experts"),
-        (("title", "titel"), "unknown suite"),
+        (("title", "titel"), "suite 'mine.toml': unknown key 'titel'; did you mean 'title'"),
         (("epochs = 2", "[method.dsa]\nset = {}"), "unknown method in the tables of suite 'mine': 'dsa'"),
         (("epochs = 2", '[method.dm]\nexperts = "pool"'), "unknown table of experts for 'dm'"),
     ],
@@ -136,6 +136,24 @@ def test_a_suite_that_cannot_be_is_refused(
 def test_an_unknown_suite_names_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown suite 'digit'; did you mean 'digits'"):
         load_suite("digit")
+
+
+def test_networks_in_files_are_looked_for_beside_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugs: None
+) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "net.py").write_text(
+        "from torch import nn\n\ndef small(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n\nother = small\n"
+    )
+    text = SUITE.replace('network = "convnet2-w8"', 'network = "net.py:small"')
+    text += 'networks = ["net.py:other", "mlp"]\n[method.dm]\nset = { network = "net.py:small" }\n'
+    written(tmp_path / "suites", text)
+    monkeypatch.chdir(tmp_path)
+    cells = plan(load_suite("suites/mine.toml"))
+    assert {cell.options["network"] for cell in cells} == {"suites/net.py:small"}
+    assert {cell.network for cell in cells} == {"net.py:small"}
+    assert cells[0].evaluations[0].networks[1:] == ("suites/net.py:other", "mlp")
 
 
 def test_cells_have_the_settings_of_their_suite(tmp_path: Path) -> None:

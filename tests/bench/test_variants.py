@@ -146,7 +146,7 @@ def test_evaluations_share_baselines_under_equal_conditions(tmp_path: Path) -> N
         (('precision = "fp32"', 'precision = "fp64"'), "key 'evaluation.dm.precision' is 'fp64'"),
         (
             ('precision = "fp32"', "precisio = 3"),
-            "unknown suite 'mine.toml': key 'evaluation.dm.precisio'; did",
+            "suite 'mine.toml': unknown key 'evaluation.dm.precisio'; did",
         ),
         (('networks = ["mlp"]', 'networks = ["mpl"]'), "unknown network 'mpl'"),
         (('precision = "fp32"', 'baselines = ["rnd"]'), "unknown baseline 'rnd'"),

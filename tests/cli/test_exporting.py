@@ -38,6 +38,40 @@ def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize("to", ["png", "ddranking", "webdataset", "hf"])
+def test_an_earlier_export_is_replaced_where_that_is_asked_for(
+    tmp_path: Path, capsys: Captured, to: str
+) -> None:
+    if to == "hf":
+        pytest.importorskip("pyarrow")
+    of_cifar(tmp_path / "set.h5")
+    out = tmp_path / "out"
+    words = "export", tmp_path / "set.h5", "-o", out, "--to", to
+    succeed(capsys, *words, "-q")
+    (out / "left.txt").touch()
+    assert "not an empty folder" in refused(capsys, *words)
+    assert (out / "left.txt").exists()
+    assert succeed(capsys, *words, "--overwrite", "-q") == (f"wrote {out}\n", "")
+    assert not (out / "left.txt").exists()
+    assert {each.name for each in tmp_path.iterdir()} == {"set.h5", "out"}
+
+
+def test_only_exports_are_replaced_and_failures_leave_them(tmp_path: Path, capsys: Captured) -> None:
+    of_cifar(tmp_path / "set.h5")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").touch()
+    words = "export", tmp_path / "set.h5", "--overwrite", "-o"
+    assert "not an empty folder" in refused(capsys, *words, tmp_path / "mine", "--to", "png")
+    succeed(capsys, *words, tmp_path / "png", "--to", "png")
+    assert "no file at" in refused(
+        capsys, "export", tmp_path / "none.h5", "--overwrite", "-o", tmp_path / "png", "--to", "png"
+    )
+    assert (tmp_path / "png" / "labels.csv").exists()
+    assert "is the set itself" in refused(capsys, *words, tmp_path / "set.h5")
+    for _ in range(2):
+        succeed(capsys, *words, tmp_path / "small.h5")
+
+
 def test_export_writes_a_folder_or_a_file(capsys: Captured, made: Path) -> None:
     pngs, tensors = made.parent / "pngs", made.parent / "set.pt"
     succeed(capsys, "export", made, pngs)

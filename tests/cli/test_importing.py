@@ -45,3 +45,15 @@ def test_bad_words(tmp_path: Path, source: Path, capsys: Captured) -> None:
     labels = saved(tmp_path / "labels.pt", LABELS + 1)
     assert "digits has 10 classes: 0 to 9" in refused(capsys, *words, "--labels", labels)
     assert not (tmp_path / "set.h5").exists()
+
+
+def test_an_earlier_set_is_replaced_where_that_is_asked_for(
+    tmp_path: Path, source: Path, capsys: Captured
+) -> None:
+    words = ("import", source, "-o", tmp_path / "set.h5", "--dataset", "digits")
+    _, err = succeed(capsys, *words)
+    assert err
+    assert "--overwrite" in refused(capsys, *words)
+    assert succeed(capsys, *words, "--overwrite", "-q")[1] == ""
+    (tmp_path / "set.h5").write_text("a diary")
+    assert "would not be replaced" in refused(capsys, *words, "--overwrite")

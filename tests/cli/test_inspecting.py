@@ -85,6 +85,11 @@ def test_methods_and_datasets_are_listed(capsys: Captured) -> None:
     assert "# batch_real = 1024\n" in out
     assert "three blocks and six" in succeed(capsys, "methods", "datadam")[0]
     assert "three blocks and six" in succeed(capsys, "methods", "datadam-paper")[0]
+    told = succeed(capsys, "methods", "mtt")[0]
+    assert "# Experts: where --experts names none, distill trains them first" in told
+    assert "--budget paper (the default on a GPU) takes 100 of 50 epochs; --budget laptop" in told
+    assert "# Experts:" not in succeed(capsys, "methods", "dm")[0]
+    assert "see dsdistill methods mtt" in refused(capsys, "info", "mtt")
     assert "half of MTT's" in succeed(capsys, "methods", "tesla")[0]
     assert "did you mean 'mtt'" in refused(capsys, "methods", "mttt")
     out, _ = succeed(capsys, "datasets")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 
 from dsdistill.cli import main
+from tests.helpers.callbacks import unhandled
 from tests.helpers.cli import FAST, TINY, Captured, refused, succeed
 from tests.helpers.writers import Wandb, stand_in, uninstall
 
@@ -24,6 +27,20 @@ def test_quiet_shows_results_only_and_verbose_details_too(capsys: Captured, tmp_
     ]
     assert "decided: compute." in succeed(capsys, *words, "--verbose")[1]
     assert "exclude each other" in refused(capsys, *words, "-q", "-v")
+
+
+def test_quiet_warns_of_nothing_and_otherwise_a_notice_is_said_once(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhandled(monkeypatch)
+    words = ["distill", *TINY, "-o", tmp_path / "set.h5", "--resume"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert succeed(capsys, *words, "-q")[1] == ""
+        shutil.rmtree(tmp_path / "set.run")
+        (tmp_path / "set.h5").unlink()
+        assert succeed(capsys, *words)[1].count("to resume: starting anew") == 1
+    assert not caught
 
 
 def test_quiet_evaluations_and_errors(capsys: Captured, made: Path) -> None:
@@ -54,6 +71,24 @@ def test_a_dry_run_prints_what_it_takes(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["distill", *TINY], ["experts", "--dataset", "digits", "--recipe", "ncfm", "--network", "convnet2-w8"]],
+)
+def test_a_dry_run_replaces_nothing_so_the_output_may_exist(
+    capsys: Captured, made: Path, pool: Path, words: list[str]
+) -> None:
+    output = made if words[0] == "distill" else pool
+    before = output.read_bytes()
+    assert succeed(capsys, *words, "-o", output, "--dry-run")[0].startswith("estimated time")
+    assert output.read_bytes() == before
+
+
+def test_experts_of_no_name_are_refused(capsys: Captured, tmp_path: Path) -> None:
+    words = ["distill", *TINY, "-o", tmp_path / "set.h5", "--dry-run"]
+    assert "--experts is empty: name a file" in refused(capsys, *words, "--experts", "")
+
+
 def test_a_dry_run_of_an_evaluation(capsys: Captured, made: Path) -> None:
     before = made.read_bytes()
     out, _ = succeed(capsys, "evaluate", made, *FAST, "--dry-run")
@@ -66,7 +101,8 @@ def test_a_run_is_written_where_it_is_said(
 ) -> None:
     wandb = Wandb()
     stand_in(monkeypatch, wandb)
-    succeed(capsys, "distill", *TINY, "-o", tmp_path / "digits.h5", "--log", "wandb:mine")
+    _, err = succeed(capsys, "distill", *TINY, "-o", tmp_path / "digits.h5", "--log", "wandb:mine")
+    assert "--log: WandB writes to project mine\n" in err
     assert [(begun["project"], begun["name"]) for begun in wandb.begun] == [("mine", "digits (distillation)")]
     assert wandb.finished == [0]
 

@@ -43,6 +43,8 @@ def test_pictures_and_names_of_classes_are_read_from_their_columns() -> None:
         assert torch.equal(train.images, EXPECTED)
         assert (train.labels.tolist(), task.classes) == (LABELS, ("cat", "dog"))
     assert in_memory(whole, "test")[1].labels.tolist() == [0, 1]
+    assert in_memory(whole)[1].name == "memory:DatasetDict"
+    assert in_memory(whole["train"])[1].name == "memory:Dataset"
     assert len(in_memory(whole["train"])[1]) == 6  # a part is held out
 
 

@@ -84,7 +84,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         (RECIPE.replace("paper = ", "# ") % "ipc_max = 1", "recipe 'mine': key 'paper' is missing"),
         (
             RECIPE.replace("title", "titel") % "ipc_max = 1",
-            "unknown recipe 'mine': key 'titel'; did you mean 'title'",
+            "recipe 'mine': unknown key 'titel'; did you mean 'title'",
         ),
         (RECIPE.replace("when =", "where =") % "ipc_max = 1", "takes when, set or per_ipc, and source"),
         (RECIPE.replace('"paper"', '"rumour"') % "ipc_max = 1", "'follows' is 'rumour'"),

@@ -58,7 +58,7 @@ def test_the_table_names_sets_images_and_accuracies(report: Report) -> None:
 
 def test_the_caption_shows_cost_and_scores(report: Report) -> None:
     cost, scores = str(dataclasses.replace(report, distil_machine="a GPU").table().caption).split("\n")
-    assert cost == "images 1.0 kB, as many bytes as 30 real images, made on a GPU"
+    assert cost == "images 1 KB, as many bytes as 30 real images, made on a GPU"
     assert scores == "IOR +10.00 points"
     bare = dataclasses.replace(report, rows=report.rows[:1], cost={})
     assert bare.table().caption is None
@@ -146,5 +146,5 @@ def test_without_pandas_a_sentence_says_what_to_install(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uninstall(monkeypatch, "pandas")
-    with pytest.raises(UserError, match="needs pandas, which is not installed: pip install pandas"):
+    with pytest.raises(UserError, match='needs pandas, which is not installed: pip install "dsdistill'):
         report.to_frame()

@@ -1,10 +1,14 @@
-"""A callback made of functions."""
+"""Callbacks made of functions, and a logger that nobody handles."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from dsdistill.runtime import callbacks
 from dsdistill.runtime.callbacks import Callback
 from dsdistill.runtime.notice import silent
 
@@ -34,3 +38,11 @@ class Closed(Callback):
 
     def on_close(self) -> None:
         self.times += 1
+
+
+def unhandled(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+    """Return a logger without handlers that show anything, put in the place of the package's."""
+    logger = logging.Logger("dsdistill")
+    logger.addHandler(logging.NullHandler())
+    monkeypatch.setattr(callbacks, "_log", logger)
+    return logger

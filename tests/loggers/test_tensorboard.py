@@ -19,6 +19,7 @@ def test_numbers_pictures_and_options_can_be_read(tmp_path: Path) -> None:
     writer = dsdistill.loggers.TensorBoard(tmp_path / "runs")
     options: dict[str, Any] = TINY | {"overrides": [THREADS], "device": "cpu"}
     dsdistill.distill(tmp_path / "set.h5", **options, callbacks=[writer, entries.append])
+    assert writer.place.startswith(f"{tmp_path / 'runs'};")
     read = events(tmp_path / "runs" / "distillation")
     losses = [(event.step, event.value) for event in read.Scalars("loss")]
     assert losses == [(entry["iteration"], pytest.approx(entry["loss"])) for entry in entries]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from functools import partial
@@ -57,6 +58,29 @@ def test_a_registered_name_is_a_network() -> None:
         register_network("tiny-net")(nn.Linear)
 
 
+def test_a_file_that_registers_may_be_imported_and_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = "import dsdistill\n"
+    registered = CODE.replace("class MyNet", '@dsdistill.register_network("mine-twice")\nclass MyNet')
+    (tmp_path / "imported_too.py").write_text(head + registered)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("imported_too")
+    add_network(str(tmp_path / "imported_too.py:MyNet"))
+    assert features("mine-twice") == 16
+    (tmp_path / "another.py").write_text(head + registered)
+    with pytest.raises(UserError, match="there is another network named 'mine-twice'"):
+        add_network(str(tmp_path / "another.py:MyNet"))
+    monkeypatch.delitem(sys.modules, "imported_too")
+
+
+def test_a_partial_may_be_registered_anew() -> None:
+    for _ in range(2):
+        register_network("of-a-partial")(partial(MyNet, 1))
+    with pytest.raises(UserError, match="there is another network named 'of-a-partial'"):
+        register_network("of-a-partial")(partial(nn.Linear, 1))
+
+
 @pytest.mark.parametrize(
     "name", ["convnet", "convnet3", "mlp-wide", "my net", "a,b", "timm:net", "net.py", "", "-a"]
 )
@@ -97,9 +121,9 @@ def test_networks_of_one_name_are_not_mixed_up() -> None:
         (MyNet(1, 4, 3), "a MyNet that is made already serves once only: give its class, network=MyNet"),
         (
             lambda num_classes: None,
-            "needs a name, and this one has none: write it as a def or a class, or say",
+            "a lambda or a partial has none: write a def that returns what it does, or pass",
         ),
-        (partial(MyNet, size=4), "needs a name"),
+        (partial(MyNet, size=4), "a lambda or a partial has none"),
         (7, "a network is a name, a class or a function, not 7"),
     ],
 )

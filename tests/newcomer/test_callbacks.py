@@ -118,3 +118,44 @@ def test_a_report_as_a_data_frame(tmp_path: Path) -> None:
     frame = report.to_frame()
     assert list(frame["set"]) == ["distilled", "random"]
     assert list(frame["mean"]) == [row.mean for row in report.rows]
+
+
+class Starts(dsdistill.Callback):
+    """Keeps what a run begins with, as a notebook shows it."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def on_start(self, start: Any) -> None:
+        self.shown.append(repr(start))
+
+
+def test_objects_say_what_they_are_in_one_line(tmp_path: Path) -> None:
+    starts = Starts()
+    images, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 2
+    pets = dsdistill.ImageData((images, labels), classes=("cat", "dog"), name="pets")
+    assert repr(pets) == (
+        "<ImageData pets: train (Tensor 40x1x8x8, Tensor 40), test held out of train, 2 classes>"
+    )
+    assert repr(dsdistill.ImageData([(images[0], 0)])) == (
+        "<ImageData: train list of 1, test held out of train>"
+    )
+    quick: dict[str, Any] = QUICK | {"dataset": pets, "iterations": 1}
+    dsdistill.distill(tmp_path / "set.h5", **quick, callbacks=[starts])
+    assert repr(dsdistill.load(tmp_path / "set.h5")) == (
+        "<DistilledDataset: dm, memory:pets, 2 images of 1x8x8, 2 classes, in network space, hard labels>"
+    )
+    experts = dsdistill.train_experts(
+        tmp_path / "e.h5", dataset=pets, recipe="ncfm", network="mlp", count=1, epochs=1, callbacks=[starts]
+    )
+    assert repr(experts).endswith("e.h5: 1 of mlp for memory:pets, epochs 0 to 1>")
+    dsdistill.evaluate(
+        tmp_path / "set.h5", dataset=pets, epochs=1, repeats=1, baselines="", callbacks=[starts]
+    )
+    kinds = ["<RunStart ", "<TrainingStart ", "<EvaluationStart "]
+    assert [line[: len(kind)] for line, kind in zip(starts.shown, kinds, strict=True)] == kinds
+    assert all("\n" not in line and len(line) < 600 for line in starts.shown)
+
+
+def test_the_writers_are_listed() -> None:
+    assert dir(dsdistill.loggers) == ["MLflow", "TensorBoard", "WandB"]

@@ -164,8 +164,35 @@ def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
 
 def test_a_dry_run_estimates_the_training_and_writes_nothing(tmp_path: Path) -> None:
     estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **MTT)
-    assert (estimate.amount, estimate.work) == (50, "epochs")
+    assert (estimate.covers, estimate.work) == ("distillation", "iterations")
+    training = estimate.before
+    assert training is not None
+    assert (training.covers, training.amount, training.work) == ("experts", 50, "epochs")
+    assert estimate.total_seconds >= estimate.seconds + training.seconds > training.seconds > 0
+    assert [name for name, _ in estimate.rows() if "time" in name or name == "in all"] == [
+        "experts: estimated time",
+        "distillation: estimated time",
+        "in all",
+    ]
     assert not [*tmp_path.rglob("*.h5"), *tmp_path.rglob("*.parts")]
+
+
+def test_a_dry_run_times_a_pool_with_as_many_networks_as_it_takes(tmp_path: Path) -> None:
+    options = {"dataset": "digits", "method": "ncfm", "ipc": 1, "network": "convnet2-w8"}
+    estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **options)
+    assert estimate.before is not None
+    dsdistill.distill(tmp_path / "set.h5", **options | {"iterations": 1})
+    again = dsdistill.dry_run(dsdistill.distill, tmp_path / "other.h5", **options)
+    assert again.before is None
+    assert again.memory_bytes == estimate.memory_bytes
+
+
+def test_a_dry_run_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.experts.training._STAND_IN_BYTES", 1000)
+    estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **MTT)
+    assert (estimate.covers, estimate.before) == ("experts", None)
+    assert estimate.leaves_out.startswith("the distillation")
+    assert ("not estimated", estimate.leaves_out) in estimate.rows()
 
 
 def test_data_in_memory_get_experts_too(tmp_path: Path) -> None:

@@ -15,9 +15,13 @@ from dsdistill.runtime import provenance
 CPU = torch.device("cpu")
 
 
-def test_the_machine_is_named_in_one_line_with_its_threads() -> None:
+@pytest.mark.parametrize(("count", "words"), [(1, "1 thread"), (3, "3 threads")])
+def test_the_machine_is_named_in_one_line_with_its_threads(
+    count: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
     name = provenance.machine_name(CPU)
-    assert name.endswith(f", {torch.get_num_threads()} threads")
+    assert name.endswith(f", {words}")
     assert "\n" not in name
     assert provenance.same_machine(name, name.partition(", ")[0] + ", 99 threads")
     assert not provenance.same_machine(name, "another CPU, 2 threads")
