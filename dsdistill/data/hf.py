@@ -18,10 +18,10 @@ from dsdistill.config.data_names import path_of
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.memory import InMemory, splits_of
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
 from dsdistill.data.sources import ImageData
 from dsdistill.errors import UserError, is_out_of_memory
 from dsdistill.files import expanded
+from dsdistill.runtime.callbacks import Callback
 from dsdistill.text import shortened
 
 _SAVED = ("state.json", "dataset_dict.json")
@@ -32,13 +32,13 @@ _OLDEST = 4
 """The first version of `datasets` that runs no code of a data set."""
 
 
-def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read one split of a data set; one without a test split is split by ``test_fraction``.
 
     Raises:
         UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
     """
-    return opened(config.name).read(config, split, reporter)
+    return opened(config.name).read(config, split, observer)
 
 
 def opened(name: str, fetch: bool = True) -> InMemory:

@@ -124,7 +124,7 @@ def import_set(
         name, data = opened(dataset)
         config = DataConfig(name=name or "", root=root, size=size, channels=channels, download=download)
         data = catalog.opened(config, data)
-        task, _ = catalog.load(config, "test", observer.on_notice, observer.on_read, data)
+        task, _ = catalog.load(config, "test", observer, data)
         labels = None if labels is None else files.expanded(labels)
         request = Request(
             dataset=task.name, channels=task.channels, labels=labels, factor=factor, which=which, size=size
@@ -141,7 +141,7 @@ def import_set(
 
         def whitening() -> Preprocess:
             whitened = dataclasses.replace(config, zca=True)
-            return catalog.load(whitened, "train", observer.on_notice, observer.on_read, data)[0].preprocess
+            return catalog.load(whitened, "train", observer, data)[0].preprocess
 
         pixels = _pixels(read, task, whitening, trusted)
         found = labels_of(read, task)

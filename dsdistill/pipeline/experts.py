@@ -113,7 +113,7 @@ def provide(config: RunConfig, budget: Budget, observer: Observer, source: InMem
         Interrupted: as `train_experts`.
     """
     planned = plan(config, budget)
-    real = catalog.read(planned.config.data, "train", observer.on_notice, observer.on_read, source)
+    real = catalog.read(planned.config.data, "train", observer, source)
     file, count = planned.file(real.fingerprint), planned.config.count
     if not observer.dry:
         files.make_folder(file.parent, parents=True)
