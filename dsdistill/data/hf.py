@@ -111,8 +111,8 @@ def _local(datasets: Any, path: Path) -> Any:
     if not path.exists():
         raise UserError(f"no such file or folder: {path}; write hf:PATH with one, or hf:NAME")
     if path.is_dir():
-        saved = any((path / name).is_file() for name in _SAVED)
-        return datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
+        is_saved = any((path / name).is_file() for name in _SAVED)
+        return datasets.load_from_disk(str(path)) if is_saved else datasets.load_dataset(str(path))
     if path.suffix.lower() not in READERS:
         raise UserError(
             f"{path} is neither Parquet (.parquet) nor WebDataset (.tar); convert it, or name a folder"

@@ -79,12 +79,12 @@ class PairItems:
         item = self._item(index)
         if isinstance(item, list | tuple) and len(item) == 2:
             return item[0], item[1]
-        found = f"a {type(item).__name__}"
+        kind = f"a {type(item).__name__}"
         if isinstance(item, list | tuple):
-            found = f"{len(item)} values"
+            kind = f"{len(item)} values"
         elif isinstance(item, Mapping):
-            found = f"a mapping of {', '.join(map(str, item))}"
-        raise UserError(f"{self._what}: item {index} is {found}, not (image, label); give pairs of these")
+            kind = f"a mapping of {', '.join(map(str, item))}"
+        raise UserError(f"{self._what}: item {index} is {kind}, not (image, label); give pairs of these")
 
     def _item(self, index: int) -> Any:
         try:

@@ -201,8 +201,8 @@ def splits_of(splits: Mapping[str, Any]) -> tuple[ImageData, str]:
     """
     roles = {role: name for name in reversed(list(splits)) if (role := ROLES.get(str(name).casefold()))}
     if "train" not in roles:
-        held = ", ".join(map(str, splits)) or "(none)"
-        raise UserError(f"the data have the splits {held}; they need train, and test if there is one")
+        names = ", ".join(map(str, splits)) or "(none)"
+        raise UserError(f"the data have the splits {names}; they need train, and test if there is one")
     train, test = roles["train"], roles.get("test") or roles.get("val")
     notices = [f"{test} is the test split"] if test and "test" not in roles else []
     if unused := [str(name) for name in splits if name not in (train, test)]:

@@ -238,7 +238,7 @@ def _imported(source: Source, statements: _Statements, original: _Original, orig
     source = statements.replace(source)
     pixels = _pixels(source, task, original.whitening, trusted)
     labels = labels_of(source, task)
-    attributes, said = _attributes(source, task, original.config, statements.protocol is not None)
+    attributes, sentences = _attributes(source, task, original.config, statements.protocol is not None)
     attributes["method"] = statements.method or str(attributes.get("method", "imported"))
     attributes["imported_from"] = origin
     distilled = DistilledSet(
@@ -250,7 +250,7 @@ def _imported(source: Source, statements: _Statements, original: _Original, orig
         multi_formation=source.multi_formation,
         attributes=attributes,
     )
-    return _Imported(distilled, pixels.space, (*source.notices, *pixels.notices, *labels.notices, *said))
+    return _Imported(distilled, pixels.space, (*source.notices, *pixels.notices, *labels.notices, *sentences))
 
 
 def _check_names(method: str | None, protocol: str | None, constants: str | None) -> None:

@@ -123,8 +123,8 @@ def distill(
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
             distillation.plan(explicit, overrides, file, limits, silent)
-            found = automatic.provide(distillation.config, scale, observer, source)
-            distillation.plan(merge(explicit, found), _named(overrides), file, limits, silent)
+            provision = automatic.provide(distillation.config, scale, observer, source)
+            distillation.plan(merge(explicit, provision), _named(overrides), file, limits, silent)
         elif budget:
             observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
         summary = distillation.run(source)
