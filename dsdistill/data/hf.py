@@ -104,7 +104,8 @@ def _loaded(name: str, fetch: bool) -> Any:
                 f"{name} is not on this machine; pass --download (download=True) to fetch it, or "
                 "--dataset with data that are"
             ) from error
-        raise UserError(f"cannot load {name}: {_cause(error)}{_hint(place, path)}") from error
+        cause = shortened(" ".join(str(error).split()) or type(error).__name__, _LONGEST)
+        raise UserError(f"cannot load {name}: {cause}{_hint(place, path)}") from error
 
 
 def _local(datasets: Any, path: Path) -> Any:
@@ -118,11 +119,6 @@ def _local(datasets: Any, path: Path) -> Any:
             f"{path} is neither Parquet (.parquet) nor WebDataset (.tar); convert it, or name a folder"
         )
     return datasets.load_dataset(READERS[path.suffix.lower()], data_files=str(path))
-
-
-def _cause(error: BaseException) -> str:
-    """Return in one line why data could not be loaded."""
-    return shortened(" ".join(str(error).split()) or type(error).__name__, _LONGEST)
 
 
 def _hint(place: str, path: str) -> str:

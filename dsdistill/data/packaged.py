@@ -24,7 +24,7 @@ from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.convert import present
 from dsdistill.data.real import RealDataset
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, causes
 from dsdistill.files import INFLATION, open_regular, reason
 from dsdistill.runtime.callbacks import Callback
 from dsdistill.runtime.device import check_memory
@@ -175,12 +175,7 @@ def _torchvision(config: DataConfig, kind: str, **arguments: Any) -> Any:
 
 def _cause(error: BaseException) -> str:
     """Return in one line why a download failed; torchvision says it in a later line, or an error before."""
-    texts: list[str] = []
-    each: BaseException | None = error
-    while each and len(texts) < 10:
-        texts.append(str(each))
-        each = each.__cause__ or each.__context__
-    text = "\n".join(texts)
+    text = "\n".join(map(str, causes(error, implicit=True)))
     if answer := re.search(r"HTTP Error (\d+):? *(.*)", text):
         return f"the server answers {answer[1]} ({answer[2]}); try later, or pass --root DIR with the files"
     if lost := re.search(r"<urlopen error (?:\[Errno -?\d+\] )?(.*)>", text):
