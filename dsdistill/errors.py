@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -67,6 +67,29 @@ _LONGEST = 1000
 def _listed(choices: list[str]) -> str:
     few = ", ".join(choices[:_MANY])
     return few if len(choices) <= _MANY else f"{few}, … ({len(choices)} in all)"
+
+
+_DEEPEST = 20
+
+
+def causes(error: BaseException, implicit: bool = False) -> Iterator[BaseException]:
+    """Yield an exception, the one it was raised from, and so on to the innermost.
+
+    >>> outer = RuntimeError("no graph")
+    >>> outer.__cause__ = OSError("no space")
+    >>> [str(each) for each in causes(outer)]
+    ['no graph', 'no space']
+
+    Args:
+        implicit: follow also what was being handled when an exception was raised.
+    """
+    each: BaseException | None = error
+    for _ in range(_DEEPEST):  # an exception may be its own context
+        if each is None:
+            return
+        yield each
+        inner = getattr(each, "inner_exception", None) or each.__cause__  # the first is of torch's compiler
+        each = inner or (each.__context__ if implicit else None)
 
 
 _OUT_OF_MEMORY = (

@@ -42,7 +42,7 @@ class Registry(Generic[T]):
         """Begin with the package's own ones, which nothing replaces."""
         self.noun, self.group = noun, group
         self._own = dict(own or {})
-        self._added: dict[str, T] = {}
+        self._additions: dict[str, T] = {}
 
     def add(self, name: str, value: T, replace: bool = False) -> None:
         """Add one. What is defined anew, as when a cell of a notebook is run again, replaces what it was.
@@ -55,9 +55,9 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name is taken.
         """
-        if name in self._own or (not replace and _differs(self._added.get(name, value), value)):
+        if name in self._own or (not replace and _differs(self._additions.get(name, value), value)):
             raise UserError(f"there is another {self.noun} named {name!r}; choose another name")
-        self._added[name] = value
+        self._additions[name] = value
         Registry.generation += 1
 
     def find(self, name: str) -> T | None:
@@ -66,34 +66,34 @@ class Registry(Generic[T]):
         Raises:
             UserError: the entry point cannot be loaded.
         """
-        if name in self._own or name in self._added:
-            return self._own[name] if name in self._own else self._added[name]
+        if name in self._own or name in self._additions:
+            return self._own[name] if name in self._own else self._additions[name]
         point = self._entry_points().get(name)
         return None if point is None else self._load(point)
 
     def items(self) -> Iterator[tuple[str, T]]:
         """Yield names and plugs, those of installed packages only once they were loaded."""
-        yield from [*self._own.items(), *self._added.items()]
+        yield from [*self._own.items(), *self._additions.items()]
 
     def names(self) -> list[str]:
         """Return all names, sorted; nothing is loaded."""
-        return sorted({*self._own, *self._added, *self._entry_points()})
+        return sorted({*self._own, *self._additions, *self._entry_points()})
 
     @contextmanager
     def restored(self) -> Iterator[None]:
         """Take back, at the end, what is added meanwhile."""
-        before = dict(self._added)
+        before = dict(self._additions)
         Registry.generation += 1  # packages may have been installed
         try:
             yield
         finally:
-            self._added = before
+            self._additions = before
             Registry.generation += 1
 
     def added(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the origin of each that is not the package's own; nothing is loaded."""
         points = self._entry_points()
-        for name in sorted({*self._added, *points} - self._own.keys()):
+        for name in sorted({*self._additions, *points} - self._own.keys()):
             if name in points:
                 package = points[name].dist
                 yield name, f"of the installed package {package.name if package else points[name].value}"
@@ -113,7 +113,7 @@ class Registry(Generic[T]):
                 f"the {self.noun} {point.name!r} of an installed package ({point.value}) cannot be loaded: "
                 f"{cause(error)}"
             ) from error
-        if point.name not in self._added:  # its module may have registered it
+        if point.name not in self._additions:  # its module may have registered it
             self.add(point.name, value)
         return value
 
@@ -239,16 +239,16 @@ def _refuse(place: str, error: BaseException) -> NoReturn:
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     """Let the modules of a folder be imported; those that are installed come before them."""
-    added = str(folder)
-    if added in sys.path:
+    entry = str(folder)
+    if entry in sys.path:
         yield
         return
-    sys.path.append(added)
+    sys.path.append(entry)
     try:
         yield
     finally:
-        if added in sys.path:  # the code may have removed it
-            sys.path.remove(added)
+        if entry in sys.path:  # the code may have removed it
+            sys.path.remove(entry)
 
 
 def _differs(one: Any, other: Any) -> bool:

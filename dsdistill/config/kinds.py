@@ -113,7 +113,7 @@ class Kinds(Registry[type[Any]]):
     def _known(self, value: Any) -> Any:
         """Refuse a table of a kind that there is not."""
         kind = value.get("kind") if isinstance(value, Mapping) else None
-        if not isinstance(kind, str) or kind in self._own or kind in self._added:
+        if not isinstance(kind, str) or kind in self._own or kind in self._additions:
             return value
         if kind in self._broken:
             raise self._broken[kind]

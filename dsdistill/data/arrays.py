@@ -246,7 +246,7 @@ def class_names(labels: Tensor, names: tuple[str, ...] | None, what: str) -> tup
     if kinds == 1 and highest == 0:
         raise UserError(f"{what} holds one class only; classification needs two or more")
     if kinds < len(classes):
-        empty = next(label for label, found in enumerate([*present.tolist(), -1]) if label != found)
+        empty = next(label for label, other in enumerate([*present.tolist(), -1]) if label != other)
         raise UserError(f"{what} has no image of label {empty}; number the labels 0..K-1 without gaps")
     return classes
 

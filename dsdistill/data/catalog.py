@@ -17,15 +17,18 @@ from dsdistill.data.constants import constants_of
 from dsdistill.data.memory import InMemory
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, unknown
 from dsdistill.files import expanded
-from dsdistill.runtime.notice import Notify, Progress, silent
+from dsdistill.runtime.callbacks import Callback
+from dsdistill.runtime.notice import Notify
 
 __all__ = ["DataConfig", "check", "load", "names", "opened", "read"]
 
 
-Read = Callable[[DataConfig, Split, Reporter], RealDataset]
+SILENT = Callback()
+"""Hears nothing."""
+
+Read = Callable[[DataConfig, Split, Callback], RealDataset]
 
 
 @dataclass(frozen=True)
@@ -154,22 +157,27 @@ def opened(config: DataConfig, source: InMemory | None = None, fetch: bool = Tru
     return hf.opened(config.name, fetch)
 
 
+class _Reading(Callback):
+    """Passes on how far the train split is read, where it is read for its statistics only; no notices."""
+
+    def __init__(self, observer: Callback) -> None:
+        self.on_read = observer.on_read  # type: ignore[method-assign]
+
+
 def read(
     config: DataConfig,
     split: Split,
-    notify: Notify = silent,
-    progress: Progress = silent,
+    observer: Callback = SILENT,
     source: InMemory | None = None,
 ) -> RealDataset:
     """Read one split, as `load` does."""
-    return _reader(config, source)[0](config, split, Reporter(notify, progress))
+    return _reader(config, source)[0](config, split, observer)
 
 
 def load(
     config: DataConfig,
     split: Split,
-    notify: Notify = silent,
-    progress: Progress = silent,
+    observer: Callback = SILENT,
     source: InMemory | None = None,
 ) -> tuple[Task, RealDataset]:
     """Read one split, and the task whose preprocessing is fitted on the train split.
@@ -177,24 +185,24 @@ def load(
     Args:
         config: the data set and how to present it.
         split: ``"train"`` or ``"test"``; nothing of the other is returned.
-        notify: receives a sentence if images were converted, or a file of the cache was damaged.
-        progress: called with (what, done, total) while images are read one by one: before the first one and
-            after every batch.
+        observer: its `on_notice` receives a sentence if images were converted, or a file of the cache was
+            damaged; its `on_read` is called while images are read one by one: before the first one and after
+            every batch.
         source: the data, if the config names such in memory.
 
     Raises:
         UserError: unknown name, data missing or damaged, one class only, or zca on too large images.
     """
     reads, mirrors = _reader(config, opened(config, source))
-    data = reads(config, split, Reporter(notify, progress))
+    data = reads(config, split, observer)
     channels, size = data.images.shape[1], data.images.shape[2]
 
     def train() -> RealDataset:
-        return data if split == "train" else reads(config, "train", Reporter(progress=progress))
+        return data if split == "train" else reads(config, "train", _Reading(observer))
 
     preprocess: Preprocess
     if config.zca:
-        preprocess = _zca(train(), notify)
+        preprocess = _zca(train(), observer.on_notice)
     else:
         preprocess = _constants(config, channels) or Standardise.fit(train().images)
     mirror = mirrors if config.mirror is None else config.mirror

@@ -8,8 +8,8 @@ from torch.nn.functional import interpolate
 
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
+from dsdistill.runtime.callbacks import Callback
 from dsdistill.runtime.device import check_memory
 from dsdistill.seeding import generator
 
@@ -52,14 +52,14 @@ def present(
     images: Tensor,
     labels: Tensor,
     classes: tuple[str, ...],
-    reporter: Reporter,
+    observer: Callback,
 ) -> RealDataset:
     """Return uint8 [N,C,H,W] images as a split, `presented`."""
-    fitted = presented(config, f"{config.name} ({split})", images, reporter)
+    fitted = presented(config, f"{config.name} ({split})", images, observer)
     return RealDataset(config.name, split, fitted, labels, classes)
 
 
-def presented(config: DataConfig, what: str, images: Tensor, reporter: Reporter) -> Tensor:
+def presented(config: DataConfig, what: str, images: Tensor, observer: Callback) -> Tensor:
     """Convert uint8 [N,C,H,W] images to the configured size and channels; report it if that changes them.
 
     Args:
@@ -74,7 +74,7 @@ def presented(config: DataConfig, what: str, images: Tensor, reporter: Reporter)
         parts.append("greyscale repeated to 3 channels" if native == 1 else "colour reduced to luma")
     fitted = fit(images, size, channels)
     if parts:
-        reporter.notify(f"{what}: {len(images)} images, {', '.join(parts)}")
+        observer.on_notice(f"{what}: {len(images)} images, {', '.join(parts)}")
     return fitted
 
 

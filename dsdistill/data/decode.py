@@ -23,10 +23,10 @@ from dsdistill.data.cache import cache_folder, caching, damaged, recall, store, 
 from dsdistill.data.listing import Listing
 from dsdistill.data.pictures import FULL_RANGE, GREY, TRANSPARENT, Decoding, Header, pixels, probe
 from dsdistill.data.real import RealDataset, fingerprint
-from dsdistill.data.reporter import Progress, Reporter
 from dsdistill.errors import UserError
 from dsdistill.files import open_regular, reason
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.callbacks import Callback
+from dsdistill.runtime.notice import Notify, Progress
 
 LADDER = (8, 16, 28, 32, 64, 128, 224)
 BATCH = 256  # files in flight: bounds memory however long the list
@@ -141,43 +141,41 @@ def _on_every_core(
         pool.shutdown(cancel_futures=True)  # who stops waits for the files in hand, not for the batch
 
 
-def survey(listing: Listing, reporter: Reporter) -> Survey:
+def survey(listing: Listing, observer: Callback) -> Survey:
     """Read every file's header; the counts are cached.
 
     Raises:
         UserError: a file is not a picture, or the cache folder cannot be written.
     """
     cached = _cached(listing, "headers", ".json")
-    if (stored := recall(cached, reporter.notify)) is not None:
+    if (stored := recall(cached, observer.on_notice)) is not None:
         return Survey({Header(*header): count for header, count in json.loads(stored)})
     counts: Counter[Header] = Counter()
-    for headers in _on_every_core(
-        probe, listing.paths, f"{listing.name}: reading headers", reporter.progress
-    ):
+    for headers in _on_every_core(probe, listing.paths, f"{listing.name}: reading headers", observer.on_read):
         counts.update(headers)
     try:
         store(cached, json.dumps(sorted(counts.items())).encode())
     except UserError as error:  # the headers are read again the next time; pixels may not fit in memory
-        reporter.notify(str(error))
+        observer.on_notice(str(error))
     return Survey(dict(counts))
 
 
-def decode(listing: Listing, decoding: Decoding, reporter: Reporter) -> RealDataset:
+def decode(listing: Listing, decoding: Decoding, observer: Callback) -> RealDataset:
     """Decode a listing to a memory-mapped uint8 [N,channels,size,size], from the cache if it is there.
 
     Raises:
         UserError: a file is damaged, or the cache folder cannot be written.
     """
     what = f"{listing.name} ({listing.split})"
-    sentence = survey(listing, reporter).sentence(what, decoding, advises=listing.split == "train")
+    sentence = survey(listing, observer).sentence(what, decoding, advises=listing.split == "train")
     for each in filter(None, (*listing.notices, sentence)):
-        reporter.notify(each)
+        observer.on_notice(each)
     shape = (len(listing.paths), decoding.channels, decoding.size, decoding.size)
     cached = _cached(listing, repr(decoding), f"-{decoding.channels}x{decoding.size}.npy")
-    data = _from_cache(cached, listing, shape, reporter.notify)
+    data = _from_cache(cached, listing, shape, observer.on_notice)
     if data is None:
-        _decode_to(cached, listing, decoding, shape, reporter.progress)
-        data = _from_cache(cached, listing, shape, reporter.notify)
+        _decode_to(cached, listing, decoding, shape, observer.on_read)
+        data = _from_cache(cached, listing, shape, observer.on_notice)
     if data is None:
         raise UserError(
             f"{cached} was written but cannot be read back; free memory, or choose a smaller --size"

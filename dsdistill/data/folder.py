@@ -13,9 +13,9 @@ from dsdistill.data.decode import decode, survey
 from dsdistill.data.listing import Listing, class_folders, identity, list_classes
 from dsdistill.data.pictures import Decoding
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
+from dsdistill.runtime.callbacks import Callback
 
 _ALSO_CLASSES = ("train", "training", "valid")
 """Names of splits that may be those of classes: a vehicle, or the opposite of invalid."""
@@ -140,10 +140,10 @@ def listings(config: DataConfig) -> dict[Split, Listing]:
     return {"train": whole, "test": test}
 
 
-def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read one split; unless configured, size and channels are inferred from the train split."""
     splits = listings(config)
     if config.size and config.channels:
-        return decode(splits[split], Decoding.of(config, config.size, config.channels), reporter)
-    train = survey(splits["train"], reporter)
-    return decode(splits[split], Decoding.of(config, train.size, train.channels), reporter)
+        return decode(splits[split], Decoding.of(config, config.size, config.channels), observer)
+    train = survey(splits["train"], observer)
+    return decode(splits[split], Decoding.of(config, train.size, train.channels), observer)

@@ -18,10 +18,10 @@ from dsdistill.config.data_names import path_of
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.memory import InMemory, splits_of
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
 from dsdistill.data.sources import ImageData
 from dsdistill.errors import UserError, is_out_of_memory
 from dsdistill.files import expanded
+from dsdistill.runtime.callbacks import Callback
 from dsdistill.text import shortened
 
 _SAVED = ("state.json", "dataset_dict.json")
@@ -32,13 +32,13 @@ _OLDEST = 4
 """The first version of `datasets` that runs no code of a data set."""
 
 
-def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read one split of a data set; one without a test split is split by ``test_fraction``.
 
     Raises:
         UserError: `datasets` is not installed, or finds no such data; or they are no labelled images.
     """
-    return opened(config.name).read(config, split, reporter)
+    return opened(config.name).read(config, split, observer)
 
 
 def opened(name: str, fetch: bool = True) -> InMemory:
@@ -104,25 +104,21 @@ def _loaded(name: str, fetch: bool) -> Any:
                 f"{name} is not on this machine; pass --download (download=True) to fetch it, or "
                 "--dataset with data that are"
             ) from error
-        raise UserError(f"cannot load {name}: {_cause(error)}{_hint(place, path)}") from error
+        cause = shortened(" ".join(str(error).split()) or type(error).__name__, _LONGEST)
+        raise UserError(f"cannot load {name}: {cause}{_hint(place, path)}") from error
 
 
 def _local(datasets: Any, path: Path) -> Any:
     if not path.exists():
         raise UserError(f"no such file or folder: {path}; write hf:PATH with one, or hf:NAME")
     if path.is_dir():
-        saved = any((path / name).is_file() for name in _SAVED)
-        return datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
+        is_saved = any((path / name).is_file() for name in _SAVED)
+        return datasets.load_from_disk(str(path)) if is_saved else datasets.load_dataset(str(path))
     if path.suffix.lower() not in READERS:
         raise UserError(
             f"{path} is neither Parquet (.parquet) nor WebDataset (.tar); convert it, or name a folder"
         )
     return datasets.load_dataset(READERS[path.suffix.lower()], data_files=str(path))
-
-
-def _cause(error: BaseException) -> str:
-    """Return in one line why data could not be loaded."""
-    return shortened(" ".join(str(error).split()) or type(error).__name__, _LONGEST)
 
 
 def _hint(place: str, path: str) -> str:

@@ -14,9 +14,9 @@ from dsdistill.data.decode import decode
 from dsdistill.data.listing import Listing, list_classes
 from dsdistill.data.pictures import Decoding
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError
 from dsdistill.files import read_text, reason
+from dsdistill.runtime.callbacks import Callback
 
 
 def _lines(path: Path) -> list[list[str]]:
@@ -35,7 +35,7 @@ def _names(wnids: list[str], words: Path) -> tuple[str, ...]:
     return tuple(name.split(",")[0] if first[name.split(",")[0]] == 1 else name for name in full)
 
 
-def read_tiny(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read_tiny(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read Tiny ImageNet as distributed; classes in sorted WordNet order, the val images are test."""
     homes = [config.folder, *(config.folder / name for name in ("tiny-imagenet-200", "tiny-imagenet"))]
     home = next((home for home in homes if (home / "wnids.txt").is_file()), None)
@@ -54,10 +54,10 @@ def read_tiny(config: DataConfig, split: Split, reporter: Reporter) -> RealDatas
             raise UserError(f"{home}/val/val_annotations.txt does not fit wnids.txt ({error})") from error
         paths = tuple(home / "val" / "images" / row[0] for row in rows)
         listing = Listing(config.name, split, paths, labels, classes)
-    return decode(replace(listing, classes=classes, notices=()), Decoding.of(config, 64, 3), reporter)
+    return decode(replace(listing, classes=classes, notices=()), Decoding.of(config, 64, 3), observer)
 
 
-def read_ilsvrc(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read_ilsvrc(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read ImageNet (by default 64 pixels) or a ten-class subset (128) from train/WNID and val/WNID.
 
     ``val`` is the test split. The folders of a subset suffice for that subset.
@@ -84,8 +84,8 @@ def read_ilsvrc(config: DataConfig, split: Split, reporter: Reporter) -> RealDat
         notices=(),
     )
     if split == "test" and not all(path.name.startswith("ILSVRC2012_val_") for path in listing.paths):
-        reporter.notify(
+        observer.on_notice(
             f"{folder} does not hold ILSVRC2012's validation images alone (fast.ai's Imagenette is split "
             "otherwise): accuracies do not compare with published ones"
         )
-    return decode(listing, Decoding.of(config, 128 if config.name in SUBSETS else 64, 3), reporter)
+    return decode(listing, Decoding.of(config, 128 if config.name in SUBSETS else 64, 3), observer)

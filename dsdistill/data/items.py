@@ -19,9 +19,9 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.convert import fit
 from dsdistill.data.decode import BATCH, Survey
 from dsdistill.data.pictures import GREY, Decoding, Header, converted, header
-from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, is_out_of_memory, quoted
 from dsdistill.files import reason
+from dsdistill.runtime.callbacks import Callback
 from dsdistill.runtime.device import check_memory
 
 Side = tuple[int, int]
@@ -79,12 +79,12 @@ class PairItems:
         item = self._item(index)
         if isinstance(item, list | tuple) and len(item) == 2:
             return item[0], item[1]
-        found = f"a {type(item).__name__}"
+        kind = f"a {type(item).__name__}"
         if isinstance(item, list | tuple):
-            found = f"{len(item)} values"
+            kind = f"{len(item)} values"
         elif isinstance(item, Mapping):
-            found = f"a mapping of {', '.join(map(str, item))}"
-        raise UserError(f"{self._what}: item {index} is {found}, not (image, label); give pairs of these")
+            kind = f"a mapping of {', '.join(map(str, item))}"
+        raise UserError(f"{self._what}: item {index} is {kind}, not (image, label); give pairs of these")
 
     def _item(self, index: int) -> Any:
         try:
@@ -208,7 +208,7 @@ class _Collector:
         check_memory(f"{self._what}: {claim}", float(np.prod(shape)), "choose a smaller --size")
         return np.empty(shape, np.uint8) if images is None else images.repeat(3, axis=1)
 
-    def finished(self, reporter: Reporter) -> Tensor:
+    def finished(self, observer: Callback) -> Tensor:
         """Return all images, and report how they were read.
 
         Raises:
@@ -217,9 +217,9 @@ class _Collector:
         assert self._images is not None
         decoding = Decoding.of(self._config, self._images.shape[2], self._images.shape[1])
         for words in filter(None, (self._white.check(), *sorted(self._layouts))):
-            reporter.notify(f"{self._what}: {words}")
+            observer.on_notice(f"{self._what}: {words}")
         if sentence := Survey(dict(self._headers)).sentence(self._what, decoding):
-            reporter.notify(sentence)
+            observer.on_notice(sentence)
         return torch.from_numpy(self._images)
 
 
@@ -260,7 +260,7 @@ class ItemPart:
         collector.add(image)
         return collector.native, read_labels(np.array([label]), 1, self._what)
 
-    def read(self, config: DataConfig, reporter: Reporter) -> Collected:
+    def read(self, config: DataConfig, observer: Callback) -> Collected:
         """Read all images, once.
 
         Raises:
@@ -270,11 +270,11 @@ class ItemPart:
         total, labels = len(self._items), []
         collector = _Collector(total, config, self._what)
         task = f"{self._what}: reading"
-        reporter.progress(task, 0, total)
+        observer.on_read(task, 0, total)
         for image, label in self._items:
             collector.add(image)
             labels.append(label)
             if len(labels) % BATCH == 0 or len(labels) == total:
-                reporter.progress(task, len(labels), total)
-        images = collector.finished(reporter)
+                observer.on_read(task, len(labels), total)
+        images = collector.finished(observer)
         return Collected(images, read_labels(np.array(labels), total, self._what), collector.native)

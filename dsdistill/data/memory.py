@@ -26,9 +26,9 @@ from dsdistill.data.config import ROLES, DataConfig, Split
 from dsdistill.data.convert import presented, stratified
 from dsdistill.data.items import Collected, ItemPart, PairItems, Side
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
 from dsdistill.data.sources import DataSource, ImageData
 from dsdistill.errors import UserError
+from dsdistill.runtime.callbacks import Callback
 
 
 class Part(Protocol):
@@ -44,7 +44,7 @@ class Part(Protocol):
         """Return height and width of the first image, and labels that are known without reading on."""
         ...
 
-    def read(self, config: DataConfig, reporter: Reporter) -> Collected:
+    def read(self, config: DataConfig, observer: Callback) -> Collected:
         """Read all images."""
         ...
 
@@ -76,7 +76,7 @@ class ArrayPart:
         """Return height and width of the images, and all labels."""
         return (self._layout.height, self._layout.width), self._labels
 
-    def read(self, config: DataConfig, reporter: Reporter) -> Collected:
+    def read(self, config: DataConfig, observer: Callback) -> Collected:
         """Convert the images.
 
         Raises:
@@ -84,9 +84,9 @@ class ArrayPart:
         """
         images, words = read_images(self._images, self._layout, self._of_images)
         if words:
-            reporter.notify(f"{self._what}: {words}")
+            observer.on_notice(f"{self._what}: {words}")
         native = self._layout.height, self._layout.width
-        return Collected(presented(config, self._what, images, reporter), self._labels, native)
+        return Collected(presented(config, self._what, images, observer), self._labels, native)
 
 
 class InMemory:
@@ -114,7 +114,7 @@ class InMemory:
         self._notice = notice
         self._read: dict[tuple[Part, DataConfig], Collected] = {}
 
-    def read(self, config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+    def read(self, config: DataConfig, split: Split, observer: Callback) -> RealDataset:
         """Read one split; data without a test split are split by ``test_fraction``.
 
         Of a test split, labels and the size of images are checked with the train split as far as they are
@@ -124,8 +124,8 @@ class InMemory:
             UserError: the images or labels are not such as `ImageData` describes.
         """
         if self._notice and not self._read:
-            reporter.notify(f"{self.name}: {self._notice}")
-        train = self._collected(self._train, config, reporter)
+            observer.on_notice(f"{self.name}: {self._notice}")
+        train = self._collected(self._train, config, observer)
         classes = class_names(train.labels, self._classes, self._name_of("train"))
         if self._test is None:
             positions = stratified(train.labels, config.test_fraction, classes)[split]
@@ -135,18 +135,18 @@ class InMemory:
         labels = self._numbered(labels, classes)
         if split == "train":
             return RealDataset(config.name, split, train.images, train.labels, classes)
-        test = self._collected(self._test, replace(config, channels=train.images.shape[1]), reporter)
+        test = self._collected(self._test, replace(config, channels=train.images.shape[1]), observer)
         return RealDataset(config.name, split, test.images, self._numbered(test.labels, classes), classes)
 
     def _name_of(self, split: Split) -> str:
         """Return what a split is called in reports and errors."""
         return self.name if self._whole else f"{self.name} ({split})"
 
-    def _collected(self, part: Part, config: DataConfig, reporter: Reporter) -> Collected:
+    def _collected(self, part: Part, config: DataConfig, observer: Callback) -> Collected:
         """Read a split, or return what was read of it with the same options; whitening comes later."""
         key = part, replace(config, zca=False)
         if key not in self._read:
-            self._read[key] = part.read(config, reporter)
+            self._read[key] = part.read(config, observer)
         return self._read[key]
 
     def _check_size(self, test: Side, train: Side, config: DataConfig) -> None:
@@ -203,8 +203,8 @@ def splits_of(splits: Mapping[str, Any]) -> tuple[ImageData, str]:
     """
     roles = {role: name for name in reversed(list(splits)) if (role := ROLES.get(str(name).casefold()))}
     if "train" not in roles:
-        held = ", ".join(map(str, splits)) or "(none)"
-        raise UserError(f"the data have the splits {held}; they need train, and test if there is one")
+        names = ", ".join(map(str, splits)) or "(none)"
+        raise UserError(f"the data have the splits {names}; they need train, and test if there is one")
     train, test = roles["train"], roles.get("test") or roles.get("val")
     notices = [f"{test} is the test split"] if test and "test" not in roles else []
     if unused := [str(name) for name in splits if name not in (train, test)]:

@@ -23,9 +23,9 @@ from dsdistill.data.arrays import (
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.convert import present, stratified
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded, open_regular, reason
+from dsdistill.runtime.callbacks import Callback
 
 SPLIT_KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -34,7 +34,7 @@ SPLIT_KEYS = (
 WHOLE_KEYS = (("images", "labels"), ("x", "y"))
 
 
-def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read one split of an npz file; a file without a test split is split by ``test_fraction``.
 
     Raises:
@@ -43,14 +43,14 @@ def read(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
     path = expanded(config.name.partition(":")[2])
     try:
         with open_regular(path) as file:
-            return _read(config, split, Archive(file, str(path)), reporter)
+            return _read(config, split, Archive(file, str(path)), observer)
     except FileNotFoundError as error:
         raise UserError(f"no such file: {path}; write npz:PATH with a file that numpy.savez wrote") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
 
 
-def _read(config: DataConfig, split: Split, archive: Archive, reporter: Reporter) -> RealDataset:
+def _read(config: DataConfig, split: Split, archive: Archive, observer: Callback) -> RealDataset:
     keys = set(archive.keys)
     for of_train, of_test in ((four[:2], four[2:]) for four in SPLIT_KEYS if keys.issuperset(four)):
         labels = _labels(archive, *of_train)
@@ -60,16 +60,16 @@ def _read(config: DataConfig, split: Split, archive: Archive, reporter: Reporter
         if _layout(archive, of_train[0]).shape != _layout(archive, of_test[0]).shape:
             raise UserError(f"{archive.name}: {of_train[0]} and {of_test[0]} hold images of different shapes")
         if split == "test":
-            images, labels = _images(archive, of_test[0], reporter), test_labels
+            images, labels = _images(archive, of_test[0], observer), test_labels
         else:
-            images = _images(archive, of_train[0], reporter)
-        return present(config, split, images, labels, classes, reporter)
+            images = _images(archive, of_train[0], observer)
+        return present(config, split, images, labels, classes, observer)
     for image_key, label_key in (two for two in WHOLE_KEYS if keys.issuperset(two)):
         labels = _labels(archive, image_key, label_key)
         classes = class_names(labels, _class_names(archive), f"{archive.name}: {label_key}")
         positions = stratified(labels, config.test_fraction, classes)[split]
-        images = _images(archive, image_key, reporter)
-        return present(config, split, images[positions], labels[positions], classes, reporter)
+        images = _images(archive, image_key, observer)
+        return present(config, split, images[positions], labels[positions], classes, observer)
     expected = " or ".join(", ".join(names) for names in SPLIT_KEYS + WHOLE_KEYS)
     shown = (key if key.isprintable() else quoted(key) for key in archive.keys)
     held = ", ".join(shown)[:_SHOWN] or "(none)"
@@ -85,12 +85,12 @@ def _layout(archive: Archive, key: str) -> Layout:
     return Layout.of(header.shape, header.dtype, f"{archive.name}: {key}")
 
 
-def _images(archive: Archive, key: str, reporter: Reporter) -> Tensor:
+def _images(archive: Archive, key: str, observer: Callback) -> Tensor:
     """Read images as uint8 [N,C,H,W]."""
     what = f"{archive.name}: {key}"
     images, words = read_images(archive.read(key), _layout(archive, key), what)
     if words:
-        reporter.notify(f"{what}: {words}")
+        observer.on_notice(f"{what}: {words}")
     return images
 
 

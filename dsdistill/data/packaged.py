@@ -24,20 +24,20 @@ from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import DIGITS, FASHION, KUZUSHIJI
 from dsdistill.data.convert import present
 from dsdistill.data.real import RealDataset
-from dsdistill.data.reporter import Reporter
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, causes
 from dsdistill.files import INFLATION, open_regular, reason
+from dsdistill.runtime.callbacks import Callback
 from dsdistill.runtime.device import check_memory
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 
 
-def read_digits(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read_digits(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read scikit-learn's 1797 real 8x8 digits; a stratified quarter is test."""
     levels, targets, train, test = _digits()
     positions = np.sort(train if split == "train" else test)
     images, labels = torch.from_numpy(levels[positions]), torch.from_numpy(targets[positions]).long()
-    return present(config, split, images, labels, DIGITS, reporter)
+    return present(config, split, images, labels, DIGITS, observer)
 
 
 @functools.cache
@@ -127,7 +127,7 @@ def _idx_files(config: DataConfig, kind: str, split: Split) -> tuple[Path, Path]
     return None
 
 
-def read_mnist_like(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read_mnist_like(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read MNIST, Fashion-MNIST or KMNIST from IDX files."""
     kind, classes = _IDX[config.name]
     files = _idx_files(config, kind, split)
@@ -140,7 +140,7 @@ def read_mnist_like(config: DataConfig, split: Split, reporter: Reporter) -> Rea
     for pair in filter(None, (files, other)):  # what is wrong with test is said before a distillation
         _check_pair(*pair, len(classes))
     images, labels = read_idx(files[0]), read_idx(files[1]).long()
-    return present(config, split, images[:, None], labels, classes, reporter)
+    return present(config, split, images[:, None], labels, classes, observer)
 
 
 def _check_pair(images: Path, labels: Path, classes: int) -> None:
@@ -175,12 +175,7 @@ def _torchvision(config: DataConfig, kind: str, **arguments: Any) -> Any:
 
 def _cause(error: BaseException) -> str:
     """Return in one line why a download failed; torchvision says it in a later line, or an error before."""
-    texts: list[str] = []
-    each: BaseException | None = error
-    while each and len(texts) < 10:
-        texts.append(str(each))
-        each = each.__cause__ or each.__context__
-    text = "\n".join(texts)
+    text = "\n".join(map(str, causes(error, implicit=True)))
     if answer := re.search(r"HTTP Error (\d+):? *(.*)", text):
         return f"the server answers {answer[1]} ({answer[2]}); try later, or pass --root DIR with the files"
     if lost := re.search(r"<urlopen error (?:\[Errno -?\d+\] )?(.*)>", text):
@@ -189,15 +184,15 @@ def _cause(error: BaseException) -> str:
     return reason(error) if isinstance(error, OSError) or not lines else lines[-1]
 
 
-def read_cifar(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read_cifar(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read CIFAR-10 or CIFAR-100 from torchvision's layout (the Python batches)."""
     data = _torchvision(config, config.name.upper(), train=split == "train")
     images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-    return present(config, split, images, torch.tensor(data.targets), tuple(data.classes), reporter)
+    return present(config, split, images, torch.tensor(data.targets), tuple(data.classes), observer)
 
 
-def read_svhn(config: DataConfig, split: Split, reporter: Reporter) -> RealDataset:
+def read_svhn(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read SVHN's cropped digits (without the extra images) from torchvision's layout."""
     data = _torchvision(config, "SVHN", split=split)
     images = torch.from_numpy(np.ascontiguousarray(data.data))
-    return present(config, split, images, torch.from_numpy(data.labels), DIGITS, reporter)
+    return present(config, split, images, torch.from_numpy(data.labels), DIGITS, observer)

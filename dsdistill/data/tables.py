@@ -132,11 +132,11 @@ def _column(
     """
     if len(of_kind) == 1:
         return of_kind[0]
-    if chosen := next((name for name in usual if name in (of_kind or features)), None):
-        return chosen
+    if column := next((name for name in usual if name in (of_kind or features)), None):
+        return column
     columns = ", ".join(of_kind or features)
-    wanted = "image" if what == "images" else "label"
+    usual_name = "image" if what == "images" else "label"
     raise UserError(
         f"{table} has the columns {columns}, and none is known to hold the {what}; rename one: "
-        f"rename_column(…, {wanted!r})"
+        f"rename_column(…, {usual_name!r})"
     )

@@ -122,7 +122,7 @@ class DistillationRun:
         observer, device = self._observer, resolve_device(self._config.compute.device)
         reset_peak_memory(device)
         free = available_memory(device)  # the estimate counts all that comes now
-        task, real = catalog.load(self._config.data, "train", observer.on_notice, observer.on_read, source)
+        task, real = catalog.load(self._config.data, "train", observer, source)
         with threads(self._config.compute.threads), full_float32():
             asked = self._config
             recompiles = self._decide(task, real, device)

@@ -256,9 +256,9 @@ def _real_data(
         UserError: the data cannot be read, or the set does not fit them.
     """
     source = catalog.opened(config, source, fetch)
-    task, train = catalog.load(config, "train", observer.on_notice, observer.on_read, source)
+    task, train = catalog.load(config, "train", observer, source)
     check_fit(distilled, task)
-    test = catalog.read(config, "test", observer.on_notice, observer.on_read, source)
+    test = catalog.read(config, "test", observer, source)
     if distilled.attributes.get("fingerprint", train.fingerprint) != train.fingerprint:
         observer.on_notice(f"{config.name} on this machine is not the data the set was distilled from")
     return RealData(task, train, test)

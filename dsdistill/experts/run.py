@@ -136,7 +136,7 @@ def train(
     """
     device = resolve_device(asked.compute.device)
     add_network(asked.network)
-    task, real = catalog.load(asked.data, "train", observer.on_notice, observer.on_read, source)
+    task, real = catalog.load(asked.data, "train", observer, source)
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
         observer.on_info(expert_config.decisions(asked, config))

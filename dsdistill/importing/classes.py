@@ -28,8 +28,8 @@ def match(names: Sequence[str], task: Task) -> tuple[list[int], str]:
     Raises:
         UserError: they are neither names of its classes, nor WordNet ids that are known, nor numbers.
     """
-    for known, how in _KEYS:
-        labels = [known(names, task).get(name, -1) for name in names]
+    for labels_by_name, how in _KEYS:
+        labels = [labels_by_name(names, task).get(name, -1) for name in names]
         if min(labels) >= 0 and len(set(labels)) == len(labels):
             return labels, how.format(name=names[0], label=task.classes[labels[0]])
     strange = next((name for name in names if name not in task.classes), names[0])
@@ -64,15 +64,15 @@ def _wnids(names: Sequence[str], task: Task) -> Mapping[str, int]:
         return {}
     if task.name in SUBSETS:
         return {name: label for label, name in enumerate(subset_wnids(task.name))}
-    whole = len(set(names)) == task.num_classes
-    return {name: label for label, name in enumerate(sorted(names))} if whole else {}
+    are_all = len(set(names)) == task.num_classes
+    return {name: label for label, name in enumerate(sorted(names))} if are_all else {}
 
 
 def _numbers(names: Sequence[str], task: Task) -> Mapping[str, int]:
     """Return the labels of numbers; without a 0 and with classes missing they may count from 1."""
-    found = {name: _NUMBERED.fullmatch(name) for name in names}
-    stems = {each and each["stem"] for each in found.values()}
-    numbers = {name: each["number"].lstrip("0") for name, each in found.items() if each}
+    matches = {name: _NUMBERED.fullmatch(name) for name in names}
+    stems = {each and each["stem"] for each in matches.values()}
+    numbers = {name: each["number"].lstrip("0") for name, each in matches.items() if each}
     labels = {name: int(number or 0) for name, number in numbers.items() if len(number) <= _LONGEST}
     if len(stems) > 1 or not (0 in labels.values() or len(names) == task.num_classes):
         return {}

@@ -52,10 +52,10 @@ def _read(path: Path, request: Request) -> Source:
     )
 
 
-def _factor(file: Path, given: int | None) -> tuple[int, tuple[str, ...]]:
-    if given is not None:
-        return given, ()
-    names = [found[1] for name in file.absolute().parts if (found := _FACTOR.search(name))]
+def _factor(file: Path, option: int | None) -> tuple[int, tuple[str, ...]]:
+    if option is not None:
+        return option, ()
+    names = [match[1] for name in file.absolute().parts if (match := _FACTOR.search(name))]
     if not names or not 1 <= (factor := int(names[-1][:4])) <= 64:
         raise UserError(
             f"{file} does not say into how many images a stored one is decoded; pass --factor: 2 for most of "

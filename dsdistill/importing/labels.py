@@ -44,8 +44,8 @@ def labels_of(source: Source, task: Task) -> Labels:
         UserError: labels are out of range, not whole, or of another number than the images; classes are not
             those of the data set; or there are neither labels nor equally many images of each class.
     """
-    targets, said = match(source.classes or task.classes, task)
-    notices = [said]
+    targets, sentence = match(source.classes or task.classes, task)
+    notices = [sentence]
     hard, soft = _apart(source)
     if soft is not None:
         _check_soft(soft, source, task, len(targets))
@@ -56,8 +56,8 @@ def labels_of(source: Source, task: Task) -> Labels:
         elif kind == "probabilities":
             soft = soft.clamp_min(_LEAST).log()
     if hard is None:
-        hard, said = _by_position(source, soft, task)
-        notices.append(said)
+        hard, sentence = _by_position(source, soft, task)
+        notices.append(sentence)
     _check_hard(hard, source, task, len(targets))
     labels = torch.tensor(targets)[hard.long()]
     order = labels.argsort(stable=True)
@@ -80,16 +80,16 @@ def _apart(source: Source) -> tuple[Tensor | None, Tensor | None]:
     return hard, None if soft is None else soft.float()
 
 
-def _check_soft(soft: Tensor, source: Source, task: Task, named: int) -> None:
+def _check_soft(soft: Tensor, source: Source, task: Task, classes: int) -> None:
     rows, width = len(source.images), task.num_classes
     if soft.dim() != 2 or soft.shape[1] != width:
         raise UserError(
             f"the soft labels have shape {list(soft.shape)}, and {rows} images of {task.name} take "
             f"[{rows},{width}]"
         )
-    if named != width:
+    if classes != width:
         raise UserError(
-            f"the source names {named} classes, and each of its soft labels has {width} values; name the "
+            f"the source names {classes} classes, and each of its soft labels has {width} values; name the "
             f"{width} classes of {task.name}, or none"
         )
     decodes = not source.multi_formation.is_identity

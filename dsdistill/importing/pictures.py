@@ -74,8 +74,8 @@ def _side(headers: Sequence[Header], request: Request, path: Path) -> tuple[int,
     shapes = Counter((header.width, header.height) for header in headers)
     (width, height), _ = shapes.most_common(1)[0]
     if request.size is None and (len(shapes) > 1 or width != height):
-        found = f"{len(shapes)} sizes" if len(shapes) > 1 else f"{width}x{height} pixels"
-        raise UserError(f"the pictures in {path} have {found}; pass --size to make them square of one size")
+        sizes = f"{len(shapes)} sizes" if len(shapes) > 1 else f"{width}x{height} pixels"
+        raise UserError(f"the pictures in {path} have {sizes}; pass --size to make them square of one size")
     side, changes = request.size or width, []
     if resized := sum(count for shape, count in shapes.items() if shape != (side, side)):
         changes.append(f"{resized} pictures were resized to {side}x{side}")

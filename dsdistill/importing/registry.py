@@ -60,5 +60,5 @@ def _only_file(folder: Path) -> Path:
 
 
 def _unrecognised(path: Path) -> UserError:
-    known = "; ".join(f"{each.name} ({each.about})" for each in FORMATS.values())
-    return UserError(f"{path} is of no known format; known: {known}")
+    formats = "; ".join(f"{each.name} ({each.about})" for each in FORMATS.values())
+    return UserError(f"{path} is of no known format; known: {formats}")

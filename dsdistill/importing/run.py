@@ -16,7 +16,7 @@ from dsdistill.config.sharing import shared
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
-from dsdistill.data.memory import opened
+from dsdistill.data.memory import InMemory, opened
 from dsdistill.data.preprocess import Preprocess, Standardise
 from dsdistill.data.real import Task
 from dsdistill.data.sources import DataSource
@@ -116,60 +116,143 @@ def import_set(
     with Observer(callbacks) as observer:
         refuse_dry_run(observer)
         set_file.check_writable(output, overwrite, ", or pass overwrite=True (--overwrite)")
-        named = spaces.named(space)
-        _check_names(method, protocol, constants)
-        if lr is not None and not 0 < lr < math.inf:
-            raise UserError(f"the learning rate must be a number above 0, not {lr:g}")
+        statements = _Statements.checked(space, constants, lr, method, protocol)
         path, kind = recognise(path, format)
         _check_options(kind, labels=labels, factor=factor, which=which, constants=constants)
         root = None if root is None else files.expanded(root)
-        name, data = opened(dataset)
-        config = DataConfig(name=name or "", root=root, size=size, channels=channels, download=download)
-        data = catalog.opened(config, data)
-        task, _ = catalog.load(config, "test", observer.on_notice, observer.on_read, data)
+        options = DataConfig(name="", root=root, size=size, channels=channels, download=download)
+        original = _Original.load(dataset, options, observer)
+        task = original.task
         labels = None if labels is None else files.expanded(labels)
         request = Request(
             dataset=task.name, channels=task.channels, labels=labels, factor=factor, which=which, size=size
         )
-        read = kind.read(path, request)
-        trusted = named is not None or read.states_space or read.preprocess is not None
-        read = dataclasses.replace(
-            read,
-            space=named or read.space,
-            constants=constants or read.constants,
-            lr=read.lr if lr is None else lr,
-            protocol=protocol or read.protocol,
-        )
-
-        def whitening() -> Preprocess:
-            whitened = dataclasses.replace(config, zca=True)
-            return catalog.load(whitened, "train", observer.on_notice, observer.on_read, data)[0].preprocess
-
-        pixels = _pixels(read, task, whitening, trusted)
-        found = labels_of(read, task)
-        about, said = _attributes(read, task, config, protocol is not None)
-        about["method"] = method or str(about.get("method", "imported"))
-        about["imported_from"] = f"{plain(path.absolute().name)} ({kind.name})"
-        notices = (
-            f"read as {kind.name}: {kind.about}",
-            *read.notices,
-            *pixels.notices,
-            *found.notices,
-            *said,
-        )
+        origin = f"{plain(path.absolute().name)} ({kind.name})"
+        imported = _imported(kind.read(path, request), statements, original, origin)
+        notices = (f"read as {kind.name}: {kind.about}", *imported.notices)
         for sentence in notices:
             observer.on_notice(sentence)
-        distilled = DistilledSet(
-            images=pixels.images[found.order],
-            labels=found.hard,
-            classes=task.classes,
-            preprocess=pixels.preprocess,
-            soft_labels=found.soft,
-            multi_formation=read.multi_formation,
-            attributes=about,
+        set_file.write(output, imported.distilled, notify=observer.on_notice)
+        return ImportSummary(output, kind.name, imported.space, len(imported.distilled.images), notices)
+
+
+@dataclass(frozen=True)
+class _Statements:
+    """What the user says about a source, which counts more than what the source says itself.
+
+    Attributes:
+        space, constants, lr, method, protocol: as `import_set` takes them; None where nothing was said.
+    """
+
+    space: Space | None
+    constants: str | None
+    lr: float | None
+    method: str | None
+    protocol: str | None
+
+    @classmethod
+    def checked(
+        cls, space: str, constants: str | None, lr: float | None, method: str | None, protocol: str | None
+    ) -> _Statements:
+        """Check the statements before anything is read.
+
+        Raises:
+            UserError: the name of the method is unfit, another name is unknown, or the rate is no rate.
+        """
+        statements = cls(spaces.named(space), constants, lr, method, protocol)
+        _check_names(method, protocol, constants)
+        if lr is not None and not 0 < lr < math.inf:
+            raise UserError(f"the learning rate must be a number above 0, not {lr:g}")
+        return statements
+
+    def replace(self, source: Source) -> Source:
+        """Return a source that says what the user says."""
+        return dataclasses.replace(
+            source,
+            space=self.space or source.space,
+            constants=self.constants or source.constants,
+            lr=source.lr if self.lr is None else self.lr,
+            protocol=self.protocol or source.protocol,
         )
-        set_file.write(output, distilled, notify=observer.on_notice)
-        return ImportSummary(output, kind.name, pixels.space, len(distilled.images), notices)
+
+
+@dataclass(frozen=True, eq=False)
+class _Original:
+    """The data set that a source was distilled from.
+
+    Attributes:
+        task: its classes and preprocessing.
+        memory: the data, if they are in memory.
+    """
+
+    config: DataConfig
+    task: Task
+    memory: InMemory | None
+    observer: Observer
+
+    @classmethod
+    def load(cls, dataset: DataSource, options: DataConfig, observer: Observer) -> _Original:
+        """Read what the evaluation will read, too.
+
+        Args:
+            options: how to present the data, which have no name yet.
+
+        Raises:
+            UserError: as `catalog.load`.
+        """
+        name, memory = opened(dataset)
+        config = dataclasses.replace(options, name=name or "")
+        memory = catalog.opened(config, memory)
+        task, _ = catalog.load(config, "test", observer, memory)
+        return cls(config, task, memory, observer)
+
+    def whitening(self) -> Preprocess:
+        """Fit ZCA on the train split, which takes long, or read it from the cache."""
+        config = dataclasses.replace(self.config, zca=True)
+        return catalog.load(config, "train", self.observer, self.memory)[0].preprocess
+
+
+@dataclass(frozen=True, eq=False)
+class _Imported:
+    """A set before it is written.
+
+    Attributes:
+        space: that its pixels were in.
+        notices: sentences on what was inferred.
+    """
+
+    distilled: DistilledSet
+    space: Space
+    notices: tuple[str, ...]
+
+
+def _imported(source: Source, statements: _Statements, original: _Original, origin: str) -> _Imported:
+    """Bring what was read to unit space and to the order of the classes, and say how it was made.
+
+    Args:
+        origin: name and format of the source.
+
+    Raises:
+        UserError: pixels, labels or protocol do not fit; see `import_set`.
+    """
+    task = original.task
+    trusted = statements.space is not None or source.states_space or source.preprocess is not None
+    source = statements.replace(source)
+    pixels = _pixels(source, task, original.whitening, trusted)
+    labels = labels_of(source, task)
+    attributes, sentences = _attributes(source, task, original.config, statements.protocol is not None)
+    attributes["method"] = statements.method or str(attributes.get("method", "imported"))
+    attributes["imported_from"] = origin
+    distilled = DistilledSet(
+        images=pixels.images[labels.order],
+        labels=labels.hard,
+        classes=task.classes,
+        preprocess=pixels.preprocess,
+        soft_labels=labels.soft,
+        multi_formation=source.multi_formation,
+        attributes=attributes,
+    )
+    return _Imported(distilled, pixels.space, (*source.notices, *pixels.notices, *labels.notices, *sentences))
 
 
 def _check_names(method: str | None, protocol: str | None, constants: str | None) -> None:
@@ -216,13 +299,13 @@ def _pixels(source: Source, task: Task, whitening: Callable[[], Preprocess], tru
     """
     own = task.preprocess if source.constants is None else Standardise.of(*_CONSTANTS[source.constants])
     standardise = own if source.preprocess is None else source.preprocess
-    images, said = spaces.to_float(source.images)
+    images, scale = spaces.to_float(source.images)
     repeated = (task.channels, images.shape[1]) == (1, 3)  # grey images in three channels
     _check_shape(images[:, :1] if repeated else images, task)
     notices = []
     if (space := source.space) is None:
         space, how = spaces.infer(images, standardise)
-        notices = [said, how]
+        notices = [scale, how]
     whiten = whitening if source.preprocess is None else lambda: standardise
     unit, preprocess = spaces.to_unit(images, space, standardise, whiten)
     if (doubt := spaces.doubt(unit, space)) and not trusted:
@@ -249,9 +332,9 @@ def _check_shape(images: Tensor, task: Task) -> None:
         return
     theirs, ours = (f"{c}x{h}x{w}" for c, h, w in ((channels, height, width), task.shape))
     options = [
-        f"--{name} {found}"
-        for name, found, own in (("channels", channels, task.channels), ("size", height, task.size))
-        if found != own
+        f"--{name} {value}"
+        for name, value, own in (("channels", channels, task.channels), ("size", height, task.size))
+        if value != own
     ]
     remedy = f"; pass {' '.join(options)} to evaluate on real images of that shape" if height == width else ""
     raise UserError(
@@ -260,14 +343,14 @@ def _check_shape(images: Tensor, task: Task) -> None:
 
 
 def _attributes(
-    source: Source, task: Task, config: DataConfig, named: bool
+    source: Source, task: Task, config: DataConfig, is_users: bool
 ) -> tuple[dict[str, Scalar], list[str]]:
     """Return the provenance of an imported set, and sentences on its protocol.
 
     There is no fingerprint, because nobody knows which copy of the data the set was distilled from.
 
     Args:
-        named: whether the user named the protocol.
+        is_users: whether the user named the protocol.
 
     Raises:
         UserError: the protocol that the user named takes a learned rate, and there is none.
@@ -275,9 +358,9 @@ def _attributes(
     protocol = source.protocol or str(source.attributes.get("protocol", "dm"))
     rate = source.lr if source.lr is not None else source.attributes.get("learned_lr")
     notices = []
-    known = not protocol.endswith(".toml")  # of a .h5, the file of somebody's own
-    if rate is None and known and load_protocol(protocol, task.name, 1).lr == "learned":
-        if named:
+    is_packaged = not protocol.endswith(".toml")  # of a .h5, the file of somebody's own
+    if rate is None and is_packaged and load_protocol(protocol, task.name, 1).lr == "learned":
+        if is_users:
             raise UserError(
                 f"protocol {protocol} takes a learned learning rate; pass --lr, or another protocol"
             )
@@ -288,11 +371,11 @@ def _attributes(
         protocol = "dm"
     options = dataclasses.replace(config, size=task.size, channels=task.channels)
     table = {key: value for key, value in dataclasses.asdict(options).items() if value is not None}
-    about: dict[str, Scalar] = {
+    attributes: dict[str, Scalar] = {
         **source.attributes,
         **({} if rate is None else {"learned_lr": rate}),
         "dataset": task.name,
         "data": json.dumps(shared({"data": table})["data"]),
         "protocol": protocol,
     }
-    return about, notices
+    return attributes, notices

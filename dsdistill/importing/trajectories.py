@@ -27,8 +27,8 @@ def _candidates(path: Path) -> list[Path]:
     for folder in (path, path / "Normal"):
         if (folder / _BEST).is_file():
             return [folder / _BEST]
-        if found := sorted(each for each in folder.glob("images_*.pt") if _IMAGES.fullmatch(each.name)):
-            return [each for each in found if "zca" not in each.name] or found
+        if files := sorted(each for each in folder.glob("images_*.pt") if _IMAGES.fullmatch(each.name)):
+            return [each for each in files if "zca" not in each.name] or files
     return []
 
 

@@ -41,8 +41,8 @@ class Logger(Callback):
         """
         self._images_every = images_every
         self._start: Any = None
-        self._asked = False  # to open; what cannot be opened is not asked again
-        self._opened = self._ended = self._told = False
+        self._has_begun = False  # opening; what cannot be opened is not tried again
+        self._is_open = self._is_complete = self._has_failed = False
         self._every = 1
         self._step = 0
 
@@ -75,7 +75,7 @@ class Logger(Callback):
         """Write what is left of a stage, and whether it failed or was interrupted."""
 
     def on_start(self, start: Any) -> None:
-        self._start, self._asked, self._told = start, False, False
+        self._start, self._has_begun, self._has_failed = start, False, False
         self._step = getattr(start, "iteration", getattr(start, "epochs_done", 0))
         iterations = getattr(getattr(start, "config", None), "iterations", 0)
         self._every = self._images_every or max(1, iterations // _PICTURES)
@@ -83,7 +83,7 @@ class Logger(Callback):
 
     def on_iteration(self, entry: dict[str, Any], set: Callable[[], DistilledSet]) -> None:
         self._write(entry, entry["iteration"])
-        if self._opened and self._step % self._every == 0:
+        if self._is_open and self._step % self._every == 0:
             self._draw(set())
 
     def on_epoch(self, entry: dict[str, Any]) -> None:
@@ -94,29 +94,29 @@ class Logger(Callback):
         self._write({f"accuracy/{name}": row.mean, f"deviation/{name}": row.std}, 0)
 
     def on_end(self, result: Any) -> None:
-        self._ended = True
-        if isinstance(result, Summary) and self._opened:
+        self._is_complete = True
+        if isinstance(result, Summary) and self._is_open:
             self._draw(set_file.read(result.path))
 
     def on_close(self) -> None:
-        self._finish(failed=not self._ended)
-        self._ended = False
+        self._finish(failed=not self._is_complete)
+        self._is_complete = False
 
     def _finish(self, failed: bool) -> None:
         """Close what was opened."""
-        opened, self._opened = self._opened, False
-        if opened:
+        was_open, self._is_open = self._is_open, False
+        if was_open:
             with self._spared():
                 self.close(failed)
 
     def _write(self, entry: Mapping[str, Any], step: int) -> None:
         first, self._step = self._step + 1, step
-        if not self._asked:
-            self._asked = True
+        if not self._has_begun:
+            self._has_begun = True
             with self._spared():
                 self.open(self._start.stage, self._start.title, self._start.options(), first)
-                self._opened = True
-        if self._opened:
+                self._is_open = True
+        if self._is_open:
             with self._spared():
                 scalars = {key: float(value) for key, value in entry.items() if key not in _NOT_SCALARS}
                 self.write(scalars, step)
@@ -131,8 +131,8 @@ class Logger(Callback):
         try:
             yield
         except Exception as error:
-            told, self._told = self._told, True
-            if not told:
+            failed_before, self._has_failed = self._has_failed, True
+            if not failed_before:
                 sentence = f"{type(self).__name__} could not write: {files.reason(error)}"
                 raise Unwritten(f"{sentence}; that does not end the run") from error
 

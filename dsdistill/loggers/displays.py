@@ -111,17 +111,17 @@ class Lines(Display):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._shown = -self.EVERY
+        self._last_draw = -self.EVERY
         self._pace: Remaining | None = None
 
     def begin(self) -> None:
-        self._shown, self._pace = -self.EVERY, None
+        self._last_draw, self._pace = -self.EVERY, None
 
     def advance(self, title: str, done: int, total: int, first: int, details: list[str]) -> None:
         self._pace = self._pace or Remaining(done)
         now = time.monotonic()
-        if now - self._shown >= self.EVERY or done == total:
-            self._shown = now
+        if now - self._last_draw >= self.EVERY or done == total:
+            self._last_draw = now
             words = [title, f"{done}/{total}", *details, self._pace.eta(done, total)]
             self.say(" ".join(filter(None, words)))
 
@@ -134,21 +134,21 @@ class NotebookBar(Display):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._handle: Any = None
-        self._shown = -self.EVERY
+        self._last_draw = -self.EVERY
         self._pace: Remaining | None = None
 
     def say(self, sentence: str, style: str = "") -> None:
         print(plain(sentence, _SENTENCE))
 
     def begin(self) -> None:
-        self._shown, self._pace = -self.EVERY, None
+        self._last_draw, self._pace = -self.EVERY, None
 
     def advance(self, title: str, done: int, total: int, first: int, details: list[str]) -> None:
         self._pace = self._pace or Remaining(done)
         now = time.monotonic()
-        if now - self._shown < self.EVERY and done < total:
+        if now - self._last_draw < self.EVERY and done < total:
             return
-        self._shown = now
+        self._last_draw = now
         words = [title, f"{done}/{total}", *details, self._pace.eta(done, total)]
         self._draw(done, total, " ".join(filter(None, words)))
 
@@ -159,11 +159,11 @@ class NotebookBar(Display):
         from IPython.display import HTML, display
 
         bar = f'<progress value="{done}" max="{total}" style="width:20em"></progress>'
-        drawn = HTML(f"<div>{bar} {html.escape(plain(words))}</div>")
+        content = HTML(f"<div>{bar} {html.escape(plain(words))}</div>")
         if self._handle is None:
-            self._handle = display(drawn, display_id=True)
+            self._handle = display(content, display_id=True)
         else:
-            self._handle.update(drawn)
+            self._handle.update(content)
 
 
 def display_on(console: Console) -> Display:

@@ -54,8 +54,8 @@ class MLflow(Logger):
     def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
         entities = self._mlflow.entities
         self._client = self._mlflow.MlflowClient(self._uri)
-        known = self._client.get_experiment_by_name(self._experiment)
-        place = known.experiment_id if known else self._client.create_experiment(self._experiment)
+        experiment = self._client.get_experiment_by_name(self._experiment)
+        place = experiment.experiment_id if experiment else self._client.create_experiment(self._experiment)
         self._run = self._client.create_run(place, run_name=f"{title} ({stage})").info.run_id
         self._metric, self._waiting, self._unsent = entities.Metric, list[Any](), 0
         params = [entities.Param(key, str(value)[:_LONGEST]) for key, value in options.items()]

@@ -31,12 +31,12 @@ def loggers_of(options: Sequence[str], name: str) -> list[Logger]:
     Raises:
         UserError: a name is unknown, or its package is not installed.
     """
-    made = []
+    loggers = []
     for option in options:
         kind, colon, where = option.partition(":")
         if kind not in _MAKERS:
             raise unknown("logger", kind, list(_MAKERS))
         if colon and not where:
             raise UserError(f"--log {option} names no place after the colon; write {kind}:NAME, or {kind}")
-        made.append(_MAKERS[kind](where, name))
-    return made
+        loggers.append(_MAKERS[kind](where, name))
+    return loggers

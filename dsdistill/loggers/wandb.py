@@ -42,10 +42,10 @@ class WandB(Logger):
         return f"project {self._options['project']}"
 
     def open(self, stage: str, title: str, options: Mapping[str, Any], first: int) -> None:
-        told = {"name": title, "config": dict(options), "job_type": stage} | self._options
+        arguments = {"name": title, "config": dict(options), "job_type": stage} | self._options
         if "name" in self._options:
-            told["name"] = f"{self._options['name']} ({stage})"
-        self._run = self._wandb.init(**told)
+            arguments["name"] = f"{self._options['name']} ({stage})"
+        self._run = self._wandb.init(**arguments)
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)

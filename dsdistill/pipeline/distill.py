@@ -126,8 +126,8 @@ def distill(
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
             distillation.plan(explicit, overrides, file, limits, silent)
-            with automatic.provided(distillation.config, scale, observer, source) as found:
-                distillation.plan(merge(explicit, found), _named(overrides), file, limits, silent)
+            with automatic.provided(distillation.config, scale, observer, source) as provision:
+                distillation.plan(merge(explicit, provision), _named(overrides), file, limits, silent)
                 summary = distillation.run(source)
         else:
             if budget:

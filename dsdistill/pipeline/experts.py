@@ -120,7 +120,7 @@ def provided(
         DryRunEnd: of a dry run; its estimate has that of the training before it.
     """
     planned = plan(config, budget)
-    real = catalog.read(planned.config.data, "train", observer.on_notice, observer.on_read, source)
+    real = catalog.read(planned.config.data, "train", observer, source)
     file, supply = planned.file(real.fingerprint), config.engine.supply
     if not observer.dry:
         files.make_folder(file.parent, parents=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dsdistill.errors import is_out_of_memory
+from dsdistill.errors import causes, is_out_of_memory
 from dsdistill.runtime.notice import Notify
 from dsdistill.text import shortened
 
@@ -168,8 +168,7 @@ def cause(error: BaseException) -> str:
     The innermost error counts. If it is that of a C++ compiler, the first line of the compiler's output that
     tells of an error does, and not the long command.
     """
-    while inner := getattr(error, "inner_exception", None) or error.__cause__:
-        error = inner
+    *_, error = causes(error)
     text = getattr(error, "output", None) or _end_of_process(error) or str(error)
     text = text.decode(errors="replace") if isinstance(text, bytes) else text
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]

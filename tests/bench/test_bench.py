@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -335,6 +336,20 @@ class Commands:
         else:
             shutil.copy(self.finished, output)
         return cast("subprocess.Popen[bytes]", Ended())
+
+
+class OneProcess:
+    """Starts the first command as a process, and runs the others in this one: torch is imported here."""
+
+    def __init__(self) -> None:
+        self.started = 0
+
+    def __call__(self, words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
+        self.started += 1
+        if self.started == 1:
+            return runner.launch(words, log, threads)
+        with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+            return cast("subprocess.Popen[bytes]", Ended(main(list(words))))
 
 
 def run(
@@ -827,6 +842,8 @@ def test_a_run_from_before_an_option_goes_on(made: Path) -> None:
 @pytest.mark.slow
 def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    whole_run, launch = runner.run, OneProcess()
+    monkeypatch.setattr(runner, "run", lambda *told: whole_run(*told, launch=launch))
     mine, folder = written(tmp_path, SUITE + "curve = 2\n"), tmp_path / "r"
     out, _ = succeed(capsys, "bench", mine, "-o", folder, "--dry-run")
     assert [line.split() for line in out.splitlines()] == [
@@ -854,11 +871,13 @@ def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: 
     page = tmp_path / "report.html"
     succeed(capsys, "report", folder, "-o", page)
     assert one.sha256 in page.read_text()
-    before = (cell / "result.json").stat().st_mtime_ns
+    before, started = (cell / "result.json").stat().st_mtime_ns, launch.started
+    assert started == 3 + 3  # each is distilled, evaluated, and evaluated in its middle
     out, _ = succeed(capsys, "bench", mine, "-o", folder, "--dry-run")
     assert out.count("finished") == 2
     succeed(capsys, "bench", mine, "-o", folder)
     assert (cell / "result.json").stat().st_mtime_ns == before
+    assert launch.started == started
 
 
 def test_a_suite_with_a_failing_cell_fails_and_keeps_the_others(

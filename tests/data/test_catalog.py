@@ -11,6 +11,7 @@ from dsdistill.data.catalog import load, names
 from dsdistill.data.config import DataConfig
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, constants_of
 from dsdistill.data.preprocess import Standardise
+from tests.helpers.callbacks import Told
 from tests.helpers.data import class_folders, fails, pixels, write_mnist
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -50,7 +51,7 @@ def test_zca_is_fitted_on_train_and_cached(tmp_path: Path, monkeypatch: pytest.M
     for damage in (whole[:50], whole[:-1], whole[:-5000] + bytes([whole[-5000] ^ 1]) + whole[-4999:]):
         cached.write_bytes(damage)
         told: list[str] = []
-        mended = load(config, "test", told.append)[0]
+        mended = load(config, "test", Told(notify=told.append))[0]
         assert torch.equal(mended.preprocess(train.unit(slice(5))), expected)
         assert len(told) == 1
         assert "damaged" in told[0]

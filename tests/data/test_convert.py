@@ -10,6 +10,7 @@ from PIL import Image
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.data.convert import fit, stratified, with_channels
+from tests.helpers.callbacks import Told
 from tests.helpers.data import pixels
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -33,7 +34,7 @@ def test_arrays_are_converted_as_pillow_converts_files() -> None:
 
 def test_catalogue_data_can_be_resized_and_coloured() -> None:
     told: list[str] = []
-    task, train = load(DataConfig(name="digits", size=16, channels=3), "train", told.append)
+    task, train = load(DataConfig(name="digits", size=16, channels=3), "train", Told(notify=told.append))
     assert task.shape == tuple(train.images.shape[1:]) == (3, 16, 16)
     assert told == [
         "digits (train): 1347 images, resized from 8x8 to 16x16 (bilinear, antialiased), "

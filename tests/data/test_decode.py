@@ -16,7 +16,7 @@ from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.data.listing import Listing
 from dsdistill.data.pictures import Decoding
-from dsdistill.data.reporter import Reporter
+from tests.helpers.callbacks import Told
 from tests.helpers.data import class_folders, fails, pixels, save
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -56,7 +56,7 @@ def test_any_changed_byte_of_the_cache_is_mended_with_a_word(tmp_path: Path) -> 
     for damaged in (*flipped, right[:-1], right[:20], b"", b"garbage" * 99, right + b"\0"):
         cached.write_bytes(damaged)
         told: list[str] = []
-        assert load(config, "train", told.append)[1].fingerprint == whole
+        assert load(config, "train", Told(notify=told.append))[1].fingerprint == whole
         assert len(told) == 1
         assert "is damaged" in told[0]
         assert cached.read_bytes() == right
@@ -121,7 +121,7 @@ def test_class_names_are_of_the_key(tmp_path: Path) -> None:
     for classes in (("cat", "dog"), ("Felis", "Canis")):
         listing = Listing("pets", "train", paths, labels, classes)
         told: list[str] = []
-        assert decode_module.decode(listing, Decoding(8, 3), Reporter(told.append)).classes == classes
+        assert decode_module.decode(listing, Decoding(8, 3), Told(notify=told.append)).classes == classes
         assert told == []
 
 
@@ -137,7 +137,7 @@ def test_decoding_reports_its_progress_and_prints_nothing(
     monkeypatch.setattr(decode_module, "BATCH", 4)
     config = DataConfig(name=f"folder:{class_folders(tmp_path / 'pets', per_class=6)}", test_fraction=0.2)
     calls: list[tuple[str, int, int]] = []
-    load(config, "train", progress=lambda *call: calls.append(call))
+    load(config, "train", Told(read=lambda *call: calls.append(call)))
     steps = (0, 4, 8, 10)  # of the ten files of train
     assert calls == [
         (f"{config.name}: {work}", done, 10)
@@ -145,6 +145,6 @@ def test_decoding_reports_its_progress_and_prints_nothing(
         for done in steps
     ]
     calls.clear()
-    load(config, "train", progress=lambda *call: calls.append(call))
+    load(config, "train", Told(read=lambda *call: calls.append(call)))
     assert calls == []  # all is cached
     assert capfd.readouterr() == ("", "")

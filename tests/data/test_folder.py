@@ -11,6 +11,7 @@ import torch
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
+from tests.helpers.callbacks import Told
 from tests.helpers.data import class_folders, fails, pixels, save
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -23,8 +24,8 @@ def test_folder_with_train_and_test(tmp_path: Path) -> None:
     (pets / "train" / ".thumbnails").mkdir()
     (pets / "train" / "cat" / "README.txt").write_text("not a picture")
     told: list[str] = []
-    task, train = load(DataConfig(name=f"folder:{pets}"), "train", told.append)
-    _, test = load(DataConfig(name=f"folder:{pets}"), "test", told.append)
+    task, train = load(DataConfig(name=f"folder:{pets}"), "train", Told(notify=told.append))
+    _, test = load(DataConfig(name=f"folder:{pets}"), "test", Told(notify=told.append))
     assert told == []  # nothing was converted
     assert (task.classes, task.shape, task.mirror) == (("cat", "dog"), (3, 8, 8), True)
     assert torch.equal(train.images[4], torch.from_numpy(pixels(8, 8, 3, seed=101)).permute(2, 0, 1))
@@ -59,8 +60,8 @@ def layout(root: Path, *folders: str, files: int = 2) -> list[str]:
     told: list[str] = []
     config = DataConfig(name=f"folder:{root}")
     try:
-        _, train = load(config, "train", told.append)
-        _, test = load(config, "test", told.append)
+        _, train = load(config, "train", Told(notify=told.append))
+        _, test = load(config, "test", Told(notify=told.append))
     except UserError as error:
         return [str(error)]
     assert train.classes == test.classes

@@ -10,6 +10,7 @@ import pytest
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.data.constants import _WNIDS, SUBSETS, subset_wnids
+from tests.helpers.callbacks import Told
 from tests.helpers.data import fails, pixels, save
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -35,7 +36,7 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
         "n00\tthing\nn01\tcrane, bird\nn02\tgoldfish, Carassius\nn03\tcrane, machine\n"
     )
     told: list[str] = []
-    task, train = load(DataConfig(name="tiny-imagenet", root=tmp_path), "train", told.append)
+    task, train = load(DataConfig(name="tiny-imagenet", root=tmp_path), "train", Told(notify=told.append))
     assert task.classes == ("crane, bird", "goldfish", "crane, machine")
     assert task.shape == (3, 64, 64)
     assert train.labels.tolist() == [0, 0, 1, 2]
@@ -67,19 +68,19 @@ def test_imagenet_subset_takes_its_labels_from_the_published_order(tmp_path: Pat
         tmp_path / "train" / "n00000000" / "another.JPEG", pixels(9, 9, 3)
     )  # not of the subset: never opened
     told: list[str] = []
-    task, train = load(DataConfig(name="imagewoof", root=tmp_path), "train", told.append)
+    task, train = load(DataConfig(name="imagewoof", root=tmp_path), "train", Told(notify=told.append))
     assert train.images.shape == (10, 3, 128, 128)
     assert train.images[:, 0, 64, 64].tolist() == [20 * level for level in range(10)]
     assert task.classes[:2] == ("Australian terrier", "Border terrier")
     assert "10 not 128x128 resized" in told[0]
     told.clear()
-    _, test = load(DataConfig(name="imagewoof", root=tmp_path, size=32), "test", told.append)
+    _, test = load(DataConfig(name="imagewoof", root=tmp_path, size=32), "test", Told(notify=told.append))
     assert test.images.shape[2] == 32
     assert "not hold ILSVRC2012's validation images alone" in told[0]  # a.JPEG is no name of theirs
     for file in (tmp_path / "val").glob("*/a.JPEG"):
         file.rename(file.with_name(f"ILSVRC2012_val_{file.parent.name}.JPEG"))
     told.clear()
-    load(DataConfig(name="imagewoof", root=tmp_path, size=32), "test", told.append)
+    load(DataConfig(name="imagewoof", root=tmp_path, size=32), "test", Told(notify=told.append))
     assert not any("ILSVRC2012" in sentence for sentence in told)
     fails("train/n01440764 was not found", "imagenette", root=tmp_path)
     fails("11 class folders, not ImageNet's 1000", "imagenet", root=tmp_path)

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.data.memory import opened
+from tests.helpers.callbacks import Told
 from tests.helpers.data import in_memory, pixels, refuses, save
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -54,7 +55,7 @@ def test_pictures_are_converted_as_those_of_a_folder(tmp_path: Path) -> None:
             save(tmp_path / "pets" / split / "ab"[number % 2] / f"{number}.png", image)
     name, options = f"folder:{tmp_path / 'pets'}", {"size": 6, "range": 60000}
     told: list[str] = []
-    of_folder = load(DataConfig(name=name, **options), "train", told.append)[1]  # type: ignore[arg-type]
+    of_folder = load(DataConfig(name=name, **options), "train", Told(notify=told.append))[1]  # type: ignore[arg-type]
     order = [*files[::2], *files[1::2]]
     _, train, said = in_memory(
         pairs([Image.fromarray(image) for image in order], [0, 0, 0, 1, 1, 1]), **options
@@ -77,7 +78,7 @@ def test_a_dataset_of_tensors_is_read_with_progress() -> None:
     images, labels = torch.rand(300, 1, 8, 8), torch.arange(300) % 3
     name, source = opened(TensorDataset(images, labels))
     calls: list[tuple[str, int, int]] = []
-    load(DataConfig(name=str(name)), "train", progress=lambda *call: calls.append(call), source=source)
+    load(DataConfig(name=str(name)), "train", Told(read=lambda *call: calls.append(call)), source)
     what = "memory:TensorDataset: reading"
     assert calls == [(what, 0, 300), (what, 256, 300), (what, 300, 300)]
 

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.data.memory import opened
-from dsdistill.data.reporter import Reporter
 from dsdistill.data.sources import ImageData
 from dsdistill.errors import UserError
+from dsdistill.runtime.callbacks import Callback
 from tests.helpers.data import fails, in_memory, pixels, refuses
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -129,7 +129,7 @@ def test_an_item_is_read_once_however_many_splits_are() -> None:
     assert name
     assert source
     config = DataConfig(name=name)
-    parts = [source.read(config, split, Reporter()) for split in ("train", "test", "train")]  # type: ignore[arg-type]
+    parts = [source.read(config, split, Callback()) for split in ("train", "test", "train")]  # type: ignore[arg-type]
     assert named.reads == 20
     assert sorted(len(part) for part in parts) == [4, 16, 16]
     test = Named(X[:6], Y[:6].tolist())

@@ -11,6 +11,7 @@ import torch
 
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
+from tests.helpers.callbacks import Told
 from tests.helpers.data import fails, pixels
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -47,7 +48,7 @@ def test_npz_without_splits(tmp_path: Path) -> None:
         classes=np.array(["hat", "shoe"]),
     )
     told: list[str] = []
-    task, train = load(DataConfig(name=file, test_fraction=0.1), "train", told.append)
+    task, train = load(DataConfig(name=file, test_fraction=0.1), "train", Told(notify=told.append))
     assert (task.classes, task.shape) == (("hat", "shoe"), (1, 7, 7))
     assert train.counts.tolist() == [9, 9]
     assert told == [f"{file} (train): 18 images, resized from 9x7 to 7x7 (bilinear, antialiased)"]

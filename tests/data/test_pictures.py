@@ -17,6 +17,7 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.pictures import Decoding, probe, suffixes
 from dsdistill.data.pictures import pixels as decoded
 from dsdistill.errors import UserError
+from tests.helpers.callbacks import Told
 from tests.helpers.data import class_folders, fails, pixels, save
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -36,7 +37,7 @@ def test_mixed_modes_and_sizes_become_what_was_asked_and_one_sentence_says_how(t
     save(dog / "c_cmyk.jpg", np.full((8, 8, 3), 255, dtype=np.uint8), "CMYK")
     class_folders(pets / "test", per_class=1)
     told: list[str] = []
-    task, train = load(DataConfig(name=f"folder:{pets}"), "train", told.append)
+    task, train = load(DataConfig(name=f"folder:{pets}"), "train", Told(notify=told.append))
     assert task.shape == (3, 8, 8)
     image = train.images
     assert torch.equal(image[0], torch.from_numpy(grey).expand(3, 8, 8))
@@ -52,7 +53,7 @@ def test_mixed_modes_and_sizes_become_what_was_asked_and_one_sentence_says_how(t
         "2 greyscale repeated to 3 channels"
     ]
     told.clear()
-    _, small = load(DataConfig(name=f"folder:{pets}", channels=1, size=4), "train", told.append)
+    _, small = load(DataConfig(name=f"folder:{pets}", channels=1, size=4), "train", Told(notify=told.append))
     assert small.images.shape == (6, 1, 4, 4)
     assert "4 colour reduced to luma" in told[0]
 
@@ -134,7 +135,7 @@ def test_a_picture_too_large_and_one_that_has_gone_get_a_line_each(
         fails("cannot read the picture .*exceeds limit", f"folder:{pets}")
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32 - 1)  # where Pillow only warns
         told: list[str] = []
-        load(DataConfig(name=f"folder:{pets}"), "train", told.append)
+        load(DataConfig(name=f"folder:{pets}"), "train", Told(notify=told.append))
         assert told == []
     with pytest.raises(UserError, match=r"gone\.png has gone since"):
         probe(tmp_path / "gone.png")
@@ -147,25 +148,27 @@ def test_12_bit_values_are_told_of_and_a_range_keeps_their_levels(tmp_path: Path
         for name in ("cat", "dog"):
             save(pets / split / name / "0.png", values)
     told: list[str] = []
-    _, train = load(DataConfig(name=f"folder:{pets}"), "train", told.append)
+    _, train = load(DataConfig(name=f"folder:{pets}"), "train", Told(notify=told.append))
     assert len(train.images.unique()) == 17
     assert told == [
         f"folder:{pets} (train): 2 images, 2 16-bit scaled to 8 bits (no value above 4095, so 17 grey levels "
         "are left: data.range=4095 keeps more)"
     ]
     told.clear()
-    load(DataConfig(name=f"folder:{pets}"), "test", told.append)  # whose range follows that of train
+    load(
+        DataConfig(name=f"folder:{pets}"), "test", Told(notify=told.append)
+    )  # whose range follows that of train
     assert told == [f"folder:{pets} (test): 2 images, 2 16-bit scaled to 8 bits"]
     for split in ("train", "test"):
         told.clear()
-        _, data = load(DataConfig(name=f"folder:{pets}", range=4095), split, told.append)  # type: ignore[arg-type]
+        _, data = load(DataConfig(name=f"folder:{pets}", range=4095), split, Told(notify=told.append))  # type: ignore[arg-type]
         expected = np.rint(values.astype(float) * 255 / 4095).astype(np.uint8)
         assert np.array_equal(data.images[0, 0].numpy(), expected)
         assert told == [f"folder:{pets} ({split}): 2 images, 2 16-bit scaled from 0..4095 to 8 bits"]
     fails("holds the value 4095, above data.range=4000", f"folder:{pets}", range=4000)
     save(pets / "train" / "cat" / "1.png", np.full((64, 64), 40000, dtype=np.uint16))
     told.clear()
-    load(DataConfig(name=f"folder:{pets}"), "train", told.append)
+    load(DataConfig(name=f"folder:{pets}"), "train", Told(notify=told.append))
     assert told[0].endswith("3 images, 3 16-bit scaled to 8 bits")  # some use the whole range
 
 
@@ -209,7 +212,9 @@ def test_damaged_exif_data_harm_no_picture_and_print_nothing(tmp_path: Path) -> 
     class_folders(tmp_path / "pets" / "test")
     for exif in (False, True):
         told: list[str] = []
-        _, data = load(DataConfig(name=f"folder:{tmp_path / 'pets'}", exif=exif), "train", told.append)
+        _, data = load(
+            DataConfig(name=f"folder:{tmp_path / 'pets'}", exif=exif), "train", Told(notify=told.append)
+        )
         assert torch.equal(data.images[0], data.images[1])
         assert told == []
 
@@ -225,8 +230,8 @@ def test_turned_and_animated_pictures_are_counted(tmp_path: Path) -> None:
     write(frames[0], pets / "train" / "cat" / "3.gif")
     write(frames[0], pets / "train" / "cat" / "4.jpg", format="MPO", save_all=True, append_images=frames[1:])
     told: list[str] = []
-    load(DataConfig(name=f"folder:{pets}"), "train", told.append)
-    load(DataConfig(name=f"folder:{pets}", exif=True), "train", told.append)
+    load(DataConfig(name=f"folder:{pets}"), "train", Told(notify=told.append))
+    load(DataConfig(name=f"folder:{pets}", exif=True), "train", Told(notify=told.append))
     start = f"folder:{pets} (train): 6 images, 1"
     end = "1 with several frames, of which the first is read"
     assert told == [

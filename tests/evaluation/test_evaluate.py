@@ -93,6 +93,7 @@ def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief_choice")
 def test_every_baseline_has_its_size() -> None:
     ticks = Ticks()
     names = [*METHODS, *(f"{name}@bytes" for name in METHODS), "full"]
@@ -159,6 +160,7 @@ def test_students_are_the_same_whatever_other_networks_are_evaluated() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief_choice")
 def test_students_are_the_same_whatever_other_baselines_are_evaluated() -> None:
     protocol = tiny(augmentation="none", epochs=4, student=NETWORK)
 

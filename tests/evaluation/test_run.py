@@ -72,7 +72,7 @@ def test_what_a_kill_left_of_the_outputs_is_deleted(digits_file: Path, tmp_path:
     assert [path.exists() for path in (mine, report, left)] == [True, False, False]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("brief_choice")
 def test_a_stopped_evaluation_continues_from_its_stored_rows(
     digits_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,10 +24,11 @@ class Told(Callback):
         started: Callable[[Any], object] = silent,
         estimated: Callable[[Any], object] = silent,
         progress: Callable[[str, int, int], object] = silent,
+        read: Callable[[str, int, int], object] = silent,
     ) -> None:
         self.on_notice, self.on_info = notify, inform  # type: ignore[method-assign, assignment]
         self.on_start, self.on_estimate = started, estimated  # type: ignore[method-assign, assignment]
-        self.on_progress = progress  # type: ignore[method-assign, assignment]
+        self.on_progress, self.on_read = progress, read  # type: ignore[method-assign, assignment]
 
 
 class Closed(Callback):

@@ -18,6 +18,7 @@ from dsdistill.data.memory import opened
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
+from tests.helpers.callbacks import Told
 
 
 def pixels(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -52,7 +53,7 @@ def in_memory(
     name, source = opened(dataset)
     assert name is not None
     told: list[str] = []
-    task, data = load(DataConfig(name=name, **options), split, told.append, source=source)
+    task, data = load(DataConfig(name=name, **options), split, Told(notify=told.append), source)
     return task, data, told
 
 

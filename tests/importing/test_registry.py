@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
 
+from dsdistill.cli.importing import import_
 from dsdistill.errors import UserError
 from dsdistill.importing.registry import FORMATS, recognise
+from dsdistill.importing.run import import_set
 from tests.helpers.cli import pictures
 from tests.helpers.imports import saved
 
@@ -62,3 +66,10 @@ def test_what_is_of_no_format_or_of_several(tmp_path: Path) -> None:
     assert recognise(tmp_path / "both", "pictures")[1].name == "pictures"
     with pytest.raises(UserError, match="unknown import format"):
         recognise(tmp_path / "both", "picture")
+
+
+def test_the_help_and_the_documentation_name_every_format() -> None:
+    option = get_type_hints(import_, include_extras=True)["format"].__metadata__[0]
+    assert sorted(re.findall(r"\w+", option.help.replace(" or ", " "))) == sorted(["auto", *FORMATS])
+    (entry,) = re.findall(r"\bformat: (.*?);", import_set.__doc__ or "", re.DOTALL)
+    assert sorted(re.findall(r'"(\w+)"', entry)) == sorted(FORMATS)
