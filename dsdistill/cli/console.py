@@ -107,19 +107,18 @@ def _next_command(summary: Summary) -> str:
 
 
 def print_training(experts: ExpertFile) -> None:
-    """Print the accuracy of each expert on the training images, and the time that it took."""
+    """Print the accuracy of each expert, at the end of its training, and the time that it took."""
     records, path = experts.training, experts.path
-    rows = [
-        (
-            f"expert {number}",
-            f"accuracy {100 * record.accuracy:.2f} %, loss {record.loss:.4g}, {clock(record.seconds)}",
-        )
-        for number, record in enumerate(records)
-    ]
+    rows = []
+    for number, record in enumerate(records):
+        tested = f", {100 * record.test_accuracy[-1]:.2f} % on test images" if record.test_accuracy else ""
+        figures = f"loss {record.loss:.4g}{tested}, {clock(record.seconds)}"
+        rows.append((f"expert {number}", f"accuracy {100 * record.accuracy:.2f} %, {figures}"))
     mean = sum(record.accuracy for record in records) / experts.count
     seconds = sum(record.seconds for record in records)
     content = f"{experts.count} experts, {len(experts.epochs)} snapshots each"
     rows.append(("all", f"accuracy on training images {100 * mean:.2f} %, {clock(seconds)}"))
+    rows += _test_accuracy_rows(experts)
     rows.append(("file", f"{path} ({content}, {byte_size(path.stat().st_size)})"))
     print_pairs(rows)
 
@@ -174,6 +173,7 @@ def print_experts(experts: ExpertFile) -> None:
         ("experts", f"{experts.count} of {metadata.network} ({size} each)"),
         ("kept epochs", ranges(experts.epochs)),
         ("accuracy", f"{low:.2f} to {high:.2f} % on training images"),
+        *_test_accuracy_rows(experts),
         ("images", shape),
         ("classes", listing(metadata.classes)),
         ("preprocess", metadata.preprocess.kind),
@@ -186,6 +186,22 @@ def print_experts(experts: ExpertFile) -> None:
         ("seed", str(metadata.seed)),
     ]
     print_pairs(rows)
+
+
+_LISTED_EPOCHS = 10  # with accuracies on test images
+
+
+def _test_accuracy_rows(experts: ExpertFile) -> list[tuple[str, str]]:
+    """Return the row of accuracies on test images, if they were measured: means over experts, by epoch."""
+    columns = list(zip(*(record.test_accuracy for record in experts.training), strict=True))
+    if not columns:
+        return []
+    last, step = len(columns) - 1, -(-len(columns) // _LISTED_EPOCHS)
+    listed = [
+        f"{experts.epochs[place]}: {100 * sum(columns[place]) / experts.count:.2f} %"
+        for place in sorted(range(last, -1, -step))
+    ]
+    return [("test accuracy", f"after epoch {', '.join(listed)}")]
 
 
 def _multi_formation_rows(about: Description) -> list[tuple[str, str]]:

@@ -152,7 +152,7 @@ def experts(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="mtt, ftd, datm, ast (trajectories), ncfm, or a TOML file.",
+            help="mtt, ftd, datm, ast (trajectories), ncfm, teacher, early-teacher, or a TOML file.",
             show_default=False,
             autocompletion=completion.expert_recipes,
         ),
@@ -167,7 +167,8 @@ def experts(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Such as convnet3 or FILE.py:NAME (see `dsdistill networks`).",
+            help="Such as convnet3 or FILE.py:NAME (see `dsdistill networks`); several, with commas between "
+            "them, get a file each.",
             show_default="recipe",
             autocompletion=completion.networks,
         ),
@@ -191,13 +192,17 @@ def experts(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train networks on real data and store them, for methods that match with them (NCFM, MTT).
+    """Train networks on real data and store them: teachers, and those that methods match with (NCFM, MTT).
 
     The distillation must use the same data set, preprocessing and network.
 
     `dsdistill experts --dataset cifar10 --recipe ncfm -o ncfm-experts.h5`
 
     `dsdistill experts --dataset fashion-mnist --recipe mtt --count 5 --epochs 20 -o mtt-experts.h5`
+
+    `dsdistill experts --dataset cifar10 --recipe teacher --network resnet18-batch,mobilenetv2 -o teacher.h5`
+
+    The last one writes teacher-resnet18-batch.h5 and teacher-mobilenetv2.h5.
 
     The same command with a larger --count adds experts to a file. After Ctrl-C or a kill, --resume continues
     from the last finished epoch (on a CPU bit for bit). Unfinished experts are in OUTPUT.parts.
@@ -215,7 +220,6 @@ def experts(
         "budget": budget or "paper",
         "count": count,
         "epochs": epochs,
-        "network": network,
         "seed": seed,
         "device": device,
         "root": root,
@@ -226,9 +230,10 @@ def experts(
         "overrides": overrides or [],
         "resume": resume,
         "overwrite": overwrite,
-        "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
     }
-    if dry_run:
-        console.print_estimate(estimate.dry_run(run.train_experts, output, **options))
-    else:
-        console.print_training(run.train_experts(output, **options))
+    for file, member in run.committee(output, network):
+        options |= {"network": member, "callbacks": progress.callbacks_of(quiet, verbose, log, file.stem)}
+        if dry_run:
+            console.print_estimate(estimate.dry_run(run.train_experts, file, **options))
+        else:
+            console.print_training(run.train_experts(file, **options))

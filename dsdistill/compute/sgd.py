@@ -1,4 +1,4 @@
-"""SGD of one network: the optimiser, and the state that a resumed run needs."""
+"""SGD of one network, and its momentum by the names of parameters."""
 
 from __future__ import annotations
 
@@ -49,20 +49,3 @@ def momentum_of(network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Ten
         for name, parameter in network.named_parameters()
     }
     return {name: buffer for name, buffer in buffers.items() if buffer is not None}
-
-
-def state_of(network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
-    """Return weights, buffers and momentum, as ``network.<name>`` and ``momentum.<name>``."""
-    state = {f"network.{name}": value for name, value in network.state_dict().items()}
-    return state | {f"momentum.{name}": value for name, value in momentum_of(network, optimiser).items()}
-
-
-def restore(network: nn.Module, config: SGDConfig, state: Mapping[str, Tensor]) -> torch.optim.SGD:
-    """Load a state of `state_of`, from any device, and return an optimiser that continues from it."""
-    network.load_state_dict({name: state[f"network.{name}"] for name in network.state_dict()})
-    momentum = {
-        name: state[f"momentum.{name}"].to(parameter.device, copy=True)
-        for name, parameter in network.named_parameters()
-        if f"momentum.{name}" in state
-    }
-    return sgd(network, config, momentum)

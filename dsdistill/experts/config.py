@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter
 
 from dsdistill.augment.config import AugmentationConfig
+from dsdistill.compute.optimiser import Kind
 from dsdistill.config import options
 from dsdistill.config.options import Change, as_toml, known_keys, merge, parse_override, with_absolute_paths
 from dsdistill.config.presets import EXPERT_RECIPES
@@ -63,9 +64,7 @@ class Sharpness:
 class ExpertConfig:
     """All options of the training of experts. Expert e is the same however many are trained.
 
-    An expert minimises the cross-entropy by SGD over shuffled batches. With E = ``epochs``, the learning rate
-    is multiplied by ``drop_factor`` before epoch ⌊E·f⌋, counted from 0, for each fraction f of ``drop_at``
-    (torch's ``MultiStepLR``).
+    An expert minimises the cross-entropy over shuffled batches. E stands for ``epochs``, counted from 0.
     """
 
     recipe: str
@@ -77,26 +76,38 @@ class ExpertConfig:
     """Networks in the finished file."""
     epochs: Annotated[int, Ge(1), Le(1_000_000)]
     """Of training each."""
-    keep: Literal["ends", "all"] | tuple[Epoch, ...] = "all"
-    """Epochs whose weights are stored: the first and last, all, or those listed; 0 is the initial weights."""
+    keep: Literal["ends", "all", "doubling"] | tuple[Epoch, ...] = "all"
+    """Epochs whose weights are stored: the first and last, all, or those listed; 0 is the initial weights.
+    "doubling" stores 0, 1, 2, 4, 8, … and the last."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
     """Of every random draw."""
+    optimiser: Kind = "sgd"
+    """The rule of a step."""
     lr: Annotated[float, Gt(0)] = 0.01
-    """Learning rate in the first epoch."""
+    """Learning rate, which warm-up and schedule multiply."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Of SGD."""
+    """Of SGD. The other optimisers ignore it; their β is 0.9 and 0.999."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """Added to the gradient."""
+    """Times the weights, it is added to the gradient; "adamw" takes it from the weights instead."""
     batch_size: Annotated[int, Ge(1)] = 256
     """Images of a step."""
     drop_last: bool = False
     """Leave out the last batch of an epoch if it is smaller than the others."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """Of the learning rate: "steps" drops it at ``drop_at``. "cosine" multiplies it by ½(1 + cos(πe/E)) in
+    epoch e; after W epochs of warm-up, e and E are counted from there."""
+    warmup_epochs: Annotated[int, Ge(0)] = 0
+    """W, the number of first epochs in which the learning rate is lower."""
+    warmup_from: Annotated[float, Ge(0), Le(1)] = 0.01
+    """What it is multiplied by in epoch 0. The factor grows by equal amounts and is 1 from epoch W on."""
     drop_at: tuple[Annotated[float, Ge(0), Le(1)], ...] = ()
-    """Shares of the epochs at which the learning rate drops."""
+    """Of "steps": the learning rate drops before epoch ⌊E·f⌋ for each share f (torch's ``MultiStepLR``)."""
     drop_factor: Annotated[float, Gt(0)] = 0.1
     """What it is multiplied by then."""
     drop_restarts: bool = False
     """Reset the momentum to zero at each drop, as code does that makes a new optimiser for the new rate."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the uniform distribution in the targets."""
     ramp_epochs: Annotated[int, Ge(0)] = 0
     """First epochs in which the weight of the cross-entropy is below 1 (AST's clipping loss)."""
     ramp_from: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -108,6 +119,9 @@ class ExpertConfig:
     """One draw of the operator per batch, its parameters per image."""
     cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
     """Probability that a batch is mixed after the augmentation."""
+    test: Literal["none", "stored"] = "none"
+    """"stored" reads the test images, and stores the accuracy on them at every stored epoch. Weights do not
+    depend on it."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
@@ -120,9 +134,15 @@ class ExpertConfig:
     @property
     def stored_epochs(self) -> tuple[int, ...]:
         """The epochs whose weights are stored, ascending."""
-        if self.keep == "ends":
-            return (0, self.epochs)
-        return tuple(range(self.epochs + 1)) if self.keep == "all" else tuple(sorted(set(self.keep)))
+        match self.keep:
+            case "ends":
+                return (0, self.epochs)
+            case "all":
+                return tuple(range(self.epochs + 1))
+            case "doubling":
+                return (0, *(1 << power for power in range((self.epochs - 1).bit_length())), self.epochs)
+            case listed:
+                return tuple(sorted(set(listed)))
 
     @property
     def drop_epochs(self) -> list[int]:
@@ -132,7 +152,15 @@ class ExpertConfig:
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate in an epoch counted from 0."""
-        return self.lr * self.drop_factor ** sum(drop <= epoch for drop in self.drop_epochs)
+        lr = self.lr
+        if self.schedule == "steps":
+            lr *= self.drop_factor ** sum(drop <= epoch for drop in self.drop_epochs)
+        if epoch < self.warmup_epochs:
+            lr *= self.warmup_from + (1 - self.warmup_from) * epoch / self.warmup_epochs
+        elif self.schedule == "cosine":
+            share = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+            lr *= (1 + math.cos(math.pi * share)) / 2
+        return lr
 
     def loss_weight(self, epoch: int) -> float:
         """Return the weight of the cross-entropy in an epoch counted from 0."""
@@ -223,7 +251,7 @@ def _table(config: ExpertConfig) -> dict[str, Any]:
 def weights(config: ExpertConfig) -> dict[str, Any]:
     """Return the options that make the weights of experts: without their number, places and hardware."""
     flat = options.flatten(shared(_table(config)))
-    return {key: value for key, value in flat.items() if key not in _SAME_EXPERTS}
+    return {key: value for key, value in flat.items() if key not in (*_SAME_EXPERTS, "test")}
 
 
 def difference(before: Mapping[str, Any], after: ExpertConfig) -> Change | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.compute.learner import Learner
@@ -81,6 +82,22 @@ class Objective:
         steps = sharpness.descent(gradient, _gradients(weights), config.alpha)
         for weight, step in zip(weights, steps, strict=True):
             weight.grad = step
+
+
+def smoothed(targets: Tensor, classes: int, amount: float) -> Tensor:
+    """Mix targets with the uniform distribution, as torch's ``label_smoothing`` does.
+
+    Args:
+        targets: int64 [B], or probabilities [B, K].
+        classes: K.
+        amount: the share of the uniform distribution.
+
+    Returns:
+        probabilities [B, K].
+    """
+    if not targets.is_floating_point():
+        targets = F.one_hot(targets, classes).float()
+    return (1 - amount) * targets + amount / classes
 
 
 def _gradients(weights: list[Tensor]) -> list[Tensor]:

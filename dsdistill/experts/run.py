@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
+from dsdistill.experts.images import ExpertData
 from dsdistill.experts.training import ExpertRun, parts
 from dsdistill.networks import NetworkFactory, add_network
+from dsdistill.plugs import without_folder
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, threads
 from dsdistill.storage.expert_file import ExpertFile
@@ -36,6 +39,27 @@ def _check_output(output: Path) -> None:
     if not output.exists():
         check_suffix(output)
     files.check_folder(parts(output))
+
+
+def committee(output: Path, networks: str | None) -> list[tuple[Path, str | None]]:
+    """Return the file and the network of each training: of one network ``NAME.h5``, else ``NAME-NETWORK.h5``.
+
+    Args:
+        output: ``NAME.h5``.
+        networks: names with commas between them, or None for the recipe's; code that is named is loaded.
+
+    Raises:
+        UserError: there is no such network; or two of them would have one file.
+    """
+    words = [word.strip() for word in (networks or "").split(",")]
+    names = list(dict.fromkeys(add_network(word) for word in words if word))
+    if len(names) < 2:
+        return [(output, names[0] if names else None)]
+    endings = [re.sub(r"[^\w.-]+", "-", without_folder(name)) for name in names]
+    if len(set(endings)) < len(names):
+        raise UserError(f"two of the networks {networks} would have one file; train them one by one")
+    outputs = [output.with_name(f"{output.stem}-{ending}{output.suffix}") for ending in endings]
+    return list(zip(outputs, names, strict=True))
 
 
 def train_experts(
@@ -69,7 +93,7 @@ def train_experts(
 
     ``dsdistill.train_experts("experts.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. If the
     file already holds the first of these experts, with the same options, the others are added to it. No test
-    data are read.
+    data are read, unless the option ``test`` asks for the accuracy on them.
 
     Args:
         output: the file to write. Unfinished experts are in a folder of its name with ``.parts`` appended.
@@ -136,12 +160,16 @@ def train(
     """
     device = resolve_device(asked.compute.device)
     add_network(asked.network)
+    source = catalog.opened(asked.data, source)
     task, real = catalog.load(asked.data, "train", observer, source)
+    test = None
+    if asked.test != "none":
+        test = catalog.read(asked.data, "test", observer, source)
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
         observer.on_info(expert_config.decisions(asked, config))
         short = expert_config.is_too_short(asked, config, real)
-        run = ExpertRun(output, config, task, real, device, observer, short)
+        run = ExpertRun(output, config, ExpertData(task, real, test), device, observer, short)
         if stand_in and observer.dry:
             run.write_untrained(stand_in)
         return run.run(resume, overwrite)

@@ -18,10 +18,11 @@ from torch import Tensor
 from dsdistill.augment.mix import CutMix
 from dsdistill.augment.training import augment_and_mix
 from dsdistill.compute.learner import Learner
-from dsdistill.compute.sgd import restore, sgd, state_of
+from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig
-from dsdistill.experts.objective import Objective, TrainingBatch
+from dsdistill.experts.images import NetworkImages
+from dsdistill.experts.objective import Objective, TrainingBatch, smoothed
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime.allocations import beside_tensors, peak_of
@@ -31,9 +32,6 @@ from dsdistill.runtime.pace import typical
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.seeding import forked, generator
 from dsdistill.storage.expert_file import Snapshot
-
-_RESIDENT_BYTES = 1 << 30  # training images up to this size are preprocessed once, not once per epoch
-_CHUNK = 512  # images per pass outside training
 
 _TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
 _TIMING_SECONDS = 3.0
@@ -67,6 +65,7 @@ class Trainer:
         real: RealDataset,
         device: torch.device,
         notify: Notify,
+        test: RealDataset | None = None,
     ) -> None:
         """Prepare.
 
@@ -75,14 +74,12 @@ class Trainer:
             task, real: the training images; they are moved to a CUDA device if most of it stays free.
             device: that computes.
             notify: receives one notice if the compiler fails; the training goes on without it.
+            test: the test images, for `test_accuracy`.
 
         Raises:
             UserError: the network cannot take such images.
         """
-        real = real.resident_on(device)
-        self._config, self._task, self._real, self._device = config, task, real, device
-        self._preprocess = task.preprocess.to(device)
-        self._labels = real.labels.to(device)
+        self._config, self._task, self._device = config, task, device
         self._augmentation = config.augmentation.build(task.mirror)
         self._cutmix = CutMix(probability=config.cutmix) if config.cutmix else None
         self._size = min(config.batch_size, len(real))
@@ -96,20 +93,17 @@ class Trainer:
             self.network, task.size, device, self._precision, bool(compute.compile), notify=once(notify)
         )
         self._objective = Objective(learner, config)
-        self._optimiser = sgd(self.network, self._config)
-        self._resident: Tensor | None = None
-        if 4 * real.images.numel() <= _RESIDENT_BYTES:
-            self._resident = torch.empty(real.images.shape, device=device)
-            for rows in torch.arange(len(real)).split(_CHUNK):
-                self._resident[rows.to(device)] = self._preprocessed(rows)
+        self._optimiser = make_optimiser(self.network, self._config)
+        self._train = NetworkImages(real, task.preprocess, device)
+        self._test = NetworkImages(test, task.preprocess, device) if test else None
 
     def initialise(self, expert: int) -> None:
-        """Give the network the initial weights of an expert, and reset the momentum."""
+        """Give the network the initial weights of an expert, and have the optimiser forget."""
         config, task = self._config, self._task
         with forked(config.seed, "experts-init", expert):
             fresh = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network.load_state_dict(fresh.state_dict())
-        self._optimiser = sgd(self.network, self._config)
+        self._optimiser = make_optimiser(self.network, self._config)
 
     def train_epoch(self, expert: int, epoch: int, signals: list[Interrupted]) -> float:
         """Train for one epoch, counted from 0.
@@ -121,7 +115,7 @@ class Trainer:
             Interrupted: as soon as there is a signal in ``signals``.
         """
         if self._config.drop_restarts and epoch in self._config.drop_epochs:
-            self._optimiser = sgd(self.network, self._config)
+            self._optimiser = make_optimiser(self.network, self._config)
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.learning_rate(epoch)
         self.network.train()
@@ -139,22 +133,36 @@ class Trainer:
 
     def training_metrics(self) -> tuple[float, float]:
         """Return the mean loss and the accuracy (a fraction) on all training images, not augmented."""
+        return self._metrics(self._train)
+
+    def test_accuracy(self) -> float:
+        """Return the accuracy (a fraction) on the test images.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self._test is None:
+            raise ValueError("the trainer has no test images")
+        return self._metrics(self._test)[1]
+
+    def _metrics(self, images: NetworkImages) -> tuple[float, float]:
+        """Return the mean loss and the accuracy on all images of a split."""
         self.network.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        for rows in torch.arange(len(self._real)).split(_CHUNK):
-            more_loss, more_correct = self._tested(rows)
+        for rows in images.chunks():
+            more_loss, more_correct = self._tested(images, rows)
             loss += more_loss
             correct += more_correct
-        return float(loss) / len(self._real), int(correct) / len(self._real)
+        return float(loss) / len(images), int(correct) / len(images)
 
     def pace(self) -> Pace:
         """Time steps that change no weights, once every size of batch has been compiled for.
 
-        Call `initialise` before training: the optimiser's momentum and the statistics of batch normalisation
-        are not those of an expert afterwards.
+        Call `initialise` before training: the optimiser's state and the statistics of batch normalisation are
+        not those of an expert afterwards.
         """
-        order = torch.randperm(len(self._real), generator=generator(self._config.seed, "experts", 0, 0))
+        order = torch.randperm(len(self._train), generator=generator(self._config.seed, "experts", 0, 0))
         batches = list(order.split(self._size)[: self.batches])
         full = [rows for rows in batches if len(rows) == self._size]
         smaller = batches[len(full) :]
@@ -165,7 +173,7 @@ class Trainer:
             first = [self._timed_step(rows, 0) for rows in (full[0], *smaller)]
             step = typical(list(self._timed_steps(full)))
             last = [typical([self._timed_step(rows, turn) for turn in range(3)]) for rows in smaller]
-        self._optimiser = sgd(self.network, self._config)
+        self._optimiser = make_optimiser(self.network, self._config)
         warm_up = max(0.0, sum(first) - step - sum(last))
         return Pace(len(full) * step + sum(last), self._seconds_of_metrics(), warm_up)
 
@@ -181,12 +189,14 @@ class Trainer:
         batch = self._batch(torch.arange(self._size), 0, 0, 0)
         step = peak_of(lambda: objective.backward(batch, 0))
         self._optimiser.zero_grad()
-        weights = 3 * sum(each.nbytes for each in self.network.parameters())  # momentum, a copy to save
-        resident = 0 if self._resident is None else self._resident.nbytes
+        moments = MOMENTS[self._config.optimiser]  # besides a copy of them and of the weights to save
+        weights = (2 * moments + 1) * sum(each.nbytes for each in self.network.parameters())
+        splits = [each for each in (self._train, self._test) if each]
+        images_bytes = sum(each.real.images.nbytes + each.resident_bytes for each in splits)
         unused = beside_tensors(
             step, self._device, bool(compute.compile), bool(self._config.gradient_penalty)
         )
-        return self._real.images.nbytes + resident + weights + 2 * batch.images.nbytes + step + unused
+        return images_bytes + weights + 2 * batch.images.nbytes + step + unused
 
     def _timed_steps(self, batches: list[Tensor]) -> Iterator[float]:
         """Yield the seconds of steps on batches in turn, until they are enough."""
@@ -210,38 +220,39 @@ class Trainer:
     def _seconds_of_metrics(self) -> float:
         """Estimate the seconds of `training_metrics` by a few images."""
         self.network.eval()
-        rows = torch.arange(min(_CHUNK, len(self._real)))
+        rows = self._train.chunks()[0]
         times = []
         for _ in range(3):
             since = time.monotonic()
-            self._tested(rows)[0].item()
+            self._tested(self._train, rows)[0].item()
             times.append(time.monotonic() - since)
-        return statistics.median(times) * len(self._real) / len(rows)
+        return statistics.median(times) * len(self._train) / len(rows)
 
     def snapshot(self) -> Snapshot:
         """Return weights and buffers, flattened as a file of experts holds them."""
         return self.layout.pack(self.network.state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return weights, buffers and momentum."""
+        """Return weights, buffers and what the optimiser remembers."""
         return state_of(self.network, self._optimiser)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._optimiser = restore(self.network, self._config, state)
+        self._optimiser = make_optimiser(self.network, self._config)
+        restore(self.network, self._optimiser, state)
 
     def _epoch_batches(self, expert: int, epoch: int) -> Iterator[TrainingBatch]:
         """Yield the batches of an epoch."""
         order = torch.randperm(
-            len(self._real), generator=generator(self._config.seed, "experts", expert, epoch)
+            len(self._train), generator=generator(self._config.seed, "experts", expert, epoch)
         )
         for step, rows in enumerate(order.split(self._size)[: self.batches]):
             yield self._batch(rows, expert, epoch, step)
 
     def _batch(self, rows: Tensor, expert: int, epoch: int, step: int) -> TrainingBatch:
         """Return training images: augmented by one operator, with parameters per image; mixed."""
-        plain = self._images(rows)
-        targets = self._labels[rows.to(self._device, non_blocking=True)]
+        plain = self._train.images(rows)
+        targets = self._train.labels[rows.to(self._device, non_blocking=True)]
 
         def streams(kind: str) -> list[torch.Generator]:
             return [generator(self._config.seed, f"experts-{kind}", expert, epoch, step)]
@@ -249,20 +260,14 @@ class Trainer:
         images, targets = augment_and_mix(
             plain, targets, self._augmentation, self._cutmix, self._task.num_classes, streams
         )
+        if self._config.label_smoothing:
+            targets = smoothed(targets, self._task.num_classes, self._config.label_smoothing)
         return TrainingBatch(images, targets, plain)
 
     @torch.no_grad()
-    def _tested(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed loss and the number of correct answers on training images, not augmented."""
-        labels = self._labels[rows.to(self._device)]
+    def _tested(self, images: NetworkImages, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss and the number of correct answers on images, not augmented."""
+        labels = images.labels[rows.to(self._device)]
         with autocast(self._device, self._precision):
-            logits = self.network(self._images(rows)).float()
+            logits = self.network(images.images(rows)).float()
         return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
-
-    def _images(self, rows: Tensor) -> Tensor:
-        if self._resident is not None:
-            return self._resident[rows.to(self._device, non_blocking=True)]
-        return self._preprocessed(rows)
-
-    def _preprocessed(self, rows: Tensor) -> Tensor:
-        return self._preprocess(self._real.unit(rows.to(self._real.images.device)).to(self._device))

@@ -16,9 +16,9 @@ import torch
 
 from dsdistill import files
 from dsdistill.config.sharing import file_name
-from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.experts.config import ExpertConfig, difference, for_sharing
+from dsdistill.experts.images import ExpertData
 from dsdistill.experts.start import TrainingStart
 from dsdistill.experts.trainer import Trainer
 from dsdistill.experts.workdir import WorkDir
@@ -35,6 +35,9 @@ from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, Sn
 _STAND_IN_BYTES = 1 << 28
 """Of a file of untrained experts, at most."""
 
+_TESTED = "test_accuracy"
+"""The tensor of a checkpoint that holds the accuracies on test images so far."""
+
 
 class ExpertRun:
     """Trains the experts that a file lacks, and writes the file."""
@@ -43,8 +46,7 @@ class ExpertRun:
         self,
         output: Path,
         config: ExpertConfig,
-        task: Task,
-        real: RealDataset,
+        data: ExpertData,
         device: torch.device,
         observer: Observer,
         too_short: bool = False,
@@ -54,15 +56,15 @@ class ExpertRun:
         Args:
             output: the file.
             config: without any ``auto``.
-            task, real: the training images.
+            data: the images; those of test where the accuracy on them is to be stored.
             device: that computes.
             observer: the callbacks.
             too_short: the training is not compiled because it would not make up for the time that takes.
         """
         self._output, self._config, self._device = output, config, device
-        self._task, self._real = task, real
+        self._data = data
         self._observer, self._too_short = observer, too_short
-        self._workdir = WorkDir(parts(output), config, real.fingerprint)
+        self._workdir = WorkDir(parts(output), config, data.train.fingerprint)
 
     def run(self, resume: bool, overwrite: bool) -> ExpertFile:
         """Train and write.
@@ -76,13 +78,13 @@ class ExpertRun:
                 full, or the loss is not finite.
             Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1; every finished epoch is saved.
         """
-        config, observer, workdir = self._config, self._observer, self._workdir
+        config, data, observer, workdir = self._config, self._data, self._observer, self._workdir
         existing = self._existing(resume, overwrite)
         if existing and existing.count == config.count and not observer.dry:
             workdir.clear_written(existing.count)
             return existing
         missing = range(existing.count if existing else 0, config.count)
-        trainer = Trainer(config, self._task, self._real, self._device, self._uncompiled)
+        trainer = Trainer(config, data.task, data.train, self._device, self._uncompiled, data.test)
         metadata = self._metadata(trainer.layout)
         expert_writer.check_storable(metadata)
         done = workdir.epochs_done(missing) if resume else 0
@@ -96,8 +98,8 @@ class ExpertRun:
             done = workdir.epochs_done(missing)
         start = TrainingStart(
             config,
-            self._task,
-            self._real,
+            data.task,
+            data.train,
             parameters=trainer.layout.sizes[0],
             file_bytes=config.count * metadata.expert_bytes,
             existing=missing.start,
@@ -117,7 +119,7 @@ class ExpertRun:
 
         It holds as many experts as `_STAND_IN_BYTES` allow. If that is none, no file is written.
         """
-        trainer = Trainer(self._config, self._task, self._real, self._device, silent)
+        trainer = Trainer(self._config, self._data.task, self._data.train, self._device, silent)
         metadata = self._metadata(trainer.layout)
         count = min(self._config.count, _STAND_IN_BYTES // metadata.expert_bytes)
         record = TrainingRecord(0.0, 0.0, 0.0, self._machine(), _now())
@@ -194,6 +196,8 @@ class ExpertRun:
         saving = 0.0 if dry else workdir.seconds_of_saving(state)
         pace = trainer.pace()
         seconds = len(epochs) * (pace.epoch + saving) + stored * saving + unfinished * pace.metrics
+        if test := self._data.test:
+            seconds += stored * pace.metrics * len(test) / len(self._data.train)
         checkpoints = 2 * len(missing) * sum(each.nbytes for each in state.values())
         unwritten = len(missing) * start.file_bytes // config.count
         return RunEstimate(
@@ -253,7 +257,7 @@ class ExpertRun:
 
     def _change(self, metadata: ExpertMetadata) -> tuple[str, Any, Any] | None:
         """Return in what the experts of a file differ from those to train, with its value in both."""
-        before, now = metadata.fingerprint, self._real.fingerprint
+        before, now = metadata.fingerprint, self._data.train.fingerprint
         if before != now:
             return "fingerprint", before[:8] + "…", now[:8] + "…"
         return difference(files.parse_toml(metadata.config), self._config)
@@ -265,9 +269,10 @@ class ExpertRun:
         first, seconds = 0, 0.0
         if checkpoint := workdir.restore(expert, self._observer.on_notice):
             state, first, seconds = checkpoint
+            tested = state.pop(_TESTED, torch.empty(0)).tolist()
             trainer.load_state_dict(state)
-        elif 0 in config.stored_epochs:
-            workdir.save_snapshot(expert, 0, trainer.snapshot())
+        else:
+            tested = self._stored(trainer, expert, 0)
         for epoch in range(first, config.epochs):
             since = time.monotonic()
             loss = trainer.train_epoch(expert, epoch, signals)
@@ -277,21 +282,36 @@ class ExpertRun:
                     f"expert {expert}, epoch {done}: the mean loss is {loss}; "
                     "start anew with a lower lr and --overwrite"
                 )
-            if done in config.stored_epochs:
-                workdir.save_snapshot(expert, done, trainer.snapshot())
+            accuracy = self._stored(trainer, expert, done)
+            tested += accuracy
             metrics = trainer.training_metrics() if done == config.epochs else None
             seconds += time.monotonic() - since
-            record = metrics and TrainingRecord(*metrics, seconds, self._machine(), _now())
-            workdir.save(expert, done, seconds, trainer.state_dict(), record)
-            yield {"expert": expert, "epoch": done, "loss": loss, "seconds": seconds}
+            record = metrics and TrainingRecord(*metrics, seconds, self._machine(), _now(), tuple(tested))
+            state = trainer.state_dict()
+            if tested:
+                state[_TESTED] = torch.tensor(tested, dtype=torch.float64)
+            workdir.save(expert, done, seconds, state, record)
+            entry = {"expert": expert, "epoch": done, "loss": loss, "seconds": seconds}
+            yield entry | ({"test_accuracy": accuracy[0]} if accuracy else {})
+
+    def _stored(self, trainer: Trainer, expert: int, epoch: int) -> list[float]:
+        """Store the weights of an epoch, if they are to be kept.
+
+        Returns:
+            the accuracy on the test images, if it is to be kept with them.
+        """
+        if epoch not in self._config.stored_epochs:
+            return []
+        self._workdir.save_snapshot(expert, epoch, trainer.snapshot())
+        return [trainer.test_accuracy()] if self._data.test else []
 
     def _metadata(self, layout: Layout) -> ExpertMetadata:
-        config, task = self._config, self._task
+        config, task = self._config, self._data.task
         return ExpertMetadata(
             network=file_name(config.network),
             layout=layout,
             dataset=task.name,
-            fingerprint=self._real.fingerprint,
+            fingerprint=self._data.train.fingerprint,
             classes=task.classes,
             channels=task.channels,
             size=task.size,

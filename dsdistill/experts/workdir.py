@@ -210,7 +210,8 @@ class WorkDir:
         checkpoint = self._run(expert).restore(silent)
         if checkpoint is None or "training" not in checkpoint[1]:
             raise UserError(f"expert {expert} in {self.path} is not finished; train it with --resume")
-        return TrainingRecord(**json.loads(checkpoint[1]["training"]))
+        fields = json.loads(checkpoint[1]["training"])
+        return TrainingRecord(**{**fields, "test_accuracy": tuple(fields.get("test_accuracy", ()))})
 
     def snapshots(self, expert: int) -> Iterator[Snapshot]:
         """Yield the weights and buffers of a finished expert at its stored epochs.

@@ -24,7 +24,7 @@ def torchvision_network(model: str, channels: int, size: int, num_classes: int) 
     """
     check_torchvision(model)
     name = f"torchvision:{model}"
-    models = _torchvision_models()
+    models = torchvision_models()
     options: dict[str, object] = dict(_SPECIAL.get(model, {}))
     if model.startswith("vit_"):
         options["image_size"] = size
@@ -80,7 +80,7 @@ def timm_network(model: str, channels: int, size: int, num_classes: int) -> Netw
 
 def check_torchvision(model: str) -> None:
     """Raise a UserError unless torchvision has the image classifier ``model``."""
-    models = _torchvision_models()
+    models = torchvision_models()
     known = models.list_models(module=models)
     if model not in known:
         raise unknown("torchvision model", model, known)
@@ -93,7 +93,12 @@ def check_timm(model: str) -> None:
         raise unknown("timm model", model, timm.list_models())
 
 
-def _torchvision_models() -> ModuleType:
+def torchvision_models() -> Any:
+    """Import torchvision's models, which takes a moment.
+
+    Raises:
+        UserError: torchvision does not fit to this torch.
+    """
     try:
         import torchvision.models
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch

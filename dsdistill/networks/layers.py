@@ -14,6 +14,9 @@ Norm = Literal["instance", "batch", "group", "layer", "none"]
 Activation = Literal["relu", "leakyrelu", "sigmoid", "swish"]
 Pool = Literal["avgpool", "maxpool", "nopool"]
 
+SMALL = 64
+"""Pixels up to which networks for photographs have their forms for small images."""
+
 
 def normalisation(kind: Norm, channels: int, size: int) -> nn.Module:
     """Make the normalisation of a [B, channels, size, size] map, affine, eps 1e-5.
@@ -104,6 +107,26 @@ class ConvBlock(Block):
     def features(self, x: Tensor) -> Tensor:
         """Return the map after activation and before pooling."""
         return self.activation(self.norm(self.conv(x)))
+
+
+class Stage(Block):
+    """The layers of one resolution, and the pooling that ends it, if any."""
+
+    def __init__(self, *layers: nn.Module, pool: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.pool = nn.Identity() if pool is None else pool
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the last layer's output, before pooling."""
+        return self.layers(x)
+
+
+def out_of_place(module: nn.Module) -> None:
+    """Have no layer of a module overwrite its input, which second-order gradients need."""
+    for each in module.modules():
+        if getattr(each, "inplace", False):
+            each.inplace = False  # type: ignore[assignment]
 
 
 def extra_padding(channels: int, size: int) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
+from dsdistill.networks.layers import out_of_place
 from dsdistill.plugs import cause, passes_on
 
 R = TypeVar("R")
@@ -29,9 +30,7 @@ class Wrapped(Network):
 
     def __init__(self, name: str, backbone: nn.Module, classifier: nn.Module, feature_dim: int) -> None:
         super().__init__()
-        for module in backbone.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
+        out_of_place(backbone)
         self.name = name
         self.backbone = backbone
         self.classifier = classifier

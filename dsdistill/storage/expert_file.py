@@ -126,6 +126,24 @@ class ExpertFile:
         """Return the argument for ``network.load_state_dict``, float32, on the CPU; raises as `flat`."""
         return self.metadata.layout.unpack(*self.snapshot(expert, epoch))
 
+    def test_accuracy(self, expert: int, epoch: int) -> float:
+        """Return the accuracy of an expert after some epochs on the test images, a fraction.
+
+        >>> tested = {"epochs": 1, "network": "convnet2-w8", "options": {"test": "stored", "count": 1}}
+        >>> experts = dsdistill.train_experts("tested.h5", dataset="digits", recipe="ncfm", **tested)
+        >>> 0 <= experts.test_accuracy(expert=0, epoch=1) <= 1
+        True
+
+        Raises:
+            UserError: there is no such expert, the epoch is not stored, or no accuracies are.
+        """
+        position = self._position(expert, epoch)
+        if not self.training[expert].test_accuracy:
+            raise UserError(
+                f"{self.path} holds no accuracies on test images; --set test=stored measures them in training"
+            )
+        return self.training[expert].test_accuracy[position]
+
     def check(self, task: Task, network: str, fingerprint: str) -> None:
         """Check that the experts were trained for a task.
 
@@ -181,13 +199,21 @@ class ExpertFile:
             raise ValueError("other experts lie there by now")
         return file
 
-    def _read(self, name: str, expert: int, epoch: int) -> Tensor:
+    def _position(self, expert: int, epoch: int) -> int:
+        """Return the position of an epoch among those stored.
+
+        Raises:
+            UserError: there is no such expert, or the epoch is not stored.
+        """
         if not 0 <= expert < self.count:
             raise UserError(f"{self.path} holds experts 0 to {self.count - 1}, not expert {expert}")
         if epoch not in self.epochs:
             raise UserError(f"{self.path} does not hold epoch {epoch}; it holds {ranges(self.epochs)}")
+        return self.epochs.index(epoch)
+
+    def _read(self, name: str, expert: int, epoch: int) -> Tensor:
+        position = self._position(expert, epoch)
         try:
-            position = self.epochs.index(epoch)
             array = self._file[name][expert, position]
             if self._digests is not None:
                 expected = self._digests[expert, position, SLICED.index(name)]

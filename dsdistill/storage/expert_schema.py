@@ -14,6 +14,9 @@ node                    content
 ``/preprocess/<name>``  the preprocessing of the training images; the attribute ``kind`` names it
 ``/training/<name>``    of each expert: ``loss`` and ``accuracy`` on the training images (final weights, no
                         augmentation), ``seconds``, ``machine``, ``created``
+``/training/test_accuracy``
+                        float64 [experts, epochs]: the accuracy on the test images at every stored epoch;
+                        absent where it was not measured. Files that have it are of version 3, others of 2
 attributes of ``/``     ``format``, ``version``, ``network``, ``layout`` (JSON: name, shape and dtype of every
                         flattened tensor), ``channels``, ``size``, ``dataset``, ``fingerprint``, ``seed``,
                         ``config`` (TOML), ``packages`` (JSON), ``sha256`` (from version 2)
@@ -57,6 +60,7 @@ _ATTRIBUTES: dict[str, type] = {
     "config": str,
     "packages": str,
 }
+_TESTED, _UNTESTED_VERSION = "test_accuracy", 2
 _CHUNK = 1 << 22  # values: 16 MB
 SLICED = EXPERTS.sliced
 """The data sets of a state, in the order of a `Snapshot`."""
@@ -106,6 +110,7 @@ class TrainingRecord:
         seconds: its duration.
         machine: where it ran.
         created: when it ended, ISO 8601.
+        test_accuracy: on the test images, a fraction, at every stored epoch; empty where it was not measured.
     """
 
     loss: float
@@ -113,6 +118,7 @@ class TrainingRecord:
     seconds: float
     machine: str
     created: str
+    test_accuracy: tuple[float, ...] = ()
 
 
 Snapshot = tuple[Tensor, Tensor]
@@ -157,10 +163,13 @@ def fill(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], c
     for name, kind in _TRAINING.items():
         column = [getattr(record, name) for record in records]
         create(training, name, fixed_text(column) if kind is str else np.array(column, dtype=np.float64))
+    tested = np.array([record.test_accuracy for record in records], dtype=np.float64)
+    if tested.size:
+        create(training, _TESTED, tested)
     set_attributes(
         file,
         format=EXPERTS.name,
-        version=EXPERTS.version,
+        version=EXPERTS.version if tested.size else _UNTESTED_VERSION,
         network=metadata.network,
         layout=metadata.layout.text(),
         channels=metadata.channels,
@@ -245,12 +254,26 @@ def parse_training(file: h5py.File) -> tuple[TrainingRecord, ...]:
         ValueError: there is none, one is incomplete, or a number is not finite.
     """
     columns = {name: _column(file["training"][name], kind) for name, kind in _TRAINING.items()}
+    if _TESTED in file["training"]:
+        columns[_TESTED] = _test_accuracies(file["training"][_TESTED], len(file["epochs"]))
     records = tuple(
         TrainingRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
     )
     if not records:
         raise ValueError("/training is empty")
     return records
+
+
+def _test_accuracies(node: h5py.Dataset, epochs: int) -> list[tuple[float, ...]]:
+    """Read the accuracies on test images, a row for each expert."""
+    values = node[:]
+    if values.dtype != np.float64 or values.shape[1:] != (epochs,):
+        raise ValueError(
+            f"{node.name} is {values.dtype} {list(values.shape)}, not one float64 for each epoch"
+        )
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"{node.name} holds values that are no fractions")
+    return [tuple(row) for row in values.tolist()]
 
 
 def _column(node: h5py.Dataset, kind: type) -> list[Any]:

@@ -11,7 +11,8 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from dsdistill.compute.learner import Learner
-from dsdistill.compute.sgd import restore, sgd, state_of
+from dsdistill.compute.optimiser import restore, state_of
+from dsdistill.compute.sgd import sgd
 from dsdistill.config.validation import forbid_extra
 from dsdistill.supply.base import DrawnNetwork, NetworkConfig, NetworkRequest, bytes_of, normalise_by_batch
 from dsdistill.supply.batches import LabelledBatch, TrainingBatches
@@ -141,4 +142,5 @@ class Trained(Fresh):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._optimiser = restore(self.network, self.config, state)
+        self._optimiser = sgd(self.network, self.config)
+        restore(self.network, self._optimiser, state)

@@ -41,6 +41,8 @@ LINES = {
     "experts --recipe n": {"ncfm"},
     "experts --dataset mn": {"mnist"},
     "experts --network vgg11-": {"vgg11-batch"},
+    "experts --network resnet50,efficientnet-b0-x0.": {"resnet50,efficientnet-b0-x0.25"},
+    "experts --recipe ea": {"early-teacher"},
     "evaluate --dataset svh": {"svhn"},
     "evaluate --protocol mt": {"mtt"},
     "evaluate --networks convnet,resnet18-ap-": {"convnet,resnet18-ap-batch"},

@@ -124,6 +124,25 @@ def test_stopped_training_of_experts_says_how_to_resume(
     assert "resuming after 1 of 2 epochs" in succeed(capsys, *words, "--resume")[1]
 
 
+@pytest.mark.slow
+def test_several_networks_get_a_file_each(capsys: Captured, tmp_path: Path) -> None:
+    words = ["experts", "--dataset", "digits", "--recipe", "teacher", "--epochs", "1", *SET, "-o"]
+    both = [*words, tmp_path / "t.h5", "--network", "convnet2-w4-batch,mlp"]
+    out, _ = succeed(capsys, *both)
+    assert out.count("% on test images, ") == 2
+    assert out.count("test accuracy  after epoch 0: ") == 2
+    files = [tmp_path / f"t-{name}.h5" for name in ("convnet2-w4-batch", "mlp")]
+    assert sorted(tmp_path.iterdir()) == files
+    before = [file.read_bytes() for file in files]
+    files[1].unlink()
+    succeed(capsys, *both, "--resume")
+    assert files[0].read_bytes() == before[0]
+    assert ExpertFile.open(files[1]).metadata.network == "mlp"
+    files[1].unlink()
+    assert "did you mean" in refused(capsys, *both[:-1], "convnet2-w8-batch,shuflenetv2")
+    assert sorted(tmp_path.iterdir()) == files[:1]
+
+
 def test_experts_of_a_distillation_have_an_alias_that_help_leaves_out(
     capsys: Captured, tmp_path: Path
 ) -> None:

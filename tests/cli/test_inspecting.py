@@ -42,6 +42,24 @@ def test_info_describes_experts(capsys: cli_helpers.Captured, tmp_path: Path) ->
     assert (said["machine"], said["fingerprint"]) == ("machine 0; machine 1", FINGERPRINT)
 
 
+def test_info_shows_accuracies_on_test_images_of_a_few_epochs(capsys: Captured, tmp_path: Path) -> None:
+    def row(count: int) -> str:
+        path, common = tmp_path / f"{count}.h5", metadata("convnet2-w6", epochs=tuple(range(count)))
+        flats = (torch.zeros(common.layout.sizes[0]), torch.zeros(0))
+        records = [
+            dataclasses.replace(training(e), test_accuracy=tuple((n + e) / 100 for n in range(count)))
+            for e in (0, 1)
+        ]
+        expert_writer.write(path, common, [(record, [flats] * count) for record in records], 2)
+        lines = succeed(capsys, "info", path)[0].splitlines()
+        (found,) = [line for line in lines if line.startswith("test accuracy")]
+        return found.removeprefix("test accuracy").strip()
+
+    assert row(2) == "after epoch 0: 0.50 %, 1: 1.50 %"
+    listed = row(41).split(", ")
+    assert (len(listed), listed[0], listed[-1]) == (9, "after epoch 0: 0.50 %", "40: 40.50 %")
+
+
 def test_info_refuses_bad_experts_with_their_own_sentence(
     capsys: cli_helpers.Captured, tmp_path: Path
 ) -> None:

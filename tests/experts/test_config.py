@@ -13,6 +13,7 @@ from dsdistill import UserError
 from dsdistill.config.presets import EXPERT_RECIPES
 from dsdistill.config.recipe import load_expert_recipe
 from dsdistill.config.validation import validate
+from dsdistill.data.config import DataConfig
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
 from tests.helpers.experts import CPU, told, toys
@@ -61,6 +62,61 @@ def test_recipes_of_flat_and_smooth_trajectories_hold_the_published_settings() -
     assert (ast.augmentation, ast.sharpness) == (mtt.augmentation, Sharpness())
 
 
+def test_recipes_of_teachers_hold_the_published_settings() -> None:
+    def of(recipe: str, dataset: str = "cifar100") -> ExpertConfig:
+        return resolve({"recipe": recipe, "data": {"name": dataset}})
+
+    teacher, tiny = of("teacher"), of("teacher", "tiny-imagenet")
+    assert (teacher.network, teacher.count, teacher.test) == ("resnet18-batch", 1, "stored")
+    assert (teacher.epochs, teacher.batch_size, teacher.momentum, teacher.weight_decay) == (
+        200,
+        128,
+        0.9,
+        5e-4,
+    )
+    assert (teacher.optimiser, teacher.schedule, teacher.warmup_epochs) == ("sgd", "cosine", 0)
+    assert teacher.stored_epochs == (0, 1, 2, 4, 8, 16, 32, 64, 128, 200)
+    assert [teacher.learning_rate(epoch) for epoch in (0, 50, 100, 150)] == pytest.approx(
+        [0.1, 0.05 + 0.05 * 2**-0.5, 0.05, 0.05 - 0.05 * 2**-0.5]
+    )
+    augmentation = teacher.augmentation.build(mirror=True)
+    assert (augmentation.operators, augmentation.shift(32)) == (("crop", "flip"), 4)
+    assert (tiny.epochs, tiny.batch_size, tiny.weight_decay) == (50, 256, 1e-4)
+    assert [tiny.learning_rate(epoch) for epoch in (0, 1, 5, 27.5)] == pytest.approx(
+        [0.002, 0.2 * (0.01 + 0.99 / 5), 0.2, 0.1]
+    )
+    assert of("teacher", "cifar10") == dataclasses.replace(teacher, data=DataConfig(name="cifar10"))
+
+    early, mtt = of("early-teacher"), of("mtt")
+    assert (early.lr, early.count, early.epochs, early.stored_epochs) == (1e-3, 1, 150, tuple(range(151)))
+    assert of("early-teacher", "cifar10").epochs == 400
+    assert dataclasses.replace(early, recipe="mtt", lr=0.01, count=100, epochs=50, test="none") == mtt
+
+
+@pytest.mark.parametrize(
+    ("epochs", "stored"),
+    [(1, (0, 1)), (2, (0, 1, 2)), (3, (0, 1, 2, 3)), (8, (0, 1, 2, 4, 8)), (9, (0, 1, 2, 4, 8, 9))],
+)
+def test_stored_epochs_that_double_end_with_the_last(epochs: int, stored: tuple[int, ...]) -> None:
+    assert told("mtt", keep="doubling", epochs=epochs).stored_epochs == stored
+
+
+def test_warming_up_precedes_either_schedule() -> None:
+    cosine = told("mtt", epochs=6, lr=1.0, schedule="cosine", warmup_epochs=2, warmup_from=0.5)
+    rates = [cosine.learning_rate(epoch) for epoch in range(6)]
+    assert rates == pytest.approx([0.5, 0.75, 1.0, 0.5 + 0.5 * 2**-0.5, 0.5, 0.5 - 0.5 * 2**-0.5])
+    steps = told("mtt", epochs=4, lr=1.0, warmup_epochs=2, warmup_from=0.0, drop_at=[0.25, 0.75])
+    assert [steps.learning_rate(epoch) for epoch in range(4)] == pytest.approx([0.0, 0.05, 0.1, 0.01])
+    forever = told("mtt", epochs=2, lr=1.0, schedule="cosine", warmup_epochs=4, warmup_from=0.0)
+    assert [forever.learning_rate(epoch) for epoch in range(2)] == [0.0, 0.25]
+
+
+def test_weights_depend_on_no_test_image() -> None:
+    one, other = (expert_config.weights(told("mtt", test=test)) for test in ("none", "stored"))
+    assert one == other
+    assert expert_config.weights(told("mtt", optimiser="adam")) != one
+
+
 def test_a_config_survives_being_written() -> None:
     for name in EXPERT_RECIPES.names():
         config = told(name)
@@ -68,7 +124,8 @@ def test_a_config_survives_being_written() -> None:
         table = tomllib.loads(written)
         assert validate(ExpertConfig, table, "option", []) == config
         assert expert_config.difference(tomllib.loads(written), config) is None
-        for key in ("sharpness", "gradient_penalty", "ramp_epochs", "ramp_from", "drop_restarts"):
+        later = ("optimiser", "schedule", "warmup_epochs", "warmup_from", "label_smoothing", "test")
+        for key in (*later, "sharpness", "gradient_penalty", "ramp_epochs", "ramp_from", "drop_restarts"):
             del table[key]
         if name in ("mtt", "ncfm"):  # as written before there were these options
             assert expert_config.difference(table, config) is None
@@ -83,6 +140,11 @@ def test_a_config_survives_being_written() -> None:
         ("ramp_epochs=3", ("ramp_epochs", 0, 3)),
         ("ramp_from=0.5", ("ramp_from", 1.0, 0.5)),
         ("drop_restarts=true", ("drop_restarts", False, True)),
+        ("optimiser=adamw", ("optimiser", "sgd", "adamw")),
+        ("schedule=cosine", ("schedule", "steps", "cosine")),
+        ("warmup_epochs=2", ("warmup_epochs", 0, 2)),
+        ("label_smoothing=0.1", ("label_smoothing", 0.0, 0.1)),
+        ("test=stored", ("test", "none", "stored")),
     ],
 )
 def test_options_that_make_other_experts_are_named(option: str, values: tuple[str, Any, Any]) -> None:
@@ -113,7 +175,7 @@ def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pyt
 
 
 def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
-    assert EXPERT_RECIPES.names() == ["ast", "datm", "ftd", "mtt", "ncfm"]
+    assert EXPERT_RECIPES.names() == ["ast", "datm", "early-teacher", "ftd", "mtt", "ncfm", "teacher"]
     for name in EXPERT_RECIPES.names():
         recipe = load_expert_recipe(name)
         assert recipe.follows == "code"
@@ -138,6 +200,10 @@ def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
         ({"data": {"name": "digits"}, "recipe": "ftd"}, "sharpness.rho=-1", "'sharpness.rho' is -1"),
         ({"data": {"name": "digits"}, "recipe": "ftd"}, "sharpness=1", "'sharpness' is a table"),
         ({"data": {"name": "digits"}, "recipe": "ast"}, "ramp_from=2", "'ramp_from' is 2"),
+        ({"data": {"name": "digits"}, "recipe": "teacher"}, "optimiser=lion", "'optimiser' is 'lion'"),
+        ({"data": {"name": "digits"}, "recipe": "teacher"}, "label_smoothing=1", "'label_smoothing' is 1"),
+        ({"data": {"name": "digits"}, "recipe": "teacher"}, "schedule=linear", "'schedule' is 'linear'"),
+        ({"data": {"name": "digits"}, "recipe": "techer"}, "lr=0.1", "did you mean 'teacher'"),
     ],
 )
 def test_bad_options_get_a_sentence(options: dict[str, Any], override: str, words: str) -> None:

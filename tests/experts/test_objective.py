@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from dsdistill.compute.learner import Learner
 from dsdistill.experts.config import ExpertConfig, resolve
-from dsdistill.experts.objective import Objective, TrainingBatch
+from dsdistill.experts.objective import Objective, TrainingBatch, smoothed
 from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
@@ -184,3 +184,29 @@ def test_momentum_begins_anew_at_a_drop_where_asked() -> None:
     (first, kept), (same, renewed) = momenta("false"), momenta("true")
     assert torch.equal(first, same)
     torch.testing.assert_close(kept - renewed, 0.9 * first)  # one step on: b = 0.9 b + g, or g alone
+
+
+@pytest.mark.parametrize("amount", [0.1, 0.75])
+def test_smoothed_targets_are_those_of_torch(amount: float) -> None:
+    logits, labels = images(1, 3, 4).flatten(1), torch.tensor([0, 8, 3, 3])
+    expected = F.cross_entropy(logits, labels, label_smoothing=amount)
+    torch.testing.assert_close(F.cross_entropy(logits, smoothed(labels, 9, amount)), expected)
+    mixed = (0.25 * F.one_hot(labels, 9) + 0.75 * F.one_hot(labels.flip(0), 9)).float()
+    expected = F.cross_entropy(logits, mixed, label_smoothing=amount)
+    torch.testing.assert_close(F.cross_entropy(logits, smoothed(mixed, 9, amount)), expected)
+
+
+@pytest.mark.parametrize("cutmix", [0.0, 1.0])
+def test_a_training_smooths_its_targets(cutmix: float) -> None:
+    """The loss of an epoch without a step to speak of is that of the initial weights and smoothed targets."""
+    losses = []
+    for amount in (0.0, 0.5):
+        trainer = Trainer(config(lr=1e-9, label_smoothing=amount, cutmix=cutmix), *toys(), CPU, print)
+        trainer.initialise(0)
+        losses.append(trainer.train_epoch(0, 0, []))
+        batches = list(trainer._epoch_batches(0, 0))
+        targets = torch.cat([batch.targets for batch in batches])
+        if amount:
+            assert targets.min() == pytest.approx(amount / 3)
+            torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))
+    assert losses[0] != losses[1]

@@ -24,6 +24,7 @@ from dsdistill.config.presets import PRESETS
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import Task
+from dsdistill.experts.run import committee
 from dsdistill.experts.trainer import Pace, Trainer
 from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks import build_network
@@ -194,7 +195,7 @@ def test_preprocessing_once_or_by_the_batch_is_the_same(monkeypatch: pytest.Monk
     task, real = toys()
     config = told(epochs=1)
     resident = trained(config, 0, task, real)
-    monkeypatch.setattr("dsdistill.experts.trainer._RESIDENT_BYTES", 0)
+    monkeypatch.setattr("dsdistill.experts.images._RESIDENT_BYTES", 0)
     assert torch.equal(trained(config, 0, task, real), resident)
 
 
@@ -234,6 +235,83 @@ def test_what_is_said_of_an_expert_holds_for_what_is_stored(tmp_path: Path) -> N
     )
     assert float(F.cross_entropy(logits, real.labels)) == pytest.approx(found.training[0].loss, rel=1e-4)
     assert found.training[0].seconds > 0
+
+
+def test_the_accuracy_on_test_images_is_that_of_the_stored_weights(tmp_path: Path) -> None:
+    network, options = "convnet2-w6-batch", ("test=stored", "keep=[0,2]")
+    entries: list[dict[str, Any]] = []
+    found = train(tmp_path / "pool.h5", 2, options, network=network, callbacks=[entries.append])
+    task, test = catalog.load(DataConfig(name="digits"), "test")
+    for expert, epoch in itertools.product(range(2), (0, 2)):
+        model = build_network(network, 1, 8, 10).eval()
+        model.load_state_dict(found.state(expert, epoch))
+        with torch.no_grad():
+            correct = model(task.preprocess(test.unit(slice(None)))).argmax(1) == test.labels
+        assert found.test_accuracy(expert, epoch) == pytest.approx(float(correct.float().mean()))
+    assert [each.get("test_accuracy") for each in entries] == [
+        None,
+        found.test_accuracy(0, 2),
+        None,
+        found.test_accuracy(1, 2),
+    ]
+    assert same(train(tmp_path / "blind.h5", 2, options[1:], network=network), found, 2)
+
+
+def test_experts_with_and_without_accuracies_on_test_images_are_not_joined(tmp_path: Path) -> None:
+    train(tmp_path / "pool.h5", 1, epochs=1)
+    with pytest.raises(
+        UserError, match="holds experts with test = 'none', and those asked for have 'stored'"
+    ):
+        train(tmp_path / "pool.h5", 2, ("test=stored",), epochs=1)
+    first = train(tmp_path / "tested.h5", 1, ("test=stored",), epochs=1)
+    both = train(tmp_path / "tested.h5", 2, ("test=stored",), epochs=1)
+    assert both.test_accuracy(0, 1) == first.test_accuracy(0, 1)
+    assert both.test_accuracy(1, 1) > 0
+
+
+def test_test_images_are_read_for_their_accuracies_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, splits = catalog.read, list[str]()
+
+    def note(config: DataConfig, split: Any, *rest: Any) -> Any:
+        splits.append(split)
+        return read(config, split, *rest)
+
+    monkeypatch.setattr(catalog, "read", note)
+    train(tmp_path / "pool.h5", 1, epochs=1)
+    assert splits == []
+    train(tmp_path / "tested.h5", 1, ("test=stored",), epochs=1)
+    assert splits == ["test"]
+
+
+def test_the_estimate_counts_the_accuracies_on_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1347 training and 450 test images, after each of two epochs."""
+    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=1347.0))
+    monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 0.0)
+    seen: list[RunEstimate] = []
+    for test in ("none", "stored"):
+        options = (f"test={test}", "keep=all")
+        train(tmp_path / f"{test}.h5", 1, options, callbacks=[Told(estimated=seen.append)])
+    blind, tested = (each.seconds for each in seen)
+    assert tested - blind == pytest.approx(2 * 450)
+    assert seen[1].memory_bytes > seen[0].memory_bytes
+
+
+def test_a_committee_has_a_file_for_each_network(tmp_path: Path) -> None:
+    output = tmp_path / "NAME.h5"
+    assert committee(output, None) == [(output, None)]
+    assert committee(output, "convnet3,") == [(output, "convnet3")]
+    assert committee(output, "resnet18-batch, mobilenetv2-x0.25,torchvision:vit_b_16,mobilenetv2-x0.25") == [
+        (tmp_path / "NAME-resnet18-batch.h5", "resnet18-batch"),
+        (tmp_path / "NAME-mobilenetv2-x0.25.h5", "mobilenetv2-x0.25"),
+        (tmp_path / "NAME-torchvision-vit_b_16.h5", "torchvision:vit_b_16"),
+    ]
+    assert committee(tmp_path / "NAME", "mlp,lenet")[1] == (tmp_path / "NAME-lenet", "lenet")
+    with pytest.raises(UserError, match="did you mean 'mobilenetv2'"):
+        committee(output, "convnet3,mobilenet")
 
 
 def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
@@ -304,6 +382,30 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
     with pytest.raises(RuntimeError, match="killed"):
         run("stopped.h5", callbacks=[stop])
     assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_teachers_are_resumed_bit_identically_with_their_accuracies(
+    tmp_path: Path, optimiser: str, stop_after: int
+) -> None:
+    options = (f"optimiser={optimiser}", "warmup_epochs=2", "label_smoothing=0.1", "keep=all")
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["done"] == stop_after:
+            raise RuntimeError("killed")
+
+    def run(name: str, **more: Any) -> ExpertFile:
+        more |= {"recipe": "teacher", "network": "convnet2-w4-batch", "epochs": 4}
+        return train(tmp_path / name, 1, options, **more)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run("stopped.h5", callbacks=[stop])
+    resumed, whole = run("stopped.h5", resume=True), run("whole.h5")
+    assert same(resumed, whole, 1)
+    assert resumed.training[0].test_accuracy == whole.training[0].test_accuracy
+    assert len(set(whole.training[0].test_accuracy)) > 1
 
 
 @pytest.mark.slow

@@ -14,6 +14,9 @@ from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock
 from tests.helpers.networks import build, check_contract, images
 
+FACTORS = ("mobilenetv2", "shufflenetv2", "efficientnet-b0", "densenet121")
+"""Families of torchvision, which are batch-normalised without saying so."""
+
 GREY_28 = (1, 28)
 SMALL = [GREY_28, (3, 32), (3, 64)]
 
@@ -43,6 +46,8 @@ SMALL = [GREY_28, (3, 32), (3, 64)]
         ("resnet18-ap", 3, 32, 10, 11_250_762, 8192),
         ("resnet18-batch-ap", 3, 32, 10, 11_250_762, 8192),
         ("resnet10-w32-batch", 3, 32, 10, 1_228_970, 256),
+        ("resnet50-batch", 3, 32, 10, 23_520_842, 2048),
+        ("resnet50", 3, 64, 200, 23_910_152, 2048),
         ("resnetap10", 3, 224, 10, 4_910_922, 512),
         ("resnetap10", 3, 224, 100, 4_957_092, 512),
     ],
@@ -58,7 +63,9 @@ def test_published_sizes(name, channels, size, num_classes, parameters, feature_
 
 def narrow(name: str) -> str:
     """Return the name with a small width where its family has one."""
-    return f"{name}-w8" if name.startswith(("convnet", "resnet")) else name
+    if name.startswith(("convnet", "resnet")):
+        return f"{name}-w8"
+    return f"{name}-x0.25" if name in FACTORS else name
 
 
 @pytest.mark.parametrize(("channels", "size"), SMALL)
@@ -69,7 +76,17 @@ def test_contract(name, channels, size):
     check_contract(build(narrow(name), channels, size, 3), images(channels, size))
 
 
-@pytest.mark.parametrize("name", ["convnet", "convnet-batch", "alexnet", "mlp", "resnet18-batch-w8"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnet",
+        "convnet-batch",
+        "alexnet",
+        "mlp",
+        "resnet18-batch-w8",
+        *(f"{each}-x0.25" for each in FACTORS),
+    ],
+)
 def test_digits(name):
     check_contract(build(name, 1, 8), images(1, 8))
 
@@ -185,10 +202,11 @@ def test_resnetap10_starts_from_its_papers_distribution():
 def test_batch_norm_couples_samples_unless_it_keeps_its_statistics(name):
     with torch.device("meta"):
         network = networks.build_network(narrow(name), 3, 64, 10)
-    assert network.couples_samples == network.has_batch_norm == ("batch" in name)
+    normalised = "batch" in name or name.startswith(FACTORS)
+    assert network.couples_samples == network.has_batch_norm == normalised
     network.eval()
     assert not network.couples_samples
-    assert network.has_batch_norm == ("batch" in name)
+    assert network.has_batch_norm == normalised
 
 
 @pytest.mark.parametrize("name", ["convnet-w8", "mlp", "lenet", "alexnet", "vgg11", "resnet18-w8"])
@@ -236,6 +254,8 @@ def test_build_depends_on_the_seed_alone(name):
         ("lenet", 1, 8, "lenet cannot take 8x8 images.*at least 16x16"),
         ("resnet18", 1, 8, "resnet18 cannot take 8x8 images.*use resnet18-batch"),
         ("resnet18-ap-batch", 3, 7, "resnet18-ap cannot take 7x7 images.*at least 8x8"),
+        ("densenet121-x0.25", 3, 7, "densenet121 cannot take 7x7 images.*at least 8x8"),
+        ("resnet50", 1, 8, "resnet50 cannot take 8x8 images.*use resnet50-batch"),
     ],
 )
 def test_sizes_refused(name, channels, size, message):
@@ -262,6 +282,15 @@ def test_least_size_is_taken_and_one_less_refused(name, least):
         ("mlp-batch", "mlp takes no options, so drop 'batch'"),
         ("convnet-batch-instance", "gives two values for its norm"),
         ("convnet-w8-w16", "gives two values for its width"),
+        ("resnet50-ap", "unknown option of resnet50 'ap'"),
+        ("efficientnet", "unknown network 'efficientnet'; did you mean 'efficientnet-b0'?"),
+        ("efficientnet-b1", "unknown network 'efficientnet'; did you mean 'efficientnet-b0'?"),
+        ("efficientnet-b0-w64", "unknown option of efficientnet-b0 'w64'"),
+        ("mobilenetv2-x0", "unknown option of mobilenetv2 'x0'"),
+        ("mobilenetv2-x.25", "unknown option of mobilenetv2 'x.25'; did you mean 'x0.5'?"),
+        ("mobilenetv2-x0.5-x0.25", "gives two values for its width"),
+        ("mobilenetv2-batch", "unknown option of mobilenetv2 'batch'"),
+        ("convnet3x", "unknown network 'convnet3x'"),
         ("torchvison:resnet18", "did you mean 'torchvision'?"),
         ("torchvision:resnet19", "unknown torchvision model 'resnet19'; did you mean 'resnet1"),
     ],

@@ -16,7 +16,7 @@ from dsdistill.networks.layout import Layout
 from dsdistill.seeding import forked
 from dsdistill.storage import expert_writer
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.storage.hdf5 import EXPERTS, LAYOUT
+from dsdistill.storage.hdf5 import EXPERTS, LAYOUT, create
 from tests.helpers.expert_files import (
     EPOCHS,
     FINGERPRINT,
@@ -24,6 +24,7 @@ from tests.helpers.expert_files import (
     TASK,
     metadata,
     refused,
+    states,
     training,
     written,
 )
@@ -77,3 +78,63 @@ def test_weights_of_another_shape_or_never_written(pool: Path) -> None:
         del file["weights"]
         file.create_dataset("weights", data=np.zeros((1, *shape[1:]), "<f4"))
     refused(lambda: ExpertFile.open(pool), "/weights is float32")
+
+
+def with_accuracies(path: Path) -> Path:
+    """Write two experts with accuracies on test images at five epochs."""
+    records = (
+        dataclasses.replace(training(e), test_accuracy=tuple((e + n) / 8 for n in range(len(EPOCHS))))
+        for e in range(2)
+    )
+    common = metadata()
+    experts = ((record, map(common.layout.pack, states(e))) for e, record in enumerate(records))
+    expert_writer.write(path, common, experts, 2)
+    return path
+
+
+def test_accuracies_on_test_images_come_back(tmp_path: Path) -> None:
+    found = ExpertFile.open(with_accuracies(tmp_path / "pool.h5"))
+    assert (found.test_accuracy(0, 0), found.test_accuracy(1, 9), found.test_accuracy(1, 2)) == (
+        0,
+        5 / 8,
+        2 / 8,
+    )
+    refused(lambda: found.test_accuracy(0, 1), "does not hold epoch 1")
+    refused(lambda: found.test_accuracy(2, 0), "not expert 2")
+    with h5py.File(found.path) as file:
+        node = file["training/test_accuracy"]
+        assert (node.dtype, node.shape, file.attrs["version"]) == (np.float64, (2, len(EPOCHS)), 3)
+
+
+def test_a_file_without_them_is_as_before(shared: Path) -> None:
+    with h5py.File(shared) as file:
+        assert "test_accuracy" not in file["training"]
+        assert file.attrs["version"] == 2
+    refused(lambda: ExpertFile.open(shared).test_accuracy(0, 0), "--set test=stored")
+
+
+def test_an_earlier_version_refuses_a_file_with_them_alone(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = with_accuracies(tmp_path / "pool.h5")
+    monkeypatch.setattr("dsdistill.storage.expert_file.EXPERTS", dataclasses.replace(EXPERTS, version=2))
+    assert ExpertFile.open(shared).count == 2
+    refused(lambda: ExpertFile.open(path), "newer dsdistill (format version 3, this one reads 2)")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros((2, 4)), "not one float64 for each epoch"),
+        (np.zeros((2, len(EPOCHS)), np.float32), "not one float64 for each epoch"),
+        (np.full((2, len(EPOCHS)), 1.5), "no fractions"),
+        (np.full((2, len(EPOCHS)), np.nan), "no fractions"),
+        (np.zeros((1, len(EPOCHS))), "damaged"),
+    ],
+)
+def test_accuracies_that_make_no_sense(tmp_path: Path, values: np.ndarray, words: str) -> None:
+    path = with_accuracies(tmp_path / "pool.h5")
+    with h5py.File(path, "r+", libver=LAYOUT) as file:
+        del file["training/test_accuracy"]
+        create(file["training"], "test_accuracy", values)
+    refused(lambda: ExpertFile.open(path), words)
