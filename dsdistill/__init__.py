@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dsdistill.experts.run import train_experts
     from dsdistill.export.run import export_set
     from dsdistill.importing.run import ImportSummary, import_set
+    from dsdistill.labelling.run import label
+    from dsdistill.labelling.summary import LabelSummary
     from dsdistill.loggers.progress import ProgressBar
     from dsdistill.networks.base import Network
     from dsdistill.networks.registry import register_network
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import load
     from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+    from dsdistill.synthetic.view_dataset import ViewDataset
 
     __version__: str
 
@@ -45,6 +48,7 @@ _HOMES = {
     "ImageData": "data.sources",
     "ImportSummary": "importing.run",
     "Interrupted": "runtime.signals",
+    "LabelSummary": "labelling.summary",
     "MatchingEngine": "engines.matching",
     "Network": "networks.base",
     "ProgressBar": "loggers.progress",
@@ -52,11 +56,13 @@ _HOMES = {
     "StopRun": "runtime.callbacks",
     "Summary": "distillation.summary",
     "UserError": "errors",
+    "ViewDataset": "synthetic.view_dataset",
     "distill": "pipeline.distill",
     "dry_run": "runtime.estimate",
     "evaluate": "evaluation.run",
     "export_set": "export.run",
     "import_set": "importing.run",
+    "label": "labelling.run",
     "load": "storage.set_file",
     "register_discrepancy": "engines.discrepancies",
     "register_engine": "engines",
@@ -77,6 +83,7 @@ __all__ = [
     "ImageData",
     "ImportSummary",
     "Interrupted",
+    "LabelSummary",
     "MatchingEngine",
     "Network",
     "ProgressBar",
@@ -84,12 +91,14 @@ __all__ = [
     "StopRun",
     "Summary",
     "UserError",
+    "ViewDataset",
     "__version__",
     "distill",
     "dry_run",
     "evaluate",
     "export_set",
     "import_set",
+    "label",
     "load",
     "loggers",
     "register_discrepancy",

@@ -19,7 +19,7 @@ from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.device import check_memory
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 from dsdistill.synthetic.picture import as_html
-from dsdistill.synthetic.views import Views
+from dsdistill.synthetic.views import Views, digest_of
 from dsdistill.text import plain
 
 Scalar = str | int | float
@@ -101,6 +101,19 @@ class DistilledSet:
                 f"the views are of {found.images} images of {found.size}×{found.size} in "
                 f"{found.answers.num_classes} classes, and the set has {count} of {size}×{size} in {classes}"
             )
+        if found.digest not in ("", self.digest):
+            raise UserError(
+                f"the views are of the images of another set ({found.digest[:8]}… in place of "
+                f"{self.digest[:8]}…), which no teacher has seen; label the set anew, or leave out its views"
+            )
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits that identify the training images as a student sees them, and their hard
+        labels; stored `Views` tell by it whose they are."""
+        form = self.multi_formation
+        decoding = "" if form.is_identity else f"{form.factor} {form.mode} {form.bound}"
+        return digest_of(self.images, self.labels, self.preprocess, decoding)
 
     @property
     def counts(self) -> list[int]:
