@@ -40,12 +40,11 @@ class Exporter:
 def _pt(path: Path, out: Path, space: Any) -> list[str]:
     if space not in ("network", "unit"):
         raise unknown("space", space, ("network", "unit"))
-    export_pt(path, out, space)
-    return []
+    return export_pt(path, out, space)
 
 
 EXPORTERS = {
-    "png": Exporter(("",), write=lambda path, out: [export_png(path, out)]),
+    "png": Exporter(("",), write=export_png),
     "pt": Exporter((".pt", ".pth"), "space", "network", _pt),
     "h5": Exporter(
         (".h5", ".hdf5"), "dtype", "uint8", lambda path, out, dtype: [export_h5(path, out, dtype)]

@@ -24,7 +24,7 @@ WORTHWHILE = 50_000
 """Images or views below which labelling is over before its estimate would be."""
 
 _TEACHER = ("", "_digest", "_mean", "_mode", "_precision", "_epochs", "_accuracies")
-_OF_LABELS = {"labels", "labelling", *(f"teacher{end}" for end in _TEACHER)}
+_OF_LABELS = {"labels", "labelling", "own_protocol", *(f"teacher{end}" for end in _TEACHER)}
 
 
 def labelled(
@@ -106,6 +106,8 @@ def about(distilled: DistilledSet, committee: Committee, config: LabellingConfig
     suits them."""
     teachers = committee.teachers
     attributes = {key: value for key, value in distilled.attributes.items() if key not in _OF_LABELS}
+    if own := distilled.attributes.get("own_protocol"):  # earlier labels have replaced it
+        attributes["protocol"] = own
     attributes |= {
         "labels": config.kind,
         "labelling": identity(distilled, committee, config),
@@ -120,6 +122,7 @@ def about(distilled: DistilledSet, committee: Committee, config: LabellingConfig
     if all(each.accuracy is not None for each in teachers):
         attributes["teacher_accuracies"] = ", ".join(f"{each.accuracy:.4f}" for each in teachers)
     if config.protocol is not None:
+        attributes["own_protocol"] = attributes.get("protocol", "dm")
         attributes["protocol"] = config.protocol
     return attributes
 

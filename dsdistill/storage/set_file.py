@@ -31,7 +31,7 @@ from dsdistill.storage.hdf5 import (
 )
 from dsdistill.storage.set_schema import Dtype, add_result, fill, parse, parse_results, to_uint8
 from dsdistill.storage.structure import LONGEST, NODES
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
+from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar, extra_labels
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.view_dataset import ViewDataset
 
@@ -262,7 +262,7 @@ class Description:
         shape: of an image: C, H, W.
         dtype: of the stored pixels.
         preprocess: its kind.
-        labels: which it has: "hard", "hard, soft", "hard, 3000 views (30 epochs, cutmix, float16)".
+        labels: which it has: "hard", "hard, soft labels", "hard, 3000 views (30 epochs, cutmix, float16)".
         file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; labels are the hard
             and the soft ones, the weights of images, and views.
         view_bytes: those of the views alone.
@@ -311,7 +311,7 @@ def describe(path: str | Path) -> Description:
             dtype=str(file["images"].dtype),  # type: ignore[arg-type]  # which `parse` has checked
             preprocess=distilled.preprocess.kind,
             has_soft_labels=distilled.soft_labels is not None,
-            labels=_kinds(distilled),
+            labels=", ".join(["hard", *extra_labels(distilled).values()]),
             file_bytes=files.expanded(path).stat().st_size,
             image_bytes=size["images"],
             label_bytes=size["labels"]
@@ -331,20 +331,6 @@ def _stored_bytes(node: h5py.Group | h5py.Dataset) -> int:
     if isinstance(node, h5py.Dataset):
         return int(node.id.get_storage_size())
     return sum(map(_stored_bytes, node.values()))
-
-
-def _kinds(distilled: DistilledSet) -> str:
-    """Say which labels a set has."""
-    words = ["hard"]
-    if distilled.soft_labels is not None:
-        words.append("soft")
-    if distilled.sample_weights is not None:
-        words.append("weights")
-    if (views := distilled.views) is not None:
-        mixing = "unmixed" if views.mixing == "none" else views.mixing
-        amount = "a share of the batches" if views.pool else f"{views.epoch_count} epochs"
-        words.append(f"{len(views.rows)} views ({amount}, {mixing}, {views.answers.encoding})")
-    return ", ".join(words)
 
 
 def digest(path: str | Path) -> str:

@@ -155,6 +155,30 @@ def _words(images: Tensor, attributes: Mapping[str, Scalar]) -> str:
     return ", ".join([*map(plain, origins), f"{len(images)} images of {shape}"])
 
 
+def extra_labels(distilled: DistilledSet | DistilledDataset) -> dict[str, str]:
+    """Say which labels a set has beside hard ones, by the name of the attribute that holds them."""
+    words = {}
+    if distilled.soft_labels is not None:
+        words["soft_labels"] = "soft labels"
+    if distilled.sample_weights is not None:
+        words["sample_weights"] = "weights of images"
+    if (views := distilled.views) is not None:
+        amount = "a share of the batches" if views.pool else f"{views.epoch_count} epochs"
+        mixing = "unmixed" if views.mixing == "none" else views.mixing
+        words["views"] = f"{len(views.rows)} views ({amount}, {mixing}, {views.answers.encoding})"
+    return words
+
+
+def left_out(distilled: DistilledSet | DistilledDataset, written: Sequence[str] = ()) -> list[str]:
+    """Return a sentence on the labels that an export does not write, if there are any.
+
+    Args:
+        written: names of attributes that it writes.
+    """
+    names = [words for name, words in extra_labels(distilled).items() if name not in written]
+    return [f"the {' and '.join(names)} are left out: only the .h5 holds them"] if names else []
+
+
 _COST = ("seconds", "iterations", "peak_memory_bytes")
 """The attributes with which programs calculate, if a set has them."""
 
