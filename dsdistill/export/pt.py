@@ -22,8 +22,9 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
     It holds training images: a multi-formation is decoded, because readers of the file do not decode.
 
     Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
-    and ``sample_weights`` float32 [N] (only if the set has them), ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the
-    preprocessing's tensors by name: ``mean`` and ``std`` if it standardises.
+    and ``sample_weights`` float32 [N] (only if the set has them), ``classes`` (list of str), ``space``,
+    ``preprocess`` (the kind) and the preprocessing's tensors by name: ``mean`` and ``std`` if it
+    standardises.
 
     Returns:
         a sentence on labels that are left out, if any are.
