@@ -21,6 +21,7 @@ from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.views import Mixing
 from dsdistill.teachers import TeacherReference
 from dsdistill.teachers.committee import Mean, Mode
+from dsdistill.teachers.reference import parse_references
 
 Weights = Literal["equal", "accuracy"]
 Kind = Literal["static", "views"]
@@ -100,7 +101,7 @@ class LabellingConfig:
     @property
     def references(self) -> tuple[TeacherReference, ...]:
         """The teachers."""
-        return tuple(map(TeacherReference.parse, self.teachers))
+        return parse_references(self.teachers)
 
     @property
     def protocol(self) -> str | None:

@@ -21,7 +21,7 @@ from dsdistill.runtime.notice import Notify
 from dsdistill.synthetic.views import Views
 
 _NAME = re.compile(r"(\d{6,9})-(\d{6,9})\.safetensors")
-_TOLD = {"images": "the images of the set", "committee": "the teachers"}
+_TOLD = {"images": "another set of images", "committee": "other teachers"}
 
 
 class LabelParts:
@@ -76,7 +76,7 @@ class LabelParts:
         if overwrite:
             return self.clear()
         key, old, new = changes[0]
-        what = f"{key} = {new!r}: it was started with {old!r}" if key not in _TOLD else f"other {key}"
+        what = _TOLD.get(key, f"{key} = {new!r}: it was started with {old!r}")
         raise UserError(
             f"cannot resume {self.path.name} with {what}; leave it as it was, or start anew with --overwrite"
         )

@@ -113,6 +113,7 @@ def label(
     )
     with Observer(callbacks) as observer, files.hold_outputs([output], "a labelling", observer.dry):
         job = _Job(file, output, config, set_file.read(file), observer)
+        config.check(job.distilled)
         committee = job.committee(resolve_device(device), precision)
         wanted = identity(job.distilled, committee, config)
         if not (resume and _is_there(output, wanted)):

@@ -84,7 +84,7 @@ def agreement(distilled: DistilledSet) -> float | None:
     if views is None:
         data = DistilledDataset(distilled, "unit")
         assert data.soft_labels is not None
-        return float((data.soft_labels.argmax(1) == data.labels).float().mean())
+        return float((data.soft_labels.argmax(1) == data.labels).double().mean())
     if views.answers.encoding == "distances":
         return None
     origins = distilled.labels if distilled.multi_formation.is_identity else _decoded_labels(distilled)
