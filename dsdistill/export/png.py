@@ -21,7 +21,7 @@ from dsdistill.synthetic.distilled import DistilledSet, left_out
 from dsdistill.text import cell, within
 
 
-def export_png(path: str | Path, folder: str | Path) -> list[str]:
+def export_png(path: str | Path, folder: str | Path) -> str:
     """Write the stored images of a set as ``folder/<class>/<index>.png``, 8 bits a channel, in unit space.
 
     The stored images of a multi-formation are no training images: `export_pt` writes those.
@@ -34,7 +34,7 @@ def export_png(path: str | Path, folder: str | Path) -> list[str]:
         folder: the folder to create, complete or not at all; it must not exist or be empty.
 
     Returns:
-        sentences on the error of clipping and rounding to 8 bits, on the options that distil pixels within
+        a sentence on the error of clipping and rounding to 8 bits, on the options that distil pixels within
         [0, 1], on decoding if the set needs it, and on labels that are left out.
 
     Raises:
@@ -55,7 +55,7 @@ def export_png(path: str | Path, folder: str | Path) -> list[str]:
         sentence += (
             "; the images are stored ones, to be decoded before training: export a .pt for decoded ones"
         )
-    return [sentence, *left_out(distilled)]
+    return "; ".join([sentence, *left_out(distilled)])
 
 
 def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def _pt(path: Path, out: Path, space: Any) -> list[str]:
 
 
 EXPORTERS = {
-    "png": Exporter(("",), write=export_png),
+    "png": Exporter(("",), write=lambda path, out: [export_png(path, out)]),
     "pt": Exporter((".pt", ".pth"), "space", "network", _pt),
     "h5": Exporter(
         (".h5", ".hdf5"), "dtype", "uint8", lambda path, out, dtype: [export_h5(path, out, dtype)]

@@ -176,7 +176,7 @@ def left_out(distilled: DistilledSet | DistilledDataset, written: Sequence[str] 
         written: names of attributes that it writes.
     """
     names = [words for name, words in extra_labels(distilled).items() if name not in written]
-    return [f"the {' and '.join(names)} are left out: only the .h5 holds them"] if names else []
+    return [f"the {' and '.join(names)} are left out; the .h5 holds them"] if names else []
 
 
 _COST = ("seconds", "iterations", "peak_memory_bytes")

@@ -104,9 +104,7 @@ def test_exports_say_that_they_leave_views_out(
     if target == "set.parquet":
         pytest.importorskip("pyarrow")
     _, err = succeed(capsys, "export", views, tmp_path / target)
-    assert "the 40 views (4 epochs, mixup, top) are left out: only the .h5 holds them" in " ".join(
-        err.split()
-    )
+    assert "the 40 views (4 epochs, mixup, top) are left out; the .h5 holds them" in " ".join(err.split())
 
 
 def test_views_belong_to_their_pixels(views: Path, tmp_path: Path, capsys: Captured) -> None:
