@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dsdistill.experts.run import train_experts
     from dsdistill.export.run import export_set
     from dsdistill.importing.run import ImportSummary, import_set
+    from dsdistill.labelling.run import label
+    from dsdistill.labelling.summary import LabelSummary
     from dsdistill.loggers.progress import ProgressBar
     from dsdistill.networks.base import Network
     from dsdistill.networks.registry import register_network
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import load
     from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+    from dsdistill.synthetic.view_dataset import ViewDataset
 
     __version__: str
 
@@ -46,6 +49,7 @@ _HOMES = {
     "ImageData": "data.sources",
     "ImportSummary": "importing.run",
     "Interrupted": "runtime.signals",
+    "LabelSummary": "labelling.summary",
     "MatchingEngine": "engines.matching",
     "Network": "networks.base",
     "Notice": "runtime.notice",
@@ -54,11 +58,13 @@ _HOMES = {
     "StopRun": "runtime.callbacks",
     "Summary": "distillation.summary",
     "UserError": "errors",
+    "ViewDataset": "synthetic.view_dataset",
     "distill": "pipeline.distill",
     "dry_run": "runtime.estimate",
     "evaluate": "evaluation.run",
     "export_set": "export.run",
     "import_set": "importing.run",
+    "label": "labelling.run",
     "load": "storage.set_file",
     "register_discrepancy": "engines.discrepancies",
     "register_engine": "engines",
@@ -79,6 +85,7 @@ __all__ = [
     "ImageData",
     "ImportSummary",
     "Interrupted",
+    "LabelSummary",
     "MatchingEngine",
     "Network",
     "Notice",
@@ -87,12 +94,14 @@ __all__ = [
     "StopRun",
     "Summary",
     "UserError",
+    "ViewDataset",
     "__version__",
     "distill",
     "dry_run",
     "evaluate",
     "export_set",
     "import_set",
+    "label",
     "load",
     "loggers",
     "register_discrepancy",

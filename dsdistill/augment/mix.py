@@ -46,6 +46,12 @@ class Mix:
     def __len__(self) -> int:
         return len(self.partner)
 
+    @staticmethod
+    def none(count: int, size: int) -> Mix:
+        """Return the mix of a batch that stays as it is."""
+        empty = torch.zeros(count, 2, dtype=torch.int64)
+        return Mix(size=size, partner=torch.arange(count), rows=empty, columns=empty)
+
     @property
     def own_share(self) -> Float64[Tensor, " n"]:
         """The share ρ that each image keeps of itself, float64 [n]: λ, or 1 - box area / H·W."""
@@ -158,7 +164,7 @@ class CutMix:
         """
         chance, row, column = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
         if chance >= self.probability:
-            return _unmixed(count, size)
+            return Mix.none(count, size)
         half = int(size * math.sqrt(1 - draw_lambda(self.beta, generator))) // 2
         edges = [
             torch.tensor([[centre - half, centre + half]]).clamp(0, size).expand(count, 2)
@@ -195,7 +201,7 @@ class Mixup:
         Args:
             generator: on the CPU.
         """
-        mix = _unmixed(count, size)
+        mix = Mix.none(count, size)
         share, partner = 1.0, mix.partner
         if torch.rand((), generator=generator, dtype=torch.float64).item() < self.probability:
             share = draw_lambda(self.beta, generator)
@@ -212,12 +218,6 @@ def draw_lambda(beta: float, generator: torch.Generator) -> float:
         torch.full((2,), beta, dtype=torch.float64), generator=generator
     ).tolist()
     return one / (one + other)
-
-
-def _unmixed(count: int, size: int) -> Mix:
-    """Return the mix of a batch that stays as it is."""
-    empty = torch.zeros(count, 2, dtype=torch.int64)
-    return Mix(size=size, partner=torch.arange(count), rows=empty, columns=empty)
 
 
 def _check(name: str, probability: float, beta: float) -> None:

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from dsdistill import files
-from dsdistill.cli import completion, distilling, evaluating, exporting, importing, index, inspecting, suites
+from dsdistill.cli import (
+    completion,
+    distilling,
+    evaluating,
+    exporting,
+    importing,
+    index,
+    inspecting,
+    labelling,
+    suites,
+)
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
@@ -64,6 +74,7 @@ app.command(
 )(distilling.experts)
 app.command(name="import")(importing.import_)
 for _command in (
+    labelling.label,
     evaluating.evaluate,
     inspecting.info,
     inspecting.show,
@@ -183,6 +194,7 @@ _LESS_MEMORY = {
     "distill": "less is needed with --set compute.class_chunk=1 --set compute.chunk=8, or a smaller --size, "
     "--ipc or network",
     "experts": "less is needed with --set batch_size=64, or a smaller --size or network",
+    "label": "less is needed with smaller teachers, or in mode train with smaller batches",
     "evaluate": "less is needed with smaller --networks, or without baselines that take many images",
 }
 

@@ -130,21 +130,23 @@ def print_description(path: Path, about: Description) -> None:
     low, high = min(about.counts), max(about.counts)
     per_class = f"{low} a class" if low == high else f"{low} to {high} a class"
     attributes = about.attributes
+    views = f" (of them views {byte_size(about.view_bytes)})" if about.view_bytes else ""
     rows = [
         ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {per_class}"),
         *_multi_formation_rows(about),
         ("classes", listing(about.classes)),
+        ("labels", about.labels),
         (
             "on disk",
-            f"images {byte_size(about.image_bytes)}, labels {byte_size(about.label_bytes)}, "
+            f"images {byte_size(about.image_bytes)}, labels {byte_size(about.label_bytes)}{views}, "
             f"preprocessing {byte_size(about.preprocess_bytes)}",
         ),
         ("preprocess", about.preprocess),
         *(
             (name.replace("_", " "), _quantity(name, value))
             for name, value in attributes.items()
-            if name not in ("config", "packages")
+            if name not in ("config", "packages", "labels")
         ),
     ]
     print_pairs(rows)

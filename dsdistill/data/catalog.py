@@ -140,6 +140,18 @@ def _reader(config: DataConfig, source: InMemory | None) -> tuple[Read, bool]:
     return entry.read, entry.mirror
 
 
+def mirrors(name: str) -> bool:
+    """Whether a mirrored image of a data set keeps its label; of one's own data nobody says otherwise.
+
+    >>> mirrors("digits"), mirrors("cifar10"), mirrors("folder:pets"), mirrors("memory:pets")
+    (False, True, True, True)
+
+    Raises:
+        UserError: there is no data set of this name.
+    """
+    return True if is_memory(name) else _entry(name).mirror
+
+
 def opened(config: DataConfig, source: InMemory | None = None, fetch: bool = True) -> InMemory | None:
     """Return data that are read several times and decoded once: those given, or those of ``hf:``.
 

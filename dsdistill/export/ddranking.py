@@ -28,7 +28,7 @@ from dsdistill.networks.convnet import depth_for
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.storage.origin import protocol_of
 from dsdistill.storage.set_file import read
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled import DistilledDataset, left_out
 from dsdistill.text import plain
 
 IMAGES, LABELS, LR, CONFIG = "images.pt", "labels.pt", "lr.pt", "ddranking.yaml"
@@ -100,7 +100,8 @@ def export_ddranking(path: str | Path, folder: str | Path, protocol: str | Path 
             torch.save(tensor.contiguous(), buffer)
             write_new(part / file, buffer.getbuffer())
         write_new(part / CONFIG, (_head(soft, config) + _yaml(config)).encode())
-    return [*_loading(name, loader, images.shape[-1]), *([_NO_SOFT] if soft else []), *notes]
+    dropped = left_out(dataset, ("soft_labels",))
+    return [*_loading(name, loader, images.shape[-1]), *([_NO_SOFT] if soft else []), *dropped, *notes]
 
 
 def _images(dataset: DistilledDataset, loader: _Loader | None) -> Tensor:

@@ -17,7 +17,7 @@ from dsdistill.errors import UserError
 from dsdistill.export.training_images import png
 from dsdistill.files import check_new_folder, expanded, make_folder, new_folder, parse_toml, write_new
 from dsdistill.storage.set_file import read, to_uint8
-from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet, left_out
 from dsdistill.text import cell, within
 
 
@@ -35,7 +35,7 @@ def export_png(path: str | Path, folder: str | Path) -> str:
 
     Returns:
         a sentence on the error of clipping and rounding to 8 bits, on the options that distil pixels within
-        [0, 1], and on decoding if the set needs it.
+        [0, 1], on decoding if the set needs it, and on labels that are left out.
 
     Raises:
         UserError: as `set_file.read`; the images have neither 1 nor 3 channels; or the folder is not empty or
@@ -51,10 +51,11 @@ def export_png(path: str | Path, folder: str | Path) -> str:
     with new_folder(folder) as part:
         _write_folder(part, pixels, distilled.labels, distilled.classes)
     sentence = _cost(distilled.images, pixels) + _remedy(distilled)
-    if distilled.multi_formation.is_identity:
-        return sentence
-    stored = "the images are stored ones, to be decoded before training: export a .pt for decoded ones"
-    return f"{sentence}; {stored}"
+    if not distilled.multi_formation.is_identity:
+        sentence += (
+            "; the images are stored ones, to be decoded before training: export a .pt for decoded ones"
+        )
+    return "; ".join([sentence, *left_out(distilled)])
 
 
 def _write_folder(folder: Path, pixels: Tensor, labels: Tensor, classes: Sequence[str]) -> None:

@@ -11,17 +11,23 @@ from torch import Tensor
 
 from dsdistill.files import check_replaceable, expanded, replace
 from dsdistill.storage.set_file import read
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled import DistilledDataset, left_out
+
+_LABELS = ("soft_labels", "sample_weights")
 
 
-def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> None:
+def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> list[str]:
     """Write a set as one .pt file, a plain dict that ``torch.load(out, weights_only=True)`` reads.
 
     It holds training images: a multi-formation is decoded, because readers of the file do not decode.
 
     Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
-    (only if the set has them), ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the
-    preprocessing's tensors by name: ``mean`` and ``std`` if it standardises.
+    and ``sample_weights`` float32 [N] (only if the set has them), ``classes`` (list of str), ``space``,
+    ``preprocess`` (the kind) and the preprocessing's tensors by name: ``mean`` and ``std`` if it
+    standardises.
+
+    Returns:
+        a sentence on labels that are left out, if any are.
 
     Raises:
         UserError: as `set_file.read`; the space is unknown; or ``out`` cannot be written or is another kind
@@ -38,8 +44,10 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
         "preprocess": dataset.preprocess.kind,
         **dataset.preprocess.state(),
     }
-    if dataset.soft_labels is not None:
-        content["soft_labels"] = dataset.soft_labels
+    for name in _LABELS:
+        if (labels := getattr(dataset, name)) is not None:
+            content[name] = labels
     buffer = io.BytesIO()
     torch.save(content, buffer)
     replace(out, buffer.getbuffer())
+    return left_out(dataset, _LABELS)

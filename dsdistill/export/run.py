@@ -45,8 +45,7 @@ class Exporter:
 def _pt(path: Path, out: Path, space: Any) -> list[str]:
     if space not in ("network", "unit"):
         raise unknown("space", space, ("network", "unit"))
-    export_pt(path, out, space)
-    return []
+    return export_pt(path, out, space)
 
 
 EXPORTERS = {

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dsdistill.errors import UserError
 from dsdistill.storage.set_file import read, to_uint8
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled import DistilledDataset, left_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,7 @@ class TrainingImages:
             )
         if self.dataset.preprocess.kind == "zca":
             sentences.append("the whitening is left out: pixels are in unit space; the .h5 and a .pt hold it")
+        sentences += left_out(self.dataset, ("soft_labels",))
         return sentences
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dsdistill.errors import UserError
 from dsdistill.importing.source import Format, Request, Source
 from dsdistill.storage.set_file import read
+from dsdistill.synthetic.distilled import left_out
 
 
 def _read(path: Path, request: Request) -> Source:
     stored = read(path)
+    if stored.views is not None:
+        raise UserError(
+            f"{path} holds views that a teacher has labelled, which belong to it as it is; import the set "
+            "that was labelled, and label what that makes"
+        )
     return Source(
         images=stored.images,
         labels=stored.labels,
@@ -20,6 +27,7 @@ def _read(path: Path, request: Request) -> Source:
         preprocess=stored.preprocess,
         multi_formation=stored.multi_formation,
         attributes=stored.attributes,
+        notices=tuple(left_out(stored, ("soft_labels",))),
     )
 
 

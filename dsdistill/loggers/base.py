@@ -56,7 +56,7 @@ class Logger(Callback):
         """Begin to write a stage.
 
         Args:
-            stage: experts, distillation or evaluation.
+            stage: experts, distillation, labelling or evaluation.
             title: of the run.
             options: by dotted keys.
             first: the first step that will be written; a stopped run may have written it and later ones.

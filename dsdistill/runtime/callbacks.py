@@ -37,7 +37,7 @@ class Unwritten(Exception):
 
 
 class Callback:
-    """Listens to `distill`, `train_experts` or `evaluate`; each of these methods does nothing by default.
+    """Listens to `distill`, `train_experts`, `label` or `evaluate`; each method does nothing by default.
 
     >>> class Losses(dsdistill.Callback):
     ...     def on_start(self, start):
@@ -70,7 +70,7 @@ class Callback:
         """See what is known before the first step.
 
         Args:
-            start: a `RunStart`, a `TrainingStart` or an `EvaluationStart`.
+            start: a `RunStart`, a `TrainingStart`, a `LabellingStart` or an `EvaluationStart`.
         """
 
     def on_estimate(self, estimate: Any) -> None:
@@ -95,13 +95,14 @@ class Callback:
         """
 
     def on_progress(self, what: str, done: int, total: int) -> None:
-        """See how far an evaluation is: steps of all students, after every epoch."""
+        """See how far an evaluation is: steps of all students, after every epoch; or a labelling: images."""
 
     def on_row(self, row: Any) -> None:
         """See a finished row of an evaluation: a `Row`, once it is saved."""
 
     def on_end(self, result: Any) -> None:
-        """See the result that the call returns: a `Summary`, an `ExpertFile` or a `Report`."""
+        """See the result that the call returns: a `Summary`, an `ExpertFile`, a `LabelSummary` or a
+        `Report`."""
 
     def on_close(self) -> None:
         """Release what was opened. It comes last, whether or not the run succeeded."""

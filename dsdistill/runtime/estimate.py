@@ -13,7 +13,7 @@ from dsdistill.text import byte_size, clock
 
 _Parameters = ParamSpec("_Parameters")
 
-_CALLS = "dry_run takes dsdistill.distill, dsdistill.train_experts or dsdistill.evaluate"
+_CALLS = "dry_run takes dsdistill.distill, train_experts, label or evaluate"
 _WORTH_SAYING = 1.0
 """Seconds of warming up below which nothing is said of them."""
 
@@ -30,7 +30,7 @@ class RunEstimate:
     amount: int
     """How much is left to do."""
     work: str
-    """The unit of it: iterations, epochs, or steps of a student."""
+    """The unit of it: iterations, epochs, views, images, or steps of a student."""
     seconds: float
     """That it takes at the pace measured, without compiling."""
     warm_up: float = 0.0
@@ -111,7 +111,7 @@ def dry_run(
     Data are read as for the run, so they may be downloaded or cached. Options are checked as for the run.
 
     Args:
-        call: `distill`, `train_experts` or `evaluate`.
+        call: `distill`, `train_experts`, `label` or `evaluate`.
         args, kwargs: as for the call.
 
     Returns:

@@ -32,7 +32,7 @@ class Format:
     """A kind of dsdistill file, and the ends of the sentences that refuse a file which is not a sound one.
 
     Attributes:
-        name, version: the attributes ``format`` and ``version`` of ``/``.
+        name, version: the attributes ``format`` and ``version`` of ``/``; the newest version.
         in_memory: whether the whole file is read before it is opened.
         sliced: the data sets that are read by the slice.
         absent_hint, export_hint, remedy, foreign_hint: end the sentences "no file at PATH", "PATH is not an
@@ -62,6 +62,7 @@ EXPERTS = Format(
 )
 SET = Format(
     name="dsdistill",
+    version=2,
     in_memory=True,
     export_hint="; a distilled set is the .h5 itself, not its export",
     remedy="make it or fetch it again",

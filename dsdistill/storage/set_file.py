@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import h5py
 
@@ -31,8 +31,9 @@ from dsdistill.storage.hdf5 import (
 )
 from dsdistill.storage.set_schema import Dtype, add_result, fill, parse, parse_results, to_uint8
 from dsdistill.storage.structure import LONGEST, NODES
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
+from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar, extra_labels
 from dsdistill.synthetic.multi_formation import MultiFormation
+from dsdistill.synthetic.view_dataset import ViewDataset
 
 __all__ = [
     "Description",
@@ -104,12 +105,36 @@ def read(path: str | Path) -> DistilledSet:
         return parse(file)
 
 
+@overload
 def load(
     path: str | Path,
     space: Literal["network", "unit"] = "network",
     labels: Literal["hard", "soft"] = "hard",
     decode: bool = True,
-) -> DistilledDataset:
+    *,
+    views: Literal[False] = False,
+) -> DistilledDataset: ...
+
+
+@overload
+def load(
+    path: str | Path,
+    space: Literal["network", "unit"] = "network",
+    labels: Literal["hard", "soft"] = "hard",
+    decode: bool = True,
+    *,
+    views: Literal[True],
+) -> ViewDataset: ...
+
+
+def load(
+    path: str | Path,
+    space: Literal["network", "unit"] = "network",
+    labels: Literal["hard", "soft"] = "hard",
+    decode: bool = True,
+    *,
+    views: bool = False,
+) -> DistilledDataset | ViewDataset:
     """Load a set, verified, as a torch data set.
 
     >>> dataset = dsdistill.load("set.h5")
@@ -121,11 +146,19 @@ def load(
         space: "network" for preprocessed images, as a student is trained on; "unit" for pixels.
         labels: "soft" for the learned logits in place of class indices.
         decode: decode the stored images of a multi-formation into training images.
+        views: load the stored views in place of the images: a `ViewDataset`, whose items are whole batches.
+            It is in network space, decoded, and has no other labels, so the other options stay as they are.
 
     Raises:
-        UserError: as `read`; or ``labels`` is "soft" and the set has no soft labels.
+        UserError: as `read`; or the set has no soft labels, or no views, and these are asked for.
     """
-    return DistilledDataset(read(path), space, labels, decode)
+    if not views:
+        return DistilledDataset(read(path), space, labels, decode)
+    if (space, labels, decode) != ("network", "hard", True):
+        raise UserError(
+            "views are in network space, decoded, and have logits: leave space, labels and decode out"
+        )
+    return ViewDataset(read(path))
 
 
 def append_result(
@@ -229,8 +262,10 @@ class Description:
         shape: of an image: C, H, W.
         dtype: of the stored pixels.
         preprocess: its kind.
+        labels: which it has: "hard", "hard, soft labels", "hard, 3000 views (30 epochs, cutmix, float16)".
         file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; labels are the hard
-            and the soft ones.
+            and the soft ones, the weights of images, and views.
+        view_bytes: those of the views alone.
         digest: the checksum of the set, results aside.
         attributes: how the set was made.
         results: the evaluations, in the order in which they were added.
@@ -241,12 +276,14 @@ class Description:
     decoded_counts: tuple[int, ...]
     multi_formation: MultiFormation
     shape: tuple[int, ...]
-    dtype: str
+    dtype: Dtype
     preprocess: str
     has_soft_labels: bool
+    labels: str
     file_bytes: int
     image_bytes: int
     label_bytes: int
+    view_bytes: int
     preprocess_bytes: int
     digest: str
     attributes: dict[str, Scalar]
@@ -261,9 +298,8 @@ def describe(path: str | Path) -> Description:
     """
     with opened(path, SET) as file:
         distilled = parse(file)
-        size = {
-            name: node.id.get_storage_size() for name, node in file.items() if isinstance(node, h5py.Dataset)
-        }
+        size = {name: _stored_bytes(node) for name, node in file.items()}
+        view_bytes = size.get("views", 0)
         per_class = Counter(distilled.labels.tolist())
         counts = tuple(per_class[label] for label in range(len(distilled.classes)))
         return Description(
@@ -272,17 +308,29 @@ def describe(path: str | Path) -> Description:
             decoded_counts=tuple(map(distilled.multi_formation.decoded_count, counts)),
             multi_formation=distilled.multi_formation,
             shape=tuple(distilled.images.shape[1:]),
-            dtype=str(file["images"].dtype),
+            dtype=str(file["images"].dtype),  # type: ignore[arg-type]  # which `parse` has checked
             preprocess=distilled.preprocess.kind,
             has_soft_labels=distilled.soft_labels is not None,
+            labels=", ".join(["hard", *extra_labels(distilled).values()]),
             file_bytes=files.expanded(path).stat().st_size,
             image_bytes=size["images"],
-            label_bytes=size["labels"] + size.get("soft_labels", 0),
-            preprocess_bytes=sum(node.id.get_storage_size() for node in file["preprocess"].values()),
+            label_bytes=size["labels"]
+            + size.get("soft_labels", 0)
+            + size.get("sample_weights", 0)
+            + view_bytes,
+            view_bytes=view_bytes,
+            preprocess_bytes=size["preprocess"],
             digest=str(attribute(file, "sha256")),
             attributes=dict(distilled.attributes),
             results=list(parse_results(file).values()),
         )
+
+
+def _stored_bytes(node: h5py.Group | h5py.Dataset) -> int:
+    """Return the bytes on disk of a data set, or of all in a group."""
+    if isinstance(node, h5py.Dataset):
+        return int(node.id.get_storage_size())
+    return sum(map(_stored_bytes, node.values()))
 
 
 def digest(path: str | Path) -> str:

@@ -8,6 +8,8 @@ node                      content
 ``/labels``               int64 [N], class-major
 ``/soft_labels``          float32 logits [N,K] of the stored images, or of the images that they decode into;
                           only if learned or computed by a teacher
+``/sample_weights``       float32 [N], from 0: the weight of each stored image in a student's loss
+``/views``                a teacher's answers to augmented views of the training images; see below
 ``/classes``              K names, UTF-8, in label order
 ``/preprocess/<tensor>``  the preprocessing for the student; the attribute ``kind`` names it
 ``/decode``               attributes ``factor``, ``mode`` and ``bound`` of a `MultiFormation`;
@@ -15,6 +17,30 @@ node                      content
 attributes of ``/``       ``format``, ``version``, ``sha256``, and how the set was made
 ``/results/<n>``          an evaluation: JSON, with its own attribute ``sha256``
 ========================= ========================================================================
+
+``/views`` holds M batches of V views in all, one batch after another:
+
+========================= ========================================================================
+node                      content
+========================= ========================================================================
+``rows``                  int32 [V], the training image that is viewed
+``crops``                 int16 [V,4]: top, left, height and width in pixels of the box of it that is
+                          enlarged to the whole image, bilinearly, corners not aligned
+``flips``                 uint8 [V]: 1 where that is mirrored then
+``partners``              int32 [V], the place in its batch of the view that it is mixed with last
+``boxes``                 int16 [M,4]: first row and one past the last, and the same of columns, of the box
+                          that the partner fills; of cutmix
+``weights``               float64 [M]: λ, the share that a view keeps of its pixels; of mixup
+``starts``                int64 [M+1]: batch b holds the views from ``starts[b]`` up to ``starts[b + 1]``
+``epochs``                int32 [M], the epoch of each batch
+``answers/values``        float32 or float16 [V,K], logits; or encoded, see `dsdistill.synthetic.answers`
+``answers/…``             what another encoding needs besides
+attributes                ``size`` of the images, ``images`` (how many), ``mixing`` (none, cutmix, mixup),
+                          ``encoding``, ``pool`` (1 if the batches are a random share of all), ``digest``
+                          of the images
+========================= ========================================================================
+
+All is done in network space. A file with views or weights has version 2, any other version 1.
 
 Text is UTF-8 of fixed length. ``sha256`` covers every data set and attribute but itself and ``/results``: see
 `checksum`. Attributes name data and files without their folders, because sets are passed on: see `origin`.
@@ -48,6 +74,7 @@ from dsdistill.storage.hdf5 import (
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from dsdistill.synthetic.picture import to_uint8
+from dsdistill.synthetic.views import Views
 
 Dtype = Literal["float32", "float16", "uint8"]
 
@@ -59,10 +86,14 @@ def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype) -> None:
         UserError: the dtype is unknown or cannot hold the pixels.
     """
     images = create(file, "images", _encode(distilled.images, dtype))
-    set_attributes(images, scale=1 / 255 if dtype == "uint8" else 1.0)
+    set_attributes(images, scale=_scale(dtype))
     create(file, "labels", distilled.labels.cpu().numpy())
     if distilled.soft_labels is not None:
         create(file, "soft_labels", distilled.soft_labels.detach().cpu().numpy())
+    if distilled.sample_weights is not None:
+        create(file, "sample_weights", distilled.sample_weights.detach().cpu().numpy())
+    if distilled.views is not None:
+        _fill_views(file, distilled.views)
     create(file, "classes", fixed_text(distilled.classes))
     preprocess = file.create_group("preprocess")
     set_attributes(preprocess, kind=distilled.preprocess.kind)
@@ -72,8 +103,53 @@ def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype) -> None:
     multi_formation = distilled.multi_formation
     plain = {"factor": 1, "mode": "none"}
     set_attributes(decode, **(plain if multi_formation.is_identity else dataclasses.asdict(multi_formation)))
-    set_attributes(file, format=SET.name, version=SET.version, **distilled.attributes)
+    version = 1 if distilled.sample_weights is None and distilled.views is None else 2
+    set_attributes(file, format=SET.name, version=version, **distilled.attributes)
     set_attributes(file, sha256=checksum(*contents(file)))
+
+
+def _fill_views(file: h5py.File, views: Views) -> None:
+    group = file.create_group("views")
+    for name, column in views.columns().items():
+        create(group, name, column.cpu().numpy())
+    set_attributes(group, **views.about())
+
+
+def _parse_views(
+    arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Scalar], classes: int
+) -> Views | None:
+    """Return the views of a file, if it has any.
+
+    Raises:
+        UserError: they make no sense.
+    """
+    columns = _below("views/", arrays)
+    if not columns:
+        return None
+    about = {path.removeprefix("views@"): value for path, value in attributes.items()}
+    return Views.from_columns(columns, about, classes)
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Return the data sets of a group as tensors, by their paths in it."""
+    return {
+        path.removeprefix(prefix): torch.from_numpy(array)
+        for path, array in arrays.items()
+        if path.startswith(prefix)
+    }
+
+
+def as_stored(images: Tensor, dtype: Dtype) -> Tensor:
+    """Return pixels, float32, as they are read back from a file that stores them in a dtype."""
+    return _decode(_encode(images, dtype), _scale(dtype))
+
+
+def _scale(dtype: Dtype) -> float:
+    return 1 / 255 if dtype == "uint8" else 1.0
+
+
+def _decode(pixels: np.ndarray, scale: float) -> Tensor:
+    return torch.from_numpy(pixels).float().mul(scale)
 
 
 def _encode(images: Tensor, dtype: Dtype) -> np.ndarray:
@@ -103,15 +179,15 @@ def parse(file: h5py.File) -> DistilledSet:
     missing = {"images", "labels", "classes"} - set(arrays)
     if missing or str(arrays["images"].dtype) not in get_args(Dtype):
         raise ValueError(f"/{min(missing)} is missing" if missing else "/images has an unknown type")
-    prefix = "preprocess/"
-    state = {p.removeprefix(prefix): torch.from_numpy(a) for p, a in arrays.items() if p.startswith(prefix)}
-    soft = arrays.get("soft_labels")
+    soft, weights = arrays.get("soft_labels"), arrays.get("sample_weights")
     distilled = DistilledSet(
-        images=torch.from_numpy(arrays["images"]).float().mul(float(attributes["images@scale"])),
+        images=_decode(arrays["images"], float(attributes["images@scale"])),
         labels=torch.from_numpy(arrays["labels"]),
         classes=tuple(name.decode() for name in arrays["classes"]),
-        preprocess=from_state(str(attributes["preprocess@kind"]), state),
+        preprocess=from_state(str(attributes["preprocess@kind"]), _below("preprocess/", arrays)),
         soft_labels=None if soft is None else torch.from_numpy(soft),
+        sample_weights=None if weights is None else torch.from_numpy(weights),
+        views=_parse_views(arrays, attributes, len(arrays["classes"])),
         multi_formation=_multi_formation(attributes),
         attributes={
             path[1:]: value

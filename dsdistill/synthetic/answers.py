@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -66,6 +66,13 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.parts["values"])
+
+    @staticmethod
+    def cat(parts: Sequence[Answers]) -> Answers:
+        """Join answers of one encoding to one view after another."""
+        first = parts[0]
+        joined = {name: torch.cat([part.parts[name] for part in parts]) for name in first.parts}
+        return Answers(first.encoding, first.num_classes, joined)
 
     @property
     def nbytes(self) -> int:

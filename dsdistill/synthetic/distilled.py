@@ -19,7 +19,7 @@ from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.device import check_memory
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 from dsdistill.synthetic.picture import as_html
-from dsdistill.synthetic.views import Views
+from dsdistill.synthetic.views import Views, digest_of
 from dsdistill.text import plain
 
 Scalar = str | int | float
@@ -101,6 +101,19 @@ class DistilledSet:
                 f"the views are of {found.images} images of {found.size}×{found.size} in "
                 f"{found.answers.num_classes} classes, and the set has {count} of {size}×{size} in {classes}"
             )
+        if found.digest not in ("", self.digest):
+            raise UserError(
+                f"the views are of the images of another set ({found.digest[:8]}… in place of "
+                f"{self.digest[:8]}…), which no teacher has seen; label the set anew, or leave out its views"
+            )
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits that identify the training images as a student sees them, and their hard
+        labels; stored `Views` tell by it whose they are."""
+        form = self.multi_formation
+        decoding = "" if form.is_identity else f"{form.factor} {form.mode} {form.bound}"
+        return digest_of(self.images, self.labels, self.preprocess, decoding)
 
     def __repr__(self) -> str:
         return f"<DistilledSet: {_words(self.images, self.attributes)}, {len(self.classes)} classes>"
@@ -143,6 +156,30 @@ def _words(images: Tensor, attributes: Mapping[str, Scalar]) -> str:
     shape = "x".join(map(str, images.shape[1:]))
     origins = [str(attributes[name]) for name in ("method", "dataset") if name in attributes]
     return ", ".join([*map(plain, origins), f"{len(images)} images of {shape}"])
+
+
+def extra_labels(distilled: DistilledSet | DistilledDataset) -> dict[str, str]:
+    """Say which labels a set has beside hard ones, by the name of the attribute that holds them."""
+    words = {}
+    if distilled.soft_labels is not None:
+        words["soft_labels"] = "soft labels"
+    if distilled.sample_weights is not None:
+        words["sample_weights"] = "weights of images"
+    if (views := distilled.views) is not None:
+        amount = "a share of the batches" if views.pool else f"{views.epoch_count} epochs"
+        mixing = "unmixed" if views.mixing == "none" else views.mixing
+        words["views"] = f"{len(views.rows)} views ({amount}, {mixing}, {views.answers.encoding})"
+    return words
+
+
+def left_out(distilled: DistilledSet | DistilledDataset, written: Sequence[str] = ()) -> list[str]:
+    """Return a sentence on the labels that an export does not write, if there are any.
+
+    Args:
+        written: names of attributes that it writes.
+    """
+    names = [words for name, words in extra_labels(distilled).items() if name not in written]
+    return [f"the {' and '.join(names)} are left out; the .h5 holds them"] if names else []
 
 
 _COST = ("seconds", "iterations", "peak_memory_bytes")

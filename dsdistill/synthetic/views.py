@@ -6,6 +6,9 @@ images a batch holds is stored, never drawn again: a change of library or machin
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,8 +18,9 @@ from torch import Tensor
 from dsdistill.augment.crops import Crops
 from dsdistill.augment.mix import Mix
 from dsdistill.augment.operators import flip
+from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError, unknown
-from dsdistill.synthetic.answers import Answers
+from dsdistill.synthetic.answers import Answers, Encoding
 
 Mixing = Literal["none", "cutmix", "mixup"]
 
@@ -36,6 +40,19 @@ class ViewBatch:
     crops: Crops
     flips: Tensor
     mix: Mix
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @staticmethod
+    def cat(parts: Sequence[ViewBatch]) -> ViewBatch:
+        """Join batches; their views are mixed within their own batch still."""
+        return ViewBatch(
+            torch.cat([part.rows for part in parts]),
+            Crops.cat([part.crops for part in parts]),
+            torch.cat([part.flips for part in parts]),
+            Mix.cat([part.mix for part in parts]),
+        )
 
     def images(self, images: Tensor) -> Tensor:
         """Return the batch, [B, C, S, S], in the dtype and on the device of the images; differentiable.
@@ -67,6 +84,7 @@ class Views:
         answers: the teacher's, V of them.
         pool: the batches are a random share of those that were drawn (LPLD), and every epoch of a student
             takes any of them; else the student's epochs follow the stored ones.
+        digest: the `digest_of` the images that are viewed; empty where nobody knows it.
 
     Raises:
         UserError: a tensor does not fit this description.
@@ -85,21 +103,14 @@ class Views:
     weights: Tensor
     answers: Answers
     pool: bool = False
+    digest: str = ""
 
     def __post_init__(self) -> None:
         views, batches = len(self.rows), len(self.epochs)
-        shapes = {
-            "rows": (torch.int32, (views,)),
-            "crops": (torch.int16, (views, 4)),
-            "flips": (torch.bool, (views,)),
-            "partners": (torch.int32, (views,)),
-            "starts": (torch.int64, (batches + 1,)),
-            "epochs": (torch.int32, (batches,)),
-            "boxes": (torch.int16, (batches, 4)),
-            "weights": (torch.float64, (batches,)),
-        }
-        for name, (dtype, shape) in shapes.items():
+        for name, (dtype, per_batch, columns) in _COLUMNS.items():
             tensor: Tensor = getattr(self, name)
+            count = batches + (name == "starts") if per_batch else views
+            shape = (count, columns) if columns else (count,)
             if tensor.dtype != dtype or tuple(tensor.shape) != shape:
                 found = f"{tensor.dtype} {list(tensor.shape)}"
                 raise UserError(f"views: {name} must be {dtype} {list(shape)}, got {found}")
@@ -118,13 +129,115 @@ class Views:
         if not inside or not _between(height, 1, self.size + 1) or not _between(width, 1, self.size + 1):
             raise UserError(f"views: a crop lies outside images of {self.size}×{self.size}")
         weighed = bool(((self.weights >= 0) & (self.weights <= 1)).all())
-        if not weighed or not _between(self.boxes, 0, self.size + 1):
+        ascend = bool((self.boxes[:, [0, 2]] <= self.boxes[:, [1, 3]]).all())
+        if not weighed or not ascend or not _between(self.boxes, 0, self.size + 1):
             raise UserError("views: a box or a weight of mixing is out of its range")
         if self.epochs[0] < 0 or (self.epochs.diff() < 0).any():
             raise UserError("views: epochs must ascend from 0")
 
     def __len__(self) -> int:
         return len(self.epochs)
+
+    @classmethod
+    def of(
+        cls,
+        batches: Sequence[tuple[int, ViewBatch]],
+        answers: Answers,
+        images: int,
+        mixing: Mixing,
+        pool: bool = False,
+        digest: str = "",
+    ) -> Views:
+        """Store batches, one after another.
+
+        Args:
+            batches: each with its epoch; at least one.
+            answers: to all their views.
+            images, mixing, pool, digest: see the attributes.
+        """
+        joined = ViewBatch.cat([batch for _, batch in batches])
+        sizes = torch.tensor([0, *(len(batch) for _, batch in batches)])
+        mixes = [batch.mix for _, batch in batches]
+        return cls(
+            size=joined.crops.size,
+            images=images,
+            rows=joined.rows.int(),
+            crops=joined.crops.boxes.short(),
+            flips=joined.flips,
+            partners=torch.cat([mix.partner for mix in mixes]).int(),
+            starts=sizes.cumsum(0),
+            epochs=torch.tensor([epoch for epoch, _ in batches], dtype=torch.int32),
+            mixing=mixing,
+            boxes=torch.stack([torch.cat([mix.rows[0], mix.columns[0]]) for mix in mixes]).short(),
+            weights=torch.cat([_UNMIXED if mix.weight is None else mix.weight[:1] for mix in mixes]),
+            answers=answers,
+            pool=pool,
+            digest=digest,
+        )
+
+    @staticmethod
+    def cat(parts: Sequence[Views]) -> Views:
+        """Join views of later and later epochs of the same images."""
+        first, before, starts = parts[0], 0, [torch.zeros(1, dtype=torch.int64)]
+        for part in parts:
+            starts.append(part.starts[1:] + before)
+            before += len(part.rows)
+        columns = {name: torch.cat([part.columns()[name] for part in parts]) for name in first.columns()}
+        columns["starts"] = torch.cat(starts)
+        return Views.from_columns(columns, first.about(), first.answers.num_classes)
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return all tensors by name, those of the answers after ``answers/``; without those that only
+        another kind of mixing needs, and with bytes in place of booleans, as files hold them."""
+        unused = {"cutmix": {"weights"}, "mixup": {"boxes"}, "none": {"boxes", "weights"}}[self.mixing]
+        own = {name: getattr(self, name) for name in _COLUMNS if name not in unused}
+        answers = {_ANSWERS + name: part for name, part in self.answers.parts.items()}
+        return own | {"flips": self.flips.byte()} | answers
+
+    def about(self) -> dict[str, str | int]:
+        """Return what is no tensor, as files hold it."""
+        return {
+            "size": self.size,
+            "images": self.images,
+            "mixing": self.mixing,
+            "encoding": self.answers.encoding,
+            "pool": int(self.pool),
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Tensor], about: Mapping[str, str | int | float], num_classes: int
+    ) -> Views:
+        """Return views from what `columns` and `about` returned.
+
+        Args:
+            num_classes: K.
+
+        Raises:
+            UserError: a column is missing, unknown or of another type, or the views make no sense.
+        """
+        is_answer = {name: name.startswith(_ANSWERS) for name in columns}
+        parts = {name.removeprefix(_ANSWERS): part for name, part in columns.items() if is_answer[name]}
+        own = {name: part for name, part in columns.items() if not is_answer[name]}
+        batches = len(own.get("epochs", ()))
+        own.setdefault("boxes", torch.zeros(batches, 4, dtype=torch.int16))
+        own.setdefault("weights", torch.ones(batches, dtype=torch.float64))
+        if set(own) != set(_COLUMNS):
+            raise UserError(f"views hold {', '.join(_COLUMNS)}, not {', '.join(own)}")
+        if own["flips"].dtype != torch.uint8 or (own["flips"] > 1).any():
+            raise UserError("views: flips must be 0 or 1, uint8")
+        own["flips"] = own["flips"].bool()
+        encoding: Encoding = about["encoding"]  # type: ignore[assignment]  # checked there
+        return cls(
+            **own,
+            size=int(about["size"]),
+            images=int(about["images"]),
+            mixing=about["mixing"],  # type: ignore[arg-type]  # checked there
+            answers=Answers(encoding, num_classes, parts),
+            pool=bool(about["pool"]),
+            digest=str(about["digest"]),
+        )
 
     @property
     def batch_size(self) -> int:
@@ -179,6 +292,37 @@ class Views:
     def slice(self, number: int) -> slice:
         """Return where the views and answers of a batch lie."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
+
+
+_COLUMNS: dict[str, tuple[torch.dtype, bool, int]] = {
+    "rows": (torch.int32, False, 0),
+    "crops": (torch.int16, False, 4),
+    "flips": (torch.bool, False, 0),
+    "partners": (torch.int32, False, 0),
+    "starts": (torch.int64, True, 0),
+    "epochs": (torch.int32, True, 0),
+    "boxes": (torch.int16, True, 4),
+    "weights": (torch.float64, True, 0),
+}
+"""Of each tensor: its dtype, whether it has a row for each batch (else for each view), and its width."""
+_ANSWERS = "answers/"
+_UNMIXED = torch.ones(1, dtype=torch.float64)
+
+
+def digest_of(images: Tensor, labels: Tensor, preprocess: Preprocess, decoding: str) -> str:
+    """Return what identifies the training images of a set as a teacher sees them: 64 hexadecimal digits.
+
+    Args:
+        images: float32 [N, C, H, W], as stored.
+        labels: int64 [N].
+        preprocess: from unit pixel space to network space.
+        decoding: how they become training images.
+    """
+    digest = hashlib.sha256(json.dumps([list(images.shape), preprocess.kind, decoding]).encode())
+    state = preprocess.state()
+    for tensor in (images, labels, *(state[name] for name in sorted(state))):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _between(values: Tensor, low: int, end: int | Tensor) -> bool:

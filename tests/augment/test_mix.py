@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsdistill.augment.mix import CutMix, Mix, draw_lambda
+from dsdistill.augment.mix import CutMix, Mix, Mixup, draw_lambda
 from dsdistill.errors import UserError
 from dsdistill.seeding import generator
 
@@ -164,7 +164,58 @@ def test_joined_batches_keep_to_themselves() -> None:
     assert torch.equal(joined.own_share, torch.cat([mix.own_share for mix in mixes]))
 
 
+# Mixup ------------------------------------------------------------------------------------------------------
+
+
+def blend(count: int, seed: int, **options: float) -> Mix:
+    return Mixup(**options).draw(count, SIZE, rng(seed))
+
+
+def test_mixup_blends_images_and_targets_alike() -> None:
+    images, targets = pixels(6), torch.rand(6, CLASSES, generator=rng(4), dtype=torch.float64)
+    for seed in range(10):
+        mix = blend(6, seed, beta=0.8)
+        assert mix.weight is not None
+        share = float(mix.weight[0])
+        assert mix.weight.tolist() == [share] * 6
+        assert sorted(mix.partner.tolist()) == list(range(6))
+        for whole, mixed in ((images, mix.images(images)), (targets, mix.targets(targets))):
+            expected = torch.stack(
+                [share * whole[i] + (1 - share) * whole[j] for i, j in enumerate(mix.partner.tolist())]
+            )
+            torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-14)
+
+
+def test_the_share_of_mixup_has_a_beta_distribution() -> None:
+    for beta in (0.8, 1.0, 5.0):
+        shares = torch.stack([blend(2, seed, beta=beta).own_share[0] for seed in range(2000)])
+        variance = 1 / (4 * (2 * beta + 1))
+        assert abs(float(shares.mean()) - 0.5) < 4 * math.sqrt(variance / 2000)
+        assert float(shares.var()) == pytest.approx(variance, rel=0.1)
+
+
+def test_mixup_takes_its_probability_per_batch() -> None:
+    mixes = [blend(4, seed, probability=0.3) for seed in range(1000)]
+    assert 0.25 < sum(bool((mix.own_share < 1).any()) for mix in mixes) / 1000 < 0.35
+    images = pixels(4)
+    unmixed = next(mix for mix in mixes if (mix.own_share == 1).all())
+    assert unmixed.images(images) is images
+
+
+def test_joined_blends_keep_to_themselves() -> None:
+    batches = pixels(8).split([3, 3, 2])
+    mixes = [blend(3, 0), blend(3, 1, probability=0.0), blend(2, 2)]
+    apart = [mix.images(x) for mix, x in zip(mixes, batches, strict=True)]
+    assert torch.equal(Mix.cat(mixes).images(torch.cat(batches)), torch.cat(apart))
+    with pytest.raises(UserError, match="mixes with boxes and mixes that blend cannot be joined"):
+        Mix.cat([blend(3, 0), always(3, 0)])
+
+
 def test_bad_input_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="the probability of mixup must lie between 0 and 1, got -1"):
+        Mixup(probability=-1)
+    with pytest.raises(UserError, match="the beta of mixup must be positive and finite, got 0"):
+        Mixup(beta=0)
     for options, message in [
         ({"probability": 1.5}, "probability of CutMix must lie between 0 and 1, got 1.5"),
         ({"beta": 0.0}, "beta of CutMix must be positive"),

@@ -19,6 +19,7 @@ _DATA = ["--dataset", "digits", "--network", "convnet2-w8", "--set", "compute.co
 _DISTILL = ["distill", *_DATA, "--method", "dm", "--ipc", "1", "--iterations", "4", "-o", "set.h5"]
 _DISTILL += ["--set", "checkpoint.iterations=2", "--set", "checkpoint.snapshots=2"]
 _EXPERTS = ["experts", *_DATA, "--recipe", "mtt", "--epochs", "2", "-o", "experts.h5", "--count"]
+_LABEL = ["label", "set.h5", "--teacher", "experts.h5", "-o", "views.h5", "--views", "3", "--batch-size", "4"]
 _EVALUATE = ["evaluate", "set.h5", "--epochs", "1", "--repeats", "1", "--baselines", "random"]
 
 
@@ -47,6 +48,15 @@ def content_of_experts(folder: Path) -> Content:
         return {"weights": weights, "losses": [record.loss for record in experts.training]}
     finally:
         experts.close()
+
+
+def content_of_labels(folder: Path) -> Content:
+    """Every column of the views; nothing where there are none yet."""
+    if not (folder / "views.h5").exists():
+        return {}
+    views = set_file.read(folder / "views.h5").views
+    assert views is not None
+    return {name: column.numpy().tobytes() for name, column in views.columns().items()} | views.about()
 
 
 def content_of_export(folder: Path) -> Content:
@@ -81,6 +91,7 @@ SCENARIOS = [
     Scenario("distill", _DISTILL, content_of_set),
     Scenario("experts", [*_EXPERTS, "1"], content_of_experts),
     Scenario("more-experts", [*_EXPERTS, "2"], content_of_experts, before=([*_EXPERTS, "1"],)),
+    Scenario("label", _LABEL, content_of_labels, before=(_DISTILL, [*_EXPERTS, "1"])),
     Scenario("evaluate", _EVALUATE, content_of_set, before=(_DISTILL,)),
     *(
         Scenario(

@@ -110,6 +110,15 @@ def distilled(injector: Injector, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 @pytest.fixture(scope="module")
+def labelled(injector: Injector, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    folder = tmp_path_factory.mktemp("labelled") / "whole"
+    _after("label", injector, folder)
+    shutil.rmtree(folder / "set.run")
+    words = ["info", "views.h5"]
+    return Subject(folder, "views.h5", words, without_sizes(injector.run(folder, words).text))
+
+
+@pytest.fixture(scope="module")
 def experts(injector: Injector, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     folder = tmp_path_factory.mktemp("experts") / "whole"
     _after("experts", injector, folder)
@@ -155,7 +164,7 @@ def part(injector: Injector, tmp_path_factory: pytest.TempPathFactory) -> Subjec
     return _half(injector, folder, "experts", "experts.h5.parts/*/epoch-00001.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["distilled", "experts"])
+@pytest.mark.parametrize("kind", ["distilled", "labelled", "experts"])
 def test_bytes_of_a_file(
     kind: str, request: pytest.FixtureRequest, injector: Injector, tally: Counter[str]
 ) -> None:
@@ -163,7 +172,7 @@ def test_bytes_of_a_file(
     seeded(given(byte_mutations)(lambda mutation: check(subject, mutation, injector, tally, "byte")))()
 
 
-@pytest.mark.parametrize("kind", ["distilled", "experts"])
+@pytest.mark.parametrize("kind", ["distilled", "labelled", "experts"])
 def test_nodes_of_a_file(
     kind: str, request: pytest.FixtureRequest, injector: Injector, tally: Counter[str]
 ) -> None:

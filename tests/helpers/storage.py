@@ -42,13 +42,15 @@ def same(a: DistilledSet, b: DistilledSet) -> bool:
     states = a.preprocess.state(), b.preprocess.state()
     tensors: list[tuple[Tensor, Tensor]] = [(a.images, b.images), (a.labels, b.labels)]
     tensors += [(states[0][name], states[1][name]) for name in states[0]]
-    if a.soft_labels is not None and b.soft_labels is not None:
-        tensors.append((a.soft_labels, b.soft_labels))
+    for name in ("soft_labels", "sample_weights"):
+        one, other = getattr(a, name), getattr(b, name)
+        if (one is None) != (other is None):
+            return False
+        tensors += [(one, other)] if one is not None else []
     return (
         all(x.dtype == y.dtype and torch.equal(x, y) for x, y in tensors)
         and (a.classes, a.preprocess.kind, a.multi_formation)
         == (b.classes, b.preprocess.kind, b.multi_formation)
-        and (a.soft_labels is None) == (b.soft_labels is None)
         and states[0].keys() == states[1].keys()
         and json.dumps(dict(a.attributes), sort_keys=True) == json.dumps(dict(b.attributes), sort_keys=True)
     )

@@ -102,7 +102,7 @@ def test_a_dry_run_of_an_evaluation_writes_nothing(made: Path) -> None:
 
 
 def test_a_dry_run_of_something_else_is_refused() -> None:
-    with pytest.raises(UserError, match=r"dry_run takes dsdistill\.distill, dsdistill\.train_experts or"):
+    with pytest.raises(UserError, match=r"dry_run takes dsdistill\.distill, train_experts, label or"):
         dsdistill.dry_run(lambda **_: None)
 
 

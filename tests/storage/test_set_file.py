@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
 import pytest
+import torch
 
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
+from tests.helpers.labels import with_views
 from tests.helpers.storage import make, same
 
 
@@ -52,6 +55,35 @@ def test_describe(tmp_path: Path) -> None:
         < found.file_bytes
         == path.stat().st_size
     )
+
+
+def test_bytes_of_labels_are_those_of_all_their_nodes(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    set_file.write(path, make())
+    hard = set_file.describe(path)
+    assert (hard.labels, hard.view_bytes) == ("hard", 0)
+
+    labelled = dataclasses.replace(with_views(views=30), sample_weights=torch.rand(12))
+    set_file.write(path, labelled)
+    with h5py.File(path) as file:
+        sizes = {name: file[name].id.get_storage_size() for name in ("labels", "sample_weights")}
+        nodes = [*file["views"].values(), *file["views/answers"].values()]
+        views = sum(node.id.get_storage_size() for node in nodes if isinstance(node, h5py.Dataset))
+    found = set_file.describe(path)
+    assert found.view_bytes == views > 360 * 3 * 2
+    assert found.label_bytes == views + sum(sizes.values())
+    assert found.image_bytes == hard.image_bytes
+    assert found.labels == "hard, weights of images, 360 views (30 epochs, cutmix, float16)"
+
+
+def test_views_are_loaded_in_place_of_images(tmp_path: Path) -> None:
+    path, labelled = tmp_path / "set.h5", with_views()
+    set_file.write(path, labelled)
+    dataset = set_file.load(path, views=True)
+    assert [len(images) for images, _ in dataset] == [5, 5, 2] * 3  # type: ignore[attr-defined]
+    assert len(set_file.load(path)) == 12
+    with pytest.raises(UserError, match="leave space, labels and decode out"):
+        set_file.load(path, "unit", views=True)
 
 
 def test_check_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

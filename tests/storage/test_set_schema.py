@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -11,7 +13,10 @@ import torch
 
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
+from dsdistill.storage.hdf5 import SET
+from dsdistill.storage.set_schema import as_stored
 from dsdistill.synthetic.multi_formation import Mode, MultiFormation
+from tests.helpers.labels import equal, with_views
 from tests.helpers.storage import changed, make, refusal, same, standardise, zca
 
 
@@ -203,3 +208,105 @@ def test_a_changed_result_is_noticed_and_a_bad_one_refused(tmp_path: Path) -> No
     for missing in (tmp_path / "absent.h5", tmp_path / "no" / "folder.h5"):
         with pytest.raises(UserError, match="no file at"):
             set_file.append_result(missing, {})
+
+
+# Labels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixing", ["none", "cutmix", "mixup"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"encoding": "float32"}, {"encoding": "uint8"}, {"encoding": "top", "top": 2}, {"keep": 0.5}],
+)
+def test_views_survive(tmp_path: Path, mixing: str, options: dict[str, object]) -> None:
+    distilled = with_views(mixing=mixing, **options)
+    set_file.write(tmp_path / "set.h5", distilled)
+    again = set_file.read(tmp_path / "set.h5")
+    assert same(again, distilled)
+    assert again.views is not None
+    assert distilled.views is not None
+    assert equal(again.views, distilled.views)
+
+
+def test_only_files_with_views_or_weights_have_version_2(tmp_path: Path) -> None:
+    path, weights = tmp_path / "set.h5", torch.rand(12)
+    soft = torch.zeros(12, 3)
+    for distilled, version in (
+        (make(), 1),
+        (make(soft_labels=soft), 1),
+        (make(sample_weights=weights), 2),
+        (with_views(encoding="distances"), 2),
+    ):
+        set_file.write(path, distilled)
+        assert same(set_file.read(path), distilled)
+        with h5py.File(path) as file:
+            assert file.attrs["version"] == version
+
+
+def test_an_earlier_dsdistill_refuses_views_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_file.write(tmp_path / "set.h5", with_views())
+    monkeypatch.setattr(set_file, "SET", dataclasses.replace(SET, version=1))
+    sentence = "written by a newer dsdistill (format version 2, this one reads 1); upgrade dsdistill"
+    assert sentence in refusal(tmp_path / "set.h5")
+
+
+def test_a_stock_reader_finds_views_as_documented(tmp_path: Path) -> None:
+    distilled = with_views(mixing="mixup", encoding="uint8")
+    views, path = distilled.views, tmp_path / "set.h5"
+    assert views is not None
+    set_file.write(path, distilled)
+    with h5py.File(path) as file:
+        group = file["views"]
+        types = {name: (str(node.dtype), node.shape) for name, node in group.items() if name != "answers"}
+        assert types == {
+            "rows": ("int32", (36,)),
+            "crops": ("int16", (36, 4)),
+            "flips": ("uint8", (36,)),
+            "partners": ("int32", (36,)),
+            "starts": ("int64", (10,)),
+            "epochs": ("int32", (9,)),
+            "weights": ("float64", (9,)),
+        }
+        assert np.array_equal(group["crops"][:], views.crops.numpy())
+        values, low, step = (group[f"answers/{name}"][:] for name in ("values", "low", "step"))
+        logits = low[:, None] + step[:, None] * values
+        assert np.array_equal(logits, views.answers[:].numpy())
+        about = {name: group.attrs[name] for name in group.attrs}
+        assert about == {
+            "size": 8,
+            "images": 12,
+            "mixing": b"mixup",
+            "encoding": b"uint8",
+            "pool": 0,
+            "digest": distilled.digest.encode(),
+        }
+
+
+def test_views_of_other_images_are_refused_when_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    set_file.write(path, with_views())
+    with h5py.File(path, "r+") as file:
+        file["images"][0] += 0.5
+    changed(path)
+    assert "the views are of the images of another set" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [("views/crops", "views hold rows, crops"), ("views/answers/values", "labels hold values")],
+)
+def test_views_that_lack_a_column(tmp_path: Path, node: str, sentence: str) -> None:
+    path = tmp_path / "set.h5"
+    set_file.write(path, with_views())
+    with h5py.File(path, "r+") as file:
+        del file[node]
+    changed(path)
+    assert sentence in refusal(path)
+
+
+def test_pixels_as_they_are_read_back(tmp_path: Path) -> None:
+    for dtype in get_args(set_file.Dtype):
+        set_file.write(tmp_path / "set.h5", make(), dtype)
+        assert torch.equal(as_stored(make().images, dtype), set_file.read(tmp_path / "set.h5").images)

@@ -1,0 +1,1 @@
+"""Labelling: teachers answer to the images of a distilled set, or to augmented views of them."""

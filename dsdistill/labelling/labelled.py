@@ -1,0 +1,133 @@
+"""The core of labelling: a set in memory and teachers go in, the set with labels comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+from torch import Tensor
+
+from dsdistill.labelling.answering import ViewAnswers, images_at_once, measured, static_logits
+from dsdistill.labelling.config import LabellingConfig
+from dsdistill.labelling.draws import ViewDraws
+from dsdistill.labelling.parts import LabelParts
+from dsdistill.labelling.start import LabellingStart
+from dsdistill.labelling.view_run import ViewRun
+from dsdistill.runtime.callbacks import Observer
+from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.runtime.pace import PaceMeter
+from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
+from dsdistill.teachers import Committee
+
+WORTHWHILE = 50_000
+"""Images or views below which labelling is over before its estimate would be."""
+
+_TEACHER = ("", "_digest", "_mean", "_mode", "_precision", "_epochs", "_accuracies")
+_OF_LABELS = {"labels", "labelling", "own_protocol", *(f"teacher{end}" for end in _TEACHER)}
+
+
+def labelled(
+    distilled: DistilledSet,
+    committee: Committee,
+    config: LabellingConfig,
+    *,
+    mirror: bool = True,
+    observer: Observer | None = None,
+    parts: LabelParts | None = None,
+) -> DistilledSet:
+    """Return a set with a committee's labels, in place of the soft labels or views that it has.
+
+    Args:
+        distilled: the set; it does not change. Of a multi-formation the decoded images are labelled.
+        committee: on the device that computes, for the classes and the preprocessing of the set.
+        config: what is labelled, and how it is stored.
+        mirror: whether a mirrored image keeps its label, for views with ``flip`` "auto".
+        observer: the callbacks.
+        parts: where finished epochs of views are kept, and read from; None to keep them in memory alone.
+
+    Raises:
+        UserError: the set cannot be labelled so, an answer cannot be stored, or a callback stopped it.
+        Interrupted: on a signal; every finished epoch of views is in ``parts``.
+    """
+    observer = observer or Observer()
+    config.check(distilled)
+    bare = dataclasses.replace(distilled, soft_labels=None, views=None)
+    data = DistilledDataset(bare)
+    images, attributes = data.images.to(committee.device), about(bare, committee, config)
+    start = LabellingStart(bare, committee, config, len(images))
+    if config.kind == "static":
+        observer.on_start(start)
+        logits = _static(images, committee, config, observer)
+        return dataclasses.replace(bare, soft_labels=logits, attributes=attributes)
+    flip = mirror if config.flip == "auto" else config.flip
+    draws = ViewDraws(config, len(images), images.shape[-1], flip)
+    answers = ViewAnswers(images, data.labels, committee, draws, bare.digest)
+    run = ViewRun(answers, observer, parts)
+    observer.on_start(dataclasses.replace(start, total=answers.total, done=run.done))
+    left = answers.total - run.done
+    _estimate(observer, left, "views", answers.pace, left * config.bytes_of_view(len(bare.classes)))
+    return dataclasses.replace(bare, views=run.views(), attributes=attributes)
+
+
+def _static(images: Tensor, committee: Committee, config: LabellingConfig, observer: Observer) -> Tensor:
+    """Return the logits of images, float32 [N, K], on the CPU."""
+    some = images[: images_at_once(images)]
+
+    def pace() -> PaceMeter:
+        return measured(len(some), lambda: committee.logits(some).cpu())
+
+    _estimate(observer, len(images), "images", pace, 0)
+    return static_logits(
+        images, committee, config, lambda done: observer.on_progress("labelling", done, len(images))
+    )
+
+
+def _estimate(
+    observer: Observer, amount: int, work: str, pace: Callable[[], PaceMeter], label_bytes: int
+) -> None:
+    """Tell what is left will take, where that is long enough to be worth knowing."""
+    if amount < WORTHWHILE and not observer.dry:
+        return
+    measurement = pace()
+    observer.on_estimate(
+        RunEstimate(
+            amount=amount,
+            work=work,
+            seconds=amount * measurement.step,
+            warm_up=measurement.warm_up,
+            disk={"labels": label_bytes} if label_bytes else {},
+        )
+    )
+
+
+def about(distilled: DistilledSet, committee: Committee, config: LabellingConfig) -> dict[str, Scalar]:
+    """Return the attributes of a labelled set: those of the set, whose labels it has, and the protocol that
+    suits them."""
+    teachers = committee.teachers
+    attributes = {key: value for key, value in distilled.attributes.items() if key not in _OF_LABELS}
+    if own := distilled.attributes.get("own_protocol"):  # earlier labels have replaced it
+        attributes["protocol"] = own
+    attributes |= {
+        "labels": config.kind,
+        "labelling": identity(distilled, committee, config),
+        "teacher": committee.name,
+        "teacher_digest": committee.digest,
+        "teacher_mean": committee.mean,
+        "teacher_mode": committee.mode,
+        "teacher_precision": committee.precision,
+    }
+    if all(each.epoch is not None for each in teachers):
+        attributes["teacher_epochs"] = ", ".join(str(each.epoch) for each in teachers)
+    if all(each.accuracy is not None for each in teachers):
+        attributes["teacher_accuracies"] = ", ".join(f"{each.accuracy:.4f}" for each in teachers)
+    if config.protocol is not None:
+        attributes["own_protocol"] = attributes.get("protocol", "dm")
+        attributes["protocol"] = config.protocol
+    return attributes
+
+
+def identity(distilled: DistilledSet, committee: Committee, config: LabellingConfig) -> str:
+    """Return what identifies labels, as JSON: the options, the images and the teachers."""
+    identified = {"images": distilled.digest, "committee": committee.digest, "precision": committee.precision}
+    return json.dumps(config.shared() | identified, sort_keys=True)
