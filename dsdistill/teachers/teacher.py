@@ -82,7 +82,9 @@ def _trained(
         network.load_state_dict(metadata.layout.unpack(weights, buffers))
         number = f"expert {expert}, " if file.count > 1 else ""
         name = f"{metadata.network}, {number}epoch {epoch} of {file.path.name}"
-        yield Teacher(_frozen(network, device), name, _digest(metadata.network, network), None, epoch)
+        tested = file.training[expert].test_accuracy
+        accuracy = file.test_accuracy(expert, epoch) if tested else None
+        yield Teacher(_frozen(network, device), name, _digest(metadata.network, network), accuracy, epoch)
     file.close()
 
 
