@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from dsdistill.experts.run import train_experts
     from dsdistill.export.run import export_set
     from dsdistill.importing.run import ImportSummary, import_set
-    from dsdistill.labelling.run import label
     from dsdistill.labelling.summary import LabelSummary
     from dsdistill.loggers.progress import ProgressBar
     from dsdistill.networks.base import Network
     from dsdistill.networks.registry import register_network
     from dsdistill.pipeline.distill import distill
+    from dsdistill.pipeline.label import label
     from dsdistill.runtime.callbacks import Callback, StopRun
     from dsdistill.runtime.estimate import RunEstimate, dry_run
     from dsdistill.runtime.notice import Notice
@@ -64,7 +64,7 @@ _HOMES = {
     "evaluate": "evaluation.run",
     "export_set": "export.run",
     "import_set": "importing.run",
-    "label": "labelling.run",
+    "label": "pipeline.label",
     "load": "storage.set_file",
     "register_discrepancy": "engines.discrepancies",
     "register_engine": "engines",

@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from dsdistill.cli.arguments import Device, DryRun, File, Log, Output, Quiet, Seed, Verbose
+from dsdistill.cli.arguments import (
+    Dataset,
+    Device,
+    Download,
+    DryRun,
+    File,
+    Log,
+    Output,
+    Quiet,
+    Root,
+    Seed,
+    Verbose,
+)
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import importing
 
@@ -80,6 +92,24 @@ def label(
         int | None,
         typer.Option(help="With --encoding top: so many of the largest logits.", show_default=False),
     ] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: choose the teacher's epoch, by students on held-out training images.",
+            show_default=False,
+        ),
+    ] = None,
+    dataset: Dataset = None,
+    root: Root = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="With --stop: of the students.", show_default="the set's own"),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="With --stop: of the students.", show_default="the set's own"),
+    ] = None,
+    download: Download = False,
     seed: Seed = None,
     device: Device = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
@@ -106,11 +136,13 @@ def label(
 
     `dsdistill label digits.h5 --teacher a.h5,b.h5 --views 300 --encoding top --top 5 -o views.h5`
 
+    `dsdistill label digits.h5 --teacher teacher.h5 --stop auto -o early.h5`
+
     `dsdistill evaluate views.h5`
     """
     with importing():
         from dsdistill.cli import console, progress
-        from dsdistill.labelling import run
+        from dsdistill.pipeline import label as labelling
         from dsdistill.runtime import estimate
         from dsdistill.runtime.device import quiet_allocator
 
@@ -130,6 +162,12 @@ def label(
         "encoding": encoding,
         "top": top,
         "seed": seed,
+        "stop": stop,
+        "dataset": dataset,
+        "root": root,
+        "protocol": protocol,
+        "network": network,
+        "download": download,
         "device": device or "auto",
         "precision": precision,
         "resume": resume,
@@ -137,9 +175,9 @@ def label(
         "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
     }
     if dry_run:
-        console.print_estimate(estimate.dry_run(run.label, file, output, **options))
+        console.print_estimate(estimate.dry_run(labelling.label, file, output, **options))
     else:
-        console.print_pairs(run.label(file, output, **options).rows())
+        console.print_pairs(labelling.label(file, output, **options).rows())
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

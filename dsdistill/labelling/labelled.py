@@ -24,7 +24,7 @@ WORTHWHILE = 50_000
 """Images or views below which labelling is over before its estimate would be."""
 
 _TEACHER = ("", "_digest", "_mean", "_mode", "_precision", "_epochs", "_accuracies")
-_OF_LABELS = {"labels", "labelling", "own_protocol", *(f"teacher{end}" for end in _TEACHER)}
+_OF_LABELS = {"labels", "labelling", "own_protocol", "stop_curve", *(f"teacher{end}" for end in _TEACHER)}
 
 
 def labelled(

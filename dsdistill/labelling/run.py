@@ -1,12 +1,12 @@
-"""The public call `label`: from the names of a set and of teachers to a file with labels."""
+"""Labelling a file: from the names of a set and of teachers to a file with labels."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -14,118 +14,60 @@ from dsdistill import files
 from dsdistill.data import catalog
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
-from dsdistill.labelling.config import LabellingConfig, Weights, resolve
+from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.labelled import identity, labelled
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.labelling.summary import LabelSummary
-from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
-from dsdistill.synthetic.answers import Encoding
-from dsdistill.synthetic.distilled import DistilledSet
-from dsdistill.synthetic.views import Mixing
+from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.teachers import Committee, Teacher, load_teachers
-from dsdistill.teachers.committee import Mean, Mode
 
 
-def label(
-    file: str | Path,
-    output: str | Path,
+def run(
+    file: Path,
+    output: Path,
+    config: LabellingConfig,
+    observer: Observer,
     *,
-    teachers: str | Path | Sequence[str | Path],
-    weights: Weights | None = None,
-    mean: Mean | None = None,
-    mode: Mode | None = None,
-    views: int | None = None,
-    batch_size: int | None = None,
-    crop_scale: tuple[float, float] | None = None,
-    flip: bool | Literal["auto"] | None = None,
-    mixing: Mixing | None = None,
-    beta: float | None = None,
-    keep: float | None = None,
-    encoding: Encoding | None = None,
-    top: int | None = None,
-    seed: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
-    callbacks: Sequence[Listener] = (),
+    download: bool = False,
+    attributes: Mapping[str, Scalar] | None = None,
 ) -> LabelSummary:
-    """Have teachers label a distilled set, and write the set with their labels.
-
-    >>> summary = dsdistill.label("set.h5", "labelled.h5", teachers="pool.h5@1")
-    >>> dsdistill.load("labelled.h5", labels="soft")[3][1].shape
-    torch.Size([10])
-
-    Without ``views`` every image gets one row of logits. With them a teacher answers to augmented views,
-    which are stored and replayed to students (FKD; SRe2L). The real data are not read.
+    """Label a set's file and write the set with labels.
 
     Args:
-        file: a distilled set. Labels by teachers that it has are replaced, its hard labels and the weights of
-            its images stay.
-        output: the HDF5 file to write.
-        teachers: a file of experts, ``FILE@EPOCH``, ``FILE#EXPERT@EPOCH`` or ``FILE#all``; several, in a list
-            or with commas, are a committee. They must be of the set's data, classes and preprocessing.
-        weights: of a committee: "equal" (default), or "accuracy" on test images, as their files state it.
-        mean: what is averaged: "logits" (default) or "probabilities".
-        mode: "eval" (default), or "train": teachers normalise by the statistics of each batch (CV-DD).
-        views: of each image; 0, the default, labels the images themselves.
-        batch_size: views of a batch, at most; default 64.
-        crop_scale: smallest and largest share of the area that is cropped; default (0.08, 1).
-        flip: mirror half of the views; default "auto": where a mirrored image of these data keeps its label.
-        mixing: "cutmix" (default), "mixup" or "none".
-        beta: of its Beta distribution; default 1 for cutmix and 0.8 for mixup.
-        keep: share of the batches that are stored, chosen at random (LPLD); default 1.
-        encoding: of the answers to views: "float16" (default), "float32", "uint8" (256 levels), "top" (the
-            ``top`` largest logits and the rest), or "distances" to the two labels of a mixed image (NRR-DD).
-        seed: of every random draw; default 0.
-        device, precision: of the computation, as `evaluate` takes them.
-        resume: go on with an interrupted labelling; bit-identical on the same CPU and number of threads.
+        file: a distilled set.
+        output: absolute path of the file to write.
+        config: who answers, to what, and how the answers are stored.
+        observer: the callbacks.
+        device, precision: of the computation.
+        resume: go on with an interrupted labelling.
         overwrite: replace an earlier output, or the set itself if that is the output.
-        callbacks: listen to the labelling, and may stop it: see `Callback`.
-
-    Returns:
-        what was written, with the bytes of images and labels.
+        download: fetch published weights that this machine lacks.
+        attributes: more of them, for the file.
 
     Raises:
         UserError: bad input; a teacher of other data, classes or preprocessing; or a callback stopped it.
-        Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1, with views; finished epochs are kept.
+        Interrupted: on a signal, with views; finished epochs are kept.
     """
-    file, output = files.expanded(file), files.expanded(output).absolute()
-    names = [str(teachers)] if isinstance(teachers, str | Path) else [str(each) for each in teachers]
-    config = resolve(
-        teachers=[text.strip() for name in names for text in name.split(",") if text.strip()],
-        weights=weights,
-        mean=mean,
-        mode=mode,
-        views=views,
-        batch_size=batch_size,
-        crop_scale=crop_scale,
-        flip=flip,
-        mixing=mixing,
-        beta=beta,
-        keep=keep,
-        encoding=encoding,
-        top=top,
-        seed=seed,
-    )
-    with Observer(callbacks) as observer, files.hold_outputs([output], "a labelling", observer.dry):
+    with files.hold_outputs([output], "a labelling", observer.dry):
         job = _Job(file, output, config, set_file.read(file), observer)
-        config.check(job.distilled)
-        committee = job.committee(resolve_device(device), precision)
+        committee = job.committee(resolve_device(device), precision, download)
         wanted = identity(job.distilled, committee, config)
         if not (resume and _is_there(output, wanted)):
             job.check_output(resume, overwrite)
             parts = job.parts(wanted, resume, overwrite)
             with full_float32():
-                job.write(committee, parts)
+                job.write(committee, parts, attributes or {})
         if config.kind == "views":
             LabelParts(output, wanted).clear()
-        summary = LabelSummary.of(output, config.kind)
-        observer.on_end(summary)
-    return summary
+    return LabelSummary.of(output, config.kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,19 +80,20 @@ class _Job:
     distilled: DistilledSet
     observer: Observer
 
-    def committee(self, device: torch.device, precision: str) -> Committee:
+    def committee(self, device: torch.device, precision: str, download: bool) -> Committee:
         """Load the teachers.
+
+        Args:
+            download: fetch published weights that this machine lacks.
 
         Raises:
             UserError: one is not there or does not fit the set, or there is no such precision.
         """
         distilled, config, notify = self.distilled, self.config, self.observer.on_notice
         arithmetic = resolve_precision(precision, device, notify)
-        name = str(distilled.attributes.get("dataset", self.file.stem))
-        channels, _, size = distilled.images.shape[1:]
-        task = Task(name, distilled.classes, channels, size, distilled.preprocess, mirror=True)
         fingerprint = str(distilled.attributes.get("fingerprint", ""))
-        teachers = load_teachers(config.references, task, fingerprint, device)
+        task = task_of(distilled, self.file.stem)
+        teachers = load_teachers(config.references, task, fingerprint, device, download)
         return Committee(teachers, _weights(teachers, config), config.mean, config.mode, arithmetic)
 
     def check_output(self, resume: bool, overwrite: bool) -> None:
@@ -176,7 +119,7 @@ class _Job:
         parts.begin(resume, overwrite, self.observer.on_notice)
         return parts
 
-    def write(self, committee: Committee, parts: LabelParts | None) -> None:
+    def write(self, committee: Committee, parts: LabelParts | None, attributes: Mapping[str, Scalar]) -> None:
         """Label the set and write it, its pixels stored as they are."""
         distilled, observer = self.distilled, self.observer
         earlier = {"soft labels": distilled.soft_labels, "views": distilled.views}
@@ -184,8 +127,20 @@ class _Job:
             observer.on_notice(f"the {' and '.join(dropped)} that {self.file.name} has are replaced")
         mirror = self.config.flip != "auto" or _mirrors(distilled, observer.on_notice)
         result = labelled(distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts)
+        result = dataclasses.replace(result, attributes={**result.attributes, **attributes})
         dtype = set_file.describe(self.file).dtype
         set_file.write(self.output, result, dtype, observer.on_notice)
+
+
+def task_of(distilled: DistilledSet, name: str) -> Task:
+    """Return the task of a set.
+
+    Args:
+        name: of the data, where the set does not state it.
+    """
+    channels, _, size = distilled.images.shape[1:]
+    name = str(distilled.attributes.get("dataset", name))
+    return Task(name, distilled.classes, channels, size, distilled.preprocess, mirror=True)
 
 
 def _weights(teachers: Sequence[Teacher], config: LabellingConfig) -> list[float]:

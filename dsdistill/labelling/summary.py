@@ -14,6 +14,28 @@ from dsdistill.text import byte_size
 
 
 @dataclass(frozen=True)
+class StopPoint:
+    """How well a set does with the labels of a teacher after some epochs.
+
+    Attributes:
+        epoch: of the teacher's training.
+        accuracy, std: of students on held-out training images, in percent.
+        teacher: its own accuracy on test images, a fraction; None where its file does not state it.
+    """
+
+    epoch: int
+    accuracy: float
+    std: float
+    teacher: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The point, for people."""
+        own = "" if self.teacher is None else f"; the teacher itself {100 * self.teacher:.1f} % (test)"
+        return f"teacher's epoch {self.epoch}: students {self.accuracy:.1f} ± {self.std:.1f} %{own}"
+
+
+@dataclass(frozen=True)
 class LabelSummary:
     """How a labelling went.
 
@@ -31,6 +53,7 @@ class LabelSummary:
             mixed views: of either label); None of two distances.
         image_bytes: of the stored images in the file, compressed.
         label_bytes: of all labels in the file, compressed; views are a part of them.
+        curve: what was tried where the teacher's epoch was chosen, ascending by epoch.
     """
 
     path: Path
@@ -41,6 +64,7 @@ class LabelSummary:
     agreement: float | None
     image_bytes: int
     label_bytes: int
+    curve: tuple[StopPoint, ...] = ()
 
     @classmethod
     def of(cls, path: Path, kind: Kind) -> LabelSummary:
@@ -64,7 +88,8 @@ class LabelSummary:
     def rows(self) -> list[tuple[str, str]]:
         """Return names and meanings, as displays show them."""
         what = f"logits of {self.images} images" if self.kind == "static" else f"{self.views:,} views"
-        rows = [("file", str(self.path)), ("labels", f"{what}, by {self.teacher}")]
+        rows = [("stop", point.sentence) for point in self.curve]
+        rows += [("file", str(self.path)), ("labels", f"{what}, by {self.teacher}")]
         if self.agreement is not None:
             rows.append(("agreement", f"{100 * self.agreement:.1f} % with the hard labels"))
         sizes = {"images": self.image_bytes, "labels": self.label_bytes}
