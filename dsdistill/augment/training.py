@@ -64,7 +64,7 @@ def draw_mix(mixing: CutMix | Mixup, count: int, side: int, streams: Streams) ->
 def augment_and_mix(
     images: Float[Tensor, "B C S S"],
     targets: Int64[Tensor, " B"] | Float[Tensor, "B K"],
-    augmentation: Augmentation,
+    transform: Transform,
     cutmix: CutMix | None,
     classes: int,
     streams: Streams,
@@ -74,14 +74,14 @@ def augment_and_mix(
     Args:
         images: float [B, C, S, S] in network space.
         targets: int64 [B], or probabilities [B, K].
-        augmentation: of any operators; none leaves images as they are.
+        transform: of the images.
         cutmix: applied after it, or None.
         classes: K.
 
     Returns:
         Images [B, C, S, S], and targets, which are probabilities [B, K] if batches are mixed.
     """
-    images = Transform(augmentation)(images, streams)
+    images = transform(images, streams)
     if cutmix:
         mix = draw_mix(cutmix, len(images), images.shape[-1], streams)
         if not targets.is_floating_point():

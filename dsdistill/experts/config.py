@@ -117,6 +117,8 @@ class ExpertConfig:
     sharpness: Sharpness = field(default_factory=Sharpness)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """One draw of the operator per batch, its parameters per image."""
+    crop_scale: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] | None = None
+    """Smallest and largest share of an image that a random crop takes and enlarges, before the augmentation."""
     cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
     """Probability that a batch is mixed after the augmentation."""
     test: Literal["none", "stored"] = "none"
@@ -125,6 +127,8 @@ class ExpertConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
+        if self.crop_scale and self.crop_scale[0] > self.crop_scale[1]:
+            raise UserError(f"crop_scale is the smaller share first, not {list(self.crop_scale)}")
         epochs = self.stored_epochs
         if not epochs or epochs[-1] > self.epochs:
             raise UserError(

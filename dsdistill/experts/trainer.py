@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsdistill.augment.crops import RandomResizedCrop
 from dsdistill.augment.mix import CutMix
-from dsdistill.augment.training import augment_and_mix
+from dsdistill.augment.training import Transform, augment_and_mix
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
 from dsdistill.data.real import RealDataset, Task
@@ -80,7 +81,8 @@ class Trainer:
             UserError: the network cannot take such images.
         """
         self._config, self._task, self._device = config, task, device
-        self._augmentation = config.augmentation.build(task.mirror)
+        crop = RandomResizedCrop(scale=config.crop_scale) if config.crop_scale else None
+        self._transform = Transform(config.augmentation.build(task.mirror), crop)
         self._cutmix = CutMix(probability=config.cutmix) if config.cutmix else None
         self._size = min(config.batch_size, len(real))
         self.batches = len(real) // self._size if config.drop_last else -(-len(real) // self._size)
@@ -258,7 +260,7 @@ class Trainer:
             return [generator(self._config.seed, f"experts-{kind}", expert, epoch, step)]
 
         images, targets = augment_and_mix(
-            plain, targets, self._augmentation, self._cutmix, self._task.num_classes, streams
+            plain, targets, self._transform, self._cutmix, self._task.num_classes, streams
         )
         if self._config.label_smoothing:
             targets = smoothed(targets, self._task.num_classes, self._config.label_smoothing)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.augment.mix import CutMix
-from dsdistill.augment.training import augment_and_mix
+from dsdistill.augment.training import Transform, augment_and_mix
 from dsdistill.compute.learner import Learner
 from dsdistill.data.batches import RealBatches
 from dsdistill.seeding import generator
@@ -95,4 +95,6 @@ class TrainingBatches:
         def streams(kind: str) -> list[torch.Generator]:
             return [generator(self.real.seed, f"{stream}-{kind}", *number)]
 
-        return augment_and_mix(images, labels, augmentation, mix, self.real.task.num_classes, streams)
+        return augment_and_mix(
+            images, labels, Transform(augmentation), mix, self.real.task.num_classes, streams
+        )
