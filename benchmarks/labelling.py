@@ -54,6 +54,7 @@ from dsdistill.storage import set_file
 from dsdistill.storage.set_schema import as_stored
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
 from dsdistill.teachers import Committee, Teacher
+from dsdistill.teachers.teacher import answering
 from tests.reference import fkd
 
 CPU = torch.device("cpu")
@@ -100,7 +101,7 @@ def network(sizes: Sizes, name: str) -> Network:
 
 def committee(sizes: Sizes) -> Committee:
     """Return a teacher that knows nothing, which takes as long as one that does."""
-    frozen = network(sizes, sizes.teacher).eval().requires_grad_(False)
+    frozen = answering(network(sizes, sizes.teacher), sizes.teacher, CPU)
     return Committee([Teacher(frozen, "teacher", "0" * 16)])
 
 
@@ -115,7 +116,7 @@ def plain_views(sizes: Sizes) -> Callable[[], Any]:
     files = [folder / f"{number}.png" for number in range(sizes.images)]
     for file, image in zip(files, pixels, strict=True):
         Image.fromarray(image[0].numpy()).save(file)
-    teacher, target = committee(sizes).teachers[0].network, folder / "labels"
+    teacher, target = network(sizes, sizes.teacher).eval(), folder / "labels"
 
     def label() -> Path:
         shutil.rmtree(target, ignore_errors=True)

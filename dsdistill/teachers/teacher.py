@@ -11,6 +11,7 @@ import torch
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.networks import Network, build_network
+from dsdistill.networks.names import is_known
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.teachers.reference import TeacherReference
@@ -73,6 +74,20 @@ def _loaded(
             identity.update(part.numpy().tobytes())
         number = f"expert {expert}, " if file.count > 1 else ""
         name = f"{metadata.network}, {number}epoch {epoch} of {file.path.name}"
-        frozen = network.to(device).eval().requires_grad_(False)
+        frozen = answering(network, metadata.network, device)
         yield Teacher(frozen, name, identity.hexdigest()[:16], None, epoch)
     file.close()
+
+
+def answering(network: Network, name: str, device: torch.device) -> Network:
+    """Return a trained network as a teacher's: on its device, in eval mode, without gradients of its weights.
+
+    A CPU computes convolutions and pooling faster if channels lie innermost. Code of the user's own may take
+    the other order for granted, so that its networks stay as they are.
+
+    Args:
+        name: of the architecture.
+    """
+    network = network.to(device).eval().requires_grad_(False)
+    fast = device.type == "cpu" and is_known(name)
+    return network.to(memory_format=torch.channels_last) if fast else network
