@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
 
-from dsdistill.cli.arguments import Device, DryRun, File, Log, Output, Quiet, Seed, Verbose
+from dsdistill.cli.arguments import Device, DryRun, File, Output, Quiet, Seed, Verbose
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import importing
 
@@ -90,7 +91,6 @@ def label(
         bool, typer.Option("--overwrite", metavar="", help="Replace an earlier output.")
     ] = False,
     dry_run: DryRun = False,
-    log: Log = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -134,12 +134,14 @@ def label(
         "precision": precision,
         "resume": resume,
         "overwrite": overwrite,
-        "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
+        "callbacks": progress.callbacks_of(quiet, verbose, None, output.stem),
     }
     if dry_run:
         console.print_estimate(estimate.dry_run(run.label, file, output, **options))
     else:
-        console.print_pairs(run.label(file, output, **options).rows())
+        summary = run.label(file, output, **options)
+        command = shlex.join(["dsdistill", "evaluate", str(summary.path)])
+        console.print_pairs([*summary.rows(), ("next", command)])
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

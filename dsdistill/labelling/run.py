@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from dsdistill import files
 from dsdistill.data import catalog
-from dsdistill.data.real import Task
 from dsdistill.errors import UserError
+from dsdistill.labelling.committee import load_committee
 from dsdistill.labelling.config import LabellingConfig, Weights, resolve
 from dsdistill.labelling.labelled import identity, labelled
 from dsdistill.labelling.parts import LabelParts
@@ -25,7 +23,7 @@ from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.views import Mixing
-from dsdistill.teachers import Committee, Teacher, load_teachers
+from dsdistill.teachers import Committee
 from dsdistill.teachers.committee import Mean, Mode
 
 
@@ -114,7 +112,9 @@ def label(
     with Observer(callbacks) as observer, files.hold_outputs([output], "a labelling", observer.dry):
         job = _Job(file, output, config, set_file.read(file), observer)
         config.check(job.distilled)
-        committee = job.committee(resolve_device(device), precision)
+        place = resolve_device(device)
+        arithmetic = resolve_precision(precision, place, observer.on_notice)
+        committee = load_committee(job.distilled, config, place, arithmetic)
         wanted = identity(job.distilled, committee, config)
         if not (resume and _is_there(output, wanted)):
             job.check_output(resume, overwrite)
@@ -137,21 +137,6 @@ class _Job:
     config: LabellingConfig
     distilled: DistilledSet
     observer: Observer
-
-    def committee(self, device: torch.device, precision: str) -> Committee:
-        """Load the teachers.
-
-        Raises:
-            UserError: one is not there or does not fit the set, or there is no such precision.
-        """
-        distilled, config, notify = self.distilled, self.config, self.observer.on_notice
-        arithmetic = resolve_precision(precision, device, notify)
-        name = str(distilled.attributes.get("dataset", self.file.stem))
-        channels, _, size = distilled.images.shape[1:]
-        task = Task(name, distilled.classes, channels, size, distilled.preprocess, mirror=True)
-        fingerprint = str(distilled.attributes.get("fingerprint", ""))
-        teachers = load_teachers(config.references, task, fingerprint, device)
-        return Committee(teachers, _weights(teachers, config), config.mean, config.mode, arithmetic)
 
     def check_output(self, resume: bool, overwrite: bool) -> None:
         """Check before the work that its result can be written.
@@ -182,28 +167,10 @@ class _Job:
         earlier = {"soft labels": distilled.soft_labels, "views": distilled.views}
         if dropped := [name for name, labels in earlier.items() if labels is not None]:
             observer.on_notice(f"the {' and '.join(dropped)} that {self.file.name} has are replaced")
-        mirror = self.config.flip != "auto" or _mirrors(distilled, observer.on_notice)
+        mirror = self.config.flip != "auto" or mirrors(distilled, observer.on_notice)
         result = labelled(distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts)
         dtype = set_file.describe(self.file).dtype
         set_file.write(self.output, result, dtype, observer.on_notice)
-
-
-def _weights(teachers: Sequence[Teacher], config: LabellingConfig) -> list[float]:
-    """Return the weights of teachers; none for equal ones.
-
-    Raises:
-        UserError: they are to be weighted by accuracy, and the file of one does not state it.
-    """
-    if config.weights == "equal":
-        return []
-    accuracies = [teacher.accuracy for teacher in teachers]
-    for teacher in teachers:
-        if teacher.accuracy is None:
-            raise UserError(
-                f"the file of {teacher.name} states no accuracy on test images to weigh it by: train it with "
-                "dsdistill experts --recipe teacher, or choose equal weights"
-            )
-    return [accuracy for accuracy in accuracies if accuracy is not None]
 
 
 def _is_there(output: Path, wanted: str) -> bool:
@@ -216,8 +183,12 @@ def _is_there(output: Path, wanted: str) -> bool:
         return False
 
 
-def _mirrors(distilled: DistilledSet, notify: Notify) -> bool:
-    """Whether a mirrored image of a set's data keeps its label, by the data's name or options in the set."""
+def mirrors(distilled: DistilledSet, notify: Notify) -> bool:
+    """Whether a mirrored image of a set's data keeps its label, by the data's name or options in the set.
+
+    Args:
+        notify: receives a sentence where nobody knows, and the answer is no.
+    """
     stored = origin.stored_data(distilled.attributes)
     if isinstance(explicit := stored.get("mirror"), bool):
         return explicit
