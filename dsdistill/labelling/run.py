@@ -116,14 +116,15 @@ def label(
         arithmetic = resolve_precision(precision, place, observer.on_notice)
         committee = load_committee(job.distilled, config, place, arithmetic)
         wanted = identity(job.distilled, committee, config)
-        if not (resume and _is_there(output, wanted)):
-            job.check_output(resume, overwrite)
+        result = _finished(output, wanted) if resume else None
+        if result is None:
+            job.check_output(overwrite)
             parts = job.parts(wanted, resume, overwrite)
             with full_float32():
-                job.write(committee, parts)
+                result = job.write(committee, parts)
         if config.kind == "views":
             LabelParts(output, wanted).clear()
-        summary = LabelSummary.of(output, config.kind)
+        summary = LabelSummary.of(output, config.kind, result)
         observer.on_end(summary)
     return summary
 
@@ -138,7 +139,7 @@ class _Job:
     distilled: DistilledSet
     observer: Observer
 
-    def check_output(self, resume: bool, overwrite: bool) -> None:
+    def check_output(self, overwrite: bool) -> None:
         """Check before the work that its result can be written.
 
         Raises:
@@ -161,8 +162,8 @@ class _Job:
         parts.begin(resume, overwrite, self.observer.on_notice)
         return parts
 
-    def write(self, committee: Committee, parts: LabelParts | None) -> None:
-        """Label the set and write it, its pixels stored as they are."""
+    def write(self, committee: Committee, parts: LabelParts | None) -> DistilledSet:
+        """Label the set, write it, its pixels stored as they are, and return it."""
         distilled, observer = self.distilled, self.observer
         earlier = {"soft labels": distilled.soft_labels, "views": distilled.views}
         if dropped := [name for name, labels in earlier.items() if labels is not None]:
@@ -171,16 +172,19 @@ class _Job:
         result = labelled(distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts)
         dtype = set_file.describe(self.file).dtype
         set_file.write(self.output, result, dtype, observer.on_notice)
+        return result
 
 
-def _is_there(output: Path, wanted: str) -> bool:
-    """Whether a file holds exactly the labels that are asked for: a kill came after it was written."""
+def _finished(output: Path, wanted: str) -> DistilledSet | None:
+    """Return the set in a file if it has exactly the labels that are asked for: a kill came after it was
+    written."""
     if not output.exists():
-        return False
+        return None
     try:
-        return set_file.read(output).attributes.get("labelling") == wanted
+        found = set_file.read(output)
     except UserError:
-        return False
+        return None
+    return found if found.attributes.get("labelling") == wanted else None
 
 
 def mirrors(distilled: DistilledSet, notify: Notify) -> bool:

@@ -12,14 +12,14 @@ import torch
 
 import dsdistill
 from dsdistill.errors import UserError
-from dsdistill.labelling import answering, run, summary
+from dsdistill.labelling import answering, run
 from dsdistill.labelling.committee import load_committee
 from dsdistill.labelling.config import resolve
 from dsdistill.labelling.labelled import labelled
 from dsdistill.labelling.run import label
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.storage import set_file
-from tests.helpers.labels import equal, with_views
+from tests.helpers.labels import equal
 from tests.helpers.storage import make, same
 from tests.newcomer.notices import Notices
 
@@ -68,20 +68,6 @@ def test_pixels_are_stored_as_they_are(finished: Path, pool: Path, tmp_path: Pat
     label(small, tmp_path / "views.h5", teachers=pool, **VIEWS)
     assert set_file.describe(tmp_path / "views.h5").dtype == "uint8"
     assert torch.equal(read(tmp_path / "views.h5").images, read(small).images)
-
-
-def test_the_agreement_of_views_counts_both_labels() -> None:
-    views = with_views(mixing="mixup", views=20)
-    found = summary.agreement(views)
-    assert views.views is not None
-    right = 0
-    for number in range(len(views.views)):
-        batch, part = views.views.batch(number), views.views.slice(number)
-        for place, logits in enumerate(views.views.answers[part]):
-            pair = {int(views.labels[batch.rows[i]]) for i in (place, int(batch.mix.partner[place]))}
-            right += int(logits.argmax()) in pair
-    assert found == right / 240
-    assert summary.agreement(with_views(encoding="distances")) is None
 
 
 # Outputs ----------------------------------------------------------------------------------------------------
