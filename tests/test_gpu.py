@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -205,3 +205,22 @@ def learned(file: Path) -> tuple[torch.Tensor, ...]:
     made = set_file.read(file)
     assert made.soft_labels is not None
     return made.images, made.soft_labels, torch.tensor(made.attributes["learned_lr"], dtype=torch.float64)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_the_device_changes_no_label(tmp_path: Path, mode: Literal["eval", "train"]) -> None:
+    dsdistill.distill(tmp_path / "set.h5", dataset="digits", ipc=2, iterations=2, device="cuda")
+    teachers = tmp_path / "experts.h5"
+    dsdistill.train_experts(teachers, dataset="digits", recipe="mtt", count=2, epochs=2, device="cuda")
+    found = []
+    for device in ("cpu", "cuda"):
+        options = {"teachers": f"{teachers}#all", "mode": mode, "device": device, "precision": "fp32"}
+        options |= {"views": 8, "batch_size": 5, "encoding": "float32"}
+        summary = dsdistill.label(tmp_path / "set.h5", tmp_path / f"{device}.h5", **options)
+        found.append(set_file.read(summary.path).views)
+    one, other = found
+    assert one is not None
+    assert other is not None
+    torch.testing.assert_close(one.answers[:], other.answers[:], rtol=1e-3, atol=1e-3)
+    assert torch.equal(one.crops, other.crops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,6 @@ from dsdistill.cli.arguments import (
     Download,
     DryRun,
     File,
-    Log,
     Output,
     Quiet,
     Root,
@@ -120,7 +120,6 @@ def label(
         bool, typer.Option("--overwrite", metavar="", help="Replace an earlier output.")
     ] = False,
     dry_run: DryRun = False,
-    log: Log = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -172,12 +171,14 @@ def label(
         "precision": precision,
         "resume": resume,
         "overwrite": overwrite,
-        "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
+        "callbacks": progress.callbacks_of(quiet, verbose, None, output.stem),
     }
     if dry_run:
         console.print_estimate(estimate.dry_run(labelling.label, file, output, **options))
     else:
-        console.print_pairs(labelling.label(file, output, **options).rows())
+        summary = labelling.label(file, output, **options)
+        command = shlex.join(["dsdistill", "evaluate", str(summary.path)])
+        console.print_pairs([*summary.rows(), ("next", command)])
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

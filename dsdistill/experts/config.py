@@ -118,7 +118,7 @@ class ExpertConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """One draw of the operator per batch, its parameters per image."""
     crop_scale: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] | None = None
-    """Smallest and largest share of an image that a random crop takes and enlarges, before the augmentation."""
+    """Smallest and largest share of an image that a random crop enlarges, before the augmentation."""
     cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
     """Probability that a batch is mixed after the augmentation."""
     test: Literal["none", "stored"] = "none"

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
 from dsdistill.storage.set_file import Dtype, check_writable, describe, read, write
-from dsdistill.storage.set_schema import as_stored
 
 
 def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:
@@ -22,19 +19,13 @@ def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:
         a sentence with the largest error of a pixel and the bytes of the images before and after.
 
     Raises:
-        UserError: as `set_file.read` and `set_file.write`; ``out`` is the set itself, or exists; or the set
-            has views, and the dtype changes what is viewed.
+        UserError: as `set_file.read` and `set_file.write`; or ``out`` is the set itself, or exists.
     """
     path, out = expanded(path), expanded(out)
     if os.path.realpath(out) == os.path.realpath(path):  # which links that lead to themselves do not stop
         raise UserError(f"{out} is the set itself, which stays as it is; choose another name")
     check_writable(out)
     distilled = read(path)
-    if distilled.views is not None and not torch.equal(as_stored(distilled.images, dtype), distilled.images):
-        raise UserError(
-            f"{dtype} changes the pixels, and a teacher has answered to views of them as they are in {path}: "
-            "export the set that was labelled, and label what that makes"
-        )
     error = write(out, distilled, dtype)
     before, after = describe(path).image_bytes, describe(out).image_bytes
     return (

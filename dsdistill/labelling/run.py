@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from dsdistill import files
 from dsdistill.data import catalog
-from dsdistill.data.real import Task
 from dsdistill.errors import UserError
+from dsdistill.labelling.committee import load_committee
 from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.labelled import identity, labelled
 from dsdistill.labelling.parts import LabelParts
@@ -23,7 +21,7 @@ from dsdistill.runtime.device import full_float32, resolve_device, resolve_preci
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
-from dsdistill.teachers import Committee, Teacher, load_teachers
+from dsdistill.teachers import Committee
 
 
 def run(
@@ -58,16 +56,20 @@ def run(
     """
     with files.hold_outputs([output], "a labelling", observer.dry):
         job = _Job(file, output, config, set_file.read(file), observer)
-        committee = job.committee(resolve_device(device), precision, download)
+        config.check(job.distilled)
+        place = resolve_device(device)
+        arithmetic = resolve_precision(precision, place, observer.on_notice)
+        committee = load_committee(job.distilled, config, place, arithmetic, download)
         wanted = identity(job.distilled, committee, config)
-        if not (resume and _is_there(output, wanted)):
-            job.check_output(resume, overwrite)
+        result = _finished(output, wanted) if resume else None
+        if result is None:
+            job.check_output(overwrite)
             parts = job.parts(wanted, resume, overwrite)
             with full_float32():
-                job.write(committee, parts, attributes or {})
+                result = job.write(committee, parts, attributes or {})
         if config.kind == "views":
             LabelParts(output, wanted).clear()
-    return LabelSummary.of(output, config.kind)
+    return LabelSummary.of(output, config.kind, result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,23 +82,7 @@ class _Job:
     distilled: DistilledSet
     observer: Observer
 
-    def committee(self, device: torch.device, precision: str, download: bool) -> Committee:
-        """Load the teachers.
-
-        Args:
-            download: fetch published weights that this machine lacks.
-
-        Raises:
-            UserError: one is not there or does not fit the set, or there is no such precision.
-        """
-        distilled, config, notify = self.distilled, self.config, self.observer.on_notice
-        arithmetic = resolve_precision(precision, device, notify)
-        fingerprint = str(distilled.attributes.get("fingerprint", ""))
-        task = task_of(distilled, self.file.stem)
-        teachers = load_teachers(config.references, task, fingerprint, device, download)
-        return Committee(teachers, _weights(teachers, config), config.mean, config.mode, arithmetic)
-
-    def check_output(self, resume: bool, overwrite: bool) -> None:
+    def check_output(self, overwrite: bool) -> None:
         """Check before the work that its result can be written.
 
         Raises:
@@ -119,60 +105,44 @@ class _Job:
         parts.begin(resume, overwrite, self.observer.on_notice)
         return parts
 
-    def write(self, committee: Committee, parts: LabelParts | None, attributes: Mapping[str, Scalar]) -> None:
-        """Label the set and write it, its pixels stored as they are."""
+    def write(
+        self, committee: Committee, parts: LabelParts | None, attributes: Mapping[str, Scalar]
+    ) -> DistilledSet:
+        """Label the set, write it, its pixels stored as they are, and return it.
+
+        Args:
+            attributes: more of them.
+        """
         distilled, observer = self.distilled, self.observer
         earlier = {"soft labels": distilled.soft_labels, "views": distilled.views}
         if dropped := [name for name, labels in earlier.items() if labels is not None]:
             observer.on_notice(f"the {' and '.join(dropped)} that {self.file.name} has are replaced")
-        mirror = self.config.flip != "auto" or _mirrors(distilled, observer.on_notice)
+        mirror = self.config.flip != "auto" or mirrors(distilled, observer.on_notice)
         result = labelled(distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts)
         result = dataclasses.replace(result, attributes={**result.attributes, **attributes})
         dtype = set_file.describe(self.file).dtype
         set_file.write(self.output, result, dtype, observer.on_notice)
+        return result
 
 
-def task_of(distilled: DistilledSet, name: str) -> Task:
-    """Return the task of a set.
+def _finished(output: Path, wanted: str) -> DistilledSet | None:
+    """Return the set in a file if it has exactly the labels that are asked for: a kill came after it was
+    written."""
+    if not output.exists():
+        return None
+    try:
+        found = set_file.read(output)
+    except UserError:
+        return None
+    return found if found.attributes.get("labelling") == wanted else None
+
+
+def mirrors(distilled: DistilledSet, notify: Notify) -> bool:
+    """Whether a mirrored image of a set's data keeps its label, by the data's name or options in the set.
 
     Args:
-        name: of the data, where the set does not state it.
+        notify: receives a sentence where nobody knows, and the answer is no.
     """
-    channels, _, size = distilled.images.shape[1:]
-    name = str(distilled.attributes.get("dataset", name))
-    return Task(name, distilled.classes, channels, size, distilled.preprocess, mirror=True)
-
-
-def _weights(teachers: Sequence[Teacher], config: LabellingConfig) -> list[float]:
-    """Return the weights of teachers; none for equal ones.
-
-    Raises:
-        UserError: they are to be weighted by accuracy, and the file of one does not state it.
-    """
-    if config.weights == "equal":
-        return []
-    accuracies = [teacher.accuracy for teacher in teachers]
-    for teacher in teachers:
-        if teacher.accuracy is None:
-            raise UserError(
-                f"the file of {teacher.name} states no accuracy on test images to weigh it by: train it with "
-                "dsdistill experts --recipe teacher, or choose equal weights"
-            )
-    return [accuracy for accuracy in accuracies if accuracy is not None]
-
-
-def _is_there(output: Path, wanted: str) -> bool:
-    """Whether a file holds exactly the labels that are asked for: a kill came after it was written."""
-    if not output.exists():
-        return False
-    try:
-        return set_file.read(output).attributes.get("labelling") == wanted
-    except UserError:
-        return False
-
-
-def _mirrors(distilled: DistilledSet, notify: Notify) -> bool:
-    """Whether a mirrored image of a set's data keeps its label, by the data's name or options in the set."""
     stored = origin.stored_data(distilled.attributes)
     if isinstance(explicit := stored.get("mirror"), bool):
         return explicit

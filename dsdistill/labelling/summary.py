@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dsdistill.labelling.config import Kind
 from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.views import Views
 from dsdistill.text import byte_size
+
+_AT_ONCE = 1 << 16  # views
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,16 @@ class LabelSummary:
     curve: tuple[StopPoint, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, kind: Kind) -> LabelSummary:
+    def of(cls, path: Path, kind: Kind, distilled: DistilledSet) -> LabelSummary:
         """Return the summary of a labelled file.
 
+        Args:
+            distilled: what the file holds.
+
         Raises:
-            UserError: it cannot be read.
+            UserError: the file cannot be read.
         """
-        content, distilled = set_file.describe(path), set_file.read(path)
+        content = set_file.describe(path)
         return cls(
             path=path,
             kind=kind,
@@ -105,22 +113,35 @@ def agreement(distilled: DistilledSet) -> float | None:
     Args:
         distilled: with views or soft labels.
     """
-    views = distilled.views
+    views, labels = distilled.views, _labels(distilled)
     if views is None:
-        data = DistilledDataset(distilled, "unit")
-        assert data.soft_labels is not None
-        return float((data.soft_labels.argmax(1) == data.labels).double().mean())
+        assert distilled.soft_labels is not None
+        stored = len(distilled.soft_labels) != len(labels)
+        return _share(distilled.soft_labels.argmax(1) == (distilled.labels if stored else labels))
     if views.answers.encoding == "distances":
         return None
-    origins = distilled.labels if distilled.multi_formation.is_identity else _decoded_labels(distilled)
-    right = 0
-    for number in range(len(views)):
-        batch, part = views.batch(number), views.slice(number)
-        labels = origins[batch.rows]
-        answers = views.answers[part].argmax(1)
-        right += int(torch.logical_or(answers == labels, answers == labels[batch.mix.partner]).sum())
-    return right / len(views.rows)
+    before = views.starts[:-1].repeat_interleave(views.starts.diff())  # the views of earlier batches
+    partners = views.rows[views.partners + before]
+    right = [
+        torch.logical_or(answers == labels[rows], answers == labels[others])
+        for rows, others, answers in zip(
+            views.rows.long().split(_AT_ONCE), partners.long().split(_AT_ONCE), _largest(views), strict=True
+        )
+    ]
+    return _share(torch.cat(right))
 
 
-def _decoded_labels(distilled: DistilledSet) -> torch.Tensor:
-    return DistilledDataset(distilled, "unit").labels
+def _largest(views: Views) -> Iterator[Tensor]:
+    """Yield the class with the largest logit of each view, some views at a time."""
+    for first in range(0, len(views.answers), _AT_ONCE):
+        yield views.answers[first : first + _AT_ONCE].argmax(1)
+
+
+def _share(right: Tensor) -> float:
+    return float(right.double().mean())
+
+
+def _labels(distilled: DistilledSet) -> Tensor:
+    """Return the hard labels of the training images, int64 [M]."""
+    counts, form = distilled.counts, distilled.multi_formation
+    return distilled.labels.unique().repeat_interleave(torch.tensor([form.decoded_count(n) for n in counts]))

@@ -22,9 +22,9 @@ from dsdistill.evaluation import run as evaluation
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import evaluate_set
 from dsdistill.evaluation.execution import ExecutionConfig
+from dsdistill.labelling.committee import load_committee
 from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.labelled import labelled
-from dsdistill.labelling.run import task_of
 from dsdistill.labelling.summary import StopPoint
 from dsdistill.networks import NetworkFactory
 from dsdistill.protocol import load_protocol
@@ -34,7 +34,7 @@ from dsdistill.seeding import generator
 from dsdistill.storage import origin, set_file
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
-from dsdistill.teachers import Committee, TeacherReference, load_teachers
+from dsdistill.teachers import TeacherReference
 
 CANDIDATES = 8
 """Epochs that are tried, at most."""
@@ -120,16 +120,16 @@ def choose_epoch(
     students = EvaluationConfig(networks=network[:1], baselines=(), labels="static", seed=config.seed)
     experts = ExpertFile.open(teacher.source)
     epochs = candidates(experts.epochs, CANDIDATES)
-    static = dataclasses.replace(config, views=0, encoding="float16", top=None, keep=1.0)
+    static = dataclasses.replace(config, weights="equal", views=0, encoding="float16", top=None, keep=1.0)
     points: list[StopPoint] = []
     with full_float32():
         for place, epoch in enumerate(epochs):
             observer.on_progress("choosing the teacher's epoch", place, len(epochs))
-            answer = load_teachers([teacher.at(epoch)], task_of(distilled, file.stem), "", torch_device)
-            committee = Committee(answer, mean=config.mean, mode=config.mode, precision=arithmetic)
-            candidate = DistilledDataset(labelled(distilled, committee, static))
+            stopped = dataclasses.replace(static, teachers=(f"{teacher.source}#{teacher.expert}@{epoch}",))
+            committee = load_committee(distilled, stopped, torch_device, arithmetic)
+            candidate = DistilledDataset(labelled(distilled, committee, stopped))
             (row,) = evaluate_set(candidate, data, protocol, students, execution)
-            points.append(StopPoint(epoch, row.mean, row.std, answer[0].accuracy))
+            points.append(StopPoint(epoch, row.mean, row.std, committee.teachers[0].accuracy))
             observer.on_info(points[-1].sentence)
             if observer.stop:
                 raise UserError(f"stopped before the teacher's epoch was chosen: {observer.stop}")

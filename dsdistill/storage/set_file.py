@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import h5py
+import torch
 
 from dsdistill import files
 from dsdistill.errors import UserError
@@ -29,7 +30,15 @@ from dsdistill.storage.hdf5 import (
     check_suffix,
     opened,
 )
-from dsdistill.storage.set_schema import Dtype, add_result, fill, parse, parse_results, to_uint8
+from dsdistill.storage.set_schema import (
+    Dtype,
+    add_result,
+    as_stored,
+    fill,
+    parse,
+    parse_results,
+    to_uint8,
+)
 from dsdistill.storage.structure import LONGEST, NODES
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar, extra_labels
 from dsdistill.synthetic.multi_formation import MultiFormation
@@ -68,10 +77,12 @@ def write(
         the largest absolute error that storing caused in a pixel, measured by reading back; 0 for float32.
 
     Raises:
-        UserError: the file cannot be written, or the dtype or HDF5 cannot hold a value.
+        UserError: the file cannot be written, the dtype or HDF5 cannot hold a value, or the dtype changes
+            pixels that the set has views of.
     """
     path = files.expanded(path)
     check_storable(distilled.classes, distilled.attributes)
+    _check_viewed(distilled, dtype)
     # A full disk crashes HDF5 beyond repair (a segmentation fault), so it writes to memory.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver=LAYOUT) as file:
@@ -82,6 +93,21 @@ def write(
     with exclusive(path, notify):
         replace(path, buffer.getbuffer())
     return float((stored.images - distilled.images.detach().cpu()).abs().max())
+
+
+def _check_viewed(distilled: DistilledSet, dtype: Dtype) -> None:
+    """Check that a file holds what a teacher has seen.
+
+    Raises:
+        UserError: the set has views, and the dtype changes the pixels that are viewed.
+    """
+    if distilled.views is not None:
+        before = distilled.images.detach().cpu()
+        if not torch.equal(as_stored(before, dtype), before):
+            raise UserError(
+                f"{dtype} changes the pixels, and a teacher has answered to views of them as they are: store "
+                "the set without its views first, then label what is stored"
+            )
 
 
 def check_storable(classes: Sequence[str], attributes: Mapping[str, Scalar]) -> None:

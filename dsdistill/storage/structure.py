@@ -27,6 +27,7 @@ _DEPTH = 4
 _CHUNKS = 1 << 16
 _SLACK = 1 << 20  # bytes that a file may claim beyond what it inflates to, such as those of headers
 _COPIES = 6  # bytes that become float32 are in memory as such, converted, and compared
+_COPIES_OF_VIEWS = 3  # which stay as they are stored: read, hashed, and looked through
 _INFLATED = 1 << 28  # bytes that a chunk may become whatever it claims
 _FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
 
@@ -43,20 +44,22 @@ def check_structure(file: h5py.File, size: int, sliced: Collection[str] = ()) ->
             lies outside the file, is of an unknown type, or claims what is not there.
         UserError: the content does not fit into the memory that is free.
     """
-    claimed = written = 0
+    claimed = written = needed = 0
     for path, node in nodes(file):
         written += _attribute_bytes(path, node)
         if isinstance(node, h5py.Dataset):
             _check_kind(path, node)
             bytes_read = _check_complete(path, node, size)
             claimed += 0 if path in sliced else bytes_read
+            copies = _COPIES_OF_VIEWS if path.startswith("views/") else _COPIES
+            needed += 0 if path in sliced else copies * bytes_read
             if path in sliced and _filters(node) not in ([], [h5py.h5z.FILTER_FLETCHER32]):
                 raise ValueError(f"/{path} is compressed")
             if path.startswith("results/") and bytes_read > LONGEST:
                 raise ValueError(f"/{path} is larger than any evaluation")
     if claimed + written > INFLATION * size + _SLACK:
         raise ValueError(_hollow("it", claimed + written))
-    check_memory("its content takes", _COPIES * claimed)
+    check_memory("its content takes", needed)
 
 
 def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:

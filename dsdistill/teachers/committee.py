@@ -21,6 +21,10 @@ Mean = Literal["logits", "probabilities"]
 Mode = Literal["eval", "train"]
 
 _CHUNK = 512
+"""Images that a GPU computes at once."""
+_CACHED_PIXELS = 1 << 14
+"""Of the images that a CPU computes at once: features of more would not stay in its caches."""
+_FEWEST = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +88,7 @@ class Committee:
         Returns:
             float32 [B, K], on the device.
         """
-        chunks = [images] if self.mode == "train" else images.split(_CHUNK)
+        chunks = [images] if self.mode == "train" else images.split(_chunk(images))
         return torch.cat([self._answer(chunk) for chunk in chunks])
 
     def _answer(self, images: Tensor) -> Tensor:
@@ -102,6 +106,13 @@ class Committee:
         return (
             total.log().clamp(min=torch.finfo(torch.float32).min) if self.mean == "probabilities" else total
         )
+
+
+def _chunk(images: Tensor) -> int:
+    """Return how many images like these are computed at once."""
+    if images.device.type != "cpu":
+        return _CHUNK
+    return max(_FEWEST, min(_CHUNK, _CACHED_PIXELS // images.shape[-2:].numel()))
 
 
 @contextmanager

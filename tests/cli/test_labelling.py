@@ -110,7 +110,7 @@ def test_exports_say_that_they_leave_views_out(
 def test_views_belong_to_their_pixels(views: Path, tmp_path: Path, capsys: Captured) -> None:
     sentence = refused(capsys, "export", views, tmp_path / "small.h5")
     assert "uint8 changes the pixels" in sentence
-    assert "export the set that was labelled, and label what that makes" in sentence
+    assert "store the set without its views first, then label what is stored" in sentence
     assert not (tmp_path / "small.h5").exists()
     succeed(capsys, "export", views, tmp_path / "same.h5", "--dtype", "float32")
     assert set_file.describe(tmp_path / "same.h5").labels == set_file.describe(views).labels

@@ -12,13 +12,14 @@ import torch
 
 import dsdistill
 from dsdistill.errors import UserError
-from dsdistill.labelling import answering, run, summary
+from dsdistill.labelling import answering, run
+from dsdistill.labelling.committee import load_committee
+from dsdistill.labelling.config import resolve
 from dsdistill.labelling.labelled import labelled
 from dsdistill.labelling.run import label
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.storage import set_file
-from dsdistill.teachers import Committee, load_teachers
-from tests.helpers.labels import equal, with_views
+from tests.helpers.labels import equal
 from tests.helpers.storage import make, same
 from tests.newcomer.notices import Notices
 
@@ -56,15 +57,9 @@ def test_views_are_those_of_the_core(finished: Path, pool: Path, tmp_path: Path)
     assert not again.views.flips.any()  # a mirrored digit is another one, or none
     assert label(finished, tmp_path / "flipped.h5", teachers=pool, **VIEWS, flip=True)
     assert read(tmp_path / "flipped.h5").views.flips.any()
-    distilled = read(finished)
-    job = run._Job(
-        finished,
-        tmp_path,
-        run.resolve(teachers=(str(pool),), **VIEWS, encoding="float32"),
-        distilled,
-        run.Observer(),
-    )
-    core = labelled(distilled, job.committee(torch.device("cpu"), "fp32"), job.config, mirror=False)
+    config = resolve(teachers=(str(pool),), **VIEWS, encoding="float32")
+    teachers = load_committee(read(finished), config, torch.device("cpu"))
+    core = labelled(read(finished), teachers, config, mirror=False)
     assert equal(core.views, again.views)  # type: ignore[arg-type]
 
 
@@ -73,20 +68,6 @@ def test_pixels_are_stored_as_they_are(finished: Path, pool: Path, tmp_path: Pat
     label(small, tmp_path / "views.h5", teachers=pool, **VIEWS)
     assert set_file.describe(tmp_path / "views.h5").dtype == "uint8"
     assert torch.equal(read(tmp_path / "views.h5").images, read(small).images)
-
-
-def test_the_agreement_of_views_counts_both_labels() -> None:
-    views = with_views(mixing="mixup", views=20)
-    found = summary.agreement(views)
-    assert views.views is not None
-    right = 0
-    for number in range(len(views.views)):
-        batch, part = views.views.batch(number), views.views.slice(number)
-        for place, logits in enumerate(views.views.answers[part]):
-            pair = {int(views.labels[batch.rows[i]]) for i in (place, int(batch.mix.partner[place]))}
-            right += int(logits.argmax()) in pair
-    assert found == right / 240
-    assert summary.agreement(with_views(encoding="distances")) is None
 
 
 # Outputs ----------------------------------------------------------------------------------------------------
@@ -154,18 +135,10 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_teacher_of_another_class_order_is_refused(finished: Path, pool: Path, tmp_path: Path) -> None:
-    distilled = read(finished)
-    renamed = dataclasses.replace(distilled, classes=("1", "0", *distilled.classes[2:]))
-    set_file.write(tmp_path / "renamed.h5", renamed)
-    with pytest.raises(UserError, match=r"was trained with classes 0, 1, .* and this run has 1, 0, "):
-        label(tmp_path / "renamed.h5", tmp_path / "out.h5", teachers=pool)
-
-
 def test_whether_images_may_be_mirrored_is_known_without_the_data() -> None:
     def mirrors(**attributes: str) -> tuple[bool, list[str]]:
         sentences: list[str] = []
-        return run._mirrors(make(attributes=attributes), sentences.append), sentences
+        return run.mirrors(make(attributes=attributes), sentences.append), sentences
 
     assert mirrors(dataset="digits") == (False, [])
     assert mirrors(dataset="cifar10") == (True, [])
@@ -176,18 +149,6 @@ def test_whether_images_may_be_mirrored_is_known_without_the_data() -> None:
         flip, sentences = mirrors(**attributes)
         assert not flip
         assert "keep their labels: none are" in sentences[0]
-
-
-def test_teachers_of_a_set_that_does_not_know_its_data_are_compared_by_task(
-    finished: Path, pool: Path, tmp_path: Path
-) -> None:
-    distilled = read(finished)
-    set_file.write(tmp_path / "bare.h5", dataclasses.replace(distilled, attributes={}))
-    label(tmp_path / "bare.h5", tmp_path / "out.h5", teachers=pool)
-    other = dataclasses.replace(distilled, attributes={"fingerprint": "e" * 64})
-    set_file.write(tmp_path / "other.h5", other)
-    with pytest.raises(UserError, match="was trained with data set digits"):
-        label(tmp_path / "other.h5", tmp_path / "out2.h5", teachers=pool)
 
 
 # Estimates, stops and resuming ------------------------------------------------------------------------------
@@ -243,23 +204,3 @@ def test_what_is_there_already_is_not_labelled_again(
     assert label(finished, output, teachers=pool, **VIEWS, resume=True) == first
     with pytest.raises(UserError, match="exists; choose another name"):
         label(finished, output, teachers=pool, **VIEWS | {"views": 5}, resume=True)
-
-
-def test_the_accuracies_of_teachers_weigh_their_answers(
-    finished: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def known(*arguments: Any) -> list[Any]:
-        teachers = load_teachers(*arguments)
-        return [
-            dataclasses.replace(each, accuracy=share)
-            for each, share in zip(teachers, (0.6, 0.2), strict=True)
-        ]
-
-    monkeypatch.setattr(run, "load_teachers", known)
-    label(finished, tmp_path / "out.h5", teachers=f"{pool}#all", weights="accuracy")
-    found = read(tmp_path / "out.h5")
-    assert found.attributes["teacher_accuracies"] == "0.6000, 0.2000"
-    job = run._Job(finished, tmp_path, run.resolve(teachers=(f"{pool}#all",)), read(finished), run.Observer())
-    both = job.committee(torch.device("cpu"), "fp32").teachers
-    core = labelled(read(finished), Committee(both, (3.0, 1.0)), job.config)
-    assert torch.equal(core.soft_labels, found.soft_labels)  # type: ignore[arg-type]

@@ -76,6 +76,13 @@ def test_bytes_of_labels_are_those_of_all_their_nodes(tmp_path: Path) -> None:
     assert found.labels == "hard, weights of images, 360 views (30 epochs, cutmix, float16)"
 
 
+def test_pixels_that_are_viewed_are_stored_as_they_are(tmp_path: Path) -> None:
+    for dtype in ("uint8", "float16"):
+        with pytest.raises(UserError, match=f"{dtype} changes the pixels, and a teacher has"):
+            set_file.write(tmp_path / "set.h5", with_views(), dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_views_are_loaded_in_place_of_images(tmp_path: Path) -> None:
     path, labelled = tmp_path / "set.h5", with_views()
     set_file.write(path, labelled)

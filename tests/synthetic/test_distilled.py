@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled import DistilledDataset, extra_labels, left_out
 from dsdistill.synthetic.multi_formation import Mode, MultiFormation, decode
+from tests.helpers.labels import views_of, with_views
 from tests.helpers.storage import make, standardise, zca
 
 
@@ -30,6 +32,11 @@ from tests.helpers.storage import make, standardise, zca
         ({"classes": ()}, "0 classes"),
         ({"soft_labels": torch.zeros(12, 4)}, r"float32 \[12,3\]"),
         ({"soft_labels": torch.full((12, 3), torch.inf)}, "not finite"),
+        ({"sample_weights": torch.ones(11)}, r"sample weights must be float32 \[12\]"),
+        ({"sample_weights": torch.ones(12).double()}, "got float64"),
+        ({"sample_weights": -torch.ones(12)}, "from 0, and not all 0"),
+        ({"sample_weights": torch.zeros(12)}, "from 0, and not all 0"),
+        ({"sample_weights": torch.full((12,), torch.nan)}, "must be finite"),
         ({"multi_formation": MultiFormation(factor=9)}, "smaller factor"),
         ({"multi_formation": MultiFormation(factor=0)}, "factor 0"),
     ],
@@ -153,3 +160,29 @@ def test_what_is_no_index_says_why() -> None:
         with pytest.raises(IndexError, match=r"there is no image -?1[23]: the set holds 12|the mask has 1"):
             dataset[index]
     assert len(list(dataset)) == 12  # a loop ends at the IndexError
+
+
+def test_weights_and_views_come_with_the_images_that_they_are_of() -> None:
+    weights = torch.rand(12)
+    stored = make(multi_formation=MultiFormation(factor=2), sample_weights=weights)
+    labelled = dataclasses.replace(stored, views=views_of(stored))
+    decoded = DistilledDataset(labelled)
+    assert decoded.views is labelled.views
+    assert decoded.sample_weights is not None
+    assert torch.equal(decoded.sample_weights, weights[stored.decode()[1]])
+    plain = DistilledDataset(labelled, decode=False)
+    assert plain.views is None  # which are those of decoded images
+    assert plain.sample_weights is weights
+
+
+def test_extra_labels_are_named() -> None:
+    assert extra_labels(make()) == {}
+    assert left_out(make(), ("soft_labels",)) == []
+    labelled = dataclasses.replace(with_views(mixing="none", keep=0.5), sample_weights=torch.ones(12))
+    found = extra_labels(labelled)
+    assert list(found) == ["sample_weights", "views"]
+    assert found["views"].endswith("views (a share of the batches, unmixed, float16)")
+    assert left_out(labelled, ("sample_weights",)) == [
+        f"the {found['views']} are left out; the .h5 holds them"
+    ]
+    assert "weights of images and " in left_out(labelled)[0]

@@ -65,8 +65,14 @@ def test_train_normalises_by_the_batch_and_leaves_the_teacher_as_it_was() -> Non
 def test_chunks_change_nothing_in_eval_and_are_not_made_in_train(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {mode: committee(0, mode=mode).logits(IMAGES) for mode in ("eval", "train")}
     monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr(module, "_FEWEST", 1)
     for mode, right in expected.items():
         torch.testing.assert_close(committee(0, mode=mode).logits(IMAGES), right)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(8, 256), (28, 20), (64, 4), (224, 4), (2, 512)])
+def test_a_cpu_computes_as_many_images_as_its_caches_hold(size: int, expected: int) -> None:
+    assert module._chunk(torch.empty(1000, 1, size, size)) == expected
 
 
 def test_digests_tell_answers_apart() -> None:

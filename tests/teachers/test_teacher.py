@@ -14,7 +14,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.teachers import load_teachers
 from dsdistill.teachers.reference import parse_references
-from dsdistill.teachers.teacher import Teacher
+from dsdistill.teachers.teacher import Teacher, answering
 from tests.helpers.expert_files import FINGERPRINT, NETWORK, TASK, states, written
 from tests.helpers.labels import noise
 
@@ -35,7 +35,7 @@ def test_a_teacher_is_the_expert_after_that_epoch(pool: Path) -> None:
     network = build_network(NETWORK, 1, 8, 3)
     network.load_state_dict(states(1)[2])
     images = noise(4, 1, 8, 8)
-    assert torch.equal(teacher.network(images), network.eval()(images))
+    torch.testing.assert_close(teacher.network(images), network.eval()(images))
     assert teacher.name == f"{NETWORK}, expert 1, epoch 3 of pool.h5"
     assert teacher.epoch == 3
     assert not any(weight.requires_grad for weight in teacher.network.parameters())
@@ -86,3 +86,10 @@ def test_a_teacher_of_other_images_is_refused_unless_nobody_knows_them(pool: Pat
 def test_a_teacher_that_is_not_there(pool: Path, ending: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load(pool, ending)
+
+
+def test_channels_lie_innermost_where_that_is_faster_and_safe() -> None:
+    for name, expected in ((NETWORK, True), ("mine.py:Net", False)):
+        network = answering(build_network(NETWORK, 3, 8, 3), name, CPU)
+        weight = next(each for each in network.parameters() if each.dim() == 4)
+        assert weight.is_contiguous(memory_format=torch.channels_last) == expected
