@@ -3,13 +3,13 @@
 Three regimes are told apart in every result, because an accuracy means something else in each:
 
     HL      hard labels: the class of each image
-    SL      soft labels that a file stores, and whose bytes count: logits of each image, or of augmented views
-    of it SL+KD   a teacher network labels every batch while the student trains; whoever trains needs that
-    network
+    SL      soft labels that a file stores, and whose bytes count: logits of each image, or of views of it
+    SL+KD   a teacher network labels every batch while the student trains; whoever trains needs that network
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -72,6 +72,12 @@ class LabelConfig:
             raise UserError(
                 'labels.loss = "dbr" compares distances that views store: set labels.source = "views"'
             )
+
+    def of(self, source: Source) -> LabelConfig:
+        """Return the same labels from another source; NRR-DD's distances are of views alone."""
+        if self.loss == "dbr" and source != "views":
+            return dataclasses.replace(self, source=source, loss="ce", hard_weight=0.0)
+        return dataclasses.replace(self, source=source)
 
     def part(self, epoch: int, epochs: int) -> Part:
         """Return which labels an epoch, counted from 0 of ``epochs``, trains on."""
