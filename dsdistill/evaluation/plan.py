@@ -40,7 +40,7 @@ class PlannedSet:
         decoded: images that students train on.
         counts: int64 [K], images of each class that a baseline takes; None for the distilled set.
         labels: that its students are trained on.
-        network: the name of the teacher, which is tested and not trained; empty for a set of students.
+        network: of the teacher, which is tested and not trained; empty for a set of students.
     """
 
     name: str
@@ -133,7 +133,7 @@ def plan_sets(
         if name == DISTILLED_HARD:
             sets.append(dataclasses.replace(own, name=name, labels=_hard(own)))
         elif name == TEACHER:
-            sets.append(PlannedSet(name, protocol, 0, 0, network=_needed(teacher, name).name))
+            sets.append(PlannedSet(name, protocol, 0, 0, network=_needed(teacher, name).architectures))
         else:
             sets.append(_baseline(name, own, distilled, data, config, teacher))
     others = [each.decoded for each in sets if baselines.method_of(each.name) != FULL]

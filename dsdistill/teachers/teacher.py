@@ -26,6 +26,7 @@ class Teacher:
         digest: hexadecimal digits that identify its weights.
         accuracy: on test images, a fraction; None where its file does not say.
         epoch: of its training; None of a library's weights.
+        architecture: the name of its network.
     """
 
     network: Network
@@ -33,6 +34,7 @@ class Teacher:
     digest: str
     accuracy: float | None = None
     epoch: int | None = None
+    architecture: str = ""
 
 
 def load_teachers(
@@ -74,5 +76,5 @@ def _loaded(
         number = f"expert {expert}, " if file.count > 1 else ""
         name = f"{metadata.network}, {number}epoch {epoch} of {file.path.name}"
         frozen = network.to(device).eval().requires_grad_(False)
-        yield Teacher(frozen, name, identity.hexdigest()[:16], None, epoch)
+        yield Teacher(frozen, name, identity.hexdigest()[:16], None, epoch, metadata.network)
     file.close()

@@ -51,8 +51,8 @@ def column(report: Report, number: int) -> list[Any]:
 def test_the_table_names_sets_images_and_accuracies(report: Report) -> None:
     decoded = dataclasses.replace(report, rows=[row("distilled", decoded=80), row("full", epochs=12)])
     assert column(decoded, 1) == ["distilled", "full, 12 epochs"]
-    assert column(decoded, 2) == ["20 → 80 decoded", "20"]
-    assert column(decoded, 3) == ["50.00", "50.00"]  # one student: no ±
+    assert column(decoded, 3) == ["20 → 80 decoded", "20"]
+    assert column(decoded, 4) == ["50.00", "50.00"]  # one student: no ±
     assert "digits" in str(report.table().title)
 
 
@@ -126,7 +126,7 @@ def test_the_report_is_written_as_json(tmp_path: Path, report: Report) -> None:
 def test_a_notebook_shows_the_table(report: Report) -> None:
     html = dataclasses.replace(report, dataset="<b>digits")._repr_html_()
     assert "Test accuracy on &lt;b&gt;digits, protocol dm" in html
-    assert "<td>mlp</td><td>random</td><td>20</td><td>40.00</td><td>1.0</td>" in html
+    assert "<td>mlp</td><td>random</td><td>HL</td><td>20</td><td>40.00</td><td>1.0</td>" in html
     assert html.count("<tr>") == 3
     assert "as many bytes as 30 real images<br>" in html
 

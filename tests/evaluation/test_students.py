@@ -14,14 +14,14 @@ from dsdistill.augment.training import Transform
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensembles, StackedStudents
 from dsdistill.evaluation.execution import Execution
-from dsdistill.evaluation.students import StudentTraining, fit, train_students
+from dsdistill.evaluation.students import StudentTraining, fit
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.seeding import generator
 from tests.helpers.evaluation import (
     CLASSES,
     SIZE,
     fresh,
-    stripes_to_test,
+    student_accuracies,
     tiny,
     train_student,
     training_set,
@@ -227,13 +227,11 @@ def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: in
     common = TrainingSet(*training_set())
     ticks: list[tuple[int, int]] = []
     accuracies = [
-        train_students(
-            fresh,
-            lambda repeat: common,
-            stripes_to_test(),
+        student_accuracies(
+            common,
             training,
             Ensembles(Execution()),
-            stack,
+            stack=stack,
             tick=lambda done, total: ticks.append((done, total)),
         )
         for stack in (False, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +17,15 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import random_selection
-from dsdistill.evaluation.accuracy import TestImages
+from dsdistill.evaluation.accuracy import TestImages, accuracies
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig, RealData
-from dsdistill.evaluation.ensembles import SingleStudent
+from dsdistill.evaluation.ensembles import Ensemble, Ensembles, SingleStudent
 from dsdistill.evaluation.evaluate import evaluate_set
 from dsdistill.evaluation.execution import CPU, Execution, ExecutionConfig
 from dsdistill.evaluation.loss import StudentLoss
 from dsdistill.evaluation.rows import Row
-from dsdistill.evaluation.students import StudentTraining, fit
+from dsdistill.evaluation.students import StudentTraining, fit, train_students
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime.callbacks import Observer
@@ -123,6 +124,19 @@ def train_student(
     objective = StudentLoss(training.protocol.labels)
     fit(SingleStudent(network, execution, objective), [given], [repeat], training, execution)
     return network
+
+
+def student_accuracies(
+    training_set: TrainingSet, training: StudentTraining, ensembles: Ensembles, **options: Any
+) -> list[float]:
+    """Train students of one set as ``train_students`` does; return the accuracy of each on stripes."""
+    images = stripes_to_test()
+
+    def examine(ensemble: Ensemble, sets: Sequence[TrainingSet]) -> list[float]:
+        return accuracies(ensemble, images, ensembles.execution)
+
+    groups = train_students(fresh, lambda repeat: training_set, examine, training, ensembles, **options)
+    return [fraction for group in groups for fraction in group]
 
 
 def weights(network: Network) -> Tensor:
