@@ -32,6 +32,15 @@ REGIMES: dict[str, Regime] = {"hard": "HL", "static": "SL", "views": "SL", "teac
 LONG_NAMES: dict[Regime, str] = {"HL": "hard labels", "SL": "stored soft labels", "SL+KD": "online teacher"}
 
 
+def regimes_of(source: str) -> str:
+    """Return the regimes that a source of labels leads to, for people.
+
+    >>> regimes_of("views"), regimes_of("file")
+    ('SL', 'SL or HL, as the file')
+    """
+    return REGIMES.get(source, "SL or HL, as the file")
+
+
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
