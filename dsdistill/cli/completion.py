@@ -59,7 +59,7 @@ def protocols(incomplete: str) -> list[str]:
 
 def labels(incomplete: str) -> list[str]:
     """Complete a source of labels."""
-    from dsdistill.config.labels import REGIMES
+    from dsdistill.config.regimes import REGIMES
 
     return _beginning(incomplete, REGIMES)
 

@@ -54,8 +54,8 @@ def evaluate(
     teacher: Annotated[
         list[str] | None,
         typer.Option(
-            help="A file of experts, or FILE@EPOCH: it labels batches and controls, and students are compared "
-            "with it. Several are a committee; repeatable.",
+            help="A file of experts, or FILE@EPOCH: it labels batches and controls, and students are "
+            "compared with it. Several are a committee; repeatable.",
             metavar="FILE[@EPOCH]",
             show_default=False,
         ),
@@ -64,9 +64,10 @@ def evaluate(
         str | None,
         typer.Option(
             help="Real images to compare with, comma-separated: random, herding, k-center, k-means, el2n, "
-            "el2n-easy (append @bytes for as many as fit into the file's bytes, +labels for the set's kind of "
-            "labels, by --teacher), full (the full training set); coresets for all of these but random and "
-            "full, all for every baseline at both sizes; noise+labels, distilled-hard, teacher; '' for none.",
+            "el2n-easy (append @bytes for as many as fit into the file's bytes, +labels for labels such as "
+            "the set's, by --teacher), full (the full training set); coresets for all of these but random "
+            "and full, all for every baseline at both sizes; noise+labels, distilled-hard, teacher; '' for "
+            "none.",
             show_default="random; with soft labels distilled-hard too, and with --teacher all controls",
         ),
     ] = None,
@@ -111,7 +112,7 @@ def evaluate(
 
     `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
 
-    `dsdistill evaluate digits.h5 --protocol rded --teacher teacher.h5@20` adds random images with the same labels.
+    `dsdistill evaluate digits.h5 --protocol rded --teacher teacher.h5@20` shows what labels alone are worth.
     """
     with importing():
         from dsdistill.cli import console, progress

@@ -142,8 +142,8 @@ def protocols(
     `dsdistill protocols ncfm`
     """
     from dsdistill.cli import console
-    from dsdistill.config.labels import regimes_of
     from dsdistill.config.presets import PROTOCOLS
+    from dsdistill.config.regimes import regimes_of
     from dsdistill.config.settings import Setting
 
     if name:

@@ -1,10 +1,6 @@
 """Options of the labels that students learn from: where they come from, and the loss that compares with them.
 
-Three regimes are told apart in every result, because an accuracy means something else in each:
-
-    HL      hard labels: the class of each image
-    SL      soft labels that a file stores, and whose bytes count: logits of each image, or of views of it
-    SL+KD   a teacher network labels every batch while the student trains; whoever trains needs that network
+Each source belongs to one regime: see `dsdistill.config.regimes`.
 """
 
 from __future__ import annotations
@@ -20,25 +16,10 @@ from dsdistill.errors import UserError
 
 Source = Literal["file", "hard", "static", "views", "teacher"]
 Loss = Literal["ce", "kl", "mse", "gift", "dbr"]
-Regime = Literal["HL", "SL", "SL+KD"]
 Part = Literal["soft", "hard"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-REGIMES: dict[str, Regime] = {"hard": "HL", "static": "SL", "views": "SL", "teacher": "SL+KD"}
-"""By the source of labels."""
-
-LONG_NAMES: dict[Regime, str] = {"HL": "hard labels", "SL": "stored soft labels", "SL+KD": "online teacher"}
-
-
-def regimes_of(source: str) -> str:
-    """Return the regimes that a source of labels leads to, for people.
-
-    >>> regimes_of("views"), regimes_of("file")
-    ('SL', 'SL or HL, as the file')
-    """
-    return REGIMES.get(source, "SL or HL, as the file")
 
 
 @forbid_extra

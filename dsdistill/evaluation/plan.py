@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dsdistill.config.labels import REGIMES, Regime, Source
+from dsdistill.config.labels import Source
+from dsdistill.config.regimes import REGIMES, Regime
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.config import EvaluationConfig, RealData

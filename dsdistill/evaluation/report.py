@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
 from dsdistill.config.data_names import data_name
-from dsdistill.config.labels import Regime
+from dsdistill.config.regimes import Regime
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import DISTILLED, Row, canonical, labels_do_the_work, read_row

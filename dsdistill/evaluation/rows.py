@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from dsdistill.config.labels import Regime
+from dsdistill.config.regimes import Regime
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.measures import Amount, Calibration, Count, Fidelity, Leak, Percent

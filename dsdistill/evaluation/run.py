@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
-from dsdistill.config.labels import REGIMES, Source
+from dsdistill.config.labels import Source
+from dsdistill.config.regimes import REGIMES
 from dsdistill.config.sharing import file_name
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
