@@ -21,7 +21,8 @@ ABOUT = (
     "on (the distillation may have seen them). Disagreement: test images to which two students of a set give "
     "different classes. With a teacher: images with its class, those of its errors with the same wrong "
     "class, and KL(teacher ‖ student) in nats. A diagram shows the accuracy of predictions by their "
-    "confidence; on the dashed line both are equal, and the height of a bar at the bottom is the share of predictions."
+    "confidence; on the dashed line both are equal, and the height of a bar at the bottom is the share of "
+    "predictions."
 )
 _WIDTH, _HEIGHT = 190, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30, 184, 8, 126
