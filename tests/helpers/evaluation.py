@@ -32,6 +32,7 @@ from dsdistill.runtime.callbacks import Observer
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.teachers import Committee
 
 SIZE, CLASSES = 8, 3
 NETWORK = (
@@ -86,13 +87,20 @@ def evaluated(
     *,
     stack: bool = False,
     observer: Observer | None = None,
+    teacher: Committee | None = None,
     **settings: object,
 ) -> list[Row]:
     """Evaluate a distilled set of stripes; ``settings`` are those of ``EvaluationConfig``."""
     config = EvaluationConfig(networks=networks, **settings)  # type: ignore[arg-type]
     execution = ExecutionConfig(stack=stack)
     return evaluate_set(
-        dataset or distilled(), data or real_data(), protocol, config, execution, observer=observer
+        dataset or distilled(),
+        data or real_data(),
+        protocol,
+        config,
+        execution,
+        observer=observer,
+        teacher=teacher,
     )
 
 
