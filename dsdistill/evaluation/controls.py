@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import get_args
 
 import torch
+from torch import Tensor
 
 from dsdistill.config.labels import Source
 from dsdistill.errors import UserError
 from dsdistill.evaluation.batches import TrainingSet
+from dsdistill.seeding import generator
 from dsdistill.synthetic.distilled import Scalar
 from dsdistill.synthetic.views import Views
 from dsdistill.teachers import Committee
@@ -36,14 +38,14 @@ def labeller_of(teacher: Committee, attributes: Mapping[str, Scalar]) -> Committ
     Raises:
         UserError: other teachers labelled the set.
     """
-    digest = attributes.get("label_teacher_digest")
+    digest = attributes.get("teacher_digest")
     if digest is None:
         return teacher
     for each in _candidates(teacher):
         if each.digest == digest:
             return each
     raise UserError(
-        f"the set's labels are by {attributes.get('label_teacher', 'another teacher')}, and --teacher names "
+        f"the set's labels are by {attributes.get('teacher', 'another teacher')}, and --teacher names "
         f"{teacher.name}: name the same, or --baselines without +labels"
     )
 
@@ -76,10 +78,23 @@ def labelled(
             return dataclasses.replace(plain, source=labels, views=views, relabelled=True)
         if labels == "teacher":
             return dataclasses.replace(plain, source=labels)
-        answers = [teacher.logits(part.to(teacher.device)).cpu() for part in plain.images.split(_CHUNK)]
-        return dataclasses.replace(plain, source=labels, logits=torch.cat(answers))
+        return dataclasses.replace(plain, source=labels, logits=_static_logits(plain.images, teacher))
 
     return lambda repeat: with_labels(training_sets(repeat))
 
 
-_CHUNK = 4096
+def _static_logits(images: Tensor, teacher: Committee) -> Tensor:
+    """Return a teacher's logits of images, float32 [N, K], on the CPU.
+
+    A teacher that normalises by the batch sees small batches of a random order: by class, its batches would
+    differ from those of any training.
+    """
+    by_batch = teacher.mode == "train"
+    order, size = torch.arange(len(images)), _AT_ONCE
+    if by_batch:
+        order, size = torch.randperm(len(images), generator=generator(0, "control-order")), _BATCH
+    parts = [teacher.logits(images[rows].to(teacher.device)).cpu() for rows in order.split(size)]
+    return torch.cat(parts)[order.argsort()]
+
+
+_AT_ONCE, _BATCH = 4096, 64

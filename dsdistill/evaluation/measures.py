@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len
 
 Percent = Annotated[float, Ge(0), Le(100 + 1e-6)]
 """A share, an accuracy or its deviation; means may be rounded up. Checked where a row is read."""
@@ -56,9 +56,9 @@ class Calibration:
     temperature: Amount | None
     scaled: Scores | None
     validation: Count
-    counts: list[Count]
-    confidences: list[Percent]
-    accuracies: list[Percent]
+    counts: Annotated[list[Count], Len(BINS, BINS)]
+    confidences: Annotated[list[Percent], Len(BINS, BINS)]
+    accuracies: Annotated[list[Percent], Len(BINS, BINS)]
 
 
 @dataclass(frozen=True)

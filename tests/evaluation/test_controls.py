@@ -93,18 +93,26 @@ def test_static_labels_are_the_teachers_answers_to_the_images() -> None:
     assert torch.equal(found(0).logits, teacher.logits(plain.images))  # type: ignore[arg-type]
 
 
+def test_a_teacher_that_normalises_by_the_batch_never_sees_one_class_alone() -> None:
+    images = torch.cat([torch.full((64, 1, 8, 8), value) for value in (-1.0, 0.0, 1.0)])
+    plain = TrainingSet(images, torch.arange(3).repeat_interleave(64))
+    found = controls.labelled(lambda repeat: plain, "static", committee(mode="train"), None)(0)
+    assert found.logits is not None
+    assert not torch.allclose(found.logits[:64], found.logits[128:], atol=0.01)  # as batches of one value are
+
+
 def test_the_committee_of_a_set_is_found_by_its_digest() -> None:
     teacher = committee(1, 2)
     for changes in ({"mode": "train"}, {"mean": "probabilities"}, {"weights": (3.0, 1.0)}):
         used = dataclasses.replace(teacher, **changes)  # type: ignore[arg-type]
         given = used if "weights" in changes else teacher
-        found = controls.labeller_of(given, {"label_teacher_digest": used.digest})
+        found = controls.labeller_of(given, {"teacher_digest": used.digest})
         assert (found.mode, found.mean, found.weights) == (used.mode, used.mean, used.weights)
     assert controls.labeller_of(teacher, {}) is teacher
 
 
 def test_another_teacher_than_the_sets_is_refused() -> None:
-    attributes = {"label_teacher_digest": committee(5).digest, "label_teacher": "convnet of pool.h5"}
+    attributes = {"teacher_digest": committee(5).digest, "teacher": "convnet of pool.h5"}
     with pytest.raises(UserError, match=r"are by convnet of pool\.h5, and --teacher names convnet2-w8-"):
         controls.labeller_of(committee(6), attributes)
 
