@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -22,12 +22,12 @@ from dsdistill.augment.crops import RandomResizedCrop
 from dsdistill.augment.dsa import Augmentation, Rule
 from dsdistill.augment.mix import CutMix, Mixup
 from dsdistill.augment.training import Transform
-from dsdistill.config.labels import LabelConfig
+from dsdistill.config.labels import LabelConfig, Source
 from dsdistill.config.options import known_keys, merge
 from dsdistill.config.presets import PROTOCOLS
 from dsdistill.config.settings import Setting
 from dsdistill.config.validation import forbid_extra, validate
-from dsdistill.errors import UserError
+from dsdistill.errors import UserError, unknown
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -190,6 +190,18 @@ class Protocol:
         return dataclasses.replace(
             self, augmentation="none", cutmix=0.0, mixup=0.0, crop_scale=None, patches=1
         )
+
+    def with_labels(self, source: Source | None) -> Protocol:
+        """Return the same protocol with labels from another source; None keeps it as it is.
+
+        Raises:
+            UserError: there is no such source.
+        """
+        if source is None:
+            return self
+        if source not in get_args(Source):
+            raise unknown("source of labels", source, get_args(Source))
+        return dataclasses.replace(self, labels=self.labels.of(source))
 
     def learning_rate(self, learned: float | None, network: str = "") -> float:
         """Return the learning rate of the first epoch.

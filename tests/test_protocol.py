@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def test_decay_counts_the_drops_so_far(schedule: str) -> None:
 
 def test_protocols_ship_with_a_source() -> None:
     assert {"ast", "datm", "dc", "dm", "dsa", "mtt"} <= set(PROTOCOLS.names())
-    assert all("arXiv" in load_protocol(name).source for name in PROTOCOLS.names())
+    cited = ("arXiv", "ECCV", "ICML")
+    assert all(any(each in load_protocol(name).source for each in cited) for name in PROTOCOLS.names())
 
 
 def test_flip_only_where_it_keeps_the_label() -> None:
@@ -248,3 +250,76 @@ def test_settings_are_a_list_of_tables(tmp_path: Path, settings: str) -> None:
     path.write_text(f'title = "t"\nsource = "s"\nepochs = 8\nsettings = {settings}\n')
     with pytest.raises(UserError, match="a list of tables"):
         load_protocol(path)
+
+
+# Cosine, labels and the protocols of decoupled methods ------------------------------------------------------
+
+
+@pytest.mark.parametrize("stretch", [1.0, 2.0])
+def test_the_cosine_ends_at_nothing_or_at_half(stretch: float) -> None:
+    protocol = load_protocol("rded", epochs=300, stretch=stretch)
+    found = [protocol.decay(epoch) for epoch in range(protocol.epochs_run)]
+    assert len(found) == 300
+    expected = [0.5 * (1 + math.cos(math.pi * epoch / (300 * stretch))) for epoch in range(300)]
+    assert found == pytest.approx(expected)
+    assert found[0] == 1
+    assert found[-1] == pytest.approx(0 if stretch == 1 else 0.5, abs=0.01)
+
+
+def test_the_warm_up_is_linear_and_the_cosine_that_of_the_epochs_after_it() -> None:
+    protocol = load_protocol("sre2l", "tiny-imagenet", 50)
+    found = [protocol.decay(epoch) for epoch in range(100)]
+    assert found[:5] == pytest.approx([0.01, 0.208, 0.406, 0.604, 0.802])
+    expected = [0.5 * (1 + math.cos(math.pi * epoch / 95)) for epoch in range(95)]
+    assert found[5:] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "ipc", "expected"),
+    [
+        ("sre2l", "cifar100", 10, ("teacher", 30.0, "train", 128, 1.0, 0.0)),
+        ("sre2l", "tiny-imagenet", 50, ("teacher", 20.0, "eval", 256, 0.0, 0.0)),
+        ("sre2l", "imagenet", 10, ("teacher", 20.0, "eval", 1024, 0.0, 1.0)),
+        ("fkd", "imagenet", 10, ("views", 20.0, "eval", 1024, 0.0, 1.0)),
+        ("rded", "cifar10", 1, ("teacher", 20.0, "eval", 10, 0.0, 1.0)),
+        ("rded", "cifar10", 10, ("teacher", 20.0, "eval", 50, 0.0, 1.0)),
+        ("rded", "cifar100", 50, ("teacher", 20.0, "eval", 200, 0.0, 1.0)),
+        ("rded", "tiny-imagenet", 1, ("teacher", 20.0, "eval", 100, 0.0, 1.0)),
+        ("cv-dd", "cifar10", 10, ("views", 20.0, "train", 16, 0.0, 1.0)),
+        ("infer", "cifar10", 10, ("static", 30.0, "eval", 64, 1.0, 0.0)),
+        ("infer-dynamic", "cifar10", 10, ("teacher", 30.0, "eval", 64, 1.0, 0.0)),
+        ("cim", "cifar10", 1, ("teacher", 1.0, "eval", 10, 0.0, 0.0)),
+        ("cim", "cifar100", 10, ("teacher", 1.0, "eval", 100, 0.0, 0.0)),
+        ("pca-soft", "imagenet", 10, ("teacher", 20.0, "eval", 128, 0.0, 1.0)),
+        ("pca-hard", "imagenet", 10, ("hard", 1.0, "eval", 128, 0.0, 0.0)),
+        ("early-soft", "cifar10", 10, ("static", 1.0, "eval", 256, 0.0, 0.0)),
+        ("hald", "imagenet", 10, ("views", 20.0, "eval", 16, 0.0, 1.0)),
+    ],
+)
+def test_published_protocols_of_decoupled_methods(
+    name: str, dataset: str, ipc: int, expected: tuple[object, ...]
+) -> None:
+    protocol = load_protocol(name, dataset, ipc)
+    labels = protocol.labels
+    how = labels.source, labels.temperature, labels.teacher_mode
+    assert (*how, protocol.batch_size, protocol.mixup, protocol.cutmix) == expected
+
+
+def test_labels_of_protocols_in_detail() -> None:
+    assert load_protocol("infer").labels.mixed == "logits"
+    assert load_protocol("cim").labels.loss == "mse"
+    assert load_protocol("gift").labels.loss == "gift"
+    assert load_protocol("sre2l", "tiny-imagenet", 10).labels.temperature_squared
+    assert not load_protocol("sre2l", "imagenet", 10).labels.temperature_squared
+    hald = load_protocol("hald").labels
+    assert (hald.smoothing, hald.phases) == (0.8, (("soft", 0.25), ("hard", 0.5), ("soft", 0.25)))
+    assert load_protocol("rded", "imagenette", 10).patches == 2
+    assert load_protocol("rded", "cifar10", 10).crop_scale is None
+
+
+def test_another_source_of_labels_takes_the_place_of_the_protocols() -> None:
+    assert load_protocol("nrr-dd").with_labels("hard").labels.loss == "ce"  # distances are of views
+    assert load_protocol("rded").with_labels("views").labels.source == "views"
+    assert load_protocol("rded").with_labels(None).labels.source == "teacher"
+    with pytest.raises(UserError, match="unknown source of labels 'sott'"):
+        load_protocol("rded").with_labels("sott")  # type: ignore[arg-type]

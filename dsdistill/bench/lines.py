@@ -12,7 +12,7 @@ from typing import Any
 from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED, Row
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, LABELLED, NOISE, UNAUGMENTED, Row
 from dsdistill.text import duration, spread
 
 _UNAUGMENTED = ", no augmentation"
@@ -27,13 +27,13 @@ class Line:
     Attributes:
         method: the method's name, or a baseline's, with what is special about it. set: the rows' own name.
         evaluation: its name in the suite, or empty.
-        baseline: whether it is real images.
+        baseline: whether it is real images, or a control. regime: how labels reached the students; see `Row`.
         first: whether the student is the first of its evaluation.
         values: one per student, in percent, of all seeds.
         images: stored, or real ones taken. bytes: of images and labels, compressed, mean over the seeds; NaN
             where that is not known. seconds: of the distillation, likewise. experts_seconds: of the experts.
         published: the printed accuracy of the method, data set and IPC; only with the first student.
-        cells: the results it joins. reports: those of the joined evaluations.
+        cells: the results it joins. reports: those of the joined evaluations. rows: that it joins.
     """
 
     suite: str
@@ -43,6 +43,7 @@ class Line:
     set: str
     evaluation: str
     baseline: bool
+    regime: str
     network: str
     first: bool
     protocol: str
@@ -55,6 +56,7 @@ class Line:
     published: Published | None
     cells: tuple[CellResult, ...]
     reports: tuple[dict[str, Any], ...]
+    rows: tuple[Row, ...] = ()
 
     @property
     def for_scores(self) -> bool:
@@ -109,7 +111,17 @@ class _Member:
         """All that the rows of a line share, but for who evaluated them."""
         cell, row = self.cell, self.row
         place = cell.suite, cell.dataset, cell.ipc, row.network, row.set
-        return *place, cell.method if row.set in OWN else "", row.protocol, row.epochs
+        return *place, cell.method if row.set in OWN else "", row.protocol, row.epochs, row.regime
+
+    @property
+    def size(self) -> float:
+        """Compressed bytes of images and labels; 0 where that is not known, as of noise."""
+        if self.row.set in OWN:
+            return self.cell.stored_bytes
+        if self.row.set.startswith(NOISE):
+            return 0.0
+        labels = self.row.regime == "SL" and self.evaluation.report.get("cost", {}).get("label_bytes")
+        return self.row.images * self.cell.real_image_bytes + (labels or 0.0)
 
     @property
     def source(self) -> str:
@@ -207,16 +219,14 @@ def _line(members: list[_Member], sources: list[_Member]) -> Line:
     label = members[0].evaluation.label
     baseline = row.set not in OWN
     method = row.set.replace(UNAUGMENTED, _UNAUGMENTED) if baseline else one.method + OWN[row.set]
-    if baseline and ("@" in row.set or len({each.cell.method for each in sources}) > 1):
+    own_labels = row.set.endswith(LABELLED)  # of the method's set, as its views are
+    if baseline and ("@" in row.set or own_labels or len({each.cell.method for each in sources}) > 1):
         method += f" of {one.method}"
     first = row.network == members[0].evaluation.main.network
     printed = published.find(one.dataset, row.set if baseline else method, one.ipc) if first else None
     if len({each.evaluation.label for each in sources}) > 1:
         method += f", evaluation {label}"
-    sizes = [
-        each.row.images * each.cell.real_image_bytes if baseline else each.cell.stored_bytes
-        for each in members
-    ]
+    sizes = [each.size for each in members]
     cells = list({each.cell.cell: each.cell for each in members}.values())
     return Line(
         suite=one.suite,
@@ -226,6 +236,7 @@ def _line(members: list[_Member], sources: list[_Member]) -> Line:
         set=row.set,
         evaluation=label,
         baseline=baseline,
+        regime=row.regime,
         network=row.network,
         first=first,
         protocol=row.protocol,
@@ -238,4 +249,5 @@ def _line(members: list[_Member], sources: list[_Member]) -> Line:
         published=printed,
         cells=tuple(cells),
         reports=tuple(each.evaluation.report for each in members),
+        rows=tuple(each.row for each in members),
     )

@@ -11,7 +11,8 @@ from typing import Any
 from dsdistill.config.sharing import told, told_toml
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
-from dsdistill.evaluation.rows import DISTILLED, Amount, Count, Percent, Row
+from dsdistill.evaluation.measures import Amount, Count, Percent
+from dsdistill.evaluation.rows import DISTILLED, Row, with_regime
 from dsdistill.files import read_json
 from dsdistill.storage import set_file as storage
 
@@ -180,6 +181,7 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     values = told({key: value for key, value in table.items() if key in known})
     if isinstance(config := table.get("config"), str):
         values["config"] = told_toml(config)
+    values["evaluations"] = _with_regimes(values.get("evaluations"))
     result: CellResult = validate(CellResult, {**values, "path": path}, f"{path}: key", known)
     for evaluation in result.evaluations:
         rows = evaluation.rows
@@ -189,6 +191,21 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     if not result.evaluations:
         raise UserError(f"{path} holds no evaluation")
     return result
+
+
+def _with_regimes(evaluations: Any) -> Any:
+    """Return the evaluations of a table with the regimes of their rows, which earlier versions left out."""
+    if not isinstance(evaluations, list):
+        return evaluations
+    completed = []
+    for each in evaluations:
+        if isinstance(each, Mapping) and isinstance(each.get("rows"), list):
+            report = each.get("report")
+            soft = isinstance(report, Mapping) and report.get("soft_labels") is True
+            rows = [with_regime(row, soft) if isinstance(row, Mapping) else row for row in each["rows"]]
+            each = {**each, "rows": rows}
+        completed.append(each)
+    return completed
 
 
 def _check_report(report: Mapping[str, Any], path: Path) -> None:

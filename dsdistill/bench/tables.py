@@ -31,8 +31,8 @@ GAINS = "Gains of one method over another, mean ± sample standard deviation of 
 
 def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     """Return a table in Markdown, with how it is to be read and where published values come from."""
-    head = ["data set", "IPC", "method", "student", "protocol", "epochs", "accuracy %", "students"]
-    head += ["distilled in", "iterations", "kB", "published %"]
+    head = ["data set", "IPC", "method", "labels", "student", "protocol", "epochs", "accuracy %"]
+    head += ["students", "distilled in", "iterations", "kB", "published %"]
     text = [CAPTION, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     sources: list[str] = []
     for line in lines(results):
@@ -41,7 +41,16 @@ def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str
             source = cited(line.published)
             sources += [source] if source not in sources else []
             mark = f"{line.published} [{sources.index(source) + 1}]"
-        cells = [line.dataset, line.ipc, line.method, line.network, line.protocol, line.epochs, line.accuracy]
+        cells = [
+            line.dataset,
+            line.ipc,
+            line.method,
+            line.regime,
+            line.network,
+            line.protocol,
+            line.epochs,
+            line.accuracy,
+        ]
         cells += [line.over, line.spent, line.iterations, kilobytes(line.bytes), mark]
         text.append(f"| {' | '.join(_markdown(str(each)) for each in cells)} |".replace("|  |", "| |"))
     if compared := gains(results):
@@ -60,7 +69,19 @@ def _markdown(text: str) -> str:
 
 
 _OF_CELL = ("suite", "cell", "dataset", "method", "ipc", "seed")
-_OF_ROW = ("set", "network", "protocol", "epochs", "mean", "std", "students", "values", "images", "decoded")
+_OF_ROW = (
+    "set",
+    "regime",
+    "network",
+    "protocol",
+    "epochs",
+    "mean",
+    "std",
+    "students",
+    "values",
+    "images",
+    "decoded",
+)
 _OF_COST = ("stored_bytes", "iterations", "distil_seconds", "peak_memory_bytes")
 _OF_FILE = ("file", "sha256", "machine", "date", "evaluation")
 
@@ -84,7 +105,7 @@ def _csv_row(result: CellResult, evaluation: EvaluationResult, row: Row) -> list
     """Return the values below the columns of ``csv_text``."""
     values = " ".join(f"{value:.4f}" for value in row.values)
     place = [getattr(result, key) for key in _OF_CELL]
-    place += [row.set, row.network, row.protocol]
+    place += [row.set, row.regime, row.network, row.protocol]
     accuracy = [row.epochs, f"{row.mean:.4f}", f"{row.std:.4f}"]
     accuracy += [len(row.values), values, row.images, row.decoded]
     cost: list[Any] = [result.stored_bytes, result.iterations]

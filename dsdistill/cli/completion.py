@@ -66,6 +66,13 @@ def protocols(incomplete: str) -> list[str]:
     return _beginning(incomplete, PROTOCOLS.names())
 
 
+def labels(incomplete: str) -> list[str]:
+    """Complete a source of labels."""
+    from dsdistill.config.regimes import REGIMES
+
+    return _beginning(incomplete, REGIMES)
+
+
 def suites(incomplete: str) -> list[str]:
     """Complete the name of a suite."""
     return _beginning(incomplete, SUITES.names())

@@ -155,7 +155,7 @@ def print_description(path: Path, about: Description) -> None:
             count = len(row.values)
             meaning = (
                 f" {row.network}, protocol {row.protocol}, {row.epochs} epochs: {row.accuracy} % "
-                f"({count} student{'s' * (count > 1)}, {str(result.get('date', ''))[:10]})"
+                f"{row.regime} ({count} student{'s' * (count > 1)}, {str(result.get('date', ''))[:10]})"
             )
             _print_pair(row.set, meaning)
     if others := sum(read_row(result) is None for result in about.results):

@@ -41,16 +41,37 @@ def evaluate(
     repeats: Annotated[int | None, typer.Option(help="Fresh students each.", show_default="protocol")] = None,
     epochs: Annotated[int | None, typer.Option(help="Training epochs.", show_default="protocol")] = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on these labels: hard; static, the stored logits of each image; views, the stored "
+            "views; teacher, which labels every batch.",
+            show_default="the protocol's",
+            metavar="hard|static|views|teacher",
+            autocompletion=completion.labels,
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file of experts, or FILE@EPOCH: it labels batches and controls, and students are "
+            "compared with it. Several are a committee; repeatable.",
+            metavar="FILE[@EPOCH]",
+            show_default=False,
+        ),
+    ] = None,
     baselines: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Real images to compare with, comma-separated: random, herding, k-center, k-means, el2n, "
-            "el2n-easy (append @bytes for as many as fit into the file's bytes), full (the full training "
-            "set); coresets for all of these but random and full, all for every baseline at both sizes, '' "
-            "for none.",
+            "el2n-easy (append @bytes for as many as fit into the file's bytes, +labels for labels such as "
+            "the set's, by --teacher), full (the full training set); coresets for all of these but random "
+            "and full, all for every baseline at both sizes; noise+labels, distilled-hard, teacher; '' for "
+            "none.",
+            show_default="random; with soft labels distilled-hard too, and with --teacher all controls",
             autocompletion=completion.baselines,
         ),
-    ] = "random",
+    ] = None,
     device: Device = None,
     scores: Annotated[
         bool,
@@ -59,6 +80,14 @@ def evaluate(
             metavar="",
             help="Also train the students that DD-Ranking's scores compare: under hard labels where the set "
             "has soft ones, and without augmentation. LRS needs the baselines random and full, ARS random.",
+        ),
+    ] = False,
+    leak: Annotated[
+        bool,
+        typer.Option(
+            "--leak",
+            metavar="",
+            help="Also test whether students know the training images that they never saw, by their labels.",
         ),
     ] = False,
     precision: Annotated[
@@ -82,8 +111,11 @@ def evaluate(
     """Train fresh students on a distilled set and on random real images, and compare their test accuracy.
 
     Accuracy is that after the last epoch on the test set, mean ± standard deviation over fresh students.
+    Compare it only within one regime of labels: HL (hard), SL (stored soft labels), SL+KD (online teacher).
 
     `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
+
+    `dsdistill evaluate digits.h5 --protocol rded --teacher teacher.h5@20` shows what labels alone are worth.
     """
     with importing():
         from dsdistill.cli import console, progress
@@ -102,8 +134,11 @@ def evaluate(
         "seed": seed,
         "device": device or "auto",
         "precision": precision,
+        "labels": labels,
+        "teacher": teacher,
         "baselines": baselines,
         "scores": scores,
+        "leak": leak,
         "json": json,
         "save": save,
         "resume": resume,

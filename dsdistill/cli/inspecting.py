@@ -140,12 +140,15 @@ def protocols(
         ),
     ] = "",
 ) -> None:
-    """List the protocols that --protocol takes, with their sources and what depends on data set and IPC.
+    """List the protocols that --protocol takes, with regime, source and what depends on data set and IPC.
+
+    Regimes of labels: HL (hard), SL (stored soft labels), SL+KD (online teacher).
 
     `dsdistill protocols ncfm`
     """
     from dsdistill.cli import console
     from dsdistill.config.presets import PROTOCOLS
+    from dsdistill.config.regimes import regimes_of
     from dsdistill.config.settings import Setting
 
     if name:
@@ -157,7 +160,8 @@ def protocols(
     lines = []
     for each in PROTOCOLS.names():
         protocol = PROTOCOLS.read(each)
-        lines.append((each, f"{protocol['title']}. {protocol['source']}"))
+        regime = regimes_of(protocol.get("labels", {}).get("source", "file"))
+        lines.append((each, f"[{regime}] {protocol['title']}. {protocol['source']}"))
         lines += [("", str(Setting.read(table, each))) for table in protocol.get("settings", [])]
     console.print_pairs(lines)
 

@@ -1,15 +1,11 @@
 """Options of the labels that students learn from: where they come from, and the loss that compares with them.
 
-Three regimes are told apart in every result, because an accuracy means something else in each:
-
-    HL      hard labels: the class of each image
-    SL      soft labels that a file stores, and whose bytes count: logits of each image, or of augmented views
-    of it SL+KD   a teacher network labels every batch while the student trains; whoever trains needs that
-    network
+Each source belongs to one regime: see `dsdistill.config.regimes`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -20,16 +16,10 @@ from dsdistill.errors import UserError
 
 Source = Literal["file", "hard", "static", "views", "teacher"]
 Loss = Literal["ce", "kl", "mse", "gift", "dbr"]
-Regime = Literal["HL", "SL", "SL+KD"]
 Part = Literal["soft", "hard"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-REGIMES: dict[str, Regime] = {"hard": "HL", "static": "SL", "views": "SL", "teacher": "SL+KD"}
-"""By the source of labels."""
-
-LONG_NAMES: dict[Regime, str] = {"HL": "hard labels", "SL": "stored soft labels", "SL+KD": "online teacher"}
 
 
 @forbid_extra
@@ -72,6 +62,12 @@ class LabelConfig:
             raise UserError(
                 'labels.loss = "dbr" compares distances that views store: set labels.source = "views"'
             )
+
+    def of(self, source: Source) -> LabelConfig:
+        """Return the same labels from another source; NRR-DD's distances are of views alone."""
+        if self.loss == "dbr" and source != "views":
+            return dataclasses.replace(self, source=source, loss="ce", hard_weight=0.0)
+        return dataclasses.replace(self, source=source)
 
     def part(self, epoch: int, epochs: int) -> Part:
         """Return which labels an epoch, counted from 0 of ``epochs``, trains on."""

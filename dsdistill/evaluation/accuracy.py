@@ -26,20 +26,30 @@ class TestImages:
     """
 
     def __init__(
-        self, test: RealDataset, preprocess: Preprocess, device: torch.device, zoom: bool = False
+        self,
+        test: RealDataset,
+        preprocess: Preprocess,
+        device: torch.device,
+        zoom: bool = False,
+        chunk: int | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             preprocess: from unit pixels to network space.
             zoom: enlarge to ⌊size / 7⌋·8 pixels and crop at the centre, in network space.
+            chunk: images of a chunk, in place of as many as suit the memory.
         """
         side = test.images.shape[-1]
         self._zoom = zoom
         self._test, self._device = test, device
         self._preprocess = preprocess.to(device)
-        self._chunk = min(max(1, _CHUNK_PIXELS // side**2), 1024, len(test))
+        self._chunk = chunk or min(max(1, _CHUNK_PIXELS // side**2), 1024, len(test))
         self._resident: list[tuple[Tensor, Tensor]] | None = None
+
+    def of(self, other: RealDataset) -> TestImages:
+        """Return other images in the same network space and chunks: what is compiled for one suits both."""
+        return TestImages(other, self._preprocess, self._device, self._zoom, self._chunk)
 
     def __len__(self) -> int:
         return len(self._test)

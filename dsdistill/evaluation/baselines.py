@@ -5,6 +5,11 @@
 ``@bytes`` appended they take as many as fit into the bytes that its images and labels have in its file.
 ``full`` takes the full training set: the ceiling. ``coresets`` stands for all of these but random and full,
 and ``all`` for every baseline at both sizes. ``whole`` is the former name of ``full``.
+
+Real images have hard labels. With ``+labels`` appended they get labels as the distilled set has them, made by
+a teacher in the same way; ``noise+labels`` are images of Gaussian noise with such labels. ``distilled-hard``
+is the set itself with hard labels, and ``teacher`` the teacher, which is tested and not trained. These tell
+what labels are worth without the images.
 """
 
 from __future__ import annotations
@@ -23,11 +28,14 @@ from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError, unknown
 from dsdistill.evaluation.batches import TrainingSet
-from dsdistill.evaluation.rows import FULL, RANDOM, canonical
+from dsdistill.evaluation.rows import DISTILLED_HARD, FULL, LABELLED, NOISE, RANDOM, TEACHER, canonical
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
 from dsdistill.storage.hdf5 import create
+
+CONTROLS = (NOISE + LABELLED, DISTILLED_HARD, TEACHER)
+"""Baselines that are no real images."""
 
 FULL_EPOCHS = 10  # at least, unless the protocol has fewer
 _SAMPLE_IMAGES, _SAMPLE_BYTES = 1024, 1 << 24
@@ -63,18 +71,34 @@ def all_names() -> list[str]:
 
 def check(name: str) -> None:
     """Raise a UserError, with the nearest name, unless ``name`` is a baseline."""
-    method, at, size = name.partition("@")
+    if name in CONTROLS:
+        return
+    method, at, size = name.removesuffix(LABELLED).partition("@")
     if at and method in (FULL, "all"):
         raise UserError(f"baseline {method!r} takes no number of bytes; drop '@{size}'")
+    if method == NOISE:
+        raise UserError(f"noise has labels from a teacher or none; the baseline is called {NOISE + LABELLED}")
     if method not in baseline_names():
-        raise unknown("baseline", method, [*baseline_names(), "coresets", "all"])
+        raise unknown("baseline", method, [*baseline_names(), *CONTROLS, "coresets", "all"])
     if at and size != "bytes":
         raise unknown("size of a baseline", f"@{size}", ["@bytes"])
 
 
 def method_of(name: str) -> str:
-    """Return the selection method of a baseline: its name without ``@bytes``."""
-    return name.partition("@")[0]
+    """Return the selection method of a baseline: its name without ``@bytes`` and ``+labels``."""
+    return name.removesuffix(LABELLED).partition("@")[0]
+
+
+def default_names(soft: bool, teacher: bool) -> list[str]:
+    """Return the baselines of an evaluation that names none.
+
+    Args:
+        soft: whether students of the set learn from soft labels.
+        teacher: whether a teacher is at hand.
+    """
+    if not soft:
+        return [RANDOM]
+    return [RANDOM, RANDOM + LABELLED, *CONTROLS] if teacher else [RANDOM, DISTILLED_HARD]
 
 
 def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | None) -> Tensor:
@@ -89,7 +113,9 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
         UserError: the name is unknown, or ``real_images`` is needed and None.
     """
     check(name)
-    if name == FULL:
+    if method_of(name) == NOISE:
+        return stored
+    if method_of(name) == FULL:
         return real.counts
     if "@" not in name:
         return stored.minimum(real.counts)
@@ -118,8 +144,9 @@ def training_sets(
 ) -> Callable[[int], TrainingSet]:
     """Return a function from a repeat to its training set: a baseline's images and their hard labels.
 
-    Random images are drawn anew for every repeat, so that the spread covers the selection as well as the
-    student's initial weights. Every other baseline returns the same object for every repeat.
+    Random images and noise are drawn anew for every repeat, so that the spread covers the selection as well
+    as the student's initial weights. Every other baseline returns the same object for every repeat. Random
+    images with and without a teacher's labels are the same ones. Noise is standard normal in network space.
 
     Args:
         counts: int64 [K], images of each class.
@@ -133,10 +160,16 @@ def training_sets(
         return _preprocessed(real, rows, preprocess)
 
     def drawn(repeat: int) -> TrainingSet:
-        draw = generator(seed, f"baseline/{name}", repeat)
+        draw = generator(seed, f"baseline/{name.removesuffix(LABELLED)}", repeat)
         return _preprocessed(real, selection.random_selection(real, counts, draw), preprocess)
 
-    return drawn if method_of(name) == RANDOM else lambda repeat: fixed()
+    def noise(repeat: int) -> TrainingSet:
+        draw = generator(seed, f"baseline/{NOISE}", repeat)
+        labels = torch.arange(len(counts)).repeat_interleave(counts)
+        return TrainingSet(torch.randn(len(labels), *real.images.shape[1:], generator=draw), labels)
+
+    by_repeat = {RANDOM: drawn, NOISE: noise}
+    return by_repeat.get(method_of(name), lambda repeat: fixed())
 
 
 def full_protocol(protocol: Protocol, images: int, others: Iterable[int]) -> Protocol:
@@ -157,4 +190,4 @@ def full_protocol(protocol: Protocol, images: int, others: Iterable[int]) -> Pro
 
 def _preprocessed(real: RealDataset, rows: Tensor, preprocess: Preprocess) -> TrainingSet:
     images = torch.cat([preprocess(real.unit(part)) for part in rows.split(_CHUNK)])
-    return TrainingSet(images, real.labels[rows])
+    return TrainingSet(images, real.labels[rows], real_rows=rows)

@@ -16,9 +16,11 @@ from dsdistill.augment.mix import Mix
 from dsdistill.augment.training import Transform, draw_mix
 from dsdistill.config.labels import LabelConfig, Source
 from dsdistill.evaluation.loss import Targets, temperature_softmax
+from dsdistill.objectives.labels import label_distances
 from dsdistill.objectives.precision import working_dtype
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
+from dsdistill.synthetic.answers import Answers, encode, encode_distances
 from dsdistill.synthetic.views import Views
 from dsdistill.teachers import Committee
 
@@ -34,6 +36,9 @@ class TrainingSet:
         weights: float32 [N], of each image in the loss.
         views: stored views of the images, with a teacher's answers.
         source: which labels it is trained on; "static" needs logits, "views" views, "teacher" a teacher.
+        relabelled: the views were answered for other images. A teacher answers them anew, and its answers are
+            encoded as the stored ones.
+        real_rows: int64, the places of the images in the real training set; None where they are not real.
     """
 
     images: Tensor
@@ -42,6 +47,8 @@ class TrainingSet:
     weights: Tensor | None = None
     views: Views | None = None
     source: Source = "hard"
+    relabelled: bool = False
+    real_rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,7 +57,7 @@ class TrainingSet:
         """Return the same set with its tensors on a device; views stay where they are."""
         moved = {
             name: value.to(device)
-            for name in ("images", "labels", "logits", "weights")
+            for name in ("images", "labels", "logits", "weights")  # real rows are compared on the CPU
             if (value := getattr(self, name)) is not None
         }
         return dataclasses.replace(self, **moved)
@@ -127,34 +134,72 @@ class ShuffledBatches(Batches):
             images, targets = mix.images(images), _mixed(targets, mix, self._classes, images.dtype)
         if self._source == "teacher":
             assert self._teacher is not None
-            targets["logits"] = self._teacher.logits(images)
+            # One student at a time: a teacher may normalise by the batch that it sees.
+            parts = images.chunk(len(self._repeats))
+            targets["logits"] = torch.cat([self._teacher.logits(part) for part in parts])
         return Batch(images, targets)
 
 
 class ViewBatches(Batches):
     """Stored views, replayed as the teacher saw them; all students see the same ones."""
 
-    def __init__(self, sets: Sequence[TrainingSet], protocol: Protocol, seed: int, classes: int) -> None:
-        """Prepare; the arguments are those of `ShuffledBatches`, and all sets are the same."""
-        first = sets[0]
-        assert first.views is not None
-        self._set, self._views, self._students = first, first.views, len(sets)
+    def __init__(
+        self,
+        sets: Sequence[TrainingSet],
+        protocol: Protocol,
+        seed: int,
+        classes: int,
+        teacher: Committee | None = None,
+    ) -> None:
+        """Prepare; the arguments are those of `ShuffledBatches`.
+
+        Args:
+            sets: with the same views; their images may differ where these are relabelled.
+            teacher: answers views that are relabelled.
+        """
+        assert sets[0].views is not None
+        self._sets, self._views, self._teacher = sets, sets[0].views, teacher
         self._labels, self._seed, self._classes = protocol.labels, seed, classes
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        views, draws = self._views, generator(self._seed, "student-views", epoch)
-        for number in views.schedule(epoch, draws, self._labels.views):
-            batch = views.batch(number)
-            images = batch.images(self._set.images)
-            rows = batch.rows.to(images.device)
-            targets: dict[str, Tensor] = {"hard": self._set.labels[rows], "labels": self._set.labels[rows]}
-            if self._set.weights is not None:
-                targets["weights"] = self._set.weights[rows]
-            targets = _mixed(targets, batch.mix, self._classes, images.dtype)
-            kind = "distances" if views.answers.encoding == "distances" else "logits"
-            targets[kind] = views.answers[views.slice(number)].to(images.device)
-            copies = {name: _repeated(value, self._students) for name, value in targets.items()}
-            yield Batch(_repeated(images, self._students), copies)
+        draws = generator(self._seed, "student-views", epoch)
+        for number in self._views.schedule(epoch, draws, self._labels.views):
+            known = {id(each): self._batch(each, number) for each in {id(s): s for s in self._sets}.values()}
+            yield _side_by_side([known[id(each)] for each in self._sets])
+
+    def _batch(self, training_set: TrainingSet, number: int) -> Batch:
+        """Return the batch of one student."""
+        batch, device = self._views.batch(number), training_set.images.device
+        images = batch.images(training_set.images)
+        labels = training_set.labels[batch.rows.to(device)]
+        targets: dict[str, Tensor] = {"hard": labels, "labels": labels}
+        if training_set.weights is not None:
+            targets["weights"] = training_set.weights[batch.rows.to(device)]
+        targets = _mixed(targets, batch.mix, self._classes, images.dtype)
+        kind = "distances" if self._views.answers.encoding == "distances" else "logits"
+        if training_set.relabelled:
+            assert self._teacher is not None
+            pair = targets["labels"], targets["partners"]
+            answers = _encoded_like(self._views.answers, self._teacher.logits(images), *pair)
+        else:
+            answers = self._views.answers[self._views.slice(number)]
+        return Batch(images, {**targets, kind: answers.to(device)})
+
+
+def _encoded_like(stored: Answers, logits: Tensor, labels: Tensor, partners: Tensor) -> Tensor:
+    """Return logits, or the distances that they give, as they would be read from a file of stored answers."""
+    if stored.encoding == "distances":
+        return encode_distances(label_distances(logits, labels, partners), stored.num_classes)[:]
+    top = stored.parts["values"].shape[1] if stored.encoding == "top" else None
+    return encode(logits, stored.encoding, top)[:]
+
+
+def _side_by_side(batches: Sequence[Batch]) -> Batch:
+    """Join the batches of students, student-major."""
+    if len(batches) == 1:
+        return batches[0]
+    targets = {name: torch.cat([each.targets[name] for each in batches]) for name in batches[0].targets}
+    return Batch(torch.cat([each.images for each in batches]), targets)
 
 
 def _targets(sets: Sequence[TrainingSet], labels: LabelConfig) -> dict[str, list[Tensor]]:
@@ -194,7 +239,3 @@ def _mixed(targets: dict[str, Tensor], mix: Mix, classes: int, dtype: torch.dtyp
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
-
-
-def _repeated(tensor: Tensor, times: int) -> Tensor:
-    return tensor if times == 1 else tensor.repeat(times, *[1] * (tensor.dim() - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dsdistill.config.labels import Source
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.evaluation.rows import RANDOM
 
@@ -29,17 +30,21 @@ class EvaluationConfig:
 
     Attributes:
         networks: names of architectures; the protocol's student where empty.
-        baselines: see ``dsdistill.evaluation.baselines``.
+        baselines: see ``dsdistill.evaluation.baselines``; None for those of the regime.
         real_images: how many real images take the bytes of the set's file, for baselines ``@bytes``; None for
             a set from no file.
         scores: also train the students that DD-Ranking's scores compare: where the set has soft labels, on
             its images with hard labels; where the protocol augments and random is among the baselines, on the
             set and on random images without augmentation.
+        labels: replaces the source of labels that the protocol names; None for the protocol's.
+        leak: also compare losses on training images with those on test images; see ``measures.Leak``.
         seed: of every random draw.
     """
 
     networks: Sequence[str] = ()
-    baselines: Sequence[str] = (RANDOM,)
+    baselines: Sequence[str] | None = (RANDOM,)
     real_images: int | None = None
     scores: bool = False
+    labels: Source | None = None
+    leak: bool = False
     seed: int = 0

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 
 from dsdistill.config.labels import Source
-from dsdistill.evaluation.accuracy import TestImages, seconds_of_testing
+from dsdistill.evaluation.accuracy import seconds_of_testing
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles
+from dsdistill.evaluation.exam import Exam
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet
 from dsdistill.evaluation.students import StudentTraining, fit, group_size, steps
 from dsdistill.networks import Network
@@ -49,7 +50,7 @@ class Timer:
         build: returns a repeat's untrained network.
         stack: whether students are trained together.
         ensembles: those that the evaluation goes on with, so that nothing is compiled twice.
-        test_images: of the evaluation.
+        exam: of the evaluation.
         distilled: the set.
         mirror: whether a mirrored image keeps its label.
         lr: learned with the set.
@@ -59,7 +60,7 @@ class Timer:
     build: Callable[[int], Network]
     stack: bool
     ensembles: Ensembles
-    test_images: TestImages
+    exam: Exam
     distilled: DistilledDataset
     mirror: bool
     lr: float
@@ -70,7 +71,8 @@ class Timer:
         """Return what a group of students takes on a set; sets with batches of one size cost the same."""
         protocol = planned.protocol
         batch = min(planned.decoded, protocol.batch_size)
-        online = "teacher" if planned.labels == "teacher" else ""
+        answers = planned.labels == "teacher" or (planned.labels == "views" and planned.labelled)
+        online = "teacher" if answers else ""
         key = (batch, self._group(planned), protocol.augmentation, online)
         if key not in self._known:
             example = self._batch(batch, "teacher" if online else "hard")
@@ -103,10 +105,12 @@ class Timer:
             self._train(ensemble, sets, protocol, count)
             wait(execution.device)
             pace.add(count, time.monotonic() - since)
-        first, test = seconds_of_testing(ensemble, self.test_images, execution)
+        test_images = self.exam.test_images
+        first, test = seconds_of_testing(ensemble, test_images, execution)
+        test *= self.exam.chunks / test_images.chunks
         weights = 2 * sum(each.nbytes for each in ensemble.parameters)  # momentum, and the next students
         unused = beside_tensors(peak, execution.device, execution.compile)
-        memory = peak + weights + unused + self.test_images.resident_bytes
+        memory = peak + weights + unused + test_images.resident_bytes
         return Cost(pace.step, test, pace.warm_up + first, memory)
 
     def _peak(self, sets: Sequence[TrainingSet], protocol: Protocol) -> int:
@@ -139,6 +143,7 @@ def estimate(
         choosing: steps of the networks that choose real images; they count as steps of a student on them.
         data: bytes of the real images.
     """
+    rows = [row for row in rows if row.network in timers]  # the teacher is not trained
     amount = sum(row.set.steps for row in rows)
     device = next(iter(timers.values())).ensembles.execution.device
     costs = [timers[row.network].cost(row.set) for row in rows]

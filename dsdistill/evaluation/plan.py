@@ -8,11 +8,22 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dsdistill.config.labels import REGIMES, Regime, Source
+from dsdistill.config.labels import Source
+from dsdistill.config.regimes import REGIMES, Regime
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.config import EvaluationConfig, RealData
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, FULL, RANDOM, UNAUGMENTED, Row
+from dsdistill.evaluation.rows import (
+    DISTILLED,
+    DISTILLED_HARD,
+    FULL,
+    LABELLED,
+    NOISE,
+    RANDOM,
+    TEACHER,
+    UNAUGMENTED,
+    Row,
+)
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.synthetic.distilled import DistilledDataset
@@ -30,6 +41,7 @@ class PlannedSet:
         decoded: images that students train on.
         counts: int64 [K], images of each class that a baseline takes; None for the distilled set.
         labels: that its students are trained on.
+        network: of the teacher, which is tested and not trained; empty for a set of students.
     """
 
     name: str
@@ -38,6 +50,7 @@ class PlannedSet:
     decoded: int
     counts: Tensor | None = None
     labels: Source = "hard"
+    network: str = ""
 
     @property
     def regime(self) -> Regime:
@@ -50,9 +63,14 @@ class PlannedSet:
         return self.name.removesuffix(UNAUGMENTED)
 
     @property
+    def labelled(self) -> bool:
+        """Whether it is a control, which gets the distilled set's labels procedure."""
+        return self.source.endswith(LABELLED)
+
+    @property
     def chosen_by_networks(self) -> bool:
-        """Whether networks choose its images: a baseline that is neither random nor full."""
-        return self.counts is not None and baselines.method_of(self.source) not in (RANDOM, FULL)
+        """Whether networks choose its images: a baseline that is neither random, noise nor full."""
+        return self.counts is not None and baselines.method_of(self.source) not in (RANDOM, NOISE, FULL)
 
     @property
     def steps(self) -> int:
@@ -60,9 +78,10 @@ class PlannedSet:
         return self.protocol.repeats * steps(self.protocol, self.decoded)
 
     @property
-    def key(self) -> tuple[str, str, int, int, int]:
+    def key(self) -> tuple[str, Regime, str, int, int, int]:
         """What a row of an earlier evaluation must share to be reused, besides the network."""
-        return self.name, self.protocol.name, self.protocol.epochs, self.images, self.decoded
+        protocol = self.protocol
+        return self.name, self.regime, protocol.name, protocol.epochs, self.images, self.decoded
 
     @property
     def image_passes(self) -> int:
@@ -102,51 +121,114 @@ def plan_sets(
         augmentation.
 
     Raises:
-        UserError: a baseline is unknown, or the set or the evaluation lacks the labels that the protocol
-            wants.
+        UserError: a baseline is unknown or cannot be made, or the set or the evaluation lacks the labels that
+            the protocol wants.
     """
-    labels = source_of(protocol, distilled, teacher)
+    labels = source_of(protocol, distilled, teacher, config.labels)
     if labels == "views":
         assert distilled.views is not None
         protocol = dataclasses.replace(protocol, batch_size=distilled.views.batch_size)
-    stored, decoded = int(distilled.stored.sum()), len(distilled.images)
-    sets = [PlannedSet(DISTILLED, protocol, stored, decoded, labels=labels)]
-    if config.scores and labels != "hard":
-        sets.append(PlannedSet(DISTILLED_HARD, protocol, stored, decoded))
-    for name in baselines.expanded_names(config.baselines):
-        counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images)
-        size = int(counts.sum())
-        sets.append(PlannedSet(name, protocol, size, size, counts))
-    others = [each.decoded for each in sets if each.name != FULL]
+    own = PlannedSet(DISTILLED, protocol, int(distilled.stored.sum()), len(distilled.images), labels=labels)
+    sets = [own]
+    for name in _names(config, own, teacher):
+        if name == DISTILLED_HARD:
+            sets.append(dataclasses.replace(own, name=name, labels=_hard(own)))
+        elif name == TEACHER:
+            sets.append(PlannedSet(name, protocol, 0, 0, network=_needed(teacher, name).architectures))
+        else:
+            sets.append(_baseline(name, own, distilled, data, config, teacher))
+    others = [each.decoded for each in sets if baselines.method_of(each.name) != FULL]
     for index, each in enumerate(sets):
-        if each.name == FULL:
+        if baselines.method_of(each.name) == FULL:
             shorter = baselines.full_protocol(protocol, each.decoded, others)
             sets[index] = dataclasses.replace(each, protocol=shorter)
-    if (
-        config.scores
-        and protocol.augments_for(data.task.mirror)
-        and any(each.name == RANDOM for each in sets)
-    ):
+    comparable = labels != "views" and any(each.name == RANDOM for each in sets)  # views are augmented
+    if config.scores and comparable and protocol.augments_for(data.task.mirror):
         sets += [each.unaugmented() for each in sets if each.name in (DISTILLED, RANDOM)]
     return sets
 
 
-def source_of(protocol: Protocol, distilled: DistilledDataset, teacher: Committee | None) -> Source:
-    """Return which labels students of a set are trained on.
+def _names(config: EvaluationConfig, own: PlannedSet, teacher: Committee | None) -> list[str]:
+    """Return the names of the baselines, in order."""
+    soft = own.labels != "hard"
+    if config.baselines is None:
+        names = baselines.default_names(soft, teacher is not None)
+        if own.labels == "views" and own.images != own.decoded:  # there are as many views as decoded images
+            names = [name for name in names if not name.endswith(LABELLED)]
+    else:
+        names = baselines.expanded_names(config.baselines)
+    first = [DISTILLED_HARD] if config.scores and soft else []
+    return list(dict.fromkeys([*first, *names]))
+
+
+def _baseline(
+    name: str,
+    own: PlannedSet,
+    distilled: DistilledDataset,
+    data: RealData,
+    config: EvaluationConfig,
+    teacher: Committee | None,
+) -> PlannedSet:
+    """Return a baseline of real images or of noise.
 
     Raises:
-        UserError: the protocol wants labels that are not there, or hard ones of a set that has soft ones.
+        UserError: the name is unknown; or it asks for labels which the set has not, which there is no teacher
+            for, or of views of a set of another size.
     """
-    wanted, name = protocol.labels.source, f"protocol {protocol.name!r}"
+    counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images)
+    planned = PlannedSet(name, own.protocol, int(counts.sum()), int(counts.sum()), counts)
+    if not planned.labelled:
+        return planned
+    if own.labels == "hard":
+        raise UserError(f"baseline {name!r} has the set's soft labels, and here it has hard ones: drop it")
+    _needed(teacher, name)
+    if own.labels == "views" and planned.decoded != own.decoded:
+        raise UserError(
+            f"baseline {name!r} has {planned.decoded} images, and the views are of {own.decoded}: drop it"
+        )
+    return dataclasses.replace(planned, labels=own.labels)
+
+
+def _hard(own: PlannedSet) -> Source:
+    """Return the labels of the set's control with hard labels.
+
+    Raises:
+        UserError: the set itself has them.
+    """
+    if own.labels == "hard":
+        raise UserError(f"{DISTILLED_HARD} is the set itself, which has hard labels here: drop that baseline")
+    return "hard"
+
+
+def _needed(teacher: Committee | None, name: str) -> Committee:
+    if teacher is None:
+        raise UserError(f"baseline {name!r} needs the teacher: name it by --teacher FILE")
+    return teacher
+
+
+def source_of(
+    protocol: Protocol, distilled: DistilledDataset, teacher: Committee | None, chosen: Source | None = None
+) -> Source:
+    """Return which labels students of a set are trained on.
+
+    Args:
+        chosen: by the user, in place of the protocol's.
+
+    Raises:
+        UserError: the labels that are wanted are not there, or the protocol wants hard ones of a set that has
+            soft ones.
+    """
+    wanted = chosen or protocol.labels.source
+    name = f"--labels {chosen}" if chosen else f"protocol {protocol.name!r}"
     static, views = distilled.soft_labels is not None, distilled.views is not None
     if wanted == "file":
         return "static" if static else "hard"
-    if wanted == "hard" and (static or views):
+    if wanted == "hard" and (static or views) and not chosen:
         raise UserError(
             f"{name} trains on hard labels, and the set has soft ones: pass --labels hard to leave them out"
         )
     if wanted == "static" and not static:
-        raise UserError(f"{name} trains on a logit vector of each image, which dsdistill label writes")
+        raise UserError(f"{name} trains on stored logits of each image, which dsdistill label writes")
     if wanted == "views" and not views:
         raise UserError(f"{name} trains on stored views, which dsdistill label --views writes into a set")
     if wanted == "teacher" and teacher is None:
@@ -157,12 +239,17 @@ def source_of(protocol: Protocol, distilled: DistilledDataset, teacher: Committe
 def plan_rows(
     networks: Sequence[str], sets: Sequence[PlannedSet], earlier: Sequence[Row]
 ) -> list[PlannedRow]:
-    """Return the rows in order: every set for the first network, then for the next.
+    """Return the rows in order: every set for the first network, then for the next; last the teacher.
 
     Args:
         earlier: rows of an earlier evaluation; those of other protocols, epochs or sizes are not reused.
     """
-    rows = {(row.network, row.set, row.protocol, row.epochs, row.images, row.decoded): row for row in earlier}
-    return [
-        PlannedRow(network, each, rows.get((network, *each.key))) for network in networks for each in sets
+    rows = {
+        (row.network, row.set, row.regime, row.protocol, row.epochs, row.images, row.decoded): row
+        for row in earlier
+    }
+    trained = [each for each in sets if not each.network]
+    planned = [
+        PlannedRow(network, each, rows.get((network, *each.key))) for network in networks for each in trained
     ]
+    return planned + [PlannedRow(each.network, each, None) for each in sets if each.network]

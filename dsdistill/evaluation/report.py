@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsdistill import files
 from dsdistill.config.data_names import data_name
+from dsdistill.config.regimes import Regime
 from dsdistill.errors import UserError
 from dsdistill.evaluation import scores
-from dsdistill.evaluation.rows import Row, canonical, read_row
+from dsdistill.evaluation.rows import DISTILLED, Row, canonical, labels_do_the_work, read_row
 from dsdistill.runtime import provenance
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage import set_file
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
-_COLUMNS = ("network", "trained on", "images", "accuracy %", "seconds")
-_NUMBERS = _COLUMNS[2:]
+_COLUMNS = ("network", "trained on", "labels", "images", "accuracy %", "seconds")
+_NUMBERS = _COLUMNS[3:]
 
 MATRIX_BYTES = 10_000
 """A preprocessing of more bytes is a matrix, and tables show its size. A mean and a deviation are smaller."""
@@ -41,6 +42,9 @@ class Report:
         dataset: the data set it was evaluated on, without folders.
         protocol, epochs, repeats, lr, seed, precision, device: how students were trained.
         soft_labels: whether the rows "distilled" come from soft labels.
+        regime, labels, temperature: of the rows "distilled": see `Row` and ``dsdistill.config.labels``; None
+            for a temperature that hard labels have none of.
+        teacher: that labelled batches or controls, or that students are compared with; None without one.
         conditions: a digest of the protocol's content, the data and this package's code. Names and versions
             alone do not identify them.
         cost: of the distilled set, as far as its file states it: file_bytes, image_bytes, label_bytes,
@@ -64,6 +68,10 @@ class Report:
     date: str
     packages: Mapping[str, str]
     soft_labels: bool = False
+    regime: Regime = "HL"
+    labels: str = "hard"
+    temperature: float | None = None
+    teacher: str | None = None
     conditions: str = ""
     cost: Mapping[str, float] = field(default_factory=dict)
     distil_machine: str | None = None
@@ -72,9 +80,14 @@ class Report:
         """Return HLR, IOR, LRS and accuracies across networks: see ``scores.of_rows``."""
         return scores.of_rows(self.rows, self.soft_labels)
 
+    @property
+    def flags(self) -> list[str]:
+        """Warnings about the accuracies, a sentence each: see `labels_do_the_work`."""
+        return labels_do_the_work(self.rows)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-able values, rows first, ``scores`` last."""
-        return {**dataclasses.asdict(self), "scores": self.scores()}
+        """Return the report as JSON-able values, rows first, ``scores`` and ``flags`` last."""
+        return {**dataclasses.asdict(self), "scores": self.scores(), "flags": self.flags}
 
     def write_json(self, path: str | Path) -> None:
         """Write the report, at once or not at all.
@@ -128,11 +141,11 @@ class Report:
         from rich.table import Table
 
         table = Table(title=self._title(), caption=self._caption())
-        for name in _COLUMNS[:3]:
+        for name in _COLUMNS[:4]:
             justify = "right" if name in _NUMBERS else "left"
             table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-        table.add_column(_COLUMNS[3], justify="right", no_wrap=True)
-        table.add_column(_COLUMNS[4], justify="right")
+        table.add_column(_COLUMNS[4], justify="right", no_wrap=True)
+        table.add_column(_COLUMNS[5], justify="right")
         previous = None
         for row in self.rows:
             if previous not in (None, row.network):
@@ -179,7 +192,8 @@ class Report:
         """Return a row of the table."""
         images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
         trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
-        return [*map(plain, (row.network, trained, images, row.accuracy, f"{row.seconds:.1f}"))]
+        cells = row.network, trained, row.regime, images, row.accuracy, f"{row.seconds:.1f}"
+        return [*map(plain, cells)]
 
     def _caption(self) -> str | None:
         formats: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -197,7 +211,36 @@ class Report:
         ]
         if self.distil_machine:
             costs.append(f"made on {plain(self.distil_machine)}")
-        return "\n".join(filter(None, [", ".join(costs), scores.sentence(self.scores())])) or None
+        lines = [", ".join(costs), scores.sentence(self.scores()), *self._measures(), *self.flags]
+        return "\n".join(filter(None, lines)) or None
+
+    def _measures(self) -> Iterator[str]:
+        """Yield a sentence on the students of the set for each network."""
+        own = [row for row in self.rows if row.set == DISTILLED]
+        for row in own:
+            if words := measured(row):
+                yield (f"{plain(row.network)}: " if len(own) > 1 else "") + words
+
+
+def measured(row: Row) -> str:
+    """Say in a line what was measured of a row's students besides their accuracy; "" where nothing was."""
+    parts = []
+    if calibration := row.calibration:
+        text = f"ECE {calibration.scores.ece:.1f} %, NLL {calibration.scores.nll:.2f}"
+        if calibration.scaled and calibration.temperature is not None:
+            scaled = calibration.scaled
+            text += f" (ECE {scaled.ece:.1f} %, NLL {scaled.nll:.2f} at T = {calibration.temperature:.2f})"
+        parts.append(text)
+    if row.disagreement is not None:
+        parts.append(f"students disagree on {row.disagreement:.1f} %")
+    if fidelity := row.fidelity:
+        text = f"agrees with the teacher on {fidelity.agreement:.1f} %"
+        if fidelity.agreement_on_errors is not None:
+            text += f" ({fidelity.agreement_on_errors:.1f} % of its errors)"
+        parts.append(f"{text}, KL {fidelity.divergence:.2f}")
+    if leak := row.leak:
+        parts.append(f"leak: AUC {leak.auc:.3f}, {leak.gap:+.1f} points on training images")
+    return "; ".join(parts)
 
 
 def _comparable(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Ge, Le
-
+from dsdistill.config.regimes import Regime
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
+from dsdistill.evaluation.measures import Amount, Calibration, Count, Fidelity, Leak, Percent
 from dsdistill.text import spread
 
 DISTILLED, DISTILLED_HARD = "distilled", "distilled-hard"
-RANDOM, FULL = "random", "full"
+RANDOM, FULL, NOISE, TEACHER = "random", "full", "noise", "teacher"
+
+LABELLED = "+labels"
+"""Ends the names of baselines that get the distilled set's labels procedure."""
 
 UNAUGMENTED = "-plain"
 """Ends the names of sets that students are trained on without augmentation."""
-
-Percent = Annotated[float, Ge(0), Le(100 + 1e-6)]
-"""An accuracy or a deviation; means may be rounded up. Checked where a row is read."""
-Count = Annotated[int, Ge(0)]
-Amount = Annotated[float, Ge(0), Le(1e18)]
-"""Of seconds or bytes."""
 
 _FORMER_NAMES = {"whole": FULL}
 
@@ -47,6 +45,14 @@ class Row:
         images: stored images of the set, or real images of the baseline.
         decoded: images that the students train on; more than ``images`` where the set is a multi-formation.
         seconds: to train and test all students, compilation included.
+        regime: how labels reached the students: "HL" hard labels, "SL" stored soft labels, "SL+KD" a teacher
+            that labels every batch. The teacher itself was trained on hard labels.
+        calibration, disagreement: whether the students' probabilities are right, and the percentage of test
+            images to which two of them give different classes.
+        fidelity: how alike the students and the teacher are, where there is one. leak: how students tell
+            training images from fresh ones, where it was asked for.
+
+    The last four are None in rows of earlier versions.
     """
 
     set: str
@@ -59,6 +65,11 @@ class Row:
     images: Count
     decoded: Count
     seconds: Amount
+    regime: Regime = "HL"
+    calibration: Calibration | None = None
+    disagreement: Percent | None = None
+    fidelity: Fidelity | None = None
+    leak: Leak | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "set", canonical(self.set))
@@ -69,13 +80,39 @@ class Row:
         return spread(self.mean, self.std, len(self.values))
 
 
+def with_regime(row: Mapping[str, Any], soft_labels: bool) -> dict[str, Any]:
+    """Return a stored row with its regime. Earlier versions told it by the evaluation's ``soft_labels``, and
+    only students of the set itself learned from soft labels."""
+    soft = soft_labels and row.get("set") in (DISTILLED, DISTILLED + UNAUGMENTED)
+    return {"regime": "SL" if soft else "HL", **row}
+
+
 def read_row(result: Any) -> Row | None:
     """Return the row in a stored result; None where it is none, as other programs may have written it."""
     if not isinstance(result, Mapping):
         return None
     keys = [each.name for each in fields(Row)]
+    table = with_regime(
+        {key: result[key] for key in keys if key in result}, result.get("soft_labels") is True
+    )
     try:
-        row: Row = validate(Row, {key: result[key] for key in keys if key in result}, "key", keys)
+        row: Row = validate(Row, table, "key", keys)
     except UserError:
         return None
     return row if row.values else None
+
+
+CLOSE = 1.0
+"""Points within which random images reach a set, so that their common labels explain its accuracy."""
+
+
+def labels_do_the_work(rows: Iterable[Row]) -> list[str]:
+    """Say for which networks random real images with the set's labels come within a point of the set."""
+    means = {(row.network, row.set): row.mean for row in rows}
+    found = []
+    for (network, name), mean in means.items():
+        random = means.get((network, RANDOM + LABELLED), -math.inf)
+        if name == DISTILLED and mean - random <= CLOSE + 1e-9:
+            both = f"{random:.2f} % on random images and {mean:.2f} % on the set"
+            found.append(f"labels do the work: with the same labels {network} reaches {both}")
+    return found

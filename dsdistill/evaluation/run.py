@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.labels import Source
+from dsdistill.config.regimes import REGIMES
 from dsdistill.config.sharing import file_name
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
@@ -23,6 +25,7 @@ from dsdistill.evaluation.baselines import check, expanded_names, images_in_byte
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import check_fit, evaluate_set
 from dsdistill.evaluation.execution import Auto, ExecutionConfig
+from dsdistill.evaluation.plan import source_of
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
 from dsdistill.files import parse_json, reason
@@ -34,6 +37,8 @@ from dsdistill.runtime.device import full_float32, resolve_device, resolve_preci
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledDataset, Scalar
+from dsdistill.teachers import Committee, TeacherReference, load_teachers
+from dsdistill.teachers.reference import parse_references
 
 
 def evaluate(
@@ -50,8 +55,11 @@ def evaluate(
     precision: str = "auto",
     compile: bool | Auto = "auto",
     stack: bool | Auto = "auto",
-    baselines: str | Sequence[str] = ("random",),
+    labels: Source | None = None,
+    teacher: str | Path | Sequence[str | Path] | None = None,
+    baselines: str | Sequence[str] | None = None,
     scores: bool = False,
+    leak: bool = False,
     json: str | Path | None = None,
     save: bool = True,
     resume: bool = False,
@@ -76,10 +84,19 @@ def evaluate(
         repeats, epochs: in place of the protocol's.
         seed: of every random draw.
         compile, stack: see ``dsdistill.evaluation.execution.ExecutionConfig``.
-        baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none.
+        labels: "hard", "static" (stored logits of each image), "views" (stored views) or "teacher" (one that
+            labels every batch), in place of the labels that the protocol names.
+        teacher: a file of experts, ``FILE@EPOCH`` for one of its epochs, or several for a committee. It
+            labels batches where labels come from a teacher, labels the controls, and is compared with the
+            students.
+        baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none. By
+            default random; where students learn from soft labels also distilled-hard, and with a teacher
+            random+labels, noise+labels and the teacher itself.
         scores: also train the students that DD-Ranking's scores need besides the baselines random and full;
             see ``dsdistill.evaluation.config.EvaluationConfig``. Scores that need no more are reported either
             way.
+        leak: also test whether students tell training images from fresh ones; see
+            ``dsdistill.evaluation.measures.Leak``.
         json: also write the report here.
         save: also add the results to the file.
         resume: reuse the results in the file of the same evaluation, and train only for the others.
@@ -88,7 +105,8 @@ def evaluate(
             new row.
 
     Raises:
-        UserError: a name is unknown, a file cannot be read or written, or the set does not fit the data.
+        UserError: a name is unknown, a file cannot be read or written, the set or the teacher does not fit
+            the data, or labels or a teacher are missing.
     """
     file = files.expanded(file)
     json = None if json is None else files.expanded(json)
@@ -100,10 +118,13 @@ def evaluate(
         data_config = _data_config(file, distilled, dataset_name, root, download)
         name = protocol or origin.protocol_of(file, distilled.attributes)
         resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
+        resolved = resolved.with_labels(labels)
         torch_device = resolve_device(device)
         arithmetic = resolve_precision(precision, torch_device, observer.on_notice)
         execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
-        config = _config(networks, baselines, scores, seed, distilled, resolved)
+        config = _config(networks, baselines, distilled, resolved)
+        config = dataclasses.replace(config, scores=scores, labels=labels, leak=leak, seed=seed)
+        references = _references(teacher)
         if not observer.dry:
             _check_outputs(file, json, save)
 
@@ -112,12 +133,16 @@ def evaluate(
         real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
         config = dataclasses.replace(config, real_images=real_images)
         cost = _cost(content) | {"real_images": float(real_images)}
-        report = _report(file.name, cost, distilled, data, resolved, config, execution)
+        committee = _committee(references, distilled, data, resolved, execution)
+        report = _report(distilled, data, resolved, config, execution, committee)
+        report = dataclasses.replace(report, file=file.name, cost=cost)
         earlier = _earlier_rows(report, file, observer.on_notice) if resume else []
         if save:  # at once: an evaluation that is stopped loses only unfinished rows
             observer.add_first(_Saving(report, file, content.digest, observer.on_notice))
         with full_float32():
-            report.rows[:] = evaluate_set(distilled, data, resolved, config, execution, earlier, observer)
+            report.rows[:] = evaluate_set(
+                distilled, data, resolved, config, execution, earlier, observer, committee
+            )
         if json is not None:
             report.write_json(json)
         observer.on_end(report)
@@ -126,22 +151,54 @@ def evaluate(
 
 def _config(
     networks: str | NetworkFactory | Sequence[str | NetworkFactory],
-    baselines: str | Sequence[str],
-    scores: bool,
-    seed: int,
+    baselines: str | Sequence[str] | None,
     distilled: DistilledDataset,
     protocol: Protocol,
 ) -> EvaluationConfig:
-    """Return what is evaluated, but for the number of real images that take the set's bytes.
+    """Return which networks and baselines are evaluated.
 
     Raises:
         UserError: a network or baseline is unknown.
     """
     students = network_list(networks) or [_default_student(distilled, protocol)]
+    if baselines is None:
+        return EvaluationConfig(networks=students, baselines=None)
     real_sets = expanded_names(_split(baselines))
     for baseline in real_sets:
         check(baseline)
-    return EvaluationConfig(networks=students, baselines=real_sets, scores=scores, seed=seed)
+    return EvaluationConfig(networks=students, baselines=real_sets)
+
+
+def _references(teacher: str | Path | Sequence[str | Path] | None) -> tuple[TeacherReference, ...]:
+    """Read the names of teachers, if any are given.
+
+    Raises:
+        UserError: they name none, or one cannot be read.
+    """
+    if teacher is None:
+        return ()
+    several = [teacher] if isinstance(teacher, Path) else teacher
+    return parse_references(several if isinstance(several, str) else map(str, several))
+
+
+def _committee(
+    references: Sequence[TeacherReference],
+    distilled: DistilledDataset,
+    data: RealData,
+    protocol: Protocol,
+    execution: ExecutionConfig,
+) -> Committee | None:
+    """Load the teachers, if any are named, and check that they answer for images as the students see them.
+
+    Raises:
+        UserError: a file holds no such teacher, or one for other data, classes or preprocessing.
+    """
+    if not references:
+        return None
+    task = dataclasses.replace(data.task, preprocess=distilled.preprocess)
+    teachers = load_teachers(references, task, data.train.fingerprint, execution.device)
+    mode, precision = protocol.labels.teacher_mode, execution.precision
+    return Committee(teachers, mode=mode, precision=precision)
 
 
 @dataclass(frozen=True)
@@ -278,21 +335,25 @@ def _cost(content: set_file.Description) -> dict[str, float]:
 
 
 def _report(
-    file: str,
-    cost: dict[str, float],
     distilled: DistilledDataset,
     data: RealData,
     protocol: Protocol,
     config: EvaluationConfig,
     execution: ExecutionConfig,
+    teacher: Committee | None,
 ) -> Report:
-    """Return the report of an evaluation that has no rows yet."""
+    """Return the report of an evaluation that has no rows yet, but for the file and its cost.
+
+    Raises:
+        UserError: the labels that are wanted are not there.
+    """
     machine = distilled.attributes.get("machine")
     conditions = [protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest()]
-    conditions += filter(None, [source_digest(config.networks)])
+    conditions += filter(None, [source_digest(config.networks), teacher.digest if teacher else None])
+    source = source_of(protocol, distilled, teacher, config.labels)
     return Report(
         rows=[],
-        file=file,
+        file="",
         dataset=data.task.name,
         protocol=protocol.name,
         epochs=protocol.epochs,
@@ -304,9 +365,12 @@ def _report(
         machine=provenance.machine_name(execution.device),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         packages=provenance.package_versions(),
-        soft_labels=distilled.soft_labels is not None,
+        soft_labels=source != "hard",
+        regime=REGIMES[source],
+        labels=source,
+        temperature=None if source == "hard" else protocol.labels.temperature,
+        teacher=teacher.name if teacher else None,
         conditions=_digest(*conditions),
-        cost=cost,
         distil_machine=str(machine) if machine else None,
     )
 

@@ -41,7 +41,7 @@ class EvaluationStart:
 
     def describe(self) -> list[str]:
         """Return the evaluation in a few sentences."""
-        new = [planned for planned in self.plan if planned.earlier is None]
+        new = [planned for planned in self.plan if planned.earlier is None and not planned.set.network]
         sets = listing(list(dict.fromkeys(planned.set.name for planned in new)))
         networks = listing(list(dict.fromkeys(planned.network for planned in new)))
         if not new:

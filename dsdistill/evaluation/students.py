@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from dsdistill.augment.training import Transform
-from dsdistill.evaluation.accuracy import TestImages, accuracies
 from dsdistill.evaluation.batches import Batch, Batches, ShuffledBatches, TrainingSet, ViewBatches
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles
 from dsdistill.evaluation.execution import Execution
@@ -25,6 +24,8 @@ from dsdistill.protocol import Protocol
 from dsdistill.runtime.device import autocast
 from dsdistill.seeding import forked
 from dsdistill.teachers import Committee
+
+Result = TypeVar("Result")
 
 Tick = Callable[[int, int], None]
 """Called with (steps done, steps in all) after every epoch; a step of one student counts one."""
@@ -56,29 +57,30 @@ class StudentTraining:
 def train_students(
     build: Callable[[int], Network],
     training_set: Callable[[int], TrainingSet],
-    test_images: TestImages,
+    examine: Callable[[Ensemble, Sequence[TrainingSet]], Result],
     training: StudentTraining,
     ensembles: Ensembles,
     stack: bool = False,
     tick: Tick = lambda done, total: None,
-) -> list[float]:
-    """Train ``protocol.repeats`` students and test each after its last epoch.
+) -> list[Result]:
+    """Train ``protocol.repeats`` students and examine each after its last epoch.
 
     Args:
         build: returns a repeat's untrained network, on the CPU.
         training_set: returns a repeat's training set; all repeats have equally many images.
+        examine: gets students that are trained, and the set of each.
         ensembles: pass the same ones for every set that this architecture is trained on.
         stack: train students together, as many as fit in memory (see ``ensembles``).
 
     Returns:
-        test accuracies, fractions in [0, 1], one per repeat.
+        what ``examine`` returns, one for each group of students that train side by side, in order.
     """
     execution, protocol = ensembles.execution, training.protocol
     images = training_set(0).images
     most = group_size(protocol, len(images), images.shape[-1], stack)
     groups = torch.arange(protocol.repeats).split(most)
     total = protocol.repeats * steps(protocol, len(images))
-    fractions: list[float] = []
+    results: list[Result] = []
     done = 0
     for group in groups:
         repeats = group.tolist()
@@ -89,9 +91,9 @@ def train_students(
             tick(before + steps_done, total)
 
         fit(ensemble, sets, repeats, training, execution, advance)
-        fractions += accuracies(ensemble, test_images, execution)
+        results.append(examine(ensemble, sets))
         done += len(repeats) * steps(protocol, len(images))
-    return fractions
+    return results
 
 
 def group_size(protocol: Protocol, images: int, side: int, stack: bool) -> int:
@@ -160,7 +162,9 @@ def _batches(
     if "soft" in parts:
         viewed = sets[0].source == "views"
         batches["soft"] = (
-            ViewBatches(sets, training.protocol, training.seed, classes) if viewed else shuffled(sets)
+            ViewBatches(sets, training.protocol, training.seed, classes, training.teacher)
+            if viewed
+            else shuffled(sets)
         )
     if "hard" in parts:
         known: dict[int, TrainingSet] = {}  # sets that share images go on sharing them

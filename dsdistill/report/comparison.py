@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from dsdistill.bench.lines import Line
-from dsdistill.evaluation.rows import FULL, RANDOM
+from dsdistill.evaluation.rows import FULL, LABELLED, RANDOM, TEACHER
 
 BYTES = "@bytes"
 """Ends the names of real images that take the bytes of a set."""
@@ -54,7 +54,11 @@ def best_coreset(line: Line, lines: Sequence[Line]) -> Line | None:
     chosen = [
         each
         for each in lines
-        if each.baseline and each.set not in (RANDOM, FULL) and "@" not in each.set and alike(line, each)
+        if each.baseline
+        and each.set not in (RANDOM, FULL, TEACHER)
+        and "@" not in each.set
+        and not each.set.endswith(LABELLED)
+        and alike(line, each)
     ]
     return max(chosen, key=lambda each: each.mean, default=None)
 

@@ -27,6 +27,7 @@ class Kind(Enum):
     REAL = "real"
     REAL_BYTES = "bytes"
     FULL = "full"
+    CONTROL = "control"
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def shape(kind: Kind) -> str:
     """Draw a dot around the origin.
 
     A distilled set is a disc. Real images are a ring, for equal bytes a square, and all of them a diamond.
+    A control is a triangle.
     """
     match kind:
         case Kind.DISTILLED:
@@ -173,6 +175,8 @@ def shape(kind: Kind) -> str:
             return '<rect class="mark" x="-3.7" y="-3.7" width="7.4" height="7.4"/>'
         case Kind.FULL:
             return '<path class="mark" d="M0-5.2L5.2 0L0 5.2L-5.2 0Z"/>'
+        case Kind.CONTROL:
+            return '<path class="mark" d="M0-4.8L4.6 3.4L-4.6 3.4Z"/>'
 
 
 def key(kinds: Sequence[Kind]) -> str:
@@ -182,6 +186,7 @@ def key(kinds: Sequence[Kind]) -> str:
         Kind.REAL: "as many real images",
         Kind.REAL_BYTES: "real images for the same bytes",
         Kind.FULL: "the full training set",
+        Kind.CONTROL: "other images with the same labels, and the teacher",
     }
     items = "".join(
         f'<li><svg class="chart {kind.value}" viewBox="-7 -7 14 14" aria-hidden="true">'

@@ -113,6 +113,7 @@ class Column:
 COLUMNS = (
     Column("distilled in", lambda line: line.spent, of_sets=True),
     Column("iterations", lambda line: line.iterations, of_sets=True),
+    Column("labels", lambda line: line.regime, number=False),
     Column("student", lambda line: line.network, number=False),
     Column("protocol", lambda line: line.protocol, number=False),
     Column("epochs", lambda line: str(line.epochs)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dsdistill.bench.lines import Line
 from dsdistill.bench.results import ANOTHER, CellResult
-from dsdistill.evaluation.rows import FULL, RANDOM
+from dsdistill.evaluation.rows import FULL, LABELLED, RANDOM, TEACHER
 from dsdistill.report import comparison, curves, dots, families
 from dsdistill.report.curves import Curve, Mark
 from dsdistill.report.dots import Dot, Kind
@@ -73,6 +73,8 @@ def kind(line: Line) -> Kind:
         return Kind.DISTILLED
     if line.set == FULL:
         return Kind.FULL
+    if line.set.endswith(LABELLED) or line.set == TEACHER:
+        return Kind.CONTROL
     return Kind.REAL_BYTES if "@" in line.set else Kind.REAL
 
 

@@ -58,6 +58,7 @@ def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
         "images": ("Images", pictures.pictures(results)),
         "networks": ("Across architectures", tables.networks(lines)),
         "scores": ("Scores", tables.scores(lines)),
+        "calibration": ("Calibration and fidelity", sections.calibration(lines)),
         "losses": ("Losses", sections.grouped(figures.losses(results), sections.LOSSES)),
         "problems": ("Left out", sentences(problems)),
         "cells": ("Cells", cell.articles(results)),
@@ -67,7 +68,7 @@ def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     return Template((folder / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(", ".join(dict.fromkeys(each.suite for each in results))),
         style=(folder / "style.css").read_text(encoding="utf-8"),
-        conclusions=sections.conclusions(lines),
+        conclusions=sections.conclusions(lines) + sections.flags(results),
         facts="".join(
             f"<div><dt>{name}</dt><dd>{escape(text, LONG)}</dd></div>" for name, text in _facts(results)
         ),

@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 
 from dsdistill.bench.lines import Gain, Line
+from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import CAPTION, GAINS
-from dsdistill.report import conclusion, dots, families, figures, tables
+from dsdistill.evaluation.rows import labels_do_the_work
+from dsdistill.report import conclusion, dots, families, figures, reliability, tables
 from dsdistill.report.families import Family
 from dsdistill.report.figures import Figure, Panel
 from dsdistill.report.markup import LONG, escape, link, note, sentences
@@ -50,6 +52,18 @@ def conclusions(lines: Sequence[Line]) -> str:
     )
 
 
+def flags(results: Sequence[CellResult]) -> str:
+    """Return what warns of accuracies that do not rest on the images, with the cells that it is of."""
+    items = ""
+    for result in results:
+        for evaluation in result.evaluations:
+            name = f"{result.method}, {result.dataset}, {result.ipc} per class, seed {result.seed}"
+            name += f", evaluation {evaluation.name}" if evaluation.name else ""
+            for sentence in labels_do_the_work(evaluation.rows):
+                items += f"<li>{link(f'#{figures.anchor(result)}', name)}: {escape(sentence, LONG)}</li>"
+    return f'<ul class="findings">{items}</ul>' if items else ""
+
+
 def _unbroken(text: str) -> str:
     """Return a sentence in which no line ends before a deviation, a unit or a sign."""
     return re.sub(r"(?<=\d) (?=[±%]|kB)|(?<=±) ", "\N{NO-BREAK SPACE}", escape(text, LONG))
@@ -79,6 +93,16 @@ def _tables(group: Sequence[Family], lines: Sequence[Line], sources: Sequence[st
     networks = ", ".join(dict.fromkeys(family.network for _, family in others))
     folded = tables.accuracies(others, lines, sources)
     return f"{text}<details><summary>By other students: {escape(networks)}</summary>{folded}</details>"
+
+
+def calibration(lines: Sequence[Line]) -> str:
+    """Return tables of calibration and fidelity, and reliability diagrams, of the first students."""
+    drawn = [
+        f"<h3>{escape(figure.title)}</h3>{_panels(figure.panels, 'curves')}"
+        for figure in reliability.figures(lines)
+    ]
+    text = reliability.tables(lines)
+    return note(reliability.ABOUT) + text + "".join(drawn) if text else ""
 
 
 def gained(gains: Sequence[Gain]) -> str:

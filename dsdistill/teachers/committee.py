@@ -66,6 +66,11 @@ class Committee:
         return "; ".join(teacher.name for teacher in self.teachers)
 
     @property
+    def architectures(self) -> str:
+        """The names of their networks, each once."""
+        return ", ".join(dict.fromkeys(teacher.architecture or teacher.name for teacher in self.teachers))
+
+    @property
     def digest(self) -> str:
         """16 hexadecimal digits that identify the answers: weights of the networks, of the mean, and the
         mode."""

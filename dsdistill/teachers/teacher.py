@@ -29,6 +29,7 @@ class Teacher:
         digest: hexadecimal digits that identify its weights.
         accuracy: on test images, a fraction; None where its file does not say.
         epoch: of its training; None of a library's weights.
+        architecture: the name of its network.
     """
 
     network: Network
@@ -36,6 +37,7 @@ class Teacher:
     digest: str
     accuracy: float | None = None
     epoch: int | None = None
+    architecture: str = ""
 
 
 def load_teachers(
@@ -85,8 +87,8 @@ def _trained(
         name = f"{metadata.network}, {number}epoch {epoch} of {file.path.name}"
         tested = file.training[expert].test_accuracy
         accuracy = file.test_accuracy(expert, epoch) if tested else None
-        digest = _digest(metadata.network, network)
-        yield Teacher(answering(network, metadata.network, device), name, digest, accuracy, epoch)
+        digest, frozen = _digest(metadata.network, network), answering(network, metadata.network, device)
+        yield Teacher(frozen, name, digest, accuracy, epoch, metadata.network)
     file.close()
 
 
@@ -112,7 +114,8 @@ def _published(reference: TeacherReference, task: Task, device: torch.device, do
         )
     rows = torch.tensor([places[name] for name in task.classes])
     network = model.network if len(rows) == len(places) else restricted(model.network, rows)
-    return Teacher(answering(network, reference.source, device), model.name, _digest(model.name, network))
+    digest, frozen = _digest(model.name, network), answering(network, reference.source, device)
+    return Teacher(frozen, model.name, digest, architecture=reference.source)
 
 
 def _digest(name: str, network: Network) -> str:

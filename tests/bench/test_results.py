@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsdistill.bench import tables
+from dsdistill.bench import results, tables
 from dsdistill.bench.collection import collect
 from dsdistill.report import page, plots
 from tests.helpers.bench import result, row
@@ -71,3 +71,17 @@ def test_pipes_are_left_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "results.json")
     with pytest.raises(tables.UserError, match="would be replaced"):
         tables.check_replaceable(tmp_path)
+
+
+def test_results_of_earlier_versions_have_regimes_of_soft_labels(tmp_path: Path) -> None:
+    table = json.loads(json.dumps(result(path=tmp_path / "result.json").to_dict()))
+    table.pop("format")
+    table.pop("version")
+    for soft, regimes in ((False, ["HL", "HL"]), (True, ["SL", "HL"])):
+        (evaluation,) = table["evaluations"]
+        evaluation["report"]["soft_labels"] = soft
+        for each in evaluation["rows"]:
+            for key in ("regime", "calibration", "disagreement", "fidelity", "leak"):
+                each.pop(key, None)
+        found = results.from_table(table, tmp_path / "result.json")
+        assert [each.regime for each in found.evaluations[0].rows] == regimes

@@ -23,7 +23,7 @@ def test_names_stay_inside_the_cells_of_markdown() -> None:
     cells = [result(NASTY, dataset=NASTY, rows=[row("distilled", [1.0], NASTY)])]
     text = tables.markdown(cells, [NASTY])
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} == {13}
+    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} == {14}
     assert "\x1b" not in text
     assert not re.search(r"(?<!\\)<img", text)
 

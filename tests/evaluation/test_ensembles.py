@@ -11,12 +11,12 @@ from dsdistill.augment.training import Transform
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensembles, SingleStudent, StackedStudents, stackable
 from dsdistill.evaluation.execution import Execution
-from dsdistill.evaluation.students import StudentTraining, train_students
+from dsdistill.evaluation.students import StudentTraining
 from dsdistill.protocol import load_protocol
 from tests.helpers.evaluation import (
     CLASSES,
     fresh,
-    stripes_to_test,
+    student_accuracies,
     tiny,
     train_student,
     training_set,
@@ -64,8 +64,7 @@ def test_refilled_ensembles_never_recompile(cutmix: float) -> None:
         common = TrainingSet(*training_set(seed))
         training = StudentTraining(protocol, protocol.transform_for(mirror=False), seed)
         compiled_accuracies, eager_accuracies = (
-            train_students(fresh, lambda repeat, s=common: s, stripes_to_test(), training, ensembles)
-            for ensembles in (recording, eager)
+            student_accuracies(common, training, ensembles) for ensembles in (recording, eager)
         )
         assert compiled_accuracies == pytest.approx(eager_accuracies, abs=0.02)
     assert len(compiled) == 3, compiled  # batches of 4 and of 1, and the test chunk

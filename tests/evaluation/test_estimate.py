@@ -11,7 +11,8 @@ from dsdistill.evaluation import evaluate, students
 from dsdistill.evaluation.config import EvaluationConfig
 from dsdistill.evaluation.ensembles import Ensembles
 from dsdistill.evaluation.estimate import Timer, estimate
-from dsdistill.evaluation.execution import Execution
+from dsdistill.evaluation.exam import Exam
+from dsdistill.evaluation.execution import CPU, Execution
 from dsdistill.evaluation.plan import plan_rows, plan_sets
 from dsdistill.networks import build_network
 from dsdistill.runtime.callbacks import Observer
@@ -20,11 +21,11 @@ from tests.helpers.callbacks import Told
 from tests.helpers.evaluation import (
     CLASSES,
     NETWORK,
+    PREPROCESS,
     SIZE,
     distilled,
     evaluated,
     real_data,
-    stripes_to_test,
     tiny,
 )
 
@@ -57,11 +58,13 @@ def test_seconds_are_those_of_steps_and_tests(monkeypatch: pytest.MonkeyPatch) -
     protocol, data = tiny(epochs=4, repeats=3, batch_size=16), real_data()
     sets = plan_sets(distilled(), data, protocol, EvaluationConfig(baselines=["random", "full"]))
     rows = plan_rows(["mlp"], sets, [])
+    exam = Exam(data, PREPROCESS, CPU)
+    monkeypatch.setattr(Exam, "chunks", exam.test_images.chunks)  # or validation images count too
     timer = Timer(
         lambda repeat: build_network("mlp", 1, SIZE, CLASSES),
         False,
         Ensembles(Execution()),
-        stripes_to_test(),
+        exam,
         distilled(),
         mirror=False,
         lr=0.01,

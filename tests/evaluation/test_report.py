@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dsdistill.errors import UserError
+from dsdistill.evaluation.measures import BINS, Calibration, Fidelity, Leak, Scores
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
 from dsdistill.storage import set_file
@@ -51,9 +52,36 @@ def column(report: Report, number: int) -> list[Any]:
 def test_the_table_names_sets_images_and_accuracies(report: Report) -> None:
     decoded = dataclasses.replace(report, rows=[row("distilled", decoded=80), row("full", epochs=12)])
     assert column(decoded, 1) == ["distilled", "full, 12 epochs"]
-    assert column(decoded, 2) == ["20 → 80 decoded", "20"]
-    assert column(decoded, 3) == ["50.00", "50.00"]  # one student: no ±
+    assert column(decoded, 3) == ["20 → 80 decoded", "20"]
+    assert column(decoded, 4) == ["50.00", "50.00"]  # one student: no ±
     assert "digits" in str(report.table().title)
+
+
+def test_a_regime_in_which_labels_do_the_work_is_flagged(report: Report) -> None:
+    rows = [row("distilled", regime="SL"), row("random+labels", 49.5, regime="SL")]
+    flagged = dataclasses.replace(report, rows=rows)
+    assert column(flagged, 2) == ["SL", "SL"]
+    (sentence,) = flagged.to_dict()["flags"]
+    assert sentence.startswith("labels do the work: ")
+    assert sentence in str(flagged.table().caption)
+    assert report.to_dict()["flags"] == []
+
+
+def test_the_caption_says_what_was_measured(report: Report) -> None:
+    scores, bins = Scores(12.5, 1.0, 0.5), [0.0] * BINS
+    measured = row(
+        "distilled",
+        calibration=Calibration(scores, 1.5, Scores(3.0, 0.9, 0.4), 20, [0] * BINS, bins, bins),
+        disagreement=10.0,
+        fidelity=Fidelity("a teacher", 90.0, 0.1, 5, 40.0),
+        leak=Leak(0.6, 3.0, 100),
+    )
+    caption = str(dataclasses.replace(report, rows=[measured]).table().caption)
+    assert caption.split("\n")[-1] == (
+        "ECE 12.5 %, NLL 1.00 (ECE 3.0 %, NLL 0.90 at T = 1.50); students disagree on 10.0 %; agrees with "
+        "the teacher on 90.0 % (40.0 % of its errors), KL 0.10; leak: AUC 0.600, +3.0 points on training "
+        "images"
+    )
 
 
 def test_the_caption_shows_cost_and_scores(report: Report) -> None:
@@ -126,7 +154,7 @@ def test_the_report_is_written_as_json(tmp_path: Path, report: Report) -> None:
 def test_a_notebook_shows_the_table(report: Report) -> None:
     html = dataclasses.replace(report, dataset="<b>digits")._repr_html_()
     assert "Test accuracy on &lt;b&gt;digits, protocol dm" in html
-    assert "<td>mlp</td><td>random</td><td>20</td><td>40.00</td><td>1.0</td>" in html
+    assert "<td>mlp</td><td>random</td><td>HL</td><td>20</td><td>40.00</td><td>1.0</td>" in html
     assert html.count("<tr>") == 3
     assert "as many bytes as 30 real images<br>" in html
 

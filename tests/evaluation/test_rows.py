@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
-from dsdistill.evaluation.rows import FULL, Row, canonical, read_row
+from dsdistill.evaluation.measures import BINS, Calibration, Fidelity, Leak, Scores
+from dsdistill.evaluation.rows import FULL, Row, canonical, labels_do_the_work, read_row
 
 
 def row(name: str, values: list[float]) -> Row:
@@ -33,3 +35,52 @@ def test_a_stored_row_is_read_and_nothing_else() -> None:
         assert read_row(stored | change) is None
     for other in ({"mean": 0.5}, {}, [], None, "row"):
         assert read_row(other) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "soft", "regime"),
+    [
+        ("distilled", True, "SL"),
+        ("distilled-plain", True, "SL"),
+        ("distilled", False, "HL"),
+        ("random", True, "HL"),
+        ("distilled-hard", True, "HL"),
+    ],
+)
+def test_rows_of_earlier_versions_get_the_regime_that_they_had(name: str, soft: bool, regime: str) -> None:
+    stored = dataclasses.asdict(row(name, [50.0])) | {"soft_labels": soft}
+    for key in ("regime", "calibration", "disagreement", "fidelity", "leak"):
+        del stored[key]
+    found = read_row(stored)
+    assert found is not None
+    assert found.regime == regime
+    assert found.calibration is found.disagreement is found.fidelity is found.leak is None
+
+
+def test_measures_are_read_as_they_were_stored() -> None:
+    scores, bins = Scores(12.5, 1.0, 0.5), [1.0] * BINS
+    measured = dataclasses.replace(
+        row("distilled", [50.0, 51.0]),
+        regime="SL+KD",
+        calibration=Calibration(scores, 1.5, scores, 20, [1] * BINS, bins, bins),
+        disagreement=10.0,
+        fidelity=Fidelity("a teacher", 90.0, 0.1, 5, None),
+        leak=Leak(0.6, 3.0, 100),
+    )
+    stored = json.loads(json.dumps(dataclasses.asdict(measured)))
+    assert read_row(stored) == measured
+    short = stored["calibration"] | {"counts": [1]}
+    for broken in ({"leak": {"auc": 2.0}}, {"regime": "KD"}, {"calibration": {}}, {"calibration": short}):
+        assert read_row(stored | broken) is None
+
+
+@pytest.mark.parametrize(("random", "flagged"), [(70.0, True), (69.0, True), (68.9, False), (90.0, True)])
+def test_labels_do_the_work_where_random_images_come_within_a_point(random: float, flagged: bool) -> None:
+    rows = [
+        dataclasses.replace(row(name, [mean]), mean=mean)
+        for name, mean in (("distilled", 70.0), ("random+labels", random), ("random", 70.0))
+    ]
+    found = labels_do_the_work(rows)
+    assert bool(found) == flagged
+    assert all(f"{random:.2f} % on random images and 70.00 % on the set" in each for each in found)
+    assert not labels_do_the_work(rows[:1] + rows[2:])

@@ -89,7 +89,7 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
 
     trained: list[str] = []
 
-    def training(build: Any, *rest: Any, **options: Any) -> list[float]:
+    def training(build: Any, *rest: Any, **options: Any) -> list[Any]:
         trained.append(type(build(0)).__name__)
         return train_students(build, *rest, **options)
 
@@ -192,7 +192,7 @@ def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:
     )
     report = evaluate(path, repeats=1, epochs=1, device="cpu")
     assert [(row["images"], row["decoded"]) for row in set_file.results(path)] == [(20, 80), (20, 20)]
-    assert list(report.table().columns[2].cells) == ["20 → 80 decoded", "20"]
+    assert list(report.table().columns[3].cells) == ["20 → 80 decoded", "20"]
 
 
 def test_evaluate_at_the_same_bytes_and_on_the_full_training_set(digits_file: Path) -> None:
@@ -244,7 +244,7 @@ def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:
     table = report.table()
     assert table.row_count == 2
     assert "digits" in str(table.title)
-    assert list(table.columns[3].cells) == [f"{row.mean:.2f}" for row in report.rows]  # one student: no ±
+    assert list(table.columns[4].cells) == [f"{row.mean:.2f}" for row in report.rows]  # one student: no ±
 
 
 @pytest.mark.slow
@@ -275,11 +275,12 @@ def test_a_report_has_its_scores(tmp_path: Path) -> None:
     assert written["scores"] == json.loads(json.dumps(report.scores()))
     assert written["soft_labels"] is True
     assert written["distil_machine"] == "a computer"
-    cost, sentence = str(report.table().caption).split("\n")
+    cost, sentence, *measured = str(report.table().caption).split("\n")
     assert "distilled in 12 s" in cost
     assert cost.endswith("made on a computer")
     assert "(full data set, 2 epochs)" in sentence
     assert "2 networks: mean" in sentence
+    assert [line.partition(":")[0] for line in measured] == ["mlp", "convnet2-w8"]
     stored = set_file.results(soft_digits)
     assert [result["set"] for result in stored] == [row.set for row in report.rows]
     assert "scores" not in stored[0]
@@ -326,7 +327,7 @@ sys.modules["dsdistill"] = package
 import dsdistill.evaluation.run
 makers = ("engines", "supply", "experts", "distillation", "objectives.", "synthetic.set", "synthetic.initial")
 found = {{m for m in sys.modules if m.startswith(tuple("dsdistill." + name for name in makers))}}
-assert found <= {{"dsdistill.objectives.precision"}}, found  # of sums, an objective of no method
+assert found <= {{"dsdistill.objectives." + name for name in ("precision", "labels")}}, found  # of no method
 assert not {{"torchvision", "kornia", "matplotlib", "sklearn", "timm"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -11,22 +12,25 @@ from torch import Tensor
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.augment.mix import CutMix
 from dsdistill.augment.training import Transform
+from dsdistill.config.labels import LabelConfig
 from dsdistill.evaluation.batches import TrainingSet
-from dsdistill.evaluation.ensembles import Ensembles, StackedStudents
+from dsdistill.evaluation.ensembles import Ensembles, SingleStudent, StackedStudents
 from dsdistill.evaluation.execution import Execution
-from dsdistill.evaluation.students import StudentTraining, fit, train_students
+from dsdistill.evaluation.loss import StudentLoss
+from dsdistill.evaluation.students import StudentTraining, _optimiser, fit
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.seeding import generator
 from tests.helpers.evaluation import (
     CLASSES,
     SIZE,
     fresh,
-    stripes_to_test,
+    student_accuracies,
     tiny,
     train_student,
     training_set,
     weights,
 )
+from tests.helpers.teachers import committee, views_of
 from tests.reference import student as reference
 
 # Training one student ---------------------------------------------------------------------------------------
@@ -227,13 +231,11 @@ def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: in
     common = TrainingSet(*training_set())
     ticks: list[tuple[int, int]] = []
     accuracies = [
-        train_students(
-            fresh,
-            lambda repeat: common,
-            stripes_to_test(),
+        student_accuracies(
+            common,
             training,
             Ensembles(Execution()),
-            stack,
+            stack=stack,
             tick=lambda done, total: ticks.append((done, total)),
         )
         for stack in (False, True)
@@ -241,3 +243,112 @@ def test_stacking_keeps_accuracies(monkeypatch: pytest.MonkeyPatch, together: in
     assert accuracies[0] == accuracies[1]
     assert len(set(accuracies[0])) > 1
     assert ticks[-1] == (3 * 13 * 3, 3 * 13 * 3)
+
+
+# Labels, schedules and optimisers ---------------------------------------------------------------------------
+
+
+def labelled(protocol: Protocol, **labels: object) -> Protocol:
+    return dataclasses.replace(protocol, labels=LabelConfig(**labels))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", ["static", "teacher"])
+def test_stacked_students_learn_from_soft_labels_as_single_ones(source: str) -> None:
+    protocol = labelled(
+        tiny(epochs=2, cutmix=1.0, augmentation="color_flip"), source=source, loss="kl", temperature=4.0
+    )
+    transform, teacher = protocol.transform_for(mirror=True), committee()
+    training = StudentTraining(protocol, transform, seed=3, teacher=teacher)
+    images, labels = training_set()
+    weights_of_images = torch.linspace(0.5, 1.5, len(labels))
+    given = TrainingSet(
+        images,
+        labels,
+        torch.randn(len(labels), CLASSES),
+        weights_of_images,
+        source=source,  # type: ignore[arg-type]
+    )
+    objective = StudentLoss(protocol.labels)
+    together = StackedStudents([fresh(0), fresh(1)], Execution(), objective)
+    fit(together, [given, given], [0, 1], training, Execution())
+    for repeat in (0, 1):
+        alone = SingleStudent(network := fresh(repeat), Execution(), objective)
+        fit(alone, [given], [repeat], training, Execution())
+        ours = torch.cat([p.detach()[repeat].flatten() for p in together.parameters])
+        torch.testing.assert_close(ours, weights(network), rtol=0, atol=2e-5)
+
+
+def test_phases_train_on_soft_then_hard_then_soft_labels() -> None:
+    """HALD: views in the first and last quarter of the epochs, fresh hard labels between them."""
+    protocol = labelled(
+        tiny(epochs=8, schedule="steps"),
+        source="views",
+        loss="kl",
+        smoothing=0.8,
+        phases=(("soft", 0.25), ("hard", 0.5), ("soft", 0.25)),
+    )
+    images, labels = training_set()
+    views = views_of(images, labels, committee(), epochs=3)
+    given = TrainingSet(images, labels, views=views, source="views")
+    seen: list[set[str]] = []
+
+    class Noting(SingleStudent):
+        def train(self, mode: bool) -> None:
+            super().train(mode)
+            plain = self.loss
+            self.loss = lambda x, targets: seen.append(set(targets)) or plain(x, targets)  # type: ignore[func-returns-value]
+
+    student = Noting(fresh(0), Execution(), StudentLoss(protocol.labels))
+    fit(student, [given], [0], StudentTraining(protocol, protocol.transform_for(False)), Execution())
+    batches = 3
+    assert len(seen) == 8 * batches
+    kinds = ["logits" in each for each in seen[::batches]]
+    assert kinds == [True] * 2 + [False] * 4 + [True] * 2
+    assert protocol.labels.part(74, 300) == "soft"
+    assert [protocol.labels.part(epoch, 300) for epoch in (75, 224, 225)] == ["hard", "hard", "soft"]
+
+
+def test_accumulated_parts_make_the_step_of_the_batch() -> None:
+    """Without batch statistics, parts of equal size have the gradient of the whole batch."""
+    steps = []
+    images, labels = training_set(dtype=torch.float64)
+    for accumulate in (1, 2):
+        protocol = tiny(epochs=1, batch_size=4, accumulate=accumulate, augmentation="none", schedule="steps")
+        training = StudentTraining(protocol, protocol.transform_for(mirror=False))
+        steps.append(weights(train_student(fresh(0).double(), images[:8], labels[:8], training)))
+    torch.testing.assert_close(steps[0], steps[1], rtol=0, atol=1e-12)
+
+
+def test_a_short_last_batch_counts_as_the_released_code_has_it() -> None:
+    """Of 5 images in batches of 4 in two parts, the last batch is one part, and its loss is halved."""
+    images, labels = training_set(dtype=torch.float64)
+    protocol = tiny(
+        epochs=1, batch_size=4, accumulate=2, augmentation="none", schedule="steps", lr=0.1, momentum=0.0
+    )
+    protocol = dataclasses.replace(protocol, weight_decay=0.0, drop_at=())
+    training = StudentTraining(protocol, protocol.transform_for(mirror=False))
+    ours = train_student(fresh(0).double(), images[:5], labels[:5], training)
+    plain = fresh(0).double()
+    order = torch.randperm(5, generator=generator(0, "students", 0, 0))
+    for rows, factor in ((order[:4], 1.0), (order[4:], 0.5)):
+        loss = torch.nn.functional.cross_entropy(plain(images[rows]), labels[rows])
+        for parameter, gradient in zip(
+            plain.parameters(), torch.autograd.grad(loss, list(plain.parameters())), strict=True
+        ):
+            parameter.data -= 0.1 * factor * gradient
+    torch.testing.assert_close(weights(ours), weights(plain), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_only_matrices_decay_where_the_protocol_says_so(optimiser: str, stacked: bool) -> None:
+    protocol = tiny(optimiser=optimiser, decays="matrices", weight_decay=0.25)
+    networks = [fresh(0), fresh(1)]
+    students = StackedStudents(networks, Execution()) if stacked else SingleStudent(networks[0], Execution())
+    made = _optimiser(students, protocol, rate=0.1, epoch=0)
+    decays = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
+    names = [each.dim() for each in networks[0].parameters()]
+    assert [decays[id(p)] for p in students.parameters] == [0.25 if dim > 1 else 0.0 for dim in names]
+    assert {0.25, 0.0} == set(decays.values())
+    everything = _optimiser(students, dataclasses.replace(protocol, decays="all"), 0.1, 0)
+    assert [group["weight_decay"] for group in everything.param_groups] == [0.25]

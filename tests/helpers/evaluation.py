@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +17,22 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import random_selection
-from dsdistill.evaluation.accuracy import TestImages
+from dsdistill.evaluation.accuracy import TestImages, accuracies
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig, RealData
-from dsdistill.evaluation.ensembles import SingleStudent
+from dsdistill.evaluation.ensembles import Ensemble, Ensembles, SingleStudent
 from dsdistill.evaluation.evaluate import evaluate_set
 from dsdistill.evaluation.execution import CPU, Execution, ExecutionConfig
 from dsdistill.evaluation.loss import StudentLoss
 from dsdistill.evaluation.rows import Row
-from dsdistill.evaluation.students import StudentTraining, fit
+from dsdistill.evaluation.students import StudentTraining, fit, train_students
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.teachers import Committee
 
 SIZE, CLASSES = 8, 3
 NETWORK = (
@@ -85,13 +87,20 @@ def evaluated(
     *,
     stack: bool = False,
     observer: Observer | None = None,
+    teacher: Committee | None = None,
     **settings: object,
 ) -> list[Row]:
     """Evaluate a distilled set of stripes; ``settings`` are those of ``EvaluationConfig``."""
     config = EvaluationConfig(networks=networks, **settings)  # type: ignore[arg-type]
     execution = ExecutionConfig(stack=stack)
     return evaluate_set(
-        dataset or distilled(), data or real_data(), protocol, config, execution, observer=observer
+        dataset or distilled(),
+        data or real_data(),
+        protocol,
+        config,
+        execution,
+        observer=observer,
+        teacher=teacher,
     )
 
 
@@ -123,6 +132,19 @@ def train_student(
     objective = StudentLoss(training.protocol.labels)
     fit(SingleStudent(network, execution, objective), [given], [repeat], training, execution)
     return network
+
+
+def student_accuracies(
+    training_set: TrainingSet, training: StudentTraining, ensembles: Ensembles, **options: Any
+) -> list[float]:
+    """Train students of one set as ``train_students`` does; return the accuracy of each on stripes."""
+    images = stripes_to_test()
+
+    def examine(ensemble: Ensemble, sets: Sequence[TrainingSet]) -> list[float]:
+        return accuracies(ensemble, images, ensembles.execution)
+
+    groups = train_students(fresh, lambda repeat: training_set, examine, training, ensembles, **options)
+    return [fraction for group in groups for fraction in group]
 
 
 def weights(network: Network) -> Tensor:

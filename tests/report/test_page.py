@@ -104,7 +104,9 @@ def test_charts_and_tables_have_the_same_rows_in_the_same_order(forty: str) -> N
 
 def test_what_all_rows_share_is_said_once() -> None:
     text = page.html(grid(("dm", "mtt"), (1,), ("cifar10",), ("convnet",)))
-    assert "The same in all rows: iterations 100, student convnet, protocol dm, epochs 1000" in text
+    assert (
+        "The same in all rows: iterations 100, labels HL, student convnet, protocol dm, epochs 1000" in text
+    )
     assert "students 3, seed 0." in text
     (table,) = Page(text).tables
     assert table[0] == ["method", "accuracy %", "published %", "kB", "distilled in"]
