@@ -1,13 +1,15 @@
 """What labels are worth: Fashion-MNIST sets and real images under every way of labelling them.
 
-    dsdistill experts --recipe early-teacher --dataset fashion-mnist --budget laptop -o results/labels/teacher.h5
+    dsdistill experts --recipe early-teacher --dataset fashion-mnist --budget laptop \\
+        --set lr=0.005 --set epochs=12 -o results/labels/early.h5
+    dsdistill experts --recipe teacher --dataset fashion-mnist --budget laptop -o results/labels/teacher.h5
     python benchmarks/labels.py results/labels --ipcs 1,10        goes on where it was stopped
 
-Sets are those in artifacts/; random and herded real images get the same labels as the set beside them. Students are
-ConvNet-3 of 64 maps: DSA's augmentation for hard and static labels, crops, flips and CutMix for views and for a
-teacher that labels online. Labels are those of one teacher: after five epochs of its training for static labels, after
-the last one for the rest. Every result is stored in the labelled set's file as soon as it is there. At the end
-artifacts/labels.json, labels.md and labels.svg are written.
+Sets are those in artifacts/; random and herded real images get the same labels as the set beside them.
+Students are ConvNet-3 of 64 maps, trained with DSA's augmentation on hard and static labels, and with crops,
+flips and CutMix on views and on what a teacher says online. Static labels are those of one teacher after some
+epochs of its training, all others those of another one after its last epoch. Every result is stored in the
+labelled set's file as soon as it is there; artifacts/labels.json and labels.md have them all.
 """
 
 from __future__ import annotations
@@ -57,15 +59,14 @@ class Labels:
     written: bool = True
 
 
-def ways(teacher: Path) -> list[Labels]:
-    """Return every way, by a teacher's file."""
-    epochs = dsdistill.ExpertFile.open(teacher).epochs
-    *early, last = candidates(epochs, STOPS + 1)
-    full = f"{teacher}@{last}"
+def ways(early: Path, teacher: Path) -> list[Labels]:
+    """Return every way, by the files of the early teacher and of the full one."""
+    epochs = candidates(dsdistill.ExpertFile.open(early).epochs, STOPS)
+    full = str(teacher)
     return [
         Labels("hard", "early-soft", "hard", written=False),
-        *(Labels(f"static, epoch {epoch}", "early-soft", "static", f"{teacher}@{epoch}") for epoch in early),
-        Labels(f"static, epoch {last} (last)", "early-soft", "static", full),
+        *(Labels(f"early, epoch {epoch}", "early-soft", "static", f"{early}@{epoch}") for epoch in epochs),
+        Labels("full teacher", "early-soft", "static", full),
         Labels("hard, crops and CutMix", "fkd", "hard", written=False),
         Labels(f"{VIEWS} views", "fkd", "views", full, VIEWS),
         Labels("online teacher", "fkd", "teacher", full, written=False),
@@ -74,7 +75,9 @@ def ways(teacher: Path) -> list[Labels]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the teacher, teacher.h5, and of labelled sets")
+    parser.add_argument(
+        "folder", type=Path, help="of the teachers, early.h5 and teacher.h5, and of labelled sets"
+    )
     parser.add_argument("--sets", default="dm,datm")
     parser.add_argument("--ipcs", default="1,10,50")
     parser.add_argument("--students", type=int, default=3)
@@ -85,7 +88,7 @@ def main() -> None:
             source = ARTIFACTS / f"fashion-mnist-{name}-ipc{ipc}.h5"
             if not source.exists():
                 source = args.folder / source.name
-            for way in ways(args.folder / "teacher.h5"):
+            for way in ways(args.folder / "early.h5", args.folder / "teacher.h5"):
                 rows += evaluated(source, name, ipc, way, args.folder, args.students, controls=place == 0)
                 for row in rows[-3:]:
                     print(f"IPC {ipc:2d}  {row['labels']:28s}{row['set']:10s}{row['mean']:6.2f}", flush=True)

@@ -115,7 +115,7 @@ def evaluate(
         distilled = set_file.load(file)
         set_file.check_same(file, set_file.digest(file), content.digest)
         dataset_name, source = opened(dataset)
-        data_config = _data_config(file, distilled, dataset_name, root, download)
+        data_config = data_config_of(file, distilled, dataset_name, root, download)
         name = protocol or origin.protocol_of(file, distilled.attributes)
         resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
         resolved = resolved.with_labels(labels)
@@ -129,7 +129,7 @@ def evaluate(
             _check_outputs(file, json, save)
 
         fetch = download or dataset is not None  # not where the file alone names a data set of a server
-        data = _real_data(distilled, data_config, source, fetch, observer)
+        data = read_real_data(distilled, data_config, source, fetch, observer)
         real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
         config = dataclasses.replace(config, real_images=real_images)
         cost = _cost(content) | {"real_images": float(real_images)}
@@ -160,13 +160,26 @@ def _config(
     Raises:
         UserError: a network or baseline is unknown.
     """
-    students = network_list(networks) or [_default_student(distilled, protocol)]
+    students = students_of(networks, distilled, protocol)
     if baselines is None:
         return EvaluationConfig(networks=students, baselines=None)
     real_sets = expanded_names(_split(baselines))
     for baseline in real_sets:
         check(baseline)
     return EvaluationConfig(networks=students, baselines=real_sets)
+
+
+def students_of(
+    networks: str | NetworkFactory | Sequence[str | NetworkFactory],
+    distilled: DistilledDataset,
+    protocol: Protocol,
+) -> list[str]:
+    """Return the names of the students' networks; where none are given, the one of the set or the protocol.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    return network_list(networks) or [_default_student(distilled, protocol)]
 
 
 def _references(teacher: str | Path | Sequence[str | Path] | None) -> tuple[TeacherReference, ...]:
@@ -252,7 +265,7 @@ def _check_outputs(file: Path, json: str | Path | None, save: bool) -> None:
             raise UserError(f"{error}, or pass --no-save (save=False) to leave the file as it is") from error
 
 
-def _data_config(
+def data_config_of(
     file: Path, distilled: DistilledDataset, dataset: str | None, root: str | Path | None, download: bool
 ) -> DataConfig:
     """Return how to read the data a set was distilled from, at its size and channels.
@@ -297,7 +310,7 @@ def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
     return options
 
 
-def _real_data(
+def read_real_data(
     distilled: DistilledDataset,
     config: DataConfig,
     source: InMemory | None,

@@ -109,9 +109,9 @@ def choose_epoch(
     execution = ExecutionConfig(torch_device, arithmetic)
     dataset = DistilledDataset(dataclasses.replace(distilled, soft_labels=None, views=None))
     name, memory = opened(source.dataset)
-    data_config = evaluation.data_config(file, dataset, name, source.root, source.download)
+    data_config = evaluation.data_config_of(file, dataset, name, source.root, source.download)
     data = _held_out(
-        evaluation.real_data(dataset, data_config, memory, source.download, observer), config.seed
+        evaluation.read_real_data(dataset, data_config, memory, source.download, observer), config.seed
     )
     protocol = load_protocol(
         source.protocol or _protocol_of(file, distilled), data_config.name, dataset.ipc, repeats=STUDENTS
@@ -163,9 +163,7 @@ def _one_teacher(config: LabellingConfig) -> TeacherReference:
     if teacher.weights or teacher.expert is None:
         raise UserError("an epoch is chosen for one expert of a file; name it, for example FILE#0")
     if teacher.epoch is not None:
-        raise UserError(
-            f"{teacher.source}@{teacher.epoch} names an epoch, and stop auto is to choose it; drop one"
-        )
+        raise UserError(f"{teacher.source}@{teacher.epoch} names an epoch, which stop auto chooses; drop one")
     return teacher
 
 

@@ -16,7 +16,7 @@ from dsdistill.labelling import answering, run
 from dsdistill.labelling.committee import load_committee
 from dsdistill.labelling.config import resolve
 from dsdistill.labelling.labelled import labelled
-from dsdistill.labelling.run import label
+from dsdistill.pipeline.label import label
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.storage import set_file
 from tests.helpers.labels import equal
