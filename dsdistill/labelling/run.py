@@ -61,7 +61,7 @@ def run(
         arithmetic = resolve_precision(precision, place, observer.on_notice)
         committee = load_committee(job.distilled, config, place, arithmetic, download)
         wanted = identity(job.distilled, committee, config)
-        result = _finished(output, wanted) if resume else None
+        result = _finished(output, wanted) if resume and not observer.dry else None
         if result is None:
             job.check_output(overwrite)
             parts = job.parts(wanted, resume, overwrite)
@@ -117,7 +117,8 @@ class _Job:
         earlier = {"soft labels": distilled.soft_labels, "views": distilled.views}
         if dropped := [name for name, labels in earlier.items() if labels is not None]:
             observer.on_notice(f"the {' and '.join(dropped)} that {self.file.name} has are replaced")
-        mirror = self.config.flip != "auto" or mirrors(distilled, observer.on_notice)
+        asks = self.config.kind == "views" and self.config.flip == "auto"
+        mirror = not asks or mirrors(distilled, observer.on_notice)
         result = labelled(distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts)
         result = dataclasses.replace(result, attributes={**result.attributes, **attributes})
         dtype = set_file.describe(self.file).dtype

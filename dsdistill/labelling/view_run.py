@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import NoReturn
 
 from dsdistill.errors import UserError
 from dsdistill.labelling.answering import ViewAnswers
@@ -12,7 +14,7 @@ from dsdistill.runtime.signals import Interrupted, deferred_signals
 from dsdistill.synthetic.views import Views
 
 _EVERY = 10.0
-"""Seconds of work that a kill loses at most, beside a block."""
+"""Seconds of work that a kill loses at most, beside an epoch, or several of few images."""
 
 
 class ViewRun:
@@ -51,36 +53,39 @@ class ViewRun:
         with deferred_signals() as signals:
             since = time.monotonic()
             for epochs in self._answers.blocks(self._epoch):
-                self._answer(epochs)
-                stopping = signals or self._observer.stop
-                if self._epoch < self._epochs and (stopping or time.monotonic() - since > _EVERY):
+                views = self._answers.block(epochs, self._tick(signals))
+                self._finished += [views] if views is not None else []
+                self._unsaved += views is not None
+                self._epoch = epochs.stop
+                if self._epoch < self._epochs and time.monotonic() - since > _EVERY:
                     self._save()
                     since = time.monotonic()
-                self._check(signals)
+            if signals:
+                self._save()
         return Views.cat(self._finished)
 
-    def _answer(self, epochs: range) -> None:
+    def _tick(self, signals: list[Interrupted]) -> Callable[[int], None]:
+        """Return what is told how many views of the next block are done; it stops if that is asked for."""
         before, total = self.done, self._answers.total
-        tick = self._observer.on_progress
-        views = self._answers.block(epochs, lambda done: tick("labelling", before + done, total))
-        self._finished += [views] if views is not None else []
-        self._unsaved += views is not None
-        self._epoch = epochs.stop
+
+        def tick(done: int) -> None:
+            self._observer.on_progress("labelling", before + done, total)
+            if before + done < total and (signals or self._observer.stop):
+                self._stop(signals)
+
+        return tick
+
+    def _stop(self, signals: list[Interrupted]) -> NoReturn:
+        """Keep the finished epochs, and stop."""
+        self._save()
+        if signals:
+            raise signals[0]
+        kept = "resume=True goes on" if self._parts is not None else "nothing is kept"
+        done = f"{self._epoch} of {self._epochs} epochs of views"
+        raise UserError(f"stopped by a callback with {done}: {self._observer.stop}; {kept}")
 
     def _save(self) -> None:
         """Keep the finished epochs that are not kept yet."""
         if self._parts is not None and self._unsaved:
             self._parts.save(range(self._saved, self._epoch), Views.cat(self._finished[-self._unsaved :]))
             self._saved, self._unsaved = self._epoch, 0
-
-    def _check(self, signals: list[Interrupted]) -> None:
-        """Stop between two blocks if a signal or a callback asks for it."""
-        if self._epoch == self._epochs:
-            return
-        if signals:
-            raise signals[0]
-        if stop := self._observer.stop:
-            kept = "resume=True goes on" if self._parts is not None else "nothing is kept"
-            raise UserError(
-                f"stopped by a callback with {self._epoch} of {self._epochs} epochs of views: {stop}; {kept}"
-            )

@@ -195,6 +195,21 @@ def test_an_interrupted_labelling_goes_on_to_the_same_file(
     assert {path.name for path in tmp_path.iterdir()} == {"out.h5", "again.h5"}
 
 
+def test_a_signal_after_the_last_view_loses_nothing(
+    finished: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, options = tmp_path / "out.h5", {"teachers": pool, **VIEWS}
+    with pytest.raises(Interrupted):
+        label(finished, output, **options, callbacks=[Signalled(40)])
+    assert sorted(path.name for path in (tmp_path / "out.h5.parts").iterdir()) == [
+        "000000-000004.safetensors",
+        "labelling.json",
+    ]
+    monkeypatch.setattr(answering.ViewAnswers, "block", None)  # nothing is left to do
+    label(finished, output, **options, resume=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"out.h5"}
+
+
 def test_what_is_there_already_is_not_labelled_again(
     finished: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

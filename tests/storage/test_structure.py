@@ -21,6 +21,7 @@ from dsdistill.storage import set_file, structure
 from dsdistill.storage.expert_file import ExpertFile, holds_experts
 from dsdistill.storage.hdf5 import LAYOUT, checksum, contents, fixed_text, set_attributes
 from tests.helpers.expert_files import refused
+from tests.helpers.labels import with_views
 from tests.helpers.mutants import refusal as refused_sentence
 from tests.helpers.storage import make, refusal, same
 
@@ -122,6 +123,17 @@ def test_a_sound_content_that_is_too_large_is_no_damage(
     assert "its content takes" in said
     assert "free" in said
     assert "damaged" not in said
+
+
+def test_views_are_read_into_less_memory_than_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distilled = with_views(views=500, encoding="float32")
+    assert distilled.views is not None
+    set_file.write(tmp_path / "set.h5", distilled)
+    size = sum(column.nbytes for column in distilled.views.columns().values())
+    monkeypatch.setattr(device, "available_memory", lambda device: 4 * size)
+    assert set_file.read(tmp_path / "set.h5").views is not None
+    monkeypatch.setattr(device, "available_memory", lambda device: 2 * size)
+    assert "its content takes" in refusal(tmp_path / "set.h5")
 
 
 def test_highly_compressible_images_are_read(tmp_path: Path) -> None:
