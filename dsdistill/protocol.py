@@ -72,12 +72,15 @@ class Protocol:
         batch_size: images of a step.
         accumulate: equal parts that a batch is split into. Their gradients are averaged before a step; a
             network with batch statistics sees one part at a time.
-        crop_scale: smallest and largest share of an image that a random crop takes and enlarges; None for no
-            crop. patches: see ``dsdistill.augment.training.Transform``; both come before the augmentation.
+        crop_scale: smallest and largest share of an image that a random crop takes and enlarges, before the
+            augmentation; None for no crop.
+        patches: before the crop, columns and then rows of F×F patches are permuted, the same way in all
+            images of a batch (RDED); 1 for none.
         augmentation: operators joined by ``_``, or "none". A batch gets one draw, its scalars per image.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
         cutmix, cutmix_beta: the probability per batch of CutMix after the augmentation, and its β; see
-            ``dsdistill.augment.mix.CutMix``. mixup, mixup_beta: the same of mixup, in place of CutMix.
+            ``dsdistill.augment.mix.CutMix``.
+        mixup, mixup_beta: the same of mixup, in place of CutMix.
         test_zoom: test images are enlarged to ⌊size / 7⌋·8 pixels and cropped at the centre, as RDED does.
         labels: which labels, and the loss; see ``dsdistill.config.labels``.
         repeats: students per set, each from its own initial weights.

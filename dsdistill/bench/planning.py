@@ -65,6 +65,8 @@ def _check_names(suite: Suite) -> None:
     named += [name for each in suite.evaluation.values() for name in each.baselines or ()]
     for name in baselines.expanded_names(named):
         baselines.check(name)
+        if baselines.needs_teacher(name):
+            raise UserError(f"suite {suite.name!r}: baseline {name!r} needs a teacher, and suites have none")
     for name in (*suite.networks, *(name for each in suite.evaluation.values() for name in each.networks)):
         add_network(name)
     for name in suite.datasets:

@@ -89,6 +89,11 @@ def method_of(name: str) -> str:
     return name.removesuffix(LABELLED).partition("@")[0]
 
 
+def needs_teacher(name: str) -> bool:
+    """Whether a teacher labels the images of a baseline, or is the baseline."""
+    return name == TEACHER or name.endswith(LABELLED)
+
+
 def default_names(soft: bool, teacher: bool) -> list[str]:
     """Return the baselines of an evaluation that names none.
 

@@ -148,12 +148,14 @@ def _table(rows: list[Row]) -> Iterator[str]:
         yield "The set's file holds no evaluation. `dsdistill evaluate` makes one."
         return
     yield "Test accuracy in percent after the last epoch, mean ± standard deviation over students. Compare it"
-    yield "only under the same protocol; `random` is as many real images, `full` the whole data set."
+    yield "only under the same protocol and with the same kind of labels (HL hard, SL stored soft ones, SL+KD an"
+    yield "online teacher); `random` is as many real images, `full` the whole data set."
     yield ""
-    yield "| trained on | images | student | protocol | epochs | accuracy | students |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| trained on | labels | images | student | protocol | epochs | accuracy | students |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
-        cells = (row.set, row.images, row.network, row.protocol, row.epochs, row.accuracy, len(row.values))
+        how = (row.set, row.regime, row.images, row.network, row.protocol)
+        cells = (*how, row.epochs, row.accuracy, len(row.values))
         yield f"| {' | '.join(map(_name, cells))} |"
 
 

@@ -101,23 +101,16 @@ def test_labels_and_teachers_that_do_not_fit_are_one_sentence(
 def test_a_teacher_with_another_class_order_is_refused(capsys: Captured, tmp_path: Path, pool: Path) -> None:
     """Digits as their pixels are, with their names in reverse."""
     task, train = catalog.load(DataConfig(name="digits"), "train")
-    arrays = {
-        "x_train": train.images,
-        "y_train": train.labels,
-        "x_test": train.images,
-        "y_test": train.labels,
-    }
+    pixels, labels = train.images.numpy(), train.labels.numpy()
     names, data = train.classes[::-1], tmp_path / "reversed.npz"
-    np.savez(data, classes=names, **{name: each.numpy() for name, each in arrays.items()})
+    np.savez(data, classes=names, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
     images = train.unit(torch.cat([train.indices_of(label)[:1] for label in range(10)]))
     file = tmp_path / "reversed.h5"
     set_file.write(file, dsdistill.DistilledSet(images, torch.arange(10), names, task.preprocess))
     before = file.read_bytes()
     words = ["evaluate", file, *FAST, "--dataset", f"npz:{data}", "--teacher", pool]
     said = refused(capsys, *words)
-    assert "class 0" in said
-    assert names[0] in said
-    assert train.classes[0] in said
+    assert "trained with classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and this run has 9, 8, 7" in said
     assert file.read_bytes() == before
 
 
