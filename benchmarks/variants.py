@@ -28,6 +28,7 @@ from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.evaluation import students
+from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import SingleStudent, StackedStudents
 from dsdistill.evaluation.execution import Execution
 from dsdistill.experts import config as expert_config
@@ -154,8 +155,8 @@ def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> C
         build_network("convnet3", task.channels, task.size, task.num_classes) for _ in range(stacked or 1)
     ]
     ensemble = StackedStudents(networks, execution) if stacked else SingleStudent(networks[0], execution)
-    training = students.StudentTraining(protocol, protocol.augmentation_for(task.mirror))
-    sets, repeats = [(images, labels)] * len(networks), list(range(len(networks)))
+    training = students.StudentTraining(protocol, protocol.transform_for(task.mirror))
+    sets, repeats = [TrainingSet(images, labels)] * len(networks), list(range(len(networks)))
 
     def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
         students.fit(ensemble, sets, repeats, training, execution)

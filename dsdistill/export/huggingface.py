@@ -148,8 +148,8 @@ def _table(rows: list[Row]) -> Iterator[str]:
         yield "The set's file holds no evaluation. `dsdistill evaluate` makes one."
         return
     yield "Test accuracy in percent after the last epoch, mean ± standard deviation over students. Compare it"
-    yield "only under the same protocol and with the same kind of labels (HL hard, SL stored soft ones, SL+KD"
-    yield "an online teacher); `random` is as many real images, `full` the whole data set."
+    yield "only under the same protocol and with the same labels: HL, hard; SL, stored soft ones; SL+KD, an"
+    yield "online teacher's. `random` is as many real images, `full` the whole data set."
     yield ""
     yield "| trained on | labels | images | student | protocol | epochs | accuracy | students |"
     yield "|---|---|---|---|---|---|---|---|"

@@ -33,7 +33,7 @@ def test_the_card_tells_origin_accuracies_and_terms(tmp_path: Path) -> None:
     assert head["pretty_name"] == "cifar10, distilled by dsa"
     assert head["size_categories"] == ["n<1K"]
     assert "6 synthetic training images of 3 classes" in text
-    assert "| distilled | 6 | convnet3 | dsa | 1000 | 51.25 ± 0.50 | 2 |" in text
+    assert "| distilled | HL | 6 | convnet3 | dsa | 1000 | 51.25 ± 0.50 | 2 |" in text
     assert "seconds: 1 min 01 s" in text
     assert "mean [0.5, 0.5, 0.5] and std [0.25, 0.25, 0.25]" in text
     assert "Its authors state no licence" in text
