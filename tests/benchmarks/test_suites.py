@@ -106,7 +106,7 @@ def test_results_become_artifacts_that_the_chart_reads(
     page = (tmp_path / "accuracy-tried.md").read_text()
     assert page == capsys.readouterr().out.removesuffix("\n")
     assert "on a machine and another, 2026-01-02" in page
-    assert "| fashion-mnist | 1 | dm | convnet | dm | 1000 | 51.00 ± 1.41 |" in page
+    assert "| fashion-mnist | 1 | dm | HL | convnet | dm | 1000 | 51.00 ± 1.41 |" in page
     assert f"- `{commands[0]}`" in page
     rows = json.loads((tmp_path / "accuracy-tried.json").read_text())["rows"]
     assert [(each["evaluation"], each["set"]) for each in rows] == [

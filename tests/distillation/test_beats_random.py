@@ -101,7 +101,7 @@ def test_a_short_run_on_digits_beats_random_selection(
     )
     assert summary.iterations == ITERATIONS[method]
     report = dsdistill.evaluate(file, epochs=100, repeats=4, device="cpu", precision="fp32")
-    distilled, random = report.rows
+    distilled, random = report.rows[:2]
     assert (distilled.set, random.set) == ("distilled", "random")
     assert distilled.images == random.images == 10
     assert distilled.mean - distilled.std > random.mean + random.std
