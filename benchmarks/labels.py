@@ -5,7 +5,8 @@
     dsdistill experts --recipe teacher --dataset fashion-mnist --budget laptop -o results/labels/teacher.h5
     python benchmarks/labels.py results/labels --ipcs 1,10        goes on where it was stopped
 
-Sets are those in artifacts/; random and herded real images get the same labels as the set beside them.
+Sets are those in artifacts/, and real images herded in the features of the full teacher; random real images
+get the same labels as the set beside them.
 Students are ConvNet-3 of 64 maps, trained with DSA's augmentation on hard and static labels, and with crops,
 flips and CutMix on views and on what a teacher says online. Static labels are those of one teacher after some
 epochs of its training, all others those of another one after its last epoch. Every result is stored in the
@@ -24,12 +25,22 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import torch
+
 import dsdistill
 from benchmarks.common import ARTIFACTS
+from dsdistill.data import catalog
+from dsdistill.data.config import DataConfig
+from dsdistill.data.selection import herding
 from dsdistill.pipeline.stopping import candidates
+from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.teachers import load_teachers
+from dsdistill.teachers.reference import parse_references
 
+DATA = "fashion-mnist"
 STUDENT = "convnet-w64"
-CONTROLS = ("random", "herding")
+CONTROLS = ("random",)
 EPOCHS = {1: 600, 10: 300, 50: 100}
 """Of a student, by images per class: about as many steps at each."""
 VIEWS = 50
@@ -78,21 +89,47 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, help="of the teachers, early.h5 and teacher.h5, and of labelled sets"
     )
-    parser.add_argument("--sets", default="dm,datm")
+    parser.add_argument("--sets", default="dm,datm,herding")
     parser.add_argument("--ipcs", default="1,10,50")
     parser.add_argument("--students", type=int, default=3)
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for ipc in map(int, args.ipcs.split(",")):
         for place, name in enumerate(args.sets.split(",")):
-            source = ARTIFACTS / f"fashion-mnist-{name}-ipc{ipc}.h5"
+            source = ARTIFACTS / f"{DATA}-{name}-ipc{ipc}.h5"
             if not source.exists():
                 source = args.folder / source.name
+            if not source.exists() and name == "herding":
+                write_herding(source, ipc, args.folder / "teacher.h5")
             for way in ways(args.folder / "early.h5", args.folder / "teacher.h5"):
                 rows += evaluated(source, name, ipc, way, args.folder, args.students, controls=place == 0)
                 for row in rows[-3:]:
                     print(f"IPC {ipc:2d}  {row['labels']:28s}{row['set']:10s}{row['mean']:6.2f}", flush=True)
     (args.folder / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def write_herding(path: Path, ipc: int, teacher: Path) -> None:
+    """Write a set of real images: of each class those whose mean features come nearest to that of all."""
+    task, real = catalog.load(DataConfig(name=DATA), "train")
+    (network,) = load_teachers(parse_references(str(teacher)), task, real.fingerprint, torch.device("cpu"))
+    with torch.no_grad():
+        parts = [network.network.embed(task.preprocess(real.unit(rows))) for rows in
+                 torch.arange(len(real)).split(1000)]  # fmt: skip
+    features, chosen = torch.cat(parts), []
+    for label in range(len(real.classes)):
+        rows = real.indices_of(label)
+        chosen.append(rows[herding(features[rows], ipc)])
+    rows = torch.cat(chosen)
+    data = json.dumps({"name": DATA})
+    about = {"dataset": DATA, "data": data, "fingerprint": real.fingerprint, "protocol": "dm"}
+    found = DistilledSet(
+        real.unit(rows),
+        real.labels[rows],
+        real.classes,
+        task.preprocess,
+        attributes=about,
+    )
+    set_file.write(path, found, "uint8")
 
 
 def evaluated(
