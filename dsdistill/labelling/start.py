@@ -42,7 +42,7 @@ class LabellingStart:
             share = f", {100 * config.keep:g} % of the batches kept" if config.keep < 1 else ""
             what = f"{self.total:,} views of {images} images in batches of {size}{share}"
         device = f"on {self.committee.device}, {self.committee.precision}"
-        lines = [f"labelling {what} by {self.committee.name}, mode {self.committee.mode}; {device}"]
+        lines = [f"labelling {what}, by {self.committee.name}, mode {self.committee.mode}; {device}"]
         if self.done:
             lines.append(f"resuming after {self.done:,} of {self.total:,} views")
         return lines
