@@ -67,9 +67,10 @@ def _options(
 
 app.command(epilog=_EPILOG)(distilling.distill)
 app.command(
-    epilog="Other options are set with --set key=value: keep (ends, all, or epochs: [0,20,40]), lr, "
-    "momentum, weight_decay, batch_size, drop_last, drop_at, drop_factor, drop_restarts, sharpness.rho, "
-    "sharpness.alpha, gradient_penalty, ramp_from, ramp_epochs, cutmix, augmentation.operators, "
+    epilog="Other options are set with --set key=value: keep (ends, all, doubling, or epochs: [0,20,40]), "
+    "test, optimiser, lr, momentum, weight_decay, batch_size, drop_last, schedule, warmup_epochs, "
+    "warmup_from, drop_at, drop_factor, drop_restarts, label_smoothing, sharpness.rho, sharpness.alpha, "
+    "gradient_penalty, ramp_from, ramp_epochs, crop_scale, cutmix, augmentation.operators, "
     "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads."
 )(distilling.experts)
 app.command(name="import")(importing.import_)

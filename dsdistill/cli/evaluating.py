@@ -55,8 +55,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="A file of experts, or FILE@EPOCH: it labels batches and controls, and students are "
-            "compared with it. Several are a committee; repeatable.",
-            metavar="FILE[@EPOCH]",
+            "compared with it. Several, comma-separated, are a committee.",
+            metavar="FILE[@EPOCH],...",
             show_default=False,
         ),
     ] = None,

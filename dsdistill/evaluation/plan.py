@@ -27,6 +27,7 @@ from dsdistill.evaluation.rows import (
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.views import Views
 from dsdistill.teachers import Committee
 
 
@@ -229,11 +230,32 @@ def source_of(
         )
     if wanted == "static" and not static:
         raise UserError(f"{name} trains on stored logits of each image, which dsdistill label writes")
-    if wanted == "views" and not views:
-        raise UserError(f"{name} trains on stored views, which dsdistill label --views writes into a set")
+    if wanted == "views":
+        _check_views(protocol, distilled.views, name)
     if wanted == "teacher" and teacher is None:
         raise UserError(f"{name} has a teacher label every batch: name one by --teacher FILE")
     return wanted
+
+
+def _check_views(protocol: Protocol, views: Views | None, name: str) -> None:
+    """Check that there are views, and that the loss of a protocol takes what they store.
+
+    Raises:
+        UserError: it does not: one loss takes distances, and all others take logits.
+    """
+    if views is None:
+        raise UserError(f"{name} trains on stored views, which dsdistill label --views writes into a set")
+    distances = views.answers.encoding == "distances"
+    if distances and protocol.labels.loss != "dbr":
+        raise UserError(
+            f"{name} takes logits, and the set's views store two distances: use --protocol nrr-dd, or label "
+            "the set with another encoding"
+        )
+    if not distances and protocol.labels.loss == "dbr":
+        raise UserError(
+            f"{name} takes two distances, and the set's views store logits: label it with --encoding "
+            "distances, or use --protocol fkd"
+        )
 
 
 def plan_rows(

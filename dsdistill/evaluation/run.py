@@ -21,13 +21,13 @@ from dsdistill.data.config import DataConfig
 from dsdistill.data.memory import InMemory, opened
 from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
-from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes
+from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes, method_of
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import check_fit, evaluate_set
 from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.plan import source_of
 from dsdistill.evaluation.report import Report
-from dsdistill.evaluation.rows import Row
+from dsdistill.evaluation.rows import FULL, Row
 from dsdistill.files import parse_json, reason
 from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
 from dsdistill.protocol import Protocol, load_protocol
@@ -136,7 +136,7 @@ def evaluate(
         committee = _committee(references, distilled, data, resolved, execution)
         report = _report(distilled, data, resolved, config, execution, committee)
         report = dataclasses.replace(report, file=file.name, cost=cost)
-        earlier = _earlier_rows(report, file, observer.on_notice) if resume else []
+        earlier = _earlier_rows(report, file, leak, observer.on_notice) if resume else []
         if save:  # at once: an evaluation that is stopped loses only unfinished rows
             observer.add_first(_Saving(report, file, content.digest, observer.on_notice))
         with full_float32():
@@ -392,9 +392,15 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json_format.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _earlier_rows(report: Report, file: Path, notify: Notify) -> list[Row]:
-    """Return the rows in a file that this evaluation reuses, and notify how many they are."""
+def _earlier_rows(report: Report, file: Path, leak: bool, notify: Notify) -> list[Row]:
+    """Return the rows in a file that this evaluation reuses, and notify how many they are.
+
+    Args:
+        leak: whether rows need a leak test. Students of the full training set have none.
+    """
     rows, stored = report.earlier_rows(file), len(set_file.results(file))
+    if leak:
+        rows = [row for row in rows if row.leak or method_of(row.set) == FULL]
     if not stored:
         notify(f"there are no results in {file} to resume from: starting anew")
     else:

@@ -39,7 +39,7 @@ class LabellingStart:
         what = f"{images} images"
         if config.kind == "views":
             size = min(config.batch_size, images)
-            share = f", {100 * config.keep:g} % of the batches kept" if config.keep < 1 else ""
+            share = f", {100 * config.keep:g} % of the batches kept," if config.keep < 1 else ""
             what = f"{self.total:,} views of {images} images in batches of {size}{share}"
         device = f"on {self.committee.device}, {self.committee.precision}"
         lines = [f"labelling {what} by {self.committee.name}, mode {self.committee.mode}; {device}"]

@@ -82,6 +82,13 @@ class StopCurve:
         return json.dumps([dataclasses.asdict(point) for point in self.points])
 
 
+class _Quiet(Observer):
+    """Keeps back what an evaluation advises, such as controls, which a choice of an epoch does not need."""
+
+    def on_notice(self, sentence: str) -> None:
+        pass
+
+
 def choose_epoch(
     file: Path,
     config: LabellingConfig,
@@ -128,7 +135,7 @@ def choose_epoch(
             stopped = dataclasses.replace(static, teachers=(f"{teacher.source}#{teacher.expert}@{epoch}",))
             committee = load_committee(distilled, stopped, torch_device, arithmetic)
             candidate = DistilledDataset(labelled(distilled, committee, stopped))
-            (row,) = evaluate_set(candidate, data, protocol, students, execution)
+            (row,) = evaluate_set(candidate, data, protocol, students, execution, observer=_Quiet())
             points.append(StopPoint(epoch, row.mean, row.std, committee.teachers[0].accuracy))
             observer.on_info(points[-1].sentence)
             if observer.stop:
@@ -136,7 +143,7 @@ def choose_epoch(
         observer.on_progress("choosing the teacher's epoch", len(epochs), len(epochs))
     curve = StopCurve(teacher, tuple(points))
     observer.on_notice(
-        f"the teacher's epoch {curve.best.epoch} of {len(points)} tried is the best for this set: "
+        f"of {len(points)} epochs tried, the teacher's epoch {curve.best.epoch} is the best for this set: "
         f"{curve.best.accuracy:.1f} % on {len(data.test)} training images held out, protocol {protocol.name}"
     )
     return curve

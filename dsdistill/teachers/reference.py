@@ -65,13 +65,14 @@ class TeacherReference:
 
 
 def parse_references(teachers: str | Iterable[str]) -> tuple[TeacherReference, ...]:
-    """Read the references of a committee, given as one text with commas or several texts.
+    """Read the references of a committee, given as one text or several, each with commas between them.
 
     Raises:
         UserError: there is none, or one cannot be read.
     """
-    texts = teachers.split(",") if isinstance(teachers, str) else list(teachers)
-    references = tuple(TeacherReference.parse(text.strip()) for text in texts if text.strip())
+    texts = [teachers] if isinstance(teachers, str) else list(teachers)
+    names = [name.strip() for text in texts for name in text.split(",")]
+    references = tuple(TeacherReference.parse(name) for name in names if name)
     if not references:
         raise UserError("no teacher given; name a file of experts, for example --teacher teacher.h5")
     return references

@@ -12,6 +12,7 @@ from dsdistill.evaluation import controls
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig
 from dsdistill.evaluation.plan import plan_sets
+from dsdistill.protocol import load_protocol
 from dsdistill.synthetic.distilled import DistilledDataset
 from tests.helpers.evaluation import distilled, evaluated, real_data, tiny, training_set
 from tests.helpers.teachers import committee, views_of
@@ -73,6 +74,26 @@ def test_controls_that_cannot_be_are_refused(name: str, soft: bool, teacher: boo
     config = EvaluationConfig(baselines=[name])
     with pytest.raises(UserError, match=said):
         plan_sets(distilled(soft=soft), real_data(), tiny(), config, committee() if teacher else None)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "protocol", "sentence"),
+    [
+        (
+            "distances",
+            "fkd",
+            "'fkd' takes logits, and the set's views store two distances: use --protocol nrr",
+        ),
+        ("float32", "nrr-dd", "'nrr-dd' takes two distances, and the set's views store logits: label it"),
+    ],
+)
+def test_views_store_what_the_loss_takes(encoding: str, protocol: str, sentence: str) -> None:
+    dataset, used = distilled(), load_protocol(protocol)
+    dataset.views = views_of(dataset.images, dataset.labels, committee(), encoding=encoding)
+    with pytest.raises(UserError, match=sentence):
+        plan_sets(dataset, real_data(), used, DEFAULT, committee())
+    other = {"fkd": "nrr-dd", "nrr-dd": "fkd"}[protocol]
+    assert plan_sets(dataset, real_data(), load_protocol(other), DEFAULT, committee())[0].regime == "SL"
 
 
 def test_views_are_of_so_many_images() -> None:

@@ -125,6 +125,16 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
     assert any(each.startswith("0 of the 8 rows in the file are kept: all are of other") for each in notices)
 
 
+def test_rows_without_a_leak_test_are_not_reused_for_one(digits_file: Path) -> None:
+    options: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "device": "cpu"}
+    before = evaluate(digits_file, **options)
+    tested = evaluate(digits_file, **options, leak=True, resume=True)
+    assert all(row.leak for row in tested.rows)
+    assert [row.values for row in tested.rows] == [row.values for row in before.rows]
+    assert evaluate(digits_file, **options, leak=True, resume=True).rows == tested.rows
+    assert evaluate(digits_file, **options, resume=True).rows == tested.rows  # what is known is kept
+
+
 @pytest.mark.parametrize(("ipc_max", "epochs"), [(2, 3), (1, 2)])
 def test_the_protocol_is_read_for_the_data_set_and_the_ipc(
     digits_file: Path, ipc_max: int, epochs: int

@@ -54,12 +54,15 @@ def test_candidates_are_stored_epochs_closer_together_where_it_is_early() -> Non
     assert candidates([0], 3) == [0]
 
 
-def test_the_best_epoch_labels_the_set(finished: Path, teacher: Path, brief: Path, tmp_path: Path) -> None:
+def test_the_best_epoch_labels_the_set(
+    finished: Path, teacher: Path, brief: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     told = Told()
     output = tmp_path / "early.h5"
     options: dict[str, Any] = {"protocol": brief, "network": "convnet2-w8", "callbacks": [told]}
     summary = label(finished, output, teachers=teacher, stop="auto", **options)
     assert [point.epoch for point in summary.curve] == [1, 2, 3]
+    assert not any("--teacher" in sentence for sentence in caplog.messages)  # advice for an evaluation
     assert all(0 < point.accuracy < 100 for point in summary.curve)
     experts = dsdistill.ExpertFile.open(teacher)
     assert [point.teacher for point in summary.curve] == [experts.test_accuracy(0, e) for e in (1, 2, 3)]

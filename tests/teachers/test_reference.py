@@ -28,6 +28,7 @@ def test_references(text: str, expected: TeacherReference) -> None:
 def test_several_are_a_committee() -> None:
     both = (TeacherReference("a.h5", 0, 1), TeacherReference("b.h5", None, None))
     assert parse_references("a.h5@1, b.h5#all,") == parse_references(["a.h5@1", "b.h5#all"]) == both
+    assert parse_references(["a.h5@1,b.h5#all"]) == both  # as `evaluate --teacher` gives it
     assert both[0].at(7) == TeacherReference("a.h5", 0, 7)
 
 
