@@ -8,7 +8,8 @@ resident memory in the iterations (VmHWM) above what was resident with everythin
 and the data's bytes; what reading left free is given back first. Options that cost time and little memory are
 lower than in the recipe: epochs and steps of training, the real images whose gradients are matched, and the
 steps of a student at 10 and 50 images per class. The estimate knows of it. Experts are those of a few steps,
-followed from their first epochs. Written to artifacts/memory-estimates.json. Linux only.
+followed from their first epochs. Written to artifacts/memory-estimates.json after every row; rows of other
+methods and sizes that are there stay. Linux only.
 """
 
 from __future__ import annotations
@@ -62,13 +63,16 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "artifacts" / "memory-estimates.json")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    if args.output.exists():
+        rows = json.loads(args.output.read_text())["rows"]
     with tempfile.TemporaryDirectory() as folder:
         experts = Path(folder) / "experts.h5"
         in_process(train_experts, experts)
         for ipc in map(int, args.ipcs.split(",")):
             for method in args.methods.split(","):
-                rows.append(in_process(measure, method, ipc, args.compile, experts))
-                row = rows[-1]
+                row = in_process(measure, method, ipc, args.compile, experts)
+                key = [row[name] for name in CELL]
+                rows = [each for each in rows if [each[name] for name in CELL] != key] + [row]
                 print(
                     f"{method:14s}{ipc:3d}  estimate {row['estimate_mb']:6.0f} MB, measured "
                     f"{row['measured_mb']:6.0f} MB, ratio {row['ratio']:.2f}",
@@ -77,15 +81,17 @@ def main() -> None:
                 args.output.write_text(json.dumps(record(rows), indent=1) + "\n")
 
 
+CELL = ("method", "ipc", "compile")
+"""What tells rows apart."""
+
+
 def record(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what is written."""
     return {
-        "command": f"python benchmarks/memory_estimates.py {' '.join(sys.argv[1:])}".strip(),
-        "date": datetime.date.today().isoformat(),
+        "command": "python benchmarks/memory_estimates.py",
         "machine": provenance.machine_name(variants.CPU),
         "packages": provenance.package_versions(),
-        "code": provenance.code_digest(),
-        "rows": rows,
+        "rows": sorted(rows, key=lambda row: (row["ipc"], row["method"])),
     }
 
 
@@ -175,6 +181,8 @@ def measure(method: str, ipc: int, compile: bool, experts: Path) -> dict[str, An
         "measured_mb": round(measured, 1),
         "ratio": round(expected.total / 1e6 / measured, 3),
         "parts_mb": parts,
+        "date": datetime.date.today().isoformat(),
+        "code": provenance.code_digest(),
     }
 
 
