@@ -25,8 +25,13 @@ def collect(folder: Path) -> tuple[list[CellResult], list[str]]:
         is not finished.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or it is a file.
     """
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file, and a report is of a folder that dsdistill bench has written; the results "
+            f"of one set: dsdistill info {folder}"
+        )
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; make results with: dsdistill bench digits -o {folder}")
     files: list[tuple[Path, CellResult]] = []

@@ -918,6 +918,8 @@ def test_a_stopped_suite_says_how_to_go_on(
 def test_what_the_commands_refuse(capsys: Captured, tmp_path: Path) -> None:
     assert "unknown suite 'digts'" in refused(capsys, "bench", "digts")
     assert "there is no folder" in refused(capsys, "report", tmp_path / "none")
+    (tmp_path / "set.h5").write_bytes(b"")
+    assert "set.h5 is a file" in refused(capsys, "report", tmp_path / "set.h5")
     assert "no finished cell" in refused(capsys, "report", tmp_path, "-o", tmp_path / "x.html")
     assert ".html" in refused(capsys, "report", tmp_path, "-o", written(tmp_path))
     (tmp_path / "file").write_text("")
