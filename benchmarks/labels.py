@@ -10,7 +10,7 @@ get the same labels as the set beside them.
 Students are ConvNet-3 of 64 maps, trained with DSA's augmentation on hard and static labels, and with crops,
 flips and CutMix on views and on what a teacher says online. Static labels are those of one teacher after some
 epochs of its training, all others those of another one after its last epoch. Every result is stored in the
-labelled set's file as soon as it is there; artifacts/labels.json and labels.md have them all.
+labelled set's file as soon as it is there; rows.json in the folder has them all at the end.
 """
 
 from __future__ import annotations
