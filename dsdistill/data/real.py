@@ -107,6 +107,11 @@ class RealDataset:
         # With one channel several strides are equivalent, and convolutions are slow for some of them.
         return pixels.flatten().view(pixels.shape)
 
+    def part(self, rows: Tensor) -> RealDataset:
+        """Return some of the images, at positions int64 [n], as a data set of their own."""
+        images = self.images[rows.to(self.images.device)]
+        return RealDataset(self.name, self.split, images, self.labels[rows], self.classes)
+
     def to(self, device: torch.device | str) -> RealDataset:
         """Return the data set with its images on a device; a memory map is read into the device's memory.
 

@@ -106,9 +106,7 @@ class ShuffledBatches(Batches):
         position = {id(each.images): place for place, each in enumerate(distinct)}
         self._offsets = torch.tensor([[position[id(each.images)] * self._count] for each in sets])
         self._images = _joined([each.images for each in distinct])
-        self._pool = {
-            name: _joined(parts) for name, parts in _targets(distinct, protocol.labels).items()
-        }  # fmt: skip
+        self._pool = {name: _joined(parts) for name, parts in _targets(distinct, protocol.labels).items()}
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         size = self._protocol.batch_size

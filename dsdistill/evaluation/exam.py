@@ -107,8 +107,7 @@ class _Sample:
     @classmethod
     def draw(cls, real: RealDataset, count: int, like: TestImages, draws: torch.Generator) -> _Sample:
         rows = torch.randperm(len(real), generator=draws)[:count]
-        part = RealDataset(real.name, real.split, real.images[rows], real.labels[rows], real.classes)
-        return cls(like.of(part), rows)
+        return cls(like.of(real.part(rows)), rows)
 
     def unseen(self, training_set: TrainingSet) -> Tensor:
         """Return which images a student did not train on, bool [n]."""

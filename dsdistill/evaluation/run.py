@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json as json_format
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from dsdistill.evaluation.execution import Auto, ExecutionConfig
 from dsdistill.evaluation.plan import source_of
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import FULL, Row
-from dsdistill.files import parse_json, reason
 from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
@@ -36,7 +35,7 @@ from dsdistill.runtime.callbacks import Callback, Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
-from dsdistill.synthetic.distilled import DistilledDataset, Scalar
+from dsdistill.synthetic.distilled import DistilledDataset
 from dsdistill.teachers import Committee, TeacherReference, load_teachers
 from dsdistill.teachers.reference import parse_references
 
@@ -124,7 +123,7 @@ def evaluate(
         execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
         config = _config(networks, baselines, distilled, resolved)
         config = dataclasses.replace(config, scores=scores, labels=labels, leak=leak, seed=seed)
-        references = _references(teacher)
+        references = () if teacher is None else parse_references(teacher)
         if not observer.dry:
             _check_outputs(file, json, save)
 
@@ -180,18 +179,6 @@ def students_of(
         UserError: one is unknown.
     """
     return network_list(networks) or [_default_student(distilled, protocol)]
-
-
-def _references(teacher: str | Path | Sequence[str | Path] | None) -> tuple[TeacherReference, ...]:
-    """Read the names of teachers, if any are given.
-
-    Raises:
-        UserError: they name none, or one cannot be read.
-    """
-    if teacher is None:
-        return ()
-    several = [teacher] if isinstance(teacher, Path) else teacher
-    return parse_references(several if isinstance(several, str) else map(str, several))
 
 
 def _committee(
@@ -276,7 +263,7 @@ def data_config_of(
     Raises:
         UserError: neither the caller nor the file names the data set, or it is not known where that lies.
     """
-    stored = _stored_options(distilled.attributes)
+    stored = origin.stored_data(distilled.attributes)
     if dataset:
         stored["name"] = dataset
     else:
@@ -291,23 +278,6 @@ def data_config_of(
         options["root"] = Path(str(stored_root))
     config: DataConfig = validate(DataConfig, options, "the file's attribute 'data': key", fields)
     return dataclasses.replace(config, download=download)
-
-
-def _stored_options(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
-    """Return the options of the data that a file names.
-
-    Raises:
-        UserError: its attribute is no JSON object.
-    """
-    try:
-        options = parse_json(str(attributes.get("data", "{}")))
-    except ValueError as error:
-        raise UserError(
-            f"the file's attribute 'data' is not JSON ({reason(error)}); name the data set"
-        ) from error
-    if not isinstance(options, dict):
-        raise UserError("the file's attribute 'data' holds no options; name the data set")
-    return options
 
 
 def read_real_data(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dsdistill import files
 from dsdistill.data import catalog
@@ -144,7 +146,9 @@ def mirrors(distilled: DistilledSet, notify: Notify) -> bool:
     Args:
         notify: receives a sentence where nobody knows, and the answer is no.
     """
-    stored = origin.stored_data(distilled.attributes)
+    stored: dict[str, Any] = {}
+    with contextlib.suppress(UserError):  # options that nobody can read tell nothing
+        stored = origin.stored_data(distilled.attributes)
     if isinstance(explicit := stored.get("mirror"), bool):
         return explicit
     name = str(stored.get("name") or distilled.attributes.get("dataset", ""))

@@ -19,6 +19,7 @@ from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.views import Mixing
 from dsdistill.teachers.committee import Mean, Mode
+from dsdistill.teachers.reference import teacher_names
 
 
 def label(
@@ -98,9 +99,8 @@ def label(
         Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1, with views; finished epochs are kept.
     """
     file, output = files.expanded(file), files.expanded(output).absolute()
-    names = [str(teachers)] if isinstance(teachers, str | Path) else [str(each) for each in teachers]
     config = resolve(
-        teachers=[text.strip() for name in names for text in name.split(",") if text.strip()],
+        teachers=teacher_names(teachers),
         weights=weights,
         mean=mean,
         mode=mode,

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from dsdistill.data.memory import opened
-from dsdistill.data.real import RealDataset
 from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 from dsdistill.evaluation import run as evaluation
@@ -75,7 +74,7 @@ class StopCurve:
     @property
     def reference(self) -> str:
         """The teacher at its best epoch, as text."""
-        return f"{self.teacher.source}#{self.teacher.expert}@{self.best.epoch}"
+        return str(self.teacher.at(self.best.epoch))
 
     def to_json(self) -> str:
         """Return the points as JSON."""
@@ -132,7 +131,7 @@ def choose_epoch(
     with full_float32():
         for place, epoch in enumerate(epochs):
             observer.on_progress("choosing the teacher's epoch", place, len(epochs))
-            stopped = dataclasses.replace(static, teachers=(f"{teacher.source}#{teacher.expert}@{epoch}",))
+            stopped = dataclasses.replace(static, teachers=(str(teacher.at(epoch)),))
             committee = load_committee(distilled, stopped, torch_device, arithmetic)
             candidate = DistilledDataset(labelled(distilled, committee, stopped))
             (row,) = evaluate_set(candidate, data, protocol, students, execution, observer=_Quiet())
@@ -185,7 +184,4 @@ def _held_out(data: RealData, seed: int) -> RealData:
     train = data.train
     count = max(1, min(HELD_OUT, len(train) // 5))
     order = torch.randperm(len(train), generator=generator(seed, "stop-held-out"))
-    part = order[:count].sort().values
-    images = train.images[part.to(train.images.device)]
-    held = RealDataset(train.name, "held out", images, train.labels[part], train.classes)
-    return dataclasses.replace(data, test=held)
+    return dataclasses.replace(data, test=train.part(order[:count].sort().values))

@@ -14,7 +14,7 @@ from dsdistill.config.data_names import gone, is_memory, path_of
 from dsdistill.config.options import table_at
 from dsdistill.config.sharing import shared
 from dsdistill.errors import UserError
-from dsdistill.files import expanded, parse_json, parse_toml, read_toml
+from dsdistill.files import expanded, parse_json, parse_toml, read_toml, reason
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.synthetic.distilled import Scalar
 
@@ -50,12 +50,20 @@ def options_of_run(path: Path, attributes: Mapping[str, Scalar]) -> dict[str, An
 
 
 def stored_data(attributes: Mapping[str, Scalar]) -> dict[str, Any]:
-    """Return the options of the data that a set names; empty where it names none that can be read."""
+    """Return the options of the data that a set names.
+
+    Raises:
+        UserError: its attribute is no JSON object.
+    """
     try:
         options = parse_json(str(attributes.get("data", "{}")))
-    except ValueError:
-        return {}
-    return options if isinstance(options, dict) else {}
+    except ValueError as error:
+        raise UserError(
+            f"the file's attribute 'data' is not JSON ({reason(error)}); name the data set"
+        ) from error
+    if not isinstance(options, dict):
+        raise UserError("the file's attribute 'data' holds no options; name the data set")
+    return options
 
 
 def data_of(path: Path, attributes: Mapping[str, Scalar], stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 from dsdistill.errors import UserError
 
@@ -59,20 +61,35 @@ class TeacherReference:
         chosen = 0 if expert is None else None if expert == ALL else int(expert)
         return cls(source, chosen, None if epoch is None else int(epoch))
 
+    def __str__(self) -> str:
+        """Return the text that `parse` reads."""
+        if self.weights:
+            return f"{self.source}@{self.weights}"
+        epoch = "" if self.epoch is None else f"@{self.epoch}"
+        return f"{self.source}#{ALL if self.expert is None else self.expert}{epoch}"
+
     def at(self, epoch: int) -> TeacherReference:
         """Return the same teacher after another number of epochs."""
         return TeacherReference(self.source, self.expert, epoch, self.weights)
 
 
-def parse_references(teachers: str | Iterable[str]) -> tuple[TeacherReference, ...]:
-    """Read the references of a committee, given as one text or several, each with commas between them.
+Teachers: TypeAlias = str | Path | Iterable[str | Path]
+"""The names of a committee, as one text or several, each with commas between them."""
+
+
+def teacher_names(teachers: Teachers) -> list[str]:
+    """Return the names of a committee, one by one."""
+    texts = [teachers] if isinstance(teachers, str | Path) else teachers
+    return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
+
+
+def parse_references(teachers: Teachers) -> tuple[TeacherReference, ...]:
+    """Read the references of a committee.
 
     Raises:
         UserError: there is none, or one cannot be read.
     """
-    texts = [teachers] if isinstance(teachers, str) else list(teachers)
-    names = [name.strip() for text in texts for name in text.split(",")]
-    references = tuple(TeacherReference.parse(name) for name in names if name)
+    references = tuple(map(TeacherReference.parse, teacher_names(teachers)))
     if not references:
         raise UserError("no teacher given; name a file of experts, for example --teacher teacher.h5")
     return references

@@ -48,3 +48,10 @@ def test_several_are_a_committee() -> None:
 def test_what_is_no_reference(text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         parse_references(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["pool.h5#0", "pool.h5#2@15", "pool.h5#all@3", "torchvision:resnet18@DEFAULT"]
+)
+def test_a_reference_is_written_as_it_is_read(text: str) -> None:
+    assert str(TeacherReference.parse(text)) == text
