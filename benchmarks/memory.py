@@ -96,6 +96,18 @@ def trimmed() -> float:
     return resident("VmRSS")
 
 
+def keep_resident() -> None:
+    """Keep in memory whatever is there now or comes later: else the kernel may take cold pages away.
+
+    Where a process may not do so, nothing happens: measure on a machine that does nothing else.
+    """
+    ctypes.CDLL(None).mlockall(_ALL_TOUCHED)
+
+
+_ALL_TOUCHED = 1 | 2 | 4
+"""MCL_CURRENT, MCL_FUTURE and MCL_ONFAULT: pages that are never touched take no memory."""
+
+
 def resident(field: str) -> float:
     """Read the resident memory, VmRSS, or its peak, VmHWM, from /proc/self/status, in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()

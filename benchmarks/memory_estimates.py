@@ -5,11 +5,12 @@
 
 Fashion-MNIST, the recipe's ConvNet-3, fp32 on a CPU, uncompiled unless asked for. Measured is the peak of
 resident memory in the iterations (VmHWM) above what was resident with everything imported and the data read,
-and the data's bytes; what reading left free is given back first. Options that cost time and little memory are
-lower than in the recipe: epochs and steps of training, the real images whose gradients are matched, and the
-steps of a student at 10 and 50 images per class. The estimate knows of it. Experts are those of a few steps,
-followed from their first epochs. Written to artifacts/memory-estimates.json after every row; rows of other
-methods and sizes that are there stay. Linux only.
+and the data's bytes; what reading left free is given back first, and no page leaves memory afterwards.
+Options that cost time and little memory are lower than in the recipe: epochs and steps of training, the real
+images whose gradients are matched, and the steps of a student at 10 and 50 images per class. The estimate
+knows of it. Experts are those of a few steps, followed from their first epochs. Written to
+artifacts/memory-estimates.json after every row; rows of other methods and sizes that are there stay. Linux
+only.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import variants
-from benchmarks.memory import forget_peak, resident, trimmed
+from benchmarks.memory import forget_peak, keep_resident, resident, trimmed
 from dsdistill.config.presets import RECIPES
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -168,6 +169,7 @@ def measure(method: str, ipc: int, compile: bool, experts: Path) -> dict[str, An
         distiller = assembly.assemble(plan, task, real, variants.CPU, print)
         expected = estimate(distiller, real)
         trimmed()
+        keep_resident()
         forget_peak()
         for _ in range(plan.iterations):
             distiller.step()
