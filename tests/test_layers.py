@@ -19,7 +19,8 @@ LINES = """
     bench export importing loggers pipeline
     experts distillation labelling evaluation
     engines
-    supply teachers
+    supply
+    teachers
     storage
     compute synthetic
     data protocol

@@ -64,7 +64,7 @@ class Crops:
         top, left, height, width = self.boxes.unbind(1)
         dtype = working_dtype(images.dtype)
         rows, columns = (
-            to_device_of(images, _interpolation(*edge, size).to(dtype))
+            to_device_of(images, interpolation(*edge, size).to(dtype))
             for edge in ((top, height), (left, width))
         )
         with torch.autocast(images.device.type, enabled=False):
@@ -72,7 +72,7 @@ class Crops:
         return enlarged.to(images.dtype)
 
 
-def _interpolation(first: Tensor, length: Tensor, size: int) -> Tensor:
+def interpolation(first: Tensor, length: Tensor, size: int) -> Tensor:
     """Return matrices [n, size, size] which enlarge ``length`` pixels from ``first`` on to ``size``;
     float64."""
     length = length[:, None].double()

@@ -50,10 +50,27 @@ class OptimiserConfig:
     """One step for all classes, or one for each, in which the others' gradients are zero (IDC, IDM, NCFM)."""
     clamp_every: Annotated[int, Ge(0)] = 0
     """Clamp pixels to [0, 1] every so many iterations; 0 never does."""
+    clamp: Literal["before", "after"] = "before"
+    """Whether that comes before the step of an iteration, or after it (SRe2L)."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: the learning rate is multiplied by ½(1 + cos(πt/R)) in iteration t of R, counted from 0."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Decay of an average of the pixels over the steps that is stored in their place (FTD); 0 keeps none."""
     patience: Annotated[int, Ge(0)] = 0
     """Iterations without a lower loss after which the learning rate is halved; 0 never does."""
+
+    def rate(self, iteration: int, iterations: int) -> float:
+        """Return the learning rate in an iteration counted from 0, of so many."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * min(1.0, iteration / iterations))) / 2
+
+    def __post_init__(self) -> None:
+        if self.patience and self.schedule != "constant":
+            raise UserError(
+                "the learning rate of the pixels follows a schedule or the loss, not both: set "
+                "optimiser.patience=0 or optimiser.schedule=constant"
+            )
 
 
 class PixelOptimiser(ABC):

@@ -157,6 +157,10 @@ def data_options(
     return explicit_options(options | {"zca": zca, "download": download or None})
 
 
+_LIBRARIES = ("torchvision:", "timm:")
+"""What begins a name of published weights, which is no path."""
+
+
 def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Make paths absolute: a config is replayed, and a set evaluated, from other folders too."""
 
@@ -172,7 +176,9 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
         data["root"] = absolute(data["root"])
     result["data"] = data
     if path := table_at(result, "engine", "supply").get("path"):
-        result = merge(result, {"engine": {"supply": {"path": absolute(path)}}})
+        several = [str(path)] if expanded(str(path)).exists() else str(path).split(",")
+        paths = [each if each.startswith(_LIBRARIES) else absolute(each.strip()) for each in several]
+        result = merge(result, {"engine": {"supply": {"path": ",".join(paths)}}})
     for key in ("method", "protocol"):
         if str(options.get(key, "")).endswith(".toml"):
             result[key] = absolute(options[key])

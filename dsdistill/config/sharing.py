@@ -31,7 +31,7 @@ def shared(table: Mapping[str, Any]) -> dict[str, Any]:
         key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "network") if key in table
     }
     if path := table_at(table, "engine", "supply").get("path"):
-        named["engine"] = {"supply": {"path": file_name(str(path))}}
+        named["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}
     result = merge(table, named)
     if data := table_at(table, "data"):
         result["data"] = {key: value for key, value in data.items() if key not in _HERE}

@@ -31,7 +31,7 @@ from dsdistill.runtime import provenance
 from dsdistill.runtime.config import is_long
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
-from dsdistill.supply.base import NetworkRequest
+from dsdistill.supply.base import NetworkRequest, PassOptions
 from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.synthetic.initial import images_to_start_from, initialise
@@ -78,15 +78,17 @@ def _pixels(config: RunConfig, real: RealDataset) -> int:
     return real.images[0].numel() * _images(config, real) * config.iterations
 
 
-def _check_updates(config: RunConfig, engine: Engine[Any], network: Network) -> None:
+def _check_updates(config: RunConfig, engine: Engine[Any], synthetic: SyntheticSet, network: Network) -> None:
     """Refuse rules of the pixel optimiser that the space or the network does not allow.
 
     Raises:
         UserError: naming the option to change.
     """
-    if config.optimiser.clamp_every and config.space != "unit":
+    if config.optimiser.clamp_every and not synthetic.has_bounds:
+        what = "the difference to real images is" if synthetic.residual is not None else "whitened pixels are"
         raise UserError(
-            "pixels are clamped to [0, 1] in unit space only: set space=unit or optimiser.clamp_every=0"
+            f"{what} not clamped: set optimiser.clamp_every=0"
+            + ("" if synthetic.residual is not None else " or space=unit")
         )
     if config.optimiser.updates == "per-class" and not engine.separable(network):
         raise UserError(
@@ -150,21 +152,24 @@ def assemble(
     )
     synthetic = initial.to(device)
     synthetic.flip = _flipped(config, task)
+    if config.synthetic.learn == "residual":
+        synthetic.learn_residual()
     real = real.resident_on(device)  # not before: the set begins on the CPU
     precision = resolve_precision(compute.precision, device)
-    engine.prepare(synthetic, supply, config.seed)
+    notify = once(notify)  # several functions are compiled, and one notice says it for all
+    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify)
+    augmentation = config.augmentation.build(task.mirror)
+    supply.ready(PassOptions(task.size, precision, bool(compute.compile), notify))
+    embedder = Embedder(*passes, features=engine.features(supply.network))
+    batches = RealBatches.of(task, real, config.seed, device)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation)
+    engine.prepare(synthetic, sources)
     if config.labels == "teacher" and synthetic.label_logits is not None:
         raise UserError(
             "labels are learned here, or a teacher's: set engine.labels.learned=false, or labels=hard"
         )
     synthetic.to(device)
-    _check_updates(config, engine, supply.network)
-    notify = once(notify)  # several functions are compiled, and one notice says it for all
-    passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify)
-    augmentation = config.augmentation.build(task.mirror)
-    embedder = Embedder(*passes, features=engine.features(supply.network))
-    batches = RealBatches.of(task, real, config.seed, device)
-    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation)
+    _check_updates(config, engine, synthetic, supply.network)
     class_chunk = compute.class_chunk or _classes_at_once(synthetic, task, device)
     return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, class_chunk)
 

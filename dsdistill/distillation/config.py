@@ -50,7 +50,11 @@ class CheckpointConfig:
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """How synthetic images are matched."""
+    """What of synthetic images is learned, and how they are matched."""
+
+    learn: Literal["images", "residual"] = "images"
+    """images: their pixels. residual: what is added to those they start from, so that weight decay pulls them
+    back there (CIM)."""
 
     flip: bool | Literal["force"] = False
     """Put the mirror images beside them in every synthetic batch (FYI): true, or force where mirroring
@@ -69,8 +73,8 @@ class RunConfig:
     """Images per class: one number, or one for each class; see `dsdistill.config.ipc`."""
     network: str
     """Whose features or gradients are matched; see the command ``networks``."""
-    iterations: Annotated[int, Ge(1)]
-    """Steps to take."""
+    iterations: Annotated[int, Ge(0)]
+    """Steps to take; 0 stores the images that the run starts from."""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Stop after so many seconds in the loop, whatever ``iterations`` says; 0: iterations alone decide. The
     file tells how many were taken: that number makes the same pixels again."""

@@ -29,6 +29,9 @@ def measure(distiller: Distiller, at_once: int) -> PaceMeter:
         at_once: iterations that are timed together: waiting for the device takes time.
     """
     pace = PaceMeter()
+    if not distiller.iterations:
+        pace.add(1, 0.0)
+        return pace
     while not pace.is_known:
         since = time.monotonic()
         reports = [distiller.step() for _ in range(at_once)]

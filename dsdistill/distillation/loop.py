@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau, make_pixel_optimiser
 from dsdistill.engines.base import Engine
@@ -64,17 +66,18 @@ class Distiller:
         self.engine = engine
         self.synthetic = synthetic
         self.sources = sources
+        sources.iterations = iterations
         self.iteration = 0
         self.iterations = iterations
-        self._clamp_every = optimiser.clamp_every
+        self._optimiser_config = optimiser
         self._ema = optimiser.ema
         if self._ema:
             synthetic.start_average()
         learned: dict[str, dict[str, Tensor]] = {}
-        for name, parameter in synthetic.named_parameters():
+        for name, parameter in _learned(synthetic):
             learned.setdefault(name.partition(".")[0], {})[name] = parameter
         self._pixel_optimiser = make_pixel_optimiser(
-            optimiser, learned.pop("images"), sources.task.num_classes, synthetic.counts
+            optimiser, learned.pop(synthetic.pixels), sources.task.num_classes, synthetic.counts
         )
         # What else is learned, such as an adversary, steps by the engine's rule for it.
         self._auxiliary = {
@@ -94,8 +97,11 @@ class Distiller:
     def step(self) -> IterationReport:
         """Take one iteration, whether or not `iterations` have been taken."""
         self.sources.iteration = self.iteration
-        if self._clamp_every and self.iteration % self._clamp_every == 0:
-            self.synthetic.clamp_()
+        config = self._optimiser_config
+        if config.clamp == "before":
+            self._clamp(self.iteration)
+        if config.schedule != "constant":
+            self._pixel_optimiser.set_lr(config.rate(self.iteration, self.iterations))
         totals: dict[str, Tensor] = {}
         stepped = True
         for update in range(self.engine.updates_per_iteration):
@@ -108,10 +114,19 @@ class Distiller:
             and self._plateau.update(float(torch.stack(list(totals.values())).sum()))
         ):
             self._pixel_optimiser.set_lr(self._plateau.lr)
+        self.engine.revise(self.synthetic, self.sources)
         self.iteration += 1
-        named = self.synthetic.named_parameters()
+        if config.clamp == "after":
+            self._clamp(self.iteration)
+        named = _learned(self.synthetic)
         learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
         return IterationReport(self.iteration, totals, discarded=not stepped, learned=learned)
+
+    def _clamp(self, iteration: int) -> None:
+        """Clamp the pixels if it is their turn."""
+        every = self._optimiser_config.clamp_every
+        if every and iteration % every == 0:
+            self.synthetic.clamp_()
 
     def _take(self, totals: dict[str, Tensor]) -> bool:
         """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""
@@ -127,8 +142,9 @@ class Distiller:
             if self.engine.discards(terms):
                 return False
             torch.stack(list(terms.values())).sum().backward()
-        for optimiser in optimisers:
-            optimiser.step()
+        with _masked(self.synthetic):
+            for optimiser in optimisers:
+                optimiser.step()
         if self._ema:
             self.synthetic.update_average(self._ema)
         return True
@@ -155,6 +171,26 @@ class Distiller:
             self._plateau.load_state_dict(state)
             self._pixel_optimiser.set_lr(self._plateau.lr)
         self.iteration = int(state["iteration"])
+
+
+def _learned(synthetic: SyntheticSet) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters that are learned, by name."""
+    return ((name, each) for name, each in synthetic.named_parameters() if each.requires_grad)
+
+
+@contextlib.contextmanager
+def _masked(synthetic: SyntheticSet) -> Iterator[None]:
+    """Undo, of the step of the pixels that is taken inside, what the mask does not let through.
+
+    Optimisers that scale gradients, such as Adam, would undo a mask on the gradient.
+    """
+    if synthetic.update_mask is None:
+        yield
+        return
+    pixels = synthetic.get_parameter(synthetic.pixels).detach()
+    before = pixels.clone()
+    yield
+    pixels.copy_(before + synthetic.update_mask * (pixels - before))
 
 
 def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

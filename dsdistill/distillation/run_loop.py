@@ -83,6 +83,8 @@ class RunLoop:
     @property
     def share(self) -> float:
         """How much of the run is done: 1 once its seconds, or else its iterations, are spent."""
+        if not self._distiller.iterations:
+            return 1.0
         if self._budget:
             return self.seconds / self._budget
         return self._distiller.iteration / self._distiller.iterations
@@ -102,7 +104,7 @@ class RunLoop:
         """
         saved_at = time.monotonic()
         with deferred_signals() as received, self.run.log() as log:
-            finished = self.share >= 1 and self._distiller.iteration > 0
+            finished = self.share >= 1 and (self._distiller.iteration > 0 or not self._distiller.iterations)
             while not finished and not self._ends:
                 if not self._unread:
                     self._timed = time.monotonic()

@@ -1,4 +1,4 @@
-"""Matching engines: what is matched between real and synthetic images, one file each."""
+"""Engines: what is matched between real and synthetic images, or recovered from a teacher; one file each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from dsdistill.config.kinds import Kinds
 from dsdistill.engines.attention import AttentionEngine
 from dsdistill.engines.base import Engine
+from dsdistill.engines.decoupled import DecoupledEngine
 from dsdistill.engines.distribution import DistributionEngine
 from dsdistill.engines.gradient import GradientEngine
 from dsdistill.engines.matching import MatchingEngine
@@ -15,6 +16,7 @@ from dsdistill.engines.trajectory import TrajectoryEngine
 __all__ = [
     "ENGINES",
     "AttentionEngine",
+    "DecoupledEngine",
     "DistributionEngine",
     "Engine",
     "GradientEngine",
@@ -27,7 +29,7 @@ ENGINES = Kinds(
     "engine",
     "dsdistill.engines",
     Engine,
-    (AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine),
+    (AttentionEngine, DecoupledEngine, DistributionEngine, GradientEngine, TrajectoryEngine),
     "register_engine",
 )
 """What the option ``engine`` may be."""

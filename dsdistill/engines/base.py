@@ -73,13 +73,12 @@ class Engine(ABC, Generic[S]):
             UserError: the engine cannot match in such a network, or its experts do not fit.
         """
 
-    def prepare(self, synthetic: SyntheticSet, networks: S, seed: int) -> None:
-        """Register the auxiliary parameters; called once, before the first step.
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[S]) -> None:
+        """Register the auxiliary parameters and constants; called once, before the first step.
 
         Args:
-            synthetic: where they are registered.
-            networks: what is matched with.
-            seed: of the run, for what starts at random.
+            synthetic: where they are registered, on the device.
+            sources: networks, real images and the seed, for what depends on them.
 
         Raises:
             UserError: the combination could not be computed; saying what to change.
@@ -100,6 +99,9 @@ class Engine(ABC, Generic[S]):
         Every value is a scalar with a graph to whatever ``synthetic`` learns. Where an iteration is short,
         nothing is read to the host.
         """
+
+    def revise(self, synthetic: SyntheticSet, sources: Sources[S]) -> None:
+        """Change what is learned after the step of an iteration, in place and without a graph."""
 
     def discards(self, terms: Mapping[str, Tensor]) -> bool:
         """Whether this iteration changes nothing, going by the terms of a loss of all classes.

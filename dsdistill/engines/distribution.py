@@ -58,9 +58,9 @@ class DistributionEngine(MatchingEngine):
         """Return the optimiser of the discrepancy's adversary."""
         return {"adversary": self.discrepancy.adversary_optimiser}
 
-    def prepare(self, synthetic: SyntheticSet, networks: Supply, seed: int) -> None:
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[Supply]) -> None:
         """Register what the discrepancy learns."""
-        self.discrepancy.prepare(synthetic, networks.network, seed)
+        self.discrepancy.prepare(synthetic, sources.supply.network, sources.seed)
 
     def loss(self, synthetic: SyntheticSet, sources: Sources[Supply]) -> dict[str, Tensor]:
         """Return the discrepancy, and ``classification``; or ``calibration``, in an update of its own."""

@@ -61,13 +61,13 @@ class GradientEngine(MatchingEngine):
         matched_parameters(supply.network, self.matched, self.metric)
         return supply
 
-    def prepare(self, synthetic: SyntheticSet, networks: Supply, seed: int) -> None:
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[Supply]) -> None:
         """Refuse to normalise a single image of a class by its own statistics.
 
         Raises:
             UserError: saying so.
         """
-        by_batch = networks.network.has_batch_norm and self.supply.batch_statistics
+        by_batch = sources.supply.network.has_batch_norm and self.supply.batch_statistics
         if by_batch and min(*synthetic.matched_counts, self.batch_real) == 1:
             raise UserError(
                 "one image of a class is no batch to normalise by: choose a larger --ipc, "

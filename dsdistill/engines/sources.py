@@ -53,7 +53,7 @@ class Sources(Generic[S]):
         learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
         largest_class: real images of the class that has most.
-        iteration: set by the loop.
+        iteration, iterations: that at hand and all there are; set by the loop.
         update: which of an iteration's steps of the pixels is taken; set by the loop.
         classes: int64 [k] label values this pass is about, on the CPU; set by the loop.
     """
@@ -77,6 +77,7 @@ class Sources(Generic[S]):
         self.augmentation = augmentation
         self.largest_class = int(self.data.counts.max())
         self.iteration = 0
+        self.iterations = 0
         self.update = 0
         self.classes = torch.arange(self.task.num_classes)
         self._drawn: DrawnNetwork | None = None

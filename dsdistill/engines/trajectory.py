@@ -108,7 +108,7 @@ class LabelsConfig:
 
 def _plain(optimiser: OptimiserConfig, name: str) -> None:
     """Refuse what only pixels have."""
-    for key in ("updates", "clamp_every", "ema", "patience"):
+    for key in ("updates", "clamp_every", "clamp", "schedule", "ema", "patience"):
         if getattr(optimiser, key) != getattr(OptimiserConfig(), key):
             raise UserError(
                 f"{name}.{key} means something for pixels only: leave it out, or set optimiser.{key}"
@@ -194,7 +194,7 @@ class TrajectoryEngine(Engine[Trajectories]):
         )
         return trajectories
 
-    def prepare(self, synthetic: SyntheticSet, networks: Trajectories, seed: int) -> None:
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[Trajectories]) -> None:
         """Register the student's learning rate and, where they are learned, the labels.
 
         Raises:
@@ -210,7 +210,9 @@ class TrajectoryEngine(Engine[Trajectories]):
             raise UserError(f"engine.last = {self.last} is more than engine.steps = {self.steps}; lower it")
         synthetic.student_lr = nn.Parameter(torch.tensor(self.student.lr).to(synthetic.images))
         if self.labels.learned:
-            synthetic.label_logits = nn.Parameter(_averaged_logits(synthetic, networks).to(synthetic.images))
+            synthetic.label_logits = nn.Parameter(
+                _averaged_logits(synthetic, sources.supply).to(synthetic.images)
+            )
 
     def discards(self, terms: Mapping[str, Tensor]) -> bool:
         """Whether the loss is above the threshold."""

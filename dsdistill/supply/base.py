@@ -14,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.networks import Network, build_network
+from dsdistill.runtime.device import Precision
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.seeding import forked
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.cost import Sizes
@@ -48,6 +50,23 @@ class NetworkRequest:
             return self.build().to(self.device).requires_grad_(False).eval()
 
 
+@dataclass(frozen=True)
+class PassOptions:
+    """How passes through a network are computed.
+
+    Attributes:
+        size: height and width of the images.
+        precision: of convolutions and of the maps between them.
+        compile: whether to use ``torch.compile``.
+        notify: receives a sentence if something cannot be done as requested.
+    """
+
+    size: int
+    precision: Precision = "fp32"
+    compile: bool = False
+    notify: Notify = silent
+
+
 class NetworkSource(ABC):
     """Where an engine's networks come from.
 
@@ -59,6 +78,9 @@ class NetworkSource(ABC):
 
     network: Network
     teachers: Teacher | None = None
+
+    def ready(self, passes: PassOptions) -> None:  # noqa: B027 - most have nothing of their own to compile
+        """Prepare passes of the source's own; called once, before the first iteration."""
 
     def network_bytes(self, iterations: int) -> int:
         """Return the most bytes of networks on the device in a run of so many iterations."""

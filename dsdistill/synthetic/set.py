@@ -8,11 +8,26 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dsdistill.data.preprocess import Preprocess
+from dsdistill.data.preprocess import Preprocess, Standardise
 from dsdistill.synthetic.adversary import FrequencySampler
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode_classes
 
 Space = Literal["network", "unit"]
+
+
+ANCHORS = "anchors"
+"""The name, among the constants, of the real images [M, C, H, W] that the decoded images start from, one for
+each, in their order and in network space."""
+
+
+class Constants(nn.Module):
+    """Named tensors that follow a module to its device; no part of its state, as they are made anew."""
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value.detach(), persistent=False)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.get_buffer(name)
 
 
 class SyntheticSet(nn.Module):
@@ -23,7 +38,11 @@ class SyntheticSet(nn.Module):
         adversary: a network that maximises the loss which the images minimise, or None.
         student_lr: parameter, scalar: the learning rate of a student on these images; or None.
         label_logits: parameter [N, K]: the logits of learned labels, or None if labels are fixed.
-        average: buffer like ``images``: their exponential moving average, or None.
+        residual: parameter like ``images``, which is what is learned and added to them; or None if the images
+            themselves are.
+        average: buffer like ``images``: the exponential moving average of what is stored, or None.
+        update_mask: buffer [N, 1, H, W]: the share of every step of the pixels that is taken; or None.
+        constants: tensors that an engine needs in every iteration, by names of its own.
         labels: buffer int64 [N], of the stored images: zeros, then ones, …
         counts: stored images of each of the K classes, N in all.
         space: where ``images`` live: "network" (standardised or whitened, as DC, DSA and DM optimise) or
@@ -37,7 +56,9 @@ class SyntheticSet(nn.Module):
     adversary: FrequencySampler | None
     student_lr: nn.Parameter | None
     label_logits: nn.Parameter | None
+    residual: nn.Parameter | None
     average: Tensor | None
+    update_mask: Tensor | None
 
     def __init__(
         self,
@@ -58,8 +79,26 @@ class SyntheticSet(nn.Module):
         self.adversary = None
         self.student_lr = None
         self.label_logits = None
+        self.residual = None
+        self.constants = Constants()
         self.register_buffer("average", None)
+        self.register_buffer("update_mask", None, persistent=False)
         self.register_buffer("labels", _classes_of(self.counts))
+
+    def learn_residual(self) -> None:
+        """Keep the images as they are, and learn what is added to them, from 0 on."""
+        self.images.requires_grad_(False)
+        self.residual = nn.Parameter(torch.zeros_like(self.images))
+
+    @property
+    def pixels(self) -> str:
+        """The name of the parameter that the optimiser of the pixels steps."""
+        return "images" if self.residual is None else "residual"
+
+    @property
+    def stored(self) -> Tensor:
+        """The images to store [N, C, H, W] in ``space``, with a graph to what is learned."""
+        return self.images if self.residual is None else self.images + self.residual
 
     @property
     def decoded_counts(self) -> tuple[int, ...]:
@@ -109,7 +148,7 @@ class SyntheticSet(nn.Module):
         Returns:
             [decoded, C, H, W], of which `decoded_of` tells how many are of each class.
         """
-        stored: Tensor = self.images
+        stored = self.stored
         counts = self.counts
         if len(classes) < len(counts):
             labels, rows = classes.tolist(), torch.arange(len(stored)).split(counts)
@@ -142,31 +181,41 @@ class SyntheticSet(nn.Module):
 
     def start_average(self) -> None:
         """Start the moving average at the current images."""
-        self.average = self.images.detach().clone()
+        self.average = self.stored.detach().clone()
 
     def update_average(self, decay: float) -> None:
         """Move the average towards the images: decay · average + (1 - decay) · images."""
         assert self.average is not None
-        self.average.lerp_(self.images.detach(), 1 - decay)
+        self.average.lerp_(self.stored.detach(), 1 - decay)
 
     def unit_images(self) -> Tensor:
         """Return the images to store, in unit space [N, C, H, W], detached; they may exceed [0, 1].
 
         These are the averaged images if there is an average, else the images.
         """
-        images = self.images.detach() if self.average is None else self.average
+        images = self.stored.detach() if self.average is None else self.average
         return images if self.space == "unit" else self._local_preprocess().inverse(images)
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Clamp the stored pixels to [0, 1], in place; for sets learned in unit space.
+        """Clamp the learned images, in place, to the pixels that are 0 black and 1 white.
 
         Raises:
-            ValueError: the set is learned in network space, where pixels have no bounds.
+            ValueError: the set is learned in a network space where pixels have no bounds, or by a residual.
         """
-        if self.space != "unit":
+        if not self.has_bounds:
             raise ValueError(f"pixels in {self.space} space are not clamped to [0, 1]")
-        self.images.clamp_(0, 1)
+        if self.space == "unit":
+            self.images.clamp_(0, 1)
+            return
+        preprocess, black = self._local_preprocess(), torch.zeros_like(self.images[:1])
+        self.images.clamp_(preprocess(black), preprocess(black + 1))
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether learned pixels have bounds: whitening mixes pixels, and a residual is a difference."""
+        standardised = self.space == "unit" or self.preprocess.kind == Standardise.kind
+        return standardised and self.residual is None
 
     def _local_preprocess(self) -> Preprocess:
         """Return the preprocessing on the images' device and in their dtype.

@@ -96,11 +96,11 @@ def loop(experts: Path, network: str = NETWORK, compile: bool = False, **told: A
     supply = engine.build_networks(NetworkRequest(network, task, CPU, seed, real.fingerprint))
     supply.network.double()
     synthetic = initialise(task, real, ipc, init, space, 0, multi_formation, supply).double()
-    engine.prepare(synthetic, supply, seed)
     passes = (supply.network, task.size, CPU)
     learner = Learner(*passes, chunk=4, compile=compile)
     batches = RealBatches.of(task, real, seed, CPU)
     sources = Sources(batches, supply, Embedder(*passes, compile=compile), learner, Augmentation())
+    engine.prepare(synthetic, sources)
     return Distiller(engine, synthetic, sources, optimiser, 6)
 
 

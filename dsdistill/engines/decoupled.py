@@ -1,0 +1,283 @@
+"""Decoupled distillation: recover images from what a trained network knows, without any bi-level loop.
+
+SRe2L (Yin et al., *Squeeze, Recover and Relabel*, NeurIPS 2023) squeezes a data set into a network, and
+recovers images X with labels y from it:
+
+    L(X) = CE(f(A(X)), y) + α Σ_layers m_l (‖μ_l(A(X)) - μ̂_l‖₂ + ‖v_l(A(X)) - v̂_l‖₂)
+
+where μ̂ and v̂ are the running statistics of batch normalisation, m is 10 for the first layer and 1 for all
+others, and A is one view for the whole batch. A batch has one image of each class, and image number i of all
+classes has nothing to do with image number j. So all batches take their steps side by side, several in one
+pass: each has statistics and a view of its own, and gradients are those of separate runs.
+
+CDA (Yin & Shen 2023) lets the crop begin with the whole image; CV-DD (Cui et al. 2025) has every batch
+recovered from two teachers of a committee; FADRM (Cui et al. 2025) moves images back to real ones now and
+then. Options say which.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from dsdistill.augment.batch_view import BatchViewConfig
+from dsdistill.augment.dsa import Parameters
+from dsdistill.compute.chunks import equal_chunk, images_per_bytes
+from dsdistill.compute.custom_gradient import attach_gradients
+from dsdistill.config.validation import forbid_extra
+from dsdistill.engines.base import IMAGE_COPIES, Engine
+from dsdistill.engines.sources import Sources
+from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
+from dsdistill.errors import UserError
+from dsdistill.networks.base import Network
+from dsdistill.seeding import generator
+from dsdistill.supply.base import NetworkRequest
+from dsdistill.supply.cost import Cost, Sizes
+from dsdistill.supply.teachers import Teachers, TeachersConfig
+from dsdistill.synthetic.set import SyntheticSet
+
+_PASS_BYTES = {"cpu": 1 << 25, "cuda": 1 << 32}
+"""Of the largest map of a ConvNet in a pass: a CPU is fastest where maps stay in its caches."""
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class AlignmentConfig:
+    """How statistics of batch normalisation are aligned."""
+
+    weight: Annotated[float, Ge(0)] = 0.01
+    """α; 0 leaves it out."""
+    first: Annotated[float, Ge(0)] = 10.0
+    """m of the first layer; that of all others is 1."""
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class CommitteeConfig:
+    """Which teachers a batch is recovered from, where there are several (CV-DD)."""
+
+    size: Annotated[int, Ge(0)] = 0
+    """Teachers of each batch; 0 takes all. At one image per class they are those of the highest priors; where
+    there are as many images as choices, each choice has its turn, in order; else they are random."""
+    priors: tuple[float, ...] = ()
+    """A score for each teacher, in percent; none are equal. CV-DD's are the accuracies of students on sets
+    recovered from that teacher alone."""
+    temperature: Annotated[float, Gt(0)] = 5.0
+    """Weights are the softmax of the priors divided by it."""
+
+    def members(self, teachers: int, index: int, images: int, seed: int) -> list[tuple[int, float]]:
+        """Return the teachers of a batch and their weights.
+
+        Args:
+            teachers: how many there are.
+            index: of the batch's images in their classes.
+            images: the largest number of a class.
+            seed: of the run.
+        """
+        priors = torch.tensor(self.priors or (0.0,) * teachers, dtype=torch.float64)
+        chosen = self._chosen(priors, index, images, seed)
+        weights = (priors[chosen] / self.temperature).softmax(0)
+        return list(zip(chosen, weights.tolist(), strict=True))
+
+    def _chosen(self, priors: Tensor, index: int, images: int, seed: int) -> list[int]:
+        size = min(self.size or len(priors), len(priors))
+        choices = list(itertools.combinations(range(len(priors)), size))
+        if images == 1:
+            return sorted(priors.argsort(descending=True, stable=True)[:size].tolist())
+        if len(choices) != images:
+            index = int(torch.randint(len(choices), (), generator=generator(seed, "committee", index)))
+        return list(choices[index])
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class RefreshConfig:
+    """Moving images back towards those they start from (FADRM)."""
+
+    every: Annotated[int, Ge(0)] = 0
+    """After so many iterations; 0 never does."""
+    share: Annotated[float, Gt(0), Le(1)] = 0.5
+    """How much of the start an image has afterwards."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images that a network's statistics are taken over, and that share a view.
+
+    Attributes:
+        number: of the batch; its draws depend on it.
+        index: of its images in their classes, 0 for all images of a class.
+        rows: int64 [B], positions in the decoded set.
+    """
+
+    number: int
+    index: int
+    rows: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoupledEngine(Engine[Teachers]):
+    """Recover images from trained networks."""
+
+    kind: Literal["decoupled"] = "decoupled"
+    supply: TeachersConfig = field(default_factory=TeachersConfig)
+    target: TargetConfig = field(default_factory=CrossEntropy)
+    """What images are to be for a teacher."""
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    view: BatchViewConfig = field(default_factory=BatchViewConfig)
+    """What a teacher sees of a batch."""
+    batches: Literal["across-classes", "per-class"] = "across-classes"
+    """Whether a batch has one image of each class, or all images of one class."""
+    batch_classes: Annotated[int, Ge(1)] = 100
+    """Classes of a batch, at most, in ascending order."""
+    committee: CommitteeConfig = field(default_factory=CommitteeConfig)
+    refresh: RefreshConfig = field(default_factory=RefreshConfig)
+    pass_images: Annotated[int, Ge(0)] = 0
+    """Images that go through a network at once, in whole batches; 0 leaves it to the device. It changes
+    nothing but time and memory."""
+
+    def build_networks(self, request: NetworkRequest) -> Teachers:
+        """Load the teachers.
+
+        Raises:
+            UserError: they do not fit, or a committee's priors do not.
+        """
+        teachers = self.supply.build(request)
+        if self.committee.priors and len(self.committee.priors) != teachers.count:
+            raise UserError(
+                f"engine.committee.priors has {len(self.committee.priors)} numbers for {teachers.count} "
+                "teachers: give one for each, in their order, or none"
+            )
+        return teachers
+
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
+        """Register constants.
+
+        Raises:
+            UserError: a teacher has no batch normalisation to align.
+        """
+        for member, network in zip(sources.supply.members, sources.supply.recovering, strict=True):
+            if self.alignment.weight and not network.layers:
+                raise UserError(
+                    f"{member.name} has no batch normalisation, whose statistics this method aligns: pass a "
+                    f"network that has some, such as {member.architecture}-batch, or set "
+                    "engine.alignment.weight=0"
+                )
+        if self.refresh.every:
+            synthetic.constants["start"] = synthetic.stored
+        self.target.prepare(synthetic, sources)
+
+    def separable(self, network: Network) -> bool:
+        """No: batches go across classes, and passes hold whole batches anyway."""
+        return False
+
+    def loss(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> dict[str, Tensor]:
+        """Return the target's term and ``alignment``, summed over batches; the first has the gradient."""
+        images = synthetic.of(sources.classes)
+        leaf, gradient = images.detach(), torch.zeros_like(images)
+        values = torch.zeros(2, device=images.device)
+        augment = self._augmentation(synthetic, sources)
+        for number, batches, weights in self._passes(synthetic, sources):
+            rows = torch.cat([batch.rows for batch in batches])
+            part = leaf[rows].requires_grad_()
+            see = partial(self._seen, sources=sources, batches=batches, augment=partial(augment, rows))
+            network, groups = sources.supply.recovering[number], len(batches)
+            said = network(see(part), groups, maps=self.target.maps)
+            labels = synthetic.labels[synthetic.origins()[rows].to(synthetic.labels.device)]
+            batch = RecoveryBatch(network, said, rows, labels, groups, see, synthetic.constants)
+            target, aligned = self.target.loss(batch), self._aligned(said.alignment, groups)
+            total = (weights.to(target) * (target + self.alignment.weight * aligned)).sum()
+            gradient[rows] += torch.autograd.grad(total, part)[0]
+            sums = torch.stack([(weights.to(target) * each).sum() for each in (target, aligned)])
+            values += sums.detach()
+        value, aligned = values.unbind()
+        terms = {self.target.term: attach_gradients(value, (images, gradient))}
+        return terms | ({"alignment": self.alignment.weight * aligned} if self.alignment.weight else {})
+
+    def revise(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
+        """Move images back towards their start, if it is time."""
+        every = self.refresh.every
+        if every and (sources.iteration + 1) % every == 0:
+            synthetic.get_parameter(synthetic.pixels).detach().lerp_(
+                synthetic.constants["start"], self.refresh.share
+            )
+
+    def all_batches(self, synthetic: SyntheticSet) -> list[Batch]:
+        """Return every batch of the set."""
+        counts = synthetic.decoded_counts
+        rows = torch.arange(sum(counts)).split(list(counts))
+        if self.batches == "per-class":
+            return [Batch(label, 0, part) for label, part in enumerate(rows)]
+        batches: list[Batch] = []
+        for index in range(max(counts)):
+            row_of = [part[index] for part in rows if len(part) > index]
+            for part in torch.stack(row_of).split(self.batch_classes):
+                batches.append(Batch(len(batches), index, part))
+        return batches
+
+    def _passes(
+        self, synthetic: SyntheticSet, sources: Sources[Teachers]
+    ) -> Iterator[tuple[int, list[Batch], Tensor]]:
+        """Yield the number of a teacher, batches of one size to pass through it, and their weights [G]."""
+        most = max(synthetic.decoded_counts)
+        shares: dict[tuple[int, int], list[tuple[Batch, float]]] = {}
+        for batch in self.all_batches(synthetic):
+            members = self.committee.members(sources.supply.count, batch.index, most, sources.seed)
+            for teacher, weight in members:
+                shares.setdefault((teacher, len(batch.rows)), []).append((batch, weight))
+        for (teacher, size), pairs in shares.items():
+            chunk = equal_chunk(len(pairs), max(1, self._pass_images(sources) // size))
+            for start in range(0, len(pairs), chunk):
+                some = pairs[start : start + chunk]
+                yield teacher, [batch for batch, _ in some], torch.tensor([weight for _, weight in some])
+
+    def _pass_images(self, sources: Sources[Teachers]) -> int:
+        limit = _PASS_BYTES[sources.batches.device.type]
+        return self.pass_images or images_per_bytes(limit, sources.task.size)
+
+    def _augmentation(
+        self, synthetic: SyntheticSet, sources: Sources[Teachers]
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return this iteration's augmentation of images at some rows: one draw for each class."""
+        if not sources.augmentation.operators:
+            return lambda rows, images: images
+        drawn: Parameters = sources.siamese()
+        owners = synthetic.labels.cpu()[synthetic.origins()]
+        return lambda rows, images: sources.augmentation(images, drawn[owners[rows]])
+
+    def _seen(
+        self,
+        images: Tensor,
+        sources: Sources[Teachers],
+        batches: Sequence[Batch],
+        augment: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Return images of some batches as a teacher sees them in this iteration."""
+        seed, iteration = sources.seed, sources.iteration
+        streams = [generator(seed, "view", iteration, batch.number) for batch in batches]
+        task = sources.task
+        views = self.view.draw(task.size, task.mirror, iteration, sources.iterations, streams)
+        images = augment(images)
+        return views(images) if views else images
+
+    def _aligned(self, alignment: Tensor, groups: int) -> Tensor:
+        """Return the alignment of each batch, [G]."""
+        if not len(alignment):
+            return alignment.new_zeros(groups)
+        return self.alignment.first * alignment[0] + alignment[1:].sum(0)
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Count a pass of each image through each teacher of its batch."""
+        at_once = self.pass_images or sizes.classes
+        return Cost(
+            passes=3 * sizes.total * max(1, self.committee.size),
+            pixels=min(sizes.total, max(at_once, sizes.classes)),
+            images=IMAGE_COPIES * sizes.total,
+        )

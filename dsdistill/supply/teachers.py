@@ -1,0 +1,160 @@
+"""Teachers as a source of networks: trained, frozen, each of its own architecture, all in every iteration."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from dsdistill.compute.recovery import RecoveryNetwork
+from dsdistill.config.validation import forbid_extra
+from dsdistill.errors import UserError
+from dsdistill.files import expanded
+from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource, PassOptions, bytes_of
+from dsdistill.teachers import Teacher, TeacherReference, load_teachers
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class TeachersConfig(NetworkConfig):
+    """Networks that were trained to the end, of one architecture or several."""
+
+    takes_experts: ClassVar[bool] = True
+    recipe: ClassVar[str] = "teacher"
+
+    kind: Literal["teachers"] = "teachers"
+    path: str = ""
+    """Which ones, with commas between them: FILE for all networks of a file, FILE#EXPERT@EPOCH for one, or a
+    library's published weights, torchvision:NAME@WEIGHTS."""
+    digest: str = ""
+    """Which networks they are; written down when a run begins, so that it never goes on with others."""
+    networks: Annotated[int, Ge(0)] = 0
+    """How many of them to use; 0 takes all."""
+
+    @property
+    def needs_experts(self) -> bool:
+        """Whether none are named yet."""
+        return not self.path
+
+    @property
+    def count(self) -> int:
+        """How many to use; 0 for all."""
+        return self.networks
+
+    def references(self) -> list[TeacherReference]:
+        """Return what the path names.
+
+        Raises:
+            UserError: a name cannot be read.
+        """
+        names = [self.path] if expanded(self.path).exists() else self.path.split(",")
+        found = [TeacherReference.parse(name.strip()) for name in names if name.strip()]
+        return [
+            each if each.weights or "#" in name.rpartition("/")[2] else dataclasses.replace(each, expert=None)
+            for name, each in zip(names, found, strict=True)
+        ]
+
+    def resolved(self) -> Self:
+        """Write down which networks these are.
+
+        Raises:
+            UserError: a file holds no experts, or others than those written down.
+        """
+        if not self.path:
+            return self
+        digests = [
+            each.weights or ExpertFile.open(each.source).digest + f"#{each.expert}@{each.epoch}"
+            for each in self.references()
+        ]
+        digest = hashlib.sha256(",".join(digests).encode()).hexdigest()[:16]
+        if self.digest not in ("", digest):
+            raise UserError(
+                f"the teachers {self.path} are others (digest {digest}) than those this run was started with "
+                f"({self.digest}): put those back, or start anew, with --set engine.supply.digest= where a "
+                "config is replayed"
+            )
+        return dataclasses.replace(self, digest=digest)
+
+    def build(self, request: NetworkRequest) -> Teachers:
+        """Load them.
+
+        Raises:
+            UserError: none are named; they are fewer than are to be used; or they do not fit the task or the
+                networks that the run names.
+        """
+        if not self.path:
+            raise UserError(
+                "this method needs trained networks, and none are named: pass --experts auto to have them "
+                "trained, or --experts FILE"
+            )
+        loaded = load_teachers(self.references(), request.task, request.fingerprint, request.device)
+        if self.networks > len(loaded):
+            raise UserError(
+                f"{self.path} names {len(loaded)} networks, not {self.networks}: set "
+                "engine.supply.networks=0 for all of them"
+            )
+        loaded = loaded[: self.networks or None]
+        found = list(dict.fromkeys(each.architecture for each in loaded))
+        if set(found) != (named := set(names_of(request.name))):
+            raise UserError(
+                f"the networks of {_file_names(self.path)} are {', '.join(found)}, and this run names "
+                f"{', '.join(sorted(named))}: pass --network {','.join(found)}"
+            )
+        return Teachers(loaded)
+
+
+def names_of(network: str) -> list[str]:
+    """Return the architectures that a run names, with commas between them."""
+    return [name.strip() for name in network.split(",") if name.strip()]
+
+
+def _file_names(path: str) -> str:
+    return ", ".join(Path(name).name for name in path.split(","))
+
+
+class Teachers(NetworkSource):
+    """Trained networks, all on the device, whose weights never change.
+
+    Attributes:
+        members: the networks; ``network`` is that of the first.
+        count: how many.
+        recovering: the same networks as images are recovered from them, once `ready` is called.
+    """
+
+    recovering: tuple[RecoveryNetwork, ...]
+
+    def __init__(self, members: Sequence[Teacher]) -> None:
+        self.members = tuple(members)
+        self.network = self.members[0].network
+        self.count = len(self.members)
+        self.teachers = self
+
+    def ready(self, passes: PassOptions) -> None:
+        """Copy each network as images are recovered from it."""
+        self.recovering = tuple(
+            RecoveryNetwork(each.network, passes.size, passes.precision, passes.compile, passes.notify)
+            for each in self.members
+        )
+
+    def network_bytes(self, iterations: int) -> int:
+        """Count all of them, twice: as they are, and as images are recovered from them."""
+        return 2 * sum(bytes_of(each.network.state_dict()) for each in self.members)
+
+    @torch.no_grad()
+    def logits(self, network: int, images: Tensor) -> Tensor:
+        """Classify images [n, C, H, W] in network space by one of them -> float32 [n, K], on the CPU."""
+        module = self.members[network].network
+        like = next(module.parameters())
+        parts = [module(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
+        return torch.cat([part.float().cpu() for part in parts])
+
+
+_CHUNK = 256
