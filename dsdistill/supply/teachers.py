@@ -148,6 +148,14 @@ class Teachers(NetworkSource):
         """Count all of them, twice: as they are, and as images are recovered from them."""
         return 2 * sum(bytes_of(each.network.state_dict()) for each in self.members)
 
+    def difficulty(self) -> Tensor:
+        """Return how hard each training image was for the networks while they were trained, float32 [N].
+
+        Raises:
+            UserError: their files do not say.
+        """
+        raise UserError("the files of these networks do not say how hard each image was")
+
     @torch.no_grad()
     def logits(self, network: int, images: Tensor) -> Tensor:
         """Classify images [n, C, H, W] in network space by one of them -> float32 [n, K], on the CPU."""
