@@ -1,4 +1,4 @@
-"""The whole path on ImageNet: published weights as teacher, recovery, labelled views, evaluation, estimates."""
+"""The whole path on ImageNet: published weights as teacher, recovery, views, evaluation, estimates."""
 
 from __future__ import annotations
 
