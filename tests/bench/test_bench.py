@@ -24,8 +24,9 @@ import pytest
 import dsdistill
 from dsdistill.bench import cell_files, published, runner, tables
 from dsdistill.bench import results as stored
-from dsdistill.bench.cells import Cell, Environment
+from dsdistill.bench.cells import Cell
 from dsdistill.bench.collection import collect
+from dsdistill.bench.expert_set import Environment
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.planning import matching, plan
 from dsdistill.bench.runner import Event, workers_for

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from dsdistill.bench import cell_files, runner, tables
-from dsdistill.bench.cells import Cell, Environment
+from dsdistill.bench.cells import Cell
 from dsdistill.bench.collection import collect
 from dsdistill.bench.conditions import Conditions
+from dsdistill.bench.expert_set import Environment
 from dsdistill.bench.lines import gains
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.planning import plan
