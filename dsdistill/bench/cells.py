@@ -173,7 +173,7 @@ class Cell:
         return results / self.name / "labelled.h5"
 
     def labelling(self, results: Path, environment: Environment) -> list[str]:
-        """Return the words that label the finished set, or go on with it; only of a cell with a label step."""
+        """Return the words that label the finished set, or go on with it, where the suite asks for that."""
         assert self.label
         words = self.label.command(results / self.name / "set.h5", self.labelled_file(results), results)
         return words + environment.words()

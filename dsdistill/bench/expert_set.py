@@ -1,4 +1,4 @@
-"""Networks that a suite trains first: their settings, where their files lie, and the command that trains them."""
+"""Networks that a suite trains first: their settings, their files, and the command that trains them."""
 
 from __future__ import annotations
 

@@ -94,10 +94,11 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         for network in _architectures(config.network):
             add_network(network)
         teachers = _teachers(suite, method, config)
-        step = _label_step(suite, method, seed, teachers)
+        step = _label_step(suite, method, config, teachers)
         evaluations = tuple(_evaluations(suite, method, config, step, teachers))
-        if not any(each.labelled for each in evaluations):
-            step = _unused(step, settings.label is not None, evaluations)
+        if step and not any(each.labelled for each in evaluations):
+            _check_unused(step, settings.label is not None, evaluations)
+            step = None
         experts = _experts(suite, settings.experts, config)
     except UserError as error:
         raise UserError(f"suite {suite.name!r}, method {method!r}: {error}") from error
@@ -117,13 +118,13 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
     )
 
 
-def _unused(step: LabelStep | None, own: bool, evaluations: Sequence[Evaluation]) -> None:
-    """Leave out labels that no evaluation of a cell needs.
+def _check_unused(step: LabelStep, own: bool, evaluations: Sequence[Evaluation]) -> None:
+    """Check that labels which no evaluation of a cell needs can be left out.
 
     Raises:
         UserError: the method itself asks for them.
     """
-    if step and own:
+    if own:
         names = ", ".join(dict.fromkeys(each.protocol for each in evaluations))
         other = 'protocol = "fkd" or labels = "views"' if step.config.views else 'labels = "static"'
         raise UserError(
@@ -214,7 +215,9 @@ def _protocol(suite: Suite, method: str, named: str, config: RunConfig) -> str:
     return of_method if of_method not in ("", OWN) else load_recipe(suite.recipe_of(method)).protocol
 
 
-def _label_step(suite: Suite, method: str, seed: int, teachers: tuple[CellTeacher, ...]) -> LabelStep | None:
+def _label_step(
+    suite: Suite, method: str, config: RunConfig, teachers: tuple[CellTeacher, ...]
+) -> LabelStep | None:
     """Return how the sets of a method are labelled, if they are.
 
     Raises:
@@ -225,7 +228,8 @@ def _label_step(suite: Suite, method: str, seed: int, teachers: tuple[CellTeache
         return None
     if not teachers:
         raise UserError("label needs a teacher: write teacher = NAME of an [experts.NAME]")
-    step = LabelStep({"seed": seed, **options}, teachers)
+    images = config.multi_formation.decoded_count(typical(config.ipc))
+    step = LabelStep({"seed": config.seed, **options}, teachers, images)
     step.config  # noqa: B018 (raises if an option cannot be)
     return step
 

@@ -9,8 +9,8 @@ from dsdistill.bench.lines import Line
 
 NOTE = (
     "Whose images beat as many random real images with the same labels: means differ by more than both "
-    "standard deviations. Accuracies are compared within one regime of labels alone: HL, hard; SL, stored soft "
-    "labels; SL+KD, a teacher that labels every batch."
+    "standard deviations. Accuracies are compared within one regime of labels alone: HL, hard; SL, stored "
+    "soft labels; SL+KD, a teacher that labels every batch."
 )
 
 
@@ -35,7 +35,8 @@ def sentences(lines: Sequence[Line]) -> list[str]:
 
 def _parts(here: Sequence[Line]) -> Iterator[str]:
     """Yield what is to be said of the methods of one regime."""
-    ahead, others, single, alone = [], [], [], []
+    kinds: dict[Verdict, list[str]] = {each: [] for each in Verdict}
+    alone = []
     for line in here:
         if line.baseline:
             continue
@@ -44,9 +45,9 @@ def _parts(here: Sequence[Line]) -> Iterator[str]:
             alone.append(line.method)
             continue
         compared = f"{line.method} ({line.accuracy} against {random.accuracy})"
-        stands = verdict(line, random)
-        kind = ahead if stands is Verdict.AHEAD else single if stands is Verdict.UNKNOWN else others
-        kind.append(compared)
+        kinds[verdict(line, random)].append(compared)
+    ahead, single = kinds[Verdict.AHEAD], kinds[Verdict.UNKNOWN]
+    others = kinds[Verdict.LEVEL] + kinds[Verdict.BEHIND]
     if ahead:
         yield f"the images of {', '.join(ahead)} beat random images with the same labels"
     if others:
