@@ -268,4 +268,6 @@ def test_planned_and_finished_evaluations_have_the_same_conditions(tmp_path: Pat
     conditions = [Conditions.of_plan(cell, each) for cell in cells for each in cell.evaluations]
     assert len(set(conditions)) == 4  # two evaluations at two IPCs, whatever the method
     of_result = Conditions.of_result(result(), result().evaluations[0])
-    assert all(getattr(of_result, name) not in ("", "None") for name in fields - {"data", "precision", "labels"})
+    assert all(
+        getattr(of_result, name) not in ("", "None") for name in fields - {"data", "precision", "labels"}
+    )
