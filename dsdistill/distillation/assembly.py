@@ -46,9 +46,9 @@ def decide_auto(
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run.
 
     Raises:
-        UserError: the IPC does not fit the classes of the data.
+        UserError: the IPC does not fit the classes of the data; or a file to start from holds another set.
     """
-    config = dataclasses.replace(config, ipc=decided(config.ipc, task.classes))
+    config = initial.resolved(dataclasses.replace(config, ipc=decided(config.ipc, task.classes)))
     compute = config.compute
     sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
     if compute.compile == "auto" and sizes > _COMPILED_SIZES:
@@ -57,7 +57,7 @@ def decide_auto(
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     supply: Any = config.engine.supply.resolved()
     engine = dataclasses.replace(config.engine, supply=supply)
-    return initial.resolved(dataclasses.replace(config, engine=engine, compute=compute, data=data))
+    return dataclasses.replace(config, engine=engine, compute=compute, data=data)
 
 
 _COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at eight

@@ -123,10 +123,10 @@ class PatchSelection:
         if max(lacking) <= 0:
             return
         label = lacking.index(max(lacking))
-        cells, total = self._config.grid**2, int(self._real.counts[label])
+        total = int(self._real.counts[label])
         limit = f", of {total}" if have[label] < total else ""
-        remedy = "a larger patches.pool, " if have[label] < total else ""
-        grid = "" if cells == 1 else ", or a smaller patches.grid"
+        remedy = "a larger patches.pool, or " if have[label] < total else ""
+        grid = ", or a smaller patches.grid" if self._config.grid > 1 else ""
         raise UserError(
             f"class {self._task.classes[label]!r} has {have[label]} images to choose from{limit}, fewer than "
             f"the {needed[label]} to start from: set {remedy}a smaller --ipc{grid}"
