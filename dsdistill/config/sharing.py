@@ -28,7 +28,9 @@ def file_name(name: str) -> str:
 def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run or of experts as their file tells them; sharing twice changes nothing."""
     named: dict[str, Any] = {
-        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "network") if key in table
+        key: file_name(str(table[key]))
+        for key in ("method", "protocol", "recipe", "network", "init")
+        if key in table
     }
     if path := table_at(table, "engine", "supply").get("path"):
         named["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}

@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
+from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import counts_of, decided
 from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
+from dsdistill.distillation import initial
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines.base import Engine
@@ -34,7 +36,7 @@ from dsdistill.runtime.notice import Notify, once
 from dsdistill.supply.base import NetworkRequest, PassOptions
 from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
-from dsdistill.synthetic.initial import images_to_start_from, initialise
+from dsdistill.synthetic.initial import images_to_start_from
 from dsdistill.synthetic.set import SyntheticSet
 
 
@@ -44,9 +46,9 @@ def decide_auto(
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run.
 
     Raises:
-        UserError: the IPC does not fit the classes of the data.
+        UserError: the IPC does not fit the classes of the data; or a file to start from holds another set.
     """
-    config = dataclasses.replace(config, ipc=decided(config.ipc, task.classes))
+    config = initial.resolved(dataclasses.replace(config, ipc=decided(config.ipc, task.classes)))
     compute = config.compute
     sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
     if compute.compile == "auto" and sizes > _COMPILED_SIZES:
@@ -136,7 +138,6 @@ def assemble(
     """
     engine: Engine[Any] = config.engine
     compute = config.compute
-    multi_formation = config.multi_formation
     supply = engine.build_networks(
         NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
     )
@@ -146,11 +147,7 @@ def assemble(
             "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
             "use a method that matches with a pool or follows experts"
         )
-    stored = counts_of(config.ipc, task.num_classes)
-    initial = initialise(
-        task, real, stored, config.init, config.space, config.seed, multi_formation, teachers
-    )
-    synthetic = initial.to(device)
+    synthetic = initial.build(config, task, real, teachers).to(device)
     synthetic.flip = _flipped(config, task)
     if config.synthetic.learn == "residual":
         synthetic.learn_residual()
@@ -208,7 +205,7 @@ def class_notices(config: RunConfig, real: RealDataset) -> list[str]:
 
 
 def _repetition_notice(config: RunConfig, real: RealDataset) -> Iterator[str]:
-    if config.init == "noise":
+    if config.init in ("noise", "patches") or is_set_file(config.init):
         return
     needed = images_to_start_from(
         counts_of(config.ipc, len(real.classes)), config.init, config.multi_formation

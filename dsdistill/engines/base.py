@@ -56,6 +56,11 @@ class Engine(ABC, Generic[S]):
         return {}
 
     @property
+    def anchored(self) -> bool:
+        """Whether decoded images are compared with the real ones they start from, the constant `ANCHORS`."""
+        return False
+
+    @property
     def updates_per_iteration(self) -> int:
         """Steps of the pixels in an iteration; ``sources.update`` says which of them a loss is for."""
         return 1

@@ -12,7 +12,7 @@ pass: each has statistics and a view of its own, and gradients are those of sepa
 
 CDA (Yin & Shen 2023) lets the crop begin with the whole image; CV-DD (Cui et al. 2025) has every batch
 recovered from two teachers of a committee; FADRM (Cui et al. 2025) moves images back to real ones now and
-then. Options say which.
+then; NRR-DD (Tran et al. 2025) leaves pixels as they are where the teacher sees the class. Options say which.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import IMAGE_COPIES, Engine
+from dsdistill.engines.masks import MaskConfig
 from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
@@ -140,9 +141,15 @@ class DecoupledEngine(Engine[Teachers]):
     """Classes of a batch, at most, in ascending order."""
     committee: CommitteeConfig = field(default_factory=CommitteeConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
     pass_images: Annotated[int, Ge(0)] = 0
     """Images that go through a network at once, in whole batches; 0 leaves it to the device. It changes
     nothing but time and memory."""
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the target compares with real images."""
+        return self.target.anchored
 
     def build_networks(self, request: NetworkRequest) -> Teachers:
         """Load the teachers.
@@ -162,7 +169,7 @@ class DecoupledEngine(Engine[Teachers]):
         """Register constants.
 
         Raises:
-            UserError: a teacher has no batch normalisation to align.
+            UserError: a teacher has no batch normalisation to align, or no class activation maps to mask by.
         """
         for member, network in zip(sources.supply.members, sources.supply.recovering, strict=True):
             if self.alignment.weight and not network.layers:
@@ -173,6 +180,7 @@ class DecoupledEngine(Engine[Teachers]):
                 )
         if self.refresh.every:
             synthetic.constants["start"] = synthetic.stored.clone()
+        self.mask.register(synthetic, sources.supply)
         self.target.prepare(synthetic, sources)
 
     def separable(self, network: Network) -> bool:

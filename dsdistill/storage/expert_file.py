@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,7 +171,7 @@ class ExpertFile:
                 else "; pass --set data.zca=false"
             )
             raise self._other("preprocessing", mine.preprocess.kind, task.preprocess.kind, hint)
-        if not _close(mine.preprocess.state(), task.preprocess.state()):
+        if not mine.preprocess.agrees(task.preprocess):
             kind = mine.preprocess.kind
             raise self._other("preprocessing", f"one {kind}", f"another {kind}, of other constants")
         name = without_folder(network)
@@ -252,14 +251,6 @@ def holds_experts(path: str | Path) -> bool:
             return attribute(file, "format") == EXPERTS.name
     except Exception:  # no such file, not HDF5, or damaged: the error comes when it is read
         return False
-
-
-def _close(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether two preprocessings agree, up to the difference in rounding between two machines."""
-    return all(
-        value.shape == other[name].shape and torch.allclose(value, other[name], rtol=1e-3, atol=1e-3)
-        for name, value in one.items()
-    )
 
 
 _LISTED = 12  # classes named in an error

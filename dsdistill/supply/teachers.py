@@ -13,12 +13,14 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from dsdistill.compute.class_activation import ClassActivation
 from dsdistill.compute.recovery import RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource, PassOptions, bytes_of
+from dsdistill.synthetic.trained import TrainedNetworks
 from dsdistill.teachers import Teacher, TeacherReference, load_teachers
 
 
@@ -120,7 +122,7 @@ def _file_names(path: str) -> str:
     return ", ".join(Path(name).name for name in path.split(","))
 
 
-class Teachers(NetworkSource):
+class Teachers(NetworkSource, TrainedNetworks):
     """Trained networks, all on the device, whose weights never change.
 
     Attributes:
@@ -163,6 +165,15 @@ class Teachers(NetworkSource):
         like = next(module.parameters())
         parts = [module(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
         return torch.cat([part.float().cpu() for part in parts])
+
+    def activation(self, network: int, images: Tensor, labels: Tensor) -> Tensor:
+        """Return where a network sees the class of each image: see `ClassActivation`.
+
+        Raises:
+            UserError: the network has no such maps.
+        """
+        member = self.members[network]
+        return ClassActivation(member.network, member.name, *images.shape[1:3])(images, labels)
 
 
 _CHUNK = 256
