@@ -12,7 +12,7 @@ pass: each has statistics and a view of its own, and gradients are those of sepa
 
 CDA (Yin & Shen 2023) lets the crop begin with the whole image; CV-DD (Cui et al. 2025) has every batch
 recovered from two teachers of a committee; FADRM (Cui et al. 2025) moves images back to real ones now and
-then. Options say which.
+then; WMDD (Liu et al. 2025) takes the statistics μ̂ and v̂ of each class. Options say which.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from dsdistill.augment.batch_view import BatchViewConfig
 from dsdistill.augment.dsa import Parameters
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.custom_gradient import attach_gradients
+from dsdistill.compute.recovery import RecoveryNetwork, Statistics
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import IMAGE_COPIES, Engine
+from dsdistill.engines.class_statistics import measure_classes, statistics_of
 from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
@@ -56,6 +58,9 @@ class AlignmentConfig:
     """α; 0 leaves it out."""
     first: Annotated[float, Ge(0)] = 10.0
     """m of the first layer; that of all others is 1."""
+    statistics: Literal["network", "class"] = "network"
+    """Whose they are to be: the running ones of the network, or those of all real images of a batch's class
+    (WMDD, LPLD), for batches of one class."""
 
 
 @forbid_extra
@@ -143,6 +148,13 @@ class DecoupledEngine(Engine[Teachers]):
     """Images that go through a network at once, in whole batches; 0 leaves it to the device. It changes
     nothing but time and memory."""
 
+    def __post_init__(self) -> None:
+        if self.alignment.statistics == "class" and self.batches != "per-class":
+            raise UserError(
+                "engine.alignment.statistics=class are those of one class, and these batches hold several: "
+                "set engine.batches=per-class too"
+            )
+
     def build_networks(self, request: NetworkRequest) -> Teachers:
         """Load the teachers.
 
@@ -172,6 +184,8 @@ class DecoupledEngine(Engine[Teachers]):
                 )
         if self.refresh.every:
             synthetic.constants["start"] = synthetic.stored
+        if self.alignment.weight and self.alignment.statistics == "class":
+            measure_classes(synthetic.constants, sources)
         self.target.prepare(synthetic, sources)
 
     def separable(self, network: Network) -> bool:
@@ -189,9 +203,10 @@ class DecoupledEngine(Engine[Teachers]):
             part = leaf[rows].requires_grad_()
             see = partial(self._seen, sources=sources, batches=batches, augment=partial(augment, rows))
             network, groups = sources.supply.recovering[number], len(batches)
-            said = network(see(part), groups, maps=self.target.maps)
             labels = synthetic.labels[synthetic.origins()[rows].to(synthetic.labels.device)]
-            batch = RecoveryBatch(network, said, rows, labels, groups, see, synthetic.constants)
+            statistics = self._statistics(synthetic, number, network, labels[:: len(rows) // groups])
+            said = network(see(part), groups, statistics, maps=self.target.maps)
+            batch = RecoveryBatch(network, number, said, rows, labels, groups, see, synthetic.constants)
             target, aligned = self.target.loss(batch), self._aligned(said.alignment, groups)
             total = (weights.to(target) * (target + self.alignment.weight * aligned)).sum()
             gradient[rows] += torch.autograd.grad(total, part)[0]
@@ -266,6 +281,14 @@ class DecoupledEngine(Engine[Teachers]):
         views = self.view.draw(task.size, task.mirror, iteration, sources.iterations, streams)
         images = augment(images)
         return views(images) if views else images
+
+    def _statistics(
+        self, synthetic: SyntheticSet, teacher: int, network: RecoveryNetwork, labels: Tensor
+    ) -> Statistics | None:
+        """Return what batches of some classes are aligned with; None for the network's own."""
+        if not self.alignment.weight or self.alignment.statistics == "network":
+            return None
+        return statistics_of(synthetic.constants, teacher, network.layers, labels)
 
     def _aligned(self, alignment: Tensor, groups: int) -> Tensor:
         """Return the alignment of each batch, [G]."""
