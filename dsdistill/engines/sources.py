@@ -148,7 +148,7 @@ class Sources(Generic[S]):
         return self.augmentation(images, row[torch.zeros(len(images), dtype=torch.int64)])
 
     def all_of(self, label: int) -> Iterator[Tensor]:
-        """Yield all real images of one class, preprocessed, [b, C, H, W] as they go through a network at once."""
+        """Yield all real images of one class, preprocessed, [b, C, H, W]: what one pass holds."""
         for positions in self.data.indices_of(label).split(self.embedder.chunk):
             yield self.batches.images(positions)
 

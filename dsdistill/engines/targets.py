@@ -108,8 +108,8 @@ class PairedFeatures(Target):
 class Barycentre(Target):
     """Be what stands best for all features of a class: the atoms of their Wasserstein barycentre (WMDD).
 
-    The features are the inputs of a teacher's classifier, of all real images of the class. A class has as many
-    atoms as images, each the goal of one; the loss is the norm of all differences of a batch.
+    The features are the inputs of a teacher's classifier, of all real images of the class. A class has as
+    many atoms as images, each the goal of one; the loss is the norm of all differences of a batch.
     """
 
     term: ClassVar[str] = "features"
