@@ -39,6 +39,7 @@ from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
+from dsdistill.plugs import names_in
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Cost, Sizes
@@ -162,6 +163,13 @@ class DecoupledEngine(Engine[Teachers]):
             UserError: they do not fit, or a committee's priors do not.
         """
         teachers = self.supply.build(request)
+        found = list(dict.fromkeys(each.architecture for each in teachers.members))
+        if self.committee.priors and found != names_in(request.name):
+            raise UserError(
+                f"engine.committee.priors are of the networks {request.name} in their order, and the "
+                f"teachers are {', '.join(found)}: name their files in that order, or set "
+                "engine.committee.priors=[]"
+            )
         if self.committee.priors and len(self.committee.priors) != teachers.count:
             raise UserError(
                 f"engine.committee.priors has {len(self.committee.priors)} numbers for {teachers.count} "

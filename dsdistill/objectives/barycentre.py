@@ -206,11 +206,12 @@ def fixed_support(
 ) -> Float[Tensor, " n"]:
     """Return weights with which fixed atoms stand for points of equal weight, by mirror descent.
 
-    Costs are divided by the largest; weights begin equal, and stay positive.
+    Costs are divided by the largest; weights begin equal, and stay positive. As the step does not shrink,
+    weights may swing around the best ones, and those of the least cost so far are returned.
 
     >>> points = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
-    >>> fixed_support(points, torch.tensor([[0.0], [1.0]])).round(decimals=2)
-    tensor([0.7500, 0.2500], dtype=torch.float64)
+    >>> fixed_support(points, torch.tensor([[0.0], [1.0]]), step=0.05).round(decimals=1)
+    tensor([0.7000, 0.3000], dtype=torch.float64)
 
     Args:
         points: the features of a class.
@@ -223,16 +224,18 @@ def fixed_support(
     """
     costs = _squared_distances(_array(atoms), _array(points))
     costs /= costs.max() or 1.0
-    weights = np.full(len(costs), 1 / len(costs))
-    potentials = None
+    weights = best = np.full(len(costs), 1 / len(costs))
+    least, plan = np.inf, None
     for _ in range(rounds):
-        potentials = transport(costs, weights, potentials).potentials
-        moved = weights * np.exp(-step * (potentials - potentials.min()))
+        plan = transport(costs, weights, plan and plan.potentials)
+        if (cost := plan.cost(costs)) < least:
+            least, best = cost, weights
+        moved = weights * np.exp(-step * (plan.potentials - plan.potentials.min()))
         moved /= moved.sum()
         change, weights = np.abs(moved - weights).sum(), moved
         if change < 1e-9:
             break
-    return torch.from_numpy(weights)
+    return torch.from_numpy(best)
 
 
 def weighted_barycentre(
