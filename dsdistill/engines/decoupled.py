@@ -39,6 +39,7 @@ from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
+from dsdistill.objectives.precision import working_dtype
 from dsdistill.plugs import names_in
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
@@ -191,7 +192,7 @@ class DecoupledEngine(Engine[Teachers]):
                     "engine.alignment.weight=0"
                 )
         if self.refresh.every:
-            synthetic.constants["start"] = synthetic.stored
+            synthetic.constants["start"] = synthetic.stored.clone()
         if self.alignment.weight and self.alignment.statistics == "class":
             measure_classes(synthetic.constants, sources)
         self.target.prepare(synthetic, sources)
@@ -204,7 +205,7 @@ class DecoupledEngine(Engine[Teachers]):
         """Return the target's term and ``alignment``, summed over batches; the first has the gradient."""
         images = synthetic.of(sources.classes)
         leaf, gradient = images.detach(), torch.zeros_like(images)
-        values = torch.zeros(2, device=images.device)
+        values = torch.zeros(2, dtype=working_dtype(images.dtype), device=images.device)
         augment = self._augmentation(synthetic, sources)
         for number, batches, weights in self._passes(synthetic, sources):
             rows = torch.cat([batch.rows for batch in batches])

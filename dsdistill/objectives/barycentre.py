@@ -225,12 +225,13 @@ def fixed_support(
     costs = _squared_distances(_array(atoms), _array(points))
     costs /= costs.max() or 1.0
     weights = best = np.full(len(costs), 1 / len(costs))
-    least, plan = np.inf, None
+    least, potentials = np.inf, None
     for _ in range(rounds):
-        plan = transport(costs, weights, plan and plan.potentials)
+        plan = transport(costs, weights, potentials)
+        potentials = plan.potentials
         if (cost := plan.cost(costs)) < least:
             least, best = cost, weights
-        moved = weights * np.exp(-step * (plan.potentials - plan.potentials.min()))
+        moved = weights * np.exp(-step * (potentials - potentials.min()))
         moved /= moved.sum()
         change, weights = np.abs(moved - weights).sum(), moved
         if change < 1e-9:

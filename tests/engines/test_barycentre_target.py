@@ -37,7 +37,7 @@ def test_the_loss_is_the_norm_over_each_class_of_features_less_atoms() -> None:
             expected = expected + 0.5 * ((embedded - atoms).norm() + 0.25 * named)  # a committee of two
     terms = engine(target).loss(synthetic, sources)
     assert terms.keys() == {"features"}
-    assert terms["features"].item() == pytest.approx(expected.item(), rel=1e-6)  # logged in float32
+    assert terms["features"].item() == pytest.approx(expected.item(), rel=1e-12)
     terms["features"].backward()
     assert synthetic.images.grad is not None
     torch.testing.assert_close(
