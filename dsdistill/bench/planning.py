@@ -12,7 +12,7 @@ from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.suite import EvaluationSettings, MethodSettings, Suite
 from dsdistill.config.options import merge
 from dsdistill.config.recipe import load_recipe
-from dsdistill.config.sharing import file_name
+from dsdistill.config.sharing import file_name, network_names
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation import config as configs
@@ -20,7 +20,8 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.experts import config as expert_config
-from dsdistill.networks import add_network
+from dsdistill.networks import add_network, add_networks
+from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
 
 
@@ -82,7 +83,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         config = configs.resolve(options)
         if config.ipc != ipc:
             raise UserError("options set no ipc in a suite: name the numbers of images in ipcs")
-        add_network(config.network)
+        add_networks(config.network)
         evaluations = tuple(_evaluations(suite, settings, config))
         for evaluation in evaluations:
             load_protocol(evaluation.protocol, dataset, ipc)
@@ -94,7 +95,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         method=method,
         ipc=ipc,
         seed=seed,
-        network=file_name(config.network),
+        network=network_names(config.network),
         options=options,
         evaluations=evaluations,
         curve=suite.curve,
@@ -127,7 +128,7 @@ def _evaluations(suite: Suite, settings: MethodSettings, config: RunConfig) -> I
             yield Evaluation(
                 name=f"{name}-seed{seed}" if table.seeds else name,
                 protocol=table.protocol or config.protocol,
-                networks=table.networks or tuple(dict.fromkeys((config.network, *suite.networks))),
+                networks=table.networks or tuple(dict.fromkeys((*names_in(config.network), *suite.networks))),
                 seed=seed,
                 students=table.students or suite.students,
                 epochs=table.epochs or suite.epochs,
@@ -147,6 +148,8 @@ def _experts(suite: Suite, settings: MethodSettings, config: RunConfig) -> Exper
         if config.engine.supply.needs_experts:
             raise UserError("it matches with trained networks: name a table of experts in [method.NAME]")
         return None
+    if len(names_in(config.network)) > 1:
+        raise UserError(f"suites train experts of one network, not of {config.network}: name one of them")
     table = suite.experts[settings.experts]
     default = DataConfig(name=config.data.name)
     data = {

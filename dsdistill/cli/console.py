@@ -98,11 +98,13 @@ def _next_command(summary: Summary) -> str:
     """Return the command that evaluates a set; code of the user's own is named, as a set does not load it."""
     from dsdistill.files import read_toml
     from dsdistill.networks.names import is_known
+    from dsdistill.plugs import names_in
 
     words = ["dsdistill", "evaluate", str(summary.path)]
     with contextlib.suppress(UserError):
         network = str(read_toml(summary.run_dir / "config.toml").get("network", ""))
-        words += ["--networks", network] if ":" in network and not is_known(network) else []
+        own = any(":" in name and not is_known(name) for name in names_in(network))
+        words += ["--networks", network] if own else []
     return shlex.join(words)
 
 

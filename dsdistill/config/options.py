@@ -15,7 +15,7 @@ from dsdistill.config.kinds import tables_of
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded, is_text, parse_toml
 from dsdistill.files.documents import DEEPEST
-from dsdistill.plugs import Registry, absolute_reference
+from dsdistill.plugs import Registry, absolute_reference, names_in
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
         if str(options.get(key, "")).endswith(".toml"):
             result[key] = absolute(options[key])
     if isinstance(network := options.get("network"), str):
-        result["network"] = absolute_reference(network)
+        result["network"] = ",".join(map(absolute_reference, names_in(network)))
     return result
 
 

@@ -268,6 +268,7 @@ def distilled_set(
         peak_memory: bytes.
     """
     task, learned = distiller.sources.task, distiller.synthetic
+    weights = learned.sample_weights
     distilled = DistilledSet(
         images=learned.unit_images().float().cpu().clone(),  # the run may go on
         labels=learned.labels.cpu().clone(),
@@ -275,6 +276,7 @@ def distilled_set(
         preprocess=task.preprocess,
         multi_formation=learned.multi_formation,
         attributes=attributes(config, distiller, real, seconds, peak_memory),
+        sample_weights=None if weights is None else weights.float().cpu().clone(),
     )
     return _soft_labels(config, distiller, distilled)
 

@@ -75,7 +75,8 @@ class RunConfig:
     ipc: Ipc
     """Images per class: one number, or one for each class; see `dsdistill.config.ipc`."""
     network: str
-    """Whose features or gradients are matched; see the command ``networks``."""
+    """Whose features or gradients are matched; see the command ``networks``. A committee's are several names
+    with commas between them."""
     iterations: Annotated[int, Ge(0)]
     """Steps to take; 0 stores the images that the run starts from."""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

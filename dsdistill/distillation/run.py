@@ -28,7 +28,8 @@ from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
 from dsdistill.distillation.summary import Summary, summarise
 from dsdistill.errors import UserError
-from dsdistill.networks import add_network, source_digest
+from dsdistill.networks import add_networks, source_digest
+from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
@@ -104,7 +105,7 @@ class DistillationRun:
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)
-        add_network(config.network)
+        _add_networks(config)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
             undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
@@ -213,7 +214,7 @@ class DistillationRun:
         return {"fingerprint": real.fingerprint, "network_code": self._network_code()}
 
     def _network_code(self) -> str:
-        return source_digest([self._config.network])
+        return source_digest(names_in(self._config.network))
 
     def _restore(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
         """Bring a loop to where its run was, and return what the checkpoint records.
@@ -259,6 +260,16 @@ class DistillationRun:
         if resumed_when_finished and is_of_run(output, self._directory):
             return float((set_file.read(output).images - distilled.images).abs().max())
         return set_file.write(output, distilled, self._config.storage, self._observer.on_notice)
+
+
+def _add_networks(config: RunConfig) -> None:
+    """Load the code of the networks that a run names.
+
+    Raises:
+        UserError: there is no such network, or they are several and the method takes one.
+    """
+    if len(names_in(add_networks(config.network))) > 1 and not config.engine.supply.several:
+        raise UserError(f"method {config.method!r} takes one network, not {config.network}: name one of them")
 
 
 def _read_every(device: torch.device) -> int:

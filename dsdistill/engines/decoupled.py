@@ -12,7 +12,8 @@ pass: each has statistics and a view of its own, and gradients are those of sepa
 
 CDA (Yin & Shen 2023) lets the crop begin with the whole image; CV-DD (Cui et al. 2025) has every batch
 recovered from two teachers of a committee; FADRM (Cui et al. 2025) moves images back to real ones now and
-then; NRR-DD (Tran et al. 2025) leaves pixels as they are where the teacher sees the class. Options say which.
+then; NRR-DD (Tran et al. 2025) leaves pixels as they are where the teacher sees the class; WMDD (Liu et al.
+2025) takes the statistics μ̂ and v̂ of each class. Options say which.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from dsdistill.augment.batch_view import BatchViewConfig
 from dsdistill.augment.dsa import Parameters
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.custom_gradient import attach_gradients
+from dsdistill.compute.recovery import RecoveryNetwork, Statistics
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import IMAGE_COPIES, Engine
+from dsdistill.engines.class_statistics import measure_classes, statistics_of
 from dsdistill.engines.masks import MaskConfig
 from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.precision import working_dtype
+from dsdistill.plugs import names_in
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Cost, Sizes
@@ -58,6 +62,9 @@ class AlignmentConfig:
     """α; 0 leaves it out."""
     first: Annotated[float, Ge(0)] = 10.0
     """m of the first layer; that of all others is 1."""
+    statistics: Literal["network", "class"] = "network"
+    """Whose they are to be: the running ones of the network, or those of all real images of a batch's class
+    (WMDD, LPLD), for batches of one class."""
 
 
 @forbid_extra
@@ -146,6 +153,13 @@ class DecoupledEngine(Engine[Teachers]):
     """Images that go through a network at once, in whole batches; 0 leaves it to the device. It changes
     nothing but time and memory."""
 
+    def __post_init__(self) -> None:
+        if self.alignment.statistics == "class" and self.batches != "per-class":
+            raise UserError(
+                "engine.alignment.statistics=class are those of one class, and these batches hold several: "
+                "set engine.batches=per-class too"
+            )
+
     @property
     def anchored(self) -> bool:
         """Whether the target compares with real images."""
@@ -158,6 +172,13 @@ class DecoupledEngine(Engine[Teachers]):
             UserError: they do not fit, or a committee's priors do not.
         """
         teachers = self.supply.build(request)
+        found = list(dict.fromkeys(each.architecture for each in teachers.members))
+        if self.committee.priors and found != names_in(request.name):
+            raise UserError(
+                f"engine.committee.priors are of the networks {request.name} in their order, and the "
+                f"teachers are {', '.join(found)}: name their files in that order, or set "
+                "engine.committee.priors=[]"
+            )
         if self.committee.priors and len(self.committee.priors) != teachers.count:
             raise UserError(
                 f"engine.committee.priors has {len(self.committee.priors)} numbers for {teachers.count} "
@@ -181,6 +202,8 @@ class DecoupledEngine(Engine[Teachers]):
         if self.refresh.every:
             synthetic.constants["start"] = synthetic.stored.clone()
         self.mask.register(synthetic, sources.supply)
+        if self.alignment.weight and self.alignment.statistics == "class":
+            measure_classes(synthetic.constants, sources)
         self.target.prepare(synthetic, sources)
 
     def separable(self, network: Network) -> bool:
@@ -198,9 +221,10 @@ class DecoupledEngine(Engine[Teachers]):
             part = leaf[rows].requires_grad_()
             see = partial(self._seen, sources=sources, batches=batches, augment=partial(augment, rows))
             network, groups = sources.supply.recovering[number], len(batches)
-            said = network(see(part), groups, maps=self.target.maps)
             labels = synthetic.labels[synthetic.origins()[rows].to(synthetic.labels.device)]
-            batch = RecoveryBatch(network, said, rows, labels, groups, see, synthetic.constants)
+            statistics = self._statistics(synthetic, number, network, labels[:: len(rows) // groups])
+            said = network(see(part), groups, statistics, maps=self.target.maps)
+            batch = RecoveryBatch(network, number, said, rows, labels, groups, see, synthetic.constants)
             target, aligned = self.target.loss(batch), self._aligned(said.alignment, groups)
             total = (weights.to(target) * (target + self.alignment.weight * aligned)).sum()
             gradient[rows] += torch.autograd.grad(total, part)[0]
@@ -275,6 +299,14 @@ class DecoupledEngine(Engine[Teachers]):
         views = self.view.draw(task.size, task.mirror, iteration, sources.iterations, streams)
         images = augment(images)
         return views(images) if views else images
+
+    def _statistics(
+        self, synthetic: SyntheticSet, teacher: int, network: RecoveryNetwork, labels: Tensor
+    ) -> Statistics | None:
+        """Return what batches of some classes are aligned with; None for the network's own."""
+        if not self.alignment.weight or self.alignment.statistics == "network":
+            return None
+        return statistics_of(synthetic.constants, teacher, network.layers, labels)
 
     def _aligned(self, alignment: Tensor, groups: int) -> Tensor:
         """Return the alignment of each batch, [G]."""

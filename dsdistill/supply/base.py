@@ -132,6 +132,8 @@ class NetworkConfig(ABC):
 
     takes_experts: ClassVar[bool] = False
     """Whether it reads a file of trained networks."""
+    several: ClassVar[bool] = False
+    """Whether they may be of several architectures, which the run names with commas between them."""
     noun: ClassVar[str] = "networks"
     """What they are called, and the option that says how many to use; 0 takes all."""
     recipe: ClassVar[str] = ""

@@ -18,6 +18,7 @@ from dsdistill.compute.recovery import RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
+from dsdistill.plugs import names_in
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource, PassOptions, bytes_of
 from dsdistill.synthetic.trained import TrainedNetworks
@@ -30,6 +31,7 @@ class TeachersConfig(NetworkConfig):
     """Networks that were trained to the end, of one architecture or several."""
 
     takes_experts: ClassVar[bool] = True
+    several: ClassVar[bool] = True
     recipe: ClassVar[str] = "teacher"
 
     kind: Literal["teachers"] = "teachers"
@@ -105,17 +107,12 @@ class TeachersConfig(NetworkConfig):
             )
         loaded = loaded[: self.networks or None]
         found = list(dict.fromkeys(each.architecture for each in loaded))
-        if set(found) != (named := set(names_of(request.name))):
+        if set(found) != (named := set(names_in(request.name))):
             raise UserError(
                 f"the networks of {_file_names(self.path)} are {', '.join(found)}, and this run names "
                 f"{', '.join(sorted(named))}: pass --network {','.join(found)}"
             )
         return Teachers(loaded)
-
-
-def names_of(network: str) -> list[str]:
-    """Return the architectures that a run names, with commas between them."""
-    return [name.strip() for name in network.split(",") if name.strip()]
 
 
 def _file_names(path: str) -> str:

@@ -42,6 +42,7 @@ class SyntheticSet(nn.Module):
             themselves are.
         average: buffer like ``images``: the exponential moving average of what is stored, or None.
         update_mask: buffer [N, 1, H, W]: the share of every step of the pixels that is taken; or None.
+        sample_weights: buffer [N]: the weight of each stored image in a student's loss; or None.
         constants: tensors that an engine needs in every iteration, by names of its own.
         labels: buffer int64 [N], of the stored images: zeros, then ones, …
         counts: stored images of each of the K classes, N in all.
@@ -59,6 +60,7 @@ class SyntheticSet(nn.Module):
     residual: nn.Parameter | None
     average: Tensor | None
     update_mask: Tensor | None
+    sample_weights: Tensor | None
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class SyntheticSet(nn.Module):
         self.constants = Constants()
         self.register_buffer("average", None)
         self.register_buffer("update_mask", None, persistent=False)
+        self.register_buffer("sample_weights", None, persistent=False)
         self.register_buffer("labels", _classes_of(self.counts))
 
     def learn_residual(self) -> None:
