@@ -82,7 +82,8 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         config = configs.resolve(options)
         if config.ipc != ipc:
             raise UserError("options set no ipc in a suite: name the numbers of images in ipcs")
-        add_network(config.network)
+        for name in config.architectures:
+            add_network(name)
         evaluations = tuple(_evaluations(suite, settings, config))
         for evaluation in evaluations:
             load_protocol(evaluation.protocol, dataset, ipc)
@@ -127,7 +128,7 @@ def _evaluations(suite: Suite, settings: MethodSettings, config: RunConfig) -> I
             yield Evaluation(
                 name=f"{name}-seed{seed}" if table.seeds else name,
                 protocol=table.protocol or config.protocol,
-                networks=table.networks or tuple(dict.fromkeys((config.network, *suite.networks))),
+                networks=table.networks or tuple(dict.fromkeys((config.architectures[0], *suite.networks))),
                 seed=seed,
                 students=table.students or suite.students,
                 epochs=table.epochs or suite.epochs,

@@ -34,7 +34,6 @@ from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
 from dsdistill.supply.base import NetworkRequest, PassOptions
 from dsdistill.supply.cost import Sizes
-from dsdistill.supply.teachers import names_of
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.synthetic.initial import images_to_start_from, initialise
 from dsdistill.synthetic.set import SyntheticSet
@@ -120,7 +119,7 @@ def _images(config: RunConfig, real: RealDataset) -> int:
     stored = counts_of(config.ipc, len(real.classes))
     decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
     if config.synthetic.learn == "compensators":
-        decoded *= len(names_of(config.network))
+        decoded *= len(config.architectures)
     return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 

@@ -28,6 +28,7 @@ from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.set_file import Dtype
+from dsdistill.supply.teachers import TeachersConfig, names_of
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import Space
@@ -73,7 +74,8 @@ class RunConfig:
     ipc: Ipc
     """Images per class: one number, or one for each class; see `dsdistill.config.ipc`."""
     network: str
-    """Whose features or gradients are matched; see the command ``networks``."""
+    """Whose features or gradients are matched; see the command ``networks``. Teachers may be of several, with
+    commas between them."""
     iterations: Annotated[int, Ge(0)]
     """Steps to take; 0 stores the images that the run starts from."""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -101,6 +103,12 @@ class RunConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    @property
+    def architectures(self) -> list[str]:
+        """The networks that it names."""
+        several = isinstance(self.engine.supply, TeachersConfig)
+        return names_of(self.network) if several else [self.network]
 
     def __post_init__(self) -> None:
         if self.synthetic.learn != "compensators":

@@ -105,7 +105,8 @@ class DistillationRun:
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)
-        add_network(config.network)
+        for name in config.architectures:
+            add_network(name)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
             undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
@@ -215,7 +216,7 @@ class DistillationRun:
         return {"fingerprint": real.fingerprint, "network_code": self._network_code()}
 
     def _network_code(self) -> str:
-        return source_digest([self._config.network])
+        return source_digest(self._config.architectures)
 
     def _restore(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
         """Bring a loop to where its run was, and return what the checkpoint records.

@@ -51,4 +51,4 @@ def stored_words(synthetic: SyntheticSet) -> str:
     if synthetic.compensators is None:
         return f"{count} synthetic images"
     decoded = sum(synthetic.decoded_counts)
-    return f"{count} real images and {len(synthetic.compensators)} compensators, for {decoded} images"
+    return f"{count} images and {len(synthetic.compensators)} compensators, {decoded} training images"

@@ -312,6 +312,6 @@ class DecoupledEngine(Engine[Teachers]):
 
 
 def _own_teacher(index: int, naturals: int) -> list[tuple[int, float]]:
-    """Return the teacher, and its weight, that image number ``index`` of each class has; naturals have none."""
+    """Return the teacher, and its weight, that image number ``index`` of a class has; naturals have none."""
     stage = index // naturals
     return [(stage - 1, 1.0)] if stage else []

@@ -35,6 +35,7 @@ from dsdistill.runtime.callbacks import Callback, Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
+from dsdistill.supply.teachers import names_of
 from dsdistill.synthetic.distilled import DistilledDataset
 from dsdistill.teachers import Committee, TeacherReference, load_teachers
 from dsdistill.teachers.reference import parse_references
@@ -221,12 +222,13 @@ def _split(names: str | Sequence[str]) -> list[str]:
 
 
 def _default_student(distilled: DistilledDataset, protocol: Protocol) -> str:
-    """Return the network that a set was distilled with, else the protocol's student.
+    """Return the network, of several the first, that a set was distilled with, else the protocol's student.
 
     Raises:
         UserError: there is no such network here. Of code that a file names, none is loaded.
     """
-    student = file_name(str(distilled.attributes.get("network") or protocol.student))
+    named = names_of(file_name(str(distilled.attributes.get("network", ""))))
+    student = named[0] if named else file_name(protocol.student)
     try:
         check_network(student)
     except UserError as error:

@@ -42,8 +42,8 @@ class SyntheticSet(nn.Module):
         label_logits: parameter [N, K]: the logits of learned labels, or None if labels are fixed.
         residual: parameter like ``images``, which is what is learned and added to them; or None if the images
             themselves are.
-        compensators: parameter [k·m, C, H, W] in ``space``, which is what is learned: images that are added to
-            those of all classes, see `dsdistill.synthetic.compensation`; or None.
+        compensators: parameter [k·m, C, H, W] in ``space``, which are what is learned: images that are added
+            to those of all classes, see `dsdistill.synthetic.compensation`; or None.
         average: buffer like ``images``: the exponential moving average of what is stored, or None.
         update_mask: buffer [N, 1, H, W]: the share of every step of the pixels that is taken; or None.
         constants: tensors that an engine needs in every iteration, by names of its own.
@@ -265,7 +265,7 @@ class SyntheticSet(nn.Module):
 
     @property
     def has_bounds(self) -> bool:
-        """Whether learned pixels have bounds: whitening mixes pixels, and what is added to images has none."""
+        """Whether learned pixels have bounds: whitening mixes pixels, what is added to images has none."""
         standardised = self.space == "unit" or self.preprocess.kind == Standardise.kind
         return standardised and self.pixels == "images"
 
