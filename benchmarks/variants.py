@@ -7,6 +7,7 @@ the allocator as it comes.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import sys
@@ -48,6 +49,7 @@ from tests.reference.dm import distribution_matching_loss
 from tests.reference.gradient import gradient_matching_loss, inner_epochs
 from tests.reference.idm import class_loss
 from tests.reference.ncfm import plain_class_loss
+from tests.reference.sre2l import recover
 from tests.reference.trajectory import matching_loss, unrolled
 
 CPU = torch.device("cpu")
@@ -375,11 +377,16 @@ def ours_ncfm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
 
 
 def write_experts(
-    path: Path, task: Task, real: RealDataset, layout: Layout, walks: Sequence[Sequence[Snapshot]]
+    path: Path,
+    task: Task,
+    real: RealDataset,
+    layout: Layout,
+    walks: Sequence[Sequence[Snapshot]],
+    network: str = "convnet",
 ) -> None:
-    """Write experts of the network "convnet", each with its weights after as many epochs as it has."""
+    """Write experts of a network, each with its weights after as many epochs as it has."""
     facts = ExpertMetadata(
-        network="convnet",
+        network=network,
         layout=layout,
         dataset=task.name,
         fingerprint=real.fingerprint,
@@ -393,6 +400,57 @@ def write_experts(
     )
     training = TrainingRecord(0.0, 0.0, 0.0, "", "")
     expert_writer.write(path, facts, iter([(training, iter(walk)) for walk in walks]), len(walks))
+
+
+def _recovery(ipc: int, precision: str, compile: bool) -> Any:
+    """A loop of SRe2L whose teacher has the running statistics of some batches of noise: fresh weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, name = Path(folder) / "teacher.h5", "resnet18-batch-w16"
+        data = {"name": "fashion-mnist"}
+        task, real = catalog.load(configs.resolve({"data": data, "ipc": 1}).data, "train")
+        network = build_network(name, task.channels, task.size, task.num_classes)
+        for batch in torch.arange(640).split(64):
+            network(task.preprocess(real.unit(batch)))
+        layout = Layout.of(network)
+        write_experts(path, task, real, layout, [[layout.pack(network.state_dict())]], name)
+        engine = {"supply": {"path": str(path)}}
+        loop = _loop(ipc, precision, compile, "sre2l", network=name, engine=engine)
+    return loop
+
+
+def plain_recovery(ipc: int) -> Callable[[], Any]:
+    """A step of every image as SRe2L's code takes it: batch after batch, each of one image a class."""
+    loop = _recovery(ipc, "fp32", False)
+    synthetic, engine, task = loop.synthetic, loop.engine, loop.sources.task
+    (teacher,) = loop.sources.supply.members
+    network = copy.deepcopy(teacher.network).to(memory_format=torch.contiguous_format)
+    bounds = task.preprocess(torch.zeros(1, *task.shape)), task.preprocess(torch.ones(1, *task.shape))
+    batches, turns = engine.all_batches(synthetic), itertools.count()
+
+    def iteration() -> None:
+        turn = next(turns)
+        for batch in batches:
+            down, right = torch.randint(0, 5, (2,), generator=generator(turn, "view", batch.number)).tolist()
+            images = synthetic.images.detach()[batch.rows]
+            recovered = recover(
+                network,
+                images,
+                synthetic.labels[batch.rows],
+                iterations=1,
+                lr=0.25,
+                weight=0.01,
+                view=lambda x, _, by=(down, right): x.roll(by, (2, 3)),  # type: ignore[misc]
+                bounds=bounds,
+            )
+            synthetic.images.data[batch.rows] = recovered
+
+    return iteration
+
+
+def ours_recovery(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One iteration of the engine: a step of every image, several batches in a pass."""
+    quiet_allocator()
+    return _recovery(ipc, precision, compile).step
 
 
 def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -135,9 +137,12 @@ def _reader(config: DataConfig, source: InMemory | None) -> tuple[Read, bool]:
             raise UserError(
                 f"dataset= gives {source.name}, and data.name={config.name} names other data; leave one out"
             )
-        return source.read, True
-    entry = _entry(config.name)
-    return entry.read, entry.mirror
+        read: Read = source.read
+        keeps = True
+    else:
+        entry = _entry(config.name)
+        read, keeps = entry.read, entry.mirror
+    return (_padding(read) if config.pad else read), keeps
 
 
 def mirrors(name: str) -> bool:
@@ -219,3 +224,21 @@ def load(
         preprocess = _constants(config, channels) or Standardise.fit(train().images)
     mirror = mirrors if config.mirror is None else config.mirror
     return Task(data_name(config.name), data.classes, channels, size, preprocess, mirror), data
+
+
+def _padding(read: Read) -> Read:
+    """Return a function that reads images at their own size, and reaches that of the options by margins."""
+
+    def padded(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
+        data = read(dataclasses.replace(config, size=None, pad=False), split, observer)
+        side = config.size or data.images.shape[-1]
+        margin = side - data.images.shape[-1]
+        if margin < 0:
+            raise UserError(
+                f"{data.name} has images of {data.images.shape[-1]} pixels, which margins cannot bring to "
+                f"{side}: pass a larger --size, or leave out data.pad"
+            )
+        before, after = margin // 2, margin - margin // 2
+        return dataclasses.replace(data, images=F.pad(data.images, (before, after, before, after)))
+
+    return padded

@@ -39,6 +39,7 @@ class DataConfig:
             property of the catalogue data set, and true for data of one's own.
         range: the value of 16-bit greyscale pictures that becomes white, such as 4095 for 12 bits; default
             65535.
+        pad: reach ``size`` by black margins around the images, in place of resizing.
         exif: turn pictures as their EXIF data say.
         test_fraction: share of each class held out as test if data of one's own have no test split.
 
@@ -55,6 +56,7 @@ class DataConfig:
     test_fraction: float = 0.2
     mirror: bool | None = None
     range: int | None = None
+    pad: bool = False
     exif: bool = False
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class DataConfig:
             raise UserError(f"test_fraction must lie between 0 and 1, not {self.test_fraction:g}")
         if self.size is not None and not 1 <= self.size <= LARGEST_SIZE:
             raise UserError(f"size must lie between 1 and {LARGEST_SIZE} pixels, not {self.size:.15g}")
+        if self.pad and self.size is None:
+            raise UserError("data.pad=true needs the size to reach: pass --size, as --size 32")
         if self.range is not None and not 1 <= self.range < 1 << 31:
             raise UserError(f"range must lie between 1 and {(1 << 31) - 1}, not {self.range}")
         if self.channels not in (None, 1, 3):

@@ -6,14 +6,18 @@ import time
 
 import torch
 
+from dsdistill.config.ipc import typical
 from dsdistill.config.recipe import load_recipe
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate
+from dsdistill.protocol import load_protocol
 from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
-from dsdistill.text import duration
+from dsdistill.synthetic.answers import Encoding
+from dsdistill.synthetic.views import bytes_of_view
+from dsdistill.text import byte_size, duration
 
 _PIXEL_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 _ENTRY_BYTES = 160  # of a line of the log, about
@@ -68,7 +72,20 @@ def run_estimate(
         memory_bytes=memory.total,
         process_bytes=process_memory(distiller.synthetic.images.device),
         disk=disk(config, distiller, done + amount),
+        later=_labels(config, distiller),
     )
+
+
+def _labels(config: RunConfig, distiller: Distiller) -> dict[str, str]:
+    """Say what the labels will take that students of the run's protocol replay; empty if there are none."""
+    protocol = load_protocol(config.protocol, config.data.name, typical(config.ipc))
+    if protocol.labels.source != "views":
+        return {}
+    encoding: Encoding = "distances" if protocol.labels.loss == "dbr" else "float16"
+    views = protocol.labels.views or protocol.epochs
+    images, classes = sum(distiller.synthetic.decoded_counts), distiller.sources.task.num_classes
+    size = byte_size(images * views * bytes_of_view(encoding, classes))
+    return {"labels": f"{size} once it is labelled, at most: {views} views of each image, {encoding}"}
 
 
 def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, int]:

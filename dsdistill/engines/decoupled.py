@@ -40,6 +40,7 @@ from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
+from dsdistill.objectives.precision import working_dtype
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Cost, Sizes
@@ -179,7 +180,7 @@ class DecoupledEngine(Engine[Teachers]):
                     "engine.alignment.weight=0"
                 )
         if self.refresh.every:
-            synthetic.constants["start"] = synthetic.stored
+            synthetic.constants["start"] = synthetic.stored.clone()
         self.target.prepare(synthetic, sources)
 
     def _check_compensated(self) -> None:
@@ -207,7 +208,8 @@ class DecoupledEngine(Engine[Teachers]):
     def loss(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> dict[str, Tensor]:
         """Return the target's term and ``alignment``, summed over batches; the first has the gradient."""
         pixels = recovered_pixels(synthetic, sources.classes)
-        values = torch.zeros(2, device=synthetic.images.device)
+        like = synthetic.images
+        values = torch.zeros(2, dtype=working_dtype(like.dtype), device=like.device)
         augment = self._augmentation(synthetic, sources)
         for number, batches, weights in self._passes(synthetic, sources):
             rows = torch.cat([batch.rows for batch in batches])

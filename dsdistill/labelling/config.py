@@ -18,7 +18,7 @@ from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.distilled import DistilledSet
-from dsdistill.synthetic.views import Mixing
+from dsdistill.synthetic.views import Mixing, bytes_of_view
 from dsdistill.teachers import TeacherReference
 from dsdistill.teachers.committee import Mean, Mode
 from dsdistill.teachers.reference import parse_references
@@ -114,14 +114,7 @@ class LabellingConfig:
 
     def bytes_of_view(self, classes: int) -> int:
         """Return the bytes that a view takes at most, before compression: what is drawn, and the answer."""
-        answer = {
-            "float32": 4 * classes,
-            "float16": 2 * classes,
-            "uint8": classes + 8,
-            "top": 6 * (self.top or 0) + 2,
-            "distances": 4,
-        }
-        return _DRAWN_BYTES + answer[self.encoding]
+        return bytes_of_view(self.encoding, classes, self.top)
 
     def check(self, distilled: DistilledSet) -> None:
         """Check that a set can be labelled so.
@@ -155,7 +148,6 @@ class LabellingConfig:
         return json.dumps(self.shared(), sort_keys=True)
 
 
-_DRAWN_BYTES = 4 + 8 + 1 + 4  # image, crop, flip, partner
 _OF_VIEWS = ("crop_scale", "flip", "mixing", "beta", "keep", "encoding", "top")
 
 

@@ -41,6 +41,8 @@ class RunEstimate:
     """That the process has as it is estimated, part of the run among it; None on a GPU."""
     disk: Mapping[str, int] = field(default_factory=dict)
     """Bytes on disk by what they are for, at most."""
+    later: Mapping[str, str] = field(default_factory=dict)
+    """What comes after the run and its file will need, in words, by what it is."""
     covers: str = ""
     """What is estimated: experts, distillation, or evaluation."""
     before: RunEstimate | None = None
@@ -81,7 +83,7 @@ class RunEstimate:
         if self.disk:
             parts = ", ".join(f"{name} {byte_size(count)}" for name, count in self.disk.items())
             rows.append(("disk", f"{byte_size(self.disk_bytes)} ({parts})"))
-        return rows
+        return [*rows, *self.later.items()]
 
     def _memory(self, own: int) -> str:
         if self.process_bytes is None:

@@ -25,6 +25,25 @@ from dsdistill.synthetic.answers import Answers, Encoding
 Mixing = Literal["none", "cutmix", "mixup"]
 
 
+def bytes_of_view(encoding: Encoding, classes: int, top: int | None = None) -> int:
+    """Return the bytes that a view takes at most, before compression: what is drawn, and the answer.
+
+    >>> bytes_of_view("float16", 1000), bytes_of_view("distances", 1000)
+    (2017, 21)
+    """
+    answer = {
+        "float32": 4 * classes,
+        "float16": 2 * classes,
+        "uint8": classes + 8,
+        "top": 6 * (top or 0) + 2,
+        "distances": 4,
+    }
+    return _DRAWN_BYTES + answer[encoding]
+
+
+_DRAWN_BYTES = 4 + 8 + 1 + 4  # image, crop, flip, partner
+
+
 @dataclass(frozen=True, eq=False)
 class ViewBatch:
     """One batch of views, before any image is known.

@@ -11,6 +11,7 @@ from dsdistill.data.catalog import load, names
 from dsdistill.data.config import DataConfig
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS, constants_of
 from dsdistill.data.preprocess import Standardise
+from dsdistill.errors import UserError
 from tests.helpers.callbacks import Told
 from tests.helpers.data import class_folders, fails, pixels, write_mnist
 
@@ -89,3 +90,17 @@ def test_imagenet_and_its_subsets_have_the_same_constants() -> None:
     assert constants_of("imagewoof") == constants_of("tiny-imagenet") == constants_of("imagenet")
     assert constants_of("imagenet") == IMAGENET_CONSTANTS
     assert (constants_of("cifar10"), constants_of("npz:a")) == (CONSTANTS["cifar10"], None)
+
+
+def test_margins_bring_images_to_a_size(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    native = load(DataConfig(name="mnist", root=tmp_path), "test")[1]
+    task, padded = load(DataConfig(name="mnist", root=tmp_path, size=33, pad=True), "test")
+    assert task.shape == (1, 33, 33)
+    assert torch.equal(padded.images[:, :, 2:30, 2:30], native.images)
+    assert padded.images.sum() == native.images.sum()
+    assert padded.fingerprint != native.fingerprint
+    with pytest.raises(UserError, match="28 pixels, which margins cannot bring to 20"):
+        load(DataConfig(name="mnist", root=tmp_path, size=20, pad=True), "test")
+    with pytest.raises(UserError, match="needs the size to reach: pass --size"):
+        DataConfig(name="mnist", pad=True)
