@@ -28,7 +28,7 @@ from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.set_file import Dtype
-from dsdistill.supply.teachers import TeachersConfig, names_of
+from dsdistill.supply.teachers import names_of
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import Space
@@ -107,8 +107,7 @@ class RunConfig:
     @property
     def architectures(self) -> list[str]:
         """The networks that it names."""
-        several = isinstance(self.engine.supply, TeachersConfig)
-        return names_of(self.network) if several else [self.network]
+        return names_of(self.network)
 
     def __post_init__(self) -> None:
         if self.synthetic.learn != "compensators":
@@ -121,6 +120,7 @@ class RunConfig:
         if typical(self.ipc) == 1:
             raise UserError("IPC 1 has no room for compensators: pass --ipc 2 or more")
         for option, absent, fits in (
+            ("data.zca", "false", not self.data.zca),
             ("multi_formation.factor", 1, self.multi_formation.is_identity),
             ("optimiser.ema", 0, not self.optimiser.ema),
         ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dsdistill.config.ipc import counts_of
-from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import Task
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
@@ -20,16 +19,14 @@ def stored_counts(config: RunConfig, task: Task, teachers: int) -> tuple[int, ..
         teachers: how many the method has, each with compensators of its own.
 
     Raises:
-        UserError: there are to be compensators, and the IPC has no room for them or is not one for all
-            classes, or pixels are whitened.
+        UserError: there are to be compensators, and the IPC has no room for them, or is not one for all
+            classes.
     """
     counts = counts_of(config.ipc, task.num_classes)
     if config.synthetic.learn != "compensators":
         return counts
     if len(set(counts)) > 1:
         raise UserError("compensators are shared by all classes, which all have one IPC: pass --ipc N")
-    if task.preprocess.kind != Standardise.kind:
-        raise UserError("compensators are added to standardised images, not to whitened ones: pass --no-zca")
     return (naturals_within(counts[0], teachers, task.num_classes),) * task.num_classes
 
 

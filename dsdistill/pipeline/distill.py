@@ -22,6 +22,7 @@ from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import resolve_device
 from dsdistill.runtime.notice import silent
+from dsdistill.supply.teachers import names_of
 
 
 def distill(
@@ -67,7 +68,8 @@ def distill(
         ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
             (``{"cat": 10, "dog": 5}``).
         network: that features are matched in: a name, such as ``convnet3`` or ``module.py:MyNet``, or a class
-            or function that makes a `torch.nn.Module` (see `register_network`).
+            or function that makes a `torch.nn.Module` (see `register_network`). Methods with several teachers
+            take several names, with commas between them.
         iterations: steps to take.
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
         seed: of every draw.
@@ -107,7 +109,7 @@ def distill(
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "iterations": iterations}
-    flags["network"] = network if network is None else add_network(network)
+    flags["network"] = network if network is None else _added(network)
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
     name, source = opened(dataset)
     flags["data"] = data_options(name, root, size, channels, zca, download)
@@ -135,6 +137,12 @@ def distill(
             summary = distillation.run(source)
         observer.on_end(summary)
     return summary
+
+
+def _added(network: str | NetworkFactory) -> str:
+    """Return the name of a network, or those of several with commas between them; their code is loaded."""
+    several = names_of(network) if isinstance(network, str) else []
+    return ",".join(map(add_network, several)) if len(several) > 1 else add_network(network)
 
 
 def _named(overrides: Sequence[str]) -> list[str]:

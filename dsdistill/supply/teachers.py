@@ -112,7 +112,10 @@ class TeachersConfig(NetworkConfig):
 
 
 def names_of(network: str) -> list[str]:
-    """Return the architectures that a run names, with commas between them."""
+    """Return the architectures that a run names, with commas between them; a path may have some too."""
+    place = network.rpartition(":")[0]
+    if place and expanded(place).exists():
+        return [network]
     return [name.strip() for name in network.split(",") if name.strip()]
 
 

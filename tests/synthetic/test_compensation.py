@@ -36,13 +36,14 @@ def test_the_published_table_of_counts(
     classes: int, teachers: int, ipc: int, per_class: int, compensators: int, stored: int
 ) -> None:
     naturals = naturals_within(ipc, teachers, classes)
-    learned = SyntheticSet(torch.zeros(classes * naturals, 1, 1, 1), (naturals,) * classes, "unit", PREPROCESS)
+    images = torch.zeros(classes * naturals, 1, 1, 1)
+    learned = SyntheticSet(images, (naturals,) * classes, "unit", PREPROCESS)
     learned.learn_compensators(teachers)
     assert learned.compensators is not None
     assert len(learned.compensators) == compensators
     assert set(learned.decoded_counts) == {per_class}
     made = DistilledSet(
-        torch.zeros(classes * naturals, 1, 1, 1),
+        images,
         learned.labels,
         tuple(map(str, range(classes))),
         PREPROCESS,
