@@ -46,7 +46,8 @@ def distill(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network to match in, such as convnet3 or FILE.py:NAME (see `dsdistill networks`).",
+            help="Network to match in, such as convnet3 or FILE.py:NAME (see `dsdistill networks`); those of "
+            "several teachers with commas between them.",
             show_default="recipe",
             autocompletion=completion.networks,
         ),
