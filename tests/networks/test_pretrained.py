@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -14,31 +13,19 @@ from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.networks.pretrained import pretrained
 from dsdistill.teachers import Committee, TeacherReference, load_teachers
+from tests.helpers.published import MODEL, WEIGHTS, empty_cache, stored_model
 
-WEIGHTS = models.ShuffleNet_V2_X0_5_Weights.DEFAULT
-MODEL = "torchvision:shufflenet_v2_x0_5"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of torch.hub, and its folder of weights."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
+    return empty_cache(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def stored(cache: Path, monkeypatch: pytest.MonkeyPatch) -> models.ShuffleNetV2:
-    """A model with random weights, in the cache under a name that carries the hash of its file."""
-    torch.manual_seed(0)
-    model = models.shufflenet_v2_x0_5(weights=None).eval()
-    torch.save(model.state_dict(), cache / "weights")
-    digest = hashlib.sha256((cache / "weights").read_bytes()).hexdigest()[:8]
-    (cache / "weights").rename(cache / f"shufflenet-{digest}.pth")
-    monkeypatch.setattr(WEIGHTS.value, "url", f"https://nowhere.invalid/shufflenet-{digest}.pth")
-    return model
+    return stored_model(cache, monkeypatch)
 
 
 def task(classes: tuple[str, ...], mean: tuple[float, ...] = IMAGENET[0], channels: int = 3) -> Task:
