@@ -55,9 +55,10 @@ class CheckpointConfig:
 class SyntheticConfig:
     """What of synthetic images is learned, and how they are matched."""
 
-    learn: Literal["images", "residual"] = "images"
+    learn: Literal["images", "residual", "compensators"] = "images"
     """images: their pixels. residual: what is added to those they start from, so that weight decay pulls them
-    back there (CIM)."""
+    back there (CIM). compensators: for each teacher, images that are added to those of all classes, which
+    stay as they are; they count as stored images, so that each class keeps fewer than the IPC (INFER)."""
 
     flip: bool | Literal["force"] = False
     """Put the mirror images beside them in every synthetic batch (FYI): true, or force where mirroring
@@ -109,6 +110,24 @@ class RunConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        if self.synthetic.learn != "compensators":
+            return
+        if not self.engine.compensates:
+            raise UserError(
+                "synthetic.learn=compensators is for methods that recover images from teachers: pass "
+                "--method infer, or set synthetic.learn=images"
+            )
+        if typical(self.ipc) == 1:
+            raise UserError("IPC 1 has no room for compensators: pass --ipc 2 or more")
+        for option, absent, fits in (
+            ("data.zca", "false", not self.data.zca),
+            ("multi_formation.factor", 1, self.multi_formation.is_identity),
+            ("optimiser.ema", 0, not self.optimiser.ema),
+        ):
+            if not fits:
+                raise UserError(f"a set of compensators goes without {option}: set {option}={absent}")
 
 
 def resolve(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from dsdistill.config.initial_names import is_set_file
-from dsdistill.config.ipc import counts_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
@@ -36,18 +36,25 @@ def resolved(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, init_digest=found.digest, multi_formation=found.multi_formation)
 
 
-def build(config: RunConfig, task: Task, real: RealDataset, teachers: TrainedNetworks | None) -> SyntheticSet:
+def build(
+    config: RunConfig,
+    task: Task,
+    real: RealDataset,
+    counts: Sequence[int],
+    teachers: TrainedNetworks | None,
+) -> SyntheticSet:
     """Build the synthetic set.
 
     Args:
         config: resolved.
         task, real: the training images.
+        counts: stored images of each class.
         teachers: trained networks to choose images by, if the method has some.
 
     Raises:
         UserError: as `initialise` or `from_set`; or images are to be paired with real ones, and have none.
     """
-    counts, anchored = counts_of(config.ipc, task.num_classes), config.engine.anchored
+    anchored = config.engine.anchored
     if not is_set_file(config.init):
         return initialise(
             task,

@@ -40,6 +40,8 @@ class Engine(ABC, Generic[S]):
 
     class_by_class: ClassVar[bool] = True
     """Whether passes hold the images of some classes, so that their sizes are those of classes."""
+    compensates: ClassVar[bool] = False
+    """Whether it can learn compensators; its supply then has a ``count`` of teachers."""
 
     supply: NetworkConfig
 
