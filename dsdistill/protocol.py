@@ -76,8 +76,8 @@ class Protocol:
             augmentation; None for no crop.
         patches: before the crop, columns and then rows of F×F patches are permuted, the same way in all
             images of a batch (RDED); 1 for none.
-        cells: an image is a grid of g×g smaller ones of its class. One of them is drawn, and the crop is taken
-            inside it and enlarged to the whole (PCA); 1 for none. Labels are hard then.
+        cells: an image is a grid of g×g smaller ones of its class. One of them is drawn, and the crop is
+            taken inside it and enlarged to the whole (PCA); 1 for none. Labels are hard then.
         augmentation: operators joined by ``_``, or "none". A batch gets one draw, its scalars per image.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
         cutmix, cutmix_beta: the probability per batch of CutMix after the augmentation, and its β; see
@@ -186,8 +186,8 @@ class Protocol:
         """
         if size % self.cells:
             raise UserError(
-                f"protocol {self.name!r} takes images for grids of {self.cells}×{self.cells} cells, which do not "
-                f"divide {size}×{size} pixels: use a protocol whose cells do"
+                f"protocol {self.name!r} takes images for grids of {self.cells}×{self.cells} cells, which "
+                f"do not divide {size}×{size} pixels: use a protocol whose cells do, or one without cells"
             )
 
     @property
