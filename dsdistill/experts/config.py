@@ -122,8 +122,9 @@ class ExpertConfig:
     cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
     """Probability that a batch is mixed after the augmentation."""
     record_el2n: Annotated[int, Ge(0)] = 0
-    """First epochs over which the EL2N score of each training image is averaged (Paul et al. 2021): the norm
-    of softmax(logits) - one-hot label, from the passes of training themselves. 0 stores no scores."""
+    """First epochs, all if there are fewer, over which the EL2N score of each training image is averaged: the
+    norm of softmax(logits) - one-hot label (Paul et al. 2021), from the passes of training themselves. 0
+    stores no scores."""
     test: Literal["none", "stored"] = "none"
     """"stored" reads the test images, and stores the accuracy on them at every stored epoch. Weights do not
     depend on it."""
@@ -141,11 +142,6 @@ class ExpertConfig:
 
     def _check_el2n(self) -> None:
         """Check that every image is seen by itself in each epoch whose scores are recorded."""
-        if self.record_el2n > self.epochs:
-            raise UserError(
-                f"record_el2n is at most epochs = {self.epochs}, not {self.record_el2n}: these are the first "
-                "epochs that scores are averaged over"
-            )
         if self.record_el2n and self.cutmix:
             raise UserError(
                 "an image that CutMix mixes with another has no EL2N of its own: set cutmix=0 to record it"

@@ -114,7 +114,7 @@ class Trainer:
         self._difficulty = self._new_difficulty()
 
     def _new_difficulty(self) -> Difficulty | None:
-        epochs = self._config.record_el2n
+        epochs = min(self._config.record_el2n, self._config.epochs)
         return Difficulty(len(self._train), epochs, self._device) if epochs else None
 
     def train_epoch(self, expert: int, epoch: int, signals: list[Interrupted]) -> float:

@@ -24,7 +24,7 @@ def test_the_easiest_images_are_those_that_networks_learn_first(tmp_path: Path) 
         network="convnet2-w8-batch",
         count=2,
         epochs=4,
-        options={"record_el2n": 4, "batch_size": 20, "lr": 0.01},
+        options={"batch_size": 20, "lr": 0.01},
     )
     scores = torch.stack([experts.el2n(expert) for expert in range(experts.count)]).mean(0)
     assert scores.shape == (200,)
