@@ -150,10 +150,24 @@ class Teachers(NetworkSource, TrainedNetworks):
     def difficulty(self) -> Tensor:
         """Return how hard each training image was for the networks while they were trained, float32 [N].
 
+        It is the mean over the networks of the EL2N that their files hold; a network that is named at several
+        epochs counts once.
+
         Raises:
-            UserError: their files do not say.
+            UserError: a file does not say.
         """
-        raise UserError("the files of these networks do not say how hard each image was")
+        if published := [each.name for each in self.members if each.file is None]:
+            raise UserError(
+                f"{published[0]} does not say how hard each training image was: train networks that record "
+                "it, by dsdistill experts --recipe el2n, and pass --experts FILE"
+            )
+        found = dict.fromkeys((each.file, each.expert) for each in self.members)
+        scores = [
+            ExpertFile.open(file).el2n(expert)
+            for file, expert in found
+            if file is not None and expert is not None
+        ]
+        return torch.stack(scores).mean(0)
 
     @torch.no_grad()
     def logits(self, network: int, images: Tensor) -> Tensor:
