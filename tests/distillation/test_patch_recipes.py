@@ -135,7 +135,7 @@ def test_a_resumed_run_has_the_same_mask(tmp_path: Path, teacher: Callable[[int]
         ("nrr-dd", ["data.size=8"], "has one place only for images of 8x8"),
         ("rded", ["patches.grid=3"], "3 cells do not divide a side of 8 pixels"),
         ("rded", ["patches.pool=1"], "has 1 images to choose from, of 133, fewer than the 2"),
-        ("rded", ["patches.score=el2n"], "do not say how hard each image was"),
+        ("rded", ["patches.score=el2n"], "does not hold how hard each training image was"),
         ("cim", ["init=noise"], "start from noise have no real images to be paired with"),
         ("cim", ["engine.mask.of=cam"], "the mask is of whole images, and these are decoded into several"),
     ],
