@@ -136,7 +136,7 @@ def print_description(path: Path, about: Description) -> None:
     rows = [
         ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {per_class}"),
-        *_multi_formation_rows(about),
+        *_decoded_rows(about),
         ("classes", listing(about.classes)),
         ("labels", about.labels),
         (
@@ -208,8 +208,11 @@ def _test_accuracy_rows(experts: ExpertFile) -> list[tuple[str, str]]:
     return [("test accuracy", f"after epoch {', '.join(listed)}")]
 
 
-def _multi_formation_rows(about: Description) -> list[tuple[str, str]]:
-    """Return the row of a multi-formation, if the set has one."""
+def _decoded_rows(about: Description) -> list[tuple[str, str]]:
+    """Return the row of a multi-formation or of compensators, if the set has any."""
+    if about.compensators:
+        how = f"{about.compensators} compensators, each added to an image of every class"
+        return [("decoded", f"into {sum(about.decoded_counts)} training images ({how})")]
     multi_formation = about.multi_formation
     if multi_formation.is_identity:
         return []

@@ -61,6 +61,14 @@ def distill(
             help="Time budget of the loop in seconds, in place of a number of iterations.", show_default=False
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="What the images start from: real, noise, patches, … or the file of a set, to refine it.",
+            show_default="recipe",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
     seed: Seed = None,
     device: Device = None,
     root: Root = None,
@@ -125,6 +133,7 @@ def distill(
         "network": network,
         "iterations": iterations,
         "seconds": seconds,
+        "init": init,
         "seed": seed,
         "device": device,
         "experts": pool if experts is None else experts,

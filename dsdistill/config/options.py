@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, get_origin, get_type_hints
 import tomli_w
 
 from dsdistill.config.data_names import gone, is_memory, path_of
+from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.kinds import tables_of
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded, is_text, parse_toml
@@ -179,6 +180,8 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
         several = [str(path)] if expanded(str(path)).exists() else str(path).split(",")
         paths = [each if each.startswith(_LIBRARIES) else absolute(each.strip()) for each in several]
         result = merge(result, {"engine": {"supply": {"path": ",".join(paths)}}})
+    if is_set_file(init := str(options.get("init", ""))):
+        result["init"] = absolute(init)
     for key in ("method", "protocol"):
         if str(options.get(key, "")).endswith(".toml"):
             result[key] = absolute(options[key])

@@ -38,7 +38,7 @@ def network_names(names: str) -> str:
 def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run or of experts as their file tells them; sharing twice changes nothing."""
     named: dict[str, Any] = {
-        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe") if key in table
+        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "init") if key in table
     }
     if "network" in table:
         named["network"] = network_names(str(table["network"]))

@@ -26,6 +26,7 @@ from dsdistill.distillation.memory import Estimate, estimate
 from dsdistill.distillation.output import check_output, is_of_run, refuse_changes
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
+from dsdistill.distillation.stored import stored_words
 from dsdistill.distillation.summary import Summary, summarise
 from dsdistill.errors import UserError
 from dsdistill.networks import add_networks, source_digest
@@ -132,7 +133,8 @@ class DistillationRun:
             metadata = self._prepare(distiller, real)
             memory = estimate(distiller, real)
             short = assembly.is_too_short(asked, self._config, real)
-            start = RunStart(self._config, task, real, memory, distiller.iteration, free, short)
+            stored, done = stored_words(distiller.synthetic), distiller.iteration
+            start = RunStart(self._config, task, real, memory, done, free, short, stored)
             observer.on_start(start)
             if observer.dry:
                 self._measure(distiller, memory, device)
@@ -209,7 +211,7 @@ class DistillationRun:
         if self._asked_to_resume:
             self._observer.on_notice(f"there is no run in {self._directory.path} to resume: starting anew")
         self._directory.create(configs.to_toml(self._config), self._overwrite)
-        for sentence in assembly.class_notices(self._config, real):
+        for sentence in assembly.class_notices(self._config, real, distiller.synthetic.counts):
             self._observer.on_notice(sentence)
         return {"fingerprint": real.fingerprint, "network_code": self._network_code()}
 
@@ -258,7 +260,7 @@ class DistillationRun:
         """Write the set and return the largest error of a pixel; a file of this run with results stays."""
         output = self._output
         if resumed_when_finished and is_of_run(output, self._directory):
-            return float((set_file.read(output).images - distilled.images).abs().max())
+            return set_file.largest_error(set_file.read(output), distilled)
         return set_file.write(output, distilled, self._config.storage, self._observer.on_notice)
 
 

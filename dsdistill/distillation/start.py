@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dsdistill.config.ipc import as_words, counts_of
+from dsdistill.config.ipc import as_words
 from dsdistill.config.options import flatten
 from dsdistill.config.sharing import shared
 from dsdistill.data.real import RealDataset, Task
@@ -29,6 +29,8 @@ class RunStart:
     """Bytes free on the device, where the system says."""
     too_short: bool = False
     """Whether the run is not compiled because it would not make up for the time that takes."""
+    stored: str = ""
+    """What the set stores."""
 
     def __repr__(self) -> str:
         return f"<RunStart {plain('; '.join(self.describe()))}>"
@@ -45,10 +47,9 @@ class RunStart:
     def describe(self) -> list[str]:
         """Return the run in a few sentences."""
         config = self.config
-        count = sum(counts_of(config.ipc, self.task.num_classes))
         length = f"{config.seconds:g} seconds" if config.seconds else f"{config.iterations} iterations"
         lines = [
-            f"{self.task.describe(len(self.real))} -> {count} synthetic images",
+            f"{self.task.describe(len(self.real))} -> {self.stored}",
             f"{config.method}, {config.network}, {length} on {config.compute.describe(self.too_short)}",
             self._memory(),
         ]

@@ -56,6 +56,8 @@ class Target(ABC):
 
     maps: ClassVar[bool] = False
     """Whether it reads the maps of the blocks."""
+    anchored: ClassVar[bool] = False
+    """Whether it reads the constant `ANCHORS`."""
     term: ClassVar[str]
     """Its name in the log."""
 
@@ -89,6 +91,7 @@ class PairedFeatures(Target):
     """
 
     maps: ClassVar[bool] = True
+    anchored: ClassVar[bool] = True
     term: ClassVar[str] = "features"
 
     kind: Literal["paired-features"] = "paired-features"

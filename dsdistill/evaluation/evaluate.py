@@ -71,6 +71,7 @@ def evaluate_set(
     """
     observer = observer or Observer()
     check_fit(distilled, data.task)
+    protocol.check_size(data.task.size)
     networks = list(dict.fromkeys(config.networks)) or [protocol.student]
     for name in networks:
         check_network(name)

@@ -216,9 +216,10 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
 def _ipc(dataset: DistilledDataset) -> int:
     """Return the images of a class: of stored images, and so of DD-Ranking's random baseline.
 
-    With soft labels DD-Ranking builds hard ones from this number, so it is that of training images then.
+    Compensators, which are of no class, are shared out, rounded up. With soft labels DD-Ranking builds hard
+    ones from this number, so it is that of training images then.
     """
-    counts = dataset.stored
+    counts = dataset.stored if dataset.compensators is None else torch.tensor([dataset.ipc])
     if (low := int(counts.min())) != (high := int(counts.max())):
         raise UserError(
             f"DD-Ranking takes as many images for every class, the set has {low} to {high}; "

@@ -33,6 +33,7 @@ def distill(
     network: str | NetworkFactory | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
+    init: str | Path | None = None,
     seed: int | None = None,
     device: str | None = None,
     experts: str | Path | None = None,
@@ -71,6 +72,9 @@ def distill(
             names with commas between them.
         iterations: steps to take.
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
+        init: what the images start from: ``real``, ``noise``, ``kmeans``, ``mix``, ``correct``,
+            ``representative`` or ``patches``; or the file of a set, such as ``set.h5``, whose images are
+            refined, and whose IPC is taken.
         seed: of every draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         experts: a file of `train_experts`, for methods that match with trained networks or follow them.
@@ -109,6 +113,7 @@ def distill(
     files.check_folder(run.path)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "iterations": iterations}
     flags["network"] = network if network is None else add_networks(network)
+    flags["init"] = None if init is None else str(init)
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
     name, source = opened(dataset)
     flags["data"] = data_options(name, root, size, channels, zca, download)

@@ -19,7 +19,7 @@ from dsdistill.runtime.notice import Notify, silent
 from dsdistill.seeding import forked
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.cost import Sizes
-from dsdistill.synthetic.initial import Teacher
+from dsdistill.synthetic.trained import TrainedNetworks
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class NetworkSource(ABC):
     """
 
     network: Network
-    teachers: Teacher | None = None
+    teachers: TrainedNetworks | None = None
 
     def ready(self, passes: PassOptions) -> None:  # noqa: B027 - most have nothing of their own to compile
         """Prepare passes of the source's own; called once, before the first iteration."""

@@ -13,6 +13,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from dsdistill.compute.class_activation import ClassActivation
 from dsdistill.compute.recovery import RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
@@ -20,6 +21,7 @@ from dsdistill.files import expanded
 from dsdistill.plugs import names_in
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource, PassOptions, bytes_of
+from dsdistill.synthetic.trained import TrainedNetworks
 from dsdistill.teachers import Teacher, TeacherReference, load_teachers
 
 
@@ -117,7 +119,7 @@ def _file_names(path: str) -> str:
     return ", ".join(Path(name).name for name in path.split(","))
 
 
-class Teachers(NetworkSource):
+class Teachers(NetworkSource, TrainedNetworks):
     """Trained networks, all on the device, whose weights never change.
 
     Attributes:
@@ -148,10 +150,24 @@ class Teachers(NetworkSource):
     def difficulty(self) -> Tensor:
         """Return how hard each training image was for the networks while they were trained, float32 [N].
 
+        It is the mean over the networks of the EL2N that their files hold; a network that is named at several
+        epochs counts once.
+
         Raises:
-            UserError: their files do not say.
+            UserError: a file does not say.
         """
-        raise UserError("the files of these networks do not say how hard each image was")
+        if published := [each.name for each in self.members if each.file is None]:
+            raise UserError(
+                f"{published[0]} does not say how hard each training image was: train networks that record "
+                "it, by dsdistill experts --recipe el2n, and pass --experts FILE"
+            )
+        found = dict.fromkeys((each.file, each.expert) for each in self.members)
+        scores = [
+            ExpertFile.open(file).el2n(expert)
+            for file, expert in found
+            if file is not None and expert is not None
+        ]
+        return torch.stack(scores).mean(0)
 
     @torch.no_grad()
     def logits(self, network: int, images: Tensor) -> Tensor:
@@ -160,6 +176,15 @@ class Teachers(NetworkSource):
         like = next(module.parameters())
         parts = [module(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
         return torch.cat([part.float().cpu() for part in parts])
+
+    def activation(self, network: int, images: Tensor, labels: Tensor) -> Tensor:
+        """Return where a network sees the class of each image: see `ClassActivation`.
+
+        Raises:
+            UserError: the network has no such maps.
+        """
+        member = self.members[network]
+        return ClassActivation(member.network, member.name, *images.shape[1:3])(images, labels)
 
 
 _CHUNK = 256
