@@ -210,8 +210,8 @@ def fixed_support(
     weights may swing around the best ones, and those of the least cost so far are returned.
 
     >>> points = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
-    >>> fixed_support(points, torch.tensor([[0.0], [1.0]]), step=0.05).round(decimals=1)
-    tensor([0.7000, 0.3000], dtype=torch.float64)
+    >>> fixed_support(points, torch.tensor([[0.0], [1.0]]), step=0.05).round(decimals=2)
+    tensor([0.7500, 0.2500], dtype=torch.float64)
 
     Args:
         points: the features of a class.

@@ -7,11 +7,28 @@ from pathlib import Path
 import pytest
 
 import dsdistill
+from dsdistill.bench.planning import plan
+from dsdistill.bench.suite import load_suite
 from dsdistill.config.sharing import shared
 from dsdistill.distillation import config as configs
 from dsdistill.errors import UserError
+from dsdistill.evaluation.run import _default_student
 from dsdistill.networks import add_networks
 from dsdistill.plugs import names_in
+from dsdistill.protocol import load_protocol
+from tests.helpers.evaluation import distilled
+
+SUITE = """
+title = "Several networks"
+datasets = ["digits"]
+methods = ["sre2l"]
+ipcs = [1]
+network = "convnet2,mlp"
+[experts.teachers]
+recipe = "teacher"
+[method.sre2l]
+experts = "teachers"
+"""
 
 OWN = "import torch\nclass Net(torch.nn.Sequential):\n    pass\n"
 
@@ -45,3 +62,16 @@ def test_methods_that_take_one_network_refuse_several(tmp_path: Path) -> None:
         UserError, match=r"^method 'dm' takes one network, not convnet2,mlp: name one of them$"
     ):
         dsdistill.distill(tmp_path / "a.h5", dataset="digits", ipc=1, network="convnet2,mlp", device="cpu")
+
+
+def test_students_of_a_set_have_its_first_network() -> None:
+    assert (
+        _default_student(distilled(network="convnet2-w4, convnet2-w6"), load_protocol("dm")) == "convnet2-w4"
+    )
+
+
+def test_suites_train_experts_of_one_network(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.toml"
+    suite.write_text(SUITE)
+    with pytest.raises(UserError, match="suites train experts of one network, not of convnet2,mlp"):
+        plan(load_suite(str(suite)))
