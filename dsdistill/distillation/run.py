@@ -134,7 +134,7 @@ class DistillationRun:
             memory = estimate(distiller, real)
             short = assembly.is_too_short(asked, self._config, real)
             stored, done = stored_words(distiller.synthetic), distiller.iteration
-            start = RunStart(self._config, task, real, memory, done, free, short, stored)
+            start = RunStart(self._config, task, real, memory, done, free, stored, short)
             observer.on_start(start)
             if observer.dry:
                 self._measure(distiller, memory, device)

@@ -27,10 +27,10 @@ class RunStart:
     """Steps that the resumed run had taken, or 0."""
     memory_available: int | None
     """Bytes free on the device, where the system says."""
+    stored: str
+    """What the set stores."""
     too_short: bool = False
     """Whether the run is not compiled because it would not make up for the time that takes."""
-    stored: str = ""
-    """What the set stores."""
 
     def __repr__(self) -> str:
         return f"<RunStart {plain('; '.join(self.describe()))}>"

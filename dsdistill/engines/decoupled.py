@@ -349,7 +349,7 @@ class DecoupledEngine(Engine[Teachers]):
         return Cost(
             passes=3 * sizes.total * max(1, self.committee.size),
             pixels=min(sizes.total, max(at_once, sizes.classes)),
-            images=IMAGE_COPIES * sizes.total,
+            images=IMAGE_COPIES * (sizes.compensators + at_once if sizes.compensators else sizes.total),
         )
 
 

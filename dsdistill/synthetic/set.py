@@ -130,10 +130,11 @@ class SyntheticSet(nn.Module):
     @property
     def decoded_counts(self) -> tuple[int, ...]:
         """Training images that the stored images of each class decode into."""
-        return tuple(decoding.decoded_counts(self.counts, self.multi_formation, self._compensator_count))
+        return tuple(decoding.decoded_counts(self.counts, self.multi_formation, self.compensator_count))
 
     @property
-    def _compensator_count(self) -> int:
+    def compensator_count(self) -> int:
+        """Number of compensators, 0 for none."""
         return 0 if self.compensators is None else len(self.compensators)
 
     @property
@@ -167,7 +168,7 @@ class SyntheticSet(nn.Module):
 
     def origins(self) -> Tensor:
         """Return the stored image that each decoded image comes from, in the order of `of`; int64, CPU."""
-        return decoding.origins(self.counts, self.multi_formation, self._compensator_count)
+        return decoding.origins(self.counts, self.multi_formation, self.compensator_count)
 
     def of(self, classes: Tensor) -> Tensor:
         """Return the training images of some classes in network space, class by class.

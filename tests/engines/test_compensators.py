@@ -23,6 +23,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.supply.base import PassOptions
+from dsdistill.supply.cost import Sizes
 from dsdistill.supply.teachers import Teachers
 from dsdistill.synthetic.initial import initialise
 from dsdistill.teachers import Teacher
@@ -144,3 +145,12 @@ def test_options_without_meaning_are_refused(options: dict[str, Any], remedy: st
     with pytest.raises(UserError, match=f"each has a teacher of its own: set {remedy}") as refused:
         distiller(**options)
     assert "\n" not in str(refused.value)
+
+
+def test_memory_is_for_compensators_and_the_images_of_a_pass() -> None:
+    sizes = {"counts": torch.full((10,), 100), "decoded": torch.full((10,), 35), "classes": 10}
+    engine = DecoupledEngine(pass_images=20)
+    alone, added = engine.cost(Sizes(**sizes)), engine.cost(Sizes(**sizes, compensators=28))  # type: ignore[arg-type]
+    assert alone.images == 3 * 350
+    assert added.images == 3 * (28 + 20)
+    assert added.passes == alone.passes
