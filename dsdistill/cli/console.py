@@ -178,6 +178,7 @@ def print_experts(experts: ExpertFile) -> None:
         ("kept epochs", ranges(experts.epochs)),
         ("accuracy", f"{low:.2f} to {high:.2f} % on training images"),
         *_test_accuracy_rows(experts),
+        *([("EL2N", "of every training image")] if experts.has_el2n else []),
         ("images", shape),
         ("classes", listing(metadata.classes)),
         ("preprocess", metadata.preprocess.kind),

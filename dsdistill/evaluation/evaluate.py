@@ -397,6 +397,11 @@ def _notices(
             "the labels may do the work of the images: --teacher FILE adds random images and noise with "
             "such labels, and the teacher itself"
         )
+    if shared.protocol.cells > 1 and any(each.counts is not None for each in sets):
+        yield (
+            f"protocol {shared.protocol.name!r} shows students one cell of an image at a time, of "
+            "baselines' whole images too: a fair comparison evaluates those without cells, by pca-hard"
+        )
     if sentence := _short_notice(sets, distilled, data):
         yield sentence
     if full := [planned.set for planned in new if baselines.method_of(planned.set.name) == FULL]:

@@ -271,3 +271,14 @@ def test_cells_that_do_not_divide_the_images_are_refused_before_any_training() -
         evaluated(three, observer=ticks.observer)
     assert not ticks
     assert len(evaluated(dataclasses.replace(three, cells=4, epochs=1))) == 2
+
+
+@pytest.mark.parametrize(("cells", "baselines", "said"), [(2, None, 1), (2, (), 0), (1, None, 0)])
+def test_a_notice_says_that_cells_cut_baselines_up(
+    cells: int, baselines: tuple[str, ...] | None, said: int
+) -> None:
+    notices: list[str] = []
+    observer = Observer([Told(notify=notices.append)])
+    protocol = tiny(cells=cells, labels={"source": "hard"}, epochs=1)
+    evaluated(protocol, baselines=baselines, observer=observer)
+    assert sum("one cell of an image at a time" in notice for notice in notices) == said
