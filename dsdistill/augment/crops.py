@@ -87,7 +87,9 @@ class Crops:
         return enlarged.to(images.dtype)
 
 
-def interpolation(first: Tensor, length: Tensor, size: int) -> Tensor:
+def interpolation(
+    first: Int64[Tensor, " n"], length: Int64[Tensor, " n"], size: int
+) -> Float[Tensor, "n size size"]:
     """Return matrices [n, size, size] which enlarge ``length`` pixels from ``first`` on to ``size``;
     float64."""
     length = length[:, None].double()

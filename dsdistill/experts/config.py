@@ -271,6 +271,8 @@ def _table(config: ExpertConfig) -> dict[str, Any]:
 def weights(config: ExpertConfig) -> dict[str, Any]:
     """Return the options that make the weights of experts: without their number, places and hardware."""
     flat = options.flatten(shared(_table(config)))
+    if not config.record_el2n:  # experts of versions without it are the same
+        del flat["record_el2n"]
     return {key: value for key, value in flat.items() if key not in (*_SAME_EXPERTS, "test")}
 
 

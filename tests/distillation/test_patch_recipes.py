@@ -162,26 +162,3 @@ def test_methods_that_match_with_trained_networks_may_start_from_patches(tmp_pat
     assert set_file.read(tmp_path / "set.h5").images.shape == (20, 1, 8, 8)
     with pytest.raises(UserError, match=r"use an engine of kind decoupled, or set patches\.keep=confidence"):
         dsdistill.distill(tmp_path / "cam.h5", **told, overrides=[*PLAIN, "patches.keep=cam"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("method", "size"), [("rded", 8), ("cim", 8), ("nrr-dd", 16)])
-def test_a_set_beats_noise_with_the_same_labels(
-    tmp_path: Path, teacher: Callable[[int], Path], method: str, size: int
-) -> None:
-    options = {} if method == "rded" else {"iterations": 30}
-    made(tmp_path / "set.h5", method, teacher(size), **options)
-    report = dsdistill.evaluate(
-        tmp_path / "set.h5",
-        teacher=teacher(size),
-        protocol="rded",
-        networks="convnet2-w16",
-        epochs=60,
-        repeats=3,
-        baselines=["noise+labels"],
-        device="cpu",
-        precision="fp32",
-    )
-    distilled, noise = report.rows
-    assert (distilled.set, noise.set) == ("distilled", "noise+labels")
-    assert distilled.mean - distilled.std > noise.mean + noise.std
