@@ -524,7 +524,7 @@ def plain_expert(ipc: int) -> Callable[[], Any]:
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
 
     def part() -> None:
-        for images, targets, _ in itertools.islice(trainer._epoch_batches(0, 0), _PART):
+        for _, (images, targets, _) in itertools.islice(trainer._epoch_batches(0, 0), _PART):
             loss = F.cross_entropy(network(images), targets)
             optimiser.zero_grad()
             loss.backward()
@@ -542,7 +542,7 @@ def ours_expert(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     trainer.network.train()
 
     def part() -> None:
-        for batch in itertools.islice(trainer._epoch_batches(0, 0), _PART):
+        for _, batch in itertools.islice(trainer._epoch_batches(0, 0), _PART):
             trainer._objective.backward(batch, 0)
             trainer._optimiser.step()
             trainer._optimiser.zero_grad()

@@ -161,6 +161,17 @@ def without_folder(name: str) -> str:
     return Path(name).name if is_file_reference(name) else name
 
 
+def names_in(text: str) -> list[str]:
+    """Return the names in a text, with commas between them. The path of a file that exists may have commas.
+
+    >>> names_in("resnet18-batch, mobilenetv2"), names_in("convnet3")
+    (['resnet18-batch', 'mobilenetv2'], ['convnet3'])
+    """
+    if is_file_reference(text) and files.expanded(text.rpartition(":")[0]).exists():
+        return [text]
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip())) or [text]
+
+
 def load(reference: str, noun: str) -> Any:
     """Load what ``module.py:NAME`` or ``package.module:NAME`` names.
 

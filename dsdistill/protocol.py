@@ -76,6 +76,8 @@ class Protocol:
             augmentation; None for no crop.
         patches: before the crop, columns and then rows of F×F patches are permuted, the same way in all
             images of a batch (RDED); 1 for none.
+        cells: an image is a grid of g×g smaller ones of its class. One of them is drawn, and the crop is
+            taken inside it and enlarged to the whole (PCA); 1 for none. Labels are hard then.
         augmentation: operators joined by ``_``, or "none". A batch gets one draw, its scalars per image.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
         cutmix, cutmix_beta: the probability per batch of CutMix after the augmentation, and its β; see
@@ -108,6 +110,7 @@ class Protocol:
     accumulate: Count = 1
     crop_scale: tuple[Fraction, Fraction] | None = None
     patches: Count = 1
+    cells: Count = 1
     augmentation: str = "none"
     augmentation_rule: Rule = "single"
     align_corners: bool = False
@@ -125,6 +128,11 @@ class Protocol:
             raise UserError("a batch is mixed in one way: set cutmix or mixup to 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
             raise UserError(f"warmup_epochs is below epochs = {self.epochs}, not {self.warmup_epochs}")
+        if self.cells > 1 and self.labels.source != "hard":
+            raise UserError(
+                f"students see one cell of an image at a time (cells = {self.cells}), and labels of another "
+                'source than "hard" are of whole images: use hard labels, or a protocol with cells = 1'
+            )
 
     @property
     def epochs_run(self) -> int:
@@ -168,7 +176,19 @@ class Protocol:
     def transform_for(self, mirror: bool) -> Transform:
         """Return what happens to the students' images before they are mixed; ``mirror`` as above."""
         crop = RandomResizedCrop(scale=self.crop_scale) if self.crop_scale else None
-        return Transform(self.augmentation_for(mirror), crop, self.patches)
+        return Transform(self.augmentation_for(mirror), crop, self.patches, self.cells)
+
+    def check_size(self, size: int) -> None:
+        """Check that students can be trained on images of ``size`` × ``size``.
+
+        Raises:
+            UserError: the cells do not divide the image.
+        """
+        if size % self.cells:
+            raise UserError(
+                f"protocol {self.name!r} takes images for grids of {self.cells}×{self.cells} cells, which "
+                f"do not divide {size}×{size} pixels: use a protocol whose cells do, or one without cells"
+            )
 
     @property
     def mixing(self) -> CutMix | Mixup | None:
@@ -191,7 +211,7 @@ class Protocol:
     def unaugmented(self) -> Protocol:
         """Return the same protocol without crops, augmentation and mixing."""
         return dataclasses.replace(
-            self, augmentation="none", cutmix=0.0, mixup=0.0, crop_scale=None, patches=1
+            self, augmentation="none", cutmix=0.0, mixup=0.0, crop_scale=None, patches=1, cells=1
         )
 
     def with_labels(self, source: Source | None) -> Protocol:

@@ -77,6 +77,19 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_pool(tmp_path_factory.mktemp("pool") / "pool.h5")
 
 
+@pytest.fixture(scope="session")
+def two_teachers(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the files, with a comma between them, of a trained network of digits each. Not to be changed."""
+    folder = tmp_path_factory.mktemp("teachers")
+    told: dict[str, Any] = {"dataset": "digits", "recipe": "teacher", "count": 1, "epochs": 1}
+    paths = []
+    for network in ("convnet2-w6-batch", "convnet2-w8-batch"):
+        paths.append(folder / f"{network}.h5")
+        words = ["compute.compile=false", THREADS]
+        dsdistill.train_experts(paths[-1], **told, network=network, device="cpu", overrides=words)
+    return ",".join(map(str, paths))
+
+
 @pytest.fixture
 def plugs() -> Iterator[None]:
     """Take back what a test registers: networks, engines, discrepancies."""

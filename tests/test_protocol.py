@@ -292,6 +292,8 @@ def test_the_warm_up_is_linear_and_the_cosine_that_of_the_epochs_after_it() -> N
         ("cim", "cifar100", 10, ("teacher", 1.0, "eval", 100, 0.0, 0.0)),
         ("pca-soft", "imagenet", 10, ("teacher", 20.0, "eval", 128, 0.0, 1.0)),
         ("pca-hard", "imagenet", 10, ("hard", 1.0, "eval", 128, 0.0, 0.0)),
+        ("pca", "imagenet", 10, ("hard", 1.0, "eval", 128, 0.0, 0.0)),
+        ("pca", "cifar10", 10, ("hard", 1.0, "eval", 50, 0.0, 0.0)),
         ("early-soft", "cifar10", 10, ("static", 1.0, "eval", 256, 0.0, 0.0)),
         ("hald", "imagenet", 10, ("views", 20.0, "eval", 16, 0.0, 1.0)),
     ],
@@ -323,3 +325,37 @@ def test_another_source_of_labels_takes_the_place_of_the_protocols() -> None:
     assert load_protocol("rded").with_labels(None).labels.source == "teacher"
     with pytest.raises(UserError, match="unknown source of labels 'sott'"):
         load_protocol("rded").with_labels("sott")  # type: ignore[arg-type]
+
+
+# Cells ------------------------------------------------------------------------------------------------------
+
+
+def test_pca_is_its_bench_but_for_the_cells() -> None:
+    pca, bench = load_protocol("pca", "imagenet", 10), load_protocol("pca-hard", "imagenet", 10)
+    assert (pca.cells, bench.cells) == (2, 1)
+    assert {**pca.training, "cells": 1} == bench.training
+    assert pca.transform_for(mirror=True).cells == 2
+
+
+def test_cells_are_an_augmentation() -> None:
+    plain = load_protocol("dm", augmentation="none", labels={"source": "hard"})
+    assert not plain.augments_for(mirror=False)
+    assert dataclasses.replace(plain, cells=2).augments_for(mirror=False)
+    assert not load_protocol("pca").unaugmented().augments_for(mirror=True)
+
+
+def test_cells_take_hard_labels_alone() -> None:
+    for source in ("static", "views", "teacher", "file"):
+        with pytest.raises(UserError, match=r"labels of another source .* use hard labels") as caught:
+            load_protocol("pca").with_labels(source)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+    assert load_protocol("pca").with_labels("hard").cells == 2
+
+
+def test_cells_divide_the_image() -> None:
+    load_protocol("pca").check_size(28)
+    load_protocol("pca-hard").check_size(27)
+    with pytest.raises(
+        UserError, match="'pca' takes images for grids of 2×2 cells, which do not divide 27×27"
+    ):
+        load_protocol("pca").check_size(27)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.augment.operators import to_device_of
@@ -46,6 +47,20 @@ class Crops:
         """Join the crops of several batches of images of one size."""
         return Crops(size=parts[0].size, boxes=torch.cat([part.boxes for part in parts]))
 
+    def in_cells(self, cells: Int64[Tensor, " n"], grid: int) -> Crops:
+        """Return the same crops of one cell each of larger images, which are grids of such cells.
+
+        >>> whole = Crops(size=4, boxes=torch.tensor([[0, 0, 4, 4], [1, 0, 2, 3]]))
+        >>> whole.in_cells(torch.tensor([1, 2]), grid=2).boxes.tolist()
+        [[0, 4, 4, 4], [5, 0, 2, 3]]
+
+        Args:
+            cells: int64 [n], counted along the rows.
+            grid: cells of a row, and of a column.
+        """
+        corners = torch.stack([cells // grid, cells % grid], 1) * self.size
+        return Crops(size=self.size * grid, boxes=self.boxes + F.pad(corners, (0, 2)))
+
     def __call__(self, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
         """Enlarge the boxes to whole images, bilinearly (``align_corners=False``); differentiable.
 
@@ -72,7 +87,9 @@ class Crops:
         return enlarged.to(images.dtype)
 
 
-def interpolation(first: Tensor, length: Tensor, size: int) -> Tensor:
+def interpolation(
+    first: Int64[Tensor, " n"], length: Int64[Tensor, " n"], size: int
+) -> Float[Tensor, "n size size"]:
     """Return matrices [n, size, size] which enlarge ``length`` pixels from ``first`` on to ``size``;
     float64."""
     length = length[:, None].double()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
 Streams: TypeAlias = Callable[[str], Sequence[torch.Generator]]
-"""From the kind of a draw ("crop", "patches", "augment", "mix") to CPU generators, one for each network in
-training. A batch has an equal share of images for each of them, in order."""
+"""From the kind of a draw ("patches", "crop", "cells", "augment", "mix") to CPU generators, one for each
+network in training. A batch has an equal share of images for each of them, in order."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,14 @@ class Transform:
         crop: enlarges a random box of each image, or None.
         patches: F: columns and then rows of F×F patches are permuted, the same way in all images (RDED); 1
             for none.
+        cells: g: one of the g×g cells of each image is enlarged to the whole, or a crop of it alone (PCA); 1
+            for none.
     """
 
     augmentation: Augmentation
     crop: RandomResizedCrop | None = None
     patches: int = 1
+    cells: int = 1
 
     def __call__(self, images: Float[Tensor, "B C S S"], streams: Streams) -> Float[Tensor, "B C S S"]:
         """Transform images in network space. All share an operator, its scalars are drawn per image."""
@@ -44,15 +47,26 @@ class Transform:
         if self.patches > 1:
             parts = images.split(len(images) // len(draws := streams("patches")))
             images = torch.cat([_shuffled(*pair, self.patches) for pair in zip(parts, draws, strict=True)])
-        if self.crop:
-            crop, draws = self.crop, streams("crop")
-            images = Crops.cat([crop.draw(len(images) // len(draws), side, each) for each in draws])(images)
+        if self.crop or self.cells > 1:
+            images = self._crops(len(images), side, streams)(images)
         if self.augmentation.operators:
             draws = streams("augment")
             share = len(images) // len(draws)
             rows = [self.augmentation.draw(share, side, each, shared_operator=True) for each in draws]
             images = self.augmentation(images, Parameters.cat(rows))
         return images
+
+    def _crops(self, count: int, side: int, streams: Streams) -> Crops:
+        """Draw a box of each image, inside one of its cells."""
+        side //= self.cells
+        whole = RandomResizedCrop(scale=(1.0, 1.0), ratio=(1.0, 1.0))
+        draws = streams("crop")
+        share, crop = count // len(draws), self.crop or whole
+        crops = Crops.cat([crop.draw(share, side, each) for each in draws])
+        if self.cells == 1:
+            return crops
+        places = [torch.randint(self.cells**2, (share,), generator=each) for each in streams("cells")]
+        return crops.in_cells(torch.cat(places), self.cells)
 
 
 def draw_mix(mixing: CutMix | Mixup, count: int, side: int, streams: Streams) -> Mix:

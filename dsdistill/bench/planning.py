@@ -16,7 +16,7 @@ from dsdistill.bench.suite import OWN, EvaluationSettings, Suite, references, ta
 from dsdistill.config.ipc import typical
 from dsdistill.config.options import merge
 from dsdistill.config.recipe import load_recipe
-from dsdistill.config.sharing import file_name
+from dsdistill.config.sharing import file_name, network_names
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation import config as configs
@@ -25,7 +25,8 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.rows import DISTILLED_HARD
 from dsdistill.experts import config as expert_config
-from dsdistill.networks import add_network
+from dsdistill.networks import add_network, add_networks
+from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
 from dsdistill.supply.teachers import TeachersConfig
 
@@ -91,8 +92,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         config = configs.resolve(options)
         if config.ipc != ipc:
             raise UserError("options set no ipc in a suite: name the numbers of images in ipcs")
-        for network in _architectures(config.network):
-            add_network(network)
+        add_networks(config.network)
         teachers = _teachers(suite, method, config)
         step = _label_step(suite, method, config, teachers)
         evaluations = tuple(_evaluations(suite, method, config, step, teachers))
@@ -107,7 +107,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         method=method,
         ipc=ipc,
         seed=seed,
-        network=file_name(config.network),
+        network=network_names(config.network),
         options=options,
         evaluations=evaluations,
         curve=suite.curve,
@@ -130,11 +130,6 @@ def _check_unused(step: LabelStep, own: bool, evaluations: Sequence[Evaluation])
         raise UserError(
             f"nobody learns from the labels of label: protocol {names} takes others; write {other}"
         )
-
-
-def _architectures(network: str) -> list[str]:
-    """Return the networks of a run, of which a committee has several with commas between them."""
-    return [name.strip() for name in network.split(",") if name.strip()]
 
 
 def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> dict[str, Any]:
@@ -184,7 +179,7 @@ def _evaluations(
             for each in baselines.expanded_names(names)
             if is_possible(each, source, config, bool(teachers))
         ]
-        students = (_architectures(config.network)[0], *suite.networks)
+        students = (names_in(config.network)[0], *suite.networks)
         for seed in table.seeds or (config.seed,):
             yield Evaluation(
                 name=f"{name}-seed{seed}" if table.seeds else name,
@@ -259,15 +254,24 @@ def _experts(suite: Suite, names: str, config: RunConfig) -> tuple[ExpertSet, ..
 
 
 def _expert_set(suite: Suite, name: str, config: RunConfig) -> ExpertSet:
-    """Return the networks of a table for a cell: those for its data, whitening and, by default, network."""
+    """Return the networks of a table for a cell: those for its data, whitening and, by default, network.
+
+    Raises:
+        UserError: an option cannot be, or there is no one network.
+    """
     table = suite.experts[name]
+    if not table.network and len(names_in(config.network)) > 1:
+        raise UserError(
+            f"experts of one network are in a table, not of {config.network}: write a table for each, with "
+            'its network, and experts = "NAME,NAME"'
+        )
     default = DataConfig(name=config.data.name)
     data = {
         key: value
         for key, value in vars(config.data).items()
         if key not in ("root", "download") and (key == "name" or value != getattr(default, key))
     }
-    network = table.network or _architectures(config.network)[0]
+    network = table.network or config.network
     options: dict[str, Any] = {"recipe": table.recipe, "data": data, "network": network}
     sizes = {"count": table.count, "epochs": table.epochs}
     options |= {key: value for key, value in sizes.items() if value}

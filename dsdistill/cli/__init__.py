@@ -70,7 +70,7 @@ app.command(
     epilog="Other options are set with --set key=value: keep (ends, all, doubling, or epochs: [0,20,40]), "
     "test, optimiser, lr, momentum, weight_decay, batch_size, drop_last, schedule, warmup_epochs, "
     "warmup_from, drop_at, drop_factor, drop_restarts, label_smoothing, sharpness.rho, sharpness.alpha, "
-    "gradient_penalty, ramp_from, ramp_epochs, crop_scale, cutmix, augmentation.operators, "
+    "gradient_penalty, ramp_from, ramp_epochs, crop_scale, cutmix, record_el2n, augmentation.operators, "
     "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads."
 )(distilling.experts)
 app.command(name="import")(importing.import_)

@@ -100,11 +100,13 @@ def _next_command(summary: Summary) -> str:
     """Return the command that evaluates a set; code of the user's own is named, as a set does not load it."""
     from dsdistill.files import read_toml
     from dsdistill.networks.names import is_known
+    from dsdistill.plugs import names_in
 
     words = ["dsdistill", "evaluate", str(summary.path)]
     with contextlib.suppress(UserError):
         network = str(read_toml(summary.run_dir / "config.toml").get("network", ""))
-        words += ["--networks", network] if ":" in network and not is_known(network) else []
+        own = any(":" in name and not is_known(name) for name in names_in(network))
+        words += ["--networks", network] if own else []
     return shlex.join(words)
 
 
@@ -136,7 +138,7 @@ def print_description(path: Path, about: Description) -> None:
     rows = [
         ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
         ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {per_class}"),
-        *_multi_formation_rows(about),
+        *_decoded_rows(about),
         ("classes", listing(about.classes)),
         ("labels", about.labels),
         (
@@ -178,6 +180,7 @@ def print_experts(experts: ExpertFile) -> None:
         ("kept epochs", ranges(experts.epochs)),
         ("accuracy", f"{low:.2f} to {high:.2f} % on training images"),
         *_test_accuracy_rows(experts),
+        *([("EL2N", "of every training image")] if experts.has_el2n else []),
         ("images", shape),
         ("classes", listing(metadata.classes)),
         ("preprocess", metadata.preprocess.kind),
@@ -208,8 +211,11 @@ def _test_accuracy_rows(experts: ExpertFile) -> list[tuple[str, str]]:
     return [("test accuracy", f"after epoch {', '.join(listed)}")]
 
 
-def _multi_formation_rows(about: Description) -> list[tuple[str, str]]:
-    """Return the row of a multi-formation, if the set has one."""
+def _decoded_rows(about: Description) -> list[tuple[str, str]]:
+    """Return the row of a multi-formation or of compensators, if the set has any."""
+    if about.compensators:
+        how = f"{about.compensators} compensators, each added to an image of every class"
+        return [("decoded", f"into {sum(about.decoded_counts)} training images ({how})")]
     multi_formation = about.multi_formation
     if multi_formation.is_identity:
         return []

@@ -46,7 +46,8 @@ def distill(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network to match in, such as convnet3 or FILE.py:NAME (see `dsdistill networks`).",
+            help="Network to match in, such as convnet3 or FILE.py:NAME (see `dsdistill networks`); a "
+            "committee's several, with commas between them.",
             show_default="recipe",
             autocompletion=completion.networks,
         ),
@@ -58,6 +59,14 @@ def distill(
         float | None,
         typer.Option(
             help="Time budget of the loop in seconds, in place of a number of iterations.", show_default=False
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="What the images start from: real, noise, patches, … or the file of a set, to refine it.",
+            show_default="recipe",
+            metavar="NAME|FILE",
         ),
     ] = None,
     seed: Seed = None,
@@ -124,6 +133,7 @@ def distill(
         "network": network,
         "iterations": iterations,
         "seconds": seconds,
+        "init": init,
         "seed": seed,
         "device": device,
         "experts": pool if experts is None else experts,

@@ -71,7 +71,8 @@ def show(
     distilled = set_file.read(file)
     dataset = data_name(str(distilled.attributes.get("dataset", file.stem)))
     method = distilled.attributes.get("method", "")
-    title = f"{dataset}, {method}, {len(distilled.images)} images"
+    added = f" and {count} compensators" if (count := distilled.compensator_count) else ""
+    title = f"{dataset}, {method}, {len(distilled.images)} images{added}"
     picture.write_grid(distilled.images, distilled.labels, distilled.classes, target, title=title)
     console.say(f"wrote {target}")
 

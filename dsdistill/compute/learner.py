@@ -81,6 +81,11 @@ class Learner:
             labels = targets.argmax(1) if targets.is_floating_point() else targets
             return F.cross_entropy(at_least_float32(logits), targets), (logits.argmax(1) == labels).sum()
 
+        def mean_loss_and_logits(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            with autocast(device, precision):
+                logits = at_least_float32(network(images))
+            return F.cross_entropy(logits, targets), logits.detach()
+
         def loss_jvp(weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
             return jvp.loss_jvp(network, weights, tangents, *batch)
 
@@ -88,6 +93,7 @@ class Learner:
         self._fast_loss = compile_if_asked(self._uncompiled_loss)
         self._exact_loss = self._fast_loss if precision == "fp32" else compile_if_asked(weighted_loss("fp32"))
         self._mean_loss_and_correct = compile_if_asked(mean_loss_and_correct)
+        self._mean_loss_and_logits = compile_if_asked(mean_loss_and_logits)
         # On a CPU the first block costs memory traffic; its cost on CUDA has not been measured.
         self._fused = self.compiled and device.type == "cpu" and fused.supports(network)
         if self._fused and isinstance(network, ConvNet):
@@ -112,6 +118,12 @@ class Learner:
     ) -> tuple[Float[Tensor, ""], Int64[Tensor, ""]]:
         """Return `loss`, and the number of correctly classified images (int64) with the present weights."""
         return self._mean_loss_and_correct(images, targets)
+
+    def loss_and_logits(
+        self, images: Float[Tensor, "B C H W"], targets: Int64[Tensor, " B"] | Float[Tensor, "B K"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "B K"]]:
+        """Return `loss`, and the logits without a graph, float32 or wider, with the present weights."""
+        return self._mean_loss_and_logits(images, targets)
 
     def gradient(
         self,

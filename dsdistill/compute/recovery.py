@@ -11,8 +11,9 @@ it together, each with statistics of its own: gradients are those of separate pa
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,6 +116,30 @@ class RecoveryNetwork:
             logits, embedding, blocks, alignment = self._run(images, groups, list(targets), maps)
         return Recovered(at_least_float32(logits), at_least_float32(embedding), blocks, alignment)
 
+    @torch.no_grad()
+    def population(self, parts: Iterable[Float[Tensor, "n C S S"]]) -> list[tuple[Tensor, Tensor]]:
+        """Return mean and biased variance, [K] each, of the input of every layer over all images and places.
+
+        Args:
+            parts: images as they are passed at once; not empty.
+        """
+        found = [_Moments() for _ in self._firing]
+        handles = [
+            layer.register_forward_pre_hook(partial(_heard_by, moments))
+            for layer, moments in zip(self._firing, found, strict=True)
+        ]
+        try:
+            for images in parts:
+                with autocast(self._device, self._precision):
+                    self._plain(images, 1, self.statistics, maps=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [
+            (moments.mean.to(layer.mean), moments.variance.to(layer.mean))
+            for layer, moments in zip(self._firing, found, strict=True)
+        ]
+
     def _plain(
         self, images: Tensor, groups: int, statistics: list[tuple[Tensor, Tensor]], maps: bool
     ) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
@@ -153,6 +178,28 @@ def _replaced(network: nn.Module, heard: list[Tensor]) -> Sequence[_AligningNorm
                 found.append(_AligningNorm(child, heard))
                 setattr(parent, name, found[-1])
     return found
+
+
+class _Moments:
+    """Mean and biased variance of each channel over all maps so far, in float64."""
+
+    def __init__(self) -> None:
+        self.values = 0
+        self.mean = self.variance = torch.zeros((), dtype=torch.float64)
+
+    def add(self, maps: Tensor) -> None:
+        """Add maps [n, K, h, w]: variance within both parts, and between their means."""
+        variance, mean = torch.var_mean(at_least_float32(maps), (0, 2, 3), correction=0)
+        variance, mean, values = variance.double().cpu(), mean.double().cpu(), maps.numel() // maps.shape[1]
+        share = values / (self.values + values)
+        apart = mean - self.mean
+        self.variance = (1 - share) * self.variance + share * variance + share * (1 - share) * apart**2
+        self.mean = self.mean + share * apart
+        self.values += values
+
+
+def _heard_by(moments: _Moments, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    moments.add(inputs[0])
 
 
 class _AligningNorm(nn.Module):

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, NamedTuple, get_origin, get_type_hints
 import tomli_w
 
 from dsdistill.config.data_names import gone, is_memory, path_of
+from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.kinds import tables_of
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded, is_text, parse_toml
 from dsdistill.files.documents import DEEPEST
-from dsdistill.plugs import Registry, absolute_reference
+from dsdistill.plugs import Registry, absolute_reference, names_in
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,11 +180,13 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
         several = [str(path)] if expanded(str(path)).exists() else str(path).split(",")
         paths = [each if each.startswith(_LIBRARIES) else absolute(each.strip()) for each in several]
         result = merge(result, {"engine": {"supply": {"path": ",".join(paths)}}})
+    if is_set_file(init := str(options.get("init", ""))):
+        result["init"] = absolute(init)
     for key in ("method", "protocol"):
         if str(options.get(key, "")).endswith(".toml"):
             result[key] = absolute(options[key])
     if isinstance(network := options.get("network"), str):
-        result["network"] = absolute_reference(network)
+        result["network"] = ",".join(map(absolute_reference, names_in(network)))
     return result
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from dsdistill.config.data_names import data_name, path_of
 from dsdistill.config.options import as_toml, merge, table_at
 from dsdistill.files import parse_toml
+from dsdistill.plugs import names_in
 
 _HERE = ("root", "download")
 """Options of the data that concern one machine."""
@@ -25,11 +26,22 @@ def file_name(name: str) -> str:
     return Path(name).name
 
 
+def network_names(names: str) -> str:
+    """Return the names of networks, with commas between them, those of one's own without their folders.
+
+    >>> network_names("convnet3,/home/anna/net.py:MyNet")
+    'convnet3,net.py:MyNet'
+    """
+    return ",".join(map(file_name, names_in(names)))
+
+
 def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run or of experts as their file tells them; sharing twice changes nothing."""
     named: dict[str, Any] = {
-        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "network") if key in table
+        key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "init") if key in table
     }
+    if "network" in table:
+        named["network"] = network_names(str(table["network"]))
     if path := table_at(table, "engine", "supply").get("path"):
         named["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}
     result = merge(table, named)

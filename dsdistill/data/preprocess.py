@@ -40,6 +40,14 @@ class Preprocess(ABC):
     def state(self) -> dict[str, Tensor]:
         """Return the CPU tensors from which :func:`from_state` rebuilds this map."""
 
+    def agrees(self, other: Preprocess) -> bool:
+        """Whether another one is the same, up to the difference in rounding between two machines."""
+        mine, theirs = self.state(), other.state()
+        return self.kind == other.kind and all(
+            value.shape == theirs[name].shape and torch.allclose(value, theirs[name], rtol=1e-3, atol=1e-3)
+            for name, value in mine.items()
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Standardise(Preprocess):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,22 @@ import torch.nn.functional as F
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
+from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import counts_of, decided
 from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
+from dsdistill.distillation import initial
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
+from dsdistill.distillation.stored import begin_learning, stored_counts
 from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
+from dsdistill.plugs import names_in
 from dsdistill.runtime import provenance
 from dsdistill.runtime.config import is_long
 from dsdistill.runtime.device import resolve_precision
@@ -34,7 +38,7 @@ from dsdistill.runtime.notice import Notify, once
 from dsdistill.supply.base import NetworkRequest, PassOptions
 from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
-from dsdistill.synthetic.initial import images_to_start_from, initialise
+from dsdistill.synthetic.initial import images_to_start_from
 from dsdistill.synthetic.set import SyntheticSet
 
 
@@ -44,9 +48,9 @@ def decide_auto(
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run.
 
     Raises:
-        UserError: the IPC does not fit the classes of the data.
+        UserError: the IPC does not fit the classes of the data; or a file to start from holds another set.
     """
-    config = dataclasses.replace(config, ipc=decided(config.ipc, task.classes))
+    config = initial.resolved(dataclasses.replace(config, ipc=decided(config.ipc, task.classes)))
     compute = config.compute
     sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
     if compute.compile == "auto" and sizes > _COMPILED_SIZES:
@@ -85,10 +89,10 @@ def _check_updates(config: RunConfig, engine: Engine[Any], synthetic: SyntheticS
         UserError: naming the option to change.
     """
     if config.optimiser.clamp_every and not synthetic.has_bounds:
-        what = "the difference to real images is" if synthetic.residual is not None else "whitened pixels are"
+        pixels = synthetic.pixels == "images"
+        what = "whitened pixels are" if pixels else "the difference to real images is"
         raise UserError(
-            f"{what} not clamped: set optimiser.clamp_every=0"
-            + ("" if synthetic.residual is not None else " or space=unit")
+            f"{what} not clamped: set optimiser.clamp_every=0" + (" or space=unit" if pixels else "")
         )
     if config.optimiser.updates == "per-class" and not engine.separable(network):
         raise UserError(
@@ -113,10 +117,12 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 
 
 def _images(config: RunConfig, real: RealDataset) -> int:
-    """Count the images an iteration passes through a network."""
+    """Count the images an iteration passes through a network; with compensators, about so many."""
     copies = 2 if config.synthetic.flip else 1
     stored = counts_of(config.ipc, len(real.classes))
     decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
+    if config.synthetic.learn == "compensators":
+        decoded *= len(names_in(config.network))
     return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 
@@ -136,7 +142,6 @@ def assemble(
     """
     engine: Engine[Any] = config.engine
     compute = config.compute
-    multi_formation = config.multi_formation
     supply = engine.build_networks(
         NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
     )
@@ -146,14 +151,10 @@ def assemble(
             "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
             "use a method that matches with a pool or follows experts"
         )
-    stored = counts_of(config.ipc, task.num_classes)
-    initial = initialise(
-        task, real, stored, config.init, config.space, config.seed, multi_formation, teachers
-    )
-    synthetic = initial.to(device)
+    sharing = supply.count if engine.compensates else 0
+    synthetic = initial.build(config, task, real, stored_counts(config, task, sharing), teachers).to(device)
     synthetic.flip = _flipped(config, task)
-    if config.synthetic.learn == "residual":
-        synthetic.learn_residual()
+    begin_learning(config, synthetic, sharing)
     real = real.resident_on(device)  # not before: the set begins on the CPU
     precision = resolve_precision(compute.precision, device)
     notify = once(notify)  # several functions are compiled, and one notice says it for all
@@ -202,17 +203,19 @@ def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSe
     return dataclasses.replace(distilled, soft_labels=logits)
 
 
-def class_notices(config: RunConfig, real: RealDataset) -> list[str]:
-    """Say, if it is so, that classes have fewer images than the set starts from, or than the engine takes."""
-    return [*_repetition_notice(config, real), *_small_batch_notice(config.engine, real)]
+def class_notices(config: RunConfig, real: RealDataset, stored: Sequence[int]) -> list[str]:
+    """Say, if it is so, that classes have fewer images than the set starts from, or than the engine takes.
+
+    Args:
+        stored: images of each class that are learned, or that something learned is added to.
+    """
+    return [*_repetition_notice(config, real, stored), *_small_batch_notice(config.engine, real)]
 
 
-def _repetition_notice(config: RunConfig, real: RealDataset) -> Iterator[str]:
-    if config.init == "noise":
+def _repetition_notice(config: RunConfig, real: RealDataset, stored: Sequence[int]) -> Iterator[str]:
+    if config.init in ("noise", "patches") or is_set_file(config.init):
         return
-    needed = images_to_start_from(
-        counts_of(config.ipc, len(real.classes)), config.init, config.multi_formation
-    )
+    needed = images_to_start_from(stored, config.init, config.multi_formation)
     lacking = [most - have for most, have in zip(needed, real.counts.tolist(), strict=True)]
     if (most := max(lacking)) <= 0:
         return
@@ -271,13 +274,17 @@ def distilled_set(
         peak_memory: bytes.
     """
     task, learned = distiller.sources.task, distiller.synthetic
+    weights = learned.sample_weights
+    added = learned.unit_compensators()
     distilled = DistilledSet(
         images=learned.unit_images().float().cpu().clone(),  # the run may go on
         labels=learned.labels.cpu().clone(),
         classes=task.classes,
         preprocess=task.preprocess,
         multi_formation=learned.multi_formation,
+        compensators=None if added is None else added.float().cpu().clone(),
         attributes=attributes(config, distiller, real, seconds, peak_memory),
+        sample_weights=None if weights is None else weights.float().cpu().clone(),
     )
     return _soft_labels(config, distiller, distilled)
 

@@ -18,6 +18,7 @@ from dsdistill.augment.config import AugmentationConfig
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.aliases import modernise, notice
 from dsdistill.config.data_names import data_name
+from dsdistill.config.initial_names import SetFile, is_set_file
 from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
 from dsdistill.config.options import as_toml, known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
@@ -27,9 +28,11 @@ from dsdistill.engines import ENGINES, Engine
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
+from dsdistill.storage import set_file
 from dsdistill.storage.set_file import Dtype
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
+from dsdistill.synthetic.patches import PatchConfig
 from dsdistill.synthetic.set import Space
 
 
@@ -52,9 +55,10 @@ class CheckpointConfig:
 class SyntheticConfig:
     """What of synthetic images is learned, and how they are matched."""
 
-    learn: Literal["images", "residual"] = "images"
+    learn: Literal["images", "residual", "compensators"] = "images"
     """images: their pixels. residual: what is added to those they start from, so that weight decay pulls them
-    back there (CIM)."""
+    back there (CIM). compensators: for each teacher, images that are added to those of all classes, which
+    stay as they are; they count as stored images, so that each class keeps fewer than the IPC (INFER)."""
 
     flip: bool | Literal["force"] = False
     """Put the mirror images beside them in every synthetic batch (FYI): true, or force where mirroring
@@ -72,7 +76,8 @@ class RunConfig:
     ipc: Ipc
     """Images per class: one number, or one for each class; see `dsdistill.config.ipc`."""
     network: str
-    """Whose features or gradients are matched; see the command ``networks``."""
+    """Whose features or gradients are matched; see the command ``networks``. A committee's are several names
+    with commas between them."""
     iterations: Annotated[int, Ge(0)]
     """Steps to take; 0 stores the images that the run starts from."""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -80,8 +85,13 @@ class RunConfig:
     file tells how many were taken: that number makes the same pixels again."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
     """Of every random draw."""
-    init: Init = "real"
-    """What the images start from: real images, or noise; see `dsdistill.synthetic.initial.initialise`."""
+    init: Init | SetFile = "real"
+    """What the images start from: real images, or noise; see `dsdistill.synthetic.initial.initialise`. Or the
+    file of a set, of which images, IPC and multi-formation are taken, and no labels but the classes."""
+    init_digest: str = ""
+    """Which set that file holds; written down when a run begins, so that it never goes on from another."""
+    patches: PatchConfig = field(default_factory=PatchConfig)
+    """Which real images or crops are chosen where ``init`` is patches."""
     space: Space = "network"
     """Pixel space the optimiser works in; the file always holds unit pixels."""
     protocol: str = "dm"
@@ -100,6 +110,24 @@ class RunConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        if self.synthetic.learn != "compensators":
+            return
+        if not self.engine.compensates:
+            raise UserError(
+                "synthetic.learn=compensators is for methods that recover images from teachers: pass "
+                "--method infer, or set synthetic.learn=images"
+            )
+        if typical(self.ipc) == 1:
+            raise UserError("IPC 1 has no room for compensators: pass --ipc 2 or more")
+        for option, absent, fits in (
+            ("data.zca", "false", not self.data.zca),
+            ("multi_formation.factor", 1, self.multi_formation.is_identity),
+            ("optimiser.ema", 0, not self.optimiser.ema),
+        ):
+            if not fits:
+                raise UserError(f"a set of compensators goes without {option}: set {option}={absent}")
 
 
 def resolve(
@@ -146,13 +174,15 @@ def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, Ipc]:
     """Return the name of the data set and the IPC, on which recipes depend.
 
     Raises:
-        UserError: one of them is missing or of a wrong type.
+        UserError: one of them is missing or of a wrong type; or a set to start from cannot be read.
     """
     data, ipc = options.get("data", {}), options.get("ipc")
     if not isinstance(data, Mapping):
         raise UserError(f"option 'data' is a table, not {quoted(data)}; give its keys, such as data.name")
     if not (dataset := data.get("name")):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
+    if ipc is None and is_set_file(init := str(options.get("init", ""))):
+        ipc = set_file.describe(init).counts
     if ipc is None:
         raise UserError("no IPC (images per class) given; pass --ipc N")
     return dataset, read_ipc(ipc)

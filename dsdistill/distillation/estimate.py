@@ -92,6 +92,8 @@ def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, 
     """Return the bytes that a run writes, at most, by what they are for."""
     task, learned = distiller.sources.task, distiller.synthetic
     stored = learned.images.numel() * _PIXEL_BYTES[config.storage] + learned.labels.nbytes
+    if learned.compensators is not None:  # which 8 bits do not hold
+        stored += learned.compensators.numel() * max(2, _PIXEL_BYTES[config.storage])
     if learned.label_logits is not None:
         stored += learned.label_logits.nbytes
     elif config.labels == "teacher":

@@ -92,6 +92,7 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
             classes=distiller.classes_at_once,
             chunk=sources.learner.chunk if not network.couples_samples else len(real),
             feature_dim=passes.feature_dim(),
+            compensators=synthetic.compensator_count,
         )
     )
     learned = sum(each.nbytes for each in synthetic.parameters())

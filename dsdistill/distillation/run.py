@@ -26,9 +26,11 @@ from dsdistill.distillation.memory import Estimate, estimate
 from dsdistill.distillation.output import check_output, is_of_run, refuse_changes
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
+from dsdistill.distillation.stored import stored_words
 from dsdistill.distillation.summary import Summary, summarise
 from dsdistill.errors import UserError
-from dsdistill.networks import add_network, source_digest
+from dsdistill.networks import add_networks, source_digest
+from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
@@ -104,7 +106,7 @@ class DistillationRun:
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)
-        add_network(config.network)
+        _add_networks(config)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
             undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
@@ -131,7 +133,8 @@ class DistillationRun:
             metadata = self._prepare(distiller, real)
             memory = estimate(distiller, real)
             short = assembly.is_too_short(asked, self._config, real)
-            start = RunStart(self._config, task, real, memory, distiller.iteration, free, short)
+            stored, done = stored_words(distiller.synthetic), distiller.iteration
+            start = RunStart(self._config, task, real, memory, done, free, stored, short)
             observer.on_start(start)
             if observer.dry:
                 self._measure(distiller, memory, device)
@@ -208,12 +211,12 @@ class DistillationRun:
         if self._asked_to_resume:
             self._observer.on_notice(f"there is no run in {self._directory.path} to resume: starting anew")
         self._directory.create(configs.to_toml(self._config), self._overwrite)
-        for sentence in assembly.class_notices(self._config, real):
+        for sentence in assembly.class_notices(self._config, real, distiller.synthetic.counts):
             self._observer.on_notice(sentence)
         return {"fingerprint": real.fingerprint, "network_code": self._network_code()}
 
     def _network_code(self) -> str:
-        return source_digest([self._config.network])
+        return source_digest(names_in(self._config.network))
 
     def _restore(self, distiller: Distiller, real: RealDataset) -> dict[str, str]:
         """Bring a loop to where its run was, and return what the checkpoint records.
@@ -257,8 +260,18 @@ class DistillationRun:
         """Write the set and return the largest error of a pixel; a file of this run with results stays."""
         output = self._output
         if resumed_when_finished and is_of_run(output, self._directory):
-            return float((set_file.read(output).images - distilled.images).abs().max())
+            return set_file.largest_error(set_file.read(output), distilled)
         return set_file.write(output, distilled, self._config.storage, self._observer.on_notice)
+
+
+def _add_networks(config: RunConfig) -> None:
+    """Load the code of the networks that a run names.
+
+    Raises:
+        UserError: there is no such network, or they are several and the method takes one.
+    """
+    if len(names_in(add_networks(config.network))) > 1 and not config.engine.supply.several:
+        raise UserError(f"method {config.method!r} takes one network, not {config.network}: name one of them")
 
 
 def _read_every(device: torch.device) -> int:

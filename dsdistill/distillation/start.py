@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dsdistill.config.ipc import as_words, counts_of
+from dsdistill.config.ipc import as_words
 from dsdistill.config.options import flatten
 from dsdistill.config.sharing import shared
 from dsdistill.data.real import RealDataset, Task
@@ -27,6 +27,8 @@ class RunStart:
     """Steps that the resumed run had taken, or 0."""
     memory_available: int | None
     """Bytes free on the device, where the system says."""
+    stored: str
+    """What the set stores."""
     too_short: bool = False
     """Whether the run is not compiled because it would not make up for the time that takes."""
 
@@ -45,10 +47,9 @@ class RunStart:
     def describe(self) -> list[str]:
         """Return the run in a few sentences."""
         config = self.config
-        count = sum(counts_of(config.ipc, self.task.num_classes))
         length = f"{config.seconds:g} seconds" if config.seconds else f"{config.iterations} iterations"
         lines = [
-            f"{self.task.describe(len(self.real))} -> {count} synthetic images",
+            f"{self.task.describe(len(self.real))} -> {self.stored}",
             f"{config.method}, {config.network}, {length} on {config.compute.describe(self.too_short)}",
             self._memory(),
         ]

@@ -57,7 +57,7 @@ def summarise(
     return Summary(
         path=output,
         run_dir=loop.run.path,
-        images=len(distilled.images),
+        images=distilled.stored_count,
         iterations=int(distilled.attributes["iterations"]),
         seconds=float(distilled.attributes["seconds"]),
         first_loss=sum(losses[:edge]) / edge if losses else math.nan,

@@ -40,6 +40,8 @@ class Engine(ABC, Generic[S]):
 
     class_by_class: ClassVar[bool] = True
     """Whether passes hold the images of some classes, so that their sizes are those of classes."""
+    compensates: ClassVar[bool] = False
+    """Whether it can learn compensators; its supply then has a ``count`` of teachers."""
 
     supply: NetworkConfig
 
@@ -54,6 +56,11 @@ class Engine(ABC, Generic[S]):
         It is empty where they do already.
         """
         return {}
+
+    @property
+    def anchored(self) -> bool:
+        """Whether decoded images are compared with the real ones they start from, the constant `ANCHORS`."""
+        return False
 
     @property
     def updates_per_iteration(self) -> int:

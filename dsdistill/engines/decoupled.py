@@ -10,9 +10,13 @@ others, and A is one view for the whole batch. A batch has one image of each cla
 classes has nothing to do with image number j. So all batches take their steps side by side, several in one
 pass: each has statistics and a view of its own, and gradients are those of separate runs.
 
+INFER (Zhang et al., ICLR 2025) keeps real images, and learns what is added to those of all classes: for each
+teacher another compensator, whose batches that teacher alone sees (`dsdistill.synthetic.compensation`).
+
 CDA (Yin & Shen 2023) lets the crop begin with the whole image; CV-DD (Cui et al. 2025) has every batch
 recovered from two teachers of a committee; FADRM (Cui et al. 2025) moves images back to real ones now and
-then. Options say which.
+then; NRR-DD (Tran et al. 2025) leaves pixels as they are where the teacher sees the class; WMDD (Liu et al.
+2025) takes the statistics μ̂ and v̂ of each class. Options say which.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -30,14 +34,18 @@ from torch import Tensor
 from dsdistill.augment.batch_view import BatchViewConfig
 from dsdistill.augment.dsa import Parameters
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
-from dsdistill.compute.custom_gradient import attach_gradients
+from dsdistill.compute.recovery import RecoveryNetwork, Statistics
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import IMAGE_COPIES, Engine
+from dsdistill.engines.class_statistics import measure_classes, statistics_of
+from dsdistill.engines.masks import MaskConfig
+from dsdistill.engines.recovered_pixels import recovered_pixels
 from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.precision import working_dtype
+from dsdistill.plugs import names_in
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Cost, Sizes
@@ -57,6 +65,9 @@ class AlignmentConfig:
     """α; 0 leaves it out."""
     first: Annotated[float, Ge(0)] = 10.0
     """m of the first layer; that of all others is 1."""
+    statistics: Literal["network", "class"] = "network"
+    """Whose they are to be: the running ones of the network, or those of all real images of a batch's class
+    (WMDD, LPLD), for batches of one class."""
 
 
 @forbid_extra
@@ -127,6 +138,8 @@ class Batch:
 class DecoupledEngine(Engine[Teachers]):
     """Recover images from trained networks."""
 
+    compensates: ClassVar[bool] = True
+
     kind: Literal["decoupled"] = "decoupled"
     supply: TeachersConfig = field(default_factory=TeachersConfig)
     target: TargetConfig = field(default_factory=CrossEntropy)
@@ -140,9 +153,22 @@ class DecoupledEngine(Engine[Teachers]):
     """Classes of a batch, at most, in ascending order."""
     committee: CommitteeConfig = field(default_factory=CommitteeConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
     pass_images: Annotated[int, Ge(0)] = 0
     """Images that go through a network at once, in whole batches; 0 leaves it to the device. It changes
     nothing but time and memory."""
+
+    def __post_init__(self) -> None:
+        if self.alignment.statistics == "class" and self.batches != "per-class":
+            raise UserError(
+                "engine.alignment.statistics=class are those of one class, and these batches hold several: "
+                "set engine.batches=per-class too"
+            )
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the target compares with real images."""
+        return self.target.anchored
 
     def build_networks(self, request: NetworkRequest) -> Teachers:
         """Load the teachers.
@@ -151,6 +177,13 @@ class DecoupledEngine(Engine[Teachers]):
             UserError: they do not fit, or a committee's priors do not.
         """
         teachers = self.supply.build(request)
+        found = list(dict.fromkeys(each.architecture for each in teachers.members))
+        if self.committee.priors and found != names_in(request.name):
+            raise UserError(
+                f"engine.committee.priors are of the networks {request.name} in their order, and the "
+                f"teachers are {', '.join(found)}: name their files in that order, or set "
+                "engine.committee.priors=[]"
+            )
         if self.committee.priors and len(self.committee.priors) != teachers.count:
             raise UserError(
                 f"engine.committee.priors has {len(self.committee.priors)} numbers for {teachers.count} "
@@ -162,8 +195,11 @@ class DecoupledEngine(Engine[Teachers]):
         """Register constants.
 
         Raises:
-            UserError: a teacher has no batch normalisation to align.
+            UserError: a teacher has no batch normalisation to align, or no class activation maps to mask
+                by; or an option has no meaning for compensators.
         """
+        if synthetic.compensators is not None:
+            self._check_compensated()
         for member, network in zip(sources.supply.members, sources.supply.recovering, strict=True):
             if self.alignment.weight and not network.layers:
                 raise UserError(
@@ -173,7 +209,28 @@ class DecoupledEngine(Engine[Teachers]):
                 )
         if self.refresh.every:
             synthetic.constants["start"] = synthetic.stored.clone()
+        self.mask.register(synthetic, sources.supply)
+        if self.alignment.weight and self.alignment.statistics == "class":
+            measure_classes(synthetic.constants, sources)
         self.target.prepare(synthetic, sources)
+
+    def _check_compensated(self) -> None:
+        """Refuse options that have no meaning where compensators are learned.
+
+        Raises:
+            UserError: naming the option to change.
+        """
+        for option, fits, remedy in (
+            ("batches", self.batches == "across-classes", "across-classes"),
+            ("refresh.every", not self.refresh.every, 0),
+            ("committee.size", not self.committee.size, 0),
+            ("committee.priors", not self.committee.priors, []),
+        ):
+            if not fits:
+                raise UserError(
+                    "compensators are shared by all classes, and each has a teacher of its own: set "
+                    f"engine.{option}={remedy}"
+                )
 
     def separable(self, network: Network) -> bool:
         """No: batches go across classes, and passes hold whole batches anyway."""
@@ -181,25 +238,26 @@ class DecoupledEngine(Engine[Teachers]):
 
     def loss(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> dict[str, Tensor]:
         """Return the target's term and ``alignment``, summed over batches; the first has the gradient."""
-        images = synthetic.of(sources.classes)
-        leaf, gradient = images.detach(), torch.zeros_like(images)
-        values = torch.zeros(2, dtype=working_dtype(images.dtype), device=images.device)
+        pixels = recovered_pixels(synthetic, sources.classes)
+        like = synthetic.images
+        values = torch.zeros(2, dtype=working_dtype(like.dtype), device=like.device)
         augment = self._augmentation(synthetic, sources)
         for number, batches, weights in self._passes(synthetic, sources):
             rows = torch.cat([batch.rows for batch in batches])
-            part = leaf[rows].requires_grad_()
+            part = pixels.take(rows)
             see = partial(self._seen, sources=sources, batches=batches, augment=partial(augment, rows))
             network, groups = sources.supply.recovering[number], len(batches)
-            said = network(see(part), groups, maps=self.target.maps)
             labels = synthetic.labels[synthetic.origins()[rows].to(synthetic.labels.device)]
-            batch = RecoveryBatch(network, said, rows, labels, groups, see, synthetic.constants)
+            statistics = self._statistics(synthetic, number, network, labels[:: len(rows) // groups])
+            said = network(see(part), groups, statistics, maps=self.target.maps)
+            batch = RecoveryBatch(network, number, said, rows, labels, groups, see, synthetic.constants)
             target, aligned = self.target.loss(batch), self._aligned(said.alignment, groups)
             total = (weights.to(target) * (target + self.alignment.weight * aligned)).sum()
-            gradient[rows] += torch.autograd.grad(total, part)[0]
+            pixels.add(total, part, rows)
             sums = torch.stack([(weights.to(target) * each).sum() for each in (target, aligned)])
             values += sums.detach()
         value, aligned = values.unbind()
-        terms = {self.target.term: attach_gradients(value, (images, gradient))}
+        terms = {self.target.term: pixels.attached(value)}
         return terms | ({"alignment": self.alignment.weight * aligned} if self.alignment.weight else {})
 
     def revise(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
@@ -230,7 +288,10 @@ class DecoupledEngine(Engine[Teachers]):
         most = max(synthetic.decoded_counts)
         shares: dict[tuple[int, int], list[tuple[Batch, float]]] = {}
         for batch in self.all_batches(synthetic):
-            members = self.committee.members(sources.supply.count, batch.index, most, sources.seed)
+            if synthetic.compensators is None:
+                members = self.committee.members(sources.supply.count, batch.index, most, sources.seed)
+            else:
+                members = _own_teacher(batch.index, synthetic.counts[0])
             for teacher, weight in members:
                 shares.setdefault((teacher, len(batch.rows)), []).append((batch, weight))
         for (teacher, size), pairs in shares.items():
@@ -268,6 +329,14 @@ class DecoupledEngine(Engine[Teachers]):
         images = augment(images)
         return views(images) if views else images
 
+    def _statistics(
+        self, synthetic: SyntheticSet, teacher: int, network: RecoveryNetwork, labels: Tensor
+    ) -> Statistics | None:
+        """Return what batches of some classes are aligned with; None for the network's own."""
+        if not self.alignment.weight or self.alignment.statistics == "network":
+            return None
+        return statistics_of(synthetic.constants, teacher, network.layers, labels)
+
     def _aligned(self, alignment: Tensor, groups: int) -> Tensor:
         """Return the alignment of each batch, [G]."""
         if not len(alignment):
@@ -280,5 +349,11 @@ class DecoupledEngine(Engine[Teachers]):
         return Cost(
             passes=3 * sizes.total * max(1, self.committee.size),
             pixels=min(sizes.total, max(at_once, sizes.classes)),
-            images=IMAGE_COPIES * sizes.total,
+            images=IMAGE_COPIES * (sizes.compensators + at_once if sizes.compensators else sizes.total),
         )
+
+
+def _own_teacher(index: int, naturals: int) -> list[tuple[int, float]]:
+    """Return the teacher, and its weight, that image number ``index`` of a class has; naturals have none."""
+    stage = index // naturals
+    return [(stage - 1, 1.0)] if stage else []

@@ -147,6 +147,11 @@ class Sources(Generic[S]):
         images = self.batches.images(self.batches.positions(label, per_class, self.iteration))
         return self.augmentation(images, row[torch.zeros(len(images), dtype=torch.int64)])
 
+    def all_of(self, label: int) -> Iterator[Tensor]:
+        """Yield all real images of one class, preprocessed, [b, C, H, W]: what one pass holds."""
+        for positions in self.data.indices_of(label).split(self.embedder.chunk):
+            yield self.batches.images(positions)
+
     def advance(self, synthetic: SyntheticSet) -> None:
         """Let networks be trained for the next iteration; called after every step of the pixels."""
         self.supply.advance(self.iteration, self.training_batches(synthetic))

@@ -9,13 +9,17 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from pydantic import Field
 from torch import Tensor
 
 from dsdistill.compute.recovery import Recovered, RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import Sources
+from dsdistill.networks.base import Network
+from dsdistill.objectives.barycentre import free_support, weighted_barycentre
 from dsdistill.objectives.precision import at_least_float32
+from dsdistill.seeding import generator
 from dsdistill.supply.teachers import Teachers
 from dsdistill.synthetic.set import ANCHORS, Constants, SyntheticSet
 
@@ -26,6 +30,7 @@ class RecoveryBatch:
 
     Attributes:
         network: the network.
+        teacher: its number.
         said: of the images as they are seen.
         rows: int64 [G·B], the images' positions in the decoded set.
         labels: int64 [G·B], on the device.
@@ -35,6 +40,7 @@ class RecoveryBatch:
     """
 
     network: RecoveryNetwork
+    teacher: int
     said: Recovered
     rows: Tensor
     labels: Tensor
@@ -50,6 +56,8 @@ class Target(ABC):
 
     maps: ClassVar[bool] = False
     """Whether it reads the maps of the blocks."""
+    anchored: ClassVar[bool] = False
+    """Whether it reads the constant `ANCHORS`."""
     term: ClassVar[str]
     """Its name in the log."""
 
@@ -83,6 +91,7 @@ class PairedFeatures(Target):
     """
 
     maps: ClassVar[bool] = True
+    anchored: ClassVar[bool] = True
     term: ClassVar[str] = "features"
 
     kind: Literal["paired-features"] = "paired-features"
@@ -98,5 +107,65 @@ class PairedFeatures(Target):
         return apart.unflatten(0, (batch.groups, -1)).sum(1)
 
 
-TargetConfig = Annotated[CrossEntropy | PairedFeatures, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True)
+class Barycentre(Target):
+    """Be what stands best for all features of a class: the atoms of their Wasserstein barycentre (WMDD).
+
+    The features are the inputs of a teacher's classifier, of all real images of the class. A class has as
+    many atoms as images, each the goal of one; the loss is the norm of all differences of a batch.
+    """
+
+    term: ClassVar[str] = "features"
+
+    kind: Literal["barycentre"] = "barycentre"
+    weights: bool = False
+    """Learn how much each atom weighs. The finished set then stores it as the weight of the image in a
+    student's loss, on average 1 in each class."""
+    classification: Annotated[float, Ge(0)] = 0.0
+    """Weight of the cross-entropy of the images' labels beside it."""
+
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
+        """Compute the atoms of every class for every teacher; their weights are the mean over teachers."""
+        weights = torch.zeros(sum(synthetic.decoded_counts), dtype=torch.float64)
+        for teacher, member in enumerate(sources.supply.members):
+            parts = [
+                self._atoms(member.network, label, count, sources)
+                for label, count in enumerate(synthetic.decoded_counts)
+            ]
+            atoms, shares = (torch.cat(each) for each in zip(*parts, strict=True))
+            synthetic.constants[_atoms_of(teacher)] = atoms.to(synthetic.images.dtype)
+            weights += shares / sources.supply.count
+        if self.weights:
+            origins = synthetic.origins()
+            sums = torch.zeros(len(synthetic.labels), dtype=torch.float64).index_add(0, origins, weights)
+            synthetic.sample_weights = (sums / origins.bincount()).to(synthetic.images.dtype)
+
+    def _atoms(
+        self, network: Network, label: int, count: int, sources: Sources[Teachers]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the atoms of a class [n, D] and their weights [n], on average 1."""
+        with torch.no_grad():
+            features = torch.cat([network.embed(images).cpu() for images in sources.all_of(label)])
+        stream = generator(sources.seed, "barycentre", label)
+        start = torch.randn(count, features.shape[1], generator=stream, dtype=torch.float64)
+        if self.weights:
+            atoms, weights = weighted_barycentre(features, start)
+            return atoms, count * weights
+        return free_support(features, start), torch.ones(count, dtype=torch.float64)
+
+    def loss(self, batch: RecoveryBatch) -> Tensor:
+        """Return the norm over each batch, and the mean cross-entropy."""
+        atoms = batch.constants[_atoms_of(batch.teacher)][batch.rows]
+        apart = (batch.said.embedding - atoms).unflatten(0, (batch.groups, -1))
+        distances = torch.linalg.vector_norm(apart, dim=(1, 2))
+        if not self.classification:
+            return distances
+        return distances + self.classification * CrossEntropy().loss(batch)
+
+
+def _atoms_of(teacher: int) -> str:
+    return f"atoms_{teacher}"
+
+
+TargetConfig = Annotated[CrossEntropy | PairedFeatures | Barycentre, Field(discriminator="kind")]
 """The option ``engine.target``, by its ``kind``."""

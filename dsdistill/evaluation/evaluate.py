@@ -71,6 +71,7 @@ def evaluate_set(
     """
     observer = observer or Observer()
     check_fit(distilled, data.task)
+    protocol.check_size(data.task.size)
     networks = list(dict.fromkeys(config.networks)) or [protocol.student]
     for name in networks:
         check_network(name)
@@ -395,6 +396,11 @@ def _notices(
         yield (
             "the labels may do the work of the images: --teacher FILE adds random images and noise with "
             "such labels, and the teacher itself"
+        )
+    if shared.protocol.cells > 1 and any(each.counts is not None for each in sets):
+        yield (
+            f"protocol {shared.protocol.name!r} shows students one cell of an image at a time, of "
+            "baselines' whole images too: a fair comparison evaluates those without cells, by pca-hard"
         )
     if sentence := _short_notice(sets, distilled, data):
         yield sentence

@@ -121,6 +121,10 @@ class ExpertConfig:
     """Smallest and largest share of an image that a random crop enlarges, before the augmentation."""
     cutmix: Annotated[float, Ge(0), Le(1)] = 0.0
     """Probability that a batch is mixed after the augmentation."""
+    record_el2n: Annotated[int, Ge(0)] = 0
+    """First epochs, all if there are fewer, over which the EL2N score of each training image is averaged: the
+    norm of softmax(logits) - one-hot label (Paul et al. 2021), from the passes of training themselves. 0
+    stores no scores."""
     test: Literal["none", "stored"] = "none"
     """"stored" reads the test images, and stores the accuracy on them at every stored epoch. Weights do not
     depend on it."""
@@ -133,6 +137,18 @@ class ExpertConfig:
         if not epochs or epochs[-1] > self.epochs:
             raise UserError(
                 f"keep lists epochs from 0 (initial weights) to epochs = {self.epochs}, not {list(epochs)}"
+            )
+        self._check_el2n()
+
+    def _check_el2n(self) -> None:
+        """Check that every image is seen by itself in each epoch whose scores are recorded."""
+        if self.record_el2n and self.cutmix:
+            raise UserError(
+                "an image that CutMix mixes with another has no EL2N of its own: set cutmix=0 to record it"
+            )
+        if self.record_el2n and self.drop_last:
+            raise UserError(
+                "EL2N is recorded of all images in every epoch: set drop_last=false, which leaves none out"
             )
 
     @property
@@ -255,6 +271,8 @@ def _table(config: ExpertConfig) -> dict[str, Any]:
 def weights(config: ExpertConfig) -> dict[str, Any]:
     """Return the options that make the weights of experts: without their number, places and hardware."""
     flat = options.flatten(shared(_table(config)))
+    if not config.record_el2n:  # experts of versions without it are the same
+        del flat["record_el2n"]
     return {key: value for key, value in flat.items() if key not in (*_SAME_EXPERTS, "test")}
 
 

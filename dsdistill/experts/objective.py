@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,9 @@ class Objective:
         """
         self._learner, self._config = learner, config
 
-    def backward(self, batch: TrainingBatch, epoch: int) -> Tensor:
+    def backward(
+        self, batch: TrainingBatch, epoch: int, observe: Callable[[Tensor], None] | None = None
+    ) -> Tensor:
         """Set every parameter's ``grad``, empty before, to the gradient for the optimiser; return the loss.
 
         With a sharpness, that is the direction of adaptive GSAM. Weights do not change, to the bit; buffers
@@ -50,21 +53,33 @@ class Objective:
         Args:
             batch: on the network's device.
             epoch: counted from 0.
+            observe: receives the batch's logits [B, K], without a graph, if the config records EL2N.
 
         Returns:
             Scalar without a graph, at the network's weights.
         """
-        loss = self._gradient(batch, epoch)
+        loss = self._gradient(batch, epoch, observe)
         if self._config.sharpness.rho:
             self._replace_by_gsam(batch, epoch)
         return loss
 
-    def _gradient(self, batch: TrainingBatch, epoch: int) -> Tensor:
-        loss = self._config.loss_weight(epoch) * self._learner.loss(batch.images, batch.targets)
+    def _gradient(
+        self, batch: TrainingBatch, epoch: int, observe: Callable[[Tensor], None] | None = None
+    ) -> Tensor:
+        loss = self._config.loss_weight(epoch) * self._cross_entropy(batch, observe)
         if weight := self._config.gradient_penalty:
             loss = loss + weight * gradient_penalty(self._learner.network, batch.plain)
         loss.backward()
         return loss.detach()
+
+    def _cross_entropy(self, batch: TrainingBatch, observe: Callable[[Tensor], None] | None) -> Tensor:
+        if not self._config.record_el2n:
+            return self._learner.loss(batch.images, batch.targets)
+        # In every epoch of such a training, so that its pass is compiled once.
+        loss, logits = self._learner.loss_and_logits(batch.images, batch.targets)
+        if observe:
+            observe(logits)
+        return loss
 
     def _replace_by_gsam(self, batch: TrainingBatch, epoch: int) -> None:
         """Replace the gradient in ``grad`` by the direction of adaptive GSAM."""

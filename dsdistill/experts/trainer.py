@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from dsdistill.compute.learner import Learner
 from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig
+from dsdistill.experts.difficulty import Difficulty
 from dsdistill.experts.images import NetworkImages
 from dsdistill.experts.objective import Objective, TrainingBatch, smoothed
 from dsdistill.networks import build_network
@@ -36,6 +38,8 @@ from dsdistill.storage.expert_file import Snapshot
 
 _TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
 _TIMING_SECONDS = 3.0
+EL2N = "el2n"
+"""The tensor of a state that holds the scores of the training images so far, if they are recorded."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Trainer:
         self._optimiser = make_optimiser(self.network, self._config)
         self._train = NetworkImages(real, task.preprocess, device)
         self._test = NetworkImages(test, task.preprocess, device) if test else None
+        self._difficulty = self._new_difficulty()
 
     def initialise(self, expert: int) -> None:
         """Give the network the initial weights of an expert, and have the optimiser forget."""
@@ -106,6 +111,11 @@ class Trainer:
             fresh = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network.load_state_dict(fresh.state_dict())
         self._optimiser = make_optimiser(self.network, self._config)
+        self._difficulty = self._new_difficulty()
+
+    def _new_difficulty(self) -> Difficulty | None:
+        epochs = min(self._config.record_el2n, self._config.epochs)
+        return Difficulty(len(self._train), epochs, self._device) if epochs else None
 
     def train_epoch(self, expert: int, epoch: int, signals: list[Interrupted]) -> float:
         """Train for one epoch, counted from 0.
@@ -123,15 +133,22 @@ class Trainer:
         self.network.train()
         total, count = torch.zeros((), device=self._device), 0
         with forked(self._config.seed, "experts-noise", expert, epoch):  # for dropout
-            for batch in self._epoch_batches(expert, epoch):
+            for rows, batch in self._epoch_batches(expert, epoch):
                 if signals:
                     raise signals[0]
-                loss = self._objective.backward(batch, epoch)
+                loss = self._objective.backward(batch, epoch, self._observer(rows, epoch))
                 self._optimiser.step()
                 self._optimiser.zero_grad()
                 total += loss * len(batch.images)
                 count += len(batch.images)
         return float(total) / count
+
+    def _observer(self, rows: Tensor, epoch: int) -> Callable[[Tensor], None] | None:
+        """Return what takes the logits of a batch, if the scores of this epoch are recorded."""
+        if self._difficulty is None or epoch >= self._config.record_el2n:
+            return None
+        labels = self._train.labels[rows.to(self._device, non_blocking=True)]
+        return partial(self._difficulty.add, rows, labels=labels)
 
     def training_metrics(self) -> tuple[float, float]:
         """Return the mean loss and the accuracy (a fraction) on all training images, not augmented."""
@@ -235,21 +252,24 @@ class Trainer:
         return self.layout.pack(self.network.state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return weights, buffers and what the optimiser remembers."""
-        return state_of(self.network, self._optimiser)
+        """Return weights, buffers, what the optimiser remembers, and the scores so far."""
+        scores = {EL2N: self._difficulty.scores.cpu()} if self._difficulty else {}
+        return {**state_of(self.network, self._optimiser), **scores}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
         self._optimiser = make_optimiser(self.network, self._config)
+        if self._difficulty:
+            self._difficulty.scores.copy_(state[EL2N])
         restore(self.network, self._optimiser, state)
 
-    def _epoch_batches(self, expert: int, epoch: int) -> Iterator[TrainingBatch]:
-        """Yield the batches of an epoch."""
+    def _epoch_batches(self, expert: int, epoch: int) -> Iterator[tuple[Tensor, TrainingBatch]]:
+        """Yield the rows of each batch of an epoch, int64 on the CPU, and the batch."""
         order = torch.randperm(
             len(self._train), generator=generator(self._config.seed, "experts", expert, epoch)
         )
         for step, rows in enumerate(order.split(self._size)[: self.batches]):
-            yield self._batch(rows, expert, epoch, step)
+            yield rows, self._batch(rows, expert, epoch, step)
 
     def _batch(self, rows: Tensor, expert: int, epoch: int, step: int) -> TrainingBatch:
         """Return training images: augmented by one operator, with parameters per image; mixed."""

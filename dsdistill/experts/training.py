@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dsdistill import files
 from dsdistill.config.sharing import file_name
@@ -20,7 +21,7 @@ from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.experts.config import ExpertConfig, difference, for_sharing
 from dsdistill.experts.images import ExpertData
 from dsdistill.experts.start import TrainingStart
-from dsdistill.experts.trainer import Trainer
+from dsdistill.experts.trainer import EL2N, Trainer
 from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
@@ -123,6 +124,7 @@ class ExpertRun:
         metadata = self._metadata(trainer.layout)
         count = min(self._config.count, _STAND_IN_BYTES // metadata.expert_bytes)
         record = TrainingRecord(0.0, 0.0, 0.0, self._machine(), _now())
+        scores = [torch.zeros(len(self._data.train))] * (count if self._config.record_el2n else 0)
 
         def snapshots(expert: int) -> Iterator[Snapshot]:
             for place in range(len(metadata.epochs)):
@@ -130,7 +132,8 @@ class ExpertRun:
                 yield trainer.snapshot()
 
         if count:
-            expert_writer.write(path, metadata, ((record, snapshots(each)) for each in range(count)), count)
+            experts = ((record, snapshots(each)) for each in range(count))
+            expert_writer.write(path, metadata, experts, count, scores)
 
     def _train_all(self, trainer: Trainer, missing: range, done: int, signals: list[Interrupted]) -> int:
         """Train the missing experts until a callback stops it; return how many of them are finished."""
@@ -171,7 +174,9 @@ class ExpertRun:
             return existing
         earlier = _experts(existing) if existing else iter(())
         new = ((self._workdir.record(expert), self._workdir.snapshots(expert)) for expert in missing)
-        expert_writer.write(self._output, metadata, chain(earlier, new), count)
+        expert_writer.write(
+            self._output, metadata, chain(earlier, new), count, self._scores(existing, missing)
+        )
         if existing:
             existing.close()
         finished = ExpertFile.open(self._output)
@@ -180,6 +185,13 @@ class ExpertRun:
         else:
             self._workdir.clear_written(count)
         return finished
+
+    def _scores(self, existing: ExpertFile | None, missing: range) -> list[Tensor]:
+        """Return the EL2N of the training images by each expert, if it is recorded."""
+        if not self._config.record_el2n:
+            return []
+        earlier = [existing.el2n(expert) for expert in range(existing.count)] if existing else []
+        return earlier + [self._workdir.tensor(expert, EL2N) for expert in missing]
 
     def _estimate(self, trainer: Trainer, missing: range, start: TrainingStart) -> RunEstimate:
         """Estimate the training until the last expert is trained: epochs, what each saves, and the metrics.

@@ -213,6 +213,13 @@ class WorkDir:
         fields = json.loads(checkpoint[1]["training"])
         return TrainingRecord(**{**fields, "test_accuracy": tuple(fields.get("test_accuracy", ()))})
 
+    def tensor(self, expert: int, name: str) -> Tensor:
+        """Return a tensor of the latest state of an expert; raises as `record`."""
+        checkpoint = self._run(expert).restore(silent)
+        if checkpoint is None or name not in checkpoint[0]:
+            raise UserError(f"expert {expert} in {self.path} is not finished; train it with --resume")
+        return checkpoint[0][name]
+
     def snapshots(self, expert: int) -> Iterator[Snapshot]:
         """Yield the weights and buffers of a finished expert at its stored epochs.
 

@@ -25,6 +25,7 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.files import check_new_folder, expanded, new_folder, write_new
 from dsdistill.networks.convnet import depth_for
+from dsdistill.plugs import names_in
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.storage.origin import protocol_of
 from dsdistill.storage.set_file import read
@@ -143,7 +144,7 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
     """Return the training of students as options of DD-Ranking's evaluators, and what they cannot do."""
     soft = dataset.soft_labels is not None
     size = tuple(dataset.images.shape[2:])
-    student = plain(str(dataset.attributes.get("network") or protocol.student))
+    student = plain(names_in(str(dataset.attributes.get("network") or protocol.student))[0])
     network = model_name(student, size[-1])
     model = network or f"ConvNet-{depth_for(size[-1])}"
     notes = [] if network else [f"DD-Ranking has no network {student!r}; {CONFIG} names {model}"]
@@ -215,9 +216,10 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
 def _ipc(dataset: DistilledDataset) -> int:
     """Return the images of a class: of stored images, and so of DD-Ranking's random baseline.
 
-    With soft labels DD-Ranking builds hard ones from this number, so it is that of training images then.
+    Compensators, which are of no class, are shared out, rounded up. With soft labels DD-Ranking builds hard
+    ones from this number, so it is that of training images then.
     """
-    counts = dataset.stored
+    counts = dataset.stored if dataset.compensators is None else torch.tensor([dataset.ipc])
     if (low := int(counts.min())) != (high := int(counts.max())):
         raise UserError(
             f"DD-Ranking takes as many images for every class, the set has {low} to {high}; "

@@ -28,7 +28,9 @@ def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:
     distilled = read(path)
     error = write(out, distilled, dtype)
     before, after = describe(path).image_bytes, describe(out).image_bytes
+    half = "; compensators, which may be negative, are float16"
     return (
-        f"{dtype}: the largest error of a pixel is {error:.2g}, where white is 1; "
+        f"{dtype}: the largest error of a pixel is {error:.2g}, where white is 1"
+        f"{half * (dtype == 'uint8' and distilled.compensators is not None)}; "
         f"images take {after / 1e3:,.1f} kB, they took {before / 1e3:,.1f} kB"
     )

@@ -104,7 +104,8 @@ _SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<
 
 def _what(about: Description, images: TrainingImages) -> str:
     channels, height, width = about.shape
-    decoded = f", decoded from {sum(about.counts)} stored ones" * (len(images) != sum(about.counts))
+    stored = sum(about.counts) + about.compensators
+    decoded = f", decoded from {stored} stored ones" * (len(images) != stored)
     return f"""\
 # {_name(_title(images))}
 

@@ -24,7 +24,8 @@ from dsdistill.text import cell, within
 def export_png(path: str | Path, folder: str | Path) -> str:
     """Write the stored images of a set as ``folder/<class>/<index>.png``, 8 bits a channel, in unit space.
 
-    The stored images of a multi-formation are no training images: `export_pt` writes those.
+    The stored images of a multi-formation are no training images: `export_pt` writes those. Compensators
+    are no pictures, so of a set that has some the training images are written.
     ``folder/labels.csv`` lists (file, label, class), because the order of folders may not be that of labels.
     Its class names are written as `cell` says, so that no spreadsheet computes them; files and labels need no
     such care.
@@ -47,10 +48,16 @@ def export_png(path: str | Path, folder: str | Path) -> str:
     channels = distilled.images.shape[1]
     if channels not in (1, 3):
         raise UserError(f"PNG holds 1 or 3 channels, {path} has {channels}; export it as .pt instead")
-    pixels = to_uint8(distilled.images)
+    images, labels = distilled.images, distilled.labels
+    if distilled.compensators is not None:
+        images, origins = distilled.decode()
+        labels = labels[origins]
+    pixels = to_uint8(images)
     with new_folder(folder) as part:
-        _write_folder(part, pixels, distilled.labels, distilled.classes)
-    sentence = _cost(distilled.images, pixels) + _remedy(distilled)
+        _write_folder(part, pixels, labels, distilled.classes)
+    sentence = _cost(images, pixels) + _remedy(distilled)
+    if distilled.compensators is not None:
+        sentence += f"; the {distilled.stored_count} stored images are written as {len(images)} decoded ones"
     if not distilled.multi_formation.is_identity:
         sentence += (
             "; the images are stored ones, to be decoded before training: export a .pt for decoded ones"

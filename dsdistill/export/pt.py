@@ -19,7 +19,8 @@ _LABELS = ("soft_labels", "sample_weights")
 def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> list[str]:
     """Write a set as one .pt file, a plain dict that ``torch.load(out, weights_only=True)`` reads.
 
-    It holds training images: a multi-formation is decoded, because readers of the file do not decode.
+    It holds training images: a multi-formation is decoded, and compensators are added, because readers of the
+    file do not decode.
 
     Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
     and ``sample_weights`` float32 [N] (only if the set has them), ``classes`` (list of str), ``space``,

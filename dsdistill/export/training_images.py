@@ -36,7 +36,7 @@ class Example:
 
 
 class TrainingImages:
-    """The training images of a set's file; those of a multi-formation are decoded.
+    """The training images of a set's file; those of a multi-formation or of compensators are decoded.
 
     Raises:
         UserError: as `set_file.read`; or the images have neither 1 nor 3 channels.
@@ -73,7 +73,7 @@ class TrainingImages:
     def dropped(self) -> list[str]:
         """Return sentences on what of the set a file of single examples does not hold."""
         sentences = []
-        if not self.dataset.multi_formation.is_identity:
+        if not self.dataset.is_plain:
             stored = int(self.dataset.stored.sum())
             sentences.append(
                 f"the {stored} stored images are written as the {len(self)} that they decode into"

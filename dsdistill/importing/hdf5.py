@@ -7,7 +7,7 @@ from pathlib import Path
 from dsdistill.errors import UserError
 from dsdistill.importing.source import Format, Request, Source
 from dsdistill.storage.set_file import read
-from dsdistill.synthetic.distilled import left_out
+from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, left_out
 
 
 def _read(path: Path, request: Request) -> Source:
@@ -17,6 +17,8 @@ def _read(path: Path, request: Request) -> Source:
             f"{path} holds views that a teacher has labelled, which belong to it as it is; import the set "
             "that was labelled, and label what that makes"
         )
+    if stored.compensators is not None:
+        return _decoded(stored)
     return Source(
         images=stored.images,
         labels=stored.labels,
@@ -28,6 +30,26 @@ def _read(path: Path, request: Request) -> Source:
         multi_formation=stored.multi_formation,
         attributes=stored.attributes,
         notices=tuple(left_out(stored, ("soft_labels",))),
+    )
+
+
+def _decoded(stored: DistilledSet) -> Source:
+    """Return the training images of a set with compensators, which no other format has."""
+    dataset = DistilledDataset(stored, "unit")
+    return Source(
+        images=dataset.images,
+        labels=dataset.labels,
+        soft_labels=dataset.soft_labels,
+        are_logits=True,
+        classes=stored.classes,
+        space="unit",
+        preprocess=stored.preprocess,
+        attributes=stored.attributes,
+        notices=(
+            f"the {stored.stored_count} stored images, compensators among them, are decoded into "
+            f"{len(dataset)}",
+            *left_out(stored, ("soft_labels",)),
+        ),
     )
 
 

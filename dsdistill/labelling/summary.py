@@ -143,5 +143,4 @@ def _share(right: Tensor) -> float:
 
 def _labels(distilled: DistilledSet) -> Tensor:
     """Return the hard labels of the training images, int64 [M]."""
-    counts, form = distilled.counts, distilled.multi_formation
-    return distilled.labels.unique().repeat_interleave(torch.tensor([form.decoded_count(n) for n in counts]))
+    return distilled.labels[distilled.origins()]

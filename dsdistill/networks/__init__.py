@@ -6,6 +6,7 @@ from dsdistill.networks.base import Network
 from dsdistill.networks.factories import NetworkFactory
 from dsdistill.networks.registry import (
     add_network,
+    add_networks,
     build_network,
     check_network,
     network_list,
@@ -17,6 +18,7 @@ __all__ = [
     "Network",
     "NetworkFactory",
     "add_network",
+    "add_networks",
     "build_network",
     "check_network",
     "network_list",

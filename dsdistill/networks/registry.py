@@ -19,7 +19,7 @@ from dsdistill.networks import names
 from dsdistill.networks.base import Network
 from dsdistill.networks.division import own_network
 from dsdistill.networks.factories import NetworkFactory
-from dsdistill.plugs import Registry, absolute_reference, is_file_reference, load, without_folder
+from dsdistill.plugs import Registry, absolute_reference, is_file_reference, load, names_in, without_folder
 
 NETWORKS: Registry[NetworkFactory] = Registry("network", "dsdistill.networks")
 """The user's own, and those of installed packages."""
@@ -101,6 +101,17 @@ def add_network(network: str | NetworkFactory) -> str:
             NETWORKS.add(network, _loaded(network), replace=True)
     check_network(network)
     return network
+
+
+def add_networks(networks: str | NetworkFactory) -> str:
+    """Return the names of one network or several, with commas between them; see `add_network`.
+
+    Raises:
+        UserError: as `add_network`.
+    """
+    if not isinstance(networks, str):
+        return add_network(networks)
+    return ",".join(map(add_network, names_in(networks)))
 
 
 def network_list(networks: str | NetworkFactory | Iterable[str | NetworkFactory]) -> list[str]:

@@ -16,7 +16,7 @@ from dsdistill.distillation.output import held
 from dsdistill.distillation.run import DistillationRun
 from dsdistill.distillation.summary import Summary
 from dsdistill.errors import UserError
-from dsdistill.networks import NetworkFactory, add_network
+from dsdistill.networks import NetworkFactory, add_networks
 from dsdistill.pipeline import experts as automatic
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.checkpoints import RunDirectory
@@ -33,6 +33,7 @@ def distill(
     network: str | NetworkFactory | None = None,
     iterations: int | None = None,
     seconds: float | None = None,
+    init: str | Path | None = None,
     seed: int | None = None,
     device: str | None = None,
     experts: str | Path | None = None,
@@ -67,9 +68,13 @@ def distill(
         ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
             (``{"cat": 10, "dog": 5}``).
         network: that features are matched in: a name, such as ``convnet3`` or ``module.py:MyNet``, or a class
-            or function that makes a `torch.nn.Module` (see `register_network`).
+            or function that makes a `torch.nn.Module` (see `register_network`). A committee's are several
+            names with commas between them.
         iterations: steps to take.
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
+        init: what the images start from: ``real``, ``noise``, ``kmeans``, ``mix``, ``correct``,
+            ``representative`` or ``patches``; or the file of a set, such as ``set.h5``, whose images are
+            refined, and whose IPC is taken.
         seed: of every draw.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         experts: a file of `train_experts`, for methods that match with trained networks or follow them.
@@ -107,7 +112,8 @@ def distill(
     run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
     files.check_folder(run.path)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "iterations": iterations}
-    flags["network"] = network if network is None else add_network(network)
+    flags["network"] = network if network is None else add_networks(network)
+    flags["init"] = None if init is None else str(init)
     flags |= {"seconds": seconds, "seed": seed, "compute": {"device": device}}
     name, source = opened(dataset)
     flags["data"] = data_options(name, root, size, channels, zca, download)

@@ -32,6 +32,7 @@ from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.run import train
 from dsdistill.experts.training import parts
 from dsdistill.networks import source_digest
+from dsdistill.plugs import names_in
 from dsdistill.runtime.callbacks import DryRunEnd, Observer
 from dsdistill.runtime.device import resolve_device, resolve_precision
 from dsdistill.runtime.estimate import RunEstimate
@@ -95,8 +96,10 @@ def lacks(config: RunConfig) -> bool:
     A config that is passed on names them without their folder.
     """
     supply = config.engine.supply
-    path = Path(getattr(supply, "path", ""))
-    return supply.needs_experts or (_OURS.fullmatch(path.name) is not None and not path.exists())
+    path = str(getattr(supply, "path", ""))
+    names = [path] if Path(path).exists() else path.split(",")
+    named = [Path(re.sub(r"#\d+$", "", name)) for name in names]
+    return supply.needs_experts or any(_OURS.fullmatch(file.name) and not file.exists() for file in named)
 
 
 @contextmanager
@@ -119,31 +122,48 @@ def provided(
         Interrupted: as `train_experts`.
         DryRunEnd: of a dry run; its estimate has that of the training before it.
     """
-    planned = plan(config, budget)
-    real = catalog.read(planned.config.data, "train", observer, source)
-    file, supply = planned.file(real.fingerprint), config.engine.supply
+    planned = plans(config, budget)
+    real = catalog.read(planned[0].config.data, "train", observer, source)
+    wanted = {each.file(real.fingerprint): each for each in planned}
     if not observer.dry:
-        files.make_folder(file.parent, parents=True)
-    with files.hold_outputs([file], "a training", observer.dry, observer.on_notice):
-        found = _count(file, observer.on_notice, observer.dry) >= planned.config.count
-        if found:
-            observer.on_info(f"experts: those in {file}, trained for an earlier run")
-        elif not observer.dry:
-            _train(planned, file, observer, source)
-    if found or not observer.dry:
-        yield _options(config, file, supply.count or planned.config.count)
+        files.make_folder(_folder(), parents=True)
+    with files.hold_outputs(list(wanted), "a training", observer.dry, observer.on_notice):
+        lacking = {file: each for file, each in wanted.items() if not _has(file, each, observer)}
+        if not observer.dry:
+            for file, each in lacking.items():
+                _train(each, file, observer, source)
+    if not observer.dry or not lacking:
+        yield _options(config, {file: each.config.count for file, each in wanted.items()})
         return
     with tempfile.TemporaryDirectory() as folder:
-        stand_in = Path(folder) / "experts.h5"
-        training = _estimate(planned, file, observer, source, stand_in)
+        training: RunEstimate | None = None
+        counts = {file: each.config.count for file, each in wanted.items() if file not in lacking}
+        for file, each in lacking.items():
+            stand_in = Path(folder) / file.name
+            estimated = _estimate(each, file, observer, source, stand_in)
+            training = dataclasses.replace(estimated, before=training)
+            counts[stand_in] = min(ExpertFile.open(stand_in).count, each.config.count)
         try:
-            yield _options(config, stand_in, min(ExpertFile.open(stand_in).count, planned.config.count))
+            yield _options(config, counts)
         except DryRunEnd as end:
             raise DryRunEnd(dataclasses.replace(end.estimate, before=training)) from end
 
 
-def _options(config: RunConfig, file: Path, count: int) -> dict[str, Any]:
-    return {"engine": {"supply": {"path": str(file), config.engine.supply.noun: count}}}
+def _has(file: Path, planned: ExpertPlan, observer: Observer) -> bool:
+    """Whether the cache has the experts that are planned."""
+    found = _count(file, observer.on_notice, observer.dry) >= planned.config.count
+    if found:
+        observer.on_info(f"experts: those in {file}, trained for an earlier run")
+    return found
+
+
+def _options(config: RunConfig, counts: Mapping[Path, int]) -> dict[str, Any]:
+    """Return nested options that name experts: so many of each file."""
+    supply = config.engine.supply
+    path = ",".join(map(str, counts))
+    if len(counts) > 1:  # each may have more, trained for another run
+        path = ",".join(f"{file}#{expert}" for file, count in counts.items() for expert in range(count))
+    return {"engine": {"supply": {"path": path, supply.noun: supply.count or sum(counts.values())}}}
 
 
 def _estimate(
@@ -212,12 +232,26 @@ def describe(limits: Mapping[str, Any]) -> list[str]:
     return [f"experts of laptop scale have fewer epochs than the recipe reads: {options}"] if options else []
 
 
-def plan(config: RunConfig, budget: Budget) -> ExpertPlan:
-    """Decide which experts a run has that names none.
+def plans(config: RunConfig, budget: Budget) -> list[ExpertPlan]:
+    """Decide which experts a run has that names none: those of each of its networks, a file each.
 
     Args:
         config: of the run, its limits included.
         budget: the scale of the recipe.
+
+    Raises:
+        UserError: as `plan`.
+    """
+    return [plan(config, budget, network) for network in names_in(config.network)]
+
+
+def plan(config: RunConfig, budget: Budget, network: str | None = None) -> ExpertPlan:
+    """Decide which experts of one network a run has that names none.
+
+    Args:
+        config: of the run, its limits included.
+        budget: the scale of the recipe.
+        network: one of those that the run names; the only one by default.
 
     Raises:
         UserError: the method names a recipe of experts that does not exist, or has no such scale.
@@ -229,8 +263,8 @@ def plan(config: RunConfig, budget: Budget) -> ExpertPlan:
     explicit = {
         "recipe": recipe.name,
         "data": data,
-        "network": config.network,
-        "count": max(int(options["count"]), config.engine.supply.count),
+        "network": network or config.network,
+        "count": max(int(options["count"]), -(-config.engine.supply.count // len(names_in(config.network)))),
         "epochs": max(int(options["epochs"]), config.engine.epochs_read),
         "compute": {"device": config.compute.device, "threads": config.compute.threads},
     }

@@ -65,11 +65,10 @@ class RunEstimate:
         left_out = [("not estimated", self.leaves_out)] if self.leaves_out else []
         if self.before is None:
             return self._own_rows() + left_out
-        parts = [
-            (f"{part.covers}: {name}", words)
-            for part in (self.before, self)
-            for name, words in part._own_rows()
-        ]
+        stages = [self]
+        while stages[0].before is not None:
+            stages.insert(0, stages[0].before)
+        parts = [(f"{part.covers}: {name}", words) for part in stages for name, words in part._own_rows()]
         return [*parts, *left_out, ("in all", clock(self.total_seconds))]
 
     def _own_rows(self) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,8 +34,10 @@ from dsdistill.storage.expert_schema import (
     TrainingRecord,
     digest_of,
     parse_digests,
+    parse_el2n,
     parse_metadata,
     parse_training,
+    read_el2n,
 )
 from dsdistill.storage.hdf5 import EXPERTS, attribute, opened
 from dsdistill.text import listing, plain, ranges
@@ -52,11 +53,13 @@ class ExpertFile:
         path: of the file.
         metadata: the properties that its experts share.
         training: the outcome of each expert's training.
+        has_el2n: whether it holds how hard each training image was for each expert; see `el2n`.
     """
 
     path: Path
     metadata: ExpertMetadata
     training: tuple[TrainingRecord, ...]
+    has_el2n: bool = False
     _digests: NDArray[np.uint8] | None = None
     """Of every state's weights and buffers; None for a file of version 1."""
 
@@ -78,7 +81,8 @@ class ExpertFile:
         """
         path = expanded(path)
         with opened(path, EXPERTS) as file:
-            return cls(path, parse_metadata(file), parse_training(file), parse_digests(file))
+            metadata, training = parse_metadata(file), parse_training(file)
+            return cls(path, metadata, training, parse_el2n(file), parse_digests(file))
 
     @property
     def count(self) -> int:
@@ -144,6 +148,31 @@ class ExpertFile:
             )
         return self.training[expert].test_accuracy[position]
 
+    def el2n(self, expert: int) -> Tensor:
+        """Return how hard each training image was for an expert: EL2N in [0, √2], float32 [N].
+
+        It is the mean over the first ``record_el2n`` epochs, of the images as they were trained on, augmented
+        (Paul et al. 2021). N counts the training images, in the order of the data set.
+
+        >>> recorded = {"epochs": 2, "network": "convnet2-w8", "options": {"record_el2n": 2, "count": 1}}
+        >>> experts = dsdistill.train_experts("recorded.h5", dataset="digits", recipe="mtt", **recorded)
+        >>> experts.el2n(expert=0).shape
+        torch.Size([1347])
+
+        Raises:
+            UserError: there is no such expert, none was recorded, or the file is damaged.
+        """
+        self._position(expert, self.epochs[0])
+        if not self.has_el2n:
+            raise UserError(
+                f"{self.path} does not hold how hard each training image was: dsdistill experts --recipe "
+                "el2n trains networks that record it, as --set record_el2n=10 does with other recipes"
+            )
+        try:
+            return read_el2n(self._file, expert)
+        except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, …
+            raise UserError(f"{self.path} is damaged: {reason(error)}; make it again") from error
+
     def check(self, task: Task, network: str, fingerprint: str) -> None:
         """Check that the experts were trained for a task.
 
@@ -172,7 +201,7 @@ class ExpertFile:
                 else "; pass --set data.zca=false"
             )
             raise self._other("preprocessing", mine.preprocess.kind, task.preprocess.kind, hint)
-        if not _close(mine.preprocess.state(), task.preprocess.state()):
+        if not mine.preprocess.agrees(task.preprocess):
             kind = mine.preprocess.kind
             raise self._other("preprocessing", f"one {kind}", f"another {kind}, of other constants")
         name = without_folder(network)
@@ -252,14 +281,6 @@ def holds_experts(path: str | Path) -> bool:
             return attribute(file, "format") == EXPERTS.name
     except Exception:  # no such file, not HDF5, or damaged: the error comes when it is read
         return False
-
-
-def _close(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether two preprocessings agree, up to the difference in rounding between two machines."""
-    return all(
-        value.shape == other[name].shape and torch.allclose(value, other[name], rtol=1e-3, atol=1e-3)
-        for name, value in one.items()
-    )
 
 
 _LISTED = 12  # classes named in an error

@@ -16,12 +16,15 @@ node                    content
                         augmentation), ``seconds``, ``machine``, ``created``
 ``/training/test_accuracy``
                         float64 [experts, epochs]: the accuracy on the test images at every stored epoch;
-                        absent where it was not measured. Files that have it are of version 3, others of 2
+                        absent where it was not measured
+``/training/el2n``      float32 [experts, N]: the EL2N score of every training image, in their order; absent
+                        where it was not recorded
 attributes of ``/``     ``format``, ``version``, ``network``, ``layout`` (JSON: name, shape and dtype of every
                         flattened tensor), ``channels``, ``size``, ``dataset``, ``fingerprint``, ``seed``,
                         ``config`` (TOML), ``packages`` (JSON), ``sha256`` (from version 2)
 ======================= ==========================================================================
 
+A file with ``el2n`` is of version 4, any other with ``test_accuracy`` of 3, and all others are of 2.
 Weights are not compressed, because they hardly shrink. A state is compared with its digest when it is read.
 ``sha256`` covers all the rest when the file is opened: see `dsdistill.storage.hdf5.checksum`.
 """
@@ -29,7 +32,8 @@ Weights are not compressed, because they hardly shrink. A state is compared with
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +64,8 @@ _ATTRIBUTES: dict[str, type] = {
     "config": str,
     "packages": str,
 }
-_TESTED, _UNTESTED_VERSION = "test_accuracy", 2
+_TESTED, _SCORED = "test_accuracy", "el2n"
+_MOST = math.sqrt(2) + 1e-5  # of EL2N, up to rounding
 _CHUNK = 1 << 22  # values: 16 MB
 SLICED = EXPERTS.sliced
 """The data sets of a state, in the order of a `Snapshot`."""
@@ -128,8 +133,17 @@ Expert = tuple[TrainingRecord, Iterable[Snapshot]]
 """One network: the outcome of its training, and its state at every stored epoch."""
 
 
-def fill(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], count: int) -> None:
+def fill(
+    file: h5py.File,
+    metadata: ExpertMetadata,
+    experts: Iterable[Expert],
+    count: int,
+    scores: Sequence[Tensor] = (),
+) -> None:
     """Write experts into an empty file, one snapshot in memory at a time.
+
+    Args:
+        scores: the EL2N of every training image, float32 [N] of each expert; empty if it was not recorded.
 
     Raises:
         ValueError: there are more or fewer than ``count`` experts, or than one snapshot for each epoch.
@@ -166,10 +180,12 @@ def fill(file: h5py.File, metadata: ExpertMetadata, experts: Iterable[Expert], c
     tested = np.array([record.test_accuracy for record in records], dtype=np.float64)
     if tested.size:
         create(training, _TESTED, tested)
+    if scores:
+        create(training, _SCORED, torch.stack(list(scores)).numpy())
     set_attributes(
         file,
         format=EXPERTS.name,
-        version=EXPERTS.version if tested.size else _UNTESTED_VERSION,
+        version=EXPERTS.version if scores else 3 if tested.size else 2,
         network=metadata.network,
         layout=metadata.layout.text(),
         channels=metadata.channels,
@@ -262,6 +278,30 @@ def parse_training(file: h5py.File) -> tuple[TrainingRecord, ...]:
     if not records:
         raise ValueError("/training is empty")
     return records
+
+
+def parse_el2n(file: h5py.File) -> bool:
+    """Return whether a file holds the EL2N scores of the training images, and verify those that it holds.
+
+    Raises:
+        ValueError: they are not one float32 for each image of each expert, or out of range.
+    """
+    if _SCORED not in file["training"]:
+        return False
+    node = file["training"][_SCORED]
+    experts = len(file["training/loss"])
+    if node.dtype != np.dtype("<f4") or node.ndim != 2 or len(node) != experts:
+        raise ValueError(
+            f"{node.name} is {node.dtype} {list(node.shape)}, not one float32 for each image of each expert"
+        )
+    if not all(((row >= 0) & (row <= _MOST)).all() for row in node):
+        raise ValueError(f"{node.name} holds values that are no scores, which lie between 0 and √2")
+    return True
+
+
+def read_el2n(file: h5py.File, expert: int) -> Tensor:
+    """Read the EL2N scores of the training images by one expert, float32 [N]."""
+    return torch.from_numpy(file["training"][_SCORED][expert])
 
 
 def _test_accuracies(node: h5py.Dataset, epochs: int) -> list[tuple[float, ...]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import h5py
+import torch
+from torch import Tensor
 
 from dsdistill import files
 from dsdistill.errors import UserError
@@ -21,8 +23,10 @@ from dsdistill.storage.expert_schema import (
     digest_of,
     fill,
     parse_digests,
+    parse_el2n,
     parse_metadata,
     parse_training,
+    read_el2n,
 )
 from dsdistill.storage.hdf5 import check_attribute, check_names
 from dsdistill.storage.streams import Stream, hdf5_in
@@ -30,13 +34,20 @@ from dsdistill.storage.streams import Stream, hdf5_in
 _SPARE = 1 << 24  # bytes of a file beyond its weights
 
 
-def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert], count: int) -> None:
+def write(
+    path: str | Path,
+    metadata: ExpertMetadata,
+    experts: Iterable[Expert],
+    count: int,
+    scores: Sequence[Tensor] = (),
+) -> None:
     """Write an expert file, one snapshot in memory at a time; it replaces at once any file at ``path``.
 
     What is written is read back, and compared with what came, before any file is replaced.
 
     Args:
         experts: ``count`` of them, each with a snapshot for every epoch of ``metadata``.
+        scores: the EL2N of every training image, float32 [N] of each expert; empty if it was not recorded.
 
     Raises:
         UserError: the file cannot be written, it reads back otherwise, or HDF5 cannot store a name.
@@ -44,16 +55,16 @@ def write(path: str | Path, metadata: ExpertMetadata, experts: Iterable[Expert],
     """
     check_storable(metadata)
     check_space(Path(os.path.realpath(path)), count * metadata.expert_bytes)
-    passed = _Passed(metadata)
+    passed = _Passed(metadata, scores)
     with files.replacing(path, passed.verify) as part, hdf5_in(part, "w") as (file, stream):
-        fill(file, metadata, passed.along(experts, stream), count)
+        fill(file, metadata, passed.along(experts, stream), count, scores)
 
 
 class _Passed:
-    """What went into a file: metadata, training records, and the digests of each snapshot."""
+    """What went into a file: metadata, training records, scores, and the digests of each snapshot."""
 
-    def __init__(self, metadata: ExpertMetadata) -> None:
-        self._metadata = metadata
+    def __init__(self, metadata: ExpertMetadata, scores: Sequence[Tensor]) -> None:
+        self._metadata, self._scores = metadata, scores
         self._training: list[TrainingRecord] = []
         self._digests: list[list[list[bytes]]] = []
 
@@ -92,6 +103,10 @@ class _Passed:
     def _agrees(self, file: h5py.File) -> bool:
         stored = parse_digests(file)
         if _text(parse_metadata(file), parse_training(file)) != _text(self._metadata, self._training):
+            return False
+        if parse_el2n(file) != bool(self._scores) or not all(
+            torch.equal(read_el2n(file, expert), scores) for expert, scores in enumerate(self._scores)
+        ):
             return False
         nodes = [file[name] for name in SLICED if name in file]
         return stored is not None and all(

@@ -53,7 +53,7 @@ class Format:
 
 EXPERTS = Format(
     name="dsdistill-experts",
-    version=3,
+    version=4,
     in_memory=False,
     sliced=("weights", "buffers"),  # they may take many gigabytes
     absent_hint="; dsdistill experts makes one",
@@ -62,7 +62,7 @@ EXPERTS = Format(
 )
 SET = Format(
     name="dsdistill",
-    version=2,
+    version=3,
     in_memory=True,
     export_hint="; a distilled set is the .h5 itself, not its export",
     remedy="make it or fetch it again",

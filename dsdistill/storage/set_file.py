@@ -37,9 +37,11 @@ from dsdistill.storage.set_schema import (
     fill,
     parse,
     parse_results,
+    pixels_of,
     to_uint8,
 )
 from dsdistill.storage.structure import LONGEST, NODES
+from dsdistill.synthetic.decoding import decoded_counts
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar, extra_labels
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.view_dataset import ViewDataset
@@ -53,6 +55,7 @@ __all__ = [
     "check_writable",
     "describe",
     "digest",
+    "largest_error",
     "load",
     "read",
     "results",
@@ -70,11 +73,13 @@ def write(
     """Write a set; it replaces at once any file at ``path``.
 
     Args:
-        dtype: of the stored pixels; "uint8" clips them to [0,1] and rounds them to 256 levels.
+        dtype: of the stored pixels; "uint8" clips them to [0,1] and rounds them to 256 levels. Compensators
+            are no pixels, as they may be negative: "uint8" stores them as float16.
         notify: receives a sentence if another process that changes the file has to be waited for.
 
     Returns:
-        the largest absolute error that storing caused in a pixel, measured by reading back; 0 for float32.
+        the largest absolute error that storing caused in a pixel or in a compensator, measured by reading
+        back; 0 for float32.
 
     Raises:
         UserError: the file cannot be written, the dtype or HDF5 cannot hold a value, or the dtype changes
@@ -92,7 +97,13 @@ def write(
     files.check_target(path)
     with exclusive(path, notify):
         replace(path, buffer.getbuffer())
-    return float((stored.images - distilled.images.detach().cpu()).abs().max())
+    return largest_error(stored, distilled)
+
+
+def largest_error(stored: DistilledSet, distilled: DistilledSet) -> float:
+    """Return the largest absolute difference of two sets in a pixel or in a compensator."""
+    pairs = zip(pixels_of(stored), pixels_of(distilled), strict=True)
+    return max(float((one - other).abs().max()) for (one, _), (other, _) in pairs)
 
 
 def _check_viewed(distilled: DistilledSet, dtype: Dtype) -> None:
@@ -101,13 +112,13 @@ def _check_viewed(distilled: DistilledSet, dtype: Dtype) -> None:
     Raises:
         UserError: the set has views, and the dtype changes the pixels that are viewed.
     """
-    if distilled.views is not None:
-        before = distilled.images.detach().cpu()
-        if not torch.equal(as_stored(before, dtype), before):
-            raise UserError(
-                f"{dtype} changes the pixels, and a teacher has answered to views of them as they are: store "
-                "the set without its views first, then label what is stored"
-            )
+    if distilled.views is None:
+        return
+    if not all(torch.equal(as_stored(part, how), part) for part, how in pixels_of(distilled, dtype)):
+        raise UserError(
+            f"{dtype} changes the pixels, and a teacher has answered to views of them as they are: store "
+            "the set without its views first, then label what is stored"
+        )
 
 
 def check_storable(classes: Sequence[str], attributes: Mapping[str, Scalar]) -> None:
@@ -171,7 +182,7 @@ def load(
     Args:
         space: "network" for preprocessed images, as a student is trained on; "unit" for pixels.
         labels: "soft" for the learned logits in place of class indices.
-        decode: decode the stored images of a multi-formation into training images.
+        decode: decode the stored images of a multi-formation, or of compensators, into training images.
         views: load the stored views in place of the images: a `ViewDataset`, whose items are whole batches.
             It is in network space, decoded, and has no other labels, so the other options stay as they are.
 
@@ -284,13 +295,14 @@ class Description:
 
     Attributes:
         counts: stored images of each class.
-        decoded_counts: training images of each class; equal to ``counts`` without a multi-formation.
+        compensators: stored images that are added to those of all classes; they are of no class.
+        decoded_counts: training images of each class; equal to ``counts`` if the set needs no decoding.
         shape: of an image: C, H, W.
         dtype: of the stored pixels.
         preprocess: its kind.
         labels: which it has: "hard", "hard, soft labels", "hard, 3000 views (30 epochs, cutmix, float16)".
-        file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; labels are the hard
-            and the soft ones, the weights of images, and views.
+        file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; compensators are
+            images; labels are the hard and the soft ones, the weights of images, and views.
         view_bytes: those of the views alone.
         digest: the checksum of the set, results aside.
         attributes: how the set was made.
@@ -299,6 +311,7 @@ class Description:
 
     classes: tuple[str, ...]
     counts: tuple[int, ...]
+    compensators: int
     decoded_counts: tuple[int, ...]
     multi_formation: MultiFormation
     shape: tuple[int, ...]
@@ -331,7 +344,10 @@ def describe(path: str | Path) -> Description:
         return Description(
             classes=distilled.classes,
             counts=counts,
-            decoded_counts=tuple(map(distilled.multi_formation.decoded_count, counts)),
+            compensators=distilled.compensator_count,
+            decoded_counts=tuple(
+                decoded_counts(counts, distilled.multi_formation, distilled.compensator_count)
+            ),
             multi_formation=distilled.multi_formation,
             shape=tuple(distilled.images.shape[1:]),
             dtype=str(file["images"].dtype),  # type: ignore[arg-type]  # which `parse` has checked
@@ -339,7 +355,7 @@ def describe(path: str | Path) -> Description:
             has_soft_labels=distilled.soft_labels is not None,
             labels=", ".join(["hard", *extra_labels(distilled).values()]),
             file_bytes=files.expanded(path).stat().st_size,
-            image_bytes=size["images"],
+            image_bytes=size["images"] + size.get("compensators", 0),
             label_bytes=size["labels"]
             + size.get("soft_labels", 0)
             + size.get("sample_weights", 0)

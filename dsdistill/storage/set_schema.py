@@ -9,6 +9,8 @@ node                      content
 ``/soft_labels``          float32 logits [N,K] of the stored images, or of the images that they decode into;
                           only if learned or computed by a teacher
 ``/sample_weights``       float32 [N], from 0: the weight of each stored image in a student's loss
+``/compensators``         float32 or float16 [n,C,H,W], in unit pixel space, of any sign: what is added to the
+                          images of all classes; see `dsdistill.synthetic.compensation`
 ``/views``                a teacher's answers to augmented views of the training images; see below
 ``/classes``              K names, UTF-8, in label order
 ``/preprocess/<tensor>``  the preprocessing for the student; the attribute ``kind`` names it
@@ -40,7 +42,8 @@ attributes                ``size`` of the images, ``images`` (how many), ``mixin
                           of the images
 ========================= ========================================================================
 
-All is done in network space. A file with views or weights has version 2, any other version 1.
+All is done in network space. A file with compensators has version 3, one with views or weights
+version 2, any other version 1.
 
 Text is UTF-8 of fixed length. ``sha256`` covers every data set and attribute but itself and ``/results``: see
 `checksum`. Attributes name data and files without their folders, because sets are passed on: see `origin`.
@@ -88,6 +91,8 @@ def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype) -> None:
     images = create(file, "images", _encode(distilled.images, dtype))
     set_attributes(images, scale=_scale(dtype))
     create(file, "labels", distilled.labels.cpu().numpy())
+    if distilled.compensators is not None:
+        create(file, "compensators", _encode(distilled.compensators, _signed(dtype)))
     if distilled.soft_labels is not None:
         create(file, "soft_labels", distilled.soft_labels.detach().cpu().numpy())
     if distilled.sample_weights is not None:
@@ -103,9 +108,32 @@ def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype) -> None:
     multi_formation = distilled.multi_formation
     plain = {"factor": 1, "mode": "none"}
     set_attributes(decode, **(plain if multi_formation.is_identity else dataclasses.asdict(multi_formation)))
-    version = 1 if distilled.sample_weights is None and distilled.views is None else 2
-    set_attributes(file, format=SET.name, version=version, **distilled.attributes)
+    set_attributes(file, format=SET.name, version=_version(distilled), **distilled.attributes)
     set_attributes(file, sha256=checksum(*contents(file)))
+
+
+def _version(distilled: DistilledSet) -> int:
+    """Return the oldest version of the format that holds a set."""
+    if distilled.compensators is not None:
+        return 3
+    return 1 if distilled.sample_weights is None and distilled.views is None else 2
+
+
+def _signed(dtype: Dtype) -> Dtype:
+    """Return the dtype of compensators where that of pixels is given: 8 bits hold no negative numbers."""
+    return "float16" if dtype == "uint8" else dtype
+
+
+def _parse_compensators(arrays: Mapping[str, np.ndarray]) -> Tensor | None:
+    """Return the compensators of a file, if it has any.
+
+    Raises:
+        ValueError: they are of an unknown type.
+    """
+    found = arrays.get("compensators")
+    if found is not None and str(found.dtype) not in ("float32", "float16"):
+        raise ValueError("/compensators has an unknown type")
+    return None if found is None else _decode(found, 1.0)
 
 
 def _fill_views(file: h5py.File, views: Views) -> None:
@@ -142,6 +170,18 @@ def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 def as_stored(images: Tensor, dtype: Dtype) -> Tensor:
     """Return pixels, float32, as they are read back from a file that stores them in a dtype."""
     return _decode(_encode(images, dtype), _scale(dtype))
+
+
+def pixels_of(distilled: DistilledSet, dtype: Dtype = "float32") -> list[tuple[Tensor, Dtype]]:
+    """Return what is stored of a set as pixels, on the CPU: its images and, if it has any, compensators.
+
+    Returns:
+        each with the dtype that it is stored in where that of pixels is ``dtype``.
+    """
+    images = (distilled.images.detach().cpu(), dtype)
+    if distilled.compensators is None:
+        return [images]
+    return [images, (distilled.compensators.detach().cpu(), _signed(dtype))]
 
 
 def _scale(dtype: Dtype) -> float:
@@ -189,6 +229,7 @@ def parse(file: h5py.File) -> DistilledSet:
         sample_weights=None if weights is None else torch.from_numpy(weights),
         views=_parse_views(arrays, attributes, len(arrays["classes"])),
         multi_formation=_multi_formation(attributes),
+        compensators=_parse_compensators(arrays),
         attributes={
             path[1:]: value
             for path, value in attributes.items()

@@ -19,7 +19,7 @@ from dsdistill.runtime.notice import Notify, silent
 from dsdistill.seeding import forked
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.cost import Sizes
-from dsdistill.synthetic.initial import Teacher
+from dsdistill.synthetic.trained import TrainedNetworks
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class NetworkSource(ABC):
     """
 
     network: Network
-    teachers: Teacher | None = None
+    teachers: TrainedNetworks | None = None
 
     def ready(self, passes: PassOptions) -> None:  # noqa: B027 - most have nothing of their own to compile
         """Prepare passes of the source's own; called once, before the first iteration."""
@@ -132,6 +132,8 @@ class NetworkConfig(ABC):
 
     takes_experts: ClassVar[bool] = False
     """Whether it reads a file of trained networks."""
+    several: ClassVar[bool] = False
+    """Whether they may be of several architectures, which the run names with commas between them."""
     noun: ClassVar[str] = "networks"
     """What they are called, and the option that says how many to use; 0 takes all."""
     recipe: ClassVar[str] = ""

@@ -23,6 +23,8 @@ class Sizes:
     """Images in one pass where only a gradient to the weights is computed."""
     feature_dim: int = 0
     """Values that are compared of one image."""
+    compensators: int = 0
+    """Images that are learned, and added to those of all classes; decoded ones are then made pass by pass."""
 
     @property
     def total(self) -> int:

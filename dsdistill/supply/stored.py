@@ -16,6 +16,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import Network
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import NetworkConfig, NetworkRequest
+from dsdistill.synthetic.trained import TrainedNetworks
 
 _CHUNK = 256
 
@@ -64,7 +65,7 @@ class StoredConfig(NetworkConfig):
         return dataclasses.replace(self, **options)
 
 
-class StoredNetworks:
+class StoredNetworks(TrainedNetworks):
     """The networks of a file of experts, verified to be trained for a task. They also teach: see `logits`.
 
     Attributes:

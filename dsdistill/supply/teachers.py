@@ -13,12 +13,15 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from dsdistill.compute.class_activation import ClassActivation
 from dsdistill.compute.recovery import RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
+from dsdistill.plugs import names_in
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource, PassOptions, bytes_of
+from dsdistill.synthetic.trained import TrainedNetworks
 from dsdistill.teachers import Teacher, TeacherReference, load_teachers
 
 
@@ -28,6 +31,7 @@ class TeachersConfig(NetworkConfig):
     """Networks that were trained to the end, of one architecture or several."""
 
     takes_experts: ClassVar[bool] = True
+    several: ClassVar[bool] = True
     recipe: ClassVar[str] = "teacher"
 
     kind: Literal["teachers"] = "teachers"
@@ -103,7 +107,7 @@ class TeachersConfig(NetworkConfig):
             )
         loaded = loaded[: self.networks or None]
         found = list(dict.fromkeys(each.architecture for each in loaded))
-        if set(found) != (named := set(names_of(request.name))):
+        if set(found) != (named := set(names_in(request.name))):
             raise UserError(
                 f"the networks of {_file_names(self.path)} are {', '.join(found)}, and this run names "
                 f"{', '.join(sorted(named))}: pass --network {','.join(found)}"
@@ -111,16 +115,11 @@ class TeachersConfig(NetworkConfig):
         return Teachers(loaded)
 
 
-def names_of(network: str) -> list[str]:
-    """Return the architectures that a run names, with commas between them."""
-    return [name.strip() for name in network.split(",") if name.strip()]
-
-
 def _file_names(path: str) -> str:
     return ", ".join(Path(name).name for name in path.split(","))
 
 
-class Teachers(NetworkSource):
+class Teachers(NetworkSource, TrainedNetworks):
     """Trained networks, all on the device, whose weights never change.
 
     Attributes:
@@ -151,10 +150,24 @@ class Teachers(NetworkSource):
     def difficulty(self) -> Tensor:
         """Return how hard each training image was for the networks while they were trained, float32 [N].
 
+        It is the mean over the networks of the EL2N that their files hold; a network that is named at several
+        epochs counts once.
+
         Raises:
-            UserError: their files do not say.
+            UserError: a file does not say.
         """
-        raise UserError("the files of these networks do not say how hard each image was")
+        if published := [each.name for each in self.members if each.file is None]:
+            raise UserError(
+                f"{published[0]} does not say how hard each training image was: train networks that record "
+                "it, by dsdistill experts --recipe el2n, and pass --experts FILE"
+            )
+        found = dict.fromkeys((each.file, each.expert) for each in self.members)
+        scores = [
+            ExpertFile.open(file).el2n(expert)
+            for file, expert in found
+            if file is not None and expert is not None
+        ]
+        return torch.stack(scores).mean(0)
 
     @torch.no_grad()
     def logits(self, network: int, images: Tensor) -> Tensor:
@@ -163,6 +176,15 @@ class Teachers(NetworkSource):
         like = next(module.parameters())
         parts = [module(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
         return torch.cat([part.float().cpu() for part in parts])
+
+    def activation(self, network: int, images: Tensor, labels: Tensor) -> Tensor:
+        """Return where a network sees the class of each image: see `ClassActivation`.
+
+        Raises:
+            UserError: the network has no such maps.
+        """
+        member = self.members[network]
+        return ClassActivation(member.network, member.name, *images.shape[1:3])(images, labels)
 
 
 _CHUNK = 256

@@ -17,6 +17,7 @@ from dsdistill.config.ipc import mean_ipc
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.device import check_memory
+from dsdistill.synthetic import compensation, decoding
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 from dsdistill.synthetic.picture import as_html
 from dsdistill.synthetic.views import Views, digest_of
@@ -48,6 +49,9 @@ class DistilledSet:
             None.
         views: of the M decoded training images, with a teacher's answers; or None.
         multi_formation: how the stored images of a class become training images.
+        compensators: float32 [m·k,C,H,W] in unit pixel space, finite, any sign: images that are added to the
+            k images of each class, and the sums clamped, so that a class has k(m + 1) training images (INFER;
+            see `dsdistill.synthetic.compensation`); or None.
         attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
             peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
 
@@ -64,6 +68,7 @@ class DistilledSet:
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
     sample_weights: Tensor | None = None
     views: Views | None = None
+    compensators: Tensor | None = None
 
     def __post_init__(self) -> None:
         images, labels, soft, count = self.images, self.labels, self.soft_labels, len(self.classes)
@@ -78,6 +83,7 @@ class DistilledSet:
         if (labels.diff() < 0).any():
             raise UserError("images must be sorted by label (class-major)")
         self.multi_formation.check(min(images.shape[2:]))
+        self._check_compensators()
         _check_cost(self.attributes)
         _check_weights(self.sample_weights, len(images))
         self._check_views()
@@ -89,6 +95,24 @@ class DistilledSet:
             raise UserError(f"soft labels must be float32 {expected}, got {_signature(soft)}")
         if not soft.isfinite().all():
             raise UserError("soft labels hold values that are not finite (NaN or infinity)")
+
+    def _check_compensators(self) -> None:
+        """Raise a UserError where compensators do not fit the images."""
+        found, shape = self.compensators, list(self.images.shape[1:])
+        if found is None:
+            return
+        if found.dtype != torch.float32 or list(found.shape[1:]) != shape or not len(found):
+            raise UserError(f"compensators must be float32 {['n', *shape]}, got {_signature(found)}")
+        if not found.isfinite().all():
+            raise UserError("compensators hold values that are not finite (NaN or infinity)")
+        counts = set(self.counts)
+        if len(counts) > 1 or len(found) % min(counts):
+            raise UserError(
+                "compensators are a multiple of the images that every class has, which all have as many: "
+                f"there are {len(found)}, and {' or '.join(map(str, sorted(counts)))} images of a class"
+            )
+        if not self.multi_formation.is_identity:
+            raise UserError("a set has compensators or a multi-formation, not both")
 
     def _check_views(self) -> None:
         """Raise a UserError where views are not those of the set's training images."""
@@ -112,21 +136,50 @@ class DistilledSet:
         """64 hexadecimal digits that identify the training images as a student sees them, and their hard
         labels; stored `Views` tell by it whose they are."""
         form = self.multi_formation
-        decoding = "" if form.is_identity else f"{form.factor} {form.mode} {form.bound}"
-        return digest_of(self.images, self.labels, self.preprocess, decoding)
+        how = "" if form.is_identity else f"{form.factor} {form.mode} {form.bound}"
+        if self.compensators is not None:
+            how = compensation.digest(self.compensators)
+        return digest_of(self.images, self.labels, self.preprocess, how)
 
     def __repr__(self) -> str:
-        return f"<DistilledSet: {_words(self.images, self.attributes)}, {len(self.classes)} classes>"
+        return f"<DistilledSet: {self._words()}, {len(self.classes)} classes>"
+
+    def _words(self) -> str:
+        return _words(self.images, self.attributes, self.compensator_count)
 
     @property
     def counts(self) -> list[int]:
-        """Number of stored images of every class that has any, in label order."""
+        """Number of stored images of every class that has any, in label order; compensators are of none."""
         return self.labels.unique_consecutive(return_counts=True)[1].tolist()
+
+    @property
+    def stored_count(self) -> int:
+        """Number of stored images, compensators among them."""
+        return len(self.images) + self.compensator_count
+
+    @property
+    def compensator_count(self) -> int:
+        """Number of compensators, 0 for none."""
+        return 0 if self.compensators is None else len(self.compensators)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every stored image is one training image."""
+        return self.multi_formation.is_identity and self.compensators is None
+
+    @property
+    def decoded_counts(self) -> list[int]:
+        """Number of training images of every class that has any, in label order."""
+        return decoding.decoded_counts(self.counts, self.multi_formation, self.compensator_count)
 
     @property
     def decoded_count(self) -> int:
         """Number of training images that the stored images decode into."""
-        return sum(map(self.multi_formation.decoded_count, self.counts))
+        return sum(self.decoded_counts)
+
+    def origins(self) -> Tensor:
+        """Return the stored image that each training image comes from, int64 [M]."""
+        return decoding.origins(self.counts, self.multi_formation, self.compensator_count)
 
     def decode(self) -> tuple[Tensor, Tensor]:
         """Decode the stored images.
@@ -138,24 +191,30 @@ class DistilledSet:
         Raises:
             UserError: they do not fit into the memory that is free.
         """
-        counts = self.counts
         needed = 4 * self.decoded_count * self.images[0].numel()
         check_memory("the decoded images take", needed, "load the set with decode=False")
-        images = [decode(part, self.multi_formation) for part in self.images.split(counts)]
-        rows = torch.arange(len(self.labels)).split(counts)
-        origins = [part[self.multi_formation.origins(len(part))] for part in rows]
-        return torch.cat(images), torch.cat(origins)
+        images = [self._decoded(part) for part in self.images.split(self.counts)]
+        return torch.cat(images), self.origins()
+
+    def _decoded(self, images: Tensor) -> Tensor:
+        """Return the training images of a class from its stored ones."""
+        if self.compensators is None:
+            return decode(images, self.multi_formation)
+        found = compensation.compensated(images, self.compensators)
+        found[len(images) :].clamp_(0, 1)
+        return found
 
     def _repr_html_(self) -> str:
         """Return a picture of the stored images, a column per class, as notebooks show it."""
-        return as_html(self.images, self.labels, self.classes, _words(self.images, self.attributes))
+        return as_html(self.images, self.labels, self.classes, self._words())
 
 
-def _words(images: Tensor, attributes: Mapping[str, Scalar]) -> str:
-    """Say what a set holds, and of what it was made."""
+def _words(images: Tensor, attributes: Mapping[str, Scalar], added: int = 0) -> str:
+    """Say what a set holds, and of what it was made; ``added`` is its number of compensators."""
     shape = "x".join(map(str, images.shape[1:]))
+    more = f" and {added} compensators" if added else ""
     origins = [str(attributes[name]) for name in ("method", "dataset") if name in attributes]
-    return ", ".join([*map(plain, origins), f"{len(images)} images of {shape}"])
+    return ", ".join([*map(plain, origins), f"{len(images)} images{more} of {shape}"])
 
 
 def extra_labels(distilled: DistilledSet | DistilledDataset) -> dict[str, str]:
@@ -216,9 +275,10 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     >>> len(dataset), image.shape, label
     (10, torch.Size([1, 8, 8]), 3)
 
-    It holds training images. Those of a multi-formation are decoded from the stored images in unit pixel
-    space, before any preprocessing. Each has the label of the stored image that it comes from, and soft
-    labels of its own or of that image. With ``decode=False`` the data set holds the stored images.
+    It holds training images. Those of a multi-formation or of compensators are decoded from the stored images
+    in unit pixel space, before any preprocessing. Each has the label of the stored image that it comes from,
+    and soft labels of its own or of that image. With ``decode=False`` the data set holds the stored images,
+    compensators aside.
 
     An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``. Of a
     slice, a list of numbers or a mask it is (images [n,C,H,W], labels int64 [n] or logits [n,K]), as torch's
@@ -231,8 +291,11 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         classes: K names in label order.
         sample_weights: float32 [N], the weight of each image in a student's loss, or None.
         views: stored views of the decoded images with a teacher's answers, or None; None if not decoded.
-        stored: number of stored images of each class, int64 [K], whether they are decoded here or not.
+        stored: number of stored images of each class, int64 [K], whether they are decoded here or not;
+            compensators, which are of no class, are shared out.
         multi_formation: how stored images become training images.
+        compensators: what is added to stored images of every class, in unit pixel space; or None.
+        is_plain: whether they do without decoding.
         preprocess: for real images too, before a student trained on this set classifies them.
         lr: the learning rate that was learned with the set, or None.
         attributes: how the set was made.
@@ -258,7 +321,7 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         images, self.labels, self.soft_labels = distilled.images, distilled.labels, distilled.soft_labels
         self.sample_weights = distilled.sample_weights
         self.views = distilled.views if decode else None
-        if decode and not distilled.multi_formation.is_identity:
+        if decode and not distilled.is_plain:
             images, origins = distilled.decode()
             self.labels = self.labels[origins]
             if self.sample_weights is not None:
@@ -273,7 +336,9 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         self._space = space
         self.classes = distilled.classes
         self.stored = torch.bincount(distilled.labels, minlength=len(distilled.classes))
-        self.multi_formation = distilled.multi_formation
+        self.stored += compensation.shared_out(distilled.compensator_count, len(distilled.classes))
+        self.multi_formation, self.compensators = distilled.multi_formation, distilled.compensators
+        self.is_plain = distilled.is_plain
         self.preprocess = distilled.preprocess
         self.attributes = dict(distilled.attributes)
         lr = self.attributes.get("learned_lr")
@@ -287,7 +352,12 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
 
     @property
     def ipc(self) -> int:
-        """Stored images of a class, by which protocols have settings; the mean, rounded, if they differ."""
+        """Stored images of a class, by which protocols have settings; the mean, rounded, if they differ.
+
+        With compensators it is rounded up: the IPC that such a set needs.
+        """
+        if self.compensators is not None:
+            return int(self.stored.max())
         return mean_ipc(self.stored.tolist())
 
     def __len__(self) -> int:

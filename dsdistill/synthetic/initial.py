@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,21 +14,15 @@ from dsdistill.config.ipc import counts_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import k_means, mini_batch
 from dsdistill.errors import UserError
-from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, mosaic
-from dsdistill.synthetic.set import Space, SyntheticSet
+from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, mosaic, stitched
+from dsdistill.synthetic.patches import PatchConfig, PatchSelection
+from dsdistill.synthetic.set import ANCHORS, Space, SyntheticSet
+from dsdistill.synthetic.trained import TrainedNetworks
 
-Init = Literal["real", "noise", "kmeans", "mix", "correct", "representative"]
+Init = Literal["real", "noise", "kmeans", "mix", "correct", "representative", "patches"]
 
 
-class Teacher(Protocol):
-    """Trained networks that real images are selected by."""
-
-    @property
-    def count(self) -> int:
-        """The number of networks."""
-
-    def logits(self, network: int, images: Tensor) -> Tensor:
-        """Classify images [n, C, H, W] in network space -> float32 [n, K], on the CPU, without a graph."""
+_RDED = PatchConfig()
 
 
 def initialise(
@@ -39,7 +33,9 @@ def initialise(
     space: Space,
     seed: int,
     multi_formation: MultiFormation = IDENTITY,
-    teacher: Teacher | None = None,
+    teacher: TrainedNetworks | None = None,
+    patches: PatchConfig = _RDED,
+    anchored: bool = False,
 ) -> SyntheticSet:
     """Build the synthetic set that a run starts from.
 
@@ -55,15 +51,19 @@ def initialise(
             correctly (DATM); "noise" draws N(0, 1) in network space, or N(0.5, 0.25²) clamped to [0, 1] in
             unit space; "mix" (IDC) fills the tiles of each image with random images of the class, shrunk,
             ``multi_formation.factor**2`` for each (IDC's code takes the first ones of the class instead). At
-            factor 1 "mix" is "real".
+            factor 1 "mix" is "real". "patches" puts crops or whole images side by side that the first teacher
+            network chooses (RDED, CIM, NRR-DD): see `PatchConfig`. It repeats no image.
         space: pixel space of the learnable images.
         seed: of the run; this function draws from its stream "init".
         multi_formation: how stored images become training images.
-        teacher: the trained networks, for "correct" and "representative".
+        teacher: the trained networks, for "correct", "representative" and "patches".
+        patches: the options of "patches".
+        anchored: keep the real images among the set's constants, as `ANCHORS`.
 
     Raises:
         UserError: the IPC is below 1, or makes more images than there are real ones; a class has no images;
-            the multi-formation does not fit the image size; or there is no teacher where one is needed.
+            the multi-formation does not fit the image size; there is no teacher where one is needed; a class
+            is too small for patches; or decoded images start from no real ones, and are to be anchored.
     """
     multi_formation.check(task.size)
     counts = counts_of(ipc, task.num_classes)
@@ -77,24 +77,78 @@ def initialise(
             f"the set would have {sum(counts)} images, more than the {len(real)} training images of "
             f"{task.name}; choose a smaller --ipc"
         )
+    if anchored:
+        _check_anchors(init, multi_formation, patches)
     if init == "noise":
         shape = (sum(counts), *task.shape)
         images = torch.randn(shape, generator=seeding.generator(seed, "init"))
         if space == "unit":
             images = (images / 4 + 0.5).clamp(0, 1)
+        return SyntheticSet(images, counts, space, task.preprocess, multi_formation)
+    if init == "patches":
+        selection = PatchSelection(task, real, patches, seed, _teacher(init, teacher))
+        starts = _patches(selection, counts, patches.grid)
     else:
         select = _selection(init, real, task, seed, teacher)
-        per_class = []
-        for label, needed in enumerate(images_to_start_from(counts, init, multi_formation)):
-            images = _repeated(real, select(label, min(needed, int(real.counts[label]))), needed, seed)
-            per_class.append(mosaic(images, multi_formation.factor) if init == "mix" else images)
-        images = torch.cat(per_class)
-        if space == "network":
-            images = task.preprocess(images)
-    return SyntheticSet(images.contiguous(), counts, space, task.preprocess, multi_formation)
+        needed = images_to_start_from(counts, init, multi_formation)
+        starts = _copies(real, select, needed, seed, multi_formation.factor if init == "mix" else 1)
+    stored: list[Tensor] = []
+    anchors: list[Tensor] = []
+    for images, originals in starts:
+        stored.append(images)
+        if anchored:
+            anchors.append(images if multi_formation.is_identity else originals())
+    images = torch.cat(stored)
+    if space == "network":
+        images = task.preprocess(images)
+    synthetic = SyntheticSet(images.contiguous(), counts, space, task.preprocess, multi_formation)
+    if anchored:
+        synthetic.constants[ANCHORS] = task.preprocess(torch.cat(anchors))
+    return synthetic
 
 
-def images_to_start_from(counts: Sequence[int], init: Init, multi_formation: MultiFormation) -> list[int]:
+def _check_anchors(init: Init, multi_formation: MultiFormation, patches: PatchConfig) -> None:
+    """Check that each decoded image starts from one real image.
+
+    Raises:
+        UserError: it does not.
+    """
+    if init == "noise":
+        raise UserError(
+            "images that start from noise have no real images to be paired with: set init=patches"
+        )
+    factor = multi_formation.factor
+    paired = {"mix": factor, "patches": patches.grid}.get(init, 1) == factor
+    if factor > 1 and not (paired and multi_formation.mode == "single"):
+        raise UserError(
+            "decoded images are to be paired with the real images they start from, and these are others: set "
+            f"init=patches with patches.grid={factor} and multi_formation.mode=single"
+        )
+
+
+Start = tuple[Tensor, Callable[[], Tensor]]
+"""The images to store of a class, and what returns the real images that are in their tiles, in full size."""
+
+
+def _patches(selection: PatchSelection, counts: Sequence[int], grid: int) -> Iterator[Start]:
+    """Yield the start of each class from chosen patches."""
+    needed = [count * grid**2 for count in counts]
+    selection.check(needed)
+    for label, number in enumerate(needed):
+        chosen = selection.choose(label, number)
+        yield stitched(selection.cells(chosen), grid), partial(selection.originals, chosen)
+
+
+def _copies(
+    real: RealDataset, select: Select, needed: Sequence[int], seed: int, tiles: int
+) -> Iterator[Start]:
+    """Yield the start of each class from selected images, repeated where they are too few."""
+    for label, number in enumerate(needed):
+        images = _repeated(real, select(label, min(number, int(real.counts[label]))), number, seed)
+        yield mosaic(images, tiles) if tiles > 1 else images, partial(torch.clone, images)
+
+
+def images_to_start_from(counts: Sequence[int], init: str, multi_formation: MultiFormation) -> list[int]:
     """Return how many real images of each class are copied into ``counts`` stored ones; not for noise."""
     factor = multi_formation.factor if init == "mix" else 1
     return [count * factor**2 for count in counts]
@@ -114,10 +168,28 @@ def _repeated(real: RealDataset, selected: Tensor, count: int, seed: int) -> Ten
 _REPEAT_NOISE = 0.05  # of the range of a pixel
 
 
+def _teacher(init: Init, teacher: TrainedNetworks | None) -> TrainedNetworks:
+    """Return the trained networks to choose by.
+
+    Raises:
+        UserError: there are none.
+    """
+    if teacher is None:
+        raise UserError(
+            f"init={init} chooses images by trained networks, and this method has none: set init=real, or "
+            "use a method that follows experts"
+        )
+    return teacher
+
+
+Select = Callable[[int, int], Tensor]
+"""Selects from a class: (label, count) -> int64 [count] positions among the real images."""
+
+
 def _selection(
-    init: Init, real: RealDataset, task: Task, seed: int, teacher: Teacher | None
-) -> Callable[[int, int], Tensor]:
-    """Return the selection from a class: (label, count) -> int64 [count] positions in ``real``."""
+    init: Init, real: RealDataset, task: Task, seed: int, teacher: TrainedNetworks | None
+) -> Select:
+    """Return the selection from a class."""
 
     def shuffled(label: int) -> Tensor:
         members = real.indices_of(label)
@@ -135,14 +207,10 @@ def _selection(
 
     if init not in ("correct", "representative"):
         return by_pixels if init == "kmeans" else random
-    if teacher is None:
-        raise UserError(
-            f"init={init} chooses images by trained networks, and this method has none: set init=real, or "
-            "use a method that follows experts"
-        )
+    known = _teacher(init, teacher)
 
     def logits(network: int, rows: Tensor) -> Tensor:
-        parts = [teacher.logits(network, task.preprocess(real.unit(part))) for part in rows.split(_CHUNK)]
+        parts = [known.logits(network, task.preprocess(real.unit(part))) for part in rows.split(_CHUNK)]
         return torch.cat(parts)
 
     def representative(label: int, count: int) -> Tensor:
@@ -151,7 +219,7 @@ def _selection(
     def correct(label: int, count: int) -> Tensor:
         """Classify a shuffled class with one network after another, until enough images are correct."""
         left, selected = shuffled(label), torch.empty(0, dtype=torch.int64)
-        for network in range(teacher.count):
+        for network in range(known.count):
             for part in left.split(_CHUNK):
                 right = part[logits(network, part).argmax(1) == label]
                 selected = torch.cat([selected, right])[:count]

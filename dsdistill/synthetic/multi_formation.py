@@ -160,3 +160,21 @@ def mosaic(images: Tensor, factor: int) -> Tensor:
     for block, tile in zip(blocks, (tile for band in bands for tile in band), strict=True):
         tile.copy_(interpolate(block, tile.shape[-2:], mode="nearest"))
     return canvas
+
+
+def stitched(cells: Tensor, factor: int) -> Tensor:
+    """Put cells of equal size side by side, in the order in which `mosaic` fills its tiles.
+
+    Args:
+        cells: float [n · factor², C, h, w]; place k, counted along rows, of the n results holds cells k·n to
+            (k+1)·n.
+
+    Returns:
+        [n, C, factor · h, factor · w].
+
+    >>> stitched(torch.arange(8.0).view(8, 1, 1, 1), factor=2)[1, 0]
+    tensor([[1., 3.],
+            [5., 7.]])
+    """
+    grid = cells.unflatten(0, (factor, factor, -1))  # [row, column, n, C, h, w]
+    return grid.permute(2, 3, 0, 4, 1, 5).flatten(4).flatten(2, 3).contiguous()

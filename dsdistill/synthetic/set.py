@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dsdistill.data.preprocess import Preprocess, Standardise
+from dsdistill.synthetic import decoding
 from dsdistill.synthetic.adversary import FrequencySampler
+from dsdistill.synthetic.compensation import compensated
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode_classes
 
 Space = Literal["network", "unit"]
@@ -40,8 +42,11 @@ class SyntheticSet(nn.Module):
         label_logits: parameter [N, K]: the logits of learned labels, or None if labels are fixed.
         residual: parameter like ``images``, which is what is learned and added to them; or None if the images
             themselves are.
+        compensators: parameter [k·m, C, H, W] in ``space``, which are what is learned: images that are added
+            to those of all classes, see `dsdistill.synthetic.compensation`; or None.
         average: buffer like ``images``: the exponential moving average of what is stored, or None.
         update_mask: buffer [N, 1, H, W]: the share of every step of the pixels that is taken; or None.
+        sample_weights: buffer [N]: the weight of each stored image in a student's loss; or None.
         constants: tensors that an engine needs in every iteration, by names of its own.
         labels: buffer int64 [N], of the stored images: zeros, then ones, …
         counts: stored images of each of the K classes, N in all.
@@ -57,8 +62,10 @@ class SyntheticSet(nn.Module):
     student_lr: nn.Parameter | None
     label_logits: nn.Parameter | None
     residual: nn.Parameter | None
+    compensators: nn.Parameter | None
     average: Tensor | None
     update_mask: Tensor | None
+    sample_weights: Tensor | None
 
     def __init__(
         self,
@@ -80,9 +87,11 @@ class SyntheticSet(nn.Module):
         self.student_lr = None
         self.label_logits = None
         self.residual = None
+        self.compensators = None
         self.constants = Constants()
         self.register_buffer("average", None)
         self.register_buffer("update_mask", None, persistent=False)
+        self.register_buffer("sample_weights", None, persistent=False)
         self.register_buffer("labels", _classes_of(self.counts))
 
     def learn_residual(self) -> None:
@@ -90,9 +99,27 @@ class SyntheticSet(nn.Module):
         self.images.requires_grad_(False)
         self.residual = nn.Parameter(torch.zeros_like(self.images))
 
+    def learn_compensators(self, teachers: int) -> None:
+        """Keep the images as they are, and learn what is added to those of all classes, from 0 on.
+
+        Args:
+            teachers: compensators of each image of a class; all classes have as many images.
+
+        Raises:
+            ValueError: some have more, or preprocessing or multi-formation do not allow it.
+        """
+        plain = self.multi_formation.is_identity and self.preprocess.kind == Standardise.kind
+        if len(set(self.counts)) != 1 or not plain:
+            raise ValueError("compensators are of plain, standardised images, equally many of each class")
+        self.images.requires_grad_(False)
+        shape = (self.counts[0] * teachers, *self.images.shape[1:])
+        self.compensators = nn.Parameter(self.images.new_zeros(shape))
+
     @property
     def pixels(self) -> str:
         """The name of the parameter that the optimiser of the pixels steps."""
+        if self.compensators is not None:
+            return "compensators"
         return "images" if self.residual is None else "residual"
 
     @property
@@ -103,7 +130,12 @@ class SyntheticSet(nn.Module):
     @property
     def decoded_counts(self) -> tuple[int, ...]:
         """Training images that the stored images of each class decode into."""
-        return tuple(map(self.multi_formation.decoded_count, self.counts))
+        return tuple(decoding.decoded_counts(self.counts, self.multi_formation, self.compensator_count))
+
+    @property
+    def compensator_count(self) -> int:
+        """Number of compensators, 0 for none."""
+        return 0 if self.compensators is None else len(self.compensators)
 
     @property
     def matched_counts(self) -> tuple[int, ...]:
@@ -136,8 +168,7 @@ class SyntheticSet(nn.Module):
 
     def origins(self) -> Tensor:
         """Return the stored image that each decoded image comes from, in the order of `of`; int64, CPU."""
-        rows = torch.arange(len(self.labels)).split(self.counts)
-        return torch.cat([part[self.multi_formation.origins(len(part))] for part in rows])
+        return decoding.origins(self.counts, self.multi_formation, self.compensator_count)
 
     def of(self, classes: Tensor) -> Tensor:
         """Return the training images of some classes in network space, class by class.
@@ -154,12 +185,30 @@ class SyntheticSet(nn.Module):
             labels, rows = classes.tolist(), torch.arange(len(stored)).split(counts)
             stored = stored[torch.cat([rows[label] for label in labels]).to(stored.device)]
             counts = tuple(counts[label] for label in labels)
+        if self.compensators is not None:
+            naturals = stored.unflatten(0, (len(counts), -1))
+            stored = compensated(naturals, self.compensators).flatten(0, 1)
         if self.space == "network" and self.multi_formation.is_identity:
             return stored
         preprocess = self._local_preprocess()
         if self.space == "network":
             stored = preprocess.inverse(stored)
         return preprocess(decode_classes(stored, counts, self.multi_formation))
+
+    def compensated(self, rows: Tensor) -> Tensor:
+        """Return training images that have a compensator, in network space.
+
+        Args:
+            rows: int64 [B] on the CPU, positions in `of` all classes.
+
+        Returns:
+            [B, C, H, W], with a graph to the compensators, and not clamped.
+        """
+        assert self.compensators is not None
+        device, naturals, decoded = self.images.device, self.counts[0], self.decoded_counts[0]
+        added = rows % decoded - naturals
+        images = self.images[self.origins()[rows].to(device)] + self.compensators[added.to(device)]
+        return images if self.space == "network" else self._local_preprocess()(images)
 
     def matched(self, classes: Tensor) -> tuple[Tensor, list[int]]:
         """Return what a matching step sees of some classes: `of`, each class with its mirror images.
@@ -196,12 +245,19 @@ class SyntheticSet(nn.Module):
         images = self.stored.detach() if self.average is None else self.average
         return images if self.space == "unit" else self._local_preprocess().inverse(images)
 
+    def unit_compensators(self) -> Tensor | None:
+        """Return the compensators in unit space [k·m, C, H, W], detached, or None."""
+        if self.compensators is None or self.space == "unit":
+            return None if self.compensators is None else self.compensators.detach()
+        inverse, found = self._local_preprocess().inverse, self.compensators.detach()
+        return inverse(found) - inverse(torch.zeros_like(found[:1]))
+
     @torch.no_grad()
     def clamp_(self) -> None:
         """Clamp the learned images, in place, to the pixels that are 0 black and 1 white.
 
         Raises:
-            ValueError: the set is learned in a network space where pixels have no bounds, or by a residual.
+            ValueError: the set is learned in a network space where pixels have no bounds, or by differences.
         """
         if not self.has_bounds:
             raise ValueError(f"pixels in {self.space} space are not clamped to [0, 1]")
@@ -213,9 +269,9 @@ class SyntheticSet(nn.Module):
 
     @property
     def has_bounds(self) -> bool:
-        """Whether learned pixels have bounds: whitening mixes pixels, and a residual is a difference."""
+        """Whether learned pixels have bounds: whitening mixes pixels, what is added to images has none."""
         standardised = self.space == "unit" or self.preprocess.kind == Standardise.kind
-        return standardised and self.residual is None
+        return standardised and self.pixels == "images"
 
     def _local_preprocess(self) -> Preprocess:
         """Return the preprocessing on the images' device and in their dtype.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -30,6 +31,7 @@ class Teacher:
         accuracy: on test images, a fraction; None where its file does not say.
         epoch: of its training; None of a library's weights.
         architecture: the name of its network.
+        file, expert: where it was read from; None of a library's weights.
     """
 
     network: Network
@@ -38,6 +40,8 @@ class Teacher:
     accuracy: float | None = None
     epoch: int | None = None
     architecture: str = ""
+    file: Path | None = None
+    expert: int | None = None
 
 
 def load_teachers(
@@ -88,7 +92,7 @@ def _trained(
         tested = file.training[expert].test_accuracy
         accuracy = file.test_accuracy(expert, epoch) if tested else None
         digest, frozen = _digest(metadata.network, network), answering(network, metadata.network, device)
-        yield Teacher(frozen, name, digest, accuracy, epoch, metadata.network)
+        yield Teacher(frozen, name, digest, accuracy, epoch, metadata.network, file.path, expert)
     file.close()
 
 

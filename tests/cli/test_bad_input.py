@@ -37,7 +37,7 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
             "1350 images, more than the 1347 training images of digits; choose a smaller --ipc",
         ),
         (["--ipc", "ten"], "option 'ipc' is 'ten': it takes a whole number"),
-        (["--iterations", "0"], "'iterations' is 0: input should be greater than or equal to 1"),
+        (["--iterations", "-1"], "'iterations' is -1: input should be greater than or equal to 0"),
         (["--seed", "99999999999999999999"], "option 'seed'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--size", "1" + "0" * 30], "option 'data.size' is an integer of more than 64 bits"),
@@ -88,7 +88,10 @@ def test_hugging_face_needs_its_package(
         ("--method idc --set multi_formation.factor=0", "option 'multi_formation.factor' is 0"),
         ("--method idc --network mlp", "no convolutions to match gradients of; match its weights instead"),
         ("--method idc --set engine.metric=foo", "option 'engine.metric' is 'foo': input should be 'cosine'"),
-        ("--method dsa --set optimiser.clamp_every=1", "set space=unit or optimiser.clamp_every=0"),
+        (
+            "--method dsa --zca --set optimiser.clamp_every=1",
+            "whitened pixels are not clamped: set optimiser.clamp_every=0 or space=unit",
+        ),
         ("--method idc-i --network convnet2-w8-batch", "one image of a class is no batch to normalise by"),
         ("--method idc --set engine.kind=distribution", "belongs to another kind than the one chosen"),
         (

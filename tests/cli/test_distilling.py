@@ -86,6 +86,14 @@ def test_a_folder_of_pictures_end_to_end(capsys: Captured, tmp_path: Path) -> No
     succeed(capsys, "evaluate", output, *FAST)
 
 
+def test_a_run_starts_from_the_file_of_a_set(capsys: Captured, tmp_path: Path, finished: Path) -> None:
+    words = ["distill", "--dataset", "digits", "--network", "convnet2-w8", "--iterations", "0", "-o"]
+    succeed(capsys, *words, tmp_path / "set.h5", "--init", finished, *SET)
+    images = set_file.read(tmp_path / "set.h5").images
+    torch.testing.assert_close(images, set_file.read(finished).images, atol=1e-6, rtol=0)
+    assert "no file at" in refused(capsys, *words, tmp_path / "none.h5", "--init", tmp_path / "gone.h5")
+
+
 @pytest.mark.slow
 def test_no_warning_leaves_a_run(capsys: Captured, tmp_path: Path) -> None:
     with warnings.catch_warnings():

@@ -90,6 +90,8 @@ def test_labels_and_teachers_that_do_not_fit_are_one_sentence(
         (made, ["--teacher", str(pool), "--dataset", stripes], "the set has 10 classes"),
         (made, ["--baselines", "teacher"], "needs the teacher"),
         (soft, ["--protocol", "pca-hard"], "the set has soft ones: pass --labels hard to leave them out"),
+        (soft, ["--protocol", "pca"], "the set has soft ones: pass --labels hard to leave them out"),
+        (soft, ["--protocol", "pca", "--labels", "static"], "use hard labels, or a protocol with cells = 1"),
         (soft, ["--labels", "views"], "--labels views trains on stored views"),
     ]
     for file, words, said in refusals:
@@ -127,6 +129,12 @@ def test_a_temperature_that_is_not_positive_is_refused(capsys: Captured, made: P
 def test_protocols_are_listed_with_their_regime(capsys: Captured) -> None:
     out, _ = succeed(capsys, "protocols")
     lines = out.splitlines()
-    for name, regime in (("rded", "[SL+KD]"), ("hald", "[SL]"), ("pca-hard", "[HL]"), ("dm", "[SL or HL,")):
+    for name, regime in (
+        ("rded", "[SL+KD]"),
+        ("hald", "[SL]"),
+        ("pca-hard", "[HL]"),
+        ("pca", "[HL]"),
+        ("dm", "[SL or HL,"),
+    ):
         (line,) = [line for line in lines if line.split()[:1] == [name]]
         assert line.split(maxsplit=1)[1].startswith(regime)

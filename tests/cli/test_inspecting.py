@@ -42,6 +42,15 @@ def test_info_describes_experts(capsys: cli_helpers.Captured, tmp_path: Path) ->
     assert (said["machine"], said["fingerprint"]) == ("machine 0; machine 1", FINGERPRINT)
 
 
+def test_info_says_whether_a_file_holds_scores_of_images(capsys: Captured, tmp_path: Path) -> None:
+    common, scores = metadata("convnet2-w6", epochs=(0,)), [torch.tensor([0.5, 1.0])]
+    flats = (torch.zeros(common.layout.sizes[0]), torch.zeros(0))
+    for name, some in (("scored.h5", scores), ("plain.h5", [])):
+        expert_writer.write(tmp_path / name, common, [(training(0), [flats])], 1, some)
+        out, _ = succeed(capsys, "info", tmp_path / name)
+        assert ("EL2N" in out) == bool(some)
+
+
 def test_info_shows_accuracies_on_test_images_of_a_few_epochs(capsys: Captured, tmp_path: Path) -> None:
     def row(count: int) -> str:
         path, common = tmp_path / f"{count}.h5", metadata("convnet2-w6", epochs=tuple(range(count)))

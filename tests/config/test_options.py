@@ -85,6 +85,9 @@ def test_only_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         "digits": "digits",
     }
     assert {name: with_absolute_paths({"data": {"name": name}})["data"]["name"] for name in names} == names
+    starts = {"real": "real", "set.h5": f"{tmp_path}/set.h5", "sets/dm": f"{tmp_path}/sets/dm"}
+    options = {"data": {"name": "digits"}}
+    assert {init: with_absolute_paths(options | {"init": init})["init"] for init in starts} == starts
 
 
 def test_a_config_of_data_in_memory_says_that_they_are_needed_again() -> None:

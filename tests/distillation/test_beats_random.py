@@ -10,6 +10,7 @@ import pytest
 import dsdistill
 from dsdistill.config.presets import RECIPES
 from tests.conftest import THREADS
+from tests.distillation.test_beats_noise import METHODS
 
 NETWORK = "convnet2-w32"
 
@@ -46,8 +47,8 @@ EXCEPTIONS = {
 }
 
 
-def test_every_recipe_beats_random_selection_or_is_a_known_exception() -> None:
-    assert set(RECIPES.names()) == ITERATIONS.keys() | EXCEPTIONS
+def test_every_recipe_beats_random_selection_or_noise_or_is_a_known_exception() -> None:
+    assert set(RECIPES.names()) == ITERATIONS.keys() | EXCEPTIONS | METHODS.keys()
     assert not ITERATIONS.keys() & EXCEPTIONS
 
 

@@ -54,6 +54,21 @@ def test_students_side_by_side_have_orders_of_their_own() -> None:
     assert torch.equal(first.images, a_set().images[torch.cat([order(0)[:4], order(3)[:4]])])
 
 
+def test_students_side_by_side_see_the_cells_that_each_sees_alone() -> None:
+    """PCA: one cell of each image, another one in every epoch."""
+    used = protocol({"source": "hard"}, cells=2, crop_scale=(0.5, 1.0))
+    transform = used.transform_for(mirror=False)
+
+    def batches(epoch: int, *repeats: int) -> list[Tensor]:
+        shuffles = ShuffledBatches([a_set()] * len(repeats), repeats, used, transform, 7, CLASSES)
+        return [batch.images for batch in shuffles.epoch(epoch)]
+
+    together, alone = batches(0, 0, 3), [batches(0, repeat) for repeat in (0, 3)]
+    for both, *each in zip(together, *alone, strict=True):
+        assert torch.equal(both, torch.cat(each))
+    assert not torch.equal(alone[0][0], batches(1, 0)[0])
+
+
 @pytest.mark.parametrize("mixed", ["probabilities", "logits"])
 def test_stored_labels_are_mixed_before_or_after_the_softmax(mixed: str) -> None:
     """INFER interpolates logits, all others probabilities at the temperature."""

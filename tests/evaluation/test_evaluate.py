@@ -262,3 +262,23 @@ def test_of_a_class_with_fewer_images_than_the_set_baselines_take_all(name: str)
     )
     assert (own.images, baseline.images) == (9, 6)
     assert notices == ["baselines take all 2 training images of class 'flat': the set stores 3"]
+
+
+def test_cells_that_do_not_divide_the_images_are_refused_before_any_training() -> None:
+    ticks = Ticks()
+    three = tiny(cells=3, labels={"source": "hard"})
+    with pytest.raises(UserError, match="grids of 3×3 cells, which do not divide 8×8 pixels"):
+        evaluated(three, observer=ticks.observer)
+    assert not ticks
+    assert len(evaluated(dataclasses.replace(three, cells=4, epochs=1))) == 2
+
+
+@pytest.mark.parametrize(("cells", "baselines", "said"), [(2, None, 1), (2, (), 0), (1, None, 0)])
+def test_a_notice_says_that_cells_cut_baselines_up(
+    cells: int, baselines: tuple[str, ...] | None, said: int
+) -> None:
+    notices: list[str] = []
+    observer = Observer([Told(notify=notices.append)])
+    protocol = tiny(cells=cells, labels={"source": "hard"}, epochs=1)
+    evaluated(protocol, baselines=baselines, observer=observer)
+    assert sum("one cell of an image at a time" in notice for notice in notices) == said

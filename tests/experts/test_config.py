@@ -11,7 +11,7 @@ import pytest
 
 from dsdistill import UserError
 from dsdistill.config.presets import EXPERT_RECIPES
-from dsdistill.config.recipe import load_expert_recipe
+from dsdistill.config.recipe import Budget, load_expert_recipe
 from dsdistill.config.validation import validate
 from dsdistill.data.config import DataConfig
 from dsdistill.experts import config as expert_config
@@ -93,6 +93,19 @@ def test_recipes_of_teachers_hold_the_published_settings() -> None:
     assert dataclasses.replace(early, recipe="mtt", lr=0.01, count=100, epochs=50, test="none") == mtt
 
 
+def test_the_recipe_of_el2n_is_ten_epochs_at_a_constant_rate() -> None:
+    def of(dataset: str, budget: Budget = "paper") -> ExpertConfig:
+        return resolve({"recipe": "el2n", "data": {"name": dataset}}, budget=budget)
+
+    el2n, laptop, large = of("cifar10"), of("fashion-mnist", "laptop"), of("imagenet")
+    assert (el2n.network, el2n.count, el2n.epochs, el2n.record_el2n) == ("resnet18-batch", 1, 10, 10)
+    assert (el2n.batch_size, el2n.momentum, el2n.weight_decay, el2n.test) == (256, 0.9, 5e-4, "none")
+    assert {el2n.learning_rate(epoch) for epoch in range(10)} == {0.1}
+    assert el2n.augmentation == of("cifar100").augmentation
+    assert (laptop.network, laptop.count, laptop.epochs) == ("resnet10-batch-w16", 2, 2)
+    assert (large.weight_decay, large.crop_scale) == (1e-4, (0.08, 1.0))
+
+
 @pytest.mark.parametrize(
     ("epochs", "stored"),
     [(1, (0, 1)), (2, (0, 1, 2)), (3, (0, 1, 2, 3)), (8, (0, 1, 2, 4, 8)), (9, (0, 1, 2, 4, 8, 9))],
@@ -124,7 +137,15 @@ def test_a_config_survives_being_written() -> None:
         table = tomllib.loads(written)
         assert validate(ExpertConfig, table, "option", []) == config
         assert expert_config.difference(tomllib.loads(written), config) is None
-        later = ("optimiser", "schedule", "warmup_epochs", "warmup_from", "label_smoothing", "test")
+        later = (
+            "optimiser",
+            "schedule",
+            "warmup_epochs",
+            "warmup_from",
+            "label_smoothing",
+            "test",
+            "record_el2n",
+        )
         for key in (*later, "sharpness", "gradient_penalty", "ramp_epochs", "ramp_from", "drop_restarts"):
             del table[key]
         if name in ("mtt", "ncfm"):  # as written before there were these options
@@ -175,7 +196,7 @@ def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pyt
 
 
 def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
-    assert EXPERT_RECIPES.names() == ["ast", "datm", "early-teacher", "ftd", "mtt", "ncfm", "teacher"]
+    assert EXPERT_RECIPES.names() == ["ast", "datm", "early-teacher", "el2n", "ftd", "mtt", "ncfm", "teacher"]
     for name in EXPERT_RECIPES.names():
         recipe = load_expert_recipe(name)
         assert recipe.follows == "code"

@@ -205,7 +205,7 @@ def test_a_training_smooths_its_targets(cutmix: float) -> None:
         trainer.initialise(0)
         losses.append(trainer.train_epoch(0, 0, []))
         batches = list(trainer._epoch_batches(0, 0))
-        targets = torch.cat([batch.targets for batch in batches])
+        targets = torch.cat([batch.targets for _, batch in batches])
         if amount:
             assert targets.min() == pytest.approx(amount / 3)
             torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))

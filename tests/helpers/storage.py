@@ -38,11 +38,17 @@ def make(count: int = 4, kinds: int = 3, channels: int = 3, size: int = 8, **fie
     return DistilledSet(**(values | fields))
 
 
+def with_compensators() -> DistilledSet:
+    """Return four images of each of three classes, and the compensators of two teachers."""
+    generator = torch.Generator().manual_seed(1)
+    return make(compensators=torch.randn(8, 3, 8, 8, generator=generator) * 0.5)
+
+
 def same(a: DistilledSet, b: DistilledSet) -> bool:
     states = a.preprocess.state(), b.preprocess.state()
     tensors: list[tuple[Tensor, Tensor]] = [(a.images, b.images), (a.labels, b.labels)]
     tensors += [(states[0][name], states[1][name]) for name in states[0]]
-    for name in ("soft_labels", "sample_weights"):
+    for name in ("soft_labels", "sample_weights", "compensators"):
         one, other = getattr(a, name), getattr(b, name)
         if (one is None) != (other is None):
             return False

@@ -138,3 +138,55 @@ def test_accuracies_that_make_no_sense(tmp_path: Path, values: np.ndarray, words
         del file["training/test_accuracy"]
         create(file["training"], "test_accuracy", values)
     refused(lambda: ExpertFile.open(path), words)
+
+
+SCORES = [torch.tensor([0.0, 0.5, 2**0.5]), torch.tensor([1.0, 0.25, 0.125])]
+
+
+def with_scores(path: Path) -> Path:
+    """Write two experts with the scores of three training images."""
+    common = metadata()
+    experts = ((training(e), map(common.layout.pack, states(e))) for e in range(2))
+    expert_writer.write(path, common, experts, 2, SCORES)
+    return path
+
+
+def test_scores_of_training_images_come_back(tmp_path: Path, shared: Path) -> None:
+    found = ExpertFile.open(with_scores(tmp_path / "pool.h5"))
+    assert found.has_el2n
+    assert all(torch.equal(found.el2n(expert), SCORES[expert]) for expert in range(2))
+    refused(lambda: found.el2n(2), "not expert 2")
+    with h5py.File(found.path) as file:
+        node = file["training/el2n"]
+        assert (node.dtype, node.shape, file.attrs["version"]) == (np.float32, (2, 3), 4)
+    without = ExpertFile.open(shared)
+    assert not without.has_el2n
+    refused(lambda: without.el2n(0), "does not hold how hard", "--recipe el2n")
+
+
+def test_an_earlier_version_refuses_a_file_with_scores_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested, scored = with_accuracies(tmp_path / "tested.h5"), with_scores(tmp_path / "scored.h5")
+    monkeypatch.setattr("dsdistill.storage.expert_file.EXPERTS", dataclasses.replace(EXPERTS, version=3))
+    assert ExpertFile.open(tested).count == 2
+    refused(lambda: ExpertFile.open(scored), "newer dsdistill (format version 4, this one reads 3)")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros((2, 3)), "not one float32 for each image"),
+        (np.zeros(2, np.float32), "not one float32 for each image"),
+        (np.zeros((1, 3), np.float32), "not one float32 for each image"),
+        (np.full((2, 3), 1.5, np.float32), "no scores"),
+        (np.full((2, 3), np.nan, np.float32), "no scores"),
+        (np.zeros((2, 3), np.float32), "checksum"),
+    ],
+)
+def test_scores_that_make_no_sense(tmp_path: Path, values: np.ndarray, words: str) -> None:
+    path = with_scores(tmp_path / "pool.h5")
+    with h5py.File(path, "r+", libver=LAYOUT) as file:
+        del file["training/el2n"]
+        create(file["training"], "el2n", values)
+    refused(lambda: ExpertFile.open(path), words)

@@ -48,6 +48,17 @@ def test_a_failure_leaves_the_old_file_and_no_other(pool: Path) -> None:
     assert list(pool.parent.iterdir()) == [pool]
 
 
+def test_scores_that_are_written_otherwise_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = [torch.tensor([0.5, 1.0])] * 2
+    stack = torch.stack
+    monkeypatch.setattr("dsdistill.storage.expert_schema.torch.stack", lambda parts: stack(parts) / 2)
+    experts: list[Expert] = [(training(expert), iter(SNAPSHOTS[expert])) for expert in range(2)]
+    refused(
+        lambda: expert_writer.write(tmp_path / "pool.h5", COMMON, experts, 2, scores), "reads back otherwise"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_is_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
     refused(lambda: written(tmp_path / "pool.h5"), "GB are free")

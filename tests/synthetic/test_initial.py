@@ -15,6 +15,7 @@ from dsdistill.synthetic import initial
 from dsdistill.synthetic.initial import Init, initialise
 from dsdistill.synthetic.multi_formation import MultiFormation, mosaic
 from dsdistill.synthetic.set import Space
+from dsdistill.synthetic.trained import TrainedNetworks
 from tests.helpers.clusters import PREPROCESS, TWO, clusters, copied, start
 
 
@@ -109,7 +110,7 @@ def test_small_classes_repeat_their_images_with_a_little_noise(init: Init, space
     assert not torch.equal(made.images, other.images)
 
 
-class Known:
+class Known(TrainedNetworks):
     """Trained networks of which every image of `clusters` gets the logits of a table [networks, 30, 2]."""
 
     def __init__(self, table: Tensor) -> None:

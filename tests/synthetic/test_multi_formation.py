@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
-from dsdistill.synthetic.multi_formation import IDENTITY, Mode, MultiFormation, decode, mosaic
+from dsdistill.synthetic.multi_formation import IDENTITY, Mode, MultiFormation, decode, mosaic, stitched
 from tests.reference.multi_formation import decode as naive
 
 MODES: list[MultiFormation] = [
@@ -187,3 +187,10 @@ def test_as_a_table_of_options(table: dict[str, Any]) -> None:
     assert validate(MultiFormation, {"factor": 2, "mode": "multi"}, "option", known).decoded_count(3) == 15
     with pytest.raises(UserError, match=next(iter(table))):
         validate(MultiFormation, table, "option", known)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_stitched_cells_are_a_mosaic_of_what_is_shrunk_beforehand(factor: int) -> None:
+    images = torch.randn(2 * factor**2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    cells = images[:, :, ::factor, ::factor]
+    assert torch.equal(stitched(cells, factor), mosaic(images, factor))

@@ -1,0 +1,77 @@
+"""What a run starts from, as its options say: real images, noise, or the file of a set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from dsdistill.config.initial_names import is_set_file
+from dsdistill.data.real import RealDataset, Task
+from dsdistill.distillation.config import RunConfig
+from dsdistill.errors import UserError
+from dsdistill.storage import set_file
+from dsdistill.synthetic.from_set import from_set
+from dsdistill.synthetic.initial import Init, initialise
+from dsdistill.synthetic.set import SyntheticSet
+from dsdistill.synthetic.trained import TrainedNetworks
+
+
+def resolved(config: RunConfig) -> RunConfig:
+    """Write down which set the run starts from, if it starts from one, and the multi-formation of that.
+
+    Raises:
+        UserError: its file cannot be read, or holds another set than the one written down.
+    """
+    if not is_set_file(config.init):
+        return config
+    found = set_file.describe(config.init)
+    if config.init_digest not in ("", found.digest):
+        raise UserError(
+            f"{config.init} holds another set (digest {found.digest[:16]}) than the one this run was started "
+            f"from ({config.init_digest[:16]}): put that back, or start anew, with --set init_digest= "
+            "where a config is replayed"
+        )
+    return dataclasses.replace(config, init_digest=found.digest, multi_formation=found.multi_formation)
+
+
+def build(
+    config: RunConfig,
+    task: Task,
+    real: RealDataset,
+    counts: Sequence[int],
+    teachers: TrainedNetworks | None,
+) -> SyntheticSet:
+    """Build the synthetic set.
+
+    Args:
+        config: resolved.
+        task, real: the training images.
+        counts: stored images of each class.
+        teachers: trained networks to choose images by, if the method has some.
+
+    Raises:
+        UserError: as `initialise` or `from_set`; or images are to be paired with real ones, and have none.
+    """
+    anchored = config.engine.anchored
+    if not is_set_file(config.init):
+        return initialise(
+            task,
+            real,
+            counts,
+            cast("Init", config.init),
+            config.space,
+            config.seed,
+            config.multi_formation,
+            teachers,
+            config.patches,
+            anchored,
+        )
+    name = Path(config.init).name
+    if anchored:
+        raise UserError(
+            f"the images of {name} have no real images to be paired with: set init=patches, or "
+            "engine.target.kind=cross-entropy"
+        )
+    return from_set(task, set_file.read(config.init), counts, config.space, name)

@@ -1,0 +1,90 @@
+"""Methods that recover or choose images by a teacher beat noise to which the same teacher gives labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import dsdistill
+from tests.conftest import THREADS
+
+PLAIN = [THREADS, "compute.precision=fp32", "compute.compile=false"]
+RESNET, CONVNET = "resnet10-batch-w4", "convnet2-w8-batch"
+
+METHODS = {
+    "sre2l": ([RESNET], 60),
+    "cda": ([RESNET], 60),
+    "cv-dd": ([RESNET, CONVNET], 60),
+    "wmdd": ([RESNET], 60),
+    "infer": ([RESNET, CONVNET], 60),
+    "infer-dynamic": ([RESNET, CONVNET], 60),
+    "cim": ([RESNET], 30),
+    "nrr-dd": ([RESNET], 30),
+    "rded": ([RESNET], 0),
+    "pca": ([RESNET], 0),
+}
+"""Networks of the teachers, and iterations."""
+
+LARGER = {"nrr-dd": 16}
+"""Sides of the images for methods that need a last map of several places."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int], Path]:
+    """Train, once, a network of a recipe of experts on the digits at a size."""
+    folder = tmp_path_factory.mktemp("teachers")
+
+    def of(recipe: str, network: str, size: int) -> Path:
+        file = folder / f"{recipe}-{network}-{size}.h5"
+        if not file.exists():
+            dsdistill.train_experts(
+                file,
+                dataset="digits",
+                recipe=recipe,
+                count=1,
+                network=network,
+                epochs=3,
+                size=size,
+                device="cpu",
+                overrides=PLAIN,
+            )
+        return file
+
+    return of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_set_beats_noise_with_the_same_labels(
+    tmp_path: Path, trained: Callable[[str, str, int], Path], method: str
+) -> None:
+    (networks, iterations), size = METHODS[method], LARGER.get(method, 8)
+    recipe = "el2n" if method == "pca" else "teacher"
+    teachers = [trained(recipe, network, size) for network in networks]
+    dsdistill.distill(
+        tmp_path / "set.h5",
+        dataset="digits",
+        method=method,
+        ipc=2,
+        network=",".join(networks),
+        experts=",".join(map(str, teachers)),
+        iterations=iterations,
+        device="cpu",
+        overrides=PLAIN,
+    )
+    report = dsdistill.evaluate(
+        tmp_path / "set.h5",
+        teacher=trained("teacher", RESNET, size),
+        protocol="rded",
+        networks="convnet2-w16",
+        epochs=60,
+        repeats=3,
+        baselines=["noise+labels"],
+        device="cpu",
+        precision="fp32",
+    )
+    distilled, noise = report.rows
+    assert (distilled.set, noise.set) == ("distilled", "noise+labels")
+    assert distilled.mean - distilled.std > noise.mean + noise.std
