@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dsdistill.bench.label_step import CellTeacher, LabelStep
+from dsdistill.config.ipc import typical
 from dsdistill.config.labels import Source
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import needs_teacher
 from dsdistill.evaluation.rows import DISTILLED_HARD, LABELLED
+from dsdistill.plugs import names_in
 from dsdistill.protocol import Protocol
 
 
@@ -66,6 +68,12 @@ def _check_views(protocol: Protocol, step: LabelStep | None, name: str) -> None:
         raise UserError(f'{name} takes two distances: write label = {{ encoding = "distances" }}')
 
 
+def decoded_count(config: RunConfig) -> int:
+    """Return the number of training images per class; of a set with compensators, about so many."""
+    count = config.multi_formation.decoded_count(typical(config.ipc))
+    return count * len(names_in(config.network)) if config.synthetic.learn == "compensators" else count
+
+
 def makes_labels(config: RunConfig) -> bool:
     """Whether a distillation ends with soft labels: learned ones, or those of a network of the run."""
     learned = getattr(getattr(config.engine, "labels", None), "learned", False)
@@ -76,7 +84,7 @@ def is_possible(baseline: str, source: Source, config: RunConfig, teacher: bool)
     """Whether a baseline can be evaluated beside a set: controls of labels need soft ones and a teacher."""
     if source == "hard" and (needs_teacher(baseline) or baseline == DISTILLED_HARD):
         return False
-    if source == "views" and baseline.endswith(LABELLED) and config.multi_formation.factor > 1:
+    if source == "views" and baseline.endswith(LABELLED) and decoded_count(config) != typical(config.ipc):
         return False  # its images are fewer than those that the views are of
     return teacher or not needs_teacher(baseline)
 

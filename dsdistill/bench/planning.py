@@ -10,7 +10,7 @@ from typing import Any
 from dsdistill.bench.cells import Cell, Evaluation
 from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.expert_set import ExpertSet, slug
-from dsdistill.bench.label_sources import check_possible, is_possible, source_of
+from dsdistill.bench.label_sources import check_possible, decoded_count, is_possible, source_of
 from dsdistill.bench.label_step import CellTeacher, LabelStep
 from dsdistill.bench.suite import OWN, EvaluationSettings, Suite, references, table_names
 from dsdistill.config.ipc import typical
@@ -223,8 +223,7 @@ def _label_step(
         return None
     if not teachers:
         raise UserError("label needs a teacher: write teacher = NAME of an [experts.NAME]")
-    images = config.multi_formation.decoded_count(typical(config.ipc))
-    step = LabelStep({"seed": config.seed, **options}, teachers, images)
+    step = LabelStep({"seed": config.seed, **options}, teachers, decoded_count(config))
     step.config  # noqa: B018 (raises if an option cannot be)
     return step
 

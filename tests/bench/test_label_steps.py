@@ -197,6 +197,26 @@ def test_batches_of_views_are_conditions_of_real_images_too(tmp_path: Path) -> N
     assert other.evaluations[0].baselines[0] == "random"
 
 
+def test_views_of_decoded_images_have_no_controls(tmp_path: Path) -> None:
+    text = SUITE.replace('protocol = "fkd"', 'protocol = "fkd"\nset = { multi_formation = { factor = 2 } }')
+    cell = named(planned(tmp_path, text), "views")
+    assert cell.evaluations[0].baselines == ("random", "distilled-hard")
+    assert cell.about_labels().endswith(
+        "3 views of each image by teacher, 4.44 KB at most"
+    )  # four times as many
+    with pytest.raises(UserError, match=r"'random\+labels' is a control .* views of decoded images"):
+        planned(tmp_path, text.replace('"fkd"\nset', '"fkd"\nbaselines = ["random+labels"]\nset'))
+
+
+def test_a_method_of_several_networks_takes_a_table_for_each(tmp_path: Path) -> None:
+    text = SUITE.replace('network = "convnet2-w8-batch"\nepochs = 1', "epochs = 1")
+    text = text.replace("[method.sre2l]\n", '[method.sre2l]\nset = { network = "mlp,convnet2-w8-batch" }\n')
+    with pytest.raises(
+        UserError, match="experts of one network are in a table, not of mlp,convnet2-w8-batch"
+    ):
+        planned(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
