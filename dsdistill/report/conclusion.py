@@ -39,6 +39,7 @@ class Finding:
     Attributes:
         random: against as many random real images. bytes: against random real images for the same bytes.
         mixed: whether methods differ in student, protocol or epochs.
+        regime: of the labels of all of them.
         students: on which it rests, where there are others; else none.
     """
 
@@ -47,6 +48,7 @@ class Finding:
     random: Tally
     bytes: Tally
     mixed: bool
+    regime: str
     students: tuple[str, ...] = ()
 
 
@@ -76,7 +78,8 @@ def overall(found: Sequence[Finding]) -> str:
     """Say of all findings together how distilled images stand to random real ones."""
     random = [each.random for each in found if each.random.compared]
     equal_bytes = [each.bytes for each in found if each.bytes.compared]
-    parts = [_wins(random, "as many random real images")] if random else []
+    soft = any(each.regime != "HL" for each in found if each.random.compared)
+    parts = [_wins(random, _random("SL" if soft else "HL"))] if random else []
     parts += [_wins(equal_bytes, "random real images for the same bytes")] if equal_bytes else []
     if parts and (students := list(dict.fromkeys(name for each in found for name in each.students))):
         parts[0] = f"with the student{'s' * (len(students) > 1)} {listing(students, most=4)}, {parts[0]}"
@@ -117,7 +120,7 @@ def _finding(title: str, here: Sequence[Line], students: set[str]) -> Finding:
     text = " ".join(filter(None, sentences))
     own = tuple(dict.fromkeys(line.network for line in ours))
     others = own if students - set(own) else ()
-    return Finding(title, text, _tally(random), _tally(equal_bytes), mixed, others)
+    return Finding(title, text, _tally(random), _tally(equal_bytes), mixed, best.regime, others)
 
 
 def _names(ours: Sequence[Line]) -> list[str]:
@@ -151,15 +154,18 @@ def _against_random(best: Line, random: Line | None, equal_bytes: Line | None) -
     """Say how the best method stands to random real images, as many and for the same bytes."""
     parts = []
     if random:
-        labels = "" if best.regime == "HL" else " with the same labels"
-        parts.append(f"{_stands(best, random)} as many random real images{labels} ({random.accuracy} %)")
+        parts.append(f"{_stands(best, random)} {_random(best.regime)} ({random.accuracy} %)")
     if equal_bytes:
         size = f"{equal_bytes.accuracy} %, {kilobytes(equal_bytes.bytes)} kB"
         parts.append(f"{_stands(best, equal_bytes)} random real images for the same bytes ({size})")
     if parts:
         return f"It {', and '.join(parts)}."
-    labels = "" if best.regime == "HL" else " with the same labels"
-    return f"It is not compared with random real images{labels}."
+    return f"It is not compared with {_random(best.regime).removeprefix('as many ')}."
+
+
+def _random(regime: str) -> str:
+    """Name the random real images that sets of a regime of labels are compared with."""
+    return "as many random real images" + ("" if regime == "HL" else " with the same labels")
 
 
 def _stands(one: Line, other: Line) -> str:
@@ -192,7 +198,7 @@ def _tally(pairs: _Pairs) -> Tally:
 
 def _counts(random: _Pairs, equal_bytes: _Pairs) -> str:
     """Say how many of several methods beat random real images."""
-    kinds = ((random, "as many random real images"), (equal_bytes, "random ones for the same bytes"))
+    kinds = ((random, _random(random[0][0].regime)), (equal_bytes, "random ones for the same bytes"))
     return _sentence(
         [f"{_beat(_tally(pairs))} {what}{_unsaid(pairs)}" for pairs, what in kinds if _tally(pairs).compared]
     )

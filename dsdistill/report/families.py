@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dsdistill.bench.lines import REGIME_ORDER, Line
 from dsdistill.bench.results import CellResult
+from dsdistill.evaluation.rows import TEACHER
 
 Place = tuple[str, str]
 """A suite and a data set."""
@@ -39,14 +40,19 @@ class Family:
 
 
 def families(lines: Iterable[Line]) -> list[Family]:
-    """Return the families of lines: by suite, data set and IPC, first students first, then by regime."""
+    """Return the families of lines: by suite, data set and IPC, first students first, then by regime.
+
+    A teacher that is of no student's network stands alone, and is left out.
+    """
     groups: dict[tuple[str, str, int, str, str], list[Line]] = {}
     for line in lines:
         if not line.for_scores:
             key = line.suite, line.dataset, line.ipc, line.network, line.regime
             groups.setdefault(key, []).append(line)
     ordered = [
-        Family(*key, tuple(sorted(group, key=lambda line: -line.mean))) for key, group in groups.items()
+        Family(*key, tuple(sorted(group, key=lambda line: -line.mean)))
+        for key, group in groups.items()
+        if any(line.set != TEACHER for line in group)
     ]
     return sorted(
         ordered,

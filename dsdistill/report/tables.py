@@ -9,7 +9,7 @@ from typing import Any
 from dsdistill.bench import published
 from dsdistill.bench.lines import REGIME_ORDER, Line
 from dsdistill.bench.tables import cited
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, TEACHER, UNAUGMENTED
 from dsdistill.report import families
 from dsdistill.report.families import COLUMNS, Column, Family
 from dsdistill.report.figures import anchor, href
@@ -96,7 +96,7 @@ def networks(lines: Sequence[Line]) -> str:
     Methods go down, students across.
     """
     text, named = "", families.places(lines)
-    shown = [line for line in lines if not line.for_scores]
+    shown = [line for line in lines if not line.for_scores and line.set != TEACHER]
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in shown):
         here = [line for line in shown if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
         students = list(dict.fromkeys(line.network for line in sorted(here, key=lambda line: not line.first)))

@@ -83,6 +83,9 @@ def test_findings_are_of_one_regime() -> None:
     assert "It beats as many random real images with the same labels (50.00 ± 1.41 %)." in texts[1]
     assert texts[2].startswith("unknown is the best of 4 with 90.00 ± 1.41 %, ahead of far")
     assert "It is not compared with random real images with the same labels." in texts[2]
+    assert texts[2].endswith("1 of 3 beat as many random real images with the same labels (60.00 ± 1.41 %).")
+    overall = "distilled images beat as many random real images with the same labels in 3 of 5 comparisons."
+    assert conclusion.overall(found).casefold() == overall.casefold()
 
 
 def test_tables_and_charts_rank_one_regime_at_a_time() -> None:
@@ -131,3 +134,14 @@ def test_hard_labels_of_a_labelled_set_take_the_bytes_of_images() -> None:
     rows = [of("SL", "distilled", [60.0]), of("HL", "distilled-hard", [50.0])]
     sizes = {line.set: line.bytes for line in joined_lines([result("dm", rows=rows)])}
     assert sizes == {"distilled": 10_000.0, "distilled-hard": 9_900.0}
+
+
+def test_a_teacher_is_no_student() -> None:
+    teacher = dataclasses.replace(row("teacher", [90.0]), network="resnet18", images=0, decoded=0)
+    rows = [of("SL", "distilled", [60.0, 61.0]), of("SL", "distilled", [50.0, 51.0]), teacher]
+    rows[1] = dataclasses.replace(rows[1], network="mlp")
+    lines = joined_lines([result("dm", rows=rows)])
+    assert [each.network for each in families.families(lines)] == ["convnet", "mlp"]
+    heat_map = page.html([result("dm", rows=rows)]).partition('id="networks"')[2].partition("</table>")[0]
+    assert "mlp" in heat_map
+    assert "resnet18" not in heat_map
