@@ -158,7 +158,8 @@ class _Member:
             return json.dumps([cell.method, label])
         evaluate = {**cell.settings_of(self.evaluation), "baselines": None, "seed": None}
         distil = {**cell.settings.get("distil", {}), "seed": None}
-        table = [cell.method, label, distil, evaluate, cell.settings.get("experts")]
+        labels = {**cell.settings.get("label", {}), "seed": None}
+        table = [cell.method, label, distil, labels, evaluate, cell.settings.get("experts")]
         return json.dumps(table, sort_keys=True, default=str)
 
 

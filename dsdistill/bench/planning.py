@@ -156,23 +156,18 @@ def _evaluations(
     Raises:
         UserError: nothing makes the labels that one needs, or a baseline of the method cannot be evaluated.
     """
-    settings, first = suite.settings_of(method), True
-    tables = suite.evaluation or {"": EvaluationSettings()}
-    for name in settings.evaluations or tables:
+    settings, tables = suite.settings_of(method), suite.evaluation or {"": EvaluationSettings()}
+    for place, name in enumerate(settings.evaluations or tables):
         table = tables[name]
         chosen = table.labels or settings.labels or suite.labels
         protocol = _protocol(suite, method, table.protocol, config)
         loaded = load_protocol(protocol, config.data.name, typical(config.ipc)).with_labels(chosen or None)
         source = source_of(loaded, chosen, config, step, teachers)
         labelled = step is not None and step.config.kind == source
-        if first:
-            own = baselines.expanded_names(settings.baselines)
-            check_possible(own, source, config, teachers)
-            if suite.curve and labelled:
-                raise UserError(
-                    "snapshots have no stored labels: leave out curve, or evaluate otherwise first"
-                )
-        first = False
+        if place == 0:
+            check_possible(baselines.expanded_names(settings.baselines), source, config, teachers)
+        if place == 0 and suite.curve and labelled:
+            raise UserError("snapshots have no stored labels: leave out curve, or evaluate otherwise first")
         names = suite.baselines if table.baselines is None else table.baselines
         possible = [
             each
@@ -221,6 +216,8 @@ def _label_step(
     options = suite.label_of(method)
     if options is None:
         return None
+    if not teachers and suite.settings_of(method).label is None and any(map(suite.teacher_of, suite.methods)):
+        return None  # the suite's, for the methods that have a teacher
     if not teachers:
         raise UserError("label needs a teacher: write teacher = NAME of an [experts.NAME]")
     step = LabelStep({"seed": config.seed, **options}, teachers, decoded_count(config))

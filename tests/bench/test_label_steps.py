@@ -178,6 +178,16 @@ def test_labels_of_the_suite_are_made_where_somebody_learns_from_them(tmp_path: 
     assert pairs["--labels"] == "static"
 
 
+def test_labels_of_the_suite_are_for_methods_with_a_teacher(tmp_path: Path) -> None:
+    text = SUITE.replace('\nteacher = "teacher"', "\nlabel = {}")
+    text = text.replace('experts = "teacher"', 'experts = "teacher"\nteacher = "teacher"')
+    for recipe in ('"dm"\nlabel = {}', '"dm"\nprotocol = "fkd"'):
+        text = text.replace(f"recipe = {recipe}", f'recipe = {recipe}\nteacher = "teacher"')
+    cells = planned(tmp_path, text)
+    assert [cell.method for cell in cells if cell.label] == ["static", "views"]
+    assert named(cells, "hard").teachers == ()
+
+
 def test_evaluations_of_a_set_may_have_regimes_of_their_own(tmp_path: Path) -> None:
     text = SUITE + '[evaluation.own]\n[evaluation.hard]\nprotocol = "dm"\nlabels = "hard"\n'
     views = named(planned(tmp_path, text), "views")

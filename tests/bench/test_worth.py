@@ -145,3 +145,14 @@ def test_a_teacher_is_no_student() -> None:
     heat_map = page.html([result("dm", rows=rows)]).partition('id="networks"')[2].partition("</table>")[0]
     assert "mlp" in heat_map
     assert "resnet18" not in heat_map
+
+
+def test_seeds_of_labels_are_one_line_and_other_labels_another() -> None:
+    def labelled(seed: int, views: int) -> CellResult:
+        settings = {"distil": {}, "evaluate": {}, "label": {"seed": seed, "views": views}}
+        return cell("dm", "SL", 60.0, seed=seed, settings=settings, suite="one", cell=f"{seed}-{views}")
+
+    own = [
+        line for line in joined_lines([labelled(0, 3), labelled(1, 3), labelled(2, 4)]) if not line.baseline
+    ]
+    assert [len(line.values) for line in own] == [4, 2]
