@@ -104,3 +104,15 @@ def test_margins_bring_images_to_a_size(tmp_path: Path) -> None:
         load(DataConfig(name="mnist", root=tmp_path, size=20, pad=True), "test")
     with pytest.raises(UserError, match="needs the size to reach: pass --size"):
         DataConfig(name="mnist", pad=True)
+
+
+def test_the_number_of_classes_is_known_before_they_are_read() -> None:
+    digits = catalog.read(DataConfig(name="digits"), "test")
+    assert catalog.class_count("digits") == len(digits.classes)
+    assert [catalog.class_count(name) for name in ("cifar100", "tiny-imagenet", "imagenet", "imagewoof")] == [
+        100,
+        200,
+        1000,
+        10,
+    ]
+    assert catalog.class_count("folder:/somewhere") is None
