@@ -12,12 +12,14 @@ import tomli_w
 
 from dsdistill import files
 from dsdistill.bench import results as stored
-from dsdistill.bench.cells import Cell, ExpertSet
+from dsdistill.bench.cells import Cell
+from dsdistill.bench.expert_set import ExpertSet
 from dsdistill.bench.results import CellResult, Point
 from dsdistill.config.options import difference, table_at
 from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import expanded_names
 from dsdistill.evaluation.rows import read_row
+from dsdistill.labelling.parts import LabelParts
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
 
@@ -30,14 +32,14 @@ def write_settings(jobs: Sequence[Cell | ExpertSet], results: Path) -> None:
     """Write the settings of cells and of experts, before the first of them begins.
 
     If only the evaluation settings of a cell changed, its results are deleted and the distilled set is kept,
-    with the rows that its file holds.
+    with the rows that its file holds. If those of its labels changed, its labels are deleted too.
 
     Raises:
         UserError: one was begun with other settings of its distillation or training; nothing was touched.
     """
     changes = [_changes(job, results) for job in jobs]
     for job, changed in zip(jobs, changes, strict=True):
-        if lasting := [text for key, text in changed.items() if not _of_evaluation(key)]:
+        if lasting := [text for key, text in changed.items() if not _after_distillation(key)]:
             raise UserError(
                 f"{results / job.name} was begun with other settings ({lasting[0]}): choose another folder "
                 "with -o, or remove what is there"
@@ -46,6 +48,8 @@ def write_settings(jobs: Sequence[Cell | ExpertSet], results: Path) -> None:
         if isinstance(job, Cell):
             for report in _stale_reports(job, results, changed):
                 files.remove(report)
+            if any(map(_of_labels, changed)):
+                remove_labels(job, results)
         file = job.settings_file(results)
         files.make_folder(file.parent, parents=True)
         files.sweep(file.parent)
@@ -76,8 +80,39 @@ def _changes(job: Cell | ExpertSet, results: Path) -> dict[str, str]:
     return {key: f"{key} was {earlier!r}, now {later!r}" for key, earlier, later in changes}
 
 
-def _of_evaluation(key: str) -> bool:
-    return key.startswith("evaluate.")
+def _of_labels(key: str) -> bool:
+    return key.startswith(("label.", "teachers."))
+
+
+def _after_distillation(key: str) -> bool:
+    return key.startswith("evaluate.") or _of_labels(key)
+
+
+def remove_labels(cell: Cell, results: Path) -> None:
+    """Delete the labels of a cell, finished or not."""
+    file = cell.labelled_file(results)
+    LabelParts(file, "").clear()
+    files.remove(file)
+    files.remove(_label_cost(cell, results))
+
+
+def add_label_seconds(cell: Cell, results: Path, seconds: float) -> None:
+    """Add the time of a labelling that ended or was stopped to what a cell's labels have taken."""
+    with contextlib.suppress(OSError, UserError):  # the disk may be full
+        text = json.dumps({"seconds": label_seconds(cell, results) + seconds})
+        files.replace(_label_cost(cell, results), f"{text}\n".encode())
+
+
+def label_seconds(cell: Cell, results: Path) -> float:
+    """Return the time that a cell's labels have taken; 0 where nobody knows."""
+    try:
+        return max(0.0, float(files.read_json(_label_cost(cell, results))["seconds"]))
+    except (UserError, KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _label_cost(cell: Cell, results: Path) -> Path:
+    return results / cell.name / "labelling.json"
 
 
 def write_failure(cell: Cell, results: Path, reason: str) -> None:
@@ -123,7 +158,9 @@ def write_result(suite: str, cell: Cell, results: Path, commands: list[str]) -> 
         "settings": json.loads(json.dumps(cell.settings())),
         "file": set_file.name,
         "sha256": storage.digest(set_file),
-        "experts_seconds": _experts_seconds(cell, results),
+        "experts_seconds": sum(_seconds(each, results) for each in cell.experts),
+        "teacher_seconds": sum(_seconds(each, results) for each in cell.needs if each not in cell.experts),
+        "label_seconds": label_seconds(cell, results) if cell.label else 0.0,
         "evaluations": evaluations,
         "commands": commands,
     }
@@ -150,12 +187,13 @@ def read_result(cell: Cell, results: Path) -> CellResult | None:
 def state(cell: Cell, results: Path) -> str:
     """Say in a word or two how far a cell is."""
     if changed := _changes(cell, results):
-        only_evaluation = all(map(_of_evaluation, changed))
-        return "to be evaluated again" if only_evaluation else "begun with other settings"
+        if not all(map(_after_distillation, changed)):
+            return "begun with other settings"
+        return "to be labelled again" if any(map(_of_labels, changed)) else "to be evaluated again"
     if read_result(cell, results):
         return "finished"
     if (results / cell.name / "set.h5").exists():
-        return "distilled"
+        return "labelled" if cell.label and cell.labelled_file(results).exists() else "distilled"
     return "begun" if cell.run(results).config_file.exists() else "to do"
 
 
@@ -167,11 +205,10 @@ def is_evaluated(report: Path) -> bool:
         return False
 
 
-def _experts_seconds(cell: Cell, results: Path) -> float:
-    if cell.experts is None:
-        return 0.0
+def _seconds(experts: ExpertSet, results: Path) -> float:
+    """Return how long the training of experts took."""
     try:
-        return sum(each.seconds for each in ExpertFile.open(cell.experts.file(results)).training)
+        return sum(each.seconds for each in ExpertFile.open(experts.file(results)).training)
     except UserError:  # moved away since: no reason to lose the cell
         return 0.0
 

@@ -4,6 +4,7 @@ A cell's folder ``RESULTS/<data set>/<method>-ipc<N>-seed<S>/`` holds
 
 ``cell.toml``        its settings
 ``set.h5, set.run/`` the distilled set and its run; snapshots are in the run
+``labelled.h5``      the set with stored labels of teachers, where the suite asks for them
 ``evaluation.json``  the report on the set, or ``evaluation-<name>.json`` for each of several evaluations;
                      ``curve-<iteration>.json`` that on a snapshot
 ``result.json``      all of it, once the cell is finished; ``failed.txt`` why it is not
@@ -15,71 +16,21 @@ Experts lie beside the cells of their data set: ``experts-<name>-<network>.h5``,
 from __future__ import annotations
 
 import dataclasses
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
+from dsdistill.bench.expert_set import Environment, ExpertSet, overrides, slug
+from dsdistill.bench.label_step import CellTeacher, LabelStep, teacher_words
 from dsdistill.config.options import flatten
 from dsdistill.config.sharing import told
+from dsdistill.data import catalog
 from dsdistill.runtime.checkpoints import RunDirectory
-from dsdistill.text import within
 
 _FLAGS = {"method": "method", "ipc": "ipc", "seed": "seed", "iterations": "iterations", "seconds": "seconds"}
 _FLAGS |= {"network": "network", "data.name": "dataset"}
-
-
-@dataclass(frozen=True)
-class Environment:
-    """On what and with which data a suite runs; none of it is part of a cell's settings."""
-
-    root: Path | None = None
-    download: bool = False
-    device: str | None = None
-    threads: int = 0
-    """Of each command; 0 leaves them to it."""
-
-    def words(self) -> list[str]:
-        """Return the options of a command."""
-        words = ["--root", str(self.root)] if self.root else []
-        words += ["--download"] if self.download else []
-        return words + (["--device", self.device] if self.device else [])
-
-
-@dataclass(frozen=True)
-class ExpertSet:
-    """Networks that cells match with; trained before them."""
-
-    name: str
-    """Their file below the results, without its suffix."""
-    options: Mapping[str, Any]
-
-    def file(self, results: Path) -> Path:
-        """Return their file."""
-        return results / f"{self.name}.h5"
-
-    def settings(self) -> dict[str, Any]:
-        """Return all that decides their weights."""
-        return dict(self.options)
-
-    def settings_file(self, results: Path) -> Path:
-        """Return where the settings are written."""
-        return results / f"{self.name}.toml"
-
-    def log(self, results: Path) -> Path:
-        """Return where the output of their command goes."""
-        return results / f"{self.name}.log"
-
-    def command(self, results: Path, environment: Environment) -> list[str]:
-        """Return the words that train them, or go on with it."""
-        options = flatten(self.options)
-        words = ["experts", "-o", str(self.file(results)), "--resume"]
-        words += ["--dataset", str(options.pop("data.name")), "--recipe", str(options.pop("recipe"))]
-        return words + _overrides(options) + environment.words()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +41,9 @@ class Evaluation:
         name: empty for the only evaluation of a suite without tables of them.
         networks: students; the first also evaluates snapshots.
         students, epochs: 0 leaves them to the protocol. precision: empty leaves it to the device.
+        labels: where they come from, in place of what the protocol says; empty leaves it to that.
+        labelled: whether students learn from the labels of the cell's labelling.
+        teachers: that label batches or controls, and that students are compared with.
         baselines: evaluated with it. baselines_from: the cells that evaluate those it shares with them.
     """
 
@@ -100,6 +54,9 @@ class Evaluation:
     students: int = 0
     epochs: int = 0
     precision: str = ""
+    labels: str = ""
+    labelled: bool = False
+    teachers: tuple[CellTeacher, ...] = ()
     scores: bool = False
     baselines: tuple[str, ...] = ()
     baselines_from: tuple[str, ...] = ()
@@ -110,13 +67,18 @@ class Evaluation:
         table |= {"baselines": list(self.baselines), "students": self.students, "epochs": self.epochs}
         table |= {"scores": True} if self.scores else {}
         table |= {"precision": self.precision} if self.precision else {}
+        table |= {"labels": self.labels} if self.labels else {}
+        if self.teachers:
+            table["teacher"] = ",".join(str(each.reference) for each in self.teachers)
         return table | ({"seed": self.seed} if self.seed != cell_seed else {})
 
-    def words(self, file: Path, report: Path, environment: Environment) -> list[str]:
+    def words(self, file: Path, report: Path, results: Path, environment: Environment) -> list[str]:
         """Return the beginning of its command, for a set or a snapshot of it."""
         words = ["evaluate", str(file), "--json", str(report), "--protocol", self.protocol]
         words += ["--epochs", str(self.epochs)] if self.epochs else []
         words += ["--precision", self.precision] if self.precision else []
+        words += ["--labels", self.labels] if self.labels else []
+        words += teacher_words(self.teachers, results)
         return [*words, "--seed", str(self.seed), *environment.words()]
 
 
@@ -139,12 +101,28 @@ class Cell:
     curve_students: int = 1
     gain_over: str = ""
     """Another method of the suite, over which tables state the gain."""
-    experts: ExpertSet | None = field(default=None, compare=False)
+    experts: tuple[ExpertSet, ...] = field(default=(), compare=False)
+    """That it matches with, or recovers from; several are a committee."""
+    label: LabelStep | None = None
+    """None where no evaluation needs stored labels."""
 
     @property
     def name(self) -> str:
         """Its folder below the results."""
         return f"{slug(self.dataset)}/{slug(Path(self.method).stem)}-ipc{self.ipc}-seed{self.seed}"
+
+    @property
+    def teachers(self) -> tuple[CellTeacher, ...]:
+        """Whoever labels its set, or batches and controls of an evaluation."""
+        labelling = self.label.teachers if self.label else ()
+        every = [*labelling, *(teacher for each in self.evaluations for teacher in each.teachers)]
+        return tuple({str(each.reference): each for each in every}.values())
+
+    @property
+    def needs(self) -> tuple[ExpertSet, ...]:
+        """The networks that are trained before it."""
+        every = [*self.experts, *(each.experts for each in self.teachers)]
+        return tuple({each.name: each for each in every}.values())
 
     def settings(self) -> dict[str, Any]:
         """Return what makes the cell what it is, as TOML can hold it; where it runs is no part of that."""
@@ -156,8 +134,17 @@ class Cell:
             evaluate = first.settings(self.seed)
         evaluate |= {"curve": self.curve, "curve_students": self.curve_students}
         evaluate |= {"gain_over": self.gain_over} if self.gain_over else {}
-        experts = {"experts": self.experts.settings()} if self.experts else {}
-        return {"distil": dict(self.options), "evaluate": evaluate, **experts}
+        table: dict[str, Any] = {"distil": dict(self.options), "evaluate": evaluate}
+        if self.experts:
+            several = {Path(each.name).name: each.settings() for each in self.experts}
+            table["experts"] = several if len(several) > 1 else self.experts[0].settings()
+        if self.label:
+            table["label"] = self.label.settings()
+        if self.teachers:
+            table["teachers"] = {
+                Path(each.experts.name).name: each.experts.settings() for each in self.teachers
+            }
+        return table
 
     def settings_file(self, results: Path) -> Path:
         """Return where the settings are written."""
@@ -172,14 +159,29 @@ class Cell:
             if key in options:
                 words += [f"--{flag}", str(options.pop(key))]
         if self.experts:
-            options["engine.supply.path"] = str(self.experts.file(results))
-        return words + _overrides(options) + environment.words()
+            options["engine.supply.path"] = ",".join(str(each.file(results)) for each in self.experts)
+        return words + overrides(options) + environment.words()
+
+    def about_labels(self) -> str:
+        """Say what is labelled and how many bytes that takes; empty where nothing is."""
+        if self.label is None:
+            return ""
+        return self.label.about(catalog.class_count(self.dataset))
+
+    def labelled_file(self, results: Path) -> Path:
+        """Return where the set lies with its labels."""
+        return results / self.name / "labelled.h5"
+
+    def labelling(self, results: Path, environment: Environment) -> list[str]:
+        """Return the words that label the finished set, or go on with it, where the suite asks for that."""
+        assert self.label
+        words = self.label.command(results / self.name / "set.h5", self.labelled_file(results), results)
+        return words + environment.words()
 
     def evaluate(self, evaluation: Evaluation, results: Path, environment: Environment) -> list[str]:
         """Return the words of one evaluation of the finished set."""
-        words = evaluation.words(
-            results / self.name / "set.h5", self.report(evaluation, results), environment
-        )
+        file = self.labelled_file(results) if evaluation.labelled else results / self.name / "set.h5"
+        words = evaluation.words(file, self.report(evaluation, results), results, environment)
         words += ["--networks", ",".join(evaluation.networks), "--baselines", ",".join(evaluation.baselines)]
         words += ["--resume", *(["--scores"] if evaluation.scores else [])]
         return words + (["--repeats", str(evaluation.students)] if evaluation.students else [])
@@ -187,19 +189,20 @@ class Cell:
     def evaluate_snapshot(self, results: Path, snapshot: Path, environment: Environment) -> list[str]:
         """Return the words that evaluate the set as it was before the end."""
         first = self.evaluations[0]
-        words = first.words(snapshot, self.snapshot_report(results, snapshot), environment)
+        words = first.words(snapshot, self.snapshot_report(results, snapshot), results, environment)
         words += ["--networks", first.networks[0], "--baselines", "", "--no-save"]
         return [*words, "--repeats", str(self.curve_students)]
 
     def commands(self, results: Path, environment: Environment) -> list[str]:
-        """Return the commands that distil and evaluate the set, for people.
+        """Return the commands that distil, label and evaluate the set, for people.
 
         They are passed on with the results, so they name no folder of this machine but that of the results.
         """
         environment = dataclasses.replace(environment, root=None)
         results = Path(results.name) if results.is_absolute() else results
-        commands = [self.experts.command(results, environment)] if self.experts else []
+        commands = [each.command(results, environment) for each in self.needs]
         commands.append(self.distil(results, environment))
+        commands += [self.labelling(results, environment)] if self.label else []
         commands += [self.evaluate(each, results, environment) for each in self.evaluations]
         return [shlex.join(["dsdistill", *told(words)]) for words in commands]
 
@@ -215,22 +218,3 @@ class Cell:
     def run(self, results: Path) -> RunDirectory:
         """Return the run of its distillation."""
         return RunDirectory(results / self.name / "set.run")
-
-
-_LONGEST = 120  # bytes of a part of a file's name
-
-
-def slug(name: str) -> str:
-    """Turn the name of a data set or a method into one for files."""
-    kind, colon, path = name.partition(":")
-    text = f"{kind}-{Path(path).name}" if colon else name
-    return within(re.sub(r"[^\w.-]+", "-", text).strip("-."), _LONGEST).rstrip("-.") or "unnamed"
-
-
-def _overrides(options: Mapping[str, Any]) -> list[str]:
-    """Write options as ``--set`` takes them."""
-    words = []
-    for key, value in options.items():
-        written = tomli_w.dumps({"value": value}).partition("=")[2].strip()
-        words += ["--set", f"{key}={' '.join(written.split()) if isinstance(value, list) else written}"]
-    return words

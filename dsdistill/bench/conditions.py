@@ -26,6 +26,7 @@ class Conditions:
     Attributes:
         data: the options of the data, without where they lie.
         lr: of the students; before a set is distilled, one that it learns is known by its method alone.
+        labels: chosen in place of the protocol's; and the batches of stored views, which all students have.
     """
 
     dataset: str
@@ -37,6 +38,7 @@ class Conditions:
     students: str
     precision: str
     lr: str
+    labels: str = ""
 
     @classmethod
     def of_plan(cls, cell: Cell, evaluation: Evaluation) -> Conditions:
@@ -52,6 +54,7 @@ class Conditions:
             students=str(evaluation.students),
             precision=evaluation.precision,
             lr=f"learned by {cell.method}, seed {cell.seed}" if rate == "learned" else str(rate),
+            labels=_labels(evaluation.labels, cell.settings().get("label", {}), evaluation.labelled),
         )
 
     @classmethod
@@ -72,7 +75,17 @@ class Conditions:
             students=str(report.get("repeats")),
             precision=str(report.get("precision")),
             lr=str(report.get("lr")),
+            labels=_labels(
+                str(result.settings_of(evaluation).get("labels", "")),
+                table_at(result.settings, "label"),
+                report.get("labels") == "views",
+            ),
         )
+
+
+def _labels(chosen: str, label: Mapping[str, Any], labelled: bool) -> str:
+    batches = f"batches of {label.get('batch_size')}" if labelled and label.get("views") else ""
+    return f"{chosen} {batches}".strip()
 
 
 def _data(options: Mapping[str, Any]) -> str:

@@ -12,10 +12,13 @@ from typing import Any
 from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
+from dsdistill.config.regimes import REGIMES
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, LABELLED, NOISE, UNAUGMENTED, Row
 from dsdistill.text import duration, spread
 
 _UNAUGMENTED = ", no augmentation"
+REGIME_ORDER = tuple(dict.fromkeys(REGIMES.values()))
+"""Regimes of labels, as tables have them one below the other."""
 OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + UNAUGMENTED: _UNAUGMENTED}
 """Rows of the set itself, and what is added to the method's name."""
 
@@ -31,7 +34,9 @@ class Line:
         first: whether the student is the first of its evaluation.
         values: one per student, in percent, of all seeds.
         images: stored, or real ones taken. bytes: of images and labels, compressed, mean over the seeds; NaN
-            where that is not known. seconds: of the distillation, likewise. experts_seconds: of the experts.
+            where that is not known. label_bytes: those of stored soft labels among them, likewise.
+        seconds: of the distillation, likewise. experts_seconds: of the experts, teachers among them.
+            label_seconds: of the labelling whose labels students learned from.
         published: the printed accuracy of the method, data set and IPC; only with the first student.
         cells: the results it joins. reports: those of the joined evaluations. rows: that it joins.
     """
@@ -51,8 +56,10 @@ class Line:
     values: tuple[float, ...]
     images: int
     bytes: float
+    label_bytes: float
     seconds: float
     experts_seconds: float
+    label_seconds: float
     published: Published | None
     cells: tuple[CellResult, ...]
     reports: tuple[dict[str, Any], ...]
@@ -80,11 +87,12 @@ class Line:
 
     @property
     def spent(self) -> str:
-        """Time of the distillation, and of the experts it needs."""
+        """Time of the distillation, of the experts it needs, and of the labels."""
         if self.baseline:
             return ""
         experts = f" + {duration(self.experts_seconds)}" if self.experts_seconds else ""
-        return duration(self.seconds) + experts
+        labels = f" + labels {duration(self.label_seconds)}" if self.label_seconds else ""
+        return duration(self.seconds) + experts + labels
 
     @property
     def iterations(self) -> str:
@@ -116,12 +124,31 @@ class _Member:
     @property
     def size(self) -> float:
         """Compressed bytes of images and labels; 0 where that is not known, as of noise."""
+        evaluation = self.evaluation
+        if self.row.set == DISTILLED_HARD:
+            return evaluation.image_bytes
         if self.row.set in OWN:
-            return self.cell.stored_bytes
+            return evaluation.image_bytes + evaluation.label_bytes
         if self.row.set.startswith(NOISE):
             return 0.0
-        labels = self.row.regime == "SL" and self.evaluation.report.get("cost", {}).get("label_bytes")
-        return self.row.images * self.cell.real_image_bytes + (labels or 0.0)
+        return self.row.images * evaluation.real_image_bytes + self.label_bytes
+
+    @property
+    def label_bytes(self) -> float:
+        """Compressed bytes of stored soft labels."""
+        return self.evaluation.label_bytes if self.row.regime == "SL" else 0.0
+
+    @property
+    def experts_seconds(self) -> float:
+        """Seconds of the experts that the set and its students needed."""
+        if self.row.set not in OWN:
+            return 0.0
+        return self.cell.experts_seconds + (self.cell.teacher_seconds if self.row.regime != "HL" else 0.0)
+
+    @property
+    def label_seconds(self) -> float:
+        """Seconds of the labelling whose labels students learned from."""
+        return self.cell.label_seconds if self.row.set in OWN and self.row.regime == "SL" else 0.0
 
     @property
     def source(self) -> str:
@@ -139,7 +166,8 @@ def lines(results: Iterable[CellResult]) -> list[Line]:
     """Join results that differ in their seed only.
 
     Returns:
-        lines by suite, data set, IPC and student; distilled sets first, then baselines, as they came.
+        lines by suite, data set, IPC, student and regime of labels; distilled sets first, then baselines, as
+        they came.
     """
     groups: dict[tuple[Any, ...], list[_Member]] = {}
     for cell in results:
@@ -153,8 +181,12 @@ def lines(results: Iterable[CellResult]) -> list[Line]:
     joined = [_line(members, sources[kind]) for (kind, _), members in groups.items()]
     return sorted(
         joined,
-        key=lambda line: (line.suite, line.dataset, line.ipc, not line.first, line.network, line.baseline),
+        key=lambda line: (*_place(line), REGIME_ORDER.index(line.regime), line.baseline),
     )
+
+
+def _place(line: Line) -> tuple[Any, ...]:
+    return line.suite, line.dataset, line.ipc, not line.first, line.network
 
 
 @dataclass(frozen=True)
@@ -169,6 +201,7 @@ class Gain:
     protocol: str
     epochs: int
     evaluation: str
+    regime: str = "HL"
     over: str = ""
     points: tuple[float, ...] = ()
 
@@ -178,6 +211,7 @@ class Gain:
         seeds = f"{len(self.points)} seed{'s' if len(self.points) > 1 else ''}"
         gain = f"{'+' if mean >= 0 else ''}{spread(mean, std, len(self.points))} points"
         by = f"{self.network}, protocol {self.protocol}, {self.epochs} epochs"
+        by += f", labels {self.regime}" if self.regime != "HL" else ""
         by += f", evaluation {self.evaluation}" if self.evaluation else ""
         return f"{self.dataset}, {self.ipc} per class: {self.method} over {self.over} {gain} ({seeds}; {by})"
 
@@ -205,7 +239,7 @@ def _gain(cell: CellResult, evaluation: EvaluationResult, method: str) -> Gain:
     """Return what tells gains apart: the method and how it is evaluated."""
     row, label = evaluation.main, evaluation.label
     place = cell.suite, cell.dataset, cell.ipc
-    return Gain(*place, method, row.network, row.protocol, row.epochs, label)
+    return Gain(*place, method, row.network, row.protocol, row.epochs, label, row.regime)
 
 
 def _line(members: list[_Member], sources: list[_Member]) -> Line:
@@ -244,8 +278,10 @@ def _line(members: list[_Member], sources: list[_Member]) -> Line:
         values=tuple(value for each in members for value in each.row.values),
         images=row.images,
         bytes=statistics.mean(sizes) if all(sizes) else float("nan"),
+        label_bytes=statistics.mean(each.label_bytes for each in members),
         seconds=float("nan") if baseline else statistics.mean(each.seconds for each in cells),
-        experts_seconds=0.0 if baseline else statistics.mean(each.experts_seconds for each in cells),
+        experts_seconds=statistics.mean(each.experts_seconds for each in members),
+        label_seconds=statistics.mean(each.label_seconds for each in members),
         published=printed,
         cells=tuple(cells),
         reports=tuple(each.evaluation.report for each in members),

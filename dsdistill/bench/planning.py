@@ -7,9 +7,13 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dsdistill.bench.cells import Cell, Evaluation, ExpertSet, slug
+from dsdistill.bench.cells import Cell, Evaluation
 from dsdistill.bench.conditions import Conditions
-from dsdistill.bench.suite import EvaluationSettings, MethodSettings, Suite
+from dsdistill.bench.expert_set import ExpertSet, slug
+from dsdistill.bench.label_sources import check_possible, is_possible, source_of
+from dsdistill.bench.label_step import CellTeacher, LabelStep
+from dsdistill.bench.suite import OWN, EvaluationSettings, Suite, references, table_names
+from dsdistill.config.ipc import typical
 from dsdistill.config.options import merge
 from dsdistill.config.recipe import load_recipe
 from dsdistill.config.sharing import file_name, network_names
@@ -19,10 +23,12 @@ from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
+from dsdistill.evaluation.rows import DISTILLED_HARD
 from dsdistill.experts import config as expert_config
 from dsdistill.networks import add_network, add_networks
 from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
+from dsdistill.supply.teachers import TeachersConfig
 
 
 def plan(suite: Suite) -> list[Cell]:
@@ -66,8 +72,11 @@ def _check_names(suite: Suite) -> None:
     named += [name for each in suite.evaluation.values() for name in each.baselines or ()]
     for name in baselines.expanded_names(named):
         baselines.check(name)
-        if baselines.needs_teacher(name):
-            raise UserError(f"suite {suite.name!r}: baseline {name!r} needs a teacher, and suites have none")
+        if baselines.needs_teacher(name) and not any(map(suite.teacher_of, suite.methods)):
+            raise UserError(
+                f"suite {suite.name!r}: baseline {name!r} needs a teacher: write teacher = NAME of an "
+                "[experts.NAME]"
+            )
     for name in (*suite.networks, *(name for each in suite.evaluation.values() for name in each.networks)):
         add_network(name)
     for name in suite.datasets:
@@ -78,16 +87,19 @@ def _check_names(suite: Suite) -> None:
 
 def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
     settings = suite.settings_of(method)
-    options = _options(suite, dataset, method, ipc, seed)
     try:
+        options = _options(suite, dataset, method, ipc, seed)
         config = configs.resolve(options)
         if config.ipc != ipc:
             raise UserError("options set no ipc in a suite: name the numbers of images in ipcs")
         add_networks(config.network)
-        evaluations = tuple(_evaluations(suite, settings, config))
-        for evaluation in evaluations:
-            load_protocol(evaluation.protocol, dataset, ipc)
-        experts = _experts(suite, settings, config)
+        teachers = _teachers(suite, method, config)
+        step = _label_step(suite, method, config, teachers)
+        evaluations = tuple(_evaluations(suite, method, config, step, teachers))
+        if step and not any(each.labelled for each in evaluations):
+            _check_unused(step, settings.label is not None, evaluations)
+            step = None
+        experts = _experts(suite, settings.experts, config)
     except UserError as error:
         raise UserError(f"suite {suite.name!r}, method {method!r}: {error}") from error
     return Cell(
@@ -102,14 +114,32 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         curve_students=suite.curve_students,
         gain_over=settings.gain_over,
         experts=experts,
+        label=step,
     )
+
+
+def _check_unused(step: LabelStep, own: bool, evaluations: Sequence[Evaluation]) -> None:
+    """Check that labels which no evaluation of a cell needs can be left out.
+
+    Raises:
+        UserError: the method itself asks for them.
+    """
+    if own:
+        names = ", ".join(dict.fromkeys(each.protocol for each in evaluations))
+        other = 'protocol = "fkd" or labels = "views"' if step.config.views else 'labels = "static"'
+        raise UserError(
+            f"nobody learns from the labels of label: protocol {names} takes others; write {other}"
+        )
 
 
 def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> dict[str, Any]:
     """Return the options of a distillation over its recipe."""
     settings = suite.settings_of(method)
     own = settings.iterations[ipc] if isinstance(settings.iterations, dict) else settings.iterations
-    explicit: dict[str, Any] = {"network": suite.network, "protocol": suite.protocol}
+    tables = [suite.experts[name] for name in table_names(settings.experts)]
+    network = ",".join(dict.fromkeys(each.network for each in tables if each.network)) or suite.network
+    protocol = "" if suite.protocol == OWN else suite.protocol
+    explicit: dict[str, Any] = {"network": network, "protocol": protocol}
     explicit |= {"iterations": own or suite.iterations, "seconds": suite.seconds}
     options: dict[str, Any] = {"method": suite.recipe_of(method), "ipc": ipc, "seed": seed}
     options |= {"data": {"name": dataset}}
@@ -118,59 +148,145 @@ def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> di
     return merge(merge(options, suite.set), settings.set)
 
 
-def _evaluations(suite: Suite, settings: MethodSettings, config: RunConfig) -> Iterable[Evaluation]:
-    """Yield the evaluations of a cell, each with the baselines of its table."""
+def _evaluations(
+    suite: Suite, method: str, config: RunConfig, step: LabelStep | None, teachers: tuple[CellTeacher, ...]
+) -> Iterable[Evaluation]:
+    """Yield the evaluations of a cell, each with the baselines of its table; the first with the method's.
+
+    Raises:
+        UserError: nothing makes the labels that one needs, or a baseline of the method cannot be evaluated.
+    """
+    settings, first = suite.settings_of(method), True
     tables = suite.evaluation or {"": EvaluationSettings()}
     for name in settings.evaluations or tables:
         table = tables[name]
+        chosen = table.labels or settings.labels or suite.labels
+        protocol = _protocol(suite, method, table.protocol, config)
+        loaded = load_protocol(protocol, config.data.name, typical(config.ipc)).with_labels(chosen or None)
+        source = source_of(loaded, chosen, config, step, teachers)
+        labelled = step is not None and step.config.kind == source
+        if first:
+            own = baselines.expanded_names(settings.baselines)
+            check_possible(own, source, config, teachers)
+            if suite.curve and labelled:
+                raise UserError(
+                    "snapshots have no stored labels: leave out curve, or evaluate otherwise first"
+                )
+        first = False
         names = suite.baselines if table.baselines is None else table.baselines
+        possible = [
+            each
+            for each in baselines.expanded_names(names)
+            if is_possible(each, source, config, bool(teachers))
+        ]
+        students = (names_in(config.network)[0], *suite.networks)
         for seed in table.seeds or (config.seed,):
             yield Evaluation(
                 name=f"{name}-seed{seed}" if table.seeds else name,
-                protocol=table.protocol or config.protocol,
-                networks=table.networks or tuple(dict.fromkeys((*names_in(config.network), *suite.networks))),
+                protocol=protocol,
+                networks=table.networks or tuple(dict.fromkeys(students)),
                 seed=seed,
                 students=table.students or suite.students,
                 epochs=table.epochs or suite.epochs,
                 precision=table.precision,
+                labels=chosen,
+                labelled=labelled,
+                teachers=() if source == "hard" else teachers,
                 scores=suite.scores,
-                baselines=tuple(baselines.expanded_names(names)),
+                baselines=tuple(possible),
             )
 
 
-def _experts(suite: Suite, settings: MethodSettings, config: RunConfig) -> ExpertSet | None:
-    """Return the experts that a cell matches with: those for its data, whitening and network.
+def _protocol(suite: Suite, method: str, named: str, config: RunConfig) -> str:
+    """Return the protocol of an evaluation.
+
+    Args:
+        named: in its table; empty, or "own".
+    """
+    of_method = suite.settings_of(method).protocol
+    protocol = named or of_method or config.protocol
+    if protocol != OWN:
+        return protocol
+    return of_method if of_method not in ("", OWN) else load_recipe(suite.recipe_of(method)).protocol
+
+
+def _label_step(
+    suite: Suite, method: str, config: RunConfig, teachers: tuple[CellTeacher, ...]
+) -> LabelStep | None:
+    """Return how the sets of a method are labelled, if they are.
 
     Raises:
-        UserError: its method needs some and has none.
+        UserError: there is no teacher for it, or an option cannot be.
     """
-    if not settings.experts:
-        if config.engine.supply.needs_experts:
-            raise UserError("it matches with trained networks: name a table of experts in [method.NAME]")
+    options = suite.label_of(method)
+    if options is None:
         return None
-    if len(names_in(config.network)) > 1:
-        raise UserError(f"suites train experts of one network, not of {config.network}: name one of them")
-    table = suite.experts[settings.experts]
+    if not teachers:
+        raise UserError("label needs a teacher: write teacher = NAME of an [experts.NAME]")
+    images = config.multi_formation.decoded_count(typical(config.ipc))
+    step = LabelStep({"seed": config.seed, **options}, teachers, images)
+    step.config  # noqa: B018 (raises if an option cannot be)
+    return step
+
+
+def _teachers(suite: Suite, method: str, config: RunConfig) -> tuple[CellTeacher, ...]:
+    """Return who labels for a method."""
+    return tuple(
+        CellTeacher(_expert_set(suite, each.source, config), each)
+        for each in references(suite.teacher_of(method))
+    )
+
+
+def _experts(suite: Suite, names: str, config: RunConfig) -> tuple[ExpertSet, ...]:
+    """Return the experts that a cell matches with, or recovers from.
+
+    Raises:
+        UserError: its method needs some and has none, takes none, or takes those of one table alone.
+    """
+    supply, tables = config.engine.supply, table_names(names)
+    if not tables and supply.needs_experts:
+        raise UserError("it matches with trained networks: name a table of experts in [method.NAME]")
+    if tables and not supply.takes_experts:
+        raise UserError("it takes no networks trained beforehand: leave out experts, or call them teacher")
+    if len(tables) > 1 and not isinstance(supply, TeachersConfig):
+        raise UserError(f"it matches with the experts of one table, and {len(tables)} are named: keep one")
+    return tuple(_expert_set(suite, name, config) for name in tables)
+
+
+def _expert_set(suite: Suite, name: str, config: RunConfig) -> ExpertSet:
+    """Return the networks of a table for a cell: those for its data, whitening and, by default, network.
+
+    Raises:
+        UserError: an option cannot be, or there is no one network.
+    """
+    table = suite.experts[name]
+    if not table.network and len(names_in(config.network)) > 1:
+        raise UserError(
+            f"experts of one network are in a table, not of {config.network}: write a table for each, with "
+            'its network, and experts = "NAME,NAME"'
+        )
     default = DataConfig(name=config.data.name)
     data = {
         key: value
         for key, value in vars(config.data).items()
         if key not in ("root", "download") and (key == "name" or value != getattr(default, key))
     }
-    options: dict[str, Any] = {"recipe": table.recipe, "data": data, "network": config.network}
+    network = table.network or config.network
+    options: dict[str, Any] = {"recipe": table.recipe, "data": data, "network": network}
     sizes = {"count": table.count, "epochs": table.epochs}
     options |= {key: value for key, value in sizes.items() if value}
     options = merge(options, table.set)
+    add_network(str(options["network"]))
     expert_config.resolve(options)
-    network = str(options["network"])
-    parts = [settings.experts, file_name(network), *(["zca"] if config.data.zca else [])]
+    parts = [name, file_name(str(options["network"])), *(["zca"] if config.data.zca else [])]
     return ExpertSet(f"{slug(config.data.name)}/experts-{slug('-'.join(parts))}", options)
 
 
 def _with_baselines(cells: Iterable[Cell], suite: Suite) -> list[Cell]:
     """Leave baselines that several evaluations share to the first of them.
 
-    Those for the bytes of a set, those that scores compare, and a method's own stay with every cell.
+    Those for the bytes or the labels of a set, those that scores compare, and a method's own stay with every
+    cell.
     """
     first: dict[tuple[Any, ...], tuple[str, str]] = {}
     planned = []
@@ -183,7 +299,8 @@ def _with_baselines(cells: Iterable[Cell], suite: Suite) -> list[Cell]:
             for name in evaluation.baselines:
                 compared = evaluation.scores and name in (baselines.RANDOM, baselines.FULL)
                 source = first.setdefault((conditions, evaluation.networks, name), here)
-                if source == here or "@" in name or compared:
+                alone = "@" in name or compared or baselines.needs_teacher(name) or name == DISTILLED_HARD
+                if source == here or alone:
                     names.append(name)
                 elif source[0] != cell.name:
                     sources.append(source[0])

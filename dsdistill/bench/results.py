@@ -56,6 +56,22 @@ class EvaluationResult:
         """The distilled set by the first student."""
         return next(row for row in self.rows if row.set == DISTILLED)
 
+    @property
+    def image_bytes(self) -> float:
+        """Compressed bytes of the set's images."""
+        return float(self.report.get("cost", {}).get("image_bytes", 0.0))
+
+    @property
+    def label_bytes(self) -> float:
+        """Compressed bytes of the labels in the file that was evaluated."""
+        return float(self.report.get("cost", {}).get("label_bytes", 0.0))
+
+    @property
+    def real_image_bytes(self) -> float:
+        """Compressed bytes of a real image, as the evaluation measured them; 0 where it did not."""
+        count = float(self.report.get("cost", {}).get("real_images", 0.0))
+        return (self.image_bytes + self.label_bytes) / count if count else 0.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
@@ -68,6 +84,8 @@ class CellResult:
         file, sha256: the set, beside the result, and the checksum of its content.
         iterations, seconds, peak_memory_bytes, machine, created: of the distillation.
         experts_seconds: that the experts it matched with took, which other cells may share.
+        teacher_seconds: that further experts took, who only label, likewise.
+        label_seconds: that its labels took; 0 for a set that was not labelled.
         evaluations: as the suite has them; at least one.
         curve: snapshots, earliest first, then the finished set; in the first evaluation.
         commands: that distilled and evaluated the set.
@@ -94,6 +112,8 @@ class CellResult:
     curve: list[Point] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     experts_seconds: Amount = 0.0
+    teacher_seconds: Amount = 0.0
+    label_seconds: Amount = 0.0
     path: Path | None = None
 
     @property
@@ -114,14 +134,7 @@ class CellResult:
     @property
     def stored_bytes(self) -> float:
         """Compressed bytes of the set's images and labels."""
-        cost = self.report.get("cost", {})
-        return float(cost.get("image_bytes", 0.0)) + float(cost.get("label_bytes", 0.0))
-
-    @property
-    def real_image_bytes(self) -> float:
-        """Compressed bytes of a real image, as the evaluation measured them; 0 where it did not."""
-        count = float(self.report.get("cost", {}).get("real_images", 0.0))
-        return self.stored_bytes / count if count else 0.0
+        return self.evaluations[0].image_bytes + self.evaluations[0].label_bytes
 
     @property
     def file_problem(self) -> str:

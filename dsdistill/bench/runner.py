@@ -14,7 +14,8 @@ from pathlib import Path
 
 from dsdistill import files
 from dsdistill.bench import cell_files
-from dsdistill.bench.cells import Cell, Environment, ExpertSet
+from dsdistill.bench.cells import Cell
+from dsdistill.bench.expert_set import Environment, ExpertSet
 from dsdistill.bench.results import CellResult
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import deferred_signals
@@ -32,7 +33,7 @@ class Event:
 
     name: str
     stage: str
-    """"distilling", "evaluating", "training experts"; "finished", "failed"."""
+    """"distilling", "labelling", "evaluating", "training experts"; "finished", "failed"."""
     done: int
     """Cells that are finished or failed."""
     total: int
@@ -51,6 +52,8 @@ class _Job:
     cell: Cell | None = None
     experts: ExpertSet | None = None
     process: subprocess.Popen[bytes] | None = None
+    stage: str = ""
+    began: float = 0.0
 
 
 def launch(words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
@@ -133,7 +136,7 @@ def run(
     files.make_folder(results, parents=True)
     with _alone(results):
         files.sweep(results)
-        cell_files.write_settings([*cells, *(cell.experts for cell in cells if cell.experts)], results)
+        cell_files.write_settings([*cells, *(each for cell in cells for each in cell.needs)], results)
         work = _Work(suite, cells, results, environment, notify, launch)
         with deferred_signals() as received:
             try:
@@ -145,7 +148,7 @@ def run(
                     for job in list(work.running):
                         work.advance(job)
             finally:
-                _stop(work.running)
+                _stop(work.running, results)
         return work.failed
 
 
@@ -187,12 +190,14 @@ class _Work:
         """Start a job's next command when the one before has ended; after the last, finish it."""
         if job.process is not None and job.process.poll() is None:
             return
+        _account(job, self._results)
         reason = _failure(job)
         try:
             if not reason and (step := next(job.steps, None)):
-                stage, words = step
+                job.stage, words = step
+                job.began = time.monotonic()
                 job.process = self._launch(words, job.log, self._environment.threads)
-                self._report(job.name, stage)
+                self._report(job.name, job.stage)
                 return
             self.running.remove(job)
             if not reason and job.cell:
@@ -209,7 +214,7 @@ class _Work:
         """Give up a cell, or those that wait for experts."""
         if job in self.running:
             self.running.remove(job)
-        for cell in [job.cell] if job.cell else [each for each in self.left if each.experts == job.experts]:
+        for cell in [job.cell] if job.cell else [each for each in self.left if job.experts in each.needs]:
             if cell in self.left:
                 self.left.remove(cell)
             self.failed[cell.name] = reason
@@ -228,14 +233,14 @@ def _ready(
     """Yield the jobs that can start now: the next cells, or the experts that one waits for."""
     training = [job.experts for job in running if job.experts]
     for cell in left:
-        needed = cell.experts
-        if needed and needed in training:
-            continue
-        if needed and not needed.file(results).exists():  # it appears when the last of them is trained
-            files.make_folder(needed.file(results).parent, parents=True)
-            steps = iter([("training experts", needed.command(results, environment))])
-            yield _Job(needed.name, steps, needed.log(results), experts=needed)
-        else:
+        for needed in cell.needs:
+            if needed.file(results).exists():  # it appears when the last of them is trained
+                continue
+            if needed not in training:
+                files.make_folder(needed.file(results).parent, parents=True)
+                steps = iter([("training experts", needed.command(results, environment))])
+                yield _Job(needed.name, steps, needed.log(results), experts=needed)
+        if all(needed.file(results).exists() and needed not in training for needed in cell.needs):
             log = results / cell.name / "log.txt"
             yield _Job(cell.name, _steps(cell, results, environment), log, cell=cell)
 
@@ -246,7 +251,13 @@ def _steps(cell: Cell, results: Path, environment: Environment) -> Iterator[tupl
     if not (folder / "set.h5").exists():
         for stale in (*folder.glob("evaluation*.json"), *folder.glob("curve-*.json")):
             files.remove(stale)
+        cell_files.remove_labels(cell, results)
         yield "distilling", cell.distil(results, environment)
+    if cell.label and not cell.labelled_file(results).exists():
+        for evaluation in cell.evaluations:
+            if evaluation.labelled:
+                files.remove(cell.report(evaluation, results))
+        yield _LABELLING, cell.labelling(results, environment)
     for evaluation in cell.evaluations:
         if not cell_files.is_evaluated(cell.report(evaluation, results)):
             stage = f"evaluating {evaluation.name}".rstrip()
@@ -255,6 +266,15 @@ def _steps(cell: Cell, results: Path, environment: Environment) -> Iterator[tupl
         if not cell_files.is_evaluated(cell.snapshot_report(results, snapshot)):
             stage = f"evaluating {snapshot.stem}"
             yield stage, cell.evaluate_snapshot(results, snapshot, environment)
+
+
+_LABELLING = "labelling"
+
+
+def _account(job: _Job, results: Path) -> None:
+    """Add the time of a labelling that is over to what the cell's labels have taken."""
+    if job.cell and job.process is not None and job.stage == _LABELLING:
+        cell_files.add_label_seconds(job.cell, results, time.monotonic() - job.began)
 
 
 def _failure(job: _Job) -> str:
@@ -274,7 +294,7 @@ def _failure(job: _Job) -> str:
     return f"{message or exit_status} (see {job.log})"
 
 
-def _stop(jobs: Sequence[_Job]) -> None:
+def _stop(jobs: Sequence[_Job], results: Path) -> None:
     """Ask processes to save their states and end, and wait for them."""
     alive = [job.process for job in jobs if job.process and job.process.poll() is None]
     for process in alive:
@@ -285,6 +305,8 @@ def _stop(jobs: Sequence[_Job]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    for job in jobs:
+        _account(job, results)
 
 
 _locks: list[int] = []

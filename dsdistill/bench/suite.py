@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +16,15 @@ from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
 from dsdistill.files import expanded
 from dsdistill.plugs import is_file_reference
+from dsdistill.teachers.reference import TeacherReference, teacher_names
 
 Count = Annotated[int, Ge(1)]
 OrDefault = Annotated[int, Ge(0)]
 """0 leaves it to the recipe or the protocol."""
+LabelSource = Literal["", "hard", "static", "views", "teacher"]
+"""Where students' labels come from, in place of what the protocol says."""
+OWN = "own"
+"""As a protocol: that of the method's recipe."""
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 """Part of a file's name."""
 
@@ -32,7 +37,16 @@ class MethodSettings:
     recipe: str = ""
     """A recipe's name or TOML file; empty: the method's name is one."""
     experts: str = ""
-    """The table of ``experts`` that it matches with."""
+    """The table of ``experts`` that it matches with, or recovers from; several, with commas between them, are
+    a committee."""
+    teacher: str = ""
+    """In place of the suite's."""
+    label: dict[str, Any] | Literal[False] | None = None
+    """In place of the suite's; false: its sets are not labelled."""
+    labels: LabelSource = ""
+    """In place of the suite's."""
+    protocol: str = ""
+    """In place of the suite's; "own" is that of its recipe."""
     ipcs: tuple[Count, ...] = ()
     """In place of the suite's."""
     iterations: OrDefault | dict[Count, Count] = 0
@@ -53,7 +67,9 @@ class EvaluationSettings:
     """One evaluation of every set. What is not given is the suite's."""
 
     protocol: str = ""
-    """A protocol's name or TOML file."""
+    """A protocol's name or TOML file, or "own": the method's."""
+    labels: LabelSource = ""
+    """In place of the method's."""
     networks: tuple[str, ...] = ()
     """All of its students; empty: the network distilled with, then the suite's ``networks``."""
     students: OrDefault = 0
@@ -75,6 +91,8 @@ class ExpertSettings:
 
     recipe: str
     """Of experts: a name or a TOML file."""
+    network: str = ""
+    """Empty takes that of the cells which they are for; those that match with them take this one."""
     count: OrDefault = 0
     """Networks in the file."""
     epochs: OrDefault = 0
@@ -111,14 +129,23 @@ class Suite:
     networks: tuple[str, ...] = ()
     """Further students to evaluate with."""
     protocol: str = ""
-    """Empty takes that of each method's paper."""
+    """Empty, or "own", takes that of each method's paper."""
+    teacher: str = ""
+    """Who labels sets, and batches where a protocol asks for that: a table of ``experts``, ``NAME@EPOCH``,
+    ``NAME#EXPERT`` or ``NAME#all``; several, with commas between them, are a committee."""
+    label: dict[str, Any] | None = None
+    """Options of `dsdistill.label`, for sets that are evaluated with stored labels; an empty table stands for
+    static labels. Without it sets are not labelled."""
+    labels: LabelSource = ""
+    """Where students' labels come from, in place of what the protocol says."""
     students: OrDefault = 0
     """Fresh ones of each network."""
     epochs: OrDefault = 0
     """In place of the protocol's."""
     baselines: tuple[str, ...] = ("random",)
     """Evaluated once for the cells that share data set, IPC, seed and protocol, with the first of them; those
-    that depend on a set's bytes with every cell."""
+    that depend on a set's bytes or labels with every cell. Controls of labels are left out where labels are
+    hard, or where there is no teacher for them."""
     scores: bool = False
     """Also train the students that DD-Ranking's scores compare, and evaluate random and full, where they are
     among the baselines, with every cell."""
@@ -144,6 +171,7 @@ class Suite:
                 raise UserError(f"{subject} lists {repeated[0]!r} twice in {key}; drop one")
         if self.seconds and (self.iterations or any(each.iterations for each in self.method.values())):
             raise UserError(f"{subject} gives its cells both iterations and seconds; keep one of them")
+        self._check_tables("experts", table_names(self.teacher), "the teacher", subject)
         for name, settings in self.method.items():
             self._check_method(name, settings, subject)
 
@@ -164,19 +192,49 @@ class Suite:
                 raise UserError(
                     f"method {name!r} of {subject} has no iterations for IPC {missing[0]}; add them"
                 )
-        for kind, names in (("experts", [settings.experts]), ("evaluation", settings.evaluations)):
-            tables = getattr(self, kind)
-            for named in filter(None, names):
-                if named not in tables:
-                    raise unknown(f"table of {kind} for {name!r} in {subject}:", named, tables or ("none",))
+        experts = [*table_names(settings.experts), *table_names(settings.teacher)]
+        self._check_tables("experts", experts, repr(name), subject)
+        self._check_tables("evaluation", settings.evaluations, repr(name), subject)
+
+    def _check_tables(self, kind: str, names: Iterable[str], who: str, subject: str) -> None:
+        """Raise a UserError, with the nearest name, where there is no such table of a kind."""
+        tables = getattr(self, kind)
+        for named in names:
+            if named not in tables:
+                raise unknown(f"table of {kind} for {who} in {subject}:", named, tables or ("none",))
 
     def settings_of(self, method: str) -> MethodSettings:
         """Return the settings of one method; defaults where it has no table."""
         return self.method.get(method, MethodSettings())
 
+    def teacher_of(self, method: str) -> str:
+        """Return who labels for one method; empty for nobody."""
+        return self.settings_of(method).teacher or self.teacher
+
+    def label_of(self, method: str) -> dict[str, Any] | None:
+        """Return how the sets of one method are labelled; None where they are not."""
+        own = self.settings_of(method).label
+        if own is False:
+            return None
+        return self.label if own is None else own
+
     def recipe_of(self, method: str) -> str:
         """Return the recipe of one method: a name or a TOML file."""
         return self.settings_of(method).recipe or method
+
+
+def references(names: str) -> list[TeacherReference]:
+    """Read names of tables of experts, each as a file of experts is named: ``NAME#EXPERT@EPOCH``.
+
+    Raises:
+        UserError: what follows a name is no number.
+    """
+    return [TeacherReference.parse(name) for name in teacher_names(names)]
+
+
+def table_names(names: str) -> list[str]:
+    """Return the tables of experts in a text with commas between them."""
+    return [each.source for each in references(names)]
 
 
 def load_suite(name_or_path: str | Path) -> Suite:

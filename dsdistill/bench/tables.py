@@ -15,6 +15,7 @@ from dsdistill.bench import published
 from dsdistill.bench.lines import OWN, gains, lines
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
+from dsdistill.bench.worth import NOTE, sentences
 from dsdistill.config.sharing import told
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import Row
@@ -24,7 +25,8 @@ CAPTION = (
     "Accuracy in percent on the test set after the last epoch: mean ± sample standard deviation over all "
     "fresh students of all seeds; no ± where there is one student. Real images are trained on as the "
     "distilled set is, at its learning rate where that was learned. Experts are trained once for all cells "
-    "that match with them; their time comes on top."
+    "that match with them or are labelled by them; their time comes on top, and that of stored labels, the "
+    "start of the command included."
 )
 GAINS = "Gains of one method over another, mean ± sample standard deviation of the differences seed by seed:"
 
@@ -32,10 +34,13 @@ GAINS = "Gains of one method over another, mean ± sample standard deviation of 
 def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     """Return a table in Markdown, with how it is to be read and where published values come from."""
     head = ["data set", "IPC", "method", "labels", "student", "protocol", "epochs", "accuracy %"]
-    head += ["students", "distilled in", "iterations", "kB", "published %"]
+    head += ["students", "distilled in", "iterations", "kB", "of labels kB", "published %"]
+    joined = lines(results)
+    stored = any(line.label_bytes for line in joined)
+    head = head if stored else [name for name in head if name != "of labels kB"]
     text = [CAPTION, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     sources: list[str] = []
-    for line in lines(results):
+    for line in joined:
         mark = ""
         if line.published:
             source = cited(line.published)
@@ -51,8 +56,12 @@ def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str
             line.epochs,
             line.accuracy,
         ]
-        cells += [line.over, line.spent, line.iterations, kilobytes(line.bytes), mark]
+        cells += [line.over, line.spent, line.iterations, kilobytes(line.bytes)]
+        cells += [kilobytes(line.label_bytes) if line.label_bytes else ""] if stored else []
+        cells += [mark]
         text.append(f"| {' | '.join(_markdown(str(each)) for each in cells)} |".replace("|  |", "| |"))
+    if worth := sentences(joined):
+        text += ["", NOTE, "", *(f"- {_markdown(sentence)}" for sentence in worth)]
     if compared := gains(results):
         text += ["", GAINS, "", *(f"- {_markdown(str(gain))}" for gain in compared)]
     if sources:
@@ -82,7 +91,14 @@ _OF_ROW = (
     "images",
     "decoded",
 )
-_OF_COST = ("stored_bytes", "iterations", "distil_seconds", "peak_memory_bytes")
+_OF_COST = (
+    "stored_bytes",
+    "label_bytes",
+    "iterations",
+    "distil_seconds",
+    "label_seconds",
+    "peak_memory_bytes",
+)
 _OF_FILE = ("file", "sha256", "machine", "date", "evaluation")
 
 
@@ -108,11 +124,13 @@ def _csv_row(result: CellResult, evaluation: EvaluationResult, row: Row) -> list
     place += [row.set, row.regime, row.network, row.protocol]
     accuracy = [row.epochs, f"{row.mean:.4f}", f"{row.std:.4f}"]
     accuracy += [len(row.values), values, row.images, row.decoded]
-    cost: list[Any] = [result.stored_bytes, result.iterations]
-    cost += [f"{result.seconds:.2f}", result.peak_memory_bytes]
+    labels = evaluation.label_bytes if row.regime == "SL" else 0.0
+    cost: list[Any] = [evaluation.image_bytes + evaluation.label_bytes, labels or "", result.iterations]
+    seconds = f"{result.label_seconds:.2f}" if row.regime == "SL" and result.label_seconds else ""
+    cost += [f"{result.seconds:.2f}", seconds, result.peak_memory_bytes]
     if row.set not in OWN:  # real images, which cost nothing but their bytes
-        size = row.images * result.real_image_bytes
-        cost = [f"{size:.0f}" if size else "", "", "", ""]
+        size = row.images * evaluation.real_image_bytes + (labels if row.images else 0.0)
+        cost = [f"{size:.0f}" if size else "", labels or "", "", "", "", ""]
     of_file = [f"{result.cell}/{result.file}", result.sha256, result.machine]
     of_file += [str(evaluation.report.get("date", "")), evaluation.name]
     return [*map(_text, place), *accuracy, *cost, *map(_text, of_file)]

@@ -54,8 +54,9 @@ def print_lines(lines: Sequence[Line]) -> None:
     from rich.table import Table
 
     has_published = any(line.published for line in lines)
+    has_regimes = any(line.regime != "HL" for line in lines)
     table = Table(caption="last epoch, mean ± standard deviation over students")
-    for name in ("data, IPC", "trained on", "student", "protocol"):
+    for name in ("data, IPC", "trained on", *(["labels"] if has_regimes else []), "student", "protocol"):
         table.add_column(name, overflow="fold")
     for name in ("accuracy %", "students", *(["published %"] if has_published else [])):
         table.add_column(name, justify="right", no_wrap=name != "students")
@@ -64,7 +65,8 @@ def print_lines(lines: Sequence[Line]) -> None:
         data = f"{line.dataset}, {line.ipc}"
         if previous not in ("", data):
             table.add_section()
-        row = [data, line.method, line.network, line.protocol, line.accuracy, line.over]
+        row = [data, line.method, *([line.regime] if has_regimes else []), line.network, line.protocol]
+        row += [line.accuracy, line.over]
         row += [str(line.published or "")] if has_published else []
         table.add_row(*map(plain, row))
         previous = data

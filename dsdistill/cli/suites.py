@@ -53,7 +53,7 @@ def bench(
     `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
     """
     with importing():
-        from dsdistill.bench import cell_files, tables
+        from dsdistill.bench import tables
         from dsdistill.bench.planning import matching, plan
         from dsdistill.bench.suite import load_suite
         from dsdistill.cli import console
@@ -72,7 +72,7 @@ def bench(
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
     tables.check_replaceable(folder)
     if dry_run:
-        console.print_pairs((cell.name, cell_files.state(cell, folder)) for cell in cells)
+        console.print_pairs((cell.name, _state(cell, folder)) for cell in cells)
         return
     _warn_of_baselines(planned, cells, folder)
     failed = _run(suite, cells, folder, workers, root, download, device)
@@ -84,6 +84,15 @@ def bench(
             "the others are kept, and the same command tries again"
         )
     console.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
+
+
+def _state(cell: Cell, folder: Path) -> str:
+    """Say how far a cell is, and what is to be labelled for it."""
+    from dsdistill.bench import cell_files
+
+    state = cell_files.state(cell, folder)
+    labels = "" if state in ("finished", "labelled", "to be evaluated again") else cell.about_labels()
+    return f"{state}; {labels}" if labels else state
 
 
 def _warn_of_baselines(planned: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> None:
@@ -111,7 +120,7 @@ def _run(
     import torch
 
     from dsdistill.bench import cell_files, runner
-    from dsdistill.bench.cells import Environment
+    from dsdistill.bench.expert_set import Environment
     from dsdistill.cli import progress
     from dsdistill.runtime.device import available_memory, resolve_device
 

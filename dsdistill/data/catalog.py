@@ -38,6 +38,8 @@ class _Entry:
     about: str
     read: Read
     mirror: bool = True
+    classes: int | None = 10
+    """None where nobody knows before they are read."""
 
 
 _CATALOG: dict[str, _Entry] = {
@@ -47,9 +49,9 @@ _CATALOG: dict[str, _Entry] = {
     "kmnist": _Entry("28x28 grey cursive Japanese characters", packaged.read_mnist_like, False),
     "svhn": _Entry("32x32 colour house numbers", packaged.read_svhn, False),
     "cifar10": _Entry("32x32 colour photographs, 10 classes", packaged.read_cifar),
-    "cifar100": _Entry("32x32 colour photographs, 100 classes", packaged.read_cifar),
-    "tiny-imagenet": _Entry("64x64 colour photographs, 200 classes", imagenet.read_tiny),
-    "imagenet": _Entry("ImageNet's 1000 classes at 64x64", imagenet.read_ilsvrc),
+    "cifar100": _Entry("32x32 colour photographs, 100 classes", packaged.read_cifar, classes=100),
+    "tiny-imagenet": _Entry("64x64 colour photographs, 200 classes", imagenet.read_tiny, classes=200),
+    "imagenet": _Entry("ImageNet's 1000 classes at 64x64", imagenet.read_ilsvrc, classes=1000),
     **{
         name: _Entry(f"ten ImageNet classes at 128x128: {about}", imagenet.read_ilsvrc)
         for name, about in {
@@ -64,11 +66,15 @@ _CATALOG: dict[str, _Entry] = {
     "folder": _Entry(
         "your pictures: PATH/CLASS/picture.png, or PATH/train/CLASS and PATH/test/CLASS (or val, valid)",
         folder.read,
+        classes=None,
     ),
-    "npz": _Entry("your arrays: images and labels, or x_train, y_train, x_test, y_test", npz.read),
+    "npz": _Entry(
+        "your arrays: images and labels, or x_train, y_train, x_test, y_test", npz.read, classes=None
+    ),
     "hf": _Entry(
         'a data set of Hugging Face, or hf:NAME:CONFIG (pip install "dsdistill[hf]")',
         hf.read,
+        classes=None,
     ),
 }
 _OWN = {"folder": ("PATH",), "npz": ("PATH",), "hf": ("NAME", "PATH")}
@@ -89,6 +95,15 @@ def names() -> dict[str, str]:
 def check(name: str) -> None:
     """Raise a UserError, with the nearest name, unless ``name`` is the name of a data set."""
     _entry(name)
+
+
+def class_count(name: str) -> int | None:
+    """Return the number of classes of a data set; None where nobody knows before it is read.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    return _entry(name).classes
 
 
 def _entry(name: str) -> _Entry:

@@ -58,6 +58,8 @@ def _facts(result: CellResult) -> dict[str, str]:
         "distillation": escape(
             f"{result.iterations} iterations in {duration(result.seconds)}, "
             + (f"experts in {duration(result.experts_seconds)}, " if result.experts_seconds else "")
+            + (f"teachers in {duration(result.teacher_seconds)}, " if result.teacher_seconds else "")
+            + (f"labels in {duration(result.label_seconds)}, " if result.label_seconds else "")
             + f"peak memory {result.peak_memory_bytes / 1e9:.2f} GB"
         ),
         "size": escape(_size(result)),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsdistill.bench.lines import Line
-from dsdistill.report.comparison import (
+from dsdistill.bench.comparison import (
     Verdict,
     best_coreset,
     random_images,
@@ -14,6 +13,7 @@ from dsdistill.report.comparison import (
     training,
     verdict,
 )
+from dsdistill.bench.lines import Line
 from dsdistill.report.families import at, places
 from dsdistill.text import kilobytes, listing
 
@@ -51,18 +51,24 @@ class Finding:
 
 
 def findings(lines: Sequence[Line]) -> list[Finding]:
-    """Say for every data set and IPC what the first students found."""
+    """Say for every data set, IPC and regime of labels what the first students found."""
     first = [line for line in lines if line.first and not line.for_scores]
     named = places(lines)
-    settings: dict[tuple[str, str, int], list[Line]] = {}
+    settings: dict[tuple[str, str, int, str], list[Line]] = {}
     for line in first:
-        settings.setdefault((line.suite, line.dataset, line.ipc), []).append(line)
+        settings.setdefault((line.suite, line.dataset, line.ipc, line.regime), []).append(line)
+    settings = {key: here for key, here in settings.items() if not all(line.baseline for line in here)}
     students: dict[tuple[str, str, int], set[str]] = {}
     for line in lines:
         students.setdefault((line.suite, line.dataset, line.ipc), set()).add(line.network)
+    several = len({regime for *_, regime in settings}) > 1
     return [
-        _finding(at(named[setting[:2]], setting[2]), here, students[setting])
-        for setting, here in settings.items()
+        _finding(
+            at(named[suite, dataset], ipc) + (f", labels {regime}" if several else ""),
+            here,
+            students[suite, dataset, ipc],
+        )
+        for (suite, dataset, ipc, regime), here in settings.items()
     ]
 
 
@@ -145,11 +151,15 @@ def _against_random(best: Line, random: Line | None, equal_bytes: Line | None) -
     """Say how the best method stands to random real images, as many and for the same bytes."""
     parts = []
     if random:
-        parts.append(f"{_stands(best, random)} as many random real images ({random.accuracy} %)")
+        labels = "" if best.regime == "HL" else " with the same labels"
+        parts.append(f"{_stands(best, random)} as many random real images{labels} ({random.accuracy} %)")
     if equal_bytes:
         size = f"{equal_bytes.accuracy} %, {kilobytes(equal_bytes.bytes)} kB"
         parts.append(f"{_stands(best, equal_bytes)} random real images for the same bytes ({size})")
-    return f"It {', and '.join(parts)}." if parts else "It is not compared with random real images."
+    if parts:
+        return f"It {', and '.join(parts)}."
+    labels = "" if best.regime == "HL" else " with the same labels"
+    return f"It is not compared with random real images{labels}."
 
 
 def _stands(one: Line, other: Line) -> str:

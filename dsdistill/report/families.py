@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dsdistill.bench.lines import Line
+from dsdistill.bench.lines import REGIME_ORDER, Line
 from dsdistill.bench.results import CellResult
 
 Place = tuple[str, str]
@@ -14,7 +14,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Family:
-    """Methods and real images at one data set, IPC and student.
+    """Methods and real images at one data set, IPC, student and regime of labels.
 
     Attributes:
         lines: the most accurate first; without those that only scores need.
@@ -24,6 +24,7 @@ class Family:
     dataset: str
     ipc: int
     network: str
+    regime: str
     lines: tuple[Line, ...]
 
     @property
@@ -38,15 +39,19 @@ class Family:
 
 
 def families(lines: Iterable[Line]) -> list[Family]:
-    """Return the families of lines: by suite, data set and IPC, first students first."""
-    groups: dict[tuple[str, str, int, str], list[Line]] = {}
+    """Return the families of lines: by suite, data set and IPC, first students first, then by regime."""
+    groups: dict[tuple[str, str, int, str, str], list[Line]] = {}
     for line in lines:
         if not line.for_scores:
-            groups.setdefault((line.suite, line.dataset, line.ipc, line.network), []).append(line)
+            key = line.suite, line.dataset, line.ipc, line.network, line.regime
+            groups.setdefault(key, []).append(line)
     ordered = [
         Family(*key, tuple(sorted(group, key=lambda line: -line.mean))) for key, group in groups.items()
     ]
-    return sorted(ordered, key=lambda each: (*each.place, each.ipc, not each.first))
+    return sorted(
+        ordered,
+        key=lambda each: (*each.place, each.ipc, not each.first, REGIME_ORDER.index(each.regime)),
+    )
 
 
 def by_place(lines: Iterable[Line]) -> dict[Place, list[Family]]:
@@ -75,9 +80,15 @@ def per_class(ipc: int) -> str:
 
 
 def titled(group: Sequence[Family]) -> list[tuple[str, Family]]:
-    """Name families by what differs between them: the IPC, and the student if there are several."""
-    several = len({family.network for family in group}) > 1
-    return [(per_class(each.ipc) + (f", student {each.network}" if several else ""), each) for each in group]
+    """Name families by what differs between them: the IPC, and student and labels if there are several."""
+    students, regimes = (len({getattr(each, key) for each in group}) > 1 for key in ("network", "regime"))
+    names = [
+        per_class(each.ipc)
+        + (f", student {each.network}" if students else "")
+        + (f", labels {each.regime}" if regimes else "")
+        for each in group
+    ]
+    return list(zip(names, group, strict=True))
 
 
 def labels(family: Family) -> list[str]:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dsdistill.bench import comparison
 from dsdistill.bench.lines import Line
 from dsdistill.bench.results import ANOTHER, CellResult
 from dsdistill.evaluation.rows import FULL, LABELLED, RANDOM, TEACHER
-from dsdistill.report import comparison, curves, dots, families
+from dsdistill.report import curves, dots, families
 from dsdistill.report.curves import Curve, Mark
 from dsdistill.report.dots import Dot, Kind
 from dsdistill.report.drawing import Drawing
@@ -82,7 +83,8 @@ def _dot_plots(group: Sequence[Family]) -> Iterator[Panel]:
     rows = [_dots(family) for family in group]
     within = dots.frame([dot for family in rows for dot in family])
     for (name, family), each in zip(families.titled(group), rows, strict=True):
-        random = {line.mean for line in family.lines if line.set == RANDOM}
+        compared = RANDOM if family.regime == "HL" else RANDOM + LABELLED
+        random = {line.mean for line in family.lines if line.set == compared}
         title = f"Accuracy on {families.at(family.dataset, family.ipc)}, student {family.network}"
         first, last = each[0], each[-1]
         about = f"Rows from {first.name}, {first.text} %, to {last.name}, {last.text} %; the table has all."
@@ -110,42 +112,44 @@ _SPREAD = 2.0  # seconds or bytes that differ by less are no axis
 
 
 def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figure]:
-    """Draw accuracy against seconds of distillation, a panel per method; by suite, data set and IPC.
+    """Draw accuracy against seconds of distillation, a panel per method; by suite, data set, IPC and regime.
 
     Accuracies are those of the first evaluation. There is no figure where all methods took about the same
     time and none was evaluated on the way.
     """
     named, figures = families.places(results), []
-    for suite, dataset, ipc in dict.fromkeys((each.suite, each.dataset, each.ipc) for each in results):
+    several = len({each.main.regime for each in results}) > 1
+    for group in dict.fromkeys(map(_of_time, results)):
+        suite, dataset, ipc, regime = group
         methods: dict[str, _Method] = {}
         for each in results:
-            if (each.suite, each.dataset, each.ipc) == (suite, dataset, ipc):
+            if _of_time(each) == group:
                 method = methods.setdefault(each.method, _Method(f"#{anchor(each)}"))
                 method.own.append(_snapshots(each))
         marks = [mark for each in methods.values() for curve in each.own for mark in curve]
         seconds = [mark.x for mark in marks if mark.drawable] or [1.0]
         for line, random in _with_random(lines, suite, dataset, ipc):
-            if line.evaluation == line.cells[0].evaluations[0].label:
+            of_first = line.evaluation == line.cells[0].evaluations[0].label
+            if of_first and line.regime == line.cells[0].main.regime == regime:
                 level = [Mark(end, random.mean) for end in (min(seconds), max(seconds))]
                 methods[line.cells[0].method].real.append(level)
-        title = families.at(named[suite, dataset], ipc)
+        suffix, words = _of_regime(regime, several)
+        title = families.at(named[suite, dataset], ipc) + words
         panels = _panels(methods, "accuracy against seconds")
-        figures.append(Figure(f"seconds-{suite}-{dataset}-ipc{ipc}", title, panels))
+        figures.append(Figure(f"seconds-{suite}-{dataset}-ipc{ipc}{suffix}", title, panels))
     return [figure for figure in figures if figure.panels]
 
 
 def over_bytes(lines: Sequence[Line]) -> list[Figure]:
-    """Draw accuracy against stored bytes, a panel per method and protocol; by suite and data set.
+    """Draw accuracy against stored bytes, a panel per method and protocol; by suite, data set and regime.
 
     Students are the first of each evaluation. There is no figure where all sets take about as many bytes.
     """
     named, figures = families.places(lines), []
-    for suite, dataset in named:
-        here = [
-            line
-            for line in lines
-            if (line.suite, line.dataset, line.first) == (suite, dataset, True) and not line.for_scores
-        ]
+    shown = [line for line in lines if line.first and not line.for_scores]
+    regimes = {line.regime for line in shown if not line.baseline}
+    for suite, dataset, regime in dict.fromkeys((each.suite, each.dataset, each.regime) for each in shown):
+        here = [line for line in shown if (line.suite, line.dataset, line.regime) == (suite, dataset, regime)]
         several = len({line.protocol for line in here if not line.baseline}) > 1
         methods: dict[str, _Method] = {}
         for line in here:
@@ -155,8 +159,18 @@ def over_bytes(lines: Sequence[Line]) -> list[Figure]:
                 method.own[0].append(_stored(line))
                 method.real[0] += _random(here, line)
         panels = _panels(methods, "accuracy against kB")
-        figures.append(Figure(f"bytes-{suite}-{dataset}", named[suite, dataset], panels))
+        suffix, words = _of_regime(regime, len(regimes) > 1)
+        figures.append(Figure(f"bytes-{suite}-{dataset}{suffix}", named[suite, dataset] + words, panels))
     return [figure for figure in figures if figure.panels]
+
+
+def _of_time(result: CellResult) -> tuple[str, str, int, str]:
+    return result.suite, result.dataset, result.ipc, result.main.regime
+
+
+def _of_regime(regime: str, several: bool) -> tuple[str, str]:
+    """Return what the name and the title of a figure say of the regime of labels."""
+    return (f"-{regime.lower()}", f", labels {regime}") if several else ("", "")
 
 
 @dataclass

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from dsdistill import files
-from dsdistill.bench.cells import slug
+from dsdistill.bench.expert_set import slug
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.report import drawing, figures

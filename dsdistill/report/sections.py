@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dsdistill.bench.lines import Gain, Line
 from dsdistill.bench.results import CellResult
 from dsdistill.bench.tables import CAPTION, GAINS
+from dsdistill.bench.worth import NOTE
+from dsdistill.bench.worth import sentences as worth
 from dsdistill.evaluation.rows import labels_do_the_work
 from dsdistill.report import conclusion, dots, families, figures, reliability, tables
 from dsdistill.report.families import Family
@@ -80,6 +82,8 @@ def results(lines: Sequence[Line]) -> str:
         drawn = _panels(figures.accuracy(named[place], group).panels, "dotplots")
         text += f"<h3>{escape(named[place])}</h3>{note(shared)}{kinds}{drawn}"
         text += _tables(group, here, sources)
+    if said := worth(lines):
+        text += note(NOTE) + sentences(said)
     return text + tables.listed(sources)
 
 

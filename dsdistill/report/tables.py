@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dsdistill.bench import published
-from dsdistill.bench.lines import Line
+from dsdistill.bench.lines import REGIME_ORDER, Line
 from dsdistill.bench.tables import cited
 from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, UNAUGMENTED
 from dsdistill.report import families
@@ -47,10 +47,10 @@ def accuracies(titled: Sequence[tuple[str, Family]], lines: Sequence[Line], sour
 
 def _best(lines: Sequence[Line]) -> list[Line]:
     """Return the most accurate methods of those with one protocol and student, where these are several."""
-    alike: dict[tuple[str, int, str], list[Line]] = {}
+    alike: dict[tuple[str, int, str, str], list[Line]] = {}
     for line in lines:
         if not line.baseline:
-            alike.setdefault((line.protocol, line.epochs, line.network), []).append(line)
+            alike.setdefault((line.protocol, line.epochs, line.network, line.regime), []).append(line)
     tops = [(group, max(line.mean for line in group)) for group in alike.values() if len(group) > 1]
     return [line for group, top in tops for line in group if line.mean == top]
 
@@ -100,11 +100,11 @@ def networks(lines: Sequence[Line]) -> str:
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in shown):
         here = [line for line in shown if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
         students = list(dict.fromkeys(line.network for line in sorted(here, key=lambda line: not line.first)))
-        methods: dict[tuple[bool, str, str], dict[str, Line]] = {}
+        methods: dict[tuple[str, bool, str, str], dict[str, Line]] = {}
         for line in here:
-            key = line.baseline, line.method, line.protocol
+            key = line.regime, line.baseline, line.method, line.protocol
             methods.setdefault(key, {})[line.network] = line
-        if not any(len(at) > 1 for (baseline, _, _), at in methods.items() if not baseline):
+        if not any(len(at) > 1 for (_, baseline, _, _), at in methods.items() if not baseline):
             continue
         title = families.at(named[suite, dataset], ipc)
         head = [heading("method", False), *map(heading, (*students, "mean", "worst"))]
@@ -114,19 +114,23 @@ def networks(lines: Sequence[Line]) -> str:
     return note("Accuracy in percent by student, each method under its protocol; darker is better.") + text
 
 
-def _heat_map(methods: dict[tuple[bool, str, str], dict[str, Line]], students: Sequence[str]) -> str:
-    """Return the rows, the best mean over students first."""
+def _heat_map(methods: dict[tuple[str, bool, str, str], dict[str, Line]], students: Sequence[str]) -> str:
+    """Return the rows, one regime of labels after the other, the best mean over students first."""
     every = [line.mean for each in methods.values() for line in each.values()]
-    protocols, rows = {protocol for _, _, protocol in methods}, ""
-    for (baseline, method, protocol), at in sorted(
-        methods.items(), key=lambda item: -statistics.mean(line.mean for line in item[1].values())
-    ):
+    protocols, rows = {protocol for *_, protocol in methods}, ""
+    regimes = {regime for regime, *_ in methods}
+
+    def place(item: tuple[tuple[str, bool, str, str], dict[str, Line]]) -> tuple[int, float]:
+        return REGIME_ORDER.index(item[0][0]), -statistics.mean(line.mean for line in item[1].values())
+
+    for (regime, baseline, method, protocol), at in sorted(methods.items(), key=place):
         values = "".join(_heat(at.get(name), min(every), max(every)) for name in students)
         means = [line.mean for line in at.values()]
         complete = len(means) == len(students)
         across = [f"{value:.1f}" if complete else "" for value in (statistics.mean(means), min(means))]
         values += "".join(map(number, across))
         by = f" <small>protocol {escape(protocol)}</small>" if len(protocols) > 1 else ""
+        by += f" <small>labels {escape(regime)}</small>" if len(regimes) > 1 else ""
         style = ' class="baseline"' if baseline else ""
         rows += f'<tr{style}><th scope="row">{escape(method)}{by}</th>{values}</tr>'
     return rows
@@ -164,7 +168,7 @@ _ABOUT_SCORES = (
     "weighs the two; ARS weighs the IOR against the plain one, of students without augmentation. Both lie in "
     "[0, 1]; more is better."
 )
-_STUDENT = tuple(column for column in COLUMNS if column.name in ("student", "protocol"))
+_STUDENT = tuple(column for column in COLUMNS if column.name in ("labels", "student", "protocol"))
 
 
 def scores(lines: Sequence[Line]) -> str:
@@ -182,10 +186,10 @@ def scores(lines: Sequence[Line]) -> str:
 
 
 def _scores_table(title: str, here: Sequence[Line], lines: Sequence[Line]) -> str:
-    """Return the table of one data set and IPC, the most accurate first."""
+    """Return the table of one data set and IPC, by regime of labels, the most accurate first."""
     otherwise = {(_evaluation(line), line.network, line.set): line.accuracy for line in lines}
     columns, shared = families.fold(_STUDENT, here)
-    ordered = sorted(here, key=lambda line: -line.mean)
+    ordered = sorted(here, key=lambda line: (REGIME_ORDER.index(line.regime), -line.mean))
     values: dict[str, list[str]] = {
         name: [otherwise.get((_evaluation(line), line.network, kind), "") for line in ordered]
         for name, kind in _TRAINED.items()

@@ -24,8 +24,9 @@ import pytest
 import dsdistill
 from dsdistill.bench import cell_files, published, runner, tables
 from dsdistill.bench import results as stored
-from dsdistill.bench.cells import Cell, Environment
+from dsdistill.bench.cells import Cell
 from dsdistill.bench.collection import collect
+from dsdistill.bench.expert_set import Environment
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.planning import matching, plan
 from dsdistill.bench.runner import Event, workers_for
@@ -82,10 +83,10 @@ def test_shipped_suites_can_be_run(name: str) -> None:
     assert {cell.dataset for cell in cells} <= catalog.names().keys()
     assert len({cell.name for cell in cells}) == len(cells)
     for cell in cells:
-        assert (cell.experts is None) == (cell.method.removeprefix("fyi-").partition("-")[0] not in EXPERTS)
+        assert bool(cell.experts) == (cell.method.removeprefix("fyi-").partition("-")[0] in EXPERTS)
 
 
-EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast")
+EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast", "sre2l")
 
 
 def test_there_are_the_promised_suites() -> None:
@@ -97,6 +98,7 @@ def test_there_are_the_promised_suites() -> None:
         "cifar100",
         "tiny-imagenet",
         "fyi",
+        "fm32",
     }
     assert promised <= set(SUITES.names())
 
@@ -263,15 +265,15 @@ def test_experts_are_those_for_a_cells_network_and_whitening(tmp_path: Path) -> 
     )
     text += '[experts.pool]\nrecipe = "ncfm"\ncount = 2\nepochs = 1\n'
     cell = plan(suite(tmp_path, text))[1]
-    assert cell.experts
-    assert cell.experts.name == "digits/experts-pool-convnet2-w8-zca"
+    (experts,) = cell.experts
+    assert experts.name == "digits/experts-pool-convnet2-w8-zca"
     assert {"count=2", "epochs=1", 'network="convnet2-w8"', "data.zca=true"} <= set(
-        cell.experts.command(tmp_path, Environment())
+        experts.command(tmp_path, Environment())
     )
     given = next(
         word for word in cell.distil(tmp_path, Environment()) if word.startswith("engine.supply.path")
     )
-    assert str(cell.experts.file(tmp_path)) in given
+    assert str(experts.file(tmp_path)) in given
 
 
 def test_only_picks_cells(tmp_path: Path) -> None:

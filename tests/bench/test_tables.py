@@ -12,7 +12,8 @@ import pytest
 
 from dsdistill.bench import results as stored
 from dsdistill.bench import tables
-from dsdistill.bench.cells import Cell, Environment, Evaluation, slug
+from dsdistill.bench.cells import Cell, Evaluation
+from dsdistill.bench.expert_set import Environment, slug
 from dsdistill.errors import UserError
 from tests.helpers.bench import result, row
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import chart, common, record
-from dsdistill.bench.cells import Cell, Environment
+from dsdistill.bench.cells import Cell
+from dsdistill.bench.expert_set import Environment
 from dsdistill.bench.planning import plan
 from dsdistill.bench.results import EvaluationResult
 from dsdistill.bench.suite import load_suite

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
+from dsdistill.bench.comparison import Verdict, verdict
 from dsdistill.bench.lines import Line
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.evaluation.rows import Row
 from dsdistill.report import conclusion
-from dsdistill.report.comparison import Verdict, verdict
 from tests.helpers.bench import result, row
 from tests.helpers.reports import grid
 

@@ -1,4 +1,7 @@
-"""How accuracies stand to one another, and which real images a distilled set is compared with."""
+"""How accuracies stand to one another, and which real images a distilled set is compared with.
+
+Sets and images are compared within one regime of labels: what labels are worth is no merit of images.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,19 @@ def verdict(one: Line, other: Line) -> Verdict:
 
 
 def random_images(line: Line, lines: Sequence[Line]) -> Line | None:
-    """Return as many random real images as a set has, trained on like it."""
-    return _nearest(line, [each for each in lines if each.set == RANDOM and alike(line, each)])
+    """Return as many random real images as a set has, with the same labels and trained on like it."""
+    if line.regime == "HL":
+        return _nearest(line, [each for each in lines if each.set == RANDOM and alike(line, each)])
+    labelled = [each for each in lines if each.set == RANDOM + LABELLED and alike(line, each)]
+    own = [each for each in labelled if _of_one_cell(line, each) and line.evaluation == each.evaluation]
+    return own[0] if own else None
 
 
 def random_images_of_bytes(line: Line, lines: Sequence[Line]) -> Line | None:
-    """Return random real images for the bytes of a set, or of another one with nearly as many."""
+    """Return random real images for the bytes of a set, or of another one with nearly as many.
+
+    They have hard labels, and are compared with sets that have, too.
+    """
     alike_lines = [each for each in lines if each.set == RANDOM + BYTES and alike(line, each)]
     near = [each for each in alike_lines if abs(each.bytes - line.bytes) <= _NEARLY * line.bytes]
     return _nearest(line, near)
@@ -64,14 +74,14 @@ def best_coreset(line: Line, lines: Sequence[Line]) -> Line | None:
 
 
 def alike(one: Line, other: Line) -> bool:
-    """Whether two lines of one data set and IPC differ only in what their students were trained on."""
+    """Whether two lines of one data set and IPC differ only in the images that students were trained on."""
     shared = {_setting(report) for report in one.reports} & {_setting(report) for report in other.reports}
     return training(one) == training(other) and bool(shared)
 
 
-def training(line: Line) -> tuple[str, str, int]:
-    """Return what is trained and how: student, protocol and epochs."""
-    return line.network, line.protocol, line.epochs
+def training(line: Line) -> tuple[str, str, int, str]:
+    """Return what is trained and how: student, protocol, epochs and regime of labels."""
+    return line.network, line.protocol, line.epochs, line.regime
 
 
 def _setting(report: dict[str, object]) -> tuple[str, str]:
@@ -80,7 +90,9 @@ def _setting(report: dict[str, object]) -> tuple[str, str]:
 
 def _nearest(line: Line, real: Sequence[Line]) -> Line | None:
     """Return the real images that were evaluated with a set, or else those with another like it."""
-    own = {(each.suite, each.cell) for each in line.cells}
-    return min(
-        real, key=lambda each: own.isdisjoint((cell.suite, cell.cell) for cell in each.cells), default=None
-    )
+    return min(real, key=lambda each: not _of_one_cell(line, each), default=None)
+
+
+def _of_one_cell(one: Line, other: Line) -> bool:
+    cells = {(each.suite, each.cell) for each in one.cells}
+    return not cells.isdisjoint((each.suite, each.cell) for each in other.cells)
