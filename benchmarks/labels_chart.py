@@ -88,8 +88,8 @@ def tables(cells: Cells) -> str:
         text += [
             "",
             "Test accuracy in percent after the last epoch, mean ± standard deviation of "
-            f"{students} students, {first['network']}; images of the first set take {byte_size(first['image_bytes'])}. "
-            f"{first['machine']}, {days}.",
+            f"{students} students, {first['network']}; images of the first set take "
+            f"{byte_size(first['image_bytes'])}. {first['machine']}, {days}.",
             "",
         ]
     return "\n".join(text)
