@@ -10,7 +10,8 @@ get the same labels as the set beside them.
 Students are ConvNet-3 of 64 maps, trained with DSA's augmentation on hard and static labels, and with crops,
 flips and CutMix on views and on what a teacher says online. Static labels are those of one teacher after some
 epochs of its training, all others those of another one after its last epoch. Every result is stored in the
-labelled set's file as soon as it is there; rows.json in the folder has them all at the end.
+labelled set's file as soon as it is there, and rows.json in the folder has them; benchmarks/labels_chart.py
+makes tables and a chart of it.
 """
 
 from __future__ import annotations
@@ -103,9 +104,9 @@ def main() -> None:
                 write_herding(source, ipc, args.folder / "teacher.h5")
             for way in ways(args.folder / "early.h5", args.folder / "teacher.h5"):
                 rows += evaluated(source, name, ipc, way, args.folder, args.students, controls=place == 0)
-                for row in rows[-3:]:
+                for row in rows[-2 if place == 0 else -1 :]:
                     print(f"IPC {ipc:2d}  {row['labels']:28s}{row['set']:10s}{row['mean']:6.2f}", flush=True)
-    (args.folder / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+                (args.folder / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def write_herding(path: Path, ipc: int, teacher: Path) -> None:

@@ -101,5 +101,9 @@ def test_clamping_unit_pixels() -> None:
     set_module.clamp_()
     assert torch.equal(set_module.images.detach(), pixels.clamp(0, 1))
     assert set_module.images.requires_grad
-    with pytest.raises(ValueError, match="network space"):
-        SyntheticSet(pixels, (1, 1), "network", PREPROCESS).clamp_()
+    standardised = SyntheticSet(PREPROCESS(pixels), (1, 1), "network", PREPROCESS)
+    standardised.clamp_()
+    torch.testing.assert_close(standardised.unit_images(), pixels.clamp(0, 1))
+    standardised.learn_residual()
+    with pytest.raises(ValueError, match="not clamped"):
+        standardised.clamp_()
