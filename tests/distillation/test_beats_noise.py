@@ -13,6 +13,21 @@ from tests.conftest import THREADS
 PLAIN = [THREADS, "compute.precision=fp32", "compute.compile=false"]
 RESNET, CONVNET = "resnet10-batch-w4", "convnet2-w8-batch"
 
+ONLINE = """
+title = "an online teacher, for a minute's patience"
+source = "these tests"
+student = "convnet2-w16"
+optimiser = "adamw"
+lr = 0.005
+epochs = 120
+schedule = "cosine"
+batch_size = 50
+[labels]
+source = "teacher"
+loss = "kl"
+temperature = 4.0
+"""
+
 METHODS = {
     "sre2l": ([RESNET], 200),
     "cda": ([RESNET], 200),
@@ -48,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int
                 recipe=recipe,
                 count=1,
                 network=network,
-                epochs=3,
+                epochs=10,
                 size=size,
                 device="cpu",
                 overrides=PLAIN,
@@ -79,16 +94,16 @@ def test_a_set_beats_noise_with_the_same_labels(
     )
     if method in HARD:
         report = dsdistill.evaluate(
-            tmp_path / "set.h5", networks="convnet2-w16", repeats=3, baselines=[], device="cpu"
+            tmp_path / "set.h5", networks="convnet2-w16", epochs=150, repeats=2, baselines=[], device="cpu"
         )
         assert report.rows[0].mean - report.rows[0].std > 2 * CHANCE
         return
+    protocol = tmp_path / "online.toml"
+    protocol.write_text(ONLINE)
     report = dsdistill.evaluate(
         tmp_path / "set.h5",
         teacher=trained("teacher", RESNET, size),
-        protocol="rded",
-        networks="convnet2-w16",
-        epochs=300,
+        protocol=protocol,
         repeats=3,
         baselines=["noise+labels"],
         device="cpu",
