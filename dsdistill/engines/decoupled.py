@@ -246,13 +246,14 @@ class DecoupledEngine(Engine[Teachers]):
         pixels = recovered_pixels(synthetic, sources.classes)
         like = synthetic.images
         values = torch.zeros(2, dtype=working_dtype(like.dtype), device=like.device)
-        augment = self._augmentation(synthetic, sources)
+        owners = synthetic.labels.cpu()[synthetic.origins()]
+        augment = self._augmentation(owners, sources)
         for number, batches, weights in self._passes(synthetic, sources):
             rows = torch.cat([batch.rows for batch in batches])
             part = pixels.take(rows)
             see = partial(self._seen, sources=sources, batches=batches, augment=partial(augment, rows))
             network, groups = sources.supply.recovering[number], len(batches)
-            labels = synthetic.labels[synthetic.origins()[rows].to(synthetic.labels.device)]
+            labels = owners[rows].to(like.device)
             statistics = self._statistics(synthetic, number, network, labels[:: len(rows) // groups])
             said = network(see(part), groups, statistics, maps=self.target.maps)
             batch = RecoveryBatch(network, number, said, rows, labels, groups, see, synthetic.constants)
@@ -310,14 +311,15 @@ class DecoupledEngine(Engine[Teachers]):
         """Return how many images of ``size`` pixels a side are to go through a network at once."""
         return self.pass_images or images_per_bytes(_PASS_BYTES[device], size)
 
-    def _augmentation(
-        self, synthetic: SyntheticSet, sources: Sources[Teachers]
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return this iteration's augmentation of images at some rows: one draw for each class."""
+    def _augmentation(self, owners: Tensor, sources: Sources[Teachers]) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return this iteration's augmentation of images at some rows: one draw for each class.
+
+        Args:
+            owners: int64 [M] on the CPU, the class of each decoded image.
+        """
         if not sources.augmentation.operators:
             return lambda rows, images: images
         drawn: Parameters = sources.siamese()
-        owners = synthetic.labels.cpu()[synthetic.origins()]
         return lambda rows, images: sources.augmentation(images, drawn[owners[rows]])
 
     def _seen(

@@ -30,7 +30,7 @@ from dsdistill.supply.base import PassOptions
 from dsdistill.supply.cost import Sizes
 from dsdistill.supply.teachers import Teachers
 from dsdistill.synthetic.initial import initialise
-from dsdistill.synthetic.set import ANCHORS
+from dsdistill.synthetic.set import ANCHORS, SyntheticSet
 from dsdistill.teachers import Teacher
 from tests.helpers.engines import CPU, toy
 from tests.reference.sre2l import recover, recovery_loss
@@ -262,6 +262,20 @@ def test_memory_is_for_the_whole_batches_of_a_pass() -> None:
     assert pixels(12, "cpu", pass_images=1050) == 1000
     assert pixels(12, "cpu", pass_images=10**6) == 10_000
     assert pixels(224, "cpu", batches="per-class") == 10
+
+
+def test_classes_of_images_are_found_once_for_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = distiller(pass_images=1)
+    asked: list[SyntheticSet] = []
+    origins = SyntheticSet.origins
+
+    def counted(synthetic: SyntheticSet) -> Tensor:
+        asked.append(synthetic)
+        return origins(synthetic)
+
+    monkeypatch.setattr(SyntheticSet, "origins", counted)  # of a thousand classes it takes as long as a pass
+    ours.step()
+    assert len(asked) == 1
 
 
 def test_an_average_of_clamped_pixels_is_within_their_bounds() -> None:
