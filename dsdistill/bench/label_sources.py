@@ -76,7 +76,8 @@ def is_possible(baseline: str, source: Source, config: RunConfig, teacher: bool)
     """Whether a baseline can be evaluated beside a set: controls of labels need soft ones and a teacher."""
     if source == "hard" and (needs_teacher(baseline) or baseline == DISTILLED_HARD):
         return False
-    if source == "views" and baseline.endswith(LABELLED) and config.multi_formation.factor > 1:
+    decodes = config.multi_formation.factor > 1 or config.synthetic.learn == "compensators"
+    if source == "views" and baseline.endswith(LABELLED) and decodes:
         return False  # its images are fewer than those that the views are of
     return teacher or not needs_teacher(baseline)
 

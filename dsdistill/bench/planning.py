@@ -224,6 +224,8 @@ def _label_step(
     if not teachers:
         raise UserError("label needs a teacher: write teacher = NAME of an [experts.NAME]")
     images = config.multi_formation.decoded_count(typical(config.ipc))
+    if config.synthetic.learn == "compensators":  # of each network one for every image that is left
+        images *= 1 + len(names_in(config.network))
     step = LabelStep({"seed": config.seed, **options}, teachers, images)
     step.config  # noqa: B018 (raises if an option cannot be)
     return step
