@@ -164,10 +164,11 @@ def without_folder(name: str) -> str:
 def names_in(text: str) -> list[str]:
     """Return the names in a text, with commas between them. The path of a file that exists may have commas.
 
-    >>> names_in("resnet18-batch, mobilenetv2"), names_in("convnet3")
-    (['resnet18-batch', 'mobilenetv2'], ['convnet3'])
+    >>> names_in("resnet18-batch, mobilenetv2"), names_in("net.py:MyNet,convnet3")
+    (['resnet18-batch', 'mobilenetv2'], ['net.py:MyNet', 'convnet3'])
     """
-    if is_file_reference(text) and files.expanded(text.rpartition(":")[0]).exists():
+    file, _, name = text.rpartition(":")
+    if is_file_reference(text) and "," not in name and files.expanded(file).exists():
         return [text]
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip())) or [text]
 

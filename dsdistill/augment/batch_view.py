@@ -32,8 +32,8 @@ class BatchViewConfig:
     crop: tuple[Share, Share] | None = None
     """Smallest and largest share of the image that a random crop enlarges; none sees the whole image."""
     curriculum: Literal["none", "cosine", "linear", "step"] = "none"
-    """How the smallest share falls from 1 to that of ``crop`` (CDA): along half a cosine, a line, or at
-    once."""
+    """How the smallest share falls from the largest to that of ``crop`` (CDA): along half a cosine, a line,
+    or at once."""
     milestone: Annotated[float, Gt(0), Le(1)] = 1.0
     """The share of the iterations after which it has fallen."""
     flip: bool = False

@@ -15,7 +15,7 @@ from dsdistill.config.presets import RECIPES, SUITES
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
 from dsdistill.files import expanded
-from dsdistill.plugs import is_file_reference
+from dsdistill.plugs import is_file_reference, names_in
 from dsdistill.teachers.reference import TeacherReference, teacher_names
 
 Count = Annotated[int, Ge(1)]
@@ -257,8 +257,11 @@ def _with_places(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             return _with_places(value, folder)
         if key == "networks" and isinstance(value, list):
             return [placed("network", each) for each in value]
-        if key == "network" and isinstance(value, str) and is_file_reference(value):
-            return str(folder / expanded(value))
+        if key == "network" and isinstance(value, str):
+            names = names_in(value)
+            return ",".join(
+                str(folder / expanded(each)) if is_file_reference(each) else each for each in names
+            )
         return value
 
     return {key: placed(key, value) for key, value in table.items()}

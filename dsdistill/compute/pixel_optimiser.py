@@ -55,7 +55,8 @@ class OptimiserConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     """cosine: the learning rate is multiplied by ½(1 + cos(πt/R)) in iteration t of R, counted from 0."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Decay of an average of the pixels over the steps that is stored in their place (FTD); 0 keeps none."""
+    """Decay of an average of the pixels, as iterations leave them, that is stored in their place (FTD); 0
+    keeps none."""
     patience: Annotated[int, Ge(0)] = 0
     """Iterations without a lower loss after which the learning rate is halved; 0 never does."""
 

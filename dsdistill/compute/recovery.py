@@ -55,12 +55,13 @@ class RecoveryNetwork:
     """A frozen network whose batch normalisation also tells how far a batch's statistics are from its own.
 
     Attributes:
-        layers: layers of batch normalisation that compute something, at most those there are.
+        layers: layers of batch normalisation of maps that compute something, at most those there are.
     """
 
     def __init__(
         self,
         network: Network,
+        channels: int,
         size: int,
         precision: Precision = "fp32",
         compile: bool = False,
@@ -70,7 +71,7 @@ class RecoveryNetwork:
 
         Args:
             network: on its device, in eval mode, without gradients of its weights. It is not changed.
-            size: height and width of the images.
+            channels, size: of the images.
             precision: of convolutions and of the maps between them.
             compile: whether to use ``torch.compile``.
             notify: receives a sentence if that fails.
@@ -85,7 +86,6 @@ class RecoveryNetwork:
         self._run = self._plain
         if compile:
             self._run = compiler.compile_or_eager(self._plain, self._device, notify)
-        channels = first.shape[1]
         with torch.no_grad():
             probe = torch.zeros(2, channels, size, size).to(first)
             self._firing = self._order(probe)
@@ -170,11 +170,11 @@ class RecoveryNetwork:
 
 
 def _replaced(network: nn.Module, heard: list[Tensor]) -> Sequence[_AligningNorm]:
-    """Replace every batch normalisation of a network."""
+    """Replace every batch normalisation of maps that has running statistics."""
     found = []
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, _BatchNorm):
+            if isinstance(child, nn.BatchNorm2d | nn.SyncBatchNorm) and child.running_mean is not None:
                 found.append(_AligningNorm(child, heard))
                 setattr(parent, name, found[-1])
     return found

@@ -177,8 +177,8 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
         data["root"] = absolute(data["root"])
     result["data"] = data
     if path := table_at(result, "engine", "supply").get("path"):
-        several = [str(path)] if expanded(str(path)).exists() else str(path).split(",")
-        paths = [each if each.startswith(_LIBRARIES) else absolute(each.strip()) for each in several]
+        several = [str(path)] if expanded(str(path)).exists() else list(map(str.strip, str(path).split(",")))
+        paths = [each if each.startswith(_LIBRARIES) else absolute(each) for each in several if each]
         result = merge(result, {"engine": {"supply": {"path": ",".join(paths)}}})
     if is_set_file(init := str(options.get("init", ""))):
         result["init"] = absolute(init)

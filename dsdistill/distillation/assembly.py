@@ -152,7 +152,8 @@ def assemble(
             "use a method that matches with a pool or follows experts"
         )
     sharing = supply.count if engine.compensates else 0
-    synthetic = initial.build(config, task, real, stored_counts(config, task, sharing), teachers).to(device)
+    counts = stored_counts(config, task.num_classes, sharing)
+    synthetic = initial.build(config, task, real, counts, teachers).to(device)
     synthetic.flip = _flipped(config, task)
     begin_learning(config, synthetic, sharing)
     real = real.resident_on(device)  # not before: the set begins on the CPU
@@ -160,7 +161,7 @@ def assemble(
     notify = once(notify)  # several functions are compiled, and one notice says it for all
     passes = (supply.network, task.size, device, precision, bool(compute.compile), compute.chunk, notify)
     augmentation = config.augmentation.build(task.mirror)
-    supply.ready(PassOptions(task.size, precision, bool(compute.compile), notify))
+    supply.ready(PassOptions(task.channels, task.size, precision, bool(compute.compile), notify))
     embedder = Embedder(*passes, features=engine.features(supply.network))
     batches = RealBatches.of(task, real, config.seed, device)
     sources = Sources(batches, supply, embedder, Learner(*passes), augmentation)

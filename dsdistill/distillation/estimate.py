@@ -57,7 +57,7 @@ def run_estimate(
         done: iterations that are taken.
         spent: seconds of the run's budget that are gone.
     """
-    if config.seconds:
+    if config.seconds and config.iterations:
         seconds = max(0.0, config.seconds - spent)
         amount = round(seconds / pace.step)
     else:

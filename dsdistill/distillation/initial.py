@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import cast
 
 from dsdistill.config.initial_names import is_set_file
+from dsdistill.config.ipc import as_words, decided
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.config import RunConfig
+from dsdistill.distillation.stored import stored_counts
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
+from dsdistill.synthetic.compensation import ipc_of
 from dsdistill.synthetic.from_set import from_set
 from dsdistill.synthetic.initial import Init, initialise
 from dsdistill.synthetic.set import SyntheticSet
@@ -34,6 +37,24 @@ def resolved(config: RunConfig) -> RunConfig:
             "where a config is replayed"
         )
     return dataclasses.replace(config, init_digest=found.digest, multi_formation=found.multi_formation)
+
+
+def check(config: RunConfig, real: RealDataset, teachers: int) -> None:
+    """Check what depends on the data alone, before networks are trained for a run.
+
+    Args:
+        real: the training images.
+        teachers: how many networks the run will have.
+
+    Raises:
+        UserError: the IPC does not fit the classes or has no room for compensators; or the images that the
+            run starts from do not fit into a grid, or are too few.
+    """
+    config = dataclasses.replace(config, ipc=decided(config.ipc, real.classes))
+    counts = stored_counts(config, len(real.classes), teachers)
+    if config.init == "patches":
+        config.patches.check_size(real.images.shape[-1])
+        config.patches.check_classes(real, config.patches.needed(counts))
 
 
 def build(
@@ -74,4 +95,11 @@ def build(
             f"the images of {name} have no real images to be paired with: set init=patches, or "
             "engine.target.kind=cross-entropy"
         )
-    return from_set(task, set_file.read(config.init), counts, config.space, name)
+    distilled = set_file.read(config.init)
+    naturals = len(distilled.images) // task.num_classes
+    if config.synthetic.learn == "compensators" and teachers and counts[0] != naturals:
+        raise UserError(
+            f"{name} has {naturals} images per class, and IPC {as_words(config.ipc)} leaves {counts[0]} "
+            f"beside compensators: pass --ipc {ipc_of(naturals, teachers.count, task.num_classes)}"
+        )
+    return from_set(task, distilled, counts, config.space, name)

@@ -118,6 +118,8 @@ class Distiller:
         self.iteration += 1
         if config.clamp == "after":
             self._clamp(self.iteration)
+        if self._ema and stepped:
+            self.synthetic.update_average(self._ema)
         named = _learned(self.synthetic)
         learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
         return IterationReport(self.iteration, totals, discarded=not stepped, learned=learned)
@@ -145,8 +147,6 @@ class Distiller:
         with _masked(self.synthetic):
             for optimiser in optimisers:
                 optimiser.step()
-        if self._ema:
-            self.synthetic.update_average(self._ema)
         return True
 
     def state_dict(self) -> dict[str, Tensor]:

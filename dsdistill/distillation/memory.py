@@ -88,6 +88,8 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
         Sizes(
             counts=real.counts,
             decoded=torch.tensor(synthetic.decoded_counts),
+            size=sources.task.size,
+            device=synthetic.images.device.type,
             copies=synthetic.copies,
             classes=distiller.classes_at_once,
             chunk=sources.learner.chunk if not network.couples_samples else len(real),

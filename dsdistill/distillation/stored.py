@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from dsdistill.config.ipc import counts_of
-from dsdistill.data.real import Task
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.synthetic.compensation import naturals_within
 from dsdistill.synthetic.set import SyntheticSet
 
 
-def stored_counts(config: RunConfig, task: Task, teachers: int) -> tuple[int, ...]:
+def stored_counts(config: RunConfig, classes: int, teachers: int) -> tuple[int, ...]:
     """Return the stored images of each class; of a set with compensators, those beside them.
 
     Args:
         config: its IPC is decided.
-        task: what is distilled.
+        classes: of the data.
         teachers: how many the method has, each with compensators of its own.
 
     Raises:
         UserError: there are to be compensators, and the IPC has no room for them, or is not one for all
             classes.
     """
-    counts = counts_of(config.ipc, task.num_classes)
+    counts = counts_of(config.ipc, classes)
     if config.synthetic.learn != "compensators":
         return counts
     if len(set(counts)) > 1:
         raise UserError("compensators are shared by all classes, which all have one IPC: pass --ipc N")
-    return (naturals_within(counts[0], teachers, task.num_classes),) * task.num_classes
+    return (naturals_within(counts[0], teachers, classes),) * classes
 
 
 def begin_learning(config: RunConfig, synthetic: SyntheticSet, teachers: int) -> None:

@@ -45,7 +45,6 @@ from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.precision import working_dtype
-from dsdistill.plugs import names_in
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Cost, Sizes
@@ -178,7 +177,7 @@ class DecoupledEngine(Engine[Teachers]):
         """
         teachers = self.supply.build(request)
         found = list(dict.fromkeys(each.architecture for each in teachers.members))
-        if self.committee.priors and found != names_in(request.name):
+        if self.committee.priors and found != request.architectures:
             raise UserError(
                 f"engine.committee.priors are of the networks {request.name} in their order, and the "
                 f"teachers are {', '.join(found)}: name their files in that order, or set "
@@ -198,14 +197,18 @@ class DecoupledEngine(Engine[Teachers]):
             UserError: a teacher has no batch normalisation to align, or no class activation maps to mask
                 by; or an option has no meaning for compensators.
         """
+        if synthetic.flip:
+            raise UserError(
+                "mirror images are no part of what is recovered here: set synthetic.flip=false; "
+                "engine.view.flip=true mirrors what teachers see"
+            )
         if synthetic.compensators is not None:
             self._check_compensated()
         for member, network in zip(sources.supply.members, sources.supply.recovering, strict=True):
             if self.alignment.weight and not network.layers:
                 raise UserError(
                     f"{member.name} has no batch normalisation, whose statistics this method aligns: pass a "
-                    f"network that has some, such as {member.architecture}-batch, or set "
-                    "engine.alignment.weight=0"
+                    "network that has some, such as resnet18-batch, or set engine.alignment.weight=0"
                 )
         if self.refresh.every:
             synthetic.constants["start"] = synthetic.stored.clone()
@@ -225,6 +228,8 @@ class DecoupledEngine(Engine[Teachers]):
             ("refresh.every", not self.refresh.every, 0),
             ("committee.size", not self.committee.size, 0),
             ("committee.priors", not self.committee.priors, []),
+            ("mask.of", self.mask.of == "none", "none"),
+            ("target.kind", not self.anchored, "cross-entropy"),
         ):
             if not fits:
                 raise UserError(
@@ -241,13 +246,14 @@ class DecoupledEngine(Engine[Teachers]):
         pixels = recovered_pixels(synthetic, sources.classes)
         like = synthetic.images
         values = torch.zeros(2, dtype=working_dtype(like.dtype), device=like.device)
-        augment = self._augmentation(synthetic, sources)
+        owners = synthetic.labels.cpu()[synthetic.origins()]
+        augment = self._augmentation(owners, sources)
         for number, batches, weights in self._passes(synthetic, sources):
             rows = torch.cat([batch.rows for batch in batches])
             part = pixels.take(rows)
             see = partial(self._seen, sources=sources, batches=batches, augment=partial(augment, rows))
             network, groups = sources.supply.recovering[number], len(batches)
-            labels = synthetic.labels[synthetic.origins()[rows].to(synthetic.labels.device)]
+            labels = owners[rows].to(like.device)
             statistics = self._statistics(synthetic, number, network, labels[:: len(rows) // groups])
             said = network(see(part), groups, statistics, maps=self.target.maps)
             batch = RecoveryBatch(network, number, said, rows, labels, groups, see, synthetic.constants)
@@ -286,6 +292,7 @@ class DecoupledEngine(Engine[Teachers]):
     ) -> Iterator[tuple[int, list[Batch], Tensor]]:
         """Yield the number of a teacher, batches of one size to pass through it, and their weights [G]."""
         most = max(synthetic.decoded_counts)
+        at_once = self._pass_images(sources.batches.device.type, sources.task.size)
         shares: dict[tuple[int, int], list[tuple[Batch, float]]] = {}
         for batch in self.all_batches(synthetic):
             if synthetic.compensators is None:
@@ -295,23 +302,24 @@ class DecoupledEngine(Engine[Teachers]):
             for teacher, weight in members:
                 shares.setdefault((teacher, len(batch.rows)), []).append((batch, weight))
         for (teacher, size), pairs in shares.items():
-            chunk = equal_chunk(len(pairs), max(1, self._pass_images(sources) // size))
+            chunk = equal_chunk(len(pairs), max(1, at_once // size))
             for start in range(0, len(pairs), chunk):
                 some = pairs[start : start + chunk]
                 yield teacher, [batch for batch, _ in some], torch.tensor([weight for _, weight in some])
 
-    def _pass_images(self, sources: Sources[Teachers]) -> int:
-        limit = _PASS_BYTES[sources.batches.device.type]
-        return self.pass_images or images_per_bytes(limit, sources.task.size)
+    def _pass_images(self, device: str, size: int) -> int:
+        """Return how many images of ``size`` pixels a side are to go through a network at once."""
+        return self.pass_images or images_per_bytes(_PASS_BYTES[device], size)
 
-    def _augmentation(
-        self, synthetic: SyntheticSet, sources: Sources[Teachers]
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return this iteration's augmentation of images at some rows: one draw for each class."""
+    def _augmentation(self, owners: Tensor, sources: Sources[Teachers]) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return this iteration's augmentation of images at some rows: one draw for each class.
+
+        Args:
+            owners: int64 [M] on the CPU, the class of each decoded image.
+        """
         if not sources.augmentation.operators:
             return lambda rows, images: images
         drawn: Parameters = sources.siamese()
-        owners = synthetic.labels.cpu()[synthetic.origins()]
         return lambda rows, images: sources.augmentation(images, drawn[owners[rows]])
 
     def _seen(
@@ -345,10 +353,13 @@ class DecoupledEngine(Engine[Teachers]):
 
     def cost(self, sizes: Sizes) -> Cost:
         """Count a pass of each image through each teacher of its batch."""
-        at_once = self.pass_images or sizes.classes
+        of_classes = self.batches == "per-class"
+        batch = int(sizes.decoded.max()) if of_classes else min(len(sizes.decoded), self.batch_classes)
+        batches = max(1, self._pass_images(sizes.device, sizes.size) // batch)
+        at_once = min(sizes.total, batches * batch)
         return Cost(
             passes=3 * sizes.total * max(1, self.committee.size),
-            pixels=min(sizes.total, max(at_once, sizes.classes)),
+            pixels=at_once,
             images=IMAGE_COPIES * (sizes.compensators + at_once if sizes.compensators else sizes.total),
         )
 

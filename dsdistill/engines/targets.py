@@ -16,6 +16,7 @@ from torch import Tensor
 from dsdistill.compute.recovery import Recovered, RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import Sources
+from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.barycentre import free_support, weighted_barycentre
 from dsdistill.objectives.precision import at_least_float32
@@ -97,6 +98,23 @@ class PairedFeatures(Target):
     kind: Literal["paired-features"] = "paired-features"
     layer: int = -1
     """The block whose map is compared, counted from 0; -1 is the last."""
+
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
+        """Check that every teacher has such a block.
+
+        Raises:
+            UserError: one has fewer.
+        """
+        channels, size = sources.task.channels, sources.task.size
+        for member in sources.supply.members:
+            like = next(member.network.parameters())
+            with torch.no_grad():
+                blocks = len(member.network.trace(torch.zeros(2, channels, size, size).to(like))[0])
+            if not -blocks <= self.layer < blocks:
+                raise UserError(
+                    f"{member.name} has {blocks} blocks, and no block {self.layer}: set engine.target.layer "
+                    f"to 0 to {blocks - 1}, or to -1 for the last"
+                )
 
     def loss(self, batch: RecoveryBatch) -> Tensor:
         """Return the sum over each batch."""

@@ -25,6 +25,7 @@ from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, lo
 from dsdistill.data import catalog
 from dsdistill.data.cache import cache_folder
 from dsdistill.data.memory import InMemory
+from dsdistill.distillation import initial
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
@@ -118,12 +119,13 @@ def provided(
         nested options of the run: their file, and how many of them the run takes.
 
     Raises:
-        UserError: as `train_experts`; or a callback has stopped the training.
+        UserError: as `train_experts`; the data do not fit the run; or a callback has stopped the training.
         Interrupted: as `train_experts`.
         DryRunEnd: of a dry run; its estimate has that of the training before it.
     """
     planned = plans(config, budget)
     real = catalog.read(planned[0].config.data, "train", observer, source)
+    initial.check(config, real, config.engine.supply.count or sum(each.config.count for each in planned))
     wanted = {each.file(real.fingerprint): each for each in planned}
     if not observer.dry:
         files.make_folder(_folder(), parents=True)

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.networks import Network, build_network
+from dsdistill.plugs import names_in, without_folder
 from dsdistill.runtime.device import Precision
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.seeding import forked
@@ -27,7 +28,7 @@ class NetworkRequest:
     """Which networks a run needs.
 
     Attributes:
-        name: of the architecture, such as ``convnet3``.
+        name: of the architecture, such as ``convnet3``; of a committee's, with commas between them.
         task: what is distilled.
         device: where the networks are computed.
         seed: of the run.
@@ -39,6 +40,11 @@ class NetworkRequest:
     device: torch.device
     seed: int
     fingerprint: str
+
+    @property
+    def architectures(self) -> list[str]:
+        """The names of all architectures, as files of trained networks have them: without folders."""
+        return list(map(without_folder, names_in(self.name)))
 
     def build(self) -> Network:
         """Build the network on the CPU; its weights come from torch's global generator."""
@@ -55,12 +61,13 @@ class PassOptions:
     """How passes through a network are computed.
 
     Attributes:
-        size: height and width of the images.
+        channels, size: of the images.
         precision: of convolutions and of the maps between them.
         compile: whether to use ``torch.compile``.
         notify: receives a sentence if something cannot be done as requested.
     """
 
+    channels: int
     size: int
     precision: Precision = "fp32"
     compile: bool = False

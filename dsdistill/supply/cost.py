@@ -15,6 +15,10 @@ class Sizes:
     """int64 [K], real images of each class."""
     decoded: Tensor
     """int64 [K], synthetic images of each class, decoded."""
+    size: int = 0
+    """Height and width of an image."""
+    device: str = "cpu"
+    """The kind of the device that computes."""
     copies: int = 1
     """2 where mirror images are matched beside them."""
     classes: int = 1

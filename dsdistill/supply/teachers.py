@@ -18,11 +18,11 @@ from dsdistill.compute.recovery import RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
-from dsdistill.plugs import names_in
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource, PassOptions, bytes_of
 from dsdistill.synthetic.trained import TrainedNetworks
 from dsdistill.teachers import Teacher, TeacherReference, load_teachers
+from dsdistill.teachers.reference import teacher_names
 
 
 @forbid_extra
@@ -59,8 +59,8 @@ class TeachersConfig(NetworkConfig):
         Raises:
             UserError: a name cannot be read.
         """
-        names = [self.path] if expanded(self.path).exists() else self.path.split(",")
-        found = [TeacherReference.parse(name.strip()) for name in names if name.strip()]
+        names = [self.path] if expanded(self.path).exists() else teacher_names(self.path)
+        found = [TeacherReference.parse(name) for name in names]
         return [
             each if each.weights or "#" in name.rpartition("/")[2] else dataclasses.replace(each, expert=None)
             for name, each in zip(names, found, strict=True)
@@ -107,10 +107,10 @@ class TeachersConfig(NetworkConfig):
             )
         loaded = loaded[: self.networks or None]
         found = list(dict.fromkeys(each.architecture for each in loaded))
-        if set(found) != (named := set(names_in(request.name))):
+        if set(found) != set(request.architectures):
             raise UserError(
                 f"the networks of {_file_names(self.path)} are {', '.join(found)}, and this run names "
-                f"{', '.join(sorted(named))}: pass --network {','.join(found)}"
+                f"{', '.join(sorted(request.architectures))}: pass --network {','.join(found)}"
             )
         return Teachers(loaded)
 
@@ -138,9 +138,9 @@ class Teachers(NetworkSource, TrainedNetworks):
 
     def ready(self, passes: PassOptions) -> None:
         """Copy each network as images are recovered from it."""
+        options = passes.precision, passes.compile, passes.notify
         self.recovering = tuple(
-            RecoveryNetwork(each.network, passes.size, passes.precision, passes.compile, passes.notify)
-            for each in self.members
+            RecoveryNetwork(each.network, passes.channels, passes.size, *options) for each in self.members
         )
 
     def network_bytes(self, iterations: int) -> int:

@@ -36,9 +36,18 @@ def naturals_within(ipc: int, teachers: int, classes: int) -> int:
     if not naturals:
         raise UserError(
             f"IPC {ipc} has no room for the compensators of {teachers} teachers in {classes} classes: pass "
-            f"--ipc {-(-(classes + teachers) // classes)} or more"
+            f"--ipc {ipc_of(1, teachers, classes)} or more"
         )
     return naturals
+
+
+def ipc_of(naturals: int, teachers: int, classes: int) -> int:
+    """Return the smallest IPC in which so many naturals of a class fit: see `naturals_within`.
+
+    >>> ipc_of(7, 4, 10), naturals_within(ipc_of(7, 4, 10), 4, 10)
+    (10, 7)
+    """
+    return -(-naturals * (classes + teachers) // classes)
 
 
 def shared_out(count: int, classes: int) -> Tensor:

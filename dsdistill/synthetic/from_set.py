@@ -27,8 +27,14 @@ def from_set(
         name: of its file, for messages.
 
     Raises:
-        UserError: it has other classes, images of another size or number, or another preprocessing.
+        UserError: it has other classes, images of another size or number, or another preprocessing;
+            or compensators.
     """
+    if distilled.compensators is not None:
+        raise UserError(
+            f"{name} has compensators, which no run goes on from: start from another set, or from its "
+            "training images, which dsdistill import writes as a set of their own"
+        )
     found = tuple(torch.bincount(distilled.labels, minlength=len(distilled.classes)).tolist())
     if distilled.classes != task.classes:
         raise UserError(

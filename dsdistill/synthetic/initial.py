@@ -87,7 +87,9 @@ def initialise(
         return SyntheticSet(images, counts, space, task.preprocess, multi_formation)
     if init == "patches":
         selection = PatchSelection(task, real, patches, seed, _teacher(init, teacher))
-        starts = _patches(selection, counts, patches.grid)
+        needed = patches.needed(counts)
+        patches.check_classes(real, needed)
+        starts = _patches(selection, needed, patches.grid)
     else:
         select = _selection(init, real, task, seed, teacher)
         needed = images_to_start_from(counts, init, multi_formation)
@@ -130,10 +132,8 @@ Start = tuple[Tensor, Callable[[], Tensor]]
 """The images to store of a class, and what returns the real images that are in their tiles, in full size."""
 
 
-def _patches(selection: PatchSelection, counts: Sequence[int], grid: int) -> Iterator[Start]:
+def _patches(selection: PatchSelection, needed: Sequence[int], grid: int) -> Iterator[Start]:
     """Yield the start of each class from chosen patches."""
-    needed = [count * grid**2 for count in counts]
-    selection.check(needed)
     for label, number in enumerate(needed):
         chosen = selection.choose(label, number)
         yield stitched(selection.cells(chosen), grid), partial(selection.originals, chosen)

@@ -7,7 +7,7 @@ teacher looks at, those it is least sure of. They differ in options only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -69,6 +69,30 @@ class PatchConfig:
                 f"it, or another size by --size, such as {-(-size // self.grid) * self.grid}"
             )
 
+    def needed(self, counts: Sequence[int]) -> list[int]:
+        """Return how many real images of each class are in ``counts`` stored ones."""
+        return [count * self.grid**2 for count in counts]
+
+    def check_classes(self, real: RealDataset, needed: Sequence[int]) -> None:
+        """Check that each class has as many images as are needed.
+
+        Raises:
+            UserError: naming the class that lacks most.
+        """
+        have = real.counts.clamp(max=self.pool or len(real)).tolist()
+        lacking = [count - found for count, found in zip(needed, have, strict=True)]
+        if max(lacking) <= 0:
+            return
+        label = lacking.index(max(lacking))
+        total = int(real.counts[label])
+        limit = f", of {total}" if have[label] < total else ""
+        remedy = "a larger patches.pool, or " if have[label] < total else ""
+        grid = ", or a smaller patches.grid" if self.grid > 1 else ""
+        raise UserError(
+            f"class {real.classes[label]!r} has {have[label]} images to choose from{limit}, fewer than "
+            f"the {needed[label]} to start from: set {remedy}a smaller --ipc{grid}"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Patches:
@@ -112,28 +136,8 @@ class PatchSelection:
             )
         self._batch = max(1, _BATCH_BYTES // (4 * task.channels * task.size**2))
 
-    def check(self, needed: list[int]) -> None:
-        """Check that each class has as many images as are needed.
-
-        Raises:
-            UserError: naming the class that lacks most.
-        """
-        have = self._real.counts.clamp(max=self._config.pool or len(self._real)).tolist()
-        lacking = [count - found for count, found in zip(needed, have, strict=True)]
-        if max(lacking) <= 0:
-            return
-        label = lacking.index(max(lacking))
-        total = int(self._real.counts[label])
-        limit = f", of {total}" if have[label] < total else ""
-        remedy = "a larger patches.pool, or " if have[label] < total else ""
-        grid = ", or a smaller patches.grid" if self._config.grid > 1 else ""
-        raise UserError(
-            f"class {self._task.classes[label]!r} has {have[label]} images to choose from{limit}, fewer than "
-            f"the {needed[label]} to start from: set {remedy}a smaller --ipc{grid}"
-        )
-
     def choose(self, label: int, needed: int) -> Patches:
-        """Choose patches of a class that `check` has accepted."""
+        """Choose patches of a class that `PatchConfig.check_classes` has accepted."""
         pool, config = self._considered(label), self._config
         boxes = self._boxes(len(pool), label)
         kept = self._kept_crop(label, pool, boxes)

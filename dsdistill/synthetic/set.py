@@ -206,8 +206,9 @@ class SyntheticSet(nn.Module):
         """
         assert self.compensators is not None
         device, naturals, decoded = self.images.device, self.counts[0], self.decoded_counts[0]
-        added = rows % decoded - naturals
-        images = self.images[self.origins()[rows].to(device)] + self.compensators[added.to(device)]
+        within = rows % decoded
+        added, origins = within - naturals, rows // decoded * naturals + within % naturals
+        images = self.images[origins.to(device)] + self.compensators[added.to(device)]
         return images if self.space == "network" else self._local_preprocess()(images)
 
     def matched(self, classes: Tensor) -> tuple[Tensor, list[int]]:

@@ -197,6 +197,18 @@ def test_evaluations_of_a_set_may_have_regimes_of_their_own(tmp_path: Path) -> N
     assert dict(itertools.pairwise(hard))["--labels"] == "hard"
 
 
+def test_views_of_a_set_with_compensators_are_of_more_images(tmp_path: Path) -> None:
+    text = SUITE.replace('"views", "hard"]', '"infer"]').replace("ipcs = [1]", "ipcs = [3]")
+    text = text.replace("method.views", "method.infer").replace('recipe = "dm"\nprotocol', "protocol")
+    text = text[: text.index("[method.hard]")] + text[text.index("[experts.teacher]") :]
+    text = text.replace('protocol = "fkd"', 'experts = "teacher,other"\nprotocol = "fkd"')
+    text += '[experts.other]\nrecipe = "teacher"\nnetwork = "convnet2-w6-batch"\nepochs = 1\n'
+    cell = named(planned(tmp_path, text), "infer")
+    assert "random+labels" not in cell.evaluations[0].baselines  # as many random images have fewer views
+    assert cell.label
+    assert cell.label.images == 9  # two networks of which each doubles what is left, at most
+
+
 def test_batches_of_views_are_conditions_of_real_images_too(tmp_path: Path) -> None:
     text = SUITE.replace('"hard"]', '"hard", "other"]')
     text += '[method.other]\nrecipe = "dm"\nprotocol = "fkd"\nlabel = { views = 3, batch_size = 5 }\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,42 @@ def test_what_data_and_teachers_do_not_allow_is_refused(
     with pytest.raises(UserError, match=message) as refused:
         dsdistill.distill(tmp_path / "set.h5", **RUN | options, experts=two_teachers)
     assert "\n" not in str(refused.value)
+
+
+def test_a_set_to_start_from_asks_for_the_ipc_that_leaves_its_images(
+    run: Path, two_teachers: str, tmp_path: Path
+) -> None:
+    start = set_file.read(run)
+    plain = dataclasses.replace(start, compensators=None, soft_labels=None, attributes={})
+    set_file.write(tmp_path / "start.h5", plain)
+    told = {key: value for key, value in RUN.items() if key != "ipc"} | {"init": tmp_path / "start.h5"}
+    naturals = start.counts[0]
+    with pytest.raises(
+        UserError, match=rf"start.h5 has {naturals} images per class, .*: pass --ipc (\d+)"
+    ) as no:
+        dsdistill.distill(tmp_path / "set.h5", **told, experts=two_teachers)
+    ipc = int(str(no.value).rpartition(" ")[2])
+    dsdistill.distill(tmp_path / "set.h5", **told, ipc=ipc, experts=two_teachers)
+    assert torch.equal(set_file.read(tmp_path / "set.h5").images, start.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ipc": 2, "network": ",".join(f"convnet2-w{n}-batch" for n in range(2, 14))}, "IPC 2 has no room"),
+        ({"ipc": [3] * 9 + [4]}, "all have one IPC"),
+        ({"method": "rded", "ipc": 1, "overrides": ["patches.grid=3"]}, "3 cells do not divide a side of 8"),
+        ({"method": "rded", "ipc": 40, "overrides": ["patches.pool=30"]}, "set a larger patches.pool"),
+    ],
+)
+def test_what_the_data_do_not_allow_is_refused_before_networks_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "cache"))
+    told = {"dataset": "digits", "method": "infer", "device": "cpu"} | options
+    with pytest.raises(UserError, match=message):
+        dsdistill.distill(tmp_path / "set.h5", **told, experts="auto")
+    assert not list(tmp_path.rglob("*.h5*"))
 
 
 def recipe(dataset: str, method: str = "infer") -> configs.RunConfig:

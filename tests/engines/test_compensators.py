@@ -18,7 +18,9 @@ from dsdistill.data.batches import RealBatches
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DecoupledEngine
 from dsdistill.engines.decoupled import AlignmentConfig, CommitteeConfig, RefreshConfig
+from dsdistill.engines.masks import MaskConfig
 from dsdistill.engines.sources import Sources
+from dsdistill.engines.targets import PairedFeatures
 from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
@@ -50,7 +52,7 @@ def distiller(space: Any = "network", seeds: Sequence[int] = (0, 1), **options: 
     alignment, view = AlignmentConfig(weight=1.0), BatchViewConfig(shift=(0, 4))
     engine = DecoupledEngine(**{"alignment": alignment, "view": view, **options})
     supply = Teachers([teacher(seed, name) for seed, name in zip(seeds, NETWORKS, strict=True)])
-    supply.ready(PassOptions(task.size))
+    supply.ready(PassOptions(task.channels, task.size))
     synthetic = initialise(task, real, NATURALS, "real", space, seed=0).double()
     synthetic.learn_compensators(supply.count)
     embedder, learner = Embedder(supply.network, task.size, CPU), Learner(supply.network, task.size, CPU)
@@ -139,6 +141,8 @@ def test_a_teacher_moves_its_own_compensators_alone() -> None:
         ({"refresh": RefreshConfig(every=2)}, "engine.refresh.every=0"),
         ({"committee": CommitteeConfig(size=1)}, "engine.committee.size=0"),
         ({"committee": CommitteeConfig(priors=(1.0, 2.0))}, r"engine.committee.priors=\[\]"),
+        ({"mask": MaskConfig(of="cam")}, "engine.mask.of=none"),
+        ({"target": PairedFeatures()}, "engine.target.kind=cross-entropy"),
     ],
 )
 def test_options_without_meaning_are_refused(options: dict[str, Any], remedy: str) -> None:

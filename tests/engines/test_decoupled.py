@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,9 +27,10 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.supply.base import PassOptions
+from dsdistill.supply.cost import Sizes
 from dsdistill.supply.teachers import Teachers
 from dsdistill.synthetic.initial import initialise
-from dsdistill.synthetic.set import ANCHORS
+from dsdistill.synthetic.set import ANCHORS, SyntheticSet
 from dsdistill.teachers import Teacher
 from tests.helpers.engines import CPU, toy
 from tests.reference.sre2l import recover, recovery_loss
@@ -61,7 +64,7 @@ def distiller(
     task, real = toy()
     engine = DecoupledEngine(**{"view": VIEW, **options})
     supply = Teachers(teachers or (teacher(1),))
-    supply.ready(PassOptions(task.size))
+    supply.ready(PassOptions(task.channels, task.size))
     synthetic = initialise(task, real, ipc, init, "network", seed=0).double()
     embedder, learner = Embedder(supply.network, task.size, CPU), Learner(supply.network, task.size, CPU)
     batches = RealBatches.of(task, real, 0, CPU, torch.float64)
@@ -226,6 +229,65 @@ def test_a_teacher_without_statistics_is_refused_where_they_are_aligned() -> Non
     with pytest.raises(UserError, match="has no batch normalisation, whose statistics this method aligns"):
         distiller(teacher(1, "convnet2-w6"))
     distiller(teacher(1, "convnet2-w6"), alignment=AlignmentConfig(weight=0.0)).step()
+
+
+@pytest.mark.parametrize(("layer", "fits"), [(2, True), (3, False), (-3, True), (-4, False)])
+def test_a_block_that_a_teacher_lacks_is_refused(layer: int, fits: bool) -> None:
+    ours = distiller(teacher(1, "convnet3-w4-batch"))
+    prepare = partial(PairedFeatures(layer=layer).prepare, ours.synthetic, ours.sources)
+    if fits:
+        prepare()
+        return
+    with pytest.raises(UserError, match=f"no block {layer}: set engine.target.layer to 0 to 2") as refused:
+        prepare()
+    assert "\n" not in str(refused.value)
+
+
+def test_mirror_images_beside_those_that_are_recovered_are_refused() -> None:
+    ours = distiller()
+    ours.synthetic.flip = True
+    with pytest.raises(UserError, match=r"set synthetic.flip=false; engine.view.flip=true"):
+        ours.engine.prepare(ours.synthetic, ours.sources)
+
+
+def test_memory_is_for_the_whole_batches_of_a_pass() -> None:
+    def pixels(size: int, device: str, **options: Any) -> int:
+        decoded = torch.full((1000,), 10)
+        sizes = Sizes(counts=decoded, decoded=decoded, classes=1000, size=size, device=device)
+        return DecoupledEngine(**options).cost(sizes).pixels
+
+    assert pixels(224, "cpu") == 100  # one batch of a hundred classes is more than a CPU takes at once
+    assert pixels(224, "cuda") == 100  # of 4 GiB of maps, 161 images
+    assert pixels(12, "cpu") == 200  # 256 images
+    assert pixels(12, "cpu", pass_images=1050) == 1000
+    assert pixels(12, "cpu", pass_images=10**6) == 10_000
+    assert pixels(224, "cpu", batches="per-class") == 10
+
+
+def test_classes_of_images_are_found_once_for_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = distiller(pass_images=1)
+    asked: list[SyntheticSet] = []
+    origins = SyntheticSet.origins
+
+    def counted(synthetic: SyntheticSet) -> Tensor:
+        asked.append(synthetic)
+        return origins(synthetic)
+
+    monkeypatch.setattr(SyntheticSet, "origins", counted)  # of a thousand classes it takes as long as a pass
+    ours.step()
+    assert len(asked) == 1
+
+
+def test_an_average_of_clamped_pixels_is_within_their_bounds() -> None:
+    ours = distiller(optimiser=dataclasses.replace(ADAM, lr=5.0, ema=0.5))
+    average = ours.synthetic.unit_images().double()
+    for _ in range(ours.iterations):
+        ours.step()
+        preprocess = ours.synthetic.preprocess.to(CPU, torch.float64)
+        pixels = preprocess.inverse(ours.synthetic.images.detach())
+        average = 0.5 * average + 0.5 * pixels
+        assert 0 <= pixels.min() < pixels.max() <= 1
+    torch.testing.assert_close(ours.synthetic.unit_images(), average)
 
 
 def test_the_learning_rate_follows_half_a_cosine() -> None:

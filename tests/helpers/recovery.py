@@ -37,7 +37,7 @@ def recovery(
     """Put a set and what an engine draws from together, prepared for the first iteration."""
     task, real = toy()
     supply = Teachers([teacher(name) for name in names])
-    supply.ready(PassOptions(task.size))
+    supply.ready(PassOptions(task.channels, task.size))
     embedder = Embedder(supply.network, task.size, CPU, chunk=4, features=engine.features(supply.network))
     batches = RealBatches.of(task, real, 0, CPU, torch.float64)
     sources = Sources(

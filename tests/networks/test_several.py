@@ -24,6 +24,7 @@ datasets = ["digits"]
 methods = ["sre2l"]
 ipcs = [1]
 network = "convnet2,mlp"
+teacher = "teachers"
 [experts.teachers]
 recipe = "teacher"
 [method.sre2l]
@@ -39,6 +40,9 @@ def test_names_are_cut_at_commas_but_not_in_the_path_of_a_file(tmp_path: Path) -
     folder.mkdir()
     (folder / "net.py").write_text(OWN)
     assert names_in(f"{folder}/net.py:Net") == [f"{folder}/net.py:Net"]
+    listed = f"{folder.parent}/net.py:Net"
+    (folder.parent / "net.py").write_text(OWN)
+    assert names_in(f"{listed},convnet3") == [listed, "convnet3"]
     assert names_in("") == [""]  # which no network is called
 
 
@@ -53,6 +57,7 @@ def test_each_is_checked_made_absolute_and_told_without_its_folder(
     given = {"method": "sre2l", "ipc": 1, "data": {"name": "digits"}, "network": "convnet3,net.py:Net"}
     table = configs.as_table(configs.resolve(given))
     assert table["network"] == f"convnet3,{tmp_path}/net.py:Net"
+    assert add_networks("net.py:Net,convnet3") == f"{tmp_path}/net.py:Net,convnet3"
     assert shared(table)["network"] == "convnet3,net.py:Net"
     assert shared(shared(table)) == shared(table)
 
@@ -73,5 +78,11 @@ def test_students_of_a_set_have_its_first_network() -> None:
 def test_suites_train_experts_of_one_network(tmp_path: Path) -> None:
     suite = tmp_path / "mine.toml"
     suite.write_text(SUITE)
-    with pytest.raises(UserError, match="suites train experts of one network, not of convnet2,mlp"):
+    with pytest.raises(UserError, match="experts of one network are in a table, not of convnet2,mlp"):
         plan(load_suite(str(suite)))
+
+
+def test_a_suite_finds_each_file_of_networks_from_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SUITE.replace("convnet2,mlp", "net.py:Net,mlp,other.py:Net"))
+    suite = load_suite(tmp_path / "mine.toml")
+    assert suite.network == f"{tmp_path}/net.py:Net,mlp,{tmp_path}/other.py:Net"

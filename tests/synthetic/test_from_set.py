@@ -55,3 +55,14 @@ def test_a_set_of_another_task_is_refused() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="has 1 to 3 images per class, and this run 2: leave out --ipc"):
         from_set(task, distilled, (2, 2, 2), "unit", "set.h5")
+
+
+def test_a_set_of_compensators_is_refused() -> None:
+    task, real = toy()
+    labels = torch.arange(3)
+    added = torch.zeros(2, *task.shape)
+    distilled = DistilledSet(
+        real.unit(slice(0, 3)), labels, task.classes, task.preprocess, compensators=added
+    )
+    with pytest.raises(UserError, match="has compensators, which no run goes on from"):
+        from_set(task, distilled, (1, 1, 1), "unit", "set.h5")
