@@ -191,6 +191,11 @@ class Protocol:
             )
 
     @property
+    def views_wanted(self) -> int:
+        """Views of each image that students replay, if their labels come from stored views."""
+        return self.labels.views or self.epochs
+
+    @property
     def mixing(self) -> CutMix | Mixup | None:
         """How batches are mixed; None if they are not."""
         if self.mixup:

@@ -69,9 +69,10 @@ def _check_views(protocol: Protocol, step: LabelStep | None, name: str) -> None:
 
 
 def decoded_count(config: RunConfig) -> int:
-    """Return the number of training images per class; of a set with compensators, about so many."""
+    """Return the number of training images per class; of a set with compensators, at most so many."""
     count = config.multi_formation.decoded_count(typical(config.ipc))
-    return count * len(names_in(config.network)) if config.synthetic.learn == "compensators" else count
+    compensated = config.synthetic.learn == "compensators"  # of each network one for every image that is left
+    return count * (1 + len(names_in(config.network))) if compensated else count
 
 
 def makes_labels(config: RunConfig) -> bool:

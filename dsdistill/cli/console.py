@@ -5,10 +5,8 @@ Texts come from files that others made, so each is made `plain` here; neither st
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from dsdistill.errors import UserError
+from dsdistill.cli.next_step import after_distilling
 from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges
 
 if TYPE_CHECKING:
@@ -76,12 +74,15 @@ def print_lines(lines: Sequence[Line]) -> None:
 def print_summary(summary: Summary) -> None:
     """Print the summary of a distillation."""
     whose = "on the GPU" if summary.on_gpu else "the whole process"
+    images = f"{summary.images - summary.compensators} images"
+    images += f" and {summary.compensators} compensators" if summary.compensators else ""
+    peak = f"{byte_size(summary.peak_memory_bytes)} ({whose})"
     rows = [
-        ("file", f"{summary.path} ({summary.images} images, {byte_size(summary.path.stat().st_size)})"),
+        ("file", f"{summary.path} ({images}, {byte_size(summary.path.stat().st_size)})"),
         ("time", f"{clock(summary.seconds)}, {summary.iterations} iterations"),
-        ("peak memory", f"{byte_size(summary.peak_memory_bytes)} ({whose})"),
+        *([("peak memory", peak)] if summary.peak_memory_bytes else []),  # not known without a step
         ("run directory", f"{summary.run_dir} (config.toml, metrics.jsonl, checkpoints)"),
-        ("next", _next_command(summary)),
+        ("next", after_distilling(summary)),
     ]
     if not math.isnan(summary.first_loss):  # NaN if this call took no step and the log is gone
         means = f"{summary.first_loss:.4g} -> {summary.last_loss:.4g}"
@@ -94,20 +95,6 @@ def print_summary(summary: Summary) -> None:
 def print_estimate(estimate: RunEstimate) -> None:
     """Print what a run takes."""
     print_pairs(estimate.rows())
-
-
-def _next_command(summary: Summary) -> str:
-    """Return the command that evaluates a set; code of the user's own is named, as a set does not load it."""
-    from dsdistill.files import read_toml
-    from dsdistill.networks.names import is_known
-    from dsdistill.plugs import names_in
-
-    words = ["dsdistill", "evaluate", str(summary.path)]
-    with contextlib.suppress(UserError):
-        network = str(read_toml(summary.run_dir / "config.toml").get("network", ""))
-        own = any(":" in name and not is_known(name) for name in names_in(network))
-        words += ["--networks", network] if own else []
-    return shlex.join(words)
 
 
 def print_training(experts: ExpertFile) -> None:

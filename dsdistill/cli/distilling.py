@@ -46,8 +46,8 @@ def distill(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network to match in, such as convnet3 or FILE.py:NAME (see `dsdistill networks`); a "
-            "committee's several, with commas between them.",
+            help="Network to match in or recover from, such as convnet3 or FILE.py:NAME (see `dsdistill "
+            "networks`); a committee's several, with commas between them.",
             show_default="recipe",
             autocompletion=completion.networks,
         ),
@@ -78,8 +78,9 @@ def distill(
     experts: Annotated[
         str | None,
         typer.Option(
-            help="A file of trained networks (`dsdistill experts`), for methods that match with them or "
-            "follow them; auto: trained first, and kept for later runs.",
+            help="A file of trained networks (`dsdistill experts`), for methods that match with them, follow "
+            "them or recover images from them; a committee's, with commas between them; or published "
+            "weights, torchvision:NAME@WEIGHTS; auto: trained first, and kept for later runs.",
             show_default="auto",
             metavar="FILE",
         ),
@@ -162,7 +163,7 @@ def experts(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="mtt, ftd, datm, ast (trajectories), ncfm, teacher, early-teacher, or a TOML file.",
+            help="mtt, ftd, datm, ast (trajectories), ncfm, teacher, early-teacher, el2n, or a TOML file.",
             show_default=False,
             autocompletion=completion.expert_recipes,
         ),

@@ -82,7 +82,7 @@ def _labels(config: RunConfig, distiller: Distiller) -> dict[str, str]:
     if protocol.labels.source != "views":
         return {}
     encoding: Encoding = "distances" if protocol.labels.loss == "dbr" else "float16"
-    views = protocol.labels.views or protocol.epochs
+    views = protocol.views_wanted
     images, classes = sum(distiller.synthetic.decoded_counts), distiller.sources.task.num_classes
     size = byte_size(images * views * bytes_of_view(encoding, classes))
     return {"labels": f"{size} once it is labelled, at most: {views} views of each image, {encoding}"}

@@ -38,6 +38,8 @@ class Summary:
     """The largest error that storing caused in a pixel; 0 for float32."""
     on_gpu: bool = False
     """Whether a GPU computed."""
+    compensators: int = 0
+    """How many of ``images`` are compensators, which all classes share."""
 
 
 def summarise(
@@ -65,6 +67,7 @@ def summarise(
         peak_memory_bytes=loop.peak_memory,
         storage_error=storage_error,
         on_gpu=loop.on_gpu,
+        compensators=distilled.compensator_count,
     )
 
 

@@ -72,6 +72,18 @@ class Engine(ABC, Generic[S]):
         """Optimiser options of each auxiliary parameter, by its name on `SyntheticSet`."""
         return {}
 
+    def check_network(self, name: str, network: Network, channels: int, size: int) -> None:
+        """Check a network before experts of it are trained; `prepare` and `build_networks` check the experts.
+
+        Args:
+            name: of the network.
+            network: untrained, in eval mode.
+            channels, size: of its images.
+
+        Raises:
+            UserError: the engine could not use it, however it is trained.
+        """
+
     @abstractmethod
     def build_networks(self, request: NetworkRequest) -> S:
         """Build what ``supply`` describes.

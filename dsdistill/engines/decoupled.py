@@ -21,6 +21,7 @@ then; NRR-DD (Tran et al. 2025) leaves pixels as they are where the teacher sees
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from torch import Tensor
 from dsdistill.augment.batch_view import BatchViewConfig
 from dsdistill.augment.dsa import Parameters
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
+from dsdistill.compute.class_activation import ClassActivation
 from dsdistill.compute.recovery import RecoveryNetwork, Statistics
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import IMAGE_COPIES, Engine
@@ -44,6 +46,7 @@ from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import CrossEntropy, RecoveryBatch, TargetConfig
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
+from dsdistill.networks.names import factory_of
 from dsdistill.objectives.precision import working_dtype
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
@@ -169,6 +172,17 @@ class DecoupledEngine(Engine[Teachers]):
         """Whether the target compares with real images."""
         return self.target.anchored
 
+    def check_network(self, name: str, network: Network, channels: int, size: int) -> None:
+        """Check that a network has what images are recovered from.
+
+        Raises:
+            UserError: it has no batch normalisation to align, or no class activation maps to mask by.
+        """
+        if self.alignment.weight and not network.has_batch_norm:
+            raise _unalignable(name, name)
+        if self.mask.of != "none":
+            ClassActivation(network, name, channels, size)
+
     def build_networks(self, request: NetworkRequest) -> Teachers:
         """Load the teachers.
 
@@ -206,10 +220,7 @@ class DecoupledEngine(Engine[Teachers]):
             self._check_compensated()
         for member, network in zip(sources.supply.members, sources.supply.recovering, strict=True):
             if self.alignment.weight and not network.layers:
-                raise UserError(
-                    f"{member.name} has no batch normalisation, whose statistics this method aligns: pass a "
-                    "network that has some, such as resnet18-batch, or set engine.alignment.weight=0"
-                )
+                raise _unalignable(member.name, member.architecture)
         if self.refresh.every:
             synthetic.constants["start"] = synthetic.stored.clone()
         self.mask.register(synthetic, sources.supply)
@@ -368,3 +379,18 @@ def _own_teacher(index: int, naturals: int) -> list[tuple[int, float]]:
     """Return the teacher, and its weight, that image number ``index`` of a class has; naturals have none."""
     stage = index // naturals
     return [(stage - 1, 1.0)] if stage else []
+
+
+def _unalignable(name: str, architecture: str) -> UserError:
+    return UserError(
+        f"{name} has no batch normalisation, whose statistics this method aligns: pass a network that has "
+        f"some, such as {_with_batch_norm(architecture)}, or set engine.alignment.weight=0"
+    )
+
+
+def _with_batch_norm(architecture: str) -> str:
+    """Return the name of a network that has batch normalisation, if possible of the same architecture."""
+    with contextlib.suppress(UserError):
+        factory_of(name := f"{architecture}-batch")
+        return name
+    return "resnet18-batch"

@@ -143,7 +143,7 @@ def estimate(
         choosing: steps of the networks that choose real images; they count as steps of a student on them.
         data: bytes of the real images.
     """
-    rows = [row for row in rows if row.network in timers]  # the teacher is not trained
+    rows = [row for row in rows if not row.set.network]  # the teacher is not trained
     amount = sum(row.set.steps for row in rows)
     device = next(iter(timers.values())).ensembles.execution.device
     costs = [timers[row.network].cost(row.set) for row in rows]

@@ -182,7 +182,11 @@ def _rows(
     Raises:
         StopRun: a callback asks to stop.
     """
-    for network, planned_rows in itertools.groupby(plan, key=lambda planned: planned.network):
+
+    def student(planned: PlannedRow) -> str:  # a teacher of the same network is no student
+        return "" if planned.set.network else planned.network
+
+    for network, planned_rows in itertools.groupby(plan, key=student):
         trainer = trainers.pop(network, None)
         for planned in planned_rows:
             if planned.earlier is not None:

@@ -25,6 +25,7 @@ from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, lo
 from dsdistill.data import catalog
 from dsdistill.data.cache import cache_folder
 from dsdistill.data.memory import InMemory
+from dsdistill.data.real import RealDataset
 from dsdistill.distillation import initial
 from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
@@ -32,12 +33,13 @@ from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.run import train
 from dsdistill.experts.training import parts
-from dsdistill.networks import source_digest
+from dsdistill.networks import build_network, source_digest
 from dsdistill.plugs import names_in
 from dsdistill.runtime.callbacks import DryRunEnd, Observer
 from dsdistill.runtime.device import resolve_device, resolve_precision
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.notice import Notify
+from dsdistill.seeding import forked
 from dsdistill.storage.expert_file import ExpertFile
 
 _OURS = re.compile(r".+-[0-9a-f]{16}\.h5")
@@ -126,6 +128,7 @@ def provided(
     planned = plans(config, budget)
     real = catalog.read(planned[0].config.data, "train", observer, source)
     initial.check(config, real, config.engine.supply.count or sum(each.config.count for each in planned))
+    _check_networks(config, real)
     wanted = {each.file(real.fingerprint): each for each in planned}
     if not observer.dry:
         files.make_folder(_folder(), parents=True)
@@ -149,6 +152,19 @@ def provided(
             yield _options(config, counts)
         except DryRunEnd as end:
             raise DryRunEnd(dataclasses.replace(end.estimate, before=training)) from end
+
+
+def _check_networks(config: RunConfig, real: RealDataset) -> None:
+    """Check the networks of a run before they are trained.
+
+    Raises:
+        UserError: the engine could not use one of them.
+    """
+    channels, size = real.images.shape[1], real.images.shape[-1]
+    for name in names_in(config.network):
+        with forked(0, "check", 0):
+            network = build_network(name, channels, size, len(real.classes)).eval()
+        config.engine.check_network(name, network, channels, size)
 
 
 def _has(file: Path, planned: ExpertPlan, observer: Observer) -> bool:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 
 from dsdistill.errors import UserError
-from dsdistill.evaluation import controls
+from dsdistill.evaluation import controls, evaluate, students
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig
 from dsdistill.evaluation.plan import plan_sets
 from dsdistill.protocol import load_protocol
+from dsdistill.runtime.callbacks import Observer
 from dsdistill.synthetic.distilled import DistilledDataset
+from tests.helpers.callbacks import Told
 from tests.helpers.evaluation import distilled, evaluated, real_data, tiny, training_set
 from tests.helpers.teachers import committee, views_of
 
@@ -174,3 +177,19 @@ def test_the_full_training_set_has_no_validation_images() -> None:
     (_, full) = evaluated(tiny(epochs=1, repeats=1), baselines=["full"], leak=True)
     assert full.calibration is not None
     assert (full.calibration.temperature, full.calibration.validation, full.leak) == (None, 0, None)
+
+
+def test_a_teacher_of_the_students_network_is_tested_and_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "WORTHWHILE", 0)
+    seen: list[Any] = []
+    teacher, protocol = committee(), tiny(epochs=1, repeats=1, **online())
+    alone, tested = evaluated(
+        protocol,
+        [teacher.teachers[0].architecture],
+        baselines=["teacher"],
+        teacher=teacher,
+        observer=Observer([Told(estimated=seen.append)]),
+    )
+    assert (alone.set, tested.set, tested.images) == ("distilled", "teacher", 0)
+    assert alone.network == tested.network
+    assert seen[0].amount == students.steps(protocol, alone.decoded)

@@ -50,3 +50,19 @@ def test_a_teacher_brings_the_controls_of_its_regime(files: tuple[Path, Path], t
 def test_a_teacher_that_is_missing_is_asked_for(files: tuple[Path, Path]) -> None:
     with pytest.raises(dsdistill.UserError, match="name one by --teacher FILE"):
         dsdistill.evaluate(files[0], protocol="rded")
+
+
+def test_students_may_be_of_the_network_of_their_teacher(files: tuple[Path, Path]) -> None:
+    mine, teacher = files
+    network = dsdistill.ExpertFile.open(teacher).metadata.network
+    report = dsdistill.evaluate(
+        mine,
+        labels="teacher",
+        teacher=teacher,
+        networks=[network],
+        baselines=["random+labels", "teacher"],
+        epochs=2,
+        repeats=1,
+    )
+    assert [row.set for row in report.rows] == ["distilled", "random+labels", "teacher"]
+    assert {row.network for row in report.rows} == {network}

@@ -66,3 +66,21 @@ def test_a_dry_run_estimates_each_training(tmp_path: Path) -> None:
     assert estimate.before.before is not None
     assert [name for name, _ in estimate.rows()].count("experts: estimated time") == 2
     assert not (cache_folder() / "experts").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"network": "convnet2-w4"}, "convnet2-w4 has no batch normalisation.* such as convnet2-w4-batch"),
+        ({"network": "mlp"}, "mlp has no batch normalisation.* such as resnet18-batch"),
+        ({"network": "convnet2-w4-instance"}, "such as resnet18-batch"),
+        ({"method": "nrr-dd", "network": "convnet2-w4-batch", "size": 8}, "no global average pooling"),
+        ({"method": "nrr-dd", "network": "resnet10-batch-w4", "size": 8}, "pass larger images .--size 16"),
+    ],
+)
+def test_a_network_that_cannot_be_used_is_refused_before_it_is_trained(
+    changes: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(dsdistill.UserError, match=problem):
+        dsdistill.distill(tmp_path / "set.h5", **RUN | changes)
+    assert not list(cache_folder().rglob("*.h5"))
