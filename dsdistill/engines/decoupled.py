@@ -195,7 +195,7 @@ class DecoupledEngine(Engine[Teachers]):
 
         Raises:
             UserError: a teacher has no batch normalisation to align, or no class activation maps to mask
-                by; or an option has no meaning for compensators.
+                by; mirror images are to be matched; or an option has no meaning for compensators.
         """
         if synthetic.flip:
             raise UserError(
@@ -211,7 +211,7 @@ class DecoupledEngine(Engine[Teachers]):
                     "network that has some, such as resnet18-batch, or set engine.alignment.weight=0"
                 )
         if self.refresh.every:
-            synthetic.constants["start"] = synthetic.stored.clone()
+            synthetic.constants["start"] = synthetic.get_parameter(synthetic.pixels).clone()
         self.mask.register(synthetic, sources.supply)
         if self.alignment.weight and self.alignment.statistics == "class":
             measure_classes(synthetic.constants, sources)
