@@ -209,7 +209,7 @@ class DecoupledEngine(Engine[Teachers]):
 
         Raises:
             UserError: a teacher has no batch normalisation to align, or no class activation maps to mask
-                by; or an option has no meaning for compensators.
+                by; mirror images are to be matched; or an option has no meaning for compensators.
         """
         if synthetic.flip:
             raise UserError(
@@ -222,7 +222,7 @@ class DecoupledEngine(Engine[Teachers]):
             if self.alignment.weight and not network.layers:
                 raise _unalignable(member.name, member.architecture)
         if self.refresh.every:
-            synthetic.constants["start"] = synthetic.stored.clone()
+            synthetic.constants["start"] = synthetic.get_parameter(synthetic.pixels).clone()
         self.mask.register(synthetic, sources.supply)
         if self.alignment.weight and self.alignment.statistics == "class":
             measure_classes(synthetic.constants, sources)

@@ -278,6 +278,16 @@ def test_classes_of_images_are_found_once_for_all_passes(monkeypatch: pytest.Mon
     assert len(asked) == 1
 
 
+def test_a_refresh_brings_residuals_back_to_zero() -> None:
+    ours = distiller(optimiser=FREE, refresh=RefreshConfig(every=1, share=1.0))
+    ours.synthetic.learn_residual()
+    ours.engine.prepare(ours.synthetic, ours.sources)
+    start = ours.synthetic.unit_images()
+    refreshed = Distiller(ours.engine, ours.synthetic, ours.sources, FREE, ours.iterations)
+    refreshed.step()
+    assert torch.equal(ours.synthetic.unit_images(), start)
+
+
 def test_an_average_of_clamped_pixels_is_within_their_bounds() -> None:
     ours = distiller(optimiser=dataclasses.replace(ADAM, lr=5.0, ema=0.5))
     average = ours.synthetic.unit_images().double()
