@@ -170,7 +170,8 @@ def names_in(text: str) -> list[str]:
     file, _, name = text.rpartition(":")
     if is_file_reference(text) and "," not in name and files.expanded(file).exists():
         return [text]
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip())) or [text]
+    names = (name.strip(" ") for name in text.split(","))
+    return list(dict.fromkeys(name for name in names if name)) or [text]
 
 
 def load(reference: str, noun: str) -> Any:

@@ -246,6 +246,11 @@ def weighted_barycentre(
 
     Each round finds weights for the atoms, atoms for the weights, and moves the old ones part of the way.
 
+    >>> points = torch.tensor([[0.0], [0.0], [8.0], [8.0]])
+    >>> atoms, weights = weighted_barycentre(points, torch.tensor([[0.0], [8.0]]))
+    >>> atoms.flatten().tolist(), weights.tolist()
+    ([0.0, 8.0], [0.5, 0.5])
+
     Args:
         points: the features of a class.
         atoms: where they start.

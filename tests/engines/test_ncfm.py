@@ -35,6 +35,7 @@ def matching(
 ) -> Distiller:
     engine = DistributionEngine(batch_real=6, discrepancy=points, **told)  # type: ignore[arg-type]
     made = loop(*toy(), "convnet2-w6", engine=engine, multi_formation=multi_formation, ipc=ipc)
+    made.sources.seed = seed
     engine.prepare(made.synthetic, made.sources)
     synthetic = made.synthetic.double()
     return Distiller(engine, synthetic, made.sources, OptimiserConfig(lr=pixel_lr), iterations)
