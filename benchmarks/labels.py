@@ -169,8 +169,12 @@ def evaluated(
         "image_bytes": report.cost["image_bytes"],
         "label_bytes": report.cost["label_bytes"],
     }
+    stored = {each["set"]: each for each in set_file.results(file)}  # the last of each
     return [
-        shared | asdict(row) | {"set": name if row.set == "distilled" else row.set.removesuffix("+labels")}
+        shared
+        | asdict(row)
+        | {key: stored[row.set][key] for key in ("date", "machine", "seed", "packages")}
+        | {"set": name if row.set == "distilled" else row.set.removesuffix("+labels")}
         for row in report.rows
     ]
 
