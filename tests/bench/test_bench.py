@@ -86,7 +86,8 @@ def test_shipped_suites_can_be_run(name: str) -> None:
         assert bool(cell.experts) == (cell.method.removeprefix("fyi-").partition("-")[0] in EXPERTS)
 
 
-EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast", "sre2l")
+EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast")
+EXPERTS += ("sre2l", "cda", "cv", "wmdd", "infer", "cim", "nrr", "rded", "pca")
 
 
 def test_there_are_the_promised_suites() -> None:

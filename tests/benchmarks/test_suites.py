@@ -40,7 +40,7 @@ def test_commands_of_suites_are_understood(
     monkeypatch.setattr(catalog, "load", load)
     commands = []
     for cell in cells_of(suite):
-        commands += [cell.experts.command(tmp_path, Environment())] if cell.experts else []
+        commands += [each.command(tmp_path, Environment()) for each in cell.experts]
         commands.append(cell.distil(tmp_path, Environment()))
         commands += [cell.evaluate(each, tmp_path, Environment()) for each in cell.evaluations]
     for words in commands:
