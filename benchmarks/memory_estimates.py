@@ -1,6 +1,6 @@
 """Is the estimate of memory right? It and what is measured, for every recipe, one process each.
 
-    python benchmarks/memory_estimates.py                     matching recipes at 1, 10 and 50 images per class
+    python benchmarks/memory_estimates.py            matching recipes at 1, 10 and 50 images per class
     python benchmarks/memory_estimates.py --methods dm,idc --ipcs 10 --compile
 
 Fashion-MNIST, the recipe's ConvNet-3, fp32 on a CPU, uncompiled unless asked for. Measured is the peak of
