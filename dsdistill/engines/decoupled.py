@@ -190,11 +190,10 @@ class DecoupledEngine(Engine[Teachers]):
             UserError: they do not fit, or a committee's priors do not.
         """
         teachers = self.supply.build(request)
-        found = list(dict.fromkeys(each.architecture for each in teachers.members))
-        if self.committee.priors and found != request.architectures:
+        if self.committee.priors and teachers.architectures != request.architectures:
             raise UserError(
                 f"engine.committee.priors are of the networks {request.name} in their order, and the "
-                f"teachers are {', '.join(found)}: name their files in that order, or set "
+                f"teachers are {', '.join(teachers.architectures)}: name their files in that order, or set "
                 "engine.committee.priors=[]"
             )
         if self.committee.priors and len(self.committee.priors) != teachers.count:
@@ -287,16 +286,17 @@ class DecoupledEngine(Engine[Teachers]):
 
     def all_batches(self, synthetic: SyntheticSet) -> list[Batch]:
         """Return every batch of the set."""
-        counts = synthetic.decoded_counts
-        rows = torch.arange(sum(counts)).split(list(counts))
+        counts = list(synthetic.decoded_counts)
         if self.batches == "per-class":
-            return [Batch(label, 0, part) for label, part in enumerate(rows)]
-        batches: list[Batch] = []
-        for index in range(max(counts)):
-            row_of = [part[index] for part in rows if len(part) > index]
-            for part in torch.stack(row_of).split(self.batch_classes):
-                batches.append(Batch(len(batches), index, part))
-        return batches
+            return [
+                Batch(label, 0, rows) for label, rows in enumerate(torch.arange(sum(counts)).split(counts))
+            ]
+        index_of = torch.cat([torch.arange(count) for count in counts])  # of each image in its class
+        of_index = index_of.argsort(stable=True).split(torch.bincount(index_of).tolist())
+        parts = [
+            (index, part) for index, rows in enumerate(of_index) for part in rows.split(self.batch_classes)
+        ]
+        return [Batch(number, index, rows) for number, (index, rows) in enumerate(parts)]
 
     def _passes(
         self, synthetic: SyntheticSet, sources: Sources[Teachers]

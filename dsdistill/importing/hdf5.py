@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from dsdistill.errors import UserError
@@ -17,9 +18,7 @@ def _read(path: Path, request: Request) -> Source:
             f"{path} holds views that a teacher has labelled, which belong to it as it is; import the set "
             "that was labelled, and label what that makes"
         )
-    if stored.compensators is not None:
-        return _decoded(stored)
-    return Source(
+    source = Source(
         images=stored.images,
         labels=stored.labels,
         soft_labels=stored.soft_labels,
@@ -31,25 +30,21 @@ def _read(path: Path, request: Request) -> Source:
         attributes=stored.attributes,
         notices=tuple(left_out(stored, ("soft_labels",))),
     )
+    return source if stored.compensators is None else _decoded(source, stored)
 
 
-def _decoded(stored: DistilledSet) -> Source:
+def _decoded(source: Source, stored: DistilledSet) -> Source:
     """Return the training images of a set with compensators, which no other format has."""
     dataset = DistilledDataset(stored, "unit")
-    return Source(
+    notice = (
+        f"the {stored.stored_count} stored images, compensators among them, are decoded into {len(dataset)}"
+    )
+    return dataclasses.replace(
+        source,
         images=dataset.images,
         labels=dataset.labels,
         soft_labels=dataset.soft_labels,
-        are_logits=True,
-        classes=stored.classes,
-        space="unit",
-        preprocess=stored.preprocess,
-        attributes=stored.attributes,
-        notices=(
-            f"the {stored.stored_count} stored images, compensators among them, are decoded into "
-            f"{len(dataset)}",
-            *left_out(stored, ("soft_labels",)),
-        ),
+        notices=(notice, *source.notices),
     )
 
 

@@ -104,14 +104,19 @@ class StoredNetworks(TrainedNetworks):
         return classify(self.template, self.file.state(network, self.file.epochs[-1]), images)
 
 
-@torch.no_grad()
 def classify(network: Network, state: Mapping[str, Tensor], images: Tensor) -> Tensor:
     """Classify images [n, C, H, W] in network space by such a network in another state -> float32 [n, K].
 
     Statistics of batch normalisation are those of the state. The result is on the CPU.
     """
-    like = next(network.parameters())
     classifier = copy.deepcopy(network).eval()
     classifier.load_state_dict(dict(state))
-    parts = [classifier(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
+    return logits_of(classifier, images)
+
+
+@torch.no_grad()
+def logits_of(network: Network, images: Tensor) -> Tensor:
+    """Classify images [n, C, H, W] in network space by a network as it is -> float32 [n, K], on the CPU."""
+    like = next(network.parameters())
+    parts = [network(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
     return torch.cat([part.float().cpu() for part in parts])

@@ -19,7 +19,8 @@ from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource, PassOptions, bytes_of
+from dsdistill.supply.base import NetworkRequest, NetworkSource, PassOptions, bytes_of
+from dsdistill.supply.stored import StoredConfig, logits_of
 from dsdistill.synthetic.trained import TrainedNetworks
 from dsdistill.teachers import Teacher, TeacherReference, load_teachers
 from dsdistill.teachers.reference import teacher_names
@@ -27,10 +28,9 @@ from dsdistill.teachers.reference import teacher_names
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class TeachersConfig(NetworkConfig):
+class TeachersConfig(StoredConfig):
     """Networks that were trained to the end, of one architecture or several."""
 
-    takes_experts: ClassVar[bool] = True
     several: ClassVar[bool] = True
     recipe: ClassVar[str] = "teacher"
 
@@ -38,20 +38,8 @@ class TeachersConfig(NetworkConfig):
     path: str = ""
     """Which ones, with commas between them: FILE for all networks of a file, FILE#EXPERT@EPOCH for one, or a
     library's published weights, torchvision:NAME@WEIGHTS."""
-    digest: str = ""
-    """Which networks they are; written down when a run begins, so that it never goes on with others."""
     networks: Annotated[int, Ge(0)] = 0
     """How many of them to use; 0 takes all."""
-
-    @property
-    def needs_experts(self) -> bool:
-        """Whether none are named yet."""
-        return not self.path
-
-    @property
-    def count(self) -> int:
-        """How many to use; 0 for all."""
-        return self.networks
 
     def references(self) -> list[TeacherReference]:
         """Return what the path names.
@@ -105,14 +93,14 @@ class TeachersConfig(NetworkConfig):
                 f"{self.path} names {len(loaded)} networks, not {self.networks}: set "
                 "engine.supply.networks=0 for all of them"
             )
-        loaded = loaded[: self.networks or None]
-        found = list(dict.fromkeys(each.architecture for each in loaded))
-        if set(found) != set(request.architectures):
+        teachers = Teachers(loaded[: self.networks or None])
+        trained = teachers.architectures
+        if set(trained) != set(request.architectures):
             raise UserError(
-                f"the networks of {_file_names(self.path)} are {', '.join(found)}, and this run names "
-                f"{', '.join(sorted(request.architectures))}: pass --network {','.join(found)}"
+                f"the networks of {_file_names(self.path)} are {', '.join(trained)}, and this run names "
+                f"{', '.join(sorted(request.architectures))}: pass --network {','.join(trained)}"
             )
-        return Teachers(loaded)
+        return teachers
 
 
 def _file_names(path: str) -> str:
@@ -135,6 +123,11 @@ class Teachers(NetworkSource, TrainedNetworks):
         self.network = self.members[0].network
         self.count = len(self.members)
         self.teachers = self
+
+    @property
+    def architectures(self) -> list[str]:
+        """The names of their networks in their order, each once."""
+        return list(dict.fromkeys(each.architecture for each in self.members))
 
     def ready(self, passes: PassOptions) -> None:
         """Copy each network as images are recovered from it."""
@@ -169,13 +162,9 @@ class Teachers(NetworkSource, TrainedNetworks):
         ]
         return torch.stack(scores).mean(0)
 
-    @torch.no_grad()
     def logits(self, network: int, images: Tensor) -> Tensor:
         """Classify images [n, C, H, W] in network space by one of them -> float32 [n, K], on the CPU."""
-        module = self.members[network].network
-        like = next(module.parameters())
-        parts = [module(part.to(like.device, like.dtype)) for part in images.split(_CHUNK)]
-        return torch.cat([part.float().cpu() for part in parts])
+        return logits_of(self.members[network].network, images)
 
     def activation(self, network: int, images: Tensor, labels: Tensor) -> Tensor:
         """Return where a network sees the class of each image: see `ClassActivation`.
@@ -185,6 +174,3 @@ class Teachers(NetworkSource, TrainedNetworks):
         """
         member = self.members[network]
         return ClassActivation(member.network, member.name, *images.shape[1:3])(images, labels)
-
-
-_CHUNK = 256
