@@ -35,7 +35,7 @@ Statistics = Sequence[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Recovered:
+class NetworkOutput:
     """What a network says of G batches of B images.
 
     Attributes:
@@ -102,7 +102,7 @@ class RecoveryNetwork:
         groups: int,
         statistics: Statistics | None = None,
         maps: bool = False,
-    ) -> Recovered:
+    ) -> NetworkOutput:
         """Pass ``groups`` batches of equally many images, batch by batch.
 
         Args:
@@ -114,7 +114,7 @@ class RecoveryNetwork:
         targets = self.statistics if statistics is None else statistics
         with autocast(self._device, self._precision):
             logits, embedding, blocks, alignment = self._run(images, groups, list(targets), maps)
-        return Recovered(at_least_float32(logits), at_least_float32(embedding), blocks, alignment)
+        return NetworkOutput(at_least_float32(logits), at_least_float32(embedding), blocks, alignment)
 
     @torch.no_grad()
     def population(self, parts: Iterable[Float[Tensor, "n C S S"]]) -> list[tuple[Tensor, Tensor]]:
@@ -123,10 +123,10 @@ class RecoveryNetwork:
         Args:
             parts: images as they are passed at once; not empty.
         """
-        found = [_Moments() for _ in self._firing]
+        of_layers = [_Moments() for _ in self._firing]
         handles = [
             layer.register_forward_pre_hook(partial(_heard_by, moments))
-            for layer, moments in zip(self._firing, found, strict=True)
+            for layer, moments in zip(self._firing, of_layers, strict=True)
         ]
         try:
             for images in parts:
@@ -137,7 +137,7 @@ class RecoveryNetwork:
                 handle.remove()
         return [
             (moments.mean.to(layer.mean), moments.variance.to(layer.mean))
-            for layer, moments in zip(self._firing, found, strict=True)
+            for layer, moments in zip(self._firing, of_layers, strict=True)
         ]
 
     def _plain(
@@ -157,27 +157,27 @@ class RecoveryNetwork:
 
     def _order(self, images: Tensor) -> list[_AligningNorm]:
         """Return the layers that compute something, in the order in which they do."""
-        found: list[_AligningNorm] = []
+        firing: list[_AligningNorm] = []
         handles = [
-            each.register_forward_hook(lambda module, *_: found.append(module))
+            each.register_forward_hook(lambda module, *_: firing.append(module))
             for each in self._normalisations
         ]
         self._network(images)
         for handle in handles:
             handle.remove()
         self._heard.clear()
-        return found
+        return firing
 
 
 def _replaced(network: nn.Module, heard: list[Tensor]) -> Sequence[_AligningNorm]:
     """Replace every batch normalisation of maps that has running statistics."""
-    found = []
+    layers = []
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d | nn.SyncBatchNorm) and child.running_mean is not None:
-                found.append(_AligningNorm(child, heard))
-                setattr(parent, name, found[-1])
-    return found
+                layers.append(_AligningNorm(child, heard))
+                setattr(parent, name, layers[-1])
+    return layers
 
 
 class _Moments:
@@ -240,8 +240,8 @@ class _Align(Function):
         ctx: Any, x: Tensor, groups: int, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor
     ) -> tuple[Tensor, Tensor]:
         batches = at_least_float32(x).unflatten(0, (groups, -1))
-        found_variance, found_mean = torch.var_mean(batches, (1, 3, 4), correction=0)
-        off_mean, off_variance = found_mean - mean, found_variance - variance
+        batch_variance, batch_mean = torch.var_mean(batches, (1, 3, 4), correction=0)
+        off_mean, off_variance = batch_mean - mean, batch_variance - variance
         lengths = off_mean.norm(dim=1, keepdim=True), off_variance.norm(dim=1, keepdim=True)
         ctx.groups = groups
         # A distance of 0 has no direction; like torch's norm, it then has no gradient.
@@ -249,7 +249,7 @@ class _Align(Function):
             torch.where(length > 0, off / length, torch.zeros_like(off))
             for off, length in zip((off_mean, off_variance), lengths, strict=True)
         ]
-        ctx.save_for_backward(x, found_mean, *units, scale)
+        ctx.save_for_backward(x, batch_mean, *units, scale)
         y = torch.addcmul(_on_maps(shift.to(x.dtype)), x, _on_maps(scale.to(x.dtype)))
         return y, (lengths[0] + lengths[1])[:, 0]
 

@@ -13,7 +13,7 @@ from annotated_types import Ge
 from pydantic import Field
 from torch import Tensor
 
-from dsdistill.compute.recovery import Recovered, RecoveryNetwork
+from dsdistill.compute.recovery import NetworkOutput, RecoveryNetwork
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
@@ -32,7 +32,7 @@ class RecoveryBatch:
     Attributes:
         network: the network.
         teacher: its number.
-        said: of the images as they are seen.
+        output: of the images as they are seen.
         rows: int64 [G·B], the images' positions in the decoded set.
         labels: int64 [G·B], on the device.
         groups: G.
@@ -42,7 +42,7 @@ class RecoveryBatch:
 
     network: RecoveryNetwork
     teacher: int
-    said: Recovered
+    output: NetworkOutput
     rows: Tensor
     labels: Tensor
     groups: int
@@ -80,7 +80,7 @@ class CrossEntropy(Target):
 
     def loss(self, batch: RecoveryBatch) -> Tensor:
         """Return the mean over each batch."""
-        losses = F.cross_entropy(batch.said.logits, batch.labels, reduction="none")
+        losses = F.cross_entropy(batch.output.logits, batch.labels, reduction="none")
         return losses.unflatten(0, (batch.groups, -1)).mean(1)
 
 
@@ -121,7 +121,7 @@ class PairedFeatures(Target):
         with torch.no_grad():
             anchors = batch.see(batch.constants[ANCHORS][batch.rows])
             goal = batch.network(anchors, batch.groups, maps=True).maps[self.layer]
-        apart = at_least_float32(batch.said.maps[self.layer] - goal).abs().flatten(1).mean(1)
+        apart = at_least_float32(batch.output.maps[self.layer] - goal).abs().flatten(1).mean(1)
         return apart.unflatten(0, (batch.groups, -1)).sum(1)
 
 
@@ -174,7 +174,7 @@ class Barycentre(Target):
     def loss(self, batch: RecoveryBatch) -> Tensor:
         """Return the norm over each batch, and the mean cross-entropy."""
         atoms = batch.constants[_atoms_of(batch.teacher)][batch.rows]
-        apart = (batch.said.embedding - atoms).unflatten(0, (batch.groups, -1))
+        apart = (batch.output.embedding - atoms).unflatten(0, (batch.groups, -1))
         distances = torch.linalg.vector_norm(apart, dim=(1, 2))
         if not self.classification:
             return distances

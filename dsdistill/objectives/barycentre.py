@@ -66,11 +66,11 @@ def transport(costs: Array, weights: Array, potentials: Array | None = None) -> 
         weights: float64 [n], from 0, with sum 1.
         potentials: [n], those of a similar problem, which save time; they do not change the cost.
     """
-    begun = np.zeros(len(costs)) if potentials is None else potentials
-    begun = _ascended(costs, weights, begun, _ASCENT if potentials is None else _ASCENT // 3)
+    start = np.zeros(len(costs)) if potentials is None else potentials
+    start = _ascended(costs, weights, start, _ASCENT if potentials is None else _ASCENT // 3)
     points = costs.shape[1]
     flow = np.zeros_like(costs)
-    flow[(costs - begun[:, None]).argmin(0), np.arange(points)] = 1 / points
+    flow[(costs - start[:, None]).argmin(0), np.arange(points)] = 1 / points
     steps = np.stack([_steps_from(atom, costs, flow) for atom in range(len(costs))])
     surplus = flow.sum(1) - weights
     while surplus.max() > _TINY:

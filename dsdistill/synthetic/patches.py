@@ -138,15 +138,15 @@ class PatchSelection:
 
     def choose(self, label: int, needed: int) -> Patches:
         """Choose patches of a class that `PatchConfig.check_classes` has accepted."""
-        pool, config = self._considered(label), self._config
-        boxes = self._boxes(len(pool), label)
-        kept = self._kept_crop(label, pool, boxes)
-        boxes = boxes[torch.arange(len(pool)), kept]
-        if self._difficulty is None:
-            scores = torch.cat([self._losses(label, *part) for part in self._parts(pool, boxes)])
-        else:
+        pool = self._considered(label)
+        boxes, losses = self._kept_crops(label, pool, self._boxes(len(pool), label))
+        if self._difficulty is not None:
             scores = self._difficulty[pool]
-        chosen = _picked(scores, needed, config.pick)
+        elif losses is not None:
+            scores = losses
+        else:
+            scores = torch.cat([self._losses(label, *part) for part in self._parts(pool, boxes)])
+        chosen = _picked(scores, needed, self._config.pick)
         return Patches(pool[chosen], Crops(size=self._task.size, boxes=boxes[chosen]))
 
     def cells(self, patches: Patches) -> Tensor:
@@ -174,21 +174,26 @@ class PatchSelection:
         drawn = RandomResizedCrop(scale=self._config.scale, ratio=(1.0, 1.0))
         return drawn.draw(count * crops, size, stream).boxes.unflatten(0, (count, crops))
 
-    def _kept_crop(self, label: int, pool: Tensor, boxes: Tensor) -> Tensor:
-        """Return which crop of each image is kept, int64 [n]."""
+    def _kept_crops(self, label: int, pool: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the crop of each image that is kept, int64 [n, 4], and its loss if that decided."""
         if boxes.shape[1] == 1:
-            return torch.zeros(len(pool), dtype=torch.int64)
-        worth = self._coverage if self._config.keep == "cam" else self._confidence
-        return torch.cat([worth(label, *part).argmax(1) for part in self._parts(pool, boxes)])
+            return boxes[:, 0], None
+        of_images = torch.arange(len(pool))
+        if self._config.keep == "cam":
+            worth = torch.cat([self._coverage(label, *part) for part in self._parts(pool, boxes)])
+            return boxes[of_images, worth.argmax(1)], None
+        losses = torch.cat([self._crop_losses(label, *part) for part in self._parts(pool, boxes)])
+        kept = losses.argmin(1)
+        return boxes[of_images, kept], losses[of_images, kept]
 
     def _parts(self, pool: Tensor, boxes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images in unit space, in batches, each with its boxes."""
         for rows, some in zip(pool.split(self._batch), boxes.split(self._batch), strict=True):
             yield self._real.unit(rows).cpu(), some
 
-    def _confidence(self, label: int, images: Tensor, boxes: Tensor) -> Tensor:
-        """Return how sure the teacher is of each of some images' crops, [m, crops]."""
-        return -torch.stack([self._losses(label, images, some) for some in boxes.unbind(1)], 1)
+    def _crop_losses(self, label: int, images: Tensor, boxes: Tensor) -> Tensor:
+        """Return the cross-entropy of each of some images' crops, [m, crops]."""
+        return torch.stack([self._losses(label, images, some) for some in boxes.unbind(1)], 1)
 
     def _coverage(self, label: int, images: Tensor, boxes: Tensor) -> Tensor:
         """Return how much of an image's class activation map each of its crops holds, [m, crops]."""
