@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 import dsdistill
-from tests.conftest import THREADS
+from tests.helpers.experts import PLAIN, trained_once
 
-PLAIN = [THREADS, "compute.precision=fp32", "compute.compile=false"]
 RESNET, CONVNET = "resnet10-batch-w4", "convnet2-w8-batch"
 
 QUICK = """
@@ -59,19 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, int
 
     def of(recipe: str, network: str, size: int) -> Path:
         file = folder / f"{recipe}-{network}-{size}.h5"
-        if not file.exists():
-            dsdistill.train_experts(
-                file,
-                dataset="digits",
-                recipe=recipe,
-                count=1,
-                network=network,
-                epochs=3,
-                size=size,
-                device="cpu",
-                overrides=PLAIN,
-            )
-        return file
+        return trained_once(file, recipe, network, count=1, epochs=3, size=size)
 
     return of
 

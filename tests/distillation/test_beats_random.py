@@ -11,6 +11,7 @@ import dsdistill
 from dsdistill.config.presets import RECIPES
 from tests.conftest import THREADS
 from tests.distillation.test_beats_noise import METHODS
+from tests.helpers.experts import trained_once
 
 NETWORK = "convnet2-w32"
 
@@ -55,22 +56,10 @@ def test_every_recipe_beats_random_selection_or_noise_or_is_a_known_exception() 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path | None]:
     """Train, once, the networks on digits that methods match with or follow."""
-    folder, told = tmp_path_factory.mktemp("experts"), ["compute.compile=false", *ALIKE]
+    folder = tmp_path_factory.mktemp("experts")
 
     def made(recipe: str, count: int, epochs: int) -> Path:
-        file = folder / f"{recipe}.h5"
-        if not file.exists():
-            dsdistill.train_experts(
-                file,
-                dataset="digits",
-                recipe=recipe,
-                count=count,
-                epochs=epochs,
-                network=NETWORK,
-                device="cpu",
-                overrides=told,
-            )
-        return file
+        return trained_once(folder / f"{recipe}.h5", recipe, NETWORK, count=count, epochs=epochs)
 
     def needed(method: str) -> Path | None:
         if method.startswith("ncfm"):

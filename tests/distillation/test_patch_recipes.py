@@ -18,11 +18,10 @@ from dsdistill.objectives.cam import class_activation
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled import DistilledSet
-from tests.conftest import THREADS
 from tests.helpers.callbacks import Told
+from tests.helpers.experts import PLAIN, trained_once
 
 NETWORK = "resnet10-batch-w4"
-PLAIN = [THREADS, "compute.precision=fp32", "compute.compile=false"]
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +30,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     folder = tmp_path_factory.mktemp("teachers")
 
     def of(size: int) -> Path:
-        file = folder / f"{size}.h5"
-        if not file.exists():
-            dsdistill.train_experts(
-                file,
-                dataset="digits",
-                recipe="teacher",
-                network=NETWORK,
-                epochs=2,
-                size=size,
-                device="cpu",
-                overrides=PLAIN,
-            )
-        return file
+        return trained_once(folder / f"{size}.h5", "teacher", NETWORK, epochs=2, size=size)
 
     return of
 

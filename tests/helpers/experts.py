@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+import dsdistill
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig, resolve
@@ -21,6 +23,14 @@ def toys(count: int = 50) -> tuple[Task, RealDataset]:
     classes = ("ball", "doll", "kite")
     task = Task("toys", classes, 1, 8, Standardise.of((0.5,), (0.25,)), True)
     return task, RealDataset("toys", "train", pixels, torch.arange(count) % 3, classes)
+
+
+def trained_once(file: Path, recipe: str, network: str, **options: Any) -> Path:
+    """Train experts on the digits unless the file is there, and return it."""
+    if not file.exists():
+        common = {"dataset": "digits", "recipe": recipe, "network": network, "device": "cpu"}
+        dsdistill.train_experts(file, **common, **options, overrides=PLAIN)
+    return file
 
 
 def told(recipe: str = "ncfm", network: str = "convnet2-w6", **options: Any) -> ExpertConfig:
