@@ -1,10 +1,18 @@
-"""Where benchmarks write, and how their tables write figures and dates."""
+"""Where benchmarks write, what each record says of its making, and how tables write figures and dates."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from dsdistill.runtime import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTIFACTS, RUNS = ROOT / "artifacts", ROOT / "runs"
@@ -21,3 +29,22 @@ def date_range(dates: Iterable[str]) -> str:
     """Write the first and the last day of ISO 8601 dates."""
     days = sorted({date[:10] for date in dates})
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
+
+
+def write_record(file: Path, rows: Sequence[Any], **about: Any) -> None:
+    """Write what the running script has measured as JSON, with its command line, date, machine and code.
+
+    Args:
+        about: what else is to be known of the rows.
+    """
+    script = Path(sys.argv[0]).name
+    record = {
+        "command": " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "machine": provenance.machine_name(torch.device("cpu")),
+        **about,
+        "packages": provenance.package_versions(),
+        "code": provenance.code_digest(),
+        "rows": rows,
+    }
+    file.write_text(json.dumps(record, indent=1) + "\n")

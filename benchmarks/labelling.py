@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import functools
-import json
 import os
 import shutil
 import sys
@@ -36,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the plain version lives beside the tests
 
 from benchmarks.alternate import Variant, alternate, report
+from benchmarks.common import write_record
 from dsdistill.config.labels import LabelConfig, Source
 from dsdistill.data.preprocess import Standardise
 from dsdistill.evaluation import students
@@ -47,7 +46,6 @@ from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.labelled import labelled
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol
-from dsdistill.runtime import provenance
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import set_file
@@ -101,7 +99,7 @@ def network(sizes: Sizes, name: str) -> Network:
 
 def committee(sizes: Sizes) -> Committee:
     """Return a teacher that knows nothing, which takes as long as one that does."""
-    frozen = answering(network(sizes, sizes.teacher), sizes.teacher, CPU)
+    frozen = answering(network(sizes, sizes.teacher), CPU)
     return Committee([Teacher(frozen, "teacher", "0" * 16)])
 
 
@@ -204,18 +202,8 @@ def main() -> None:
             print(f"{row['way']:44s} {row['views_a_second']:8.0f} images × views a second")
     if args.quick:
         return
-    record = {
-        "command": f"python benchmarks/labelling.py {' '.join(sys.argv[1:])}",
-        "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine_name(CPU),
-        "load_before": load,
-        "packages": provenance.package_versions(),
-        "code": provenance.code_digest(),
-        "sizes": dataclasses.asdict(sizes),
-        "rows": rows,
-    }
     file = ROOT / "artifacts" / f"labelling-{args.what}.json"
-    file.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(file, rows, load_before=load, sizes=dataclasses.asdict(sizes))
 
 
 if __name__ == "__main__":

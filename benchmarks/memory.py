@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import datetime
 import functools
 import gc
-import json
 import multiprocessing as mp
 import sys
 from multiprocessing.connection import Connection
@@ -28,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import variants
+from benchmarks.common import write_record
 from benchmarks.speed import compared
-from dsdistill.runtime import provenance
 
 
 def main() -> None:
@@ -52,17 +50,9 @@ def main() -> None:
         shares = {key: rows[-1][f"{key}_mb"] / plain[f"{key}_mb"] for key in ("peak", "steady")}
         said = [f"{key} {rows[-1][f'{key}_mb']:5.0f} MB above idle ({shares[key]:.2f})" for key in shares]
         print(f"{name:24s} {', '.join(said)}, idle {rows[-1]['idle_mb']:.0f} MB", flush=True)
-    record = {
-        "command": f"python benchmarks/memory.py {' '.join(sys.argv[1:])}",
-        "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine_name(variants.CPU),
-        "packages": provenance.package_versions(),
-        "code": provenance.code_digest(),
-        "rows": rows,
-    }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""
     file = ROOT / "artifacts" / f"memory-{args.what}{ipc}.json"
-    file.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(file, rows)
 
 
 def _steps(ipc: int) -> dict[str, variants.Variant]:

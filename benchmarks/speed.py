@@ -20,9 +20,7 @@ not 10 and 20.
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
-import json
 import os
 import sys
 from pathlib import Path
@@ -32,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import variants
 from benchmarks.alternate import alternate, report
-from dsdistill.runtime import provenance
+from benchmarks.common import write_record
 
 LEVELS = {"fp32, eager": ("fp32", False), "fp32, compiled": ("fp32", True), "bf16, compiled": ("bf16", True)}
 UNITS = {
@@ -88,19 +86,10 @@ def main() -> None:
         work = {name: 2 * 3 if "stacked" in name else 2 if "ours" in name else 1 for name in chosen}
         seconds = {name: [value / work[name] for value in values] for name, values in seconds.items()}
     rows = report(seconds, next(iter(chosen)), UNITS[args.what])
-    record = {
-        "command": f"python benchmarks/speed.py {' '.join(sys.argv[1:])}",
-        "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine_name(variants.CPU),
-        "load_before": load,
-        "packages": provenance.package_versions(),
-        "code": provenance.code_digest(),
-        "rows": rows,
-    }
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""
     steps = f"-steps{args.steps}" if args.steps != 20 else ""
     file = ROOT / "artifacts" / f"speed-{args.what}{ipc}{steps}.json"
-    file.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(file, rows, load_before=load)
 
 
 if __name__ == "__main__":

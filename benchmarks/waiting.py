@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
-import json
 import os
 import subprocess
 import sys
@@ -27,11 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
-import torch
 
 from benchmarks.alternate import report
-from benchmarks.common import ARTIFACTS
-from dsdistill.runtime import provenance
+from benchmarks.common import ARTIFACTS, write_record
 
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 WAYS: dict[str, tuple[int, dict[str, str]]] = {
@@ -109,18 +105,8 @@ def main() -> None:
     args = parser.parse_args()
     load = os.getloadavg()[0]  # above about 0.5 something else was running
     rows = measure(args.rounds, args.iterations, int(args.busy))
-    record = {
-        "command": f"python benchmarks/waiting.py {' '.join(sys.argv[1:])}".rstrip(),
-        "date": datetime.date.today().isoformat(),
-        "machine": provenance.machine_name(torch.device("cpu")),
-        "cores": os.cpu_count(),
-        "load_before": load,
-        "packages": provenance.package_versions(),
-        "code": provenance.code_digest(),
-        "rows": rows,
-    }
     file = ARTIFACTS / f"waiting{'-busy' * args.busy}.json"
-    file.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(file, rows, cores=os.cpu_count(), load_before=load)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.modules.dropout import _DropoutNd
 
+from dsdistill.compute.memory_format import in_fast_order
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.loss import StudentLoss, Targets
 from dsdistill.networks import Network
@@ -135,7 +136,8 @@ class Ensembles:
 
     def fill(self, networks: Sequence[Network]) -> Ensemble:
         """Return the ensemble of this size, with the weights of these networks."""
-        networks = [network.to(self.execution.device) for network in networks]
+        device = self.execution.device
+        networks = [in_fast_order(network.to(device), device) for network in networks]
         size = len(networks)
         if size in self._by_size:
             self._by_size[size].load(networks)

@@ -20,6 +20,7 @@ from dsdistill.augment.crops import RandomResizedCrop
 from dsdistill.augment.mix import CutMix
 from dsdistill.augment.training import Transform, augment_and_mix
 from dsdistill.compute.learner import Learner
+from dsdistill.compute.memory_format import in_fast_order
 from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig
@@ -91,7 +92,8 @@ class Trainer:
         self._size = min(config.batch_size, len(real))
         self.batches = len(real) // self._size if config.drop_last else -(-len(real) // self._size)
         with forked(config.seed, "experts-init", 0):
-            self.network = build_network(config.network, *task.shape[:2], task.num_classes).to(device)
+            network = build_network(config.network, *task.shape[:2], task.num_classes)
+        self.network = in_fast_order(network.to(device), device)
         self.layout = Layout.of(self.network)
         compute = config.compute
         self._precision = resolve_precision(compute.precision, device)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from dsdistill.compute.memory_format import in_fast_order
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.networks import Network, build_network
-from dsdistill.networks.names import is_known
 from dsdistill.networks.pretrained import pretrained, restricted
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_file import ExpertFile
@@ -91,7 +91,7 @@ def _trained(
         name = f"{metadata.network}, {number}epoch {epoch} of {file.path.name}"
         tested = file.training[expert].test_accuracy
         accuracy = file.test_accuracy(expert, epoch) if tested else None
-        digest, frozen = _digest(metadata.network, network), answering(network, metadata.network, device)
+        digest, frozen = _digest(metadata.network, network), answering(network, device)
         yield Teacher(frozen, name, digest, accuracy, epoch, metadata.network, file.path, expert)
     file.close()
 
@@ -118,7 +118,7 @@ def _published(reference: TeacherReference, task: Task, device: torch.device, do
         )
     rows = torch.tensor([places[name] for name in task.classes])
     network = model.network if len(rows) == len(places) else restricted(model.network, rows)
-    digest, frozen = _digest(model.name, network), answering(network, reference.source, device)
+    digest, frozen = _digest(model.name, network), answering(network, device)
     return Teacher(frozen, model.name, digest, architecture=reference.source)
 
 
@@ -131,15 +131,6 @@ def _digest(name: str, network: Network) -> str:
     return identity.hexdigest()[:16]
 
 
-def answering(network: Network, name: str, device: torch.device) -> Network:
-    """Return a trained network as a teacher's: on its device, in eval mode, without gradients of its weights.
-
-    A CPU computes convolutions and pooling faster if channels lie innermost. Code of the user's own may take
-    the other order for granted, so that its networks stay as they are.
-
-    Args:
-        name: of the architecture.
-    """
-    network = network.to(device).eval().requires_grad_(False)
-    fast = device.type == "cpu" and is_known(name)
-    return network.to(memory_format=torch.channels_last) if fast else network
+def answering(network: Network, device: torch.device) -> Network:
+    """Return a trained network as a teacher's: on its device, in eval mode, without gradients of weights."""
+    return in_fast_order(network.to(device).eval().requires_grad_(False), device)

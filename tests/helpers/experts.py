@@ -43,4 +43,4 @@ def trained(config: ExpertConfig, expert: int, task: Task, real: RealDataset) ->
     trainer.initialise(expert)
     for epoch in range(config.epochs):
         trainer.train_epoch(expert, epoch, [])
-    return torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()
+    return torch.cat([each.detach().flatten() for each in trainer.network.parameters()])

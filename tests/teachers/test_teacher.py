@@ -14,7 +14,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.teachers import load_teachers
 from dsdistill.teachers.reference import parse_references
-from dsdistill.teachers.teacher import Teacher, answering
+from dsdistill.teachers.teacher import Teacher
 from tests.helpers.expert_files import FINGERPRINT, NETWORK, TASK, states, written
 from tests.helpers.labels import noise
 
@@ -86,10 +86,3 @@ def test_a_teacher_of_other_images_is_refused_unless_nobody_knows_them(pool: Pat
 def test_a_teacher_that_is_not_there(pool: Path, ending: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load(pool, ending)
-
-
-def test_channels_lie_innermost_where_that_is_faster_and_safe() -> None:
-    for name, expected in ((NETWORK, True), ("mine.py:Net", False)):
-        network = answering(build_network(NETWORK, 3, 8, 3), name, CPU)
-        weight = next(each for each in network.parameters() if each.dim() == 4)
-        assert weight.is_contiguous(memory_format=torch.channels_last) == expected
