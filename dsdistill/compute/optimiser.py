@@ -71,4 +71,12 @@ def restore(network: nn.Module, optimiser: torch.optim.Optimizer, state: Mapping
     for name, parameter in network.named_parameters():
         for key, prefix in _STATE.items():
             if (value := state.get(f"{prefix}.{name}")) is not None:
-                optimiser.state[parameter][key] = value.to(parameter.device, copy=True)
+                optimiser.state[parameter][key] = _like(parameter, value)
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Copy what an optimiser remembers of a parameter to its device, in the order in which its values lie:
+    fused kernels go through both alike."""
+    if value.shape != parameter.shape:  # as the number of steps
+        return value.to(parameter.device, copy=True)
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)

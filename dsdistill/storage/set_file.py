@@ -18,6 +18,7 @@ import h5py
 import torch
 
 from dsdistill import files
+from dsdistill.config.storage import Dtype
 from dsdistill.errors import UserError
 from dsdistill.files import exclusive, parse_json, reason, replace
 from dsdistill.runtime.notice import Notify, silent
@@ -31,7 +32,6 @@ from dsdistill.storage.hdf5 import (
     opened,
 )
 from dsdistill.storage.set_schema import (
-    Dtype,
     add_result,
     as_stored,
     fill,
@@ -41,6 +41,7 @@ from dsdistill.storage.set_schema import (
     to_uint8,
 )
 from dsdistill.storage.structure import LONGEST, NODES
+from dsdistill.synthetic.coded import Coding
 from dsdistill.synthetic.decoding import decoded_counts
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar, extra_labels
 from dsdistill.synthetic.multi_formation import MultiFormation
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "read",
     "results",
+    "stored_bytes",
     "to_uint8",
     "write",
 ]
@@ -68,13 +70,14 @@ MOST_RESULTS = NODES // 4
 
 
 def write(
-    path: str | Path, distilled: DistilledSet, dtype: Dtype = "float32", notify: Notify = silent
+    path: str | Path, distilled: DistilledSet, dtype: Dtype | None = None, notify: Notify = silent
 ) -> float:
     """Write a set; it replaces at once any file at ``path``.
 
     Args:
-        dtype: of the stored pixels; "uint8" clips them to [0,1] and rounds them to 256 levels. Compensators
-            are no pixels, as they may be negative: "uint8" stores them as float16.
+        dtype: of the stored pixels; None: float32, or as they are coded. "uint8" clips them to [0,1] and
+            rounds them to 256 levels. Compensators are no pixels, as they may be negative: "uint8" stores
+            them as float16.
         notify: receives a sentence if another process that changes the file has to be waited for.
 
     Returns:
@@ -106,13 +109,13 @@ def largest_error(stored: DistilledSet, distilled: DistilledSet) -> float:
     return max(float((one - other).abs().max()) for (one, _), (other, _) in pairs)
 
 
-def _check_viewed(distilled: DistilledSet, dtype: Dtype) -> None:
+def _check_viewed(distilled: DistilledSet, dtype: Dtype | None) -> None:
     """Check that a file holds what a teacher has seen.
 
     Raises:
         UserError: the set has views, and the dtype changes the pixels that are viewed.
     """
-    if distilled.views is None:
+    if distilled.views is None or dtype is None:
         return
     if not all(torch.equal(as_stored(part, how), part) for part, how in pixels_of(distilled, dtype)):
         raise UserError(
@@ -298,7 +301,9 @@ class Description:
         compensators: stored images that are added to those of all classes; they are of no class.
         decoded_counts: training images of each class; equal to ``counts`` if the set needs no decoding.
         shape: of an image: C, H, W.
-        dtype: of the stored pixels.
+        dtype: of the stored pixels; None where they are coded.
+        storage: how pixels are stored, for people.
+        coded: their bits, side of a patch and number of shared quantisers; None where they are not.
         preprocess: its kind.
         labels: which it has: "hard", "hard, soft labels", "hard, 3000 views (30 epochs, cutmix, float16)".
         file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; compensators are
@@ -315,7 +320,9 @@ class Description:
     decoded_counts: tuple[int, ...]
     multi_formation: MultiFormation
     shape: tuple[int, ...]
-    dtype: Dtype
+    dtype: Dtype | None
+    storage: str
+    coded: Coding | None
     preprocess: str
     has_soft_labels: bool
     labels: str
@@ -337,7 +344,9 @@ def describe(path: str | Path) -> Description:
     """
     with opened(path, SET) as file:
         distilled = parse(file)
-        size = {name: _stored_bytes(node) for name, node in file.items()}
+        size = {name: stored_bytes(node) for name, node in file.items()}
+        coded = distilled.coded
+        dtype = None if coded else str(file["images"].dtype)
         view_bytes = size.get("views", 0)
         per_class = Counter(distilled.labels.tolist())
         counts = tuple(per_class[label] for label in range(len(distilled.classes)))
@@ -350,12 +359,14 @@ def describe(path: str | Path) -> Description:
             ),
             multi_formation=distilled.multi_formation,
             shape=tuple(distilled.images.shape[1:]),
-            dtype=str(file["images"].dtype),  # type: ignore[arg-type]  # which `parse` has checked
+            dtype=dtype,  # type: ignore[arg-type]  # which `parse` has checked
+            storage=coded.words if coded else str(dtype),
+            coded=coded.coding if coded else None,
             preprocess=distilled.preprocess.kind,
             has_soft_labels=distilled.soft_labels is not None,
             labels=", ".join(["hard", *extra_labels(distilled).values()]),
             file_bytes=files.expanded(path).stat().st_size,
-            image_bytes=size["images"] + size.get("compensators", 0),
+            image_bytes=size["pixels" if coded else "images"] + size.get("compensators", 0),
             label_bytes=size["labels"]
             + size.get("soft_labels", 0)
             + size.get("sample_weights", 0)
@@ -368,11 +379,11 @@ def describe(path: str | Path) -> Description:
         )
 
 
-def _stored_bytes(node: h5py.Group | h5py.Dataset) -> int:
+def stored_bytes(node: h5py.Group | h5py.Dataset) -> int:
     """Return the bytes on disk of a data set, or of all in a group."""
     if isinstance(node, h5py.Dataset):
         return int(node.id.get_storage_size())
-    return sum(map(_stored_bytes, node.values()))
+    return sum(map(stored_bytes, node.values()))
 
 
 def digest(path: str | Path) -> str:

@@ -5,6 +5,7 @@ node                      content
 ========================= ========================================================================
 ``/images``               float32, float16 or uint8 [N,C,H,W]; times the attribute ``scale`` it is in
                           unit pixel space (0 black, 1 white, may exceed); as stored, not decoded
+``/pixels``               in place of ``/images``, the same in a few bits; see below
 ``/labels``               int64 [N], class-major
 ``/soft_labels``          float32 logits [N,K] of the stored images, or of the images that they decode into;
                           only if learned or computed by a teacher
@@ -42,8 +43,21 @@ attributes                ``size`` of the images, ``images`` (how many), ``mixin
                           of the images
 ========================= ========================================================================
 
-All is done in network space. A file with compensators has version 3, one with views or weights
-version 2, any other version 1.
+All is done in network space.
+
+``/pixels`` holds N images of P patches each, see `dsdistill.synthetic.coded`:
+
+========================= ========================================================================
+``codes``                 uint8 [N,⌈P·n·bits/8⌉], the n pixels of each patch as integers q of ``bits`` bits,
+                          packed: the lowest bit of the first one is the lowest of the first byte
+``scales``, ``offsets``   float16 [G]: a pixel is offset + scale · q
+``groups``                unsigned integers [N,P], the scale and offset of each patch; absent where each has
+                          its own, G = N·P
+attributes                ``bits``, ``patch`` (the side of one; 0: an image is one patch), ``channels``,
+                          ``height`` and ``width``
+========================= ========================================================================
+
+A file with coded pixels has version 4, one with compensators 3, one with views or weights 2, any other 1.
 
 Text is UTF-8 of fixed length. ``sha256`` covers every data set and attribute but itself and ``/results``: see
 `checksum`. Attributes name data and files without their folders, because sets are passed on: see `origin`.
@@ -54,13 +68,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from dsdistill.config.storage import Dtype
 from dsdistill.data.preprocess import Preprocess, from_state
 from dsdistill.errors import UserError
 from dsdistill.files import parse_json
@@ -74,25 +89,31 @@ from dsdistill.storage.hdf5 import (
     fixed_text,
     set_attributes,
 )
+from dsdistill.synthetic.coded import CodedPixels
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
 from dsdistill.synthetic.picture import to_uint8
 from dsdistill.synthetic.views import Views
 
-Dtype = Literal["float32", "float16", "uint8"]
 
-
-def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype) -> None:
+def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype | None) -> None:
     """Write a set into an empty file.
+
+    Args:
+        dtype: of pixels; None: as they are coded, or else float32.
 
     Raises:
         UserError: the dtype is unknown or cannot hold the pixels.
     """
-    images = create(file, "images", _encode(distilled.images, dtype))
-    set_attributes(images, scale=_scale(dtype))
+    if coded := kept_coding(distilled, dtype):
+        fill_coded(file, coded)
+    else:
+        images = create(file, "images", _encode(distilled.images, dtype or "float32"))
+        set_attributes(images, scale=_scale(dtype or "float32"))
     create(file, "labels", distilled.labels.cpu().numpy())
     if distilled.compensators is not None:
-        create(file, "compensators", _encode(distilled.compensators, _signed(dtype)))
+        signed = "float16" if coded else _signed(dtype or "float32")
+        create(file, "compensators", _encode(distilled.compensators, signed))
     if distilled.soft_labels is not None:
         create(file, "soft_labels", distilled.soft_labels.detach().cpu().numpy())
     if distilled.sample_weights is not None:
@@ -108,12 +129,45 @@ def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype) -> None:
     multi_formation = distilled.multi_formation
     plain = {"factor": 1, "mode": "none"}
     set_attributes(decode, **(plain if multi_formation.is_identity else dataclasses.asdict(multi_formation)))
-    set_attributes(file, format=SET.name, version=_version(distilled), **distilled.attributes)
+    set_attributes(file, format=SET.name, version=_version(distilled, coded), **distilled.attributes)
     set_attributes(file, sha256=checksum(*contents(file)))
 
 
-def _version(distilled: DistilledSet) -> int:
+def kept_coding(distilled: DistilledSet, dtype: Dtype | None) -> CodedPixels | None:
+    """Return the coded pixels that a file stores in place of images, if it does."""
+    return distilled.coded if dtype is None else None
+
+
+def fill_coded(file: h5py.File, coded: CodedPixels) -> h5py.Group:
+    """Write coded pixels, and return the group that holds them."""
+    group = file.create_group("pixels")
+    for name, column in coded.columns().items():
+        create(group, name, column)
+    set_attributes(group, **coded.about())
+    return group
+
+
+def _parse_coded(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Scalar]) -> CodedPixels | None:
+    """Return the coded pixels of a file, if it has any.
+
+    Raises:
+        ValueError: they make no sense.
+    """
+    columns = _below("pixels/", arrays)
+    if not columns:
+        return None
+    about = {
+        path.removeprefix("pixels@"): int(value)
+        for path, value in attributes.items()
+        if path.startswith("pixels@")
+    }
+    return CodedPixels.from_columns(columns, about)
+
+
+def _version(distilled: DistilledSet, coded: CodedPixels | None) -> int:
     """Return the oldest version of the format that holds a set."""
+    if coded is not None:
+        return 4
     if distilled.compensators is not None:
         return 3
     return 1 if distilled.sample_weights is None and distilled.views is None else 2
@@ -216,12 +270,13 @@ def parse(file: h5py.File) -> DistilledSet:
     arrays, attributes = contents(file)
     if attribute(file, "sha256") != checksum(arrays, attributes):
         raise ValueError("its content does not match its checksum")
-    missing = {"images", "labels", "classes"} - set(arrays)
-    if missing or str(arrays["images"].dtype) not in get_args(Dtype):
+    coded = _parse_coded(arrays, attributes)
+    missing = {"images", "labels", "classes"} - set(arrays) - ({"images"} if coded else set())
+    if missing or (not coded and str(arrays["images"].dtype) not in get_args(Dtype)):
         raise ValueError(f"/{min(missing)} is missing" if missing else "/images has an unknown type")
     soft, weights = arrays.get("soft_labels"), arrays.get("sample_weights")
     distilled = DistilledSet(
-        images=_decode(arrays["images"], float(attributes["images@scale"])),
+        images=coded.decode() if coded else _decode(arrays["images"], float(attributes["images@scale"])),
         labels=torch.from_numpy(arrays["labels"]),
         classes=tuple(name.decode() for name in arrays["classes"]),
         preprocess=from_state(str(attributes["preprocess@kind"]), _below("preprocess/", arrays)),
@@ -230,6 +285,7 @@ def parse(file: h5py.File) -> DistilledSet:
         views=_parse_views(arrays, attributes, len(arrays["classes"])),
         multi_formation=_multi_formation(attributes),
         compensators=_parse_compensators(arrays),
+        coded=coded,
         attributes={
             path[1:]: value
             for path, value in attributes.items()

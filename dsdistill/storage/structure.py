@@ -27,6 +27,7 @@ _DEPTH = 4
 _CHUNKS = 1 << 16
 _SLACK = 1 << 20  # bytes that a file may claim beyond what it inflates to, such as those of headers
 _COPIES = 6  # bytes that become float32 are in memory as such, converted, and compared
+_COPIES_OF_CODES = 40  # a byte holds up to eight pixels, which become float32
 _COPIES_OF_VIEWS = 3  # which stay as they are stored: read, hashed, and looked through
 _INFLATED = 1 << 28  # bytes that a chunk may become whatever it claims
 _FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
@@ -51,8 +52,7 @@ def check_structure(file: h5py.File, size: int, sliced: Collection[str] = ()) ->
             _check_kind(path, node)
             bytes_read = _check_complete(path, node, size)
             claimed += 0 if path in sliced else bytes_read
-            copies = _COPIES_OF_VIEWS if path.startswith("views/") else _COPIES
-            needed += 0 if path in sliced else copies * bytes_read
+            needed += 0 if path in sliced else _copies(path) * bytes_read
             if path in sliced and _filters(node) not in ([], [h5py.h5z.FILTER_FLETCHER32]):
                 raise ValueError(f"/{path} is compressed")
             if path.startswith("results/") and bytes_read > LONGEST:
@@ -60,6 +60,13 @@ def check_structure(file: h5py.File, size: int, sliced: Collection[str] = ()) ->
     if claimed + written > INFLATION * size + _SLACK:
         raise ValueError(_hollow("it", claimed + written))
     check_memory("its content takes", needed)
+
+
+def _copies(path: str) -> int:
+    """Return how many bytes reading takes for each byte of a data set, at most."""
+    if path.startswith("views/"):
+        return _COPIES_OF_VIEWS
+    return _COPIES_OF_CODES if path == "pixels/codes" else _COPIES
 
 
 def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:

@@ -18,6 +18,7 @@ from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.device import check_memory
 from dsdistill.synthetic import compensation, decoding
+from dsdistill.synthetic.coded import CodedPixels
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, decode
 from dsdistill.synthetic.picture import as_html
 from dsdistill.synthetic.views import Views, digest_of
@@ -52,6 +53,7 @@ class DistilledSet:
         compensators: float32 [m·k,C,H,W] in unit pixel space, finite, any sign: images that are added to the
             k images of each class, and the sums clamped, so that a class has k(m + 1) training images (INFER;
             see `dsdistill.synthetic.compensation`); or None.
+        coded: the images in a few bits, of which ``images`` are decoded; or None.
         attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
             peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
 
@@ -69,6 +71,7 @@ class DistilledSet:
     sample_weights: Tensor | None = None
     views: Views | None = None
     compensators: Tensor | None = None
+    coded: CodedPixels | None = None
 
     def __post_init__(self) -> None:
         images, labels, soft, count = self.images, self.labels, self.soft_labels, len(self.classes)
@@ -83,6 +86,8 @@ class DistilledSet:
         if (labels.diff() < 0).any():
             raise UserError("images must be sorted by label (class-major)")
         self.multi_formation.check(min(images.shape[2:]))
+        if self.coded is not None and not torch.equal(self.coded.decode(), images.cpu()):
+            raise UserError("the coded pixels are those of other images; leave them out, or encode anew")
         self._check_compensators()
         _check_cost(self.attributes)
         _check_weights(self.sample_weights, len(images))
