@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dsdistill import loggers
     from dsdistill.data.sources import ImageData
     from dsdistill.distillation.summary import Summary
+    from dsdistill.encoding.summary import EncodeSummary
     from dsdistill.engines import register_engine
     from dsdistill.engines.base import Engine
     from dsdistill.engines.discrepancies import Discrepancy, register_discrepancy
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dsdistill.networks.base import Network
     from dsdistill.networks.registry import register_network
     from dsdistill.pipeline.distill import distill
+    from dsdistill.pipeline.encode import encode
     from dsdistill.pipeline.label import label
     from dsdistill.runtime.callbacks import Callback, StopRun
     from dsdistill.runtime.estimate import RunEstimate, dry_run
@@ -44,6 +46,7 @@ _HOMES = {
     "Discrepancy": "engines.discrepancies",
     "DistilledDataset": "synthetic.distilled",
     "DistilledSet": "synthetic.distilled",
+    "EncodeSummary": "encoding.summary",
     "Engine": "engines.base",
     "ExpertFile": "storage.expert_file",
     "ImageData": "data.sources",
@@ -61,6 +64,7 @@ _HOMES = {
     "ViewDataset": "synthetic.view_dataset",
     "distill": "pipeline.distill",
     "dry_run": "runtime.estimate",
+    "encode": "pipeline.encode",
     "evaluate": "evaluation.run",
     "export_set": "export.run",
     "import_set": "importing.run",
@@ -80,6 +84,7 @@ __all__ = [
     "Discrepancy",
     "DistilledDataset",
     "DistilledSet",
+    "EncodeSummary",
     "Engine",
     "ExpertFile",
     "ImageData",
@@ -98,6 +103,7 @@ __all__ = [
     "__version__",
     "distill",
     "dry_run",
+    "encode",
     "evaluate",
     "export_set",
     "import_set",

@@ -20,7 +20,7 @@ LINES = """
     experts distillation labelling evaluation
     engines
     supply
-    teachers
+    teachers encoding
     storage
     compute synthetic
     data protocol

@@ -15,6 +15,7 @@ from dsdistill import files
 from dsdistill.cli import (
     completion,
     distilling,
+    encoding,
     evaluating,
     exporting,
     importing,
@@ -75,6 +76,7 @@ app.command(
 )(distilling.experts)
 app.command(name="import")(importing.import_)
 for _command in (
+    encoding.encode,
     labelling.label,
     evaluating.evaluate,
     inspecting.info,

@@ -124,7 +124,7 @@ def print_description(path: Path, about: Description) -> None:
     views = f" (of them views {byte_size(about.view_bytes)})" if about.view_bytes else ""
     rows = [
         ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
-        ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.dtype}, {per_class}"),
+        ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.storage}, {per_class}"),
         *_decoded_rows(about),
         ("classes", listing(about.classes)),
         ("labels", about.labels),

@@ -45,6 +45,7 @@ def from_code() -> dict[str, Any]:
     """Return what the file must hold. This imports the whole package."""
     from dsdistill.config.options import known_keys
     from dsdistill.config.recipe import Budget
+    from dsdistill.config.storage import Dtype
     from dsdistill.data import catalog
     from dsdistill.distillation.config import RunConfig
     from dsdistill.evaluation.baselines import all_names
@@ -55,7 +56,6 @@ def from_code() -> dict[str, Any]:
     from dsdistill.loggers.named import NAMES
     from dsdistill.networks import network_names
     from dsdistill.runtime.config import ComputeConfig
-    from dsdistill.storage.set_schema import Dtype
 
     return {
         "networks": network_names(),

@@ -42,7 +42,7 @@ class CodingConfig:
     """Bytes that images and labels may take: "7840B", "31 kB", or those of float32 images, of which there are
     as many as in "10 images", or in each class "10 ipc"."""
     refine: Annotated[int, Ge(0)] = 0
-    """Steps that move pixels before they are coded, so that random networks see the same features as before."""
+    """Steps that move pixels before they are coded, so that random networks see the same features."""
 
     def __post_init__(self) -> None:
         if self.budget:
@@ -57,6 +57,16 @@ class CodingConfig:
 
 
 Storage = Dtype | CodingConfig
+
+_PIXEL_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "uint8": 1}
+
+
+def pixel_bytes(storage: Storage) -> float:
+    """Return the bytes of a stored pixel, before compression; scales of patches aside."""
+    if isinstance(storage, CodingConfig):
+        return (8 if storage.bits == "auto" else storage.bits) / 8
+    return _PIXEL_BYTES[storage]
+
 
 _UNITS = {"b": 1, "kb": 1000, "mb": 10**6, "kib": 1 << 10, "mib": 1 << 20}
 

@@ -22,6 +22,7 @@ from dsdistill.config.initial_names import SetFile, is_set_file
 from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
 from dsdistill.config.options import as_toml, known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
+from dsdistill.config.storage import Storage
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import ENGINES, Engine
@@ -29,7 +30,6 @@ from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage import set_file
-from dsdistill.storage.set_file import Dtype
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.patches import PatchConfig
@@ -99,8 +99,9 @@ class RunConfig:
     labels: Literal["hard", "teacher"] = "hard"
     """teacher: the set stores the logits that a trained network gives its images when they are finished, for
     methods that have such networks. Labels that are learned are stored anyway."""
-    storage: Dtype = "float32"
-    """How pixels are stored; uint8 clips them to [0, 1] and rounds them to 256 levels."""
+    storage: Storage = "float32"
+    """How pixels are stored: float32, float16, uint8 (which clips them to [0, 1] and rounds them to 256
+    levels), or coded in fewer bits, with the options of `CodingConfig`."""
     multi_formation: MultiFormation = field(default_factory=MultiFormation)
     """Multi-formation: how many training images a stored image is decoded into."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)

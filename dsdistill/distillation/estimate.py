@@ -8,6 +8,7 @@ import torch
 
 from dsdistill.config.ipc import typical
 from dsdistill.config.recipe import load_recipe
+from dsdistill.config.storage import pixel_bytes
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate
@@ -19,7 +20,6 @@ from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.views import bytes_of_view
 from dsdistill.text import byte_size, duration
 
-_PIXEL_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 _ENTRY_BYTES = 160  # of a line of the log, about
 _CHECKPOINTS = 3  # two that are kept, and one while it is written
 _LONG = 600.0  # seconds, above which the iterations of a recipe are worth a sentence
@@ -91,9 +91,10 @@ def _labels(config: RunConfig, distiller: Distiller) -> dict[str, str]:
 def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, int]:
     """Return the bytes that a run writes, at most, by what they are for."""
     task, learned = distiller.sources.task, distiller.synthetic
-    stored = learned.images.numel() * _PIXEL_BYTES[config.storage] + learned.labels.nbytes
+    pixel = pixel_bytes(config.storage)
+    stored = int(learned.images.numel() * pixel) + learned.labels.nbytes
     if learned.compensators is not None:  # which 8 bits do not hold
-        stored += learned.compensators.numel() * max(2, _PIXEL_BYTES[config.storage])
+        stored += int(learned.compensators.numel() * max(2, pixel))
     if learned.label_logits is not None:
         stored += learned.label_logits.nbytes
     elif config.labels == "teacher":

@@ -10,11 +10,16 @@ from typing import Any
 
 from dsdistill import files
 from dsdistill.config.options import difference, table_at
+from dsdistill.config.storage import CodingConfig
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
+from dsdistill.encoding.encode import encoded
 from dsdistill.errors import UserError
 from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.device import resolve_device
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage import origin, set_file
+from dsdistill.synthetic.distilled import DistilledSet
 
 
 @contextlib.contextmanager
@@ -80,3 +85,25 @@ def refuse_changes(
             f"cannot resume {run.path.name} with {key} = {later!r}: it was started with "
             f"{earlier!r}; leave the option as it was, or start anew with --overwrite"
         )
+
+
+def store(path: Path, distilled: DistilledSet, config: RunConfig, notify: Notify = silent) -> float:
+    """Write a set as the options of its run say; as float32 where it cannot be coded so.
+
+    Returns:
+        the largest absolute error that storing caused in a pixel.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if not isinstance(config.storage, CodingConfig):
+        return set_file.write(path, distilled, config.storage, notify)
+    try:
+        coded = encoded(
+            distilled, config.storage, device=resolve_device(config.compute.device), seed=config.seed
+        )
+    except UserError as error:  # not before the images are finished is it known how well they compress
+        notify(f"{path.name} is stored as float32: {error}; dsdistill encode codes it with other options")
+        return set_file.write(path, distilled, "float32", notify)
+    set_file.write(path, coded, None, notify)
+    return set_file.largest_error(coded, distilled)

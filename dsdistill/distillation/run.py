@@ -23,7 +23,7 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.estimate import advice, measure, run_estimate
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
-from dsdistill.distillation.output import check_output, is_of_run, refuse_changes
+from dsdistill.distillation.output import check_output, is_of_run, refuse_changes, store
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
 from dsdistill.distillation.stored import stored_words
@@ -261,7 +261,7 @@ class DistillationRun:
         output = self._output
         if resumed_when_finished and is_of_run(output, self._directory):
             return set_file.largest_error(set_file.read(output), distilled)
-        return set_file.write(output, distilled, self._config.storage, self._observer.on_notice)
+        return store(output, distilled, self._config, self._observer.on_notice)
 
 
 def _add_networks(config: RunConfig) -> None:
@@ -317,7 +317,7 @@ def _run(
                 loop.end()
             due = math.floor(loop.share * snapshots + 1e-9)
             if stored < due < snapshots:  # the last is the output itself
-                set_file.write(loop.run.snapshot(loop.iteration), current(), config.storage)
+                store(loop.run.snapshot(loop.iteration), current(), config)
             stored = due
     if failure:
         raise failure

@@ -2,7 +2,8 @@
 
 ``random``, ``herding``, ``k-center``, ``k-means``, ``el2n`` (the hardest images, as published) and
 ``el2n-easy`` take as many images of each class as the set stores, or all of a class that has fewer. With
-``@bytes`` appended they take as many as fit into the bytes that its images and labels have in its file.
+``@bytes`` appended they take as many as fit into the bytes that its images and labels have in its file. Where
+the images of the set are coded in a few bits, these real images are coded alike.
 ``full`` takes the full training set: the ceiling. ``coresets`` stands for all of these but random and full,
 and ``all`` for every baseline at both sizes. ``whole`` is the former name of ``full``.
 
@@ -33,6 +34,9 @@ from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
 from dsdistill.storage.hdf5 import create
+from dsdistill.storage.set_file import stored_bytes
+from dsdistill.storage.set_schema import fill_coded
+from dsdistill.synthetic.coded import Coding, encode
 
 CONTROLS = (NOISE + LABELLED, DISTILLED_HARD, TEACHER)
 """Baselines that are no real images."""
@@ -132,20 +136,35 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
     return (share + (torch.arange(len(stored)) < remainder).long()).clamp(min=1).minimum(real.counts)
 
 
-def images_in_bytes(real: RealDataset, size: int, seed: int) -> int:
+def images_in_bytes(real: RealDataset, size: int, seed: int, coding: Coding | None = None) -> int:
     """Return how many real images fit into ``size`` bytes.
 
-    A random sample of them is compressed as the 8-bit images of a distilled set are.
+    A random sample of them is compressed as the images of a distilled set are.
+
+    Args:
+        coding: of the set; None for 8 bits a pixel, as real images have.
     """
     count = max(1, min(_SAMPLE_IMAGES, _SAMPLE_BYTES // real.images[0].numel(), len(real)))
     rows = torch.randperm(len(real), generator=generator(seed, "baseline-bytes"))[:count]
+    shared = 0  # by all images, however many
     with h5py.File(io.BytesIO(), "w") as file:
-        sample_bytes = create(file, "images", real.images[rows].numpy()).id.get_storage_size()
-    return size * count // sample_bytes
+        if coding is None:
+            sample_bytes = stored_bytes(create(file, "images", real.images[rows].numpy()))
+        else:
+            group = fill_coded(file, encode(real.unit(rows), coding, seed))
+            sample_bytes = stored_bytes(group)
+            shared = stored_bytes(group["scales"]) + stored_bytes(group["offsets"]) if coding.groups else 0
+    return max(0, size - shared) * count // (sample_bytes - shared)
 
 
 def training_sets(
-    name: str, real: RealDataset, counts: Tensor, positions: Tensor | None, preprocess: Preprocess, seed: int
+    name: str,
+    real: RealDataset,
+    counts: Tensor,
+    positions: Tensor | None,
+    preprocess: Preprocess,
+    seed: int,
+    coding: Coding | None = None,
 ) -> Callable[[int], TrainingSet]:
     """Return a function from a repeat to its training set: a baseline's images and their hard labels.
 
@@ -157,16 +176,18 @@ def training_sets(
         counts: int64 [K], images of each class.
         positions: int64 positions in ``real`` of the images that networks chose; None for random and full.
         preprocess: that of the distilled set, on the CPU.
+        coding: of images that are as many as fit into its bytes; None where they stay as they are.
     """
+    coding = coding if "@" in name else None
 
     @functools.cache
     def fixed() -> TrainingSet:
         rows = torch.arange(len(real)) if positions is None else positions
-        return _preprocessed(real, rows, preprocess)
+        return _preprocessed(real, rows, preprocess, coding)
 
     def drawn(repeat: int) -> TrainingSet:
         draw = generator(seed, f"baseline/{name.removesuffix(LABELLED)}", repeat)
-        return _preprocessed(real, selection.random_selection(real, counts, draw), preprocess)
+        return _preprocessed(real, selection.random_selection(real, counts, draw), preprocess, coding)
 
     def noise(repeat: int) -> TrainingSet:
         draw = generator(seed, f"baseline/{NOISE}", repeat)
@@ -193,6 +214,11 @@ def full_protocol(protocol: Protocol, images: int, others: Iterable[int]) -> Pro
     return dataclasses.replace(protocol, epochs=min(protocol.epochs, max(FULL_EPOCHS, enough)))
 
 
-def _preprocessed(real: RealDataset, rows: Tensor, preprocess: Preprocess) -> TrainingSet:
-    images = torch.cat([preprocess(real.unit(part)) for part in rows.split(_CHUNK)])
+def _preprocessed(
+    real: RealDataset, rows: Tensor, preprocess: Preprocess, coding: Coding | None
+) -> TrainingSet:
+    if coding is None:
+        images = torch.cat([preprocess(real.unit(part)) for part in rows.split(_CHUNK)])
+    else:
+        images = preprocess(encode(real.unit(rows), coding).decode())
     return TrainingSet(images, real.labels[rows], real_rows=rows)

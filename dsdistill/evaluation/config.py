@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dsdistill.config.labels import Source
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.evaluation.rows import RANDOM
+from dsdistill.synthetic.coded import Coding
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class EvaluationConfig:
         networks: names of architectures; the protocol's student where empty.
         baselines: see ``dsdistill.evaluation.baselines``; None for those of the regime.
         real_images: how many real images take the bytes of the set's file, for baselines ``@bytes``; None for
-            a set from no file.
+            a set from no file. coding: how they are coded then, as the set is; None for 8 bits as they are.
         scores: also train the students that DD-Ranking's scores compare: where the set has soft labels, on
             its images with hard labels; where the protocol augments and random is among the baselines, on the
             set and on random images without augmentation.
@@ -44,6 +45,7 @@ class EvaluationConfig:
     networks: Sequence[str] = ()
     baselines: Sequence[str] | None = (RANDOM,)
     real_images: int | None = None
+    coding: Coding | None = None
     scores: bool = False
     labels: Source | None = None
     leak: bool = False

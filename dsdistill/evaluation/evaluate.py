@@ -32,6 +32,7 @@ from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.notice import once
 from dsdistill.seeding import forked
+from dsdistill.synthetic.coded import Coding
 from dsdistill.synthetic.distilled import DistilledDataset
 from dsdistill.teachers import Committee
 
@@ -90,7 +91,9 @@ def evaluate_set(
         teacher,
         config.leak,
     )
-    known = _Shared(distilled, data.task, protocol, config.seed, exam, students, teacher, labeller)
+    known = _Shared(
+        distilled, data.task, protocol, config.seed, exam, students, teacher, labeller, config.coding
+    )
     trainers = {name: _trainer(name, execution, known) for name in networks}
     selector = _selector(distilled, data, protocol, execution, config.seed, observer)
     requests = _requests(sets, new)
@@ -129,6 +132,7 @@ class _Shared:
     Attributes:
         teacher: labels batches where the labels' source is "teacher".
         labeller: labels controls as the distilled set was labelled.
+        coding: how real images are coded that are as many as fit into the set's bytes; None: they are not.
     """
 
     distilled: DistilledDataset
@@ -139,6 +143,7 @@ class _Shared:
     execution: Execution
     teacher: Committee | None
     labeller: Committee | None
+    coding: Coding | None
 
 
 def _labeller(
@@ -372,7 +377,13 @@ def _source(
     distilled = shared.distilled
     if planned.counts is not None:
         plain = baselines.training_sets(
-            planned.source, data.train, planned.counts, positions, distilled.preprocess, shared.seed
+            planned.source,
+            data.train,
+            planned.counts,
+            positions,
+            distilled.preprocess,
+            shared.seed,
+            shared.coding,
         )
         if not planned.labelled:
             return plain

@@ -130,8 +130,9 @@ def evaluate(
 
         fetch = download or dataset is not None  # not where the file alone names a data set of a server
         data = read_real_data(distilled, data_config, source, fetch, observer)
-        real_images = images_in_bytes(data.train, content.image_bytes + content.label_bytes, seed)
-        config = dataclasses.replace(config, real_images=real_images)
+        size = content.image_bytes + content.label_bytes
+        real_images = images_in_bytes(data.train, size, seed, content.coded)
+        config = dataclasses.replace(config, real_images=real_images, coding=content.coded)
         cost = _cost(content) | {"real_images": float(real_images)}
         committee = _committee(references, distilled, data, resolved, execution)
         report = _report(distilled, data, resolved, config, execution, committee)

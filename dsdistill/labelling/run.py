@@ -123,7 +123,7 @@ class _Job:
         mirror = not asks or mirrors(distilled, observer.on_notice)
         result = labelled(distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts)
         result = dataclasses.replace(result, attributes={**result.attributes, **attributes})
-        dtype = set_file.describe(self.file).dtype
+        dtype = set_file.describe(self.file).dtype  # None where pixels are coded, which `result` knows
         set_file.write(self.output, result, dtype, observer.on_notice)
         return result
 

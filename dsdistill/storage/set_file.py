@@ -60,6 +60,7 @@ __all__ = [
     "load",
     "read",
     "results",
+    "sizes_of",
     "stored_bytes",
     "to_uint8",
     "write",
@@ -344,10 +345,8 @@ def describe(path: str | Path) -> Description:
     """
     with opened(path, SET) as file:
         distilled = parse(file)
-        size = {name: stored_bytes(node) for name, node in file.items()}
-        coded = distilled.coded
+        sizes, coded = _sizes(file), distilled.coded
         dtype = None if coded else str(file["images"].dtype)
-        view_bytes = size.get("views", 0)
         per_class = Counter(distilled.labels.tolist())
         counts = tuple(per_class[label] for label in range(len(distilled.classes)))
         return Description(
@@ -366,17 +365,56 @@ def describe(path: str | Path) -> Description:
             has_soft_labels=distilled.soft_labels is not None,
             labels=", ".join(["hard", *extra_labels(distilled).values()]),
             file_bytes=files.expanded(path).stat().st_size,
-            image_bytes=size["pixels" if coded else "images"] + size.get("compensators", 0),
-            label_bytes=size["labels"]
-            + size.get("soft_labels", 0)
-            + size.get("sample_weights", 0)
-            + view_bytes,
-            view_bytes=view_bytes,
-            preprocess_bytes=size["preprocess"],
+            image_bytes=sizes.image_bytes + sizes.compensator_bytes,
+            label_bytes=sizes.label_bytes,
+            view_bytes=sizes.view_bytes,
+            preprocess_bytes=sizes.preprocess_bytes,
             digest=str(attribute(file, "sha256")),
             attributes=dict(distilled.attributes),
             results=list(parse_results(file).values()),
         )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a set in a file, compressed.
+
+    Attributes:
+        image_bytes: of the images. compensator_bytes: of compensators.
+        label_bytes: of hard and soft labels, weights of images, and views. view_bytes: of the views alone.
+        preprocess_bytes: of the preprocessing.
+    """
+
+    image_bytes: int
+    compensator_bytes: int
+    label_bytes: int
+    view_bytes: int
+    preprocess_bytes: int
+
+
+def sizes_of(distilled: DistilledSet, dtype: Dtype | None = None) -> Sizes:
+    """Return the bytes that a set would take in a file.
+
+    Args:
+        dtype: as of `write`.
+
+    Raises:
+        UserError: the dtype cannot hold a pixel.
+    """
+    with h5py.File(io.BytesIO(), "w", libver=LAYOUT) as file:
+        fill(file, distilled, dtype)
+        return _sizes(file)
+
+
+def _sizes(file: h5py.File) -> Sizes:
+    size = Counter({name: stored_bytes(node) for name, node in file.items()})
+    return Sizes(
+        image_bytes=size["images"] + size["pixels"],
+        compensator_bytes=size["compensators"],
+        label_bytes=size["labels"] + size["soft_labels"] + size["sample_weights"] + size["views"],
+        view_bytes=size["views"],
+        preprocess_bytes=size["preprocess"],
+    )
 
 
 def stored_bytes(node: h5py.Group | h5py.Dataset) -> int:

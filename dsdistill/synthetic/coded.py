@@ -86,12 +86,15 @@ class CodedPixels:
 
     def decode(self) -> Tensor:
         """Return the pixels, float32 [N, C, H, W]."""
+        scales, offsets = self.quantisers()
+        return from_patches(self.codes.float().mul_(scales).add_(offsets), self.shape, self.patch)
+
+    def quantisers(self) -> tuple[Tensor, Tensor]:
+        """Return the scale and the offset of each patch, float32 [N, P, 1] each."""
         scales, offsets = self.scales.float(), self.offsets.float()
         if self.groups is None:
-            rows = [each.view(len(self.codes), -1, 1) for each in (scales, offsets)]
-        else:
-            rows = [each[self.groups][:, :, None] for each in (scales, offsets)]
-        return from_patches(self.codes.float().mul_(rows[0]).add_(rows[1]), self.shape, self.patch)
+            return scales.view(len(self.codes), -1, 1), offsets.view(len(self.codes), -1, 1)
+        return scales[self.groups][:, :, None], offsets[self.groups][:, :, None]
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return what a file stores of it, by name: codes are packed, the first in the lowest bits."""
@@ -159,48 +162,81 @@ class CodedPixels:
     def words(self) -> str:
         """What the coding is, for people."""
         bits = f"{self.bits} bit{'s' if self.bits > 1 else ''}"
+        shared = f"{len(self.scales)} scale{'s' if len(self.scales) > 1 else ''}"
         if not self.patch:
-            return f"{bits}, scaled by image" if self.groups is None else f"{bits}, {len(self.scales)} scales"
-        scales = "a scale each" if self.groups is None else f"{len(self.scales)} scales"
+            return f"{bits}, scaled by image" if self.groups is None else f"{bits}, {shared}"
+        scales = "a scale each" if self.groups is None else shared
         return f"{bits} in patches of {self.patch}×{self.patch}, {scales}"
 
 
+class Coder:
+    """Codes images in patches of one size, with any number of bits and quantisers."""
+
+    def __init__(self, images: Tensor, patch: int, seed: int = 0) -> None:
+        """Divide images into patches.
+
+        Args:
+            images: float32 [N, C, H, W], of any range below 65504.
+            patch: side of a patch; 0 takes whole images.
+            seed: of k-means.
+
+        Raises:
+            UserError: a patch is larger than an image, or float16 cannot hold a pixel.
+        """
+        images = images.detach().cpu()
+        self._count, self._shape = len(images), (images.shape[1], images.shape[2], images.shape[3])
+        height, width = self._shape[1:]
+        if patch > min(height, width):
+            raise UserError(f"a patch of {patch}×{patch} is larger than an image of {height}×{width}")
+        if (largest := float(images.abs().max())) > LARGEST:
+            raise UserError(f"coded pixels cannot hold a value of {largest:.3g}; store the set as float32")
+        self._patch, self._seed = patch, seed
+        self._patches = to_patches(images, patch)
+        self._ranges = torch.stack([self._patches.amin(2).flatten(), self._patches.amax(2).flatten()], 1)
+        self._grouped: dict[int, Tensor] = {}
+
+    @property
+    def patches(self) -> int:
+        """Patches of all images."""
+        return len(self._ranges)
+
+    def code(self, bits: int, groups: int) -> CodedPixels:
+        """Code the images.
+
+        Args:
+            bits: of a pixel, 1 to 8.
+            groups: quantisers that patches share, where there are more patches than that; 0 gives each its
+                own. K-means over the ends of ranges joins them, so that distances are in units of pixels; a
+                quantiser covers the ranges of all its patches.
+        """
+        lowest, highest = self._ranges.unbind(1)
+        chosen: Tensor | None = None
+        if groups and groups < self.patches:
+            chosen = self._groups(groups)
+            lowest, highest = _joined(lowest, chosen, "amin"), _joined(highest, chosen, "amax")
+            chosen = chosen.view(self._count, -1)
+        offsets = lowest.half()
+        scales = ((highest - offsets.float()) / (2**bits - 1)).clamp(min=0).half()
+        return CodedPixels(
+            codes=_quantised(self._patches, scales, offsets, chosen, bits),
+            scales=scales,
+            offsets=offsets,
+            groups=chosen,
+            bits=bits,
+            patch=self._patch,
+            shape=self._shape,
+        )
+
+    def _groups(self, groups: int) -> Tensor:
+        """Return the group of each patch, int64, which does not depend on the bits."""
+        if groups not in self._grouped:
+            self._grouped[groups] = _grouped(self._ranges, groups, self._seed)
+        return self._grouped[groups]
+
+
 def encode(images: Tensor, coding: Coding, seed: int = 0) -> CodedPixels:
-    """Code images.
-
-    Args:
-        images: float32 [N, C, H, W], of any range below 65504.
-        coding: how. Where there are more patches than groups, k-means over the ends of their ranges joins
-            them, so that distances are in units of pixels; a quantiser covers the ranges of all its patches.
-        seed: of k-means.
-
-    Raises:
-        UserError: a patch is larger than an image, or float16 cannot hold a pixel.
-    """
-    images, (bits, patch, groups) = images.detach().cpu(), dataclasses.astuple(coding)
-    count, shape = len(images), (images.shape[1], images.shape[2], images.shape[3])
-    if patch > min(shape[1:]):
-        raise UserError(f"a patch of {patch}×{patch} is larger than an image of {shape[1]}×{shape[2]}")
-    if (largest := float(images.abs().max())) > LARGEST:
-        raise UserError(f"coded pixels cannot hold a value of {largest:.3g}; store the set as float32")
-    patches = to_patches(images, patch)
-    lowest, highest = patches.amin(2).flatten(), patches.amax(2).flatten()
-    chosen: Tensor | None = None
-    if groups and groups < len(lowest):
-        chosen = _grouped(torch.stack([lowest, highest], 1), groups, seed)
-        lowest, highest = _joined(lowest, chosen, "amin"), _joined(highest, chosen, "amax")
-        chosen = chosen.view(count, -1)
-    offsets = lowest.half()
-    scales = ((highest - offsets.float()) / (2**bits - 1)).clamp(min=0).half()
-    return CodedPixels(
-        codes=_quantised(patches, scales, offsets, chosen, bits),
-        scales=scales,
-        offsets=offsets,
-        groups=chosen,
-        bits=bits,
-        patch=patch,
-        shape=shape,
-    )
+    """Code images; see `Coder`."""
+    return Coder(images, coding.patch, seed).code(coding.bits, coding.groups)
 
 
 def _grouped(ranges: Tensor, groups: int, seed: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Encoding: a set in fewer bits, within a budget of bytes."""
