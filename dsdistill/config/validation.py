@@ -93,7 +93,9 @@ def _values(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known: list[str]) -> UserError:
     """Word the first problem of a validation error."""
     # A misspelt key comes first: it is the reason why the right one is missing.
-    first = min(error.errors(), key=lambda problem: problem["type"] not in _EXTRA)
+    problems = error.errors()
+    tables = [each for each in problems if not _is_table_for_a_word(each)]  # of a union, what was meant
+    first = min(tables or problems, key=lambda problem: problem["type"] not in _EXTRA)
     key = _key(first["loc"], known)
     if first["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in first["ctx"]["expected_tags"].split(",")]
@@ -120,6 +122,11 @@ def _sentence(error: ValidationError, table: Mapping[str, Any], what: str, known
     messages = [problem["msg"] for problem in error.errors() if _key(problem["loc"], known) == key]
     reasons = " or ".join(message[:1].lower() + message[1:] for message in messages)
     return UserError(f"{what} {key!r} is {quoted(first['input'])}: {reasons}")
+
+
+def _is_table_for_a_word(problem: Mapping[str, Any]) -> bool:
+    """Whether an option that may be a word or a table was refused as a word, and is a table."""
+    return problem["type"] == "literal_error" and isinstance(problem["input"], Mapping)
 
 
 def _all_missing(what: str, keys: list[str]) -> str:

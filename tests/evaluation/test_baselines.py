@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from dsdistill.data.selection import random_selection
+from dsdistill.encoding.encode import with_coded
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
+from dsdistill.synthetic.coded import Coding, encode
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.evaluation import PREPROCESS, real, tiny
 
@@ -84,6 +86,18 @@ def test_real_images_are_weighed_as_they_would_be_stored(tmp_path: Path) -> None
     assert baselines.images_in_bytes(data, 1, 0) == 0
 
 
+def test_real_images_are_weighed_as_they_would_be_coded(tmp_path: Path) -> None:
+    data, path, coding = real(100), tmp_path / "real.h5", Coding(2, 4, 16)
+    every = DistilledSet(data.unit(slice(None)), data.labels, data.classes, PREPROCESS)
+    half = DistilledSet(every.images[:150], every.labels[:150], data.classes, PREPROCESS)
+    for content, count, tolerance in ((every, 300, 0.05), (half, 150, 0.1)):
+        set_file.write(path, with_coded(content, encode(content.images, coding)))
+        size = set_file.describe(path).image_bytes
+        assert baselines.images_in_bytes(data, size, 0, coding) == pytest.approx(count, rel=tolerance)
+        assert baselines.images_in_bytes(data, size, 0) < count / 2
+    assert baselines.images_in_bytes(data, 1, 0, coding) == 0
+
+
 def test_the_full_training_set_is_trained_on_for_as_many_steps() -> None:
     protocol = tiny(epochs=100, batch_size=10)  # 101 epochs
     shorter = baselines.full_protocol(protocol, 200, [20, 40])
@@ -114,3 +128,15 @@ def test_chosen_images_are_the_same_for_every_repeat() -> None:
     assert torch.equal(chosen.images, PREPROCESS(data.unit(positions)))
     assert chosen.labels.tolist() == [0, 1, 2]
     assert sets(1).images is chosen.images
+
+
+def test_only_images_of_as_many_bytes_are_coded() -> None:
+    data, counts, coding = real(20), torch.tensor([1, 3, 2]), Coding(1, 4, 0)
+    plain = baselines.training_sets("random", data, counts, None, PREPROCESS, 0, coding)(0)
+    assert torch.equal(
+        plain.images, baselines.training_sets("random", data, counts, None, PREPROCESS, 0)(0).images
+    )
+    found = baselines.training_sets("random@bytes", data, counts, None, PREPROCESS, 0, coding)(0)
+    assert found.real_rows is not None
+    coded = encode(data.unit(found.real_rows), coding).decode()
+    assert torch.equal(found.images, PREPROCESS(coded))

@@ -1,0 +1,64 @@
+"""How a run stores its images: coded in a few bits, or as float32 where that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dsdistill
+from dsdistill.distillation.config import resolve, to_toml
+from dsdistill.errors import UserError
+from dsdistill.files import read_toml
+from dsdistill.storage import set_file
+from dsdistill.synthetic.coded import Coding
+from tests.newcomer.notices import Notices
+
+RUN: dict[str, Any] = {"dataset": "digits", "network": "convnet2-w8", "ipc": 1, "iterations": 2}
+
+
+def distill(output: Path, *overrides: str, **options: Any) -> dsdistill.Summary:
+    return dsdistill.distill(output, **RUN, **options, overrides=["compute.threads=1", *overrides])
+
+
+def test_a_run_codes_its_images(tmp_path: Path) -> None:
+    plain, coded = tmp_path / "plain.h5", tmp_path / "coded.h5"
+    distill(plain)
+    summary = distill(coded, "storage.bits=2", "storage.groups=8", "checkpoint.snapshots=2")
+    found, original = set_file.read(coded), set_file.read(plain)
+    assert found.coded is not None
+    assert found.coded.coding == Coding(2, 4, 8)
+    assert summary.storage_error == float((found.images - original.images).abs().max()) > 0
+    (snapshot,) = (tmp_path / "coded.run").glob("snapshot-*.h5")
+    assert set_file.describe(snapshot).coded == Coding(2, 4, 8)
+    again = distill(coded, "storage.bits=2", "storage.groups=8", "checkpoint.snapshots=2", resume=True)
+    assert again.storage_error == summary.storage_error
+
+
+def test_finished_images_are_never_lost_to_a_budget(tmp_path: Path) -> None:
+    notices = Notices()
+    distill(tmp_path / "set.h5", "storage.budget=60B", callbacks=[notices])
+    assert set_file.describe(tmp_path / "set.h5").storage == "float32"
+    assert "stored as float32: the budget leaves" in " ".join(notices.sentences)
+    distill(tmp_path / "plain.h5")
+    plain = set_file.read(tmp_path / "plain.h5")
+    assert torch.equal(set_file.read(tmp_path / "set.h5").images, plain.images)
+
+
+def test_options_survive_a_config_file(tmp_path: Path) -> None:
+    options = {"data": {"name": "digits"}, "ipc": 1, "storage": {"bits": 2, "budget": "10 ipc"}}
+    config = resolve(options)
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    assert resolve({}, (), read_toml(tmp_path / "config.toml")) == config
+    assert resolve({**options, "storage": "uint8"}).storage == "uint8"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [("storage=float8", "storage"), ("storage.bits=9", "storage.bits"), ("storage.budget=much", "budget")],
+)
+def test_bad_options(override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        resolve({"data": {"name": "digits"}, "ipc": 1}, [override])
