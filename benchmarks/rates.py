@@ -1,0 +1,196 @@
+"""Accuracy against bytes: sets with 32, 8, 4 and 2 bits a pixel, and real images that are coded alike.
+
+    python benchmarks/rates.py artifacts/fashion-mnist-*-ipc1*.h5 --bits 32,8      what 8 bits cost
+    python benchmarks/rates.py artifacts/fashion-mnist-dm-ipc1*.h5 --baselines random@bytes
+
+A set with 32 bits is the file as it is; with fewer it is what dsdistill encode makes of it. Students are the
+same for every number of bits: they start from the same weights and see the same draws, so that each differs
+from its twin at 32 bits by the pixels alone. Real images take the bytes of the set beside them, at 8 bits a
+pixel where that has 32. Finished evaluations stay in runs/rates/ and are not repeated; artifacts/rates.json
+has those of all calls, of which tables and the chart are made: rates.md and rates.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import matplotlib
+
+matplotlib.use("svg")
+
+from matplotlib import pyplot as plt
+
+import dsdistill
+from benchmarks.chart import BLUE, FAINT, GREY, STYLE
+from benchmarks.common import ARTIFACTS, RUNS, spread, write_record
+from dsdistill.runtime.device import quiet_allocator
+from dsdistill.storage import set_file
+from dsdistill.text import byte_size
+
+BITS = (32, 8, 4, 2)
+EPOCHS = {1: 300, 10: 100, 50: 50}
+"""Of a student, by images per class."""
+FILE = ARTIFACTS / "rates.json"
+COLOURS = (BLUE, "#8250df", "#1a7f37", "#bc4c00", "#bf3989", "#9a6700")
+Row = Mapping[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--bits", default=",".join(map(str, BITS)))
+    parser.add_argument("--baselines", default="", help="such as random@bytes,herding@bytes")
+    parser.add_argument("--network", default="convnet-w32")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    quiet_allocator()
+    folder = RUNS / "rates"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, Row] = {}
+    if FILE.exists():
+        rows = {_key(row): row for row in json.loads(FILE.read_text())["rows"]}
+    for file in args.files:
+        for bits in map(int, args.bits.split(",")):
+            for row in measured(file, bits, args.baselines, args.network, args.repeats, folder):
+                rows[_key(row)] = row
+            write_record(FILE, sorted(rows.values(), key=_order))
+    found = sorted(rows.values(), key=_order)
+    FILE.with_suffix(".md").write_text(tables(found))
+    draw(found)
+    print(tables(found))
+
+
+def _key(row: Row) -> str:
+    return "/".join(str(row[name]) for name in ("method", "ipc", "bits", "set", "network"))
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    return row["ipc"], row["method"], -row["bits"], row["set"] != "distilled", row["set"]
+
+
+def measured(
+    file: Path, bits: int, baselines: str, network: str, repeats: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Encode a set, evaluate it, and return its row and those of real images."""
+    about = set_file.describe(file)
+    method, ipc = str(about.attributes["method"]), int(about.attributes["ipc"])
+    settings = f"{about.digest} {bits} {baselines} {network} {repeats} {EPOCHS[ipc]}"
+    name = f"{method}-ipc{ipc}-{bits}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    coded, report = folder / f"{name}.h5", folder / f"{name}.json"
+    if not coded.exists():
+        if bits < 32:
+            dsdistill.encode(file, coded, bits=bits)
+        else:
+            set_file.write(coded, set_file.read(file), "float32")
+    if not report.exists():
+        dsdistill.evaluate(
+            coded,
+            networks=network,
+            epochs=EPOCHS[ipc],
+            repeats=repeats,
+            baselines=baselines,
+            save=False,
+            json=report,
+        )
+    found, size = json.loads(report.read_text()), set_file.describe(coded)
+    print(name, *(f"{row['set']} {row['mean']:.2f} ± {row['std']:.2f}" for row in found["rows"]), flush=True)
+    shared = {"method": method, "ipc": ipc, "bits": bits, "storage": size.storage}
+    shared |= {"bytes": size.image_bytes + size.label_bytes}
+    shared |= {key: found[key] for key in ("protocol", "machine", "date", "seed")}
+    keys = ("set", "network", "epochs", "images", "values")
+    return [shared | {key: row[key] for key in keys} for row in found["rows"]]
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """Return a table for each IPC: accuracy by bits, and what they cost each student."""
+    lines = []
+    for ipc in sorted({row["ipc"] for row in rows}):
+        some = [row for row in rows if row["ipc"] == ipc]
+        lines += [f"## {ipc} image{'s' if ipc > 1 else ''} per class", ""]
+        head = [
+            "method",
+            "bits",
+            "bytes",
+            "accuracy %",
+            "lost against 32 bits",
+            "real images of as many bytes",
+        ]
+        lines += [_line(head), _line(["---"] * len(head))]
+        own = [row for row in some if row["set"] == "distilled"]
+        whole = {row["method"]: row["values"] for row in own if row["bits"] == max(BITS)}
+        for row in own:
+            pairs = zip(whole.get(row["method"], row["values"]), row["values"], strict=True)
+            lost = spread([before - after for before, after in pairs], "+") if row["bits"] < 32 else ""
+            real = [
+                f"{each['set'].removesuffix('@bytes')} {spread(each['values'])} ({each['images']} images)"
+                for each in some
+                if each["set"] != "distilled"
+                and (each["method"], each["bits"]) == (row["method"], row["bits"])
+            ]
+            size = byte_size(row["bytes"])
+            lines.append(
+                _line([row["method"], row["storage"], size, spread(row["values"]), lost, ", ".join(real)])
+            )
+        first = own[0]
+        lines += [
+            "",
+            f"Test accuracy after the last epoch, mean ± standard deviation of {len(first['values'])} students, "
+            f"{first['network']}, {first['epochs']} epochs of the method's own protocol; lost: of each student "
+            "against its twin, in points.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def draw(rows: Sequence[Row]) -> None:
+    """Draw accuracy against bytes: a curve for each method and IPC over its bits, real images dashed."""
+    plt.rcParams.update(STYLE)
+    picture, panel = plt.subplots(figsize=(7.2, 4.2))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    several = [name for name in methods if len({row["bits"] for row in rows if row["method"] == name}) > 2]
+    for name, colour in zip(several, COLOURS * len(several), strict=False):
+        own = [row for row in rows if row["method"] == name]
+        for which in dict.fromkeys((row["ipc"], row["set"]) for row in own):
+            points = sorted(
+                (row for row in own if (row["ipc"], row["set"]) == which), key=lambda row: row["bytes"]
+            )
+            real = which[1] != "distilled"
+            means = [sum(row["values"]) / len(row["values"]) for row in points]
+            label = f"{which[1]} beside {name}" if real else name
+            panel.plot(
+                [row["bytes"] / 1e3 for row in points],
+                means,
+                "--o" if real else "-o",
+                ms=3.5,
+                color=GREY if real else colour,
+                mfc="white" if real else colour,
+                label=label if which[0] == min(row["ipc"] for row in own) else None,
+            )
+    panel.set_xscale("log")
+    panel.set_xlabel("kilobytes of images and labels, compressed")
+    panel.set_ylabel("test accuracy, %")
+    panel.grid(color=FAINT, linewidth=0.6)
+    panel.legend(frameon=False, fontsize=8)
+    panel.set_title(
+        "Fashion-MNIST: accuracy against bytes, from 2 to 32 bits a pixel", loc="left", fontsize=10
+    )
+    picture.tight_layout()
+    picture.savefig(
+        FILE.with_suffix(".svg"), metadata={"Date": None, "Creator": "python benchmarks/rates.py"}
+    )
+
+
+if __name__ == "__main__":
+    main()
