@@ -142,9 +142,9 @@ def tables(rows: Sequence[Row]) -> str:
         first = own[0]
         lines += [
             "",
-            f"Test accuracy after the last epoch, mean ± standard deviation of {len(first['values'])} students, "
-            f"{first['network']}, {first['epochs']} epochs of the method's own protocol; lost: of each student "
-            "against its twin, in points.",
+            "Test accuracy after the last epoch, mean ± standard deviation of "
+            f"{len(first['values'])} students, {first['network']}, {first['epochs']} epochs of the method's own "
+            "protocol; lost: of each student against its twin at 32 bits, in points.",
             "",
         ]
     return "\n".join(lines)

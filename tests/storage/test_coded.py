@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,6 +18,8 @@ from dsdistill.storage import set_file
 from dsdistill.synthetic.coded import Coding, encode
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.storage import make, same, with_compensators
+
+ROOT = Path(__file__).parents[2]
 
 
 def coded_set(bits: int = 2, patch: int = 4, groups: int = 5, **fields: object) -> DistilledSet:
@@ -38,24 +42,17 @@ def test_a_set_is_read_back(tmp_path: Path, bits: int, patch: int, groups: int) 
     assert set_file.digest(tmp_path / "again.h5") == set_file.digest(tmp_path / "set.h5")
 
 
-def test_a_few_lines_decode_it(tmp_path: Path) -> None:
-    distilled = coded_set(3, 5, 4)
+@pytest.mark.parametrize("coding", [(3, 5, 4), (2, 4, 0), (8, 0, 0)])
+def test_the_lines_in_the_documents_decode_it(tmp_path: Path, coding: tuple[int, int, int]) -> None:
+    distilled = coded_set(*coding, size=9)
     set_file.write(tmp_path / "set.h5", distilled)
+    page = (ROOT / "docs" / "file-format.md").read_text()
+    (code,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "images_of" in each]
+    names: dict[str, Any] = {}
+    exec(code, names)
 
     with h5py.File(tmp_path / "set.h5") as file:
-        node = file["pixels"]
-        bits, p, c, h, w = (int(node.attrs[k]) for k in ("bits", "patch", "channels", "height", "width"))
-        rows, columns = (-(-h // p), -(-w // p)) if p else (1, 1)
-        n = p * p if p else c * h * w
-        codes = np.unpackbits(node["codes"][:], axis=1, bitorder="little")
-        codes = codes[:, : (c * rows * columns if p else 1) * n * bits].reshape(len(codes), -1, n, bits)
-        codes = codes @ (1 << np.arange(bits))
-        scales, offsets = (node[k][:].astype(np.float32) for k in ("scales", "offsets"))
-        groups = node["groups"][:] if "groups" in node else np.arange(len(scales)).reshape(len(codes), -1)
-        pixels = codes * scales[groups][..., None] + offsets[groups][..., None]
-        if p:
-            pixels = pixels.reshape(-1, c, rows, columns, p, p).transpose(0, 1, 2, 4, 3, 5)
-        images = pixels.reshape(-1, c, rows * (p or h), columns * (p or w))[:, :, :h, :w]
+        images = names["images_of"](file)
 
     np.testing.assert_allclose(images, distilled.images.numpy(), atol=1e-6)
 
