@@ -143,8 +143,8 @@ def tables(rows: Sequence[Row]) -> str:
         lines += [
             "",
             "Test accuracy after the last epoch, mean ± standard deviation of "
-            f"{len(first['values'])} students, {first['network']}, {first['epochs']} epochs of the method's own "
-            "protocol; lost: of each student against its twin at 32 bits, in points.",
+            f"{len(first['values'])} students, {first['network']}, {first['epochs']} epochs of the method's "
+            "own protocol; lost: of each student against its twin at 32 bits, in points.",
             "",
         ]
     return "\n".join(lines)
