@@ -1,0 +1,77 @@
+"""Sizes: one set whose first 1, 2, 5, … images of each class are good sets themselves.
+
+An option ``sizes`` is ``[1, 2, 5, 10]``: ascending, and the last is the IPC. ``auto`` takes 1, 2, 5, 10, 20,
+50 and so on below the IPC, and the IPC; ``[]`` is a set that is good as a whole only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from dsdistill.config.ipc import Ipc
+from dsdistill.errors import UserError
+
+Sizes = Literal["auto"] | tuple[int, ...]
+
+_STEPS = (1, 2, 5)
+
+
+def check_sizes(sizes: Sizes, ipc: Ipc) -> None:
+    """Check sizes against an IPC.
+
+    Raises:
+        UserError: one is below 1 or not above the one before, the last is not the IPC, or that is not the
+            same for all classes.
+    """
+    if not sizes:
+        return
+    numbers = [ipc] if isinstance(ipc, int) else list(ipc.values() if isinstance(ipc, dict) else ipc)
+    if len(set(numbers)) > 1:
+        raise UserError(
+            "sizes are those of every class, which all have one IPC then: pass --ipc N, or sizes=[]"
+        )
+    if sizes == "auto":
+        return
+    if sizes[0] < 1:
+        raise UserError(f"sizes={list(sizes)}: a set has at least 1 image of a class; begin with 1 or more")
+    if any(later <= earlier for earlier, later in zip(sizes, sizes[1:], strict=False)):
+        raise UserError(f"sizes={list(sizes)} do not ascend; name each once, the smallest first")
+    if sizes[-1] != numbers[0]:
+        raise UserError(
+            f"sizes={list(sizes)} end with {sizes[-1]}, and the IPC is {numbers[0]}: the last is the whole set, "
+            f"so pass --ipc {sizes[-1]}, or end with {numbers[0]}"
+        )
+
+
+def decided_sizes(sizes: Sizes, ipc: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Return sizes that are checked with "auto" replaced.
+
+    >>> decided_sizes("auto", 20), decided_sizes("auto", 7), decided_sizes((1, 4), 4)
+    ((1, 2, 5, 10, 20), (1, 2, 5, 7), (1, 4))
+    """
+    if sizes != "auto":
+        return sizes
+    assert isinstance(ipc, int)
+    powers = (10**power for power in range(len(str(ipc))))
+    below = [step * power for power in powers for step in _STEPS if step * power < ipc]
+    return (*below, ipc)
+
+
+def as_attribute(sizes: Sequence[int]) -> str:
+    """Return the text that the file of a set holds.
+
+    >>> as_attribute((1, 2, 5))
+    '1,2,5'
+    """
+    return ",".join(map(str, sizes))
+
+
+def of_attribute(text: object) -> tuple[int, ...]:
+    """Return the sizes in a file's text; none where it is something else.
+
+    >>> of_attribute("1,2,5"), of_attribute(""), of_attribute("many")
+    ((1, 2, 5), (), ())
+    """
+    parts = str(text).split(",")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
