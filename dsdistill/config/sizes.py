@@ -6,10 +6,11 @@ An option ``sizes`` is ``[1, 2, 5, 10]``: ascending, and the last is the IPC. ``
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
-from dsdistill.config.ipc import Ipc
+from dsdistill.config.ipc import Ipc, typical
 from dsdistill.errors import UserError
 
 Sizes = Literal["auto"] | tuple[int, ...]
@@ -28,34 +29,32 @@ def check_sizes(sizes: Sizes, ipc: Ipc) -> None:
         return
     numbers = [ipc] if isinstance(ipc, int) else list(ipc.values() if isinstance(ipc, dict) else ipc)
     if len(set(numbers)) > 1:
-        raise UserError(
-            "sizes are those of every class, which all have one IPC then: pass --ipc N, or sizes=[]"
-        )
+        raise UserError("sizes are those of every class, so all have one IPC: pass --ipc N, or set sizes=[]")
     if sizes == "auto":
         return
     if sizes[0] < 1:
         raise UserError(f"sizes={list(sizes)}: a set has at least 1 image of a class; begin with 1 or more")
-    if any(later <= earlier for earlier, later in zip(sizes, sizes[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(sizes)):
         raise UserError(f"sizes={list(sizes)} do not ascend; name each once, the smallest first")
     if sizes[-1] != numbers[0]:
         raise UserError(
-            f"sizes={list(sizes)} end with {sizes[-1]}, and the IPC is {numbers[0]}: the last is the whole set, "
-            f"so pass --ipc {sizes[-1]}, or end with {numbers[0]}"
+            f"sizes={list(sizes)} end with {sizes[-1]}, and the IPC is {numbers[0]}: the last is the whole "
+            f"set, so pass --ipc {sizes[-1]}, or end with {numbers[0]}"
         )
 
 
-def decided_sizes(sizes: Sizes, ipc: int | tuple[int, ...]) -> tuple[int, ...]:
-    """Return sizes that are checked with "auto" replaced.
+def decided_sizes(sizes: Sizes, ipc: Ipc) -> tuple[int, ...]:
+    """Return sizes that are checked, with "auto" decided.
 
     >>> decided_sizes("auto", 20), decided_sizes("auto", 7), decided_sizes((1, 4), 4)
     ((1, 2, 5, 10, 20), (1, 2, 5, 7), (1, 4))
     """
     if sizes != "auto":
         return sizes
-    assert isinstance(ipc, int)
-    powers = (10**power for power in range(len(str(ipc))))
-    below = [step * power for power in powers for step in _STEPS if step * power < ipc]
-    return (*below, ipc)
+    whole = typical(ipc)
+    powers = (10**power for power in range(len(str(whole))))
+    below = [step * power for power in powers for step in _STEPS if step * power < whole]
+    return (*below, whole)
 
 
 def as_attribute(sizes: Sequence[int]) -> str:

@@ -103,7 +103,7 @@ class RunConfig:
     storage: Dtype = "float32"
     """How pixels are stored; uint8 clips them to [0, 1] and rounds them to 256 levels."""
     sizes: Sizes = ()
-    """Images per class of sets that the first images of each class are to be, ascending, the last the IPC (MDC):
+    """How many first images of each class are to be a good set themselves (MDC), ascending, the last the IPC:
     [1, 2, 5, 10]; or auto. Empty: the set is good as a whole only. See `dsdistill.config.sizes`."""
     size_period: Annotated[int, Ge(1)] = 100
     """Iterations after which another of the sizes is chosen, to be matched beside the whole set."""
@@ -121,8 +121,8 @@ class RunConfig:
         check_sizes(self.sizes, self.ipc)
         if self.sizes and not self.engine.matches_prefixes:
             raise UserError(
-                "sizes are for methods that match each class with real images, such as idc, dm or datadam, and "
-                f"{self.method} is none: choose another --method, or set sizes=[]"
+                "sizes are for methods that match each class with real images, such as idc, dm or datadam, "
+                f"and {self.method} is none: choose another --method, or set sizes=[]"
             )
         if self.synthetic.learn != "compensators":
             return

@@ -67,8 +67,8 @@ class Distiller:
             iterations: steps to take in all.
             class_chunk: classes whose graphs are held at once, 0 for all. Their gradients add up to that of
                 all classes together. Ignored where the loss is no sum over classes.
-            size_period: iterations between choices of a subset that is matched beside the whole set, if that has
-                ``sizes``.
+            size_period: iterations between choices of a subset that is matched beside the whole set, if that
+                has ``sizes``.
         """
         self.engine = engine
         self.synthetic = synthetic
@@ -175,14 +175,12 @@ class Distiller:
 
     @contextlib.contextmanager
     def _frozen(self) -> Iterator[None]:
-        """Have the optimisers leave the images that are frozen as they are: no gradient, no momentum moves them."""
+        """Have the optimisers leave frozen images as they are: neither gradient nor momentum moves them."""
         if not self.subset.frozen:
             yield
             return
-        pixels, rows = (
-            self.synthetic.get_parameter(self.synthetic.pixels),
-            self.subset.frozen_rows(self.synthetic),
-        )
+        pixels = self.synthetic.get_parameter(self.synthetic.pixels)
+        rows = self.subset.frozen_rows(self.synthetic)
         if pixels.grad is not None:
             pixels.grad[rows] = 0
         before = pixels.detach()[rows].clone()

@@ -25,9 +25,9 @@ from dsdistill.supply.cost import Cost, Sizes
 _JOINED = 3
 """Copies of the features of real images: of each chunk, joined, and outside of inference mode."""
 
-_CLUSTERED = 4
-"""Copies of the features of a class that is clustered: joined ones twice, or those and float64 for a centre and
-for scikit-learn."""
+_CLUSTERED = 6
+"""Copies of the features of a class that is clustered: joined, outside of inference mode, and two, twice as
+large, in float64, of which one is that of scikit-learn."""
 
 _PREPARED_TOGETHER = 64
 """Real images that are augmented to see what that takes: enough for every operator."""

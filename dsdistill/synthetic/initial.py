@@ -57,9 +57,10 @@ def initialise(
             correctly (DATM); "noise" draws N(0, 1) in network space, or N(0.5, 0.25²) clamped to [0, 1] in
             unit space; "mix" (IDC) fills the tiles of each image with random images of the class, shrunk,
             ``multi_formation.factor**2`` for each (IDC's code takes the first ones of the class instead). At
-            factor 1 "mix" is "real". "clusters" (DREAM) fills the tiles as "mix" does, with the image nearest to
-            each of as many k-means centres of what ``embed`` makes of the class. "patches" puts crops or whole images side by side that the first teacher
-            network chooses (RDED, CIM, NRR-DD): see `PatchConfig`. It repeats no image.
+            factor 1 "mix" is "real". "clusters" (DREAM) fills the tiles as "mix" does, with the image nearest
+            to each of as many k-means centres of what ``embed`` makes of the class. "patches" puts crops or
+            whole images side by side that the first teacher network chooses (RDED, CIM, NRR-DD): see
+            `PatchConfig`. It repeats no image.
         space: pixel space of the learnable images.
         seed: of the run; this function draws from its stream "init".
         multi_formation: how stored images become training images.

@@ -9,7 +9,6 @@ import torch
 from dsdistill.config.sizes import as_attribute, of_attribute
 from dsdistill.errors import UserError
 from dsdistill.synthetic.distilled import DistilledSet
-from dsdistill.text import either
 
 
 def sizes_of(distilled: DistilledSet) -> tuple[int, ...]:
@@ -21,11 +20,11 @@ def prefix(distilled: DistilledSet, ipc: int) -> DistilledSet:
     """Return the set of the first ``ipc`` stored images of each class.
 
     Soft labels and weights are those of the images that stay. Stored views are left out: they are of batches
-    of all images. A set is its own prefix at its own IPC.
+    of all images. The attribute ``first`` says how many images stay. A set is its own prefix at its own IPC.
 
     Raises:
-        UserError: the set was not made for that size; or its soft labels are of images that are decoded otherwise
-            among fewer.
+        UserError: the set was not made for that size; or its soft labels are of images that are decoded
+            otherwise where a class has fewer.
     """
     if set(distilled.counts) == {ipc} and distilled.compensators is None:
         return distilled
@@ -33,26 +32,29 @@ def prefix(distilled: DistilledSet, ipc: int) -> DistilledSet:
     if ipc not in sizes:
         if not sizes:
             raise UserError(
-                f"the first {ipc} images of a class are no good set here: they were learned together with the "
-                "others. Distil with --method mdc (sizes=[…]) for a set of several sizes, or with a smaller --ipc"
+                f"the first {ipc} images of a class are no set of their own, being learned with the others: "
+                "distil a set of several sizes by --method mdc, or one with that --ipc"
             )
-        raise UserError(f"the set was made for {either(sizes)} images of a class, not {ipc}; choose one of these")
+        *others, last = map(str, sizes)
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise UserError(f"the set was made for {known} images of a class, not {ipc}; choose one of these")
     rows = torch.cat([torch.arange(count) < ipc for count in distilled.counts])
-    kept = {"images": distilled.images[rows], "labels": distilled.labels[rows]}
     weights, soft = distilled.sample_weights, distilled.soft_labels
     if soft is not None and len(soft) != len(rows):
         if distilled.multi_formation.mode == "bound":
             raise UserError(
-                "the soft labels are of images that are decoded otherwise where a class has fewer; leave out ipc"
+                "the soft labels are of images that are decoded otherwise where a class has fewer: take the "
+                "whole set"
             )
         soft = soft[rows[distilled.origins()]]
     elif soft is not None:
         soft = soft[rows]
-    attributes = {**distilled.attributes, "ipc": ipc}
+    attributes = {**distilled.attributes, "ipc": ipc, "first": ipc}
     attributes["sizes"] = as_attribute([size for size in sizes if size <= ipc])
     return dataclasses.replace(
         distilled,
-        **kept,
+        images=distilled.images[rows],
+        labels=distilled.labels[rows],
         soft_labels=soft,
         sample_weights=None if weights is None else weights[rows],
         views=None,

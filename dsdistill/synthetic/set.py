@@ -133,7 +133,7 @@ class SyntheticSet(nn.Module):
 
     @contextlib.contextmanager
     def first(self, count: int) -> Iterator[None]:
-        """Have matching see the first ``count`` stored images of each class alone while this lasts; 0 for all."""
+        """Have matching see only the first ``count`` stored images of each class, 0 for all, for a while."""
         before, self._shown = self._shown, count
         try:
             yield
