@@ -1,21 +1,42 @@
 """Sizes: one set whose first 1, 2, 5, … images of each class are good sets themselves.
 
-An option ``sizes`` is ``[1, 2, 5, 10]``: ascending, and the last is the IPC. ``auto`` takes 1, 2, 5, 10, 20,
-50 and so on below the IPC, and the IPC; ``[]`` is a set that is good as a whole only.
+An option ``sizes`` is ``[1, 2, 5, 10]``, or a text, ``"1,2,5,10"``: ascending, and the last is the IPC.
+``auto`` takes 1, 2, 5, 10, 20, 50 and so on below the IPC, and the IPC; ``[]`` is a set that is good as a whole
+only.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from dsdistill.config.ipc import Ipc, typical
 from dsdistill.errors import UserError
 
-Sizes = Literal["auto"] | tuple[int, ...]
-
 _STEPS = (1, 2, 5)
+
+
+def _read(option: Any) -> Any:
+    """Return an option's value as "auto" or a tuple.
+
+    Raises:
+        PydanticCustomError: it is neither.
+    """
+    if isinstance(option, str) and option != "auto":
+        option = [int(part) if part.strip().isdecimal() else part for part in option.split(",")]
+    if option == "auto":
+        return option
+    if not isinstance(option, Sequence) or any(type(size) is not int for size in option):
+        raise PydanticCustomError("sizes", "sizes are auto, or whole numbers such as [1, 2, 5, 10]")
+    return tuple(option)
+
+
+Sizes = Annotated[Literal["auto"] | tuple[int, ...], BeforeValidator(_read)]
+"""The type of the option."""
 
 
 def check_sizes(sizes: Sizes, ipc: Ipc) -> None:
