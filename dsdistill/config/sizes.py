@@ -1,8 +1,8 @@
 """Sizes: one set whose first 1, 2, 5, … images of each class are good sets themselves.
 
 An option ``sizes`` is ``[1, 2, 5, 10]``, or a text, ``"1,2,5,10"``: ascending, and the last is the IPC.
-``auto`` takes 1, 2, 5, 10, 20, 50 and so on below the IPC, and the IPC; ``[]`` is a set that is good as a whole
-only.
+``auto`` takes 1, 2, 5, 10, 20, 50 and so on below the IPC, and the IPC; ``[]`` is a set that is good as a
+whole only.
 """
 
 from __future__ import annotations
