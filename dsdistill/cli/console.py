@@ -150,7 +150,7 @@ def print_description(path: Path, about: Description) -> None:
             )
             whole = sum(about.counts) + about.compensators
             part = row.set.startswith("distilled") and row.images < whole
-            _print_pair(f"{row.set}, first {row.images} images" if part else row.set, meaning)
+            _print_pair(row.set, f"{meaning}, of the first {row.images} images" if part else meaning)
     if others := sum(read_row(result) is None for result in about.results):
         notify(f"{others} of the stored results are no evaluations, so they are left out")
 
