@@ -107,7 +107,7 @@ def test_info_names_the_sizes_of_a_set_and_which_were_evaluated(capsys: Captured
     whole, part = re.findall(r"^distilled .*\)(.*)$", out, re.M)
     assert (whole, part) == ("", ", of the first 10 images")
     said = refused(capsys, "evaluate", path, "--ipc", "3")
-    assert said.endswith("the set was made for 1 or 2 images of a class, not 3; choose one of these")
+    assert said.strip().endswith("the set was made for 1 or 2 images of a class, not 3; choose one of these")
 
 
 def test_info_prints_the_configuration_that_replays_a_set(capsys: Captured, made: Path) -> None:
