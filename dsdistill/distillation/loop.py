@@ -111,6 +111,7 @@ class Distiller:
         if config.schedule != "constant":
             self._pixel_optimiser.set_lr(config.rate(self.iteration, self.iterations))
         if self.subset.is_due(self.iteration):
+            self.sources.update = 0
             self.subset.choose(self._distance)
         totals: dict[str, Tensor] = {}
         stepped = True
