@@ -148,7 +148,9 @@ def print_description(path: Path, about: Description) -> None:
                 f" {row.network}, protocol {row.protocol}, {row.epochs} epochs: {row.accuracy} % "
                 f"{row.regime} ({count} student{'s' * (count > 1)}, {str(result.get('date', ''))[:10]})"
             )
-            _print_pair(row.set, meaning)
+            whole = sum(about.counts) + about.compensators
+            part = row.set.startswith("distilled") and row.images < whole
+            _print_pair(row.set, f"{meaning}, of the first {row.images} images" if part else meaning)
     if others := sum(read_row(result) is None for result in about.results):
         notify(f"{others} of the stored results are no evaluations, so they are left out")
 

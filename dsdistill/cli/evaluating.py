@@ -14,6 +14,14 @@ from dsdistill.runtime.signals import importing
 
 def evaluate(
     file: File,
+    ipc: Annotated[
+        int | None,
+        typer.Option(
+            help="Evaluate the first N images of each class alone, of a set of several sizes (method mdc).",
+            metavar="N",
+            show_default="all",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +133,7 @@ def evaluate(
 
     quiet_allocator()
     options: dict[str, Any] = {
+        "ipc": ipc,
         "dataset": dataset,
         "root": root,
         "protocol": protocol,

@@ -114,17 +114,21 @@ def mini_batch(points: Points, count: int, seed: int) -> Points:
     return MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096).fit(points).cluster_centers_
 
 
-def k_means(features: Tensor, count: int, fit: Callable[[Points, int], Points] = lloyd) -> Tensor:
+def k_means(
+    features: Tensor, count: int, fit: Callable[[Points, int], Points] = lloyd, nearest: int = 1
+) -> Tensor:
     """Take the image nearest to each of ``count`` k-means centres, centre by centre, each image once.
 
     Args:
         fit: computes the centres: (points [n, D], count) -> [count, D].
+        nearest: how many to take at each centre; fewer at the last ones where all images are taken.
     """
     centres = torch.from_numpy(fit(features.cpu().numpy(), count)).to(features)
     selected: list[int] = []
     for distances in torch.cdist(centres, features):
         distances[selected] = torch.inf
-        selected.append(int(distances.argmin()))
+        left = min(nearest, len(features) - len(selected))
+        selected += distances.argsort(stable=True)[:left].tolist()
     return torch.tensor(selected)
 
 

@@ -19,6 +19,7 @@ from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import counts_of, decided
 from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
+from dsdistill.config.sizes import as_attribute, decided_sizes
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
@@ -59,7 +60,8 @@ def decide_auto(
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     supply: Any = config.engine.supply.resolved()
     engine = dataclasses.replace(config.engine, supply=supply)
-    return dataclasses.replace(config, engine=engine, compute=compute, data=data)
+    chosen = decided_sizes(config.sizes, config.ipc)
+    return dataclasses.replace(config, engine=engine, compute=compute, data=data, sizes=chosen)
 
 
 _COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at eight
@@ -141,6 +143,7 @@ def assemble(
         UserError: the network cannot take such images, or the IPC does not fit the data.
     """
     engine: Engine[Any] = config.engine
+    engine.check_data(real)
     compute = config.compute
     supply = engine.build_networks(
         NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
@@ -153,8 +156,9 @@ def assemble(
         )
     sharing = supply.count if engine.compensates else 0
     counts = stored_counts(config, task.num_classes, sharing)
-    synthetic = initial.build(config, task, real, counts, teachers).to(device)
+    synthetic = initial.build(config, task, real, counts, teachers, device).to(device)
     synthetic.flip = _flipped(config, task)
+    synthetic.sizes = decided_sizes(config.sizes, config.ipc)
     begin_learning(config, synthetic, sharing)
     real = real.resident_on(device)  # not before: the set begins on the CPU
     precision = resolve_precision(compute.precision, device)
@@ -164,7 +168,7 @@ def assemble(
     supply.ready(PassOptions(task.channels, task.size, precision, bool(compute.compile), notify))
     embedder = Embedder(*passes, features=engine.features(supply.network))
     batches = RealBatches.of(task, real, config.seed, device)
-    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, engine.clusters(batches))
     engine.prepare(synthetic, sources)
     if config.labels == "teacher" and synthetic.label_logits is not None:
         raise UserError(
@@ -173,7 +177,9 @@ def assemble(
     synthetic.to(device)
     _check_updates(config, engine, synthetic, supply.network)
     class_chunk = compute.class_chunk or _classes_at_once(synthetic, task, device)
-    return Distiller(engine, synthetic, sources, config.optimiser, config.iterations, class_chunk)
+    return Distiller(
+        engine, synthetic, sources, config.optimiser, config.iterations, class_chunk, config.size_period
+    )
 
 
 _GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a ConvNet, of all images in a graph
@@ -296,9 +302,11 @@ def attributes(
     """Return the provenance of a set, with the arguments of `distilled_set`."""
     task, learned_lr = distiller.sources.task, distiller.synthetic.student_lr
     rate = {} if learned_lr is None else {"learned_lr": learned_lr.item()}
+    sizes = {"sizes": as_attribute(distiller.synthetic.sizes)} if distiller.synthetic.sizes else {}
     table = shared(configs.as_table(config))
     return {
         **rate,
+        **sizes,
         "method": Path(config.method).stem,  # of a recipe file, or a name as it is
         "config": as_toml(table),
         "dataset": task.name,

@@ -22,6 +22,7 @@ from dsdistill.config.initial_names import SetFile, is_set_file
 from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
 from dsdistill.config.options import as_toml, known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
+from dsdistill.config.sizes import Sizes, check_sizes
 from dsdistill.config.storage import Storage
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
@@ -102,6 +103,11 @@ class RunConfig:
     storage: Storage = "float32"
     """How pixels are stored: float32, float16, uint8 (which clips them to [0, 1] and rounds them to 256
     levels), or coded in fewer bits, with the options of `CodingConfig`."""
+    sizes: Sizes = ()
+    """How many first images of each class are to be a good set themselves (MDC), ascending, the last the IPC:
+    [1, 2, 5, 10]; or auto. Empty: the set is good as a whole only. See `dsdistill.config.sizes`."""
+    size_period: Annotated[int, Ge(1)] = 100
+    """Iterations after which another of the sizes is chosen, to be matched beside the whole set."""
     multi_formation: MultiFormation = field(default_factory=MultiFormation)
     """Multi-formation: how many training images a stored image is decoded into."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -113,6 +119,12 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
+        check_sizes(self.sizes, self.ipc)
+        if self.sizes and not self.engine.matches_prefixes:
+            raise UserError(
+                "sizes are for methods that match each class with real images, such as idc, dm or datadam, "
+                f"and {self.method} is none: choose another --method, or set sizes=[]"
+            )
         if self.synthetic.learn != "compensators":
             return
         if not self.engine.compensates:

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import as_words, decided
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.stored import stored_counts
 from dsdistill.errors import UserError
+from dsdistill.networks import build_network
+from dsdistill.seeding import forked
 from dsdistill.storage import set_file
 from dsdistill.synthetic.compensation import ipc_of
 from dsdistill.synthetic.from_set import from_set
-from dsdistill.synthetic.initial import Init, initialise
+from dsdistill.synthetic.initial import Embed, Init, initialise
 from dsdistill.synthetic.set import SyntheticSet
 from dsdistill.synthetic.trained import TrainedNetworks
 
@@ -47,14 +51,27 @@ def check(config: RunConfig, real: RealDataset, teachers: int) -> None:
         teachers: how many networks the run will have.
 
     Raises:
-        UserError: the IPC does not fit the classes or has no room for compensators; or the images that the
-            run starts from do not fit into a grid, or are too few.
+        UserError: the IPC does not fit the classes or has no room for compensators; classes are too small for
+            the engine; or the images that the run starts from do not fit into a grid, or are too few.
     """
+    config.engine.check_data(real)
     config = dataclasses.replace(config, ipc=decided(config.ipc, real.classes))
     counts = stored_counts(config, len(real.classes), teachers)
     if config.init == "patches":
         config.patches.check_size(real.images.shape[-1])
         config.patches.check_classes(real, config.patches.needed(counts))
+
+
+def _random_network(config: RunConfig, task: Task, device: torch.device) -> Embed:
+    """Return the features of an untrained network of the run's architecture.
+
+    Raises:
+        UserError: there are several, or it cannot take such images.
+    """
+    with forked(config.seed, "init-network"):
+        network = build_network(config.network, task.channels, task.size, task.num_classes)
+    network.to(device).requires_grad_(False).eval()
+    return lambda images: network.embed(images.to(device))
 
 
 def build(
@@ -63,6 +80,7 @@ def build(
     real: RealDataset,
     counts: Sequence[int],
     teachers: TrainedNetworks | None,
+    device: torch.device,
 ) -> SyntheticSet:
     """Build the synthetic set.
 
@@ -71,6 +89,7 @@ def build(
         task, real: the training images.
         counts: stored images of each class.
         teachers: trained networks to choose images by, if the method has some.
+        device: where a network computes that images are chosen by.
 
     Raises:
         UserError: as `initialise` or `from_set`; or images are to be paired with real ones, and have none.
@@ -88,6 +107,7 @@ def build(
             teachers,
             config.patches,
             anchored,
+            _random_network(config, task, device) if config.init == "clusters" else None,
         )
     name = Path(config.init).name
     if anchored:

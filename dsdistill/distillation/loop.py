@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau, make_pixel_optimiser
+from dsdistill.distillation.multisize import SubsetChoice
 from dsdistill.engines.base import Engine
+from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import Sources
 from dsdistill.synthetic.set import SyntheticSet
 
@@ -41,6 +44,7 @@ class Distiller:
         synthetic: what is learned.
         iteration: steps taken.
         iterations: steps to take in all.
+        subset: the first images of each class that are matched beside all of them.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Distiller:
         optimiser: OptimiserConfig,
         iterations: int,
         class_chunk: int = 0,
+        size_period: int = 0,
     ) -> None:
         """Prepare the loop.
 
@@ -62,6 +67,8 @@ class Distiller:
             iterations: steps to take in all.
             class_chunk: classes whose graphs are held at once, 0 for all. Their gradients add up to that of
                 all classes together. Ignored where the loss is no sum over classes.
+            size_period: iterations between choices of a subset that is matched beside the whole set, if that
+                has ``sizes``.
         """
         self.engine = engine
         self.synthetic = synthetic
@@ -85,6 +92,7 @@ class Distiller:
             for name, each in learned.items()
         }
         self._plateau = Plateau(optimiser.lr, optimiser.patience)
+        self.subset = SubsetChoice(synthetic.sizes, size_period)
         classes = torch.arange(sources.task.num_classes)
         whole = not class_chunk or not engine.separable(sources.supply.network)
         self._passes = [classes] if whole else list(classes.split(class_chunk))
@@ -102,6 +110,9 @@ class Distiller:
             self._clamp(self.iteration)
         if config.schedule != "constant":
             self._pixel_optimiser.set_lr(config.rate(self.iteration, self.iterations))
+        if self.subset.is_due(self.iteration):
+            self.sources.update = 0
+            self.subset.choose(self._distance)
         totals: dict[str, Tensor] = {}
         stepped = True
         for update in range(self.engine.updates_per_iteration):
@@ -133,26 +144,58 @@ class Distiller:
     def _take(self, totals: dict[str, Tensor]) -> bool:
         """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""
         optimisers = [self._pixel_optimiser, *self._auxiliary.values()]
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-            optimiser.prepare()
-        for classes in self._passes:
+        with self._frozen():
+            for optimiser in optimisers:
+                optimiser.zero_grad()
+                optimiser.prepare()
+        shown = {0: "", self.subset.current: "_first"} if self.subset.current else {0: ""}
+        for classes, (count, suffix) in itertools.product(self._passes, shown.items()):
             self.sources.classes = classes
-            terms = self.engine.loss(self.synthetic, self.sources)
+            with self.synthetic.first(count):
+                terms = self.engine.loss(self.synthetic, self.sources)
             for name, value in terms.items():
-                totals[name] = totals.get(name, 0) + value.detach()
+                totals[name + suffix] = totals.get(name + suffix, 0) + value.detach()
             if self.engine.discards(terms):
                 return False
             torch.stack(list(terms.values())).sum().backward()
-        with _masked(self.synthetic):
+        with self._frozen(), _masked(self.synthetic):
             for optimiser in optimisers:
                 optimiser.step()
         return True
+
+    @torch.no_grad()
+    def _distance(self, size: int) -> float:
+        """Return how far the first images of each class are from real ones, in mean features."""
+        assert isinstance(self.engine, MatchingEngine)
+        total = 0.0
+        for classes in self._passes:
+            self.sources.classes = classes
+            with self.synthetic.first(size):
+                total += float(self.engine.feature_distance(self.synthetic, self.sources))
+        return total
+
+    @contextlib.contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Have the optimisers leave frozen images as they are: neither gradient nor momentum moves them."""
+        if not self.subset.frozen:
+            yield
+            return
+        pixels = self.synthetic.get_parameter(self.synthetic.pixels)
+        rows = self.subset.frozen_rows(self.synthetic)
+        if pixels.grad is not None:
+            pixels.grad[rows] = 0
+        before = pixels.detach()[rows].clone()
+        yield
+        pixels.detach()[rows] = before
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
+        if self.subset.sizes:
+            state |= {f"subset.{name}": value for name, value in self.subset.state_dict().items()}
+        if clusters := self.sources.clusters:
+            state |= {f"clusters.{name}": value for name, value in clusters.state_dict().items()}
         state |= {f"optimiser.{name}": value for name, value in self._pixel_optimiser.state_dict().items()}
         for group, optimiser in self._auxiliary.items():
             state |= {f"others/{group}.{name}": value for name, value in optimiser.state_dict().items()}
@@ -164,6 +207,10 @@ class Distiller:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""
         self.synthetic.load_state_dict(_below("synthetic.", state))
         self.sources.load(_below("supply.", state))
+        if self.subset.sizes:
+            self.subset.load_state_dict(_below("subset.", state))
+        if clusters := self.sources.clusters:
+            clusters.load_state_dict(_below("clusters.", state))
         self._pixel_optimiser.load_state_dict(_below("optimiser.", state))
         for group, optimiser in self._auxiliary.items():
             optimiser.load_state_dict(_below(f"others/{group}.", state))

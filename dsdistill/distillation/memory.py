@@ -25,6 +25,10 @@ from dsdistill.supply.cost import Cost, Sizes
 _JOINED = 3
 """Copies of the features of real images: of each chunk, joined, and outside of inference mode."""
 
+_CLUSTERED = 6
+"""Copies of the features of a class that is clustered: joined, outside of inference mode, and two, twice as
+large, in float64, of which one is that of scikit-learn."""
+
 _PREPARED_TOGETHER = 64
 """Real images that are augmented to see what that takes: enough for every operator."""
 
@@ -119,12 +123,13 @@ def _passes(distiller: Distiller, cost: Cost, passes: Passes) -> tuple[int, int]
     most = [
         passes.training().at(cost.training) if cost.training else 0,
         passes.dual(cost.dual_to_weights).at(cost.dual) if cost.dual else 0,
+        _clustering(distiller, cost, passes),
     ]
     comparing = 0
     if cost.pixels:
         kept, peak = passes.pixels()
         most.append(peak.at(cost.pixels))
-        comparing = _with_real_images(distiller, cost, passes)
+        comparing = max(_with_real_images(distiller, cost, passes), _clustering(distiller, cost, passes))
         comparing += (copies + kept.at(cost.pixels)) if cost.beside_graph else 0
     graph = copies + max(most)
     return graph, max(0, comparing - graph)
@@ -139,6 +144,18 @@ def _with_real_images(distiller: Distiller, cost: Cost, passes: Passes) -> int:
     features = _JOINED * 4 * part * passes.feature_dim()
     embedding = part * image + max(features, passes.frozen().at(chunk))
     return max(part * passes.prepared(), embedding, 4 * cost.features)
+
+
+def _clustering(distiller: Distiller, cost: Cost, passes: Passes) -> int:
+    """Return what clustering a class takes: its images are embedded part by part, and all features kept."""
+    if not cost.clustered:
+        return 0
+    sources, image = distiller.sources, distiller.synthetic.images[0].nbytes
+    coupled = sources.supply.network.couples_samples
+    part = cost.clustered if coupled else min(cost.clustered, max(1, sources.part_bytes // image))
+    chunk = part if coupled else min(part, sources.embedder.chunk)
+    features = _CLUSTERED * 4 * cost.clustered * passes.feature_dim()
+    return part * image + max(features, passes.frozen().at(chunk))
 
 
 class Passes:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.validation import forbid_extra
+from dsdistill.data.batches import RealBatches
+from dsdistill.data.real import RealDataset
+from dsdistill.engines.clusters import Clusters
 from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
 from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource
@@ -42,6 +45,8 @@ class Engine(ABC, Generic[S]):
     """Whether passes hold the images of some classes, so that their sizes are those of classes."""
     compensates: ClassVar[bool] = False
     """Whether it can learn compensators; its supply then has a ``count`` of teachers."""
+    matches_prefixes: ClassVar[bool] = False
+    """Whether its loss may be that of the first images of each class alone; it has a ``feature_distance``."""
 
     supply: NetworkConfig
 
@@ -83,6 +88,17 @@ class Engine(ABC, Generic[S]):
         Raises:
             UserError: the engine could not use it, however it is trained.
         """
+
+    def check_data(self, real: RealDataset) -> None:
+        """Check the training images before anything is computed.
+
+        Raises:
+            UserError: the engine's options do not fit them.
+        """
+
+    def clusters(self, batches: RealBatches) -> Clusters | None:
+        """Return what chooses the real images of an iteration; None where they are random."""
+        return None
 
     @abstractmethod
     def build_networks(self, request: NetworkRequest) -> S:

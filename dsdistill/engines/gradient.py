@@ -68,7 +68,7 @@ class GradientEngine(MatchingEngine):
             UserError: saying so.
         """
         by_batch = sources.supply.network.has_batch_norm and self.supply.batch_statistics
-        if by_batch and min(*synthetic.matched_counts, self.batch_real) == 1:
+        if by_batch and min(synthetic.least_matched, self.batch_real) == 1:
             raise UserError(
                 "one image of a class is no batch to normalise by: choose a larger --ipc, "
                 "engine.supply.batch_norm=refreshed, or a network of instance normalisation"
@@ -115,7 +115,7 @@ class GradientEngine(MatchingEngine):
         largest = int(matched.max())
         trained = self.supply.training_images(sizes)
         real = min(self.batch_real, int(sizes.counts.max()))
-        return Cost(
+        cost = Cost(
             passes=3 * (sizes.real(self.batch_real) + trained) + 8 * int(matched.sum()),
             training=max(min(sizes.chunk, max(largest, real)), self.supply.training_graph(sizes)),
             dual=largest,
@@ -124,3 +124,4 @@ class GradientEngine(MatchingEngine):
             real_at_once=real,
             weights=3,
         )
+        return self.real_batches.added_to(cost, sizes, self.supply)

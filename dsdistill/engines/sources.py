@@ -1,10 +1,13 @@
-"""Sources: what an engine may draw from. Every draw is a function of (seed, stream, iteration)."""
+"""Sources: what an engine may draw from. Every draw is a function of (seed, stream, iteration).
+
+Only real images that are chosen by clusters depend on the network, too, and are part of a run's state.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +16,7 @@ from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.data.batches import RealBatches
+from dsdistill.engines.clusters import Clusters
 from dsdistill.objectives.distributions import class_means, class_sums
 from dsdistill.seeding import generator
 from dsdistill.supply.base import DrawnNetwork, NetworkSource, Supply
@@ -52,6 +56,7 @@ class Sources(Generic[S]):
         embedder: computes features of the supply's network.
         learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
+        clusters: chooses the real images; None where they are drawn at random.
         largest_class: real images of the class that has most.
         iteration, iterations: that at hand and all there are; set by the loop.
         update: which of an iteration's steps of the pixels is taken; set by the loop.
@@ -68,6 +73,7 @@ class Sources(Generic[S]):
         embedder: Embedder,
         learner: Learner,
         augmentation: Augmentation,
+        clusters: Clusters | None = None,
     ) -> None:
         self.batches = batches
         self.task, self.data, self.seed = batches.task, batches.data, batches.seed
@@ -75,6 +81,7 @@ class Sources(Generic[S]):
         self.embedder = embedder
         self.learner = learner
         self.augmentation = augmentation
+        self.clusters = clusters
         self.largest_class = int(self.data.counts.max())
         self.iteration = 0
         self.iterations = 0
@@ -111,8 +118,26 @@ class Sources(Generic[S]):
         """Return how many images `real` gives of each of ``classes``, int64 [k]: small classes have fewer."""
         return self.data.counts[self.classes].clamp(max=per_class)
 
+    def positions(self: Sources[Any], label: int, per_class: int) -> Tensor:
+        """Choose ``per_class`` distinct real images of a class, int64 [n]; a smaller class gives all."""
+        if self.clusters is None:
+            return self.batches.positions(label, per_class, self.iteration)
+        return self.clusters.positions(label, per_class, self.iteration, self._embedded)
+
+    def _embedded(self: Sources[Supply], positions: Tensor) -> Tensor:
+        """Embed the real images at some positions as they are, [n, D]."""
+        network, part = self.network(), self._part(len(positions))
+        return torch.cat([network.frozen(self.batches.images(each)) for each in positions.split(part)])
+
+    def _part(self, images: int) -> int:
+        """Return how many of so many real images are prepared at once."""
+        if self.supply.network.couples_samples:
+            return images
+        passes = self.part_bytes // (4 * self.task.channels * self.task.size**2) // self.embedder.chunk
+        return max(1, passes) * self.embedder.chunk
+
     def real(self, per_class: int, parameters: Parameters) -> Iterator[tuple[Tensor, Tensor]]:
-        """Draw real images of each of ``classes`` without replacement, preprocessed and augmented.
+        """Choose real images of each of ``classes``, no image twice, preprocessed and augmented.
 
         Args:
             per_class: images of a class; all of them where it has fewer.
@@ -123,13 +148,9 @@ class Sources(Generic[S]):
             bounded in memory and in class order, however many images there are in all; one part holds them
             all where the network couples the samples of a batch.
         """
-        index = torch.cat(
-            [self.batches.positions(int(label), per_class, self.iteration) for label in self.classes]
-        )
+        index = torch.cat([self.positions(label, per_class) for label in self.classes.tolist()])
         owner = torch.arange(len(self.classes)).repeat_interleave(self.counts(per_class))
-        passes = self.part_bytes // (4 * self.task.channels * self.task.size**2) // self.embedder.chunk
-        whole = self.supply.network.couples_samples
-        part = len(index) if whole else max(1, passes) * self.embedder.chunk
+        part = self._part(len(index))
         for positions, owners in zip(index.split(part), owner.split(part), strict=True):
             yield (
                 self.augmentation(self.batches.images(positions), parameters[owners]),
@@ -137,14 +158,14 @@ class Sources(Generic[S]):
             )
 
     def real_of(self, label: int, per_class: int, row: Parameters) -> Tensor:
-        """Draw real images of one class, preprocessed and augmented, [b, C, H, W].
+        """Choose real images of one class, preprocessed and augmented, [b, C, H, W].
 
         Args:
             label: of the class.
-            per_class: images without replacement; all of them where the class has fewer.
+            per_class: images, none of them twice; all of them where the class has fewer.
             row: one row of parameters, shared by them all.
         """
-        images = self.batches.images(self.batches.positions(label, per_class, self.iteration))
+        images = self.batches.images(self.positions(label, per_class))
         return self.augmentation(images, row[torch.zeros(len(images), dtype=torch.int64)])
 
     def all_of(self, label: int) -> Iterator[Tensor]:

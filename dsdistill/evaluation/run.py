@@ -44,6 +44,7 @@ from dsdistill.teachers.reference import parse_references
 def evaluate(
     file: str | Path,
     *,
+    ipc: int | None = None,
     dataset: DataSource | None = None,
     root: str | Path | None = None,
     protocol: str | Path | None = None,
@@ -74,6 +75,7 @@ def evaluate(
 
     Args:
         file: a distilled set.
+        ipc: evaluate the first so many images of each class alone, as `load` takes them.
         dataset: the data set to evaluate on, as `distill` takes it; default the one the file names, read with
             the options the file names.
         root: folder of the data sets.
@@ -112,7 +114,7 @@ def evaluate(
     json = None if json is None else files.expanded(json)
     with Observer(callbacks) as observer:
         content = set_file.describe(file)
-        distilled = set_file.load(file)
+        distilled = set_file.load(file, ipc=ipc)
         set_file.check_same(file, set_file.digest(file), content.digest)
         dataset_name, source = opened(dataset)
         data_config = data_config_of(file, distilled, dataset_name, root, download)
@@ -130,6 +132,7 @@ def evaluate(
 
         fetch = download or dataset is not None  # not where the file alone names a data set of a server
         data = read_real_data(distilled, data_config, source, fetch, observer)
+        content = _share(content, distilled)
         size = content.image_bytes + content.label_bytes
         real_images = images_in_bytes(data.train, size, seed, content.coded)
         config = dataclasses.replace(config, real_images=real_images, coding=content.coded)
@@ -306,6 +309,20 @@ def read_real_data(
     return RealData(task, train, test)
 
 
+def _share(content: set_file.Description, distilled: DistilledDataset) -> set_file.Description:
+    """Return a description with the bytes of the images that are evaluated, in proportion to their number."""
+    whole, part = sum(content.counts) + content.compensators, int(distilled.stored.sum())
+    if part == whole:
+        return content
+    labels = content.label_bytes - content.view_bytes
+    return dataclasses.replace(
+        content,
+        image_bytes=-(-content.image_bytes * part // whole),
+        label_bytes=-(-labels * part // whole),
+        view_bytes=0,
+    )
+
+
 def _cost(content: set_file.Description) -> dict[str, float]:
     """Return the bytes of a set's file and of its parts, and the cost of its distillation if stated."""
     sizes = {
@@ -335,6 +352,8 @@ def _report(
     machine = distilled.attributes.get("machine")
     conditions = [protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest()]
     conditions += filter(None, [source_digest(config.networks), teacher.digest if teacher else None])
+    if (first := distilled.attributes.get("first")) is not None:  # of several sizes, one is evaluated
+        conditions.append(f"first {first}")
     source = source_of(protocol, distilled, teacher, config.labels)
     return Report(
         rows=[],

@@ -72,7 +72,7 @@ def distill(
             names with commas between them.
         iterations: steps to take.
         seconds: to spend in the loop, resumed parts included, in place of a number of iterations.
-        init: what the images start from: ``real``, ``noise``, ``kmeans``, ``mix``, ``correct``,
+        init: what the images start from: ``real``, ``noise``, ``kmeans``, ``mix``, ``clusters``, ``correct``,
             ``representative`` or ``patches``; or the file of a set, such as ``set.h5``, whose images are
             refined, and whose IPC is taken.
         seed: of every draw.

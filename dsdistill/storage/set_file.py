@@ -45,6 +45,7 @@ from dsdistill.synthetic.coded import Coding
 from dsdistill.synthetic.decoding import decoded_counts
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar, extra_labels
 from dsdistill.synthetic.multi_formation import MultiFormation
+from dsdistill.synthetic.prefix import prefix
 from dsdistill.synthetic.view_dataset import ViewDataset
 
 __all__ = [
@@ -154,6 +155,7 @@ def load(
     decode: bool = True,
     *,
     views: Literal[False] = False,
+    ipc: int | None = None,
 ) -> DistilledDataset: ...
 
 
@@ -175,6 +177,7 @@ def load(
     decode: bool = True,
     *,
     views: bool = False,
+    ipc: int | None = None,
 ) -> DistilledDataset | ViewDataset:
     """Load a set, verified, as a torch data set.
 
@@ -189,15 +192,20 @@ def load(
         decode: decode the stored images of a multi-formation, or of compensators, into training images.
         views: load the stored views in place of the images: a `ViewDataset`, whose items are whole batches.
             It is in network space, decoded, and has no other labels, so the other options stay as they are.
+        ipc: the first so many images of each class alone, of a set that was made for several sizes (method
+            mdc); see the attribute ``sizes``. It has no views, which are of all images.
 
     Raises:
-        UserError: as `read`; or the set has no soft labels, or no views, and these are asked for.
+        UserError: as `read`; the set has no soft labels, or no views, and these are asked for; or it was not
+            made for that size.
     """
     if not views:
-        return DistilledDataset(read(path), space, labels, decode)
-    if (space, labels, decode) != ("network", "hard", True):
+        distilled = read(path) if ipc is None else prefix(read(path), ipc)
+        return DistilledDataset(distilled, space, labels, decode)
+    if (space, labels, decode, ipc) != ("network", "hard", True, None):
         raise UserError(
-            "views are in network space, decoded, and have logits: leave space, labels and decode out"
+            "views are of all images, in network space, decoded, and have logits: leave space, labels, "
+            "decode and ipc out"
         )
     return ViewDataset(read(path))
 

@@ -157,6 +157,11 @@ class NetworkConfig(ABC):
         return 0
 
     @property
+    def iterations_per_network(self) -> int:
+        """Iterations that are matched with one network before another is drawn."""
+        return 1
+
+    @property
     def batch_statistics(self) -> bool:
         """Whether batch normalisation reads the batch at hand while images are matched."""
         return False

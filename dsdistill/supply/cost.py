@@ -67,6 +67,8 @@ class Cost:
     """Real images drawn together: of all classes whose graphs are held at once."""
     beside_graph: bool = True
     """Whether they are embedded while the graph of synthetic images waits."""
+    clustered: int = 0
+    """Real images of a class whose features are clustered together."""
     features: int = 0
     """Values that comparing features takes, besides the maps."""
     weights: int = 0

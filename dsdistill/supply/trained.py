@@ -56,6 +56,11 @@ class TrainedConfig(NetworkConfig):
     DSA), or those of the batch at hand, one class's (IDC)."""
 
     @property
+    def iterations_per_network(self) -> int:
+        """Return ``updates_per_network``."""
+        return self.updates_per_network
+
+    @property
     def batch_statistics(self) -> bool:
         """Whether ``batch_norm`` says so."""
         return self.batch_norm == "batch"

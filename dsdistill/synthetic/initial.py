@@ -19,8 +19,13 @@ from dsdistill.synthetic.patches import PatchConfig, PatchSelection
 from dsdistill.synthetic.set import ANCHORS, Space, SyntheticSet
 from dsdistill.synthetic.trained import TrainedNetworks
 
-Init = Literal["real", "noise", "kmeans", "mix", "correct", "representative", "patches"]
+Embed = Callable[[Tensor], Tensor]
 
+Init = Literal["real", "noise", "kmeans", "mix", "correct", "representative", "patches", "clusters"]
+
+
+_TILED = ("mix", "clusters")
+"""Starts that fill the tiles of a multi-formation with an image each."""
 
 _RDED = PatchConfig()
 
@@ -36,6 +41,7 @@ def initialise(
     teacher: TrainedNetworks | None = None,
     patches: PatchConfig = _RDED,
     anchored: bool = False,
+    embed: Embed | None = None,
 ) -> SyntheticSet:
     """Build the synthetic set that a run starts from.
 
@@ -51,14 +57,17 @@ def initialise(
             correctly (DATM); "noise" draws N(0, 1) in network space, or N(0.5, 0.25²) clamped to [0, 1] in
             unit space; "mix" (IDC) fills the tiles of each image with random images of the class, shrunk,
             ``multi_formation.factor**2`` for each (IDC's code takes the first ones of the class instead). At
-            factor 1 "mix" is "real". "patches" puts crops or whole images side by side that the first teacher
-            network chooses (RDED, CIM, NRR-DD): see `PatchConfig`. It repeats no image.
+            factor 1 "mix" is "real". "clusters" (DREAM) fills the tiles as "mix" does, with the image nearest
+            to each of as many k-means centres of what ``embed`` makes of the class. "patches" puts crops or
+            whole images side by side that the first teacher network chooses (RDED, CIM, NRR-DD): see
+            `PatchConfig`. It repeats no image.
         space: pixel space of the learnable images.
         seed: of the run; this function draws from its stream "init".
         multi_formation: how stored images become training images.
         teacher: the trained networks, for "correct", "representative" and "patches".
         patches: the options of "patches".
         anchored: keep the real images among the set's constants, as `ANCHORS`.
+        embed: for "clusters": images [n, C, H, W] in network space to features [n, D].
 
     Raises:
         UserError: the IPC is below 1, or makes more images than there are real ones; a class has no images;
@@ -91,9 +100,9 @@ def initialise(
         patches.check_classes(real, needed)
         starts = _patches(selection, needed, patches.grid)
     else:
-        select = _selection(init, real, task, seed, teacher)
+        select = _selection(init, real, task, seed, teacher, embed)
         needed = images_to_start_from(counts, init, multi_formation)
-        starts = _copies(real, select, needed, seed, multi_formation.factor if init == "mix" else 1)
+        starts = _copies(real, select, needed, seed, multi_formation.factor if init in _TILED else 1)
     stored: list[Tensor] = []
     anchors: list[Tensor] = []
     for images, originals in starts:
@@ -120,7 +129,8 @@ def _check_anchors(init: Init, multi_formation: MultiFormation, patches: PatchCo
             "images that start from noise have no real images to be paired with: set init=patches"
         )
     factor = multi_formation.factor
-    paired = {"mix": factor, "patches": patches.grid}.get(init, 1) == factor
+    tiles = patches.grid if init == "patches" else factor if init in _TILED else 1
+    paired = tiles == factor
     if factor > 1 and not (paired and multi_formation.mode == "single"):
         raise UserError(
             "decoded images are to be paired with the real images they start from, and these are others: set "
@@ -150,7 +160,7 @@ def _copies(
 
 def images_to_start_from(counts: Sequence[int], init: str, multi_formation: MultiFormation) -> list[int]:
     """Return how many real images of each class are copied into ``counts`` stored ones; not for noise."""
-    factor = multi_formation.factor if init == "mix" else 1
+    factor = multi_formation.factor if init in _TILED else 1
     return [count * factor**2 for count in counts]
 
 
@@ -187,7 +197,12 @@ Select = Callable[[int, int], Tensor]
 
 
 def _selection(
-    init: Init, real: RealDataset, task: Task, seed: int, teacher: TrainedNetworks | None
+    init: Init,
+    real: RealDataset,
+    task: Task,
+    seed: int,
+    teacher: TrainedNetworks | None,
+    embed: Embed | None,
 ) -> Select:
     """Return the selection from a class."""
 
@@ -205,8 +220,15 @@ def _selection(
     def by_pixels(label: int, count: int) -> Tensor:
         return near_centres(label, real.unit(real.indices_of(label)).flatten(1), count)
 
+    def by_features(label: int, count: int) -> Tensor:
+        if embed is None:
+            raise UserError("init=clusters chooses images by a network: pass embed, or choose init=kmeans")
+        rows = real.indices_of(label)
+        parts = [embed(task.preprocess(real.unit(part))).cpu() for part in rows.split(_CHUNK)]
+        return near_centres(label, torch.cat(parts), count)
+
     if init not in ("correct", "representative"):
-        return by_pixels if init == "kmeans" else random
+        return {"kmeans": by_pixels, "clusters": by_features}.get(init, random)
     known = _teacher(init, teacher)
 
     def logits(network: int, rows: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -54,6 +55,7 @@ class SyntheticSet(nn.Module):
             "unit" (0 black, 1 white, preprocessed on the way into a network).
         multi_formation: how stored images become training images; they are decoded in unit space.
         flip: whether mirror images are matched too (FYI).
+        sizes: images of a class that do without the others, ascending; empty if only all of them are to.
     """
 
     images: nn.Parameter
@@ -81,6 +83,8 @@ class SyntheticSet(nn.Module):
         self.preprocess = preprocess
         self.multi_formation = multi_formation
         self.flip = False
+        self.sizes: tuple[int, ...] = ()
+        self._shown = 0
         self._preprocess_copy: tuple[torch.device, torch.dtype, Preprocess] | None = None
         self.images = nn.Parameter(images)
         self.adversary = None
@@ -127,10 +131,25 @@ class SyntheticSet(nn.Module):
         """The images to store [N, C, H, W] in ``space``, with a graph to what is learned."""
         return self.images if self.residual is None else self.images + self.residual
 
+    @contextlib.contextmanager
+    def first(self, count: int) -> Iterator[None]:
+        """Have matching see only the first ``count`` stored images of each class, 0 for all, for a while."""
+        before, self._shown = self._shown, count
+        try:
+            yield
+        finally:
+            self._shown = before
+
+    @property
+    def _shown_counts(self) -> tuple[int, ...]:
+        """Stored images of each class that matching sees."""
+        return tuple(min(count, self._shown) for count in self.counts) if self._shown else self.counts
+
     @property
     def decoded_counts(self) -> tuple[int, ...]:
         """Training images that the stored images of each class decode into."""
-        return tuple(decoding.decoded_counts(self.counts, self.multi_formation, self.compensator_count))
+        counts = self._shown_counts
+        return tuple(decoding.decoded_counts(counts, self.multi_formation, self.compensator_count))
 
     @property
     def compensator_count(self) -> int:
@@ -141,6 +160,12 @@ class SyntheticSet(nn.Module):
     def matched_counts(self) -> tuple[int, ...]:
         """Images of each class in a matching step: those decoded and, with ``flip``, their mirror images."""
         return tuple(count * self.copies for count in self.decoded_counts)
+
+    @property
+    def least_matched(self) -> int:
+        """The fewest images of a class in any matching step."""
+        with self.first(self.sizes[0] if self.sizes else 0):
+            return min(self.matched_counts)
 
     def decoded_of(self, classes: Tensor) -> list[int]:
         """Return how many training images `of` gives of each of some classes, int64 [k]."""
@@ -180,10 +205,11 @@ class SyntheticSet(nn.Module):
             [decoded, C, H, W], of which `decoded_of` tells how many are of each class.
         """
         stored = self.stored
-        counts = self.counts
-        if len(classes) < len(counts):
-            labels, rows = classes.tolist(), torch.arange(len(stored)).split(counts)
-            stored = stored[torch.cat([rows[label] for label in labels]).to(stored.device)]
+        counts = self._shown_counts
+        if len(classes) < len(counts) or self._shown:
+            labels, rows = classes.tolist(), torch.arange(len(stored)).split(self.counts)
+            chosen = [rows[label][: counts[label]] for label in labels]
+            stored = stored[torch.cat(chosen).to(stored.device)]
             counts = tuple(counts[label] for label in labels)
         if self.compensators is not None:
             naturals = stored.unflatten(0, (len(counts), -1))

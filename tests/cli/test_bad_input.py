@@ -106,6 +106,36 @@ def test_hugging_face_needs_its_package(
             "--method dm --set init=correct",
             "init=correct chooses images by trained networks, and this",
         ),
+        (
+            "--method dream --set engine.batch_real=200",
+            "fewer than the 200 centres of its clusters: set engine",
+        ),
+        (
+            "--method dream --set engine.real_batches.sub_sample=3",
+            "engine.real_batches.sub_sample=3 does not divide engine.batch_real=32",
+        ),
+        (
+            "--method dream --set engine.real_batches.candidates=9",
+            "engine.real_batches.candidates=9 are fewer than engine.batch_real=32",
+        ),
+        ("--method dream --set engine.real_batches.every=-1", "option 'engine.real_batches.every' is -1"),
+        ("--method idc --set sizes=[1,1]", "sizes=[1, 1] do not ascend; name each once, the smallest first"),
+        ("--method idc --set sizes=[0,1]", "sizes=[0, 1]: a set has at least 1 image of a class"),
+        (
+            "--method idc --set sizes=[1,5]",
+            "sizes=[1, 5] end with 5, and the IPC is 1: the last is the whole",
+        ),
+        (
+            "--method idc --set sizes=[1.5,2]",
+            "option 'sizes' is [1.5, 2]: sizes are auto, or whole numbers such",
+        ),
+        (
+            "--method idc --set sizes=fish",
+            "option 'sizes' is 'fish': sizes are auto, or whole numbers such as",
+        ),
+        ("--method idc --set size_period=0", "option 'size_period' is 0"),
+        ("--method mdc --ipc 1,2,1,1,1,1,1,1,1,1", "sizes are those of every class, so all have one IPC"),
+        ("--method mtt --set sizes=[1]", "sizes are for methods that match each class with real images"),
         ("--method dc --set init=representative", "set init=real, or use a method that follows experts"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dsdistill.storage.hdf5 import EXPERTS, LAYOUT, set_attributes
 from tests.helpers import cli as cli_helpers
 from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.expert_files import FINGERPRINT, NETWORK, metadata, states, training, written
+from tests.helpers.storage import make
 
 
 def test_info_describes_experts(capsys: cli_helpers.Captured, tmp_path: Path) -> None:
@@ -91,6 +93,21 @@ def test_info_and_show_describe_a_set(capsys: Captured, made: Path) -> None:
     assert str(made.with_suffix(".png")) in out
     with Image.open(made.with_suffix(".png")) as picture:
         assert picture.width > 8
+
+
+def test_info_names_the_sizes_of_a_set_and_which_were_evaluated(capsys: Captured, tmp_path: Path) -> None:
+    path = tmp_path / "sizes.h5"
+    digits = {"classes": tuple(map(str, range(10))), "attributes": {"dataset": "digits", "sizes": "1,2"}}
+    set_file.write(path, make(2, 10, 1, **digits))
+    brief = ["--networks", "mlp", "--epochs", "1", "--repeats", "1", "--baselines"]
+    for words in ((), ("--ipc", "1")):
+        succeed(capsys, "evaluate", path, *words, *brief, "")
+    out, _ = succeed(capsys, "info", path)
+    assert re.search(r"^sizes +1,2$", out, re.M)
+    whole, part = re.findall(r"^distilled .*\)(.*)$", out, re.M)
+    assert (whole, part) == ("", ", of the first 10 images")
+    said = refused(capsys, "evaluate", path, "--ipc", "3")
+    assert said.strip().endswith("the set was made for 1 or 2 images of a class, not 3; choose one of these")
 
 
 def test_info_prints_the_configuration_that_replays_a_set(capsys: Captured, made: Path) -> None:

@@ -23,6 +23,18 @@ def features(count: int, dimension: int = 5, seed: int = 0) -> Tensor:
 # By features ------------------------------------------------------------------------------------------------
 
 
+def test_k_means_takes_several_images_at_each_centre() -> None:
+    """Images that are taken go to no other centre; the last one has what is left."""
+    points = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0]], dtype=torch.float64)
+
+    def fit(_: np.ndarray, count: int) -> np.ndarray:
+        return np.array([[1.9], [0.2], [12.0]])[:count]
+
+    assert k_means(points, 2, fit).tolist() == [2, 0]
+    assert k_means(points, 2, fit, nearest=2).tolist() == [2, 1, 0, 3]
+    assert k_means(points, 3, fit, nearest=2).tolist() == [2, 1, 0, 3, 4]
+
+
 def naive_herding(points: np.ndarray, count: int) -> list[int]:
     chosen: list[int] = []
     while len(chosen) < count:

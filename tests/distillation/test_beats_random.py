@@ -23,6 +23,8 @@ ITERATIONS = {
     "dc": 30,
     "dsa": 20,
     "idc-i": 20,
+    "dream": 20,
+    "mdc": 20,
     "datadam": 40,
     "datadam-paper": 120,
     "mmd": 30,

@@ -109,6 +109,8 @@ COUNTED = [
     ("datadam-paper", 10, ()),
     ("fyi-dsa", 10, ("engine.supply.updates_per_network=4", "engine.supply.epochs=1")),
     ("idc", 3, ("engine.supply.samples=64",)),
+    ("dm", 3, ("engine.real_batches.kind=kmeans", "engine.batch_real=40")),
+    ("dream", 3, ("engine.supply.samples=64", "engine.batch_real=40", "engine.real_batches.candidates=100")),
     ("idm", 3, ("engine.supply.steps=1",)),
     ("ncfm", 3, ("experts", "engine.discrepancy.frequencies=2048")),
     ("ncfm-minmax", 1, ("experts", "engine.discrepancy.frequencies=2048")),
@@ -138,6 +140,18 @@ def test_an_estimate_is_right_within_a_fifth(
     before += distiller.sources.supply.network_bytes(0)
     found = max(peak_of(distiller.step) for _ in range(2)) + before
     assert 0.8 * found < expected.tensors - expected.real < 1.2 * found
+
+
+def test_features_that_are_clustered_count() -> None:
+    """Six copies of 140 rows of 32 features are more than any pass of an image."""
+    told = ("method=idc-i", "engine.batch_real=4", "engine.supply.samples=0", "compute.chunk=1")
+    clustered = (*told, "engine.real_batches.kind=kmeans")
+    pixels = 140 * 64 * 4
+    expected = pixels + 6 * 140 * 8 * 4 * 4
+    assert of(*told, ipc=1).graph < expected / 2
+    assert of(*clustered, ipc=1).graph == pytest.approx(expected, rel=0.1)
+    fewer = of(*clustered, "engine.real_batches.candidates=70", ipc=1).graph
+    assert fewer == pytest.approx(expected / 2, rel=0.1)
 
 
 def network_bytes(name: str = "convnet2-w8") -> int:

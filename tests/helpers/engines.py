@@ -61,7 +61,7 @@ def loop(
     embedder = Embedder(supply.network, task.size, CPU, chunk=4, features=features, compile=compile)
     learner = Learner(supply.network, task.size, CPU, compile=compile)
     batches = RealBatches.of(task, real, 0, CPU, torch.float64)
-    sources = Sources(batches, supply, embedder, learner, Augmentation())
+    sources = Sources(batches, supply, embedder, learner, Augmentation(), engine.clusters(batches))
     return Distiller(engine, synthetic.double(), sources, OptimiserConfig(), 3, class_chunk)
 
 
@@ -84,10 +84,7 @@ def drawn(distiller: Distiller) -> tuple[list[torch.Tensor], list[Callable[[torc
     sources.drawn()
     rows = sources.siamese()
     count = distiller.engine.batch_real  # type: ignore[attr-defined]
-    real = [
-        sources.batches.images(sources.batches.positions(label, count, sources.iteration))
-        for label in range(task.num_classes)
-    ]
+    real = [sources.batches.images(sources.positions(label, count)) for label in range(task.num_classes)]
     augment = [
         lambda x, row=rows[label : label + 1]: sources.augmentation(x, row[torch.zeros(len(x)).long()])
         for label in range(task.num_classes)

@@ -41,7 +41,8 @@ def loop(network: str = "convnet3-w6", compile: bool = False, **told: Any) -> Di
     passes = (supply.network, task.size, CPU)
     learner = Learner(*passes, chunk=4, compile=compile)
     batches = RealBatches.of(task, real, 0, CPU, torch.float64)
-    sources = Sources(batches, supply, Embedder(*passes, compile=compile), learner, augmentation)
+    embedder, clusters = Embedder(*passes, compile=compile), engine.clusters(batches)
+    sources = Sources(batches, supply, embedder, learner, augmentation, clusters)
     return Distiller(engine, synthetic, sources, optimiser, 6, class_chunk)
 
 
@@ -51,7 +52,7 @@ def naive(distiller: Distiller) -> tuple[Tensor, Tensor]:
     assert isinstance(engine, GradientEngine)
     learner, rows = sources.classifier(), sources.siamese()
     real = [
-        sources.batches.images(sources.batches.positions(label, 6, sources.iteration))
+        sources.batches.images(sources.positions(label, engine.batch_real))
         for label in range(task.num_classes)
     ]
     augment = [

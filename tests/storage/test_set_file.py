@@ -89,7 +89,7 @@ def test_views_are_loaded_in_place_of_images(tmp_path: Path) -> None:
     dataset = set_file.load(path, views=True)
     assert [len(images) for images, _ in dataset] == [5, 5, 2] * 3  # type: ignore[attr-defined]
     assert len(set_file.load(path)) == 12
-    with pytest.raises(UserError, match="leave space, labels and decode out"):
+    with pytest.raises(UserError, match="leave space, labels, decode and ipc out"):
         set_file.load(path, "unit", views=True)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from dsdistill.data.real import Task
+from dsdistill.data.selection import k_means, mini_batch
 from dsdistill.errors import UserError
-from dsdistill.seeding import generator
+from dsdistill.seeding import derive, generator
 from dsdistill.synthetic import initial
 from dsdistill.synthetic.initial import Init, initialise
 from dsdistill.synthetic.multi_formation import MultiFormation, mosaic
@@ -227,3 +229,31 @@ def test_a_multi_formation_must_fit() -> None:
     assert len(initialise(*clusters(), 4, "mix", "unit", 0, TWO).images.unique(dim=0)) == 8  # of 15 images
     with pytest.raises(UserError, match="smaller factor"):
         initialise(*clusters(), 1, "noise", "unit", 0, MultiFormation(factor=5))
+
+
+# Clusters of features ---------------------------------------------------------------------------------------
+
+
+def embed(images: Tensor) -> Tensor:
+    """Return something of images that says nothing of their grey level: the rest of their sum."""
+    grey = (255 * PREPROCESS.inverse(images)).round().sum((1, 2, 3))
+    return torch.stack([grey % 7, grey % 3 * 20], 1)
+
+
+@pytest.mark.parametrize("formation", [MultiFormation(), TWO])
+def test_clusters_are_of_features_and_fill_tiles(formation: MultiFormation) -> None:
+    task, real = clusters()
+    made = initialise(task, real, 3, "clusters", "unit", 0, formation, embed=embed).images.detach()
+    count = 3 * formation.factor**2
+    for label in (0, 1):
+        rows = real.indices_of(label)
+        fit = partial(mini_batch, seed=derive(0, "init", label) % 2**32)
+        nearest = rows[k_means(embed(task.preprocess(real.unit(rows))), count, fit)]
+        expected = mosaic(real.unit(nearest), formation.factor)
+        assert torch.equal(made[3 * label : 3 * label + 3], expected)
+    assert not torch.equal(made, start("kmeans", 3))
+
+
+def test_clusters_need_a_network() -> None:
+    with pytest.raises(UserError, match="init=clusters chooses images by a network"):
+        start("clusters")
