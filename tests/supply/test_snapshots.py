@@ -20,7 +20,7 @@ NO_BATCHES: Any = None
 """These networks are trained beforehand."""
 
 
-def snapshots(pool: Path | str, seed: int = 0, **options: int) -> Snapshots:
+def snapshots(pool: Path | str, seed: int = 0, **options: Any) -> Snapshots:
     task, real = catalog.load(DataConfig(name="digits"), "train")
     request = NetworkRequest(NETWORK, task, torch.device("cpu"), seed, real.fingerprint)
     return SnapshotsConfig(path=str(pool), **options).build(request)
@@ -41,6 +41,14 @@ def test_every_draw_is_a_stored_state_and_all_come(pool: Path) -> None:
         assert torch.equal(trained, stored[state[0], file.epochs[-1]])
     assert set(drawn) == set(stored)
     assert not any(parameter.requires_grad for parameter in supply.network.parameters())
+
+
+def test_a_perturbed_snapshot_is_the_same_one_with_noise(pool: Path) -> None:
+    plain, moved = snapshots(pool), snapshots(pool, perturbation=0.25)
+    for supply in (plain, moved):
+        supply.draw(3, NO_BATCHES)
+    before, after = (supply.network.state_dict()["classifier.weight"] for supply in (plain, moved))
+    torch.testing.assert_close((after - before).norm(dim=1), 0.25 * before.norm(dim=1))
 
 
 def test_draws_follow_from_seed_and_iteration(pool: Path) -> None:
