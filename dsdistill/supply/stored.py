@@ -1,4 +1,4 @@
-"""Networks trained beforehand, from a file of experts: what pools, snapshots and trajectories share."""
+"""Networks trained beforehand, from a file of experts: what drawn ones and trajectories share."""
 
 from __future__ import annotations
 
