@@ -54,6 +54,10 @@ class Snapshots(Supply):
         self.network = self._stored.template
         normalise_by_batch(self.network, False)
 
+    def network_bytes(self, iterations: int) -> int:
+        """Count two: a snapshot is kept while a later one is in its place."""
+        return 2 * super().network_bytes(iterations)
+
     def require_later(self) -> None:
         """Check that some snapshot is followed by another within the region.
 

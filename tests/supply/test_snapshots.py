@@ -56,8 +56,16 @@ def test_draws_follow_from_seed_and_iteration(pool: Path) -> None:
         supply.draw(iteration, NO_BATCHES)
         return torch.cat([parameter.detach().flatten() for parameter in supply.network.parameters()])
 
+    def later(supply: Snapshots, iteration: int) -> torch.Tensor:
+        entered = supply.draw(iteration, NO_BATCHES).later
+        assert entered is not None
+        with entered():
+            return torch.cat([parameter.detach().flatten() for parameter in supply.network.parameters()])
+
     one, again, other = snapshots(pool), snapshots(pool), snapshots(pool, seed=1)
     assert torch.equal(weights(one, 5), weights(again, 5))
+    assert torch.equal(later(one, 6), later(again, 6))
+    assert any(not torch.equal(later(one, turn), weights(one, turn)) for turn in range(8))
     assert any(not torch.equal(weights(one, turn), weights(other, turn)) for turn in range(8))
 
 
