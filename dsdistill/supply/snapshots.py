@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
+from torch import Tensor
 
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
@@ -87,18 +88,19 @@ class Snapshots(Supply):
         later = region[int(torch.randint(len(region), (), generator=stream))]
         self._load(network, epoch)
         perturb(self.network, self.config.perturbation, self.request.seed, iteration)
+        of_later = functools.cache(functools.partial(self._stored.file.state, network, later))
         return DrawnNetwork(
             load_trained=functools.partial(self._load, network, epochs[-1]),
-            later=functools.partial(self._loaded, network, later),
+            later=functools.partial(self._loaded, of_later),
         )
 
     def _load(self, network: int, epoch: int) -> None:
         self.network.load_state_dict(self._stored.file.state(network, epoch))
 
     @contextmanager
-    def _loaded(self, network: int, epoch: int) -> Iterator[None]:
-        """Give the network other weights inside, and those it has afterwards."""
+    def _loaded(self, state: Callable[[], dict[str, Tensor]]) -> Iterator[None]:
+        """Give the network another state inside, and the one it has afterwards."""
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self._load(network, epoch)
+        self.network.load_state_dict(state())
         yield
         self.network.load_state_dict(before)
