@@ -20,7 +20,7 @@ import dsdistill
 PURE = ("dsdistill.objectives", "dsdistill.text", "dsdistill.seeding", "dsdistill.augment.operators")
 """Whose public functions each have an example."""
 
-OTHERS = ("dsdistill.compute", "dsdistill.augment", "dsdistill.errors")
+OTHERS = ("dsdistill.compute", "dsdistill.augment", "dsdistill.errors", "dsdistill.supply")
 """Where examples run if there are any."""
 
 

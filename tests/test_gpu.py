@@ -114,14 +114,18 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+POOLED = ("ncfm", "ncfm-minmax", "dance", "tgdd")
+"""Methods that match features in trained networks."""
+
+
 def features_matched(method: str, pool: Path, *overrides: str) -> dict[str, Any]:
     told: dict[str, Any] = {"dataset": "digits", "method": method, "ipc": 1, "network": "convnet2-w16"}
-    told |= {"experts": pool} if method.startswith("ncfm") else {}
+    told |= {"experts": pool} if method in POOLED else {}
     return told | {"device": "cuda", "overrides": list(overrides)}
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("method", ["dm", "mmd", "idm", "ncfm", "ncfm-minmax", "datadam", "datadam-paper"])
+@pytest.mark.parametrize("method", ["dm", "mmd", "idm", *POOLED, "datadam", "datadam-paper"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("compiled", ["false", "true"])
 @pytest.mark.filterwarnings("default")  # torch's compiler warns of what it does itself

@@ -48,6 +48,19 @@ def test_published_idc() -> None:
     assert not protocol.align_corners
 
 
+IDC_LIKE = [("fashion-mnist", 10, 1500), ("cifar10", 50, 1500), (None, None, 1500), ("imagenette", 1, 2000)]
+IDC_LIKE += [("imagewoof", 10, 1500), ("imagenette", 13, 1000), ("imagenette", 50, 1000)]
+IDC_LIKE += [("imagefruit", 51, 500), ("imagefruit", 126, 300)]
+
+
+@pytest.mark.parametrize(("dataset", "ipc", "epochs"), IDC_LIKE)
+def test_dance_is_idc_for_other_epochs(dataset: str | None, ipc: int | None, epochs: int) -> None:
+    mine, idc = load_protocol("dance", dataset, ipc), load_protocol("idc", dataset, ipc)
+    assert mine.milestones == (2 * epochs // 3, 5 * epochs // 6)
+    described = {"name": "dance", "title": mine.title, "source": mine.source}
+    assert mine == dataclasses.replace(idc, epochs=epochs, **described)  # type: ignore[arg-type]
+
+
 DISTRIBUTIONS: dict[str, dict[str, object]] = {
     "idm": {"epochs_run": 1001, "milestones": (502,), "batch_size": 256, "optimiser": "sgd", "lr": 0.01}
     | {"weight_decay": 5e-4, "augmentation_rule": "single", "cutmix": 0.0, "student": "convnet"},

@@ -8,8 +8,9 @@ network f and one siamese augmentation A per class,
 summed over features and classes. M3D (Zhang et al., *M3D: Dataset Condensation by Minimizing Maximum Mean
 Discrepancy*, AAAI 2024) compares the distributions of the embeddings through a kernel, not their means alone.
 IDM (Zhao et al., *Improved Distribution Matching for Dataset Condensation*, CVPR 2023) takes its networks
-from a queue in training on real data, and adds the cross-entropy of the synthetic images under them. Nothing
-is differentiated twice.
+from a queue in training on real data, and adds the cross-entropy of the synthetic images under them; TGDD
+takes snapshots of trained networks, and adds it under snapshots of later epochs. Nothing is differentiated
+twice.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
+from dsdistill.augment.dsa import Parameters
+from dsdistill.compute.custom_gradient import settled
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.engines.discrepancies import DISCREPANCIES, Discrepancy, Means
 from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import ClassFeatures, Sources
-from dsdistill.supply.base import Supply
+from dsdistill.errors import UserError
+from dsdistill.supply.base import NetworkRequest, Supply
 from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.synthetic.set import SyntheticSet
 
@@ -43,10 +47,25 @@ class DistributionEngine(MatchingEngine):
     functions (NCFM), or one of your own."""
     calibration: Annotated[float, Ge(0)] = 0.0
     """Weight of the cross-entropy of the synthetic images under the trained network, in a second step of each
-    iteration (NCFM)."""
+    iteration (NCFM, DANCE)."""
     classification: Annotated[float, Ge(0)] = 0.0
-    """Weight of the cross-entropy of the synthetic images under the network that is matched with, times that
-    network's accuracy in percent where it comes from a queue (IDM)."""
+    """Weight of the cross-entropy of the synthetic images under the ``classifier``, times that network's
+    accuracy in percent where it comes from a queue (IDM)."""
+    classifier: Literal["matched", "later"] = "matched"
+    """The network of ``classification``: the one that is matched with (IDM); or, of a supply of snapshots,
+    the same network at that epoch or a later one, within the supply's region (TGDD)."""
+
+    def __post_init__(self) -> None:
+        if self._by_later and not self.supply.has_later:
+            raise UserError(
+                f"a supply of kind {self.supply.kind!r} has no networks of later epochs to classify by: set "
+                "engine.supply.kind=snapshots, or engine.classifier=matched"
+            )
+
+    @property
+    def _by_later(self) -> bool:
+        """Whether images are classified by a later network than they are matched with."""
+        return self.classification > 0 and self.classifier == "later"
 
     @property
     def updates_per_iteration(self) -> int:
@@ -57,6 +76,17 @@ class DistributionEngine(MatchingEngine):
     def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
         """Return the optimiser of the discrepancy's adversary."""
         return {"adversary": self.discrepancy.adversary_optimiser}
+
+    def build_networks(self, request: NetworkRequest) -> Supply:
+        """Build the supply.
+
+        Raises:
+            UserError: its experts do not fit, or lack the later epochs that images are classified by.
+        """
+        supply = super().build_networks(request)
+        if self._by_later:
+            supply.require_later()
+        return supply
 
     def prepare(self, synthetic: SyntheticSet, sources: Sources[Supply]) -> None:
         """Register what the discrepancy learns."""
@@ -70,12 +100,23 @@ class DistributionEngine(MatchingEngine):
                 load_trained()
             fake = sources.synthetic_features(synthetic, rows)
             return {"calibration": self.calibration * self._classification(fake, sources)}
+        terms: dict[str, Tensor] = {}
+        if self._by_later:
+            terms["classification"] = self._under_later(synthetic, sources, rows)
         fake = sources.synthetic_features(synthetic, rows)
         distance = self.discrepancy.term(synthetic, fake, sources, self.batch_real, rows)
-        terms: dict[str, Tensor] = {self.discrepancy.kind: distance}
-        if self.classification:
+        if self.classification and not self._by_later:
             terms["classification"] = self.classification * self._classification(fake, sources)
-        return terms
+        return {self.discrepancy.kind: distance, **terms}
+
+    def _under_later(self, synthetic: SyntheticSet, sources: Sources[Supply], rows: Parameters) -> Tensor:
+        """Return the weighted cross-entropy under the later network, differentiated while that is there."""
+        later = sources.drawn().later
+        assert later is not None  # as has_later of the supply's options says
+        learned = [parameter for parameter in synthetic.parameters() if parameter.requires_grad]
+        with later():
+            fake = sources.synthetic_features(synthetic, rows)
+            return settled(self.classification * self._classification(fake, sources), learned)
 
     def _classification(self, features: ClassFeatures, sources: Sources[Supply]) -> Tensor:
         """Return each class's mean cross-entropy over its features, summed and weighted."""
@@ -89,6 +130,10 @@ class DistributionEngine(MatchingEngine):
         return weight * (F.cross_entropy(logits, labels, reduction="none") / sizes).sum()
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count one pass of features, and what the discrepancy makes of them."""
+        """Count one pass of features, what the discrepancy makes of them, and a pass of another network."""
         most = min(self.batch_real, int(sizes.counts.max()))
-        return dataclasses.replace(super().cost(sizes), features=self.discrepancy.values(sizes, most))
+        cost = super().cost(sizes)
+        again = 3 * sizes.copies * sizes.total if self.calibration or self._by_later else 0
+        return dataclasses.replace(
+            cost, passes=cost.passes + again, features=self.discrepancy.values(sizes, most)
+        )

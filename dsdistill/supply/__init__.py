@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from dsdistill.supply.continued import ContinuedConfig
 from dsdistill.supply.fresh import FreshConfig
 from dsdistill.supply.pool import PoolConfig
 from dsdistill.supply.queue import QueueConfig
@@ -13,8 +14,17 @@ from dsdistill.supply.snapshots import SnapshotsConfig
 from dsdistill.supply.trained import TrainedConfig
 
 SupplyConfig = Annotated[
-    FreshConfig | TrainedConfig | QueueConfig | PoolConfig | SnapshotsConfig, Field(discriminator="kind")
+    FreshConfig | TrainedConfig | ContinuedConfig | QueueConfig | PoolConfig | SnapshotsConfig,
+    Field(discriminator="kind"),
 ]
 """The supplies that every matching engine takes: the option ``engine.supply``, by its ``kind``."""
 
-__all__ = ["FreshConfig", "PoolConfig", "QueueConfig", "SnapshotsConfig", "SupplyConfig", "TrainedConfig"]
+__all__ = [
+    "ContinuedConfig",
+    "FreshConfig",
+    "PoolConfig",
+    "QueueConfig",
+    "SnapshotsConfig",
+    "SupplyConfig",
+    "TrainedConfig",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -113,10 +114,13 @@ class DrawnNetwork:
             counts it (IDM), else 1.
         load_trained: gives the module the fully trained weights of this network (NCFM); None where a network
             has one stage only.
+        later: gives the module, while it is entered, the weights of this network at that epoch or a later one
+            (TGDD); None where the supply has none.
     """
 
     accuracy_weight: Tensor | float = 1.0
     load_trained: Callable[[], None] | None = None
+    later: Callable[[], AbstractContextManager[None]] | None = None
 
 
 class Supply(NetworkSource):
@@ -131,6 +135,13 @@ class Supply(NetworkSource):
             batches: real images, for networks that are trained before they are matched with.
         """
 
+    def require_later(self) -> None:
+        """Check that networks of later epochs are there, of a supply whose options have ``has_later``.
+
+        Raises:
+            UserError: they are not; saying what to change.
+        """
+
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +154,8 @@ class NetworkConfig(ABC):
     """Whether they may be of several architectures, which the run names with commas between them."""
     noun: ClassVar[str] = "networks"
     """What they are called, and the option that says how many to use; 0 takes all."""
+    has_later: ClassVar[bool] = False
+    """Whether a network that is drawn comes with one of a later epoch of its training."""
     recipe: ClassVar[str] = ""
     """The recipe of experts that trains them, where the recipe of a method names no other."""
 

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill.config.validation import forbid_extra
+from dsdistill.errors import UserError
 from dsdistill.seeding import generator
 from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, bytes_of, normalise_by_batch
 from dsdistill.supply.batches import TrainingBatches
-from dsdistill.supply.stored import StoredConfig, StoredNetworks
+from dsdistill.supply.perturbation import perturb
+from dsdistill.supply.stored import DrawnConfig, StoredNetworks
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class PoolConfig(StoredConfig):
-    """Random points between the initial and the trained weights of stored networks (NCFM)."""
+class PoolConfig(DrawnConfig):
+    """Random points between the initial and the trained weights of stored networks (NCFM, DANCE)."""
 
     recipe: ClassVar[str] = "ncfm"
 
     kind: Literal["pool"] = "pool"
-    networks: Annotated[int, Ge(0)] = 0
-    """How many networks of the file to use; 0 takes all."""
 
     def build(self, request: NetworkRequest) -> Pool:
         """Return the supply.
 
         Raises:
-            UserError: no file is named, or it does not fit.
+            UserError: no file is named, it does not fit, or it lacks the initial or the trained weights.
         """
         return Pool(request, self)
 
 
 class Pool(Supply):
-    """A random network of a file, at a random point between its initial and its trained weights (NCFM).
+    """A random network of a file, at a random point between its initial and its trained weights.
 
     The weights of all networks are on the device. Batch normalisation keeps the statistics of the trained
     network.
     """
 
     def __init__(self, request: NetworkRequest, config: PoolConfig) -> None:
-        self.request = request
+        self.request, self.config = request, config
         self.teachers = stored = StoredNetworks(request, config)
+        _check_ends(stored)
         self.network = stored.template
         normalise_by_batch(self.network, False)
         epochs = (0, stored.file.epochs[-1])
@@ -75,7 +75,18 @@ class Pool(Supply):
                 for name, value in trained.items()
             }
         )
+        perturb(self.network, self.config.perturbation, self.request.seed, iteration)
         return DrawnNetwork(load_trained=lambda: self._load(trained))
 
     def _load(self, state: dict[str, Tensor]) -> None:
         self.network.load_state_dict(state)
+
+
+def _check_ends(stored: StoredNetworks) -> None:
+    """Check that networks are stored before and after their training."""
+    stored.require((0,), "a pool needs the initial weights; train networks with --set keep=ends")
+    if stored.file.epochs == (0,):
+        raise UserError(
+            f"{stored.file.path} holds untrained networks alone, and a pool needs trained ones too: train "
+            "networks with --set keep=ends"
+        )

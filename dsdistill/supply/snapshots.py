@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
+from torch import Tensor
 
 from dsdistill.config.validation import forbid_extra
+from dsdistill.errors import UserError
 from dsdistill.seeding import generator
 from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, normalise_by_batch
 from dsdistill.supply.batches import TrainingBatches
-from dsdistill.supply.stored import StoredConfig, StoredNetworks
+from dsdistill.supply.perturbation import perturb
+from dsdistill.supply.stored import DrawnConfig, StoredNetworks
 
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class SnapshotsConfig(StoredConfig):
-    """A random stored network as it was after a random one of its stored epochs."""
+class SnapshotsConfig(DrawnConfig):
+    """A random stored network as it was after a random one of its stored epochs (TGDD)."""
+
+    has_later: ClassVar[bool] = True
 
     kind: Literal["snapshots"] = "snapshots"
-    networks: Annotated[int, Ge(0)] = 0
-    """How many networks of the file to use; 0 takes all."""
+    region: Annotated[int, Ge(1)] = 7
+    """Epochs from which a later snapshot of the same network is drawn, its own the first of them (TGDD's
+    region length); read where engine.classifier is "later"."""
 
     def build(self, request: NetworkRequest) -> Snapshots:
         """Return the supply.
@@ -40,18 +50,57 @@ class Snapshots(Supply):
     """
 
     def __init__(self, request: NetworkRequest, config: SnapshotsConfig) -> None:
-        self.request = request
+        self.request, self.config = request, config
         self.teachers = self._stored = StoredNetworks(request, config)
         self.network = self._stored.template
         normalise_by_batch(self.network, False)
 
-    def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
-        """Give the network the weights of a random snapshot, uniform over networks and stored epochs."""
-        file, stream = self._stored.file, generator(self.request.seed, "snapshots", iteration)
-        network = int(torch.randint(self._stored.count, (), generator=stream))
-        epoch = file.epochs[int(torch.randint(len(file.epochs), (), generator=stream))]
-        self.network.load_state_dict(file.state(network, epoch))
-        return DrawnNetwork(load_trained=lambda: self._load_trained(network))
+    def network_bytes(self, iterations: int) -> int:
+        """Count two: a snapshot is kept while a later one is in its place."""
+        return 2 * super().network_bytes(iterations)
 
-    def _load_trained(self, network: int) -> None:
-        self.network.load_state_dict(self._stored.file.state(network, self._stored.file.epochs[-1]))
+    def require_later(self) -> None:
+        """Check that some snapshot is followed by another within the region.
+
+        Raises:
+            UserError: none is.
+        """
+        file, region = self._stored.file, self.config.region
+        between = [later - epoch for epoch, later in itertools.pairwise(file.epochs)]
+        if region == 1 or min(between, default=region) < region:
+            return
+        remedy = f"set engine.supply.region={min(between) + 1}, or " if between else ""
+        raise UserError(
+            f"images are classified by a later epoch, and {file.path} holds none less than "
+            f"engine.supply.region = {region} epochs after another: {remedy}train networks with --set "
+            "keep=all"
+        )
+
+    def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
+        """Give the network the weights of a random snapshot, uniform over networks and stored epochs.
+
+        The later snapshot is uniform over the stored epochs of the region.
+        """
+        epochs, stream = self._stored.file.epochs, generator(self.request.seed, "snapshots", iteration)
+        network = int(torch.randint(self._stored.count, (), generator=stream))
+        epoch = epochs[int(torch.randint(len(epochs), (), generator=stream))]
+        region = [later for later in epochs if epoch <= later < epoch + self.config.region]
+        later = region[int(torch.randint(len(region), (), generator=stream))]
+        self._load(network, epoch)
+        perturb(self.network, self.config.perturbation, self.request.seed, iteration)
+        of_later = functools.cache(functools.partial(self._stored.file.state, network, later))
+        return DrawnNetwork(
+            load_trained=functools.partial(self._load, network, epochs[-1]),
+            later=functools.partial(self._loaded, of_later),
+        )
+
+    def _load(self, network: int, epoch: int) -> None:
+        self.network.load_state_dict(self._stored.file.state(network, epoch))
+
+    @contextmanager
+    def _loaded(self, state: Callable[[], dict[str, Tensor]]) -> Iterator[None]:
+        """Give the network another state inside, and the one it has afterwards."""
+        before = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(state())
+        yield
+        self.network.load_state_dict(before)

@@ -1,14 +1,15 @@
-"""Networks trained beforehand, from a file of experts: what pools, snapshots and trajectories share."""
+"""Networks trained beforehand, from a file of experts: what drawn ones and trajectories share."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill.config.validation import forbid_extra
@@ -65,12 +66,25 @@ class StoredConfig(NetworkConfig):
         return dataclasses.replace(self, **options)
 
 
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class DrawnConfig(StoredConfig):
+    """Stored networks, of which one is drawn now and then."""
+
+    networks: Annotated[int, Ge(0)] = 0
+    """How many networks of the file to use; 0 takes all."""
+    perturbation: Annotated[float, Ge(0)] = 0.0
+    """Length of random noise on each filter of a network that is drawn, relative to the filter's; 0 adds none
+    (Acc-DD)."""
+
+
 class StoredNetworks(TrainedNetworks):
     """The networks of a file of experts, verified to be trained for a task. They also teach: see `logits`.
 
     Attributes:
         file: the experts.
         count: networks in use.
+        noun: what they are called.
     """
 
     def __init__(self, request: NetworkRequest, config: StoredConfig) -> None:
@@ -97,7 +111,26 @@ class StoredNetworks(TrainedNetworks):
                 f"engine.supply.{config.noun}=0 for all of them, or train more with dsdistill experts"
             )
         self.count = config.count or self.file.count
+        self.noun = config.noun
         self.file.check(request.task, request.name, request.fingerprint)
+
+    def require(self, epochs: Iterable[int], remedy: str) -> None:
+        """Refuse a file that lacks epochs a run may need.
+
+        Args:
+            epochs: all of them.
+            remedy: what to change, to complete the sentence.
+
+        Raises:
+            UserError: naming the first that is missing.
+        """
+        file = self.file
+        missing = next((epoch for epoch in epochs if epoch not in file.epochs), None)
+        if missing is not None:
+            raise UserError(
+                f"{file.path} does not hold epoch {missing} of its {self.noun} (it holds {len(file.epochs)} "
+                f"epochs, the last being {file.epochs[-1]}): {remedy}"
+            )
 
     def logits(self, network: int, images: Tensor) -> Tensor:
         """Classify images [n, C, H, W] in network space by a trained network -> float32 [n, K], CPU."""

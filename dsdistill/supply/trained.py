@@ -22,14 +22,13 @@ from dsdistill.supply.fresh import Fresh
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class TrainedConfig(NetworkConfig):
-    """A network that is trained between the steps of the pixels that are matched with it (DC, DSA, IDC).
+class TrainingConfig(NetworkConfig):
+    """How a network is trained between the steps of the pixels that are matched with it.
 
     The run's augmentation is applied with parameters of its own for every image, without cutout where CutMix
     is on.
     """
 
-    kind: Literal["trained"] = "trained"
     on: Literal["synthetic", "real"] = "synthetic"
     """What it is trained on: the images being distilled (DC, DSA), or the real ones (IDC)."""
     updates_per_network: Annotated[int, Ge(1)] = 1
@@ -65,10 +64,6 @@ class TrainedConfig(NetworkConfig):
         """Whether ``batch_norm`` says so."""
         return self.batch_norm == "batch"
 
-    def build(self, request: NetworkRequest) -> Trained:
-        """Return the supply."""
-        return Trained(request, self)
-
     def training_images(self, sizes: Sizes) -> int:
         """Count the epochs over the synthetic set, or the real images."""
         return sizes.copies * self.epochs * sizes.total if self.on == "synthetic" else self.samples
@@ -80,10 +75,22 @@ class TrainedConfig(NetworkConfig):
         return min(self.batch_size, self.samples)
 
 
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class TrainedConfig(TrainingConfig):
+    """A random network that is trained between the steps of the pixels matched with it (DC, DSA, IDC)."""
+
+    kind: Literal["trained"] = "trained"
+
+    def build(self, request: NetworkRequest) -> Trained:
+        """Return the supply."""
+        return Trained(request, self)
+
+
 class Trained(Fresh):
     """One network that is trained between steps of the pixels and drawn anew every so many (DC, DSA, IDC)."""
 
-    def __init__(self, request: NetworkRequest, config: TrainedConfig) -> None:
+    def __init__(self, request: NetworkRequest, config: TrainingConfig) -> None:
         super().__init__(request)
         self.config = config
         self._optimiser = sgd(self.network, config)

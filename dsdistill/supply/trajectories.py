@@ -11,7 +11,6 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill.config.validation import forbid_extra
-from dsdistill.errors import UserError
 from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest, NetworkSource, normalise_by_batch
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
@@ -58,22 +57,8 @@ class Trajectories(NetworkSource):
         self.count = self._stored.count
 
     def require(self, epochs: Iterable[int], remedy: str) -> None:
-        """Refuse a file that lacks epochs a run may need.
-
-        Args:
-            epochs: all of them.
-            remedy: what to change, to complete the sentence.
-
-        Raises:
-            UserError: naming the first that is missing.
-        """
-        file = self.file
-        missing = next((epoch for epoch in epochs if epoch not in file.epochs), None)
-        if missing is not None:
-            raise UserError(
-                f"{file.path} does not hold epoch {missing} of its experts (it holds {len(file.epochs)} "
-                f"epochs, the last being {file.epochs[-1]}): {remedy}"
-            )
+        """Refuse a file that lacks epochs a run may need: see `StoredNetworks.require`."""
+        self._stored.require(epochs, remedy)
 
     def expert(self, seed: int, iteration: int) -> int:
         """Return the expert of an iteration: all in turn, shuffled anew for every round."""

@@ -23,7 +23,7 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
     [
         (["--dataset", "digit"], "unknown data set 'digit'; did you mean 'digits'?"),
         (["--dataset", "memory:arrays"], "memory:arrays was data in memory, which no file holds"),
-        (["--method", "dn"], "unknown method 'dn'; did you mean 'dm'?"),
+        (["--method", "dmm"], "unknown method 'dmm'; did you mean 'dm'?"),
         (["--network", "convnte3"], "did you mean 'convnet3'?"),
         (["--network", "convnet5"], "convnet5 cannot take 8x8 images"),
         (["--set", "protocol=dx"], "unknown protocol 'dx'; did you mean 'dm'?"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dsdistill.compute.custom_gradient import attach_gradients
+from dsdistill.compute.custom_gradient import attach_gradients, settled
 
 
 def test_gradients_are_the_slopes_times_what_arrives() -> None:
@@ -24,3 +24,16 @@ def test_a_second_derivative_is_refused_and_not_made_up() -> None:
     (slope,) = torch.autograd.grad(value**2, x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.backward()
+
+
+def test_what_is_settled_does_not_see_what_changes_afterwards() -> None:
+    weights = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    x, unused = (torch.tensor([1.0, -1.0], requires_grad=True) for _ in range(2))
+    value = (weights @ x).square().sum()
+    expected = 2 * weights.T @ (weights @ x.detach())
+    found = settled(value, [x, unused])
+    weights.zero_()
+    assert found.item() == value.item() == 2
+    (3 * found).backward()
+    torch.testing.assert_close(x.grad, 3 * expected)
+    assert unused.grad is None

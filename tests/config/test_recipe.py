@@ -15,10 +15,11 @@ from dsdistill.config.recipe import load_expert_recipe, load_recipe
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation.config import RunConfig, resolve, to_toml
 from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
-from dsdistill.engines.discrepancies import Characteristic
+from dsdistill.engines.discrepancies import Characteristic, Means
 from dsdistill.errors import UserError
-from dsdistill.supply import TrainedConfig
+from dsdistill.supply import ContinuedConfig, PoolConfig, SnapshotsConfig, TrainedConfig
 from dsdistill.supply.queue import QueueConfig
+from dsdistill.supply.trained import TrainingConfig
 from dsdistill.synthetic.multi_formation import MultiFormation
 
 
@@ -111,6 +112,25 @@ def test_ncfm_as_published(method: str, dataset: str, ipc: int) -> None:
     )
     assert config.init == "mix"
     assert (config.augmentation.operators, config.augmentation.rule) == ("color_crop_cutout", "idc")
+
+
+@pytest.mark.parametrize("method", ["dance", "tgdd"])
+@pytest.mark.parametrize(
+    ("dataset", "ipc", "lr"),
+    [("fashion-mnist", 1, 0.01), ("cifar10", 50, 0.5), ("folder:pets", 10, 0.1), ("imagewoof", 10, 1.0)],
+)
+def test_dance_and_tgdd_as_published(method: str, dataset: str, ipc: int, lr: float) -> None:
+    config, chosen = told(method, dataset, ipc), distribution(method, dataset, ipc)
+    sgd = OptimiserConfig(kind="sgd", lr=lr, momentum=0.5, updates="per-class", clamp_every=1)
+    assert dataclasses.replace(config.optimiser, lr=pytest.approx(lr)) == sgd  # type: ignore[arg-type]
+    assert (config.iterations, config.multi_formation) == (10000, MultiFormation(factor=2))
+    assert (config.space, config.init, config.protocol) == ("unit", "mix", "dance")
+    assert (config.augmentation.operators, config.augmentation.rule) == ("color_crop_cutout", "idc")
+    assert (chosen.batch_real, chosen.discrepancy) == (128, Means())
+    supply: object = PoolConfig() if method == "dance" else SnapshotsConfig(region=7)
+    assert chosen.supply == supply
+    weights = (chosen.calibration, chosen.classification, chosen.classifier)
+    assert weights == ((1, 0, "matched") if method == "dance" else (0, 1, "later"))
 
 
 @pytest.mark.parametrize(("ipc", "lr"), [(1, 1.0), (50, 1.0), (51, 10.0), (100, 10.0)])
@@ -256,6 +276,25 @@ def test_imagenet_subsets_warm_their_networks_up(method: str) -> None:
     assert engine(method, "imagenette").supply.warm_up == 10
     assert engine(method, "cifar10").supply.warm_up == 0
     assert told(method, "cifar10").iterations == 200000
+
+
+# Acc-DD: IDC with other networks, and on CIFAR with twice the learning rate
+FASTER = {"cifar10": 2.0, "cifar100": 2.0, "svhn": 1.0, "fashion-mnist": 1.0, "imagenette": 1.0}
+
+
+@pytest.mark.parametrize("dataset", FASTER)
+def test_acc_dd_is_idc_with_early_networks(dataset: str) -> None:
+    config, idc = told("acc-dd", dataset), told("idc", dataset)
+    training = {
+        each.name: getattr(idc.engine.supply, each.name) for each in dataclasses.fields(TrainingConfig)
+    }
+    supply = ContinuedConfig(**{**training, "warm_up": 0}, perturbation=0.078)  # type: ignore[arg-type]
+    assert config.engine == dataclasses.replace(idc.engine, supply=supply)
+    lr = FASTER[dataset] * idc.optimiser.lr
+    assert config.optimiser == dataclasses.replace(idc.optimiser, lr=pytest.approx(lr))  # type: ignore[arg-type]
+    assert (config.iterations, config.protocol) == (50000, "idc")
+    assert (config.network, config.multi_formation) == (idc.network, idc.multi_formation)
+    assert config.augmentation == idc.augmentation
 
 
 # Trajectory matching ----------------------------------------------------------------------------------------
@@ -586,8 +625,8 @@ def test_a_recipe_has_paper_source_and_protocol_of_its_base(tmp_path: Path) -> N
         UserError, match=r"recipe '(mine|yours)' begins from '.*\.toml', which begins from it"
     ):
         load_recipe(write("yours", "mine.toml"))
-    with pytest.raises(UserError, match=r"unknown method 'dn'; did you mean 'dm'?"):
-        load_recipe(write("mine", "dn"))
+    with pytest.raises(UserError, match=r"unknown method 'dmm'; did you mean 'dm'?"):
+        load_recipe(write("mine", "dmm"))
 
 
 def test_data_sets_of_a_table_are_a_list(tmp_path: Path) -> None:

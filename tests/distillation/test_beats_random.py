@@ -31,6 +31,9 @@ ITERATIONS = {
     "idm": 30,
     "ncfm": 25,
     "ncfm-minmax": 25,
+    "dance": 40,
+    "tgdd": 40,
+    "acc-dd": 20,
     "mtt": 60,
     "tesla": 60,
     "ftd": 60,
@@ -39,6 +42,9 @@ ITERATIONS = {
     "fyi-dsa": 20,
     "fyi-mtt": 60,
 }
+
+EPOCHS = {"dance": 3, "tgdd": 6, "acc-dd": 2}
+"""Of the networks that methods with a recipe of experts of their own match with."""
 
 EXCEPTIONS = {
     # It decodes tiles of 4x4 pixels here, in which most of a digit of 8x8 is lost: 60 iterations reach 74 %
@@ -66,6 +72,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path | 
     def needed(method: str) -> Path | None:
         if method.startswith("ncfm"):
             return made("ncfm", count=2, epochs=3)
+        if method in EPOCHS:
+            return made(method, count=2, epochs=EPOCHS[method])
         followers = {"mtt", "tesla", "ftd", "datm", "ast", "fyi-mtt"}
         return made("mtt", count=3, epochs=12) if method in followers else None
 

@@ -11,6 +11,7 @@ import dsdistill
 from dsdistill.distillation.config import resolve
 from dsdistill.engines import AttentionEngine, GradientEngine
 from dsdistill.supply import (
+    ContinuedConfig,
     FreshConfig,
     PoolConfig,
     QueueConfig,
@@ -96,6 +97,7 @@ SUPPLIES = {
     "queue": ", size = 2, start = 1, steps = 1, batch_size = 8",
     "pool": "",
     "snapshots": "",
+    "continued": ", updates_per_network = 2, batch_size = 8",
 }
 
 
@@ -104,13 +106,13 @@ SUPPLIES = {
 def test_every_engine_takes_every_supply(tmp_path: Path, pool: Path, engine: str, supply: str) -> None:
     recipe = f'[defaults.engine]\nkind = "{engine}"\nbatch_real = 4\n{ENGINES[engine]}'
     recipe += f'supply = {{ kind = "{supply}"{SUPPLIES[supply]} }}\n'
-    options = {"experts": pool} if supply in ("pool", "snapshots") else {}
+    options = {"experts": pool} if supply in ("pool", "snapshots", "continued") else {}
     assert run(tmp_path, recipe, **options).isfinite().all()
 
 
 def test_what_recipes_use_is_one_union() -> None:
     kinds = {"fresh": FreshConfig, "trained": TrainedConfig, "queue": QueueConfig, "pool": PoolConfig}
-    kinds["snapshots"] = SnapshotsConfig
+    kinds |= {"snapshots": SnapshotsConfig, "continued": ContinuedConfig}
     for engine in (AttentionEngine, GradientEngine):
         assert engine.__dataclass_fields__["supply"].type == "SupplyConfig"
     assert {kind.kind for kind in SupplyConfig.__origin__.__args__} == set(kinds)  # type: ignore[attr-defined]

@@ -193,6 +193,12 @@ TRAINED = {
     ),
     "idm": ("idm", "convnet2-w8", QUEUE),
     "idm, batch norm": ("idm", "convnet2-w8-batch", QUEUE),
+    "acc-dd": (
+        "acc-dd",
+        POOLED,
+        [*IDC, "engine.supply.path={pool}", "engine.supply.updates_per_network=4", "optimiser.clamp_every=4"],
+    ),
+    "tgdd": ("tgdd", POOLED, ["engine.supply.path={pool}"]),
     "ncfm-minmax": (
         "ncfm-minmax",
         POOLED,

@@ -39,6 +39,33 @@ def test_recipes_hold_the_published_settings() -> None:
     assert resolve({"recipe": "ncfm", "data": {"name": "imagewoof"}}).epochs == 80
 
 
+def test_networks_of_dance_are_those_of_ncfm_in_smaller_batches_and_tgdd_keeps_their_epochs() -> None:
+    def of(recipe: str, dataset: str = "cifar10") -> ExpertConfig:
+        return resolve({"recipe": recipe, "data": {"name": dataset}})
+
+    assert of("dance") == dataclasses.replace(of("ncfm"), recipe="dance", count=5, batch_size=64)
+    assert of("tgdd") == dataclasses.replace(of("dance"), recipe="tgdd", keep="all")
+    subset = of("dance", "imagewoof")
+    assert (subset.epochs, subset.batch_size, subset.stored_epochs) == (80, 128, (0, 80))
+    assert (of("tgdd", "imagewoof").stored_epochs, of("tgdd").stored_epochs) == (
+        tuple(range(81)),
+        tuple(range(61)),
+    )
+
+
+def test_networks_of_acc_dd_are_early() -> None:
+    small, large = (
+        resolve({"recipe": "acc-dd", "data": {"name": name}}) for name in ("cifar10", "imagenette")
+    )
+    assert (small.count, small.epochs, small.stored_epochs, small.batch_size) == (5, 2, (0, 2), 64)
+    assert (small.lr, small.momentum, small.weight_decay, small.cutmix) == (0.01, 0.9, 5e-4, 0.5)
+    assert [small.learning_rate(epoch) for epoch in (0, 1)] == [0.01, 0.01]
+    assert (large.network, large.epochs, large.cutmix) == ("resnetap10", 10, 1)
+    assert [large.learning_rate(epoch) for epoch in (6, 7, 8, 9)] == pytest.approx([0.01, 0.002, 0.002, 4e-4])
+    hurried = resolve({"recipe": "acc-dd", "data": {"name": "imagenette"}}, budget="laptop")
+    assert hurried.learning_rate(0) == 0.01
+
+
 def test_recipes_of_flat_and_smooth_trajectories_hold_the_published_settings() -> None:
     def of(recipe: str, dataset: str = "cifar10") -> ExpertConfig:
         return resolve({"recipe": recipe, "data": {"name": dataset}})
@@ -196,7 +223,19 @@ def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pyt
 
 
 def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
-    assert EXPERT_RECIPES.names() == ["ast", "datm", "early-teacher", "el2n", "ftd", "mtt", "ncfm", "teacher"]
+    assert EXPERT_RECIPES.names() == [
+        "acc-dd",
+        "ast",
+        "dance",
+        "datm",
+        "early-teacher",
+        "el2n",
+        "ftd",
+        "mtt",
+        "ncfm",
+        "teacher",
+        "tgdd",
+    ]
     for name in EXPERT_RECIPES.names():
         recipe = load_expert_recipe(name)
         assert recipe.follows == "code"

@@ -21,7 +21,8 @@ from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.pool import Pool, PoolConfig
 from tests.conftest import THREADS
-from tests.helpers.engines import loop
+from tests.helpers import expert_files, trajectories
+from tests.helpers.engines import loop, toy
 from tests.helpers.supply import NETWORK
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ NO_BATCHES: Any = None
 """These networks are trained beforehand."""
 
 
-def supply(pool: Path, **told: int) -> Pool:
+def supply(pool: Path, **told: Any) -> Pool:
     task, real = catalog.load(DataConfig(name="digits"), "train")
     request = NetworkRequest(NETWORK, task, CPU, 0, real.fingerprint)
     return PoolConfig(path=str(pool), **told).build(request)
@@ -51,6 +52,45 @@ def test_weights_lie_between_the_first_and_the_last(pool: Path) -> None:
         seen.add(expert)
     assert seen == {0, 1}
     assert not any(parameter.requires_grad for parameter in ours.network.parameters())
+
+
+def test_statistics_are_those_of_the_trained_network_and_parameters_alone_lie_between(tmp_path: Path) -> None:
+    file = ExpertFile.open(expert_files.written(tmp_path / "pool.h5"))
+    request = NetworkRequest(expert_files.NETWORK, expert_files.TASK, CPU, 0, expert_files.FINGERPRINT)
+    ours = PoolConfig(path=str(file.path)).build(request)
+    for iteration in range(4):
+        ours.draw(iteration, NO_BATCHES)
+        stream = generator(0, "pool", iteration)
+        expert, share = int(torch.randint(2, (), generator=stream)), float(torch.rand((), generator=stream))
+        first, last = (file.state(expert, epoch) for epoch in (0, file.epochs[-1]))
+        for name, value in ours.network.named_parameters():
+            torch.testing.assert_close(value, share * first[name] + (1 - share) * last[name])
+        for name, value in ours.network.named_buffers():
+            assert torch.equal(value, last[name])
+
+
+def test_a_perturbed_network_is_the_same_point_with_noise(pool: Path) -> None:
+    plain, moved = supply(pool), supply(pool, perturbation=0.25)
+    for ours in (plain, moved):
+        ours.draw(3, NO_BATCHES)
+    before, after = (ours.network.state_dict()["classifier.weight"] for ours in (plain, moved))
+    torch.testing.assert_close((after - before).norm(dim=1), 0.25 * before.norm(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [
+        ((1, 3), "does not hold epoch 0 of its networks .*keep=ends"),
+        ((0,), "untrained networks alone.*keep=ends"),
+    ],
+)
+def test_both_ends_are_needed(tmp_path: Path, epochs: tuple[int, ...], message: str) -> None:
+    task, real = toy(1, 8)
+    file = trajectories.written(tmp_path / "pool.h5", task, real, epochs=epochs)
+    request = NetworkRequest(trajectories.NETWORK, task, CPU, 0, real.fingerprint)
+    with pytest.raises(UserError, match=message) as caught:
+        PoolConfig(path=str(file)).build(request)
+    assert "\n" not in str(caught.value)
 
 
 def test_fewer_networks_may_be_used_but_not_more(pool: Path) -> None:

@@ -20,7 +20,7 @@ NO_BATCHES: Any = None
 """These networks are trained beforehand."""
 
 
-def snapshots(pool: Path | str, seed: int = 0, **options: int) -> Snapshots:
+def snapshots(pool: Path | str, seed: int = 0, **options: Any) -> Snapshots:
     task, real = catalog.load(DataConfig(name="digits"), "train")
     request = NetworkRequest(NETWORK, task, torch.device("cpu"), seed, real.fingerprint)
     return SnapshotsConfig(path=str(pool), **options).build(request)
@@ -43,13 +43,29 @@ def test_every_draw_is_a_stored_state_and_all_come(pool: Path) -> None:
     assert not any(parameter.requires_grad for parameter in supply.network.parameters())
 
 
+def test_a_perturbed_snapshot_is_the_same_one_with_noise(pool: Path) -> None:
+    plain, moved = snapshots(pool), snapshots(pool, perturbation=0.25)
+    for supply in (plain, moved):
+        supply.draw(3, NO_BATCHES)
+    before, after = (supply.network.state_dict()["classifier.weight"] for supply in (plain, moved))
+    torch.testing.assert_close((after - before).norm(dim=1), 0.25 * before.norm(dim=1))
+
+
 def test_draws_follow_from_seed_and_iteration(pool: Path) -> None:
     def weights(supply: Snapshots, iteration: int) -> torch.Tensor:
         supply.draw(iteration, NO_BATCHES)
         return torch.cat([parameter.detach().flatten() for parameter in supply.network.parameters()])
 
+    def later(supply: Snapshots, iteration: int) -> torch.Tensor:
+        entered = supply.draw(iteration, NO_BATCHES).later
+        assert entered is not None
+        with entered():
+            return torch.cat([parameter.detach().flatten() for parameter in supply.network.parameters()])
+
     one, again, other = snapshots(pool), snapshots(pool), snapshots(pool, seed=1)
     assert torch.equal(weights(one, 5), weights(again, 5))
+    assert torch.equal(later(one, 6), later(again, 6))
+    assert any(not torch.equal(later(one, turn), weights(one, turn)) for turn in range(8))
     assert any(not torch.equal(weights(one, turn), weights(other, turn)) for turn in range(8))
 
 
