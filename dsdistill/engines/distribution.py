@@ -91,4 +91,8 @@ class DistributionEngine(MatchingEngine):
     def cost(self, sizes: Sizes) -> Cost:
         """Count one pass of features, and what the discrepancy makes of them."""
         most = min(self.batch_real, int(sizes.counts.max()))
-        return dataclasses.replace(super().cost(sizes), features=self.discrepancy.values(sizes, most))
+        return dataclasses.replace(
+            super().cost(sizes),
+            features=self.discrepancy.values(sizes, most),
+            kept=self.discrepancy.kept(sizes, self.batch_real),
+        )

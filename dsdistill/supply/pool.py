@@ -26,6 +26,13 @@ class PoolConfig(StoredConfig):
     kind: Literal["pool"] = "pool"
     networks: Annotated[int, Ge(0)] = 0
     """How many networks of the file to use; 0 takes all."""
+    points: Annotated[int, Ge(0)] = 0
+    """How many random points there are in all, of which every iteration takes one; 0 draws another one for
+    each. What is computed of real images can be cached (compute.cache_real) if there are so many only."""
+
+    def distinct_networks(self) -> int:
+        """Return the points."""
+        return self.points
 
     def build(self, request: NetworkRequest) -> Pool:
         """Return the supply.
@@ -44,7 +51,7 @@ class Pool(Supply):
     """
 
     def __init__(self, request: NetworkRequest, config: PoolConfig) -> None:
-        self.request = request
+        self.request, self._points = request, config.points
         self.teachers = stored = StoredNetworks(request, config)
         self.network = stored.template
         normalise_by_batch(self.network, False)
@@ -64,7 +71,8 @@ class Pool(Supply):
 
     def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
         """Interpolate between the ends of a random network: l · initial + (1 - l) · trained, l ~ U(0, 1)."""
-        stream = generator(self.request.seed, "pool", iteration)
+        point = self._point(iteration)
+        stream = generator(self.request.seed, "pool", iteration if point is None else point)
         number = int(torch.randint(len(self._ends), (), generator=stream))
         share = float(torch.rand((), generator=stream))
         initial, trained = self._ends[number]
@@ -75,7 +83,14 @@ class Pool(Supply):
                 for name, value in trained.items()
             }
         )
-        return DrawnNetwork(load_trained=lambda: self._load(trained))
+        return DrawnNetwork(load_trained=lambda: self._load(trained), number=point)
+
+    def _point(self, iteration: int) -> int | None:
+        """Draw one of so many points; None if every iteration has its own."""
+        if not self._points:
+            return None
+        stream = generator(self.request.seed, "pool-points", iteration)
+        return int(torch.randint(self._points, (), generator=stream))
 
     def _load(self, state: dict[str, Tensor]) -> None:
         self.network.load_state_dict(state)

@@ -10,6 +10,7 @@ from annotated_types import Ge
 
 from dsdistill.config.validation import forbid_extra
 from dsdistill.seeding import generator
+from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, normalise_by_batch
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.stored import StoredConfig, StoredNetworks
@@ -23,6 +24,11 @@ class SnapshotsConfig(StoredConfig):
     kind: Literal["snapshots"] = "snapshots"
     networks: Annotated[int, Ge(0)] = 0
     """How many networks of the file to use; 0 takes all."""
+
+    def distinct_networks(self) -> int:
+        """Count the snapshots: every stored epoch of every network."""
+        file = ExpertFile.open(self.path)
+        return (self.count or file.count) * len(file.epochs)
 
     def build(self, request: NetworkRequest) -> Snapshots:
         """Return the supply.
@@ -49,9 +55,10 @@ class Snapshots(Supply):
         """Give the network the weights of a random snapshot, uniform over networks and stored epochs."""
         file, stream = self._stored.file, generator(self.request.seed, "snapshots", iteration)
         network = int(torch.randint(self._stored.count, (), generator=stream))
-        epoch = file.epochs[int(torch.randint(len(file.epochs), (), generator=stream))]
-        self.network.load_state_dict(file.state(network, epoch))
-        return DrawnNetwork(load_trained=lambda: self._load_trained(network))
+        stage = int(torch.randint(len(file.epochs), (), generator=stream))
+        self.network.load_state_dict(file.state(network, file.epochs[stage]))
+        number = network * len(file.epochs) + stage
+        return DrawnNetwork(load_trained=lambda: self._load_trained(network), number=number)
 
     def _load_trained(self, network: int) -> None:
         self.network.load_state_dict(self._stored.file.state(network, self._stored.file.epochs[-1]))
