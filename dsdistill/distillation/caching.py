@@ -9,7 +9,7 @@ import torch
 
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.config import DistillationCompute, RunConfig
-from dsdistill.distillation.work import images_of_iteration
+from dsdistill.distillation.work import IterationImages
 from dsdistill.engines.real_cache import VALUE_BYTES, RealCache
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
@@ -169,7 +169,7 @@ def _obstacle(config: RunConfig, real: RealDataset) -> str:
         return ""
     return (
         "needs finitely many networks, and this supply gives every iteration another one: set "
-        "engine.supply.kind=snapshots, or have a pool with engine.supply.points=40"
+        "engine.supply.kind=snapshots, or have a pool with engine.supply.points=20"
     )
 
 
@@ -187,10 +187,14 @@ def _terms(config: RunConfig, task: Task, real: RealDataset, device: torch.devic
 
 
 def _iterations(config: RunConfig, real: RealDataset, device: torch.device) -> int:
-    """Return how many iterations a run takes; on a CPU about as many as its seconds allow, if they end it."""
+    """Return how many iterations a run takes if its real side is cached.
+
+    If its seconds end it, on a CPU, they are about as many as two cores take.
+    """
     if not config.seconds or device.type != "cpu":
         return config.iterations
-    pixels = images_of_iteration(config, real) * real.images[0].numel()
+    images = IterationImages.of(config, real)
+    pixels = (images.total - images.real + images.real / _SHARE_OF_RUN) * real.images[0].numel()
     return min(config.iterations, int(config.seconds * PIXELS_A_SECOND / pixels))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from dsdistill.config.ipc import counts_of
@@ -11,9 +13,23 @@ from dsdistill.plugs import names_in
 from dsdistill.supply.cost import Cost, Sizes
 
 
-def images_of_iteration(config: RunConfig, real: RealDataset) -> int:
-    """Count the images an iteration passes through a network; with compensators, about so many."""
-    return _cost(config, real).passes
+@dataclass(frozen=True)
+class IterationImages:
+    """Images that an iteration passes through a network, as `Cost` counts them.
+
+    Attributes:
+        total: all of them; with compensators, about so many.
+        real: those among them that a cached real side saves.
+    """
+
+    total: int
+    real: int
+
+    @classmethod
+    def of(cls, config: RunConfig, real: RealDataset) -> IterationImages:
+        """Count them; the IPC is decided."""
+        cost = _cost(config, real)
+        return cls(cost.passes, int(real.counts.clamp(max=cost.real_per_class).sum()) if cost.kept else 0)
 
 
 def pixels_of_run(config: RunConfig, real: RealDataset) -> int:
@@ -21,11 +37,11 @@ def pixels_of_run(config: RunConfig, real: RealDataset) -> int:
 
     Where the real side is cached, real images are passed once for each draw.
     """
-    cost, iterations = _cost(config, real), config.iterations
-    passes = cost.passes * iterations
+    images, iterations = IterationImages.of(config, real), config.iterations
+    passes = images.total * iterations
     if config.compute.cache_real is True:
         draws = config.engine.supply.distinct_networks() * config.compute.cache_draws
-        passes -= int(real.counts.clamp(max=cost.real_per_class).sum()) * max(0, iterations - draws)
+        passes -= images.real * max(0, iterations - draws)
     return real.images[0].numel() * passes
 
 
@@ -35,4 +51,4 @@ def _cost(config: RunConfig, real: RealDataset) -> Cost:
     decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
     if config.synthetic.learn == "compensators":
         decoded *= len(names_in(config.network))
-    return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies))
+    return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies, feature_dim=1))
