@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from dsdistill.augment.dsa import Augmentation, Parameters
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.data.batches import RealBatches
+from dsdistill.engines.real_cache import RealCache
 from dsdistill.objectives.distributions import class_means, class_sums
 from dsdistill.seeding import generator
 from dsdistill.supply.base import DrawnNetwork, NetworkSource, Supply
@@ -20,6 +21,7 @@ from dsdistill.supply.batches import TrainingBatches
 from dsdistill.synthetic.set import SyntheticSet
 
 S = TypeVar("S", bound=NetworkSource)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class Sources(Generic[S]):
         embedder: computes features of the supply's network.
         learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
+        cache: keeps what was computed of real images; None computes it anew in every iteration.
         largest_class: real images of the class that has most.
         iteration, iterations: that at hand and all there are; set by the loop.
         update: which of an iteration's steps of the pixels is taken; set by the loop.
@@ -68,6 +71,7 @@ class Sources(Generic[S]):
         embedder: Embedder,
         learner: Learner,
         augmentation: Augmentation,
+        cache: RealCache | None = None,
     ) -> None:
         self.batches = batches
         self.task, self.data, self.seed = batches.task, batches.data, batches.seed
@@ -75,6 +79,7 @@ class Sources(Generic[S]):
         self.embedder = embedder
         self.learner = learner
         self.augmentation = augmentation
+        self.cache = cache
         self.largest_class = int(self.data.counts.max())
         self.iteration = 0
         self.iterations = 0
@@ -100,10 +105,33 @@ class Sources(Generic[S]):
         self.drawn()
         return self.learner
 
+    @property
+    def draw_number(self) -> int:
+        """The number that real images and augmentation of this update are drawn by, with the seed.
+
+        It is the iteration; or one of finitely many, where what is computed of real images is cached. That is
+        done in the first update of an iteration, the one that matches.
+        """
+        if self.cache is None or self.update:
+            return self.iteration
+        return self.cache.number(self.iteration, cast("Sources[Supply]", self).drawn())
+
+    def once(self, what: Hashable, compute: Callable[[], T]) -> T:
+        """Return what is computed of real images alone, which a cache keeps for every later iteration.
+
+        Args:
+            what: tells it from all else that is computed of the draw at hand.
+            compute: it; from this iteration's network and whatever `draw_number` decides, without a graph.
+        """
+        if self.cache is None or self.update:
+            return compute()
+        key = (what, int(self.classes[0]), len(self.classes))
+        return self.cache.once(self.draw_number, key, compute)
+
     def siamese(self) -> Parameters:
         """Draw this update's augmentation: one row for each of ``classes``, on the CPU."""
         update = (self.update,) if self.update else ()
-        stream = generator(self.seed, "augment", self.iteration, *update)
+        stream = generator(self.seed, "augment", self.draw_number, *update)
         rows = self.augmentation.draw(self.task.num_classes, self.task.size, stream, shared_operator=False)
         return rows[self.classes]
 
@@ -124,7 +152,7 @@ class Sources(Generic[S]):
             all where the network couples the samples of a batch.
         """
         index = torch.cat(
-            [self.batches.positions(int(label), per_class, self.iteration) for label in self.classes]
+            [self.batches.positions(int(label), per_class, self.draw_number) for label in self.classes]
         )
         owner = torch.arange(len(self.classes)).repeat_interleave(self.counts(per_class))
         passes = self.part_bytes // (4 * self.task.channels * self.task.size**2) // self.embedder.chunk
@@ -178,7 +206,13 @@ class Sources(Generic[S]):
         return torch.cat([network.frozen(images) for images, _ in self.real(per_class, parameters)])
 
     def real_means(self: Sources[Supply], per_class: int, parameters: Parameters) -> Tensor:
-        """Return the means of `real_features` over each class [k, D], without holding the features."""
+        """Return the means of `real_features` over each class [k, D], without holding the features.
+
+        A cache keeps them. Then ``parameters`` must be those of `siamese`.
+        """
+        return self.once("means", lambda: self._means(per_class, parameters))
+
+    def _means(self: Sources[Supply], per_class: int, parameters: Parameters) -> Tensor:
         network, classes = self.network(), len(self.classes)
         sums = torch.zeros((), device=self.batches.device)
         for images, owner in self.real(per_class, parameters):
