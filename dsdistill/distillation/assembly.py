@@ -24,14 +24,15 @@ from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
 from dsdistill.distillation import initial
+from dsdistill.distillation.caching import build_cache, decide_caching
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.stored import begin_learning, stored_counts
+from dsdistill.distillation.work import pixels_of_run
 from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.plugs import names_in
 from dsdistill.runtime import provenance
 from dsdistill.runtime.config import is_long
 from dsdistill.runtime.device import resolve_precision
@@ -49,19 +50,21 @@ def decide_auto(
     """Decide every ``auto`` from the machine, data and work, so that the written config replays the run.
 
     Raises:
-        UserError: the IPC does not fit the classes of the data; or a file to start from holds another set.
+        UserError: the IPC does not fit the classes of the data; a file to start from holds another set; or
+            the real side cannot be cached.
     """
     config = initial.resolved(dataclasses.replace(config, ipc=decided(config.ipc, task.classes)))
-    compute = config.compute
+    supply: Any = config.engine.supply.resolved()
+    config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, supply=supply))
+    compute = decide_caching(config, task, real, device)
+    config = dataclasses.replace(config, compute=compute)
     sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
     if compute.compile == "auto" and sizes > _COMPILED_SIZES:
         compute = dataclasses.replace(compute, compile=False)
-    compute = compute.decide(device, _pixels(config, real), notify, config.seconds)
+    compute = compute.decide(device, pixels_of_run(config, real), notify, config.seconds)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    supply: Any = config.engine.supply.resolved()
-    engine = dataclasses.replace(config.engine, supply=supply)
     chosen = decided_sizes(config.sizes, config.ipc)
-    return dataclasses.replace(config, engine=engine, compute=compute, data=data, sizes=chosen)
+    return dataclasses.replace(config, compute=compute, data=data, sizes=chosen)
 
 
 _COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at eight
@@ -76,12 +79,8 @@ def is_too_short(asked: RunConfig, config: RunConfig, real: RealDataset) -> bool
         real: the training images.
     """
     on_cpu = torch.device(config.compute.device).type == "cpu"
-    return asked.compute.compile == "auto" and on_cpu and not is_long(_pixels(config, real), config.seconds)
-
-
-def _pixels(config: RunConfig, real: RealDataset) -> int:
-    """Count the pixels that a run passes through a network; its IPC is decided."""
-    return real.images[0].numel() * _images(config, real) * config.iterations
+    long = is_long(pixels_of_run(config, real), config.seconds)
+    return asked.compute.compile == "auto" and on_cpu and not long
 
 
 def _check_updates(config: RunConfig, engine: Engine[Any], synthetic: SyntheticSet, network: Network) -> None:
@@ -116,16 +115,6 @@ def _flipped(config: RunConfig, task: Task) -> bool:
             "or synthetic.flip=force to do it all the same"
         )
     return bool(config.synthetic.flip)
-
-
-def _images(config: RunConfig, real: RealDataset) -> int:
-    """Count the images an iteration passes through a network; with compensators, about so many."""
-    copies = 2 if config.synthetic.flip else 1
-    stored = counts_of(config.ipc, len(real.classes))
-    decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
-    if config.synthetic.learn == "compensators":
-        decoded *= len(names_in(config.network))
-    return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies)).passes
 
 
 def assemble(
@@ -168,7 +157,9 @@ def assemble(
     supply.ready(PassOptions(task.channels, task.size, precision, bool(compute.compile), notify))
     embedder = Embedder(*passes, features=engine.features(supply.network))
     batches = RealBatches.of(task, real, config.seed, device)
-    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, engine.clusters(batches))
+    cache = build_cache(config, supply.network, task, real)
+    clusters = engine.clusters(batches)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache)
     engine.prepare(synthetic, sources)
     if config.labels == "teacher" and synthetic.label_logits is not None:
         raise UserError(

@@ -53,6 +53,20 @@ class CheckpointConfig:
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
+class DistillationCompute(ComputeConfig):
+    """Options of the computation, and of what it need not compute anew in every iteration."""
+
+    cache_real: Literal["auto"] | bool = "auto"
+    """Compute what is compared of real images once for each of finitely many draws of them, and keep it, so
+    that most iterations cost their synthetic side alone. It needs finitely many networks: supply snapshots,
+    or a pool with points. auto does so where that is given, the run is long enough, and memory suffices."""
+    cache_draws: Annotated[int, Ge(0)] = 0
+    """Draws of real images and augmentation for each network, where the real side is cached; 0 chooses by
+    the length of the run and the memory, 32 at most. A draw has engine.batch_real images of a class."""
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
     """What of synthetic images is learned, and how they are matched."""
 
@@ -115,7 +129,7 @@ class RunConfig:
     """What is matched: attention, distributions, gradients, trajectories, or an objective of your own."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    compute: DistillationCompute = field(default_factory=DistillationCompute)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 
 import torch
@@ -40,7 +41,8 @@ def measure(distiller: Distiller, at_once: int) -> PaceMeter:
         since = time.monotonic()
         reports = [distiller.step() for _ in range(at_once)]
         torch.stack([value for report in reports for value in report.terms.values()]).tolist()  # waits
-        pace.add(at_once, time.monotonic() - since)
+        caching = sum(report.caching for report in reports)
+        pace.add(at_once, time.monotonic() - since - caching)
     return pace
 
 
@@ -59,10 +61,10 @@ def run_estimate(
     """
     if config.seconds and config.iterations:
         seconds = max(0.0, config.seconds - spent)
-        amount = round(seconds / pace.step)
+        amount = _within(seconds, distiller, pace)
     else:
         amount = max(0, config.iterations - done)
-        seconds = amount * pace.step
+        seconds = _seconds_of(amount, distiller, pace)
     return RunEstimate(
         covers="distillation",
         amount=amount,
@@ -70,10 +72,25 @@ def run_estimate(
         seconds=seconds,
         warm_up=pace.warm_up,
         memory_bytes=memory.total,
+        cached_bytes=memory.cached,
         process_bytes=process_memory(distiller.synthetic.images.device),
         disk=disk(config, distiller, done + amount),
         later=_labels(config, distiller),
     )
+
+
+def _seconds_of(amount: int, distiller: Distiller, pace: PaceMeter) -> float:
+    """Estimate what so many further iterations take, with what the first of them compute for all."""
+    cache = distiller.sources.cache
+    return amount * pace.step + (cache.seconds_to_come(amount) if cache else 0.0)
+
+
+def _within(seconds: float, distiller: Distiller, pace: PaceMeter) -> int:
+    """Estimate how many further iterations there will be in so many seconds."""
+    most = round(seconds / pace.step)
+    if distiller.sources.cache is None:
+        return most
+    return bisect.bisect_left(range(most), seconds, key=lambda amount: _seconds_of(amount, distiller, pace))
 
 
 def _labels(config: RunConfig, distiller: Distiller) -> dict[str, str]:

@@ -29,12 +29,14 @@ class IterationReport:
         discarded: whether the engine had it leave everything as it was.
         learned: scalars that are learned beside the pixels, such as a student's learning rate, as they are
             now; detached, on the device.
+        caching: seconds of it that computed what later iterations find in the cache of real images.
     """
 
     iteration: int
     terms: dict[str, Tensor]
     discarded: bool = False
     learned: dict[str, Tensor] = field(default_factory=dict)
+    caching: float = 0.0
 
 
 class Distiller:
@@ -105,6 +107,7 @@ class Distiller:
     def step(self) -> IterationReport:
         """Take one iteration, whether or not `iterations` have been taken."""
         self.sources.iteration = self.iteration
+        cached_before = self._caching
         config = self._optimiser_config
         if config.clamp == "before":
             self._clamp(self.iteration)
@@ -133,7 +136,13 @@ class Distiller:
             self.synthetic.update_average(self._ema)
         named = _learned(self.synthetic)
         learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
-        return IterationReport(self.iteration, totals, discarded=not stepped, learned=learned)
+        caching = self._caching - cached_before
+        return IterationReport(self.iteration, totals, not stepped, learned, caching)
+
+    @property
+    def _caching(self) -> float:
+        """Seconds that went into the cache of real images so far."""
+        return self.sources.cache.seconds if self.sources.cache else 0.0
 
     def _clamp(self, iteration: int) -> None:
         """Clamp the pixels if it is their turn."""

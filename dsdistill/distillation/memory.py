@@ -49,6 +49,8 @@ class Estimate:
     """Weights of every network held, with momentum where it is trained, and of a student's steps."""
     allocator: int
     """What lies unused between maps, the workspace of kernels, and the compiler; none on a GPU."""
+    cached: int = 0
+    """What is computed of real images once and kept, when all of it is there."""
 
     @property
     def tensors(self) -> int:
@@ -57,7 +59,8 @@ class Estimate:
 
     @property
     def total(self) -> int:
-        return self.real + self.synthetic + self.graph + self.frozen + self.networks + self.allocator
+        held = self.real + self.synthetic + self.networks + self.cached
+        return held + self.graph + self.frozen + self.allocator
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
         frozen=frozen,
         networks=networks,
         allocator=beside_tensors(graph + frozen, device, compiled, second_order=bool(cost.dual)),
+        cached=sources.cache.bytes if sources.cache else 0,
     )
 
 

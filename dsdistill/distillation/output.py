@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
-from dsdistill.config.options import difference, table_at
+from dsdistill.config.options import difference, merge, table_at
 from dsdistill.config.storage import CodingConfig
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
@@ -60,6 +60,17 @@ def is_of_run(output: Path, run: RunDirectory) -> bool:
     if not output.exists():
         return False
     return origin.is_of_run(set_file.read(output).attributes, run.config())
+
+
+def written_options(run: RunDirectory) -> dict[str, Any]:
+    """Return the options of a run that is resumed.
+
+    Those that an earlier version did not have, and whose default would be another run, are as they were then.
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
+    return merge({"compute": {"cache_real": False}}, run.config())
 
 
 def refuse_changes(

@@ -19,11 +19,18 @@ from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
+from dsdistill.distillation.caching import caching_words
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.estimate import advice, measure, run_estimate
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
-from dsdistill.distillation.output import check_output, is_of_run, refuse_changes, store
+from dsdistill.distillation.output import (
+    check_output,
+    is_of_run,
+    refuse_changes,
+    store,
+    written_options,
+)
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.distillation.start import RunStart
 from dsdistill.distillation.stored import stored_words
@@ -100,7 +107,7 @@ class DistillationRun:
         """
         notify, directory = notify or self._observer.on_notice, self._directory
         content = files.read_toml(file) if file else {}
-        self._written = directory.config() if self._resumes else {}
+        self._written = written_options(directory) if self._resumes else {}
         lower = merge(merge(limits or {}, self._written), content)
         config = configs.resolve(explicit, overrides, lower, notify)
         if file:
@@ -134,7 +141,8 @@ class DistillationRun:
             memory = estimate(distiller, real)
             short = assembly.is_too_short(asked, self._config, real)
             stored, done = stored_words(distiller.synthetic), distiller.iteration
-            start = RunStart(self._config, task, real, memory, done, free, stored, short)
+            caching = caching_words(asked, self._config, task, real, device)
+            start = RunStart(self._config, task, real, memory, done, free, stored, short, caching)
             observer.on_start(start)
             if observer.dry:
                 self._measure(distiller, memory, device)
@@ -163,6 +171,8 @@ class DistillationRun:
         """End a dry run: take a few steps, and tell what all of them take."""
         done = distiller.iteration
         pace = measure(distiller, _read_every(device))
+        if cache := distiller.sources.cache:
+            cache.forget()  # the run will begin without it
         self._tell(run_estimate(self._config, distiller, memory, pace, done, pace.warm_up))
 
     def _tell(self, estimated: RunEstimate) -> None:

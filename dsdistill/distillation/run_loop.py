@@ -148,7 +148,8 @@ class RunLoop:
         scalars = [report.terms | report.learned for report in reports]
         values = torch.stack([torch.stack(list(each.values())) for each in scalars]).tolist()  # waits once
         if not self.pace.is_known:
-            self.pace.add(len(reports), time.monotonic() - self._timed)
+            caching = sum(report.caching for report in reports)  # which comes to an end
+            self.pace.add(len(reports), time.monotonic() - self._timed - caching)
         for report, names, numbers in zip(reports, scalars, values, strict=True):
             named = dict(zip(names, numbers, strict=True))
             if bad := [name for name, value in named.items() if not math.isfinite(value)]:

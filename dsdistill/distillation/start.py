@@ -31,6 +31,8 @@ class RunStart:
     """What the set stores."""
     too_short: bool = False
     """Whether the run is not compiled because it would not make up for the time that takes."""
+    caching: str = ""
+    """Whether what is computed of real images is kept, where it could be."""
 
     def __repr__(self) -> str:
         return f"<RunStart {plain('; '.join(self.describe()))}>"
@@ -53,6 +55,8 @@ class RunStart:
             f"{config.method}, {config.network}, {length} on {config.compute.describe(self.too_short)}",
             self._memory(),
         ]
+        if self.caching:
+            lines.append(self.caching)
         if self.iteration:
             lines.append(f"resuming after iteration {self.iteration}")
         if self.memory_available is not None and self.memory.total > self.memory_available:
@@ -64,9 +68,10 @@ class RunStart:
 
     def _memory(self) -> str:
         memory = self.memory
+        cached = f", cached real side {byte_size(memory.cached)}" if memory.cached else ""
         return (
             f"memory estimate {byte_size(memory.total)}: real data {byte_size(memory.real)}, "
             f"graph {byte_size(memory.graph)}, passes {byte_size(memory.frozen)}, "
             f"networks {byte_size(memory.networks)}, synthetic {byte_size(memory.synthetic)}, "
-            f"allocator {byte_size(memory.allocator)}"
+            f"allocator {byte_size(memory.allocator)}{cached}"
         )

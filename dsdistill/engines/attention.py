@@ -78,5 +78,6 @@ class AttentionEngine(MatchingEngine):
         }
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count one pass of features, of real images first."""
-        return dataclasses.replace(super().cost(sizes), beside_graph=False)
+        """Count one pass of features, of real images first, whose means are all that is kept of them."""
+        kept = len(sizes.counts) * sizes.feature_dim
+        return dataclasses.replace(super().cost(sizes), beside_graph=False, kept=kept)

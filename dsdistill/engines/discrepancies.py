@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar, assert_never
 
@@ -20,7 +21,13 @@ from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import ClassFeatures, Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.objectives.characteristic import CHUNK, characteristic, discrepancy, normalise
+from dsdistill.objectives.characteristic import (
+    CHUNK,
+    CharacteristicFunction,
+    characteristic,
+    discrepancy,
+    normalise,
+)
 from dsdistill.objectives.distributions import mean_discrepancy
 from dsdistill.objectives.kernels import Gaussian, Kernel, Linear, Polynomial, squared_mmd_by_class
 from dsdistill.supply.base import Supply
@@ -79,6 +86,15 @@ class Discrepancy(ABC):
         """
         return 2 * sizes.classes * batch * sizes.feature_dim
 
+    def kept(self, sizes: Sizes, batch: int) -> int:
+        """Count the values that are kept of a draw of real images where they are cached; 0 if they cannot be.
+
+        By default all features of at most ``batch`` images of each class; none where `term` is another's,
+        which may compute what it likes of them.
+        """
+        own = type(self).term is not Discrepancy.term
+        return 0 if own else sizes.real(batch) * sizes.feature_dim
+
     def distance(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """Return the distances of some classes, summed.
 
@@ -111,7 +127,8 @@ class Discrepancy(ABC):
         Raises:
             UserError: `distance` returned something else.
         """
-        real = sources.real_features(batch_real, rows).split(sources.counts(batch_real).tolist())
+        features = sources.once("features", lambda: sources.real_features(batch_real, rows))
+        real = features.split(sources.counts(batch_real).tolist())
         distance = self.distance(real, fake.by_class())
         if not isinstance(distance, Tensor) or distance.ndim or not distance.requires_grad:
             raise UserError(
@@ -141,6 +158,10 @@ class Means(Discrepancy):
     def values(self, sizes: Sizes, batch: int) -> int:
         """Return 0: the means are summed up as features come."""
         return 0
+
+    def kept(self, sizes: Sizes, batch: int) -> int:
+        """Count the mean of each class."""
+        return len(sizes.counts) * sizes.feature_dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,20 +246,28 @@ class Characteristic(Discrepancy):
         """Return the discrepancies of the classes, summed and scaled.
 
         Each class is differentiated before the next one draws: the F·D frequencies of a hundred classes,
-        kept for the gradient, would be gigabytes.
+        kept for the gradient, would be gigabytes. Of a draw of real images that is cached, Gaussian
+        frequencies are part: its characteristic functions are kept. Learned ones move, so that features are.
         """
-        real = normalise(sources.real_features(batch_real, rows))
-        parts = real.split(sources.counts(batch_real).tolist())
+
+        def unit_features() -> Tensor:
+            return normalise(sources.real_features(batch_real, rows))
+
+        @functools.cache  # embedded when the first class needs them, if any does
+        def real() -> tuple[Tensor, ...]:
+            learned = synthetic.adversary is not None
+            features = sources.once("unit features", unit_features) if learned else unit_features()
+            return features.split(sources.counts(batch_real).tolist())
+
         unit = normalise(fake.rows)
         adversary = [] if synthetic.adversary is None else list(synthetic.adversary.parameters())
         total, unit_grads = unit.new_zeros(()), []
         adversary_grads = [torch.zeros_like(parameter) for parameter in adversary]
-        classes = zip(sources.classes.tolist(), unit.detach().split(fake.counts), parts, strict=True)
-        for label, synthetic_features, real_features in classes:
+        for position, synthetic_features in enumerate(unit.detach().split(fake.counts)):
             with torch.enable_grad():
                 synthetic_features.requires_grad_()
-                points = self._points(synthetic, sources, label, synthetic_features)
-                at_real = characteristic(real_features, points)
+                points = self._points(synthetic, sources, position, synthetic_features)
+                at_real = self._at_real(sources, real, position, points)
                 at_synthetic = characteristic(synthetic_features, points)
                 distance = discrepancy(at_real, at_synthetic, self.alpha, self.beta)
             grad, *further = torch.autograd.grad(distance, [synthetic_features, *adversary])
@@ -259,9 +288,35 @@ class Characteristic(Discrepancy):
         of_class = (_LEARNED if self.sampler == "learned" else 1) * frequencies + phases
         return features + max(features, of_class)
 
-    def _points(self, synthetic: SyntheticSet, sources: Sources[Supply], label: int, like: Tensor) -> Tensor:
-        """Draw the frequencies [F, D] of one class, on its features' device."""
-        stream = seeding.generator(sources.seed, "frequencies", sources.iteration, label, device=like.device)
+    def kept(self, sizes: Sizes, batch: int) -> int:
+        """Count real and imaginary parts at all frequencies; or features, where frequencies are learned."""
+        if self.sampler == "learned":
+            return sizes.real(batch) * sizes.feature_dim
+        return 2 * len(sizes.counts) * self.frequencies
+
+    def _at_real(
+        self,
+        sources: Sources[Supply],
+        real: Callable[[], Sequence[Tensor]],
+        position: int,
+        points: Tensor,
+    ) -> CharacteristicFunction:
+        """Return the characteristic function of the real images of one of ``sources.classes``."""
+
+        def compute() -> CharacteristicFunction:
+            return characteristic(real()[position], points)
+
+        if self.sampler == "learned":
+            return compute()
+        return sources.once(("characteristic function", position), compute)
+
+    def _points(
+        self, synthetic: SyntheticSet, sources: Sources[Supply], position: int, like: Tensor
+    ) -> Tensor:
+        """Draw the frequencies [F, D] of one of ``sources.classes``, on its features' device."""
+        number = sources.iteration if self.sampler == "learned" else sources.draw_number
+        label = int(sources.classes[position])
+        stream = seeding.generator(sources.seed, "frequencies", number, label, device=like.device)
         noise = torch.randn(
             self.frequencies, like.shape[1], generator=stream, device=like.device, dtype=like.dtype
         )

@@ -135,5 +135,8 @@ class DistributionEngine(MatchingEngine):
         cost = super().cost(sizes)
         again = 3 * sizes.copies * sizes.total if self.calibration or self._by_later else 0
         return dataclasses.replace(
-            cost, passes=cost.passes + again, features=self.discrepancy.values(sizes, most)
+            cost,
+            passes=cost.passes + again,
+            features=self.discrepancy.values(sizes, most),
+            kept=self.discrepancy.kept(sizes, self.batch_real),
         )

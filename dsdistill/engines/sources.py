@@ -5,9 +5,9 @@ Only real images that are chosen by clusters depend on the network, too, and are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.data.batches import RealBatches
 from dsdistill.engines.clusters import Clusters
+from dsdistill.engines.real_cache import RealCache
 from dsdistill.objectives.distributions import class_means, class_sums
 from dsdistill.seeding import generator
 from dsdistill.supply.base import DrawnNetwork, NetworkSource, Supply
@@ -24,6 +25,7 @@ from dsdistill.supply.batches import TrainingBatches
 from dsdistill.synthetic.set import SyntheticSet
 
 S = TypeVar("S", bound=NetworkSource)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,7 @@ class Sources(Generic[S]):
         learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
         clusters: chooses the real images; None where they are drawn at random.
+        cache: keeps what was computed of real images; None computes it anew in every iteration.
         largest_class: real images of the class that has most.
         iteration, iterations: that at hand and all there are; set by the loop.
         update: which of an iteration's steps of the pixels is taken; set by the loop.
@@ -74,6 +77,7 @@ class Sources(Generic[S]):
         learner: Learner,
         augmentation: Augmentation,
         clusters: Clusters | None = None,
+        cache: RealCache | None = None,
     ) -> None:
         self.batches = batches
         self.task, self.data, self.seed = batches.task, batches.data, batches.seed
@@ -82,6 +86,7 @@ class Sources(Generic[S]):
         self.learner = learner
         self.augmentation = augmentation
         self.clusters = clusters
+        self.cache = cache
         self.largest_class = int(self.data.counts.max())
         self.iteration = 0
         self.iterations = 0
@@ -107,10 +112,33 @@ class Sources(Generic[S]):
         self.drawn()
         return self.learner
 
+    @property
+    def draw_number(self) -> int:
+        """The number that real images and augmentation of this update are drawn by, with the seed.
+
+        It is the iteration; or one of finitely many, where what is computed of real images is cached. That is
+        done in the first update of an iteration, the one that matches.
+        """
+        if self.cache is None or self.update:
+            return self.iteration
+        return self.cache.number(self.iteration, cast("Sources[Supply]", self).drawn())
+
+    def once(self, what: Hashable, compute: Callable[[], T]) -> T:
+        """Return what is computed of real images alone, which a cache keeps for every later iteration.
+
+        Args:
+            what: tells it from all else that is computed of the draw at hand.
+            compute: it; from this iteration's network and whatever `draw_number` decides, without a graph.
+        """
+        if self.cache is None or self.update:
+            return compute()
+        key = (what, int(self.classes[0]), len(self.classes))
+        return self.cache.once(self.draw_number, key, compute)
+
     def siamese(self) -> Parameters:
         """Draw this update's augmentation: one row for each of ``classes``, on the CPU."""
         update = (self.update,) if self.update else ()
-        stream = generator(self.seed, "augment", self.iteration, *update)
+        stream = generator(self.seed, "augment", self.draw_number, *update)
         rows = self.augmentation.draw(self.task.num_classes, self.task.size, stream, shared_operator=False)
         return rows[self.classes]
 
@@ -121,7 +149,7 @@ class Sources(Generic[S]):
     def positions(self: Sources[Any], label: int, per_class: int) -> Tensor:
         """Choose ``per_class`` distinct real images of a class, int64 [n]; a smaller class gives all."""
         if self.clusters is None:
-            return self.batches.positions(label, per_class, self.iteration)
+            return self.batches.positions(label, per_class, self.draw_number)
         return self.clusters.positions(label, per_class, self.iteration, self._embedded)
 
     def _embedded(self: Sources[Supply], positions: Tensor) -> Tensor:
@@ -199,7 +227,13 @@ class Sources(Generic[S]):
         return torch.cat([network.frozen(images) for images, _ in self.real(per_class, parameters)])
 
     def real_means(self: Sources[Supply], per_class: int, parameters: Parameters) -> Tensor:
-        """Return the means of `real_features` over each class [k, D], without holding the features."""
+        """Return the means of `real_features` over each class [k, D], without holding the features.
+
+        A cache keeps them. Then ``parameters`` must be those of `siamese`.
+        """
+        return self.once("means", lambda: self._means(per_class, parameters))
+
+    def _means(self: Sources[Supply], per_class: int, parameters: Parameters) -> Tensor:
         network, classes = self.network(), len(self.classes)
         sums = torch.zeros((), device=self.batches.device)
         for images, owner in self.real(per_class, parameters):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from annotated_types import Ge, Le
@@ -20,6 +20,9 @@ takes one."""
 
 _LONG_SECONDS = 120.0
 """Above so many seconds a run is long enough to compile."""
+
+PIXELS_A_SECOND = _LONG_PIXELS / _LONG_SECONDS
+"""What two cores about pass through a network, uncompiled."""
 
 
 def is_long(pixels: int, seconds: float = 0.0) -> bool:
@@ -51,9 +54,7 @@ class ComputeConfig:
     threads: Annotated[int, Ge(0), Le(1024)] = 0
     """CPU threads; 0 keeps torch's choice. Only the same number gives bit-identical results."""
 
-    def decide(
-        self, device: torch.device, pixels: int, notify: Notify, seconds: float = 0.0
-    ) -> ComputeConfig:
+    def decide(self, device: torch.device, pixels: int, notify: Notify, seconds: float = 0.0) -> Self:
         """Decide every ``auto``.
 
         Args:

@@ -37,6 +37,8 @@ class RunEstimate:
     """Seconds that the first steps took above that pace: compiling, mostly."""
     memory_bytes: int | None = None
     """That the run adds to the process, or takes on the GPU; None where it is not known."""
+    cached_bytes: int = 0
+    """Of these, what is computed of real images once and kept for later iterations."""
     process_bytes: int | None = None
     """That the process has as it is estimated, part of the run among it; None on a GPU."""
     disk: Mapping[str, int] = field(default_factory=dict)
@@ -85,11 +87,11 @@ class RunEstimate:
         return [*rows, *self.later.items()]
 
     def _memory(self, own: int) -> str:
+        cached = f", {byte_size(self.cached_bytes)} of it the cached real side" if self.cached_bytes else ""
         if self.process_bytes is None:
-            return byte_size(own)
-        return (
-            f"{byte_size(own)} for the run itself (the whole process has {byte_size(self.process_bytes)} now)"
-        )
+            return byte_size(own) + cached
+        process = byte_size(self.process_bytes)
+        return f"{byte_size(own)} for the run itself{cached} (the whole process has {process} now)"
 
     def __str__(self) -> str:
         """Return the estimate in one line."""

@@ -116,11 +116,14 @@ class DrawnNetwork:
             has one stage only.
         later: gives the module, while it is entered, the weights of this network at that epoch or a later one
             (TGDD); None where the supply has none.
+        number: which one it is of `NetworkConfig.distinct_networks`, from 0; None where there is no end of
+            them.
     """
 
     accuracy_weight: Tensor | float = 1.0
     load_trained: Callable[[], None] | None = None
     later: Callable[[], AbstractContextManager[None]] | None = None
+    number: int | None = None
 
 
 class Supply(NetworkSource):
@@ -178,6 +181,14 @@ class NetworkConfig(ABC):
     def batch_statistics(self) -> bool:
         """Whether batch normalisation reads the batch at hand while images are matched."""
         return False
+
+    def distinct_networks(self) -> int:
+        """Return how many networks all iterations are given one of; 0 where there is no end of them.
+
+        Raises:
+            UserError: the file that says it cannot be read.
+        """
+        return 0
 
     @abstractmethod
     def build(self, request: NetworkRequest) -> NetworkSource:

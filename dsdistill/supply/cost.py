@@ -71,5 +71,8 @@ class Cost:
     """Real images of a class whose features are clustered together."""
     features: int = 0
     """Values that comparing features takes, besides the maps."""
+    kept: int = 0
+    """Values that are kept of one draw of real images, of all classes, where they are computed once for each
+    draw (`RealCache`); 0 if that is not possible."""
     weights: int = 0
     """Copies of a network's parameters, besides those of its supply and of one gradient."""

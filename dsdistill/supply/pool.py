@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill.config.validation import forbid_extra
@@ -25,6 +26,13 @@ class PoolConfig(DrawnConfig):
     recipe: ClassVar[str] = "ncfm"
 
     kind: Literal["pool"] = "pool"
+    points: Annotated[int, Ge(0)] = 0
+    """How many random points there are in all, of which every iteration takes one; 0 draws another one for
+    each. What is computed of real images can be cached (compute.cache_real) if there are so many only."""
+
+    def distinct_networks(self) -> int:
+        """Return the points."""
+        return self.points
 
     def build(self, request: NetworkRequest) -> Pool:
         """Return the supply.
@@ -64,7 +72,8 @@ class Pool(Supply):
 
     def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
         """Interpolate between the ends of a random network: l · initial + (1 - l) · trained, l ~ U(0, 1)."""
-        stream = generator(self.request.seed, "pool", iteration)
+        point = self._point(iteration)
+        stream = generator(self.request.seed, "pool", iteration if point is None else point)
         number = int(torch.randint(len(self._ends), (), generator=stream))
         share = float(torch.rand((), generator=stream))
         initial, trained = self._ends[number]
@@ -75,8 +84,17 @@ class Pool(Supply):
                 for name, value in trained.items()
             }
         )
-        perturb(self.network, self.config.perturbation, self.request.seed, iteration)
-        return DrawnNetwork(load_trained=lambda: self._load(trained))
+        perturb(
+            self.network, self.config.perturbation, self.request.seed, iteration if point is None else point
+        )
+        return DrawnNetwork(load_trained=lambda: self._load(trained), number=point)
+
+    def _point(self, iteration: int) -> int | None:
+        """Draw one of so many points; None if every iteration has its own."""
+        if not self.config.points:
+            return None
+        stream = generator(self.request.seed, "pool-points", iteration)
+        return int(torch.randint(self.config.points, (), generator=stream))
 
     def _load(self, state: dict[str, Tensor]) -> None:
         self.network.load_state_dict(state)

@@ -16,6 +16,7 @@ from torch import Tensor
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.seeding import generator
+from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, normalise_by_batch
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.perturbation import perturb
@@ -33,6 +34,13 @@ class SnapshotsConfig(DrawnConfig):
     region: Annotated[int, Ge(1)] = 7
     """Epochs from which a later snapshot of the same network is drawn, its own the first of them (TGDD's
     region length); read where engine.classifier is "later"."""
+
+    def distinct_networks(self) -> int:
+        """Count the snapshots, every stored epoch of every network; they are endless where perturbed."""
+        if self.perturbation:
+            return 0
+        file = ExpertFile.open(self.path)
+        return (self.count or file.count) * len(file.epochs)
 
     def build(self, request: NetworkRequest) -> Snapshots:
         """Return the supply.
@@ -83,7 +91,8 @@ class Snapshots(Supply):
         """
         epochs, stream = self._stored.file.epochs, generator(self.request.seed, "snapshots", iteration)
         network = int(torch.randint(self._stored.count, (), generator=stream))
-        epoch = epochs[int(torch.randint(len(epochs), (), generator=stream))]
+        stage = int(torch.randint(len(epochs), (), generator=stream))
+        epoch = epochs[stage]
         region = [later for later in epochs if epoch <= later < epoch + self.config.region]
         later = region[int(torch.randint(len(region), (), generator=stream))]
         self._load(network, epoch)
@@ -92,6 +101,7 @@ class Snapshots(Supply):
         return DrawnNetwork(
             load_trained=functools.partial(self._load, network, epochs[-1]),
             later=functools.partial(self._loaded, of_later),
+            number=None if self.config.perturbation else network * len(epochs) + stage,
         )
 
     def _load(self, network: int, epoch: int) -> None:

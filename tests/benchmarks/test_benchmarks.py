@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import memory_estimates, speed, variants
+from benchmarks import cached_real, memory_estimates, speed, variants
 from benchmarks.quantisation import unlike
+from dsdistill.config.options import merge
 from dsdistill.data import catalog
 from dsdistill.distillation import config as configs
 from dsdistill.experts import config as expert_config
@@ -102,6 +103,30 @@ def test_variants_that_are_compared_do_the_same_work(what: str) -> None:
     if what == "idm":  # whose released code passes the synthetic images, four a class, twice
         plain -= 40
     assert plain == ours > 0
+
+
+@pytest.mark.usefixtures("_tiny")
+@pytest.mark.parametrize("method", ["tgdd", "ncfm"])
+def test_an_iteration_that_finds_its_real_side_passes_no_real_images(tmp_path: Path, method: str) -> None:
+    path = tmp_path / "experts.h5"
+    cached_real.write_snapshots(path, cached_real.QUICK["network"])
+    options = merge(cached_real.METHODS[method], {"engine": {"supply": {"path": str(path)}}})
+    setting = cached_real.Setting({**options, "network": cached_real.QUICK["network"], "ipc": 1}, quick=True)
+    images = {}
+    for mode in ("live", "found", "computed"):
+        step = cached_real.iteration(setting, mode)
+        with _Convolved() as counted:
+            step()
+        images[mode] = counted.images
+    assert images["live"] == images["computed"] == images["found"] + 40
+
+
+def test_ten_minutes_are_spent_on_what_is_computed_and_found() -> None:
+    row = cached_real.ten_minutes(live=2.0, found=0.5, computed=2.5, draws=150)
+    assert row["iterations_live"] == 300
+    assert row["cache_s"] == pytest.approx(150 * 2, rel=0.03)
+    assert row["iterations_cached"] * 0.5 + row["cache_s"] == pytest.approx(600, rel=0.01)
+    assert row["times_more_iterations"] == pytest.approx(row["iterations_cached"] / 300)
 
 
 @pytest.mark.parametrize("ipc", [1, 10, 50])

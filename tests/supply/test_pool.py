@@ -104,6 +104,20 @@ def test_fewer_networks_may_be_used_but_not_more(pool: Path) -> None:
         supply(pool, networks=3)
 
 
+def test_points_are_so_many_and_all_come(pool: Path) -> None:
+    assert PoolConfig(path=str(pool), points=5).distinct_networks() == 5
+    assert PoolConfig(path=str(pool)).distinct_networks() == 0
+    ours, endless = supply(pool, points=5), supply(pool)
+    weights: dict[int | None, torch.Tensor] = {}
+    for iteration in range(30):
+        number = ours.draw(iteration, NO_BATCHES).number
+        drawn = torch.cat([each.flatten() for each in ours.network.parameters()])
+        assert torch.equal(weights.setdefault(number, drawn), drawn)
+    assert set(weights) == set(range(5))
+    assert len({float(each[0]) for each in weights.values()}) == 5
+    assert endless.draw(0, NO_BATCHES).number is None
+
+
 def test_calibration_is_by_the_trained_weights(pool: Path) -> None:
     """Whatever weights between the first and the last are matched with (NCFM's code)."""
     task, real = catalog.load(DataConfig(name="digits"), "train")

@@ -31,15 +31,19 @@ def test_every_draw_is_a_stored_state_and_all_come(pool: Path) -> None:
     stored = {(network, epoch): file.flat(network, epoch) for network in (0, 1) for epoch in file.epochs}
     drawn = []
     for iteration in range(24):
-        load_trained = supply.draw(iteration, NO_BATCHES).load_trained
+        network = supply.draw(iteration, NO_BATCHES)
+        load_trained = network.load_trained
         weights = file.metadata.layout.pack(supply.network.state_dict())[0]
         (state,) = (key for key, value in stored.items() if torch.equal(value, weights))
         drawn.append(state)
+        assert network.number == list(stored).index(state)
         assert load_trained is not None
         load_trained()
         trained = file.metadata.layout.pack(supply.network.state_dict())[0]
         assert torch.equal(trained, stored[state[0], file.epochs[-1]])
     assert set(drawn) == set(stored)
+    assert SnapshotsConfig(path=str(pool)).distinct_networks() == len(stored)
+    assert SnapshotsConfig(path=str(pool), networks=1).distinct_networks() == len(file.epochs)
     assert not any(parameter.requires_grad for parameter in supply.network.parameters())
 
 

@@ -1,0 +1,54 @@
+"""How much a run passes through networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dsdistill.config.ipc import counts_of
+from dsdistill.data.real import RealDataset
+from dsdistill.distillation.config import RunConfig
+from dsdistill.plugs import names_in
+from dsdistill.supply.cost import Cost, Sizes
+
+
+@dataclass(frozen=True)
+class IterationImages:
+    """Images that an iteration passes through a network, as `Cost` counts them.
+
+    Attributes:
+        total: all of them; with compensators, about so many.
+        real: those among them that a cached real side saves.
+    """
+
+    total: int
+    real: int
+
+    @classmethod
+    def of(cls, config: RunConfig, real: RealDataset) -> IterationImages:
+        """Count them; the IPC is decided."""
+        cost = _cost(config, real)
+        return cls(cost.passes, int(real.counts.clamp(max=cost.real_per_class).sum()) if cost.kept else 0)
+
+
+def pixels_of_run(config: RunConfig, real: RealDataset) -> int:
+    """Count the pixels that a run passes through a network; its IPC is decided.
+
+    Where the real side is cached, real images are passed once for each draw.
+    """
+    images, iterations = IterationImages.of(config, real), config.iterations
+    passes = images.total * iterations
+    if config.compute.cache_real is True:
+        draws = config.engine.supply.distinct_networks() * config.compute.cache_draws
+        passes -= images.real * max(0, iterations - draws)
+    return real.images[0].numel() * passes
+
+
+def _cost(config: RunConfig, real: RealDataset) -> Cost:
+    copies = 2 if config.synthetic.flip else 1
+    stored = counts_of(config.ipc, len(real.classes))
+    decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
+    if config.synthetic.learn == "compensators":
+        decoded *= len(names_in(config.network))
+    return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies, feature_dim=1))
