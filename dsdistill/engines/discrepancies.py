@@ -253,7 +253,7 @@ class Characteristic(Discrepancy):
         def unit_features() -> Tensor:
             return normalise(sources.real_features(batch_real, rows))
 
-        @functools.cache  # embedded when the first class needs them, if any does
+        @functools.cache
         def real() -> tuple[Tensor, ...]:
             learned = synthetic.adversary is not None
             features = sources.once("unit features", unit_features) if learned else unit_features()
@@ -266,9 +266,10 @@ class Characteristic(Discrepancy):
         for position, synthetic_features in enumerate(unit.detach().split(fake.counts)):
             with torch.enable_grad():
                 synthetic_features.requires_grad_()
-                points = self._points(synthetic, sources, position, synthetic_features)
+                draw = functools.partial(self._points, synthetic, sources, position, synthetic_features)
+                points = functools.cache(draw)
                 at_real = self._at_real(sources, real, position, points)
-                at_synthetic = characteristic(synthetic_features, points)
+                at_synthetic = characteristic(synthetic_features, points())
                 distance = discrepancy(at_real, at_synthetic, self.alpha, self.beta)
             grad, *further = torch.autograd.grad(distance, [synthetic_features, *adversary])
             unit_grads.append(grad)
@@ -299,12 +300,13 @@ class Characteristic(Discrepancy):
         sources: Sources[Supply],
         real: Callable[[], Sequence[Tensor]],
         position: int,
-        points: Tensor,
+        points: Callable[[], Tensor],
     ) -> CharacteristicFunction:
         """Return the characteristic function of the real images of one of ``sources.classes``."""
 
         def compute() -> CharacteristicFunction:
-            return characteristic(real()[position], points)
+            features = real()[position]  # before there are frequencies, which take memory
+            return characteristic(features, points())
 
         if self.sampler == "learned":
             return compute()

@@ -28,6 +28,18 @@ NETWORKS, DRAWS = 4, 2
 """The pool has two networks at two epochs."""
 
 
+class Watched(RealCache):
+    """Knows whether it is computing something."""
+
+    computing = False
+
+    def once(self, number: int, what: Hashable, compute: Callable[[], T]) -> T:
+        self.computing = True
+        result = super().once(number, what, compute)
+        self.computing = False
+        return result
+
+
 class Forgetful(RealCache):
     """Draws as a cache does, and keeps nothing."""
 
@@ -105,13 +117,14 @@ def test_draws_come_from_the_finite_set_and_cover_it(pool: Path) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_real_images_are_embedded_once_for_each_draw(pool: Path, engine: str) -> None:
-    distiller = matching(pool, engine, kept := cache(), class_chunk=4)
+    distiller = matching(pool, engine, kept := Watched(0, NETWORKS, DRAWS, 1, CPU), class_chunk=4)
     embedded = 0
     frozen = distiller.sources.embedder.frozen
 
     def counted(images: torch.Tensor) -> torch.Tensor:
         nonlocal embedded
         embedded += len(images)
+        assert kept.computing  # whose seconds are told from those of other iterations
         return frozen(images)
 
     distiller.sources.embedder.frozen = counted  # type: ignore[method-assign]
