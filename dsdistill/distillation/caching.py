@@ -167,7 +167,7 @@ def _obstacle(config: RunConfig, real: RealDataset) -> str:
             "what to keep of them: set compute.cache_real=false"
         )
     if cost.clustered:
-        return "keeps images drawn at random, and clusters choose them here: set engine.real_batches.kind=random"
+        return "keeps images drawn at random, and clusters choose them: set engine.real_batches.kind=random"
     if config.engine.supply.distinct_networks():
         return ""
     return (

@@ -101,6 +101,9 @@ def test_where_there_is_nothing_to_cache_a_sentence_says_why(pool: Path) -> None
         decided(pool, true, POOL)
     with pytest.raises(UserError, match=r"compare features.*dc is none.*cache_real=false"):
         decided(pool, true, method="dc")
+    clusters = ("engine.real_batches.kind=kmeans", "engine.real_batches.every=5")
+    with pytest.raises(UserError, match=r"clusters choose them: set engine\.real_batches\.kind=random"):
+        decided(pool, true, SNAPSHOTS, *clusters)
 
 
 def words(pool: Path, *overrides: str, iterations: int = 10_000) -> str:
