@@ -127,8 +127,9 @@ def tables(rows: Sequence[Row]) -> str:
         own = [row for row in some if row["set"] == "distilled"]
         whole = {row["method"]: row["values"] for row in own if row["bits"] == max(BITS)}
         for row in own:
-            pairs = zip(whole.get(row["method"], row["values"]), row["values"], strict=True)
-            lost = spread([before - after for before, after in pairs], "+") if row["bits"] < 32 else ""
+            pairs = zip(whole.get(row["method"], ()), row["values"], strict=False)
+            differences = [before - after for before, after in pairs]
+            lost = spread(differences, "+") if differences and row["bits"] < max(BITS) else ""
             real = [
                 f"{each['set'].removesuffix('@bytes')} {spread(each['values'])} ({each['images']} images)"
                 for each in some

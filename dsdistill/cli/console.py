@@ -87,8 +87,9 @@ def print_summary(summary: Summary) -> None:
     if not math.isnan(summary.first_loss):  # NaN if this call took no step and the log is gone
         means = f"{summary.first_loss:.4g} -> {summary.last_loss:.4g}"
         rows.insert(1, ("loss", f"{means} (means of the first and last 5 %)"))
-    if summary.storage_error:
-        rows.insert(1, ("storage", f"changed pixels by up to {summary.storage_error:.2g}"))
+    if summary.storage != "float32":
+        changed = f", changed pixels by up to {summary.storage_error:.2g}" if summary.storage_error else ""
+        rows.insert(1, ("storage", summary.storage + changed))
     print_pairs(rows)
 
 
@@ -124,7 +125,8 @@ def print_description(path: Path, about: Description) -> None:
     views = f" (of them views {byte_size(about.view_bytes)})" if about.view_bytes else ""
     rows = [
         ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
-        ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))} {about.storage}, {per_class}"),
+        ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))}, {per_class}"),
+        ("stored as", about.storage),
         *_decoded_rows(about),
         ("classes", listing(about.classes)),
         ("labels", about.labels),

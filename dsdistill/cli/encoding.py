@@ -43,7 +43,7 @@ def encode(
     refine: Annotated[
         int | None,
         typer.Option(
-            help="Steps that first move pixels so that coded images keep their features.", show_default="0"
+            help="Steps that move codes so that images keep their features in networks.", show_default="0"
         ),
     ] = None,
     network: Annotated[
@@ -58,7 +58,7 @@ def encode(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a set whose images take a few bits a pixel, as other programs go on to read it.
+    """Write a copy of a set whose images take a few bits a pixel.
 
     An image is divided into patches, and the pixels of each become integers between its darkest and its
     lightest one; patches of similar ranges share both. Labels stay as they are: label a set after this.
@@ -90,6 +90,9 @@ def encode(
     console.print_pairs(summary.rows())
 
 
+_DIGITS = 9
+
+
 def _number(name: str, text: str | None) -> int | str | None:
     """Read a number, or auto.
 
@@ -98,6 +101,6 @@ def _number(name: str, text: str | None) -> int | str | None:
     """
     if text is None or text == "auto":
         return text
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _DIGITS:
         raise UserError(f"--{name} takes a whole number from 0, or auto, not {text!r}")
     return int(text)

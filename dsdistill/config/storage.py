@@ -42,7 +42,7 @@ class CodingConfig:
     """Bytes that images and labels may take: "7840B", "31 kB", or those of float32 images, of which there are
     as many as in "10 images", or in each class "10 ipc"."""
     refine: Annotated[int, Ge(0)] = 0
-    """Steps that move pixels before they are coded, so that random networks see the same features."""
+    """Steps that move codes so that random networks see the features of the original images."""
 
     def __post_init__(self) -> None:
         if self.budget:
@@ -62,9 +62,14 @@ _PIXEL_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "uint8": 1}
 
 
 def pixel_bytes(storage: Storage) -> float:
-    """Return the bytes of a stored pixel, before compression; scales of patches aside."""
+    """Return the bytes of a stored pixel, before compression, at most.
+
+    Each patch may have a scale and an offset of its own, or the number of a shared one.
+    """
     if isinstance(storage, CodingConfig):
-        return (8 if storage.bits == "auto" else storage.bits) / 8
+        bits = 8 if storage.bits == "auto" else storage.bits
+        patch, _ = storage.resolved(bits)
+        return bits / 8 + (4 / patch**2 if patch else 0)
     return _PIXEL_BYTES[storage]
 
 

@@ -48,7 +48,7 @@ class SubsetChoice:
         return max((size for size, finished in below if finished), default=0)
 
     def is_due(self, iteration: int) -> bool:
-        """Whether a size is chosen before the step of an iteration: the first and the last of each period."""
+        """Whether a size is chosen before an iteration: the first of all, and the last of each period."""
         return bool(self.sizes) and (iteration == 0 or (iteration + 1) % self._period == 0)
 
     def choose(self, distance: Callable[[int], float]) -> None:

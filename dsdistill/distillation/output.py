@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dsdistill import files
 from dsdistill.config.options import difference, merge, table_at
-from dsdistill.config.storage import CodingConfig
+from dsdistill.config.storage import CodingConfig, Storage
+from dsdistill.data.real import Task
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
-from dsdistill.encoding.encode import encoded
+from dsdistill.encoding.encode import check, encoded
 from dsdistill.errors import UserError
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import resolve_device
-from dsdistill.runtime.notice import Notify, silent
+from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledSet
 
@@ -98,8 +100,28 @@ def refuse_changes(
         )
 
 
-def store(path: Path, distilled: DistilledSet, config: RunConfig, notify: Notify = silent) -> float:
+def check_storage(storage: Storage, task: Task) -> None:
+    """Check before the run what can be known of how its images are stored.
+
+    Raises:
+        UserError: a patch is larger than an image, or the budget below one image.
+    """
+    if isinstance(storage, CodingConfig):
+        check(storage, (task.channels, task.size, task.size), task.num_classes)
+
+
+def store(
+    path: Path,
+    distilled: DistilledSet,
+    config: RunConfig,
+    notify: Notify,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
     """Write a set as the options of its run say; as float32 where it cannot be coded so.
+
+    Args:
+        notify: receives a sentence if it cannot.
+        tick: called with the number of steps of refining that are done, and of all.
 
     Returns:
         the largest absolute error that storing caused in a pixel.
@@ -109,12 +131,25 @@ def store(path: Path, distilled: DistilledSet, config: RunConfig, notify: Notify
     """
     if not isinstance(config.storage, CodingConfig):
         return set_file.write(path, distilled, config.storage, notify)
+    device, refine = resolve_device(config.compute.device), config.storage.refine
     try:
         coded = encoded(
-            distilled, config.storage, device=resolve_device(config.compute.device), seed=config.seed
+            distilled,
+            config.storage,
+            device=device,
+            seed=config.seed,
+            tick=lambda done: tick(done, refine),
+            notify=notify,
         )
     except UserError as error:  # not before the images are finished is it known how well they compress
         notify(f"{path.name} is stored as float32: {error}; dsdistill encode codes it with other options")
         return set_file.write(path, distilled, "float32", notify)
     set_file.write(path, coded, None, notify)
     return set_file.largest_error(coded, distilled)
+
+
+def without_refining(config: RunConfig) -> RunConfig:
+    """Return the options with which sets on the way are stored: refining would take its time for each."""
+    if not isinstance(config.storage, CodingConfig):
+        return config
+    return dataclasses.replace(config, storage=dataclasses.replace(config.storage, refine=0))

@@ -26,9 +26,11 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
 from dsdistill.distillation.output import (
     check_output,
+    check_storage,
     is_of_run,
     refuse_changes,
     store,
+    without_refining,
     written_options,
 )
 from dsdistill.distillation.run_loop import RunLoop
@@ -188,6 +190,7 @@ class DistillationRun:
             UserError: the options are not those of the run that is resumed.
         """
         asked = self._config
+        check_storage(asked.storage, task)
         self._config = assembly.decide_auto(asked, task, real, device, self._observer.on_notice)
         self._observer.on_info(decisions(configs.as_table(asked), configs.as_table(self._config)))
         fails = asked.compute.compile is True and not self._config.compute.compile
@@ -271,7 +274,12 @@ class DistillationRun:
         output = self._output
         if resumed_when_finished and is_of_run(output, self._directory):
             return set_file.largest_error(set_file.read(output), distilled)
-        return store(output, distilled, self._config, self._observer.on_notice)
+        observer = self._observer
+
+        def tick(done: int, total: int) -> None:
+            observer.on_progress("refining", done, total)
+
+        return store(output, distilled, self._config, observer.on_notice, tick)
 
 
 def _add_networks(config: RunConfig) -> None:
@@ -310,7 +318,7 @@ def _run(
     losses: list[float] = []
     failure: Exception | None = None
     told = False
-    snapshots = config.checkpoint.snapshots
+    snapshots, on_the_way = config.checkpoint.snapshots, without_refining(config)
     stored = math.floor(loop.share * snapshots + 1e-9)
     with contextlib.closing(iter(loop)) as entries:  # signals go to their own handlers as soon as it ends
         for entry in entries:
@@ -327,7 +335,7 @@ def _run(
                 loop.end()
             due = math.floor(loop.share * snapshots + 1e-9)
             if stored < due < snapshots:  # the last is the output itself
-                store(loop.run.snapshot(loop.iteration), current(), config)
+                store(loop.run.snapshot(loop.iteration), current(), on_the_way, observer.on_notice)
             stored = due
     if failure:
         raise failure

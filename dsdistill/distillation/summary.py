@@ -10,6 +10,7 @@ from typing import Any
 
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.runtime import metrics
+from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 
 
@@ -36,6 +37,8 @@ class Summary:
     """Of the whole process, as the system counts it; on a GPU, of its tensors there."""
     storage_error: float
     """The largest error that storing caused in a pixel; 0 for float32."""
+    storage: str = ""
+    """How pixels are stored, for people."""
     on_gpu: bool = False
     """Whether a GPU computed."""
     compensators: int = 0
@@ -66,6 +69,7 @@ def summarise(
         last_loss=sum(losses[-edge:]) / edge if losses else math.nan,
         peak_memory_bytes=loop.peak_memory,
         storage_error=storage_error,
+        storage=set_file.describe(output).storage,
         on_gpu=loop.on_gpu,
         compensators=distilled.compensator_count,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -12,11 +13,16 @@ from dsdistill.encoding.refine import refined
 from dsdistill.encoding.search import bytes_of, coded
 from dsdistill.errors import UserError
 from dsdistill.networks import Network, build_network
+from dsdistill.plugs import names_in
+from dsdistill.runtime.notice import Notify, silent
 from dsdistill.seeding import forked
 from dsdistill.storage import set_file
-from dsdistill.synthetic.coded import CodedPixels
+from dsdistill.synthetic.coded import CodedPixels, check_patch
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 
+_REFINED = "refine"
+"""The attribute that says in how many steps codes were refined."""
+_FEWEST_BITS = 1
 NETWORK = "convnet3"
 """Whose features refining keeps, where a set does not say in which network it was distilled."""
 
@@ -28,6 +34,7 @@ def encoded(
     device: torch.device | None = None,
     seed: int = 0,
     tick: Callable[[int], None] = lambda done: None,
+    notify: Notify = silent,
 ) -> DistilledSet:
     """Return a set whose images are coded, decoded again, with all else as it was.
 
@@ -36,35 +43,62 @@ def encoded(
         device: for refining; None for the CPU.
         seed: of every draw.
         tick: called with the number of steps of refining that are done.
+        notify: receives a sentence where refined images do not fit into the budget.
 
     Raises:
         UserError: the set has views, of which a teacher has seen the images as they are; nothing fits into
-            the budget, or a pixel into float16; or a patch is larger than an image.
+            the budget, or a pixel into float16; a patch is larger than an image; or images that are decoded
+            further are to be refined.
     """
     if distilled.views is not None:
         raise UserError(
             "a teacher has answered to views of the images as they are: encode the set first, then label it"
         )
-    plain = dataclasses.replace(distilled, coded=None)
+    attributes = {key: value for key, value in distilled.attributes.items() if key != _REFINED}
+    plain = dataclasses.replace(distilled, coded=None, attributes=attributes)
+    if config.refine and not plain.is_plain:
+        raise UserError(
+            "refining is for sets whose stored images are training images, and these are decoded first: "
+            "leave out refine"
+        )
     room = _room(plain, config)
-    found = coded(plain.images, config, room, seed)
+    found = coded(plain.images, config, room)
     if not config.refine:
         return with_coded(plain, found)
     device = device or torch.device("cpu")
     images, preprocess = plain.images.to(device), plain.preprocess.to(device)
     fresh = _networks(plain, network, device, seed)
-    while True:
-        better = refined(found, images, fresh, preprocess, config.refine, seed, tick)
-        if room is None or (excess := bytes_of(better) - room) <= 0:
-            return with_coded(plain, better, {"refine": config.refine})
-        found = coded(plain.images, config, bytes_of(found) - excess, seed)  # other codes compress less
+    better = refined(found, images, fresh, preprocess, config.refine, seed, tick)
+    if room is not None and bytes_of(better) > room:  # other codes compress less
+        notify("refined images take more bytes than the budget leaves, so they are coded without refining")
+        return with_coded(plain, found)
+    return with_coded(plain, better, {_REFINED: config.refine})
+
+
+def check(config: CodingConfig, shape: tuple[int, int, int], classes: int) -> None:
+    """Check before a long run what can be known of a coding.
+
+    Args:
+        shape: C, H, W of an image.
+
+    Raises:
+        UserError: a patch is larger than an image, or the budget below one image of one bit a pixel.
+    """
+    patch, _ = config.resolved(_FEWEST_BITS if config.bits == "auto" else config.bits)
+    check_patch(patch, shape)
+    pixels = math.prod(shape)
+    if config.budget and 8 * bytes_of_budget(config.budget, 4 * pixels, classes) < pixels:
+        raise UserError(
+            f"a budget of {config.budget!r} is below one image of {pixels:,} pixels at one bit each: name "
+            "more bytes"
+        )
 
 
 def _networks(
     distilled: DistilledSet, name: str, device: torch.device, seed: int
 ) -> Callable[[int], Network]:
     """Return a function from a step of refining to its network, with random weights."""
-    name = name or str(distilled.attributes.get("network", "")) or NETWORK
+    name = name or next(iter(names_in(str(distilled.attributes.get("network", "")))), "") or NETWORK
     channels, size = distilled.images.shape[1:3]
 
     def fresh(step: int) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
 
 import h5py
 from torch import Tensor
@@ -19,14 +20,13 @@ _MOST_GROUPS = 1024
 _BITS = 8
 
 
-def coded(images: Tensor, config: CodingConfig, room: int | None = None, seed: int = 0) -> CodedPixels:
+def coded(images: Tensor, config: CodingConfig, room: int | None = None) -> CodedPixels:
     """Code images as options say.
 
     Args:
         images: float32 [N, C, H, W].
-        config: its budget aside.
+        config: its budget and refining aside.
         room: bytes that the images may take in a file, compressed; None for any number.
-        seed: of k-means.
 
     Raises:
         UserError: as `Coder`; or nothing fits.
@@ -34,30 +34,31 @@ def coded(images: Tensor, config: CodingConfig, room: int | None = None, seed: i
     if room is None:
         bits = _BITS if config.bits == "auto" else config.bits
         patch, groups = config.resolved(bits)
-        return Coder(images, patch, seed).code(bits, groups)
-    coders: dict[int, Coder] = {}
+        return Coder(images, patch).code(bits, groups)
     best: CodedPixels | None = None
-    smallest: tuple[int, str] | None = None
-    least = math.inf
-    for bits in range(1, _BITS + 1) if config.bits == "auto" else [config.bits]:
-        patch, groups = config.resolved(bits)
-        coder = coders.setdefault(patch, Coder(images, patch, seed))
-        for count in [groups] if config.groups != "auto" or not patch else _counts(coder.patches):
-            found = coder.code(bits, count)
-            size = bytes_of(found)
-            smallest = min(filter(None, (smallest, (size, found.words))))
-            if size > room:
-                break  # more quantisers take more
-            error = float((found.decode() - images).square().mean())
-            if error < least:
-                best, least = found, error
+    smallest, least = (math.inf, ""), math.inf
+    for found in _candidates(images, config):
+        size, error = bytes_of(found), float((found.decode() - images).square().mean())
+        smallest = min(smallest, (size, found.words))
+        if size <= room and error < least:
+            best, least = found, error
     if best is None:
-        assert smallest is not None
         raise UserError(
-            f"the budget leaves {max(0, room):,} bytes for the images, which take {smallest[0]:,} "
-            f"({smallest[1]}): allow more bytes, fewer bits, or store fewer images"
+            f"the budget leaves {max(0, room):,} bytes for the images, which take {smallest[0]:,} at least "
+            f"({smallest[1]}): allow more bytes, or store fewer images"
         )
     return best
+
+
+def _candidates(images: Tensor, config: CodingConfig) -> Iterator[CodedPixels]:
+    """Yield the images in every coding that options leave open."""
+    coders: dict[int, Coder] = {}
+    for bits in range(1, _BITS + 1) if config.bits == "auto" else [config.bits]:
+        patch, groups = config.resolved(bits)
+        coder = coders.setdefault(patch, Coder(images, patch))
+        own = config.groups != "auto" or not patch
+        for count in [groups] if own else _counts(coder.patches):
+            yield coder.code(bits, count)
 
 
 def bytes_of(coded: CodedPixels) -> int:
@@ -67,5 +68,6 @@ def bytes_of(coded: CodedPixels) -> int:
 
 
 def _counts(patches: int) -> list[int]:
-    """Return the numbers of shared quantisers that are tried: powers of two."""
-    return [1 << power for power in range(_MOST_GROUPS.bit_length()) if 1 << power <= patches]
+    """Return the numbers of shared quantisers that are tried: powers of two, and 0, one for each patch."""
+    powers = [1 << power for power in range(_MOST_GROUPS.bit_length()) if 1 << power < patches]
+    return [*powers, 0] if patches <= _MOST_GROUPS else powers

@@ -40,6 +40,14 @@ class RealBatchesConfig:
     sub_sample: Annotated[int, Ge(1)] = 1
     """Images taken at each centre; there are ``batch_real / sub_sample`` centres (DREAM+)."""
 
+    def __post_init__(self) -> None:
+        unused = {"every": self.every, "candidates": self.candidates, "sub_sample": self.sub_sample - 1}
+        if self.kind == "random" and (names := [name for name, value in unused.items() if value]):
+            raise UserError(
+                f"engine.real_batches.{names[0]} is of clusters: set engine.real_batches.kind=kmeans, or "
+                "leave it out"
+            )
+
     def check(self, real: RealDataset, batch_real: int) -> None:
         """Check that every class can be clustered.
 

@@ -56,6 +56,11 @@ class DistributionEngine(MatchingEngine):
     the same network at that epoch or a later one, within the supply's region (TGDD)."""
 
     def __post_init__(self) -> None:
+        if self.classifier == "later" and not self.classification:
+            raise UserError(
+                "engine.classifier=later is of the cross-entropy, whose weight is 0: set "
+                "engine.classification, or engine.classifier=matched"
+            )
         if self._by_later and not self.supply.has_later:
             raise UserError(
                 f"a supply of kind {self.supply.kind!r} has no networks of later epochs to classify by: set "
@@ -65,7 +70,7 @@ class DistributionEngine(MatchingEngine):
     @property
     def _by_later(self) -> bool:
         """Whether images are classified by a later network than they are matched with."""
-        return self.classification > 0 and self.classifier == "later"
+        return self.classifier == "later"
 
     @property
     def updates_per_iteration(self) -> int:
@@ -133,7 +138,7 @@ class DistributionEngine(MatchingEngine):
         """Count one pass of features, what the discrepancy makes of them, and a pass of another network."""
         most = min(self.batch_real, int(sizes.counts.max()))
         cost = super().cost(sizes)
-        again = 3 * sizes.copies * sizes.total if self.calibration or self._by_later else 0
+        again = 3 * sizes.copies * sizes.total * (bool(self.calibration) + self._by_later)
         return dataclasses.replace(
             cost,
             passes=cost.passes + again,

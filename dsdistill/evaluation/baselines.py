@@ -42,7 +42,7 @@ CONTROLS = (NOISE + LABELLED, DISTILLED_HARD, TEACHER)
 """Baselines that are no real images."""
 
 FULL_EPOCHS = 10  # at least, unless the protocol has fewer
-_SAMPLE_IMAGES, _SAMPLE_BYTES = 1024, 1 << 24
+_SAMPLE_IMAGES, _SAMPLE_BYTES = 1024, 1 << 24  # more compress as these do
 _CHUNK = 4096
 
 
@@ -139,22 +139,32 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
 def images_in_bytes(real: RealDataset, size: int, seed: int, coding: Coding | None = None) -> int:
     """Return how many real images fit into ``size`` bytes.
 
-    A random sample of them is compressed as the images of a distilled set are.
+    So many of a random sample do, compressed as the images of a distilled set are.
 
     Args:
         coding: of the set; None for 8 bits a pixel, as real images have.
     """
-    count = max(1, min(_SAMPLE_IMAGES, _SAMPLE_BYTES // real.images[0].numel(), len(real)))
-    rows = torch.randperm(len(real), generator=generator(seed, "baseline-bytes"))[:count]
-    shared = 0  # by all images, however many
+    most = max(1, min(_SAMPLE_IMAGES, _SAMPLE_BYTES // real.images[0].numel(), len(real)))
+    rows = torch.randperm(len(real), generator=generator(seed, "baseline-bytes"))[:most]
+    whole = _bytes_of(real, rows, coding)
+    if whole <= size:
+        return size * most // whole
+    fitting = 0
+    while most - fitting > 1:  # few images compress less well than many
+        between = (fitting + most) // 2
+        if _bytes_of(real, rows[:between], coding) <= size:
+            fitting = between
+        else:
+            most = between
+    return fitting
+
+
+def _bytes_of(real: RealDataset, rows: Tensor, coding: Coding | None) -> int:
+    """Return the bytes of some real images in a file."""
     with h5py.File(io.BytesIO(), "w") as file:
         if coding is None:
-            sample_bytes = stored_bytes(create(file, "images", real.images[rows].numpy()))
-        else:
-            group = fill_coded(file, encode(real.unit(rows), coding, seed))
-            sample_bytes = stored_bytes(group)
-            shared = stored_bytes(group["scales"]) + stored_bytes(group["offsets"]) if coding.groups else 0
-    return max(0, size - shared) * count // (sample_bytes - shared)
+            return stored_bytes(create(file, "images", real.images[rows].numpy()))
+        return stored_bytes(fill_coded(file, encode(real.unit(rows), coding)))
 
 
 def training_sets(
@@ -220,5 +230,6 @@ def _preprocessed(
     if coding is None:
         images = torch.cat([preprocess(real.unit(part)) for part in rows.split(_CHUNK)])
     else:
-        images = preprocess(encode(real.unit(rows), coding).decode())
+        coded, places = encode(real.unit(rows), coding), torch.arange(len(rows))
+        images = torch.cat([preprocess(coded[part].decode()) for part in places.split(_CHUNK)])
     return TrainingSet(images, real.labels[rows], real_rows=rows)

@@ -201,6 +201,7 @@ class Report:
             "label_bytes": ("labels {}", byte_size),
             "preprocess_bytes": ("whitening {}", byte_size),
             "real_images": ("as many bytes as {} real images", "{:,.0f}".format),
+            "coded_bits": ("these coded alike, in {} bits a pixel", "{:g}".format),
             "distil_seconds": ("distilled in {} s", "{:,.0f}".format),
             "distil_peak_bytes": ("peak memory {}", byte_size),
         }

@@ -37,6 +37,7 @@ from dsdistill.runtime.device import full_float32, resolve_device, resolve_preci
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.prefix import prefix
 from dsdistill.teachers import Committee, TeacherReference, load_teachers
 from dsdistill.teachers.reference import parse_references
 
@@ -132,11 +133,12 @@ def evaluate(
 
         fetch = download or dataset is not None  # not where the file alone names a data set of a server
         data = read_real_data(distilled, data_config, source, fetch, observer)
-        content = _share(content, distilled)
+        content = content if ipc is None else _of_first(content, file, ipc)
         size = content.image_bytes + content.label_bytes
         real_images = images_in_bytes(data.train, size, seed, content.coded)
         config = dataclasses.replace(config, real_images=real_images, coding=content.coded)
         cost = _cost(content) | {"real_images": float(real_images)}
+        cost |= {"coded_bits": float(content.coded.bits)} if content.coded else {}
         committee = _committee(references, distilled, data, resolved, execution)
         report = _report(distilled, data, resolved, config, execution, committee)
         report = dataclasses.replace(report, file=file.name, cost=cost)
@@ -309,17 +311,16 @@ def read_real_data(
     return RealData(task, train, test)
 
 
-def _share(content: set_file.Description, distilled: DistilledDataset) -> set_file.Description:
-    """Return a description with the bytes of the images that are evaluated, in proportion to their number."""
-    whole, part = sum(content.counts) + content.compensators, int(distilled.stored.sum())
-    if part == whole:
-        return content
-    labels = content.label_bytes - content.view_bytes
+def _of_first(content: set_file.Description, file: Path, ipc: int) -> set_file.Description:
+    """Return a description with the bytes of the first images of each class."""
+    part = prefix(set_file.read(file), ipc)
+    sizes = set_file.sizes_of(part, content.dtype)
     return dataclasses.replace(
         content,
-        image_bytes=-(-content.image_bytes * part // whole),
-        label_bytes=-(-labels * part // whole),
-        view_bytes=0,
+        image_bytes=sizes.image_bytes + sizes.compensator_bytes,
+        label_bytes=sizes.label_bytes,
+        view_bytes=sizes.view_bytes,
+        coded=part.coded.coding if part.coded else None,
     )
 
 

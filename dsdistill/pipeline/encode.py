@@ -19,7 +19,6 @@ from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import resolve_device
 from dsdistill.runtime.estimate import refuse_dry_run
 from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledSet
 
 
 def encode(
@@ -57,8 +56,8 @@ def encode(
             else 64; whole images have their own.
         budget: bytes that images and labels may take: "7840B", "31 kB", or those of float32 images, "10
             images" or "10 ipc" (in each class).
-        refine: steps that first move pixels so that coded images have the features of the original ones;
-            default 0.
+        refine: steps that move codes so that random networks see the features of the original images;
+            default 0. For sets whose stored images are training images.
         network: an architecture for these features; default the one the set was distilled in.
         seed: of every random draw.
         device: for the features: "auto", "cpu", "cuda" or "cuda:N".
@@ -71,19 +70,25 @@ def encode(
     """
     file, output = files.expanded(file), files.expanded(output).absolute()
     config = resolve(bits=bits, patch=patch, groups=groups, budget=budget, refine=refine)
+    if network is not None and not config.refine:
+        raise UserError("a network is for refining alone: pass refine too (--refine 500), or leave it out")
     name = "" if network is None else add_network(network)
     with Observer(callbacks) as observer:
         refuse_dry_run(observer)
-        _check_output(file, output, overwrite)
-        distilled, before = set_file.read(file), set_file.describe(file).image_bytes
 
         def tick(done: int) -> None:
             observer.on_progress("refining", done, config.refine)
 
-        result = encoded(distilled, config, name, resolve_device(device), seed, tick)
-        set_file.write(output, result, None, observer.on_notice)
+        with files.hold_outputs([output], "an encoding"):
+            _check_output(file, output, overwrite)
+            distilled, before = set_file.read(file), set_file.describe(file).image_bytes
+            where, notify = resolve_device(device), observer.on_notice
+            result = encoded(distilled, config, name, where, seed, tick, notify)
+            set_file.write(output, result, None, notify)
         assert result.coded is not None
-        summary = summarise(output, result.coded.coding, before, *_errors(result, distilled))
+        error = float((result.images - distilled.images).double().square().mean().sqrt())
+        largest = set_file.largest_error(result, distilled)
+        summary = summarise(output, result.coded.coding, before, error, largest)
         observer.on_end(summary)
     return summary
 
@@ -107,9 +112,3 @@ def _check_output(file: Path, output: Path, overwrite: bool) -> None:
     if os.path.realpath(output) == os.path.realpath(file):
         raise UserError(f"{output} is the set itself, which stays as it is; choose another name")
     set_file.check_writable(output, overwrite, ", or pass overwrite=True (--overwrite)")
-
-
-def _errors(coded: DistilledSet, distilled: DistilledSet) -> tuple[float, float]:
-    """Return the root of the mean squared error of a pixel, and the largest error."""
-    difference = (coded.images - distilled.images).double()
-    return float(difference.square().mean().sqrt()), float(difference.abs().max())

@@ -110,6 +110,7 @@ def _size(result: CellResult) -> str:
     soft = result.report.get("soft_labels") and "label_bytes" in cost
     labels = f", {kilobytes(cost['label_bytes'])} kB of them soft labels" if soft else ""
     real = f", the bytes of {cost['real_images']:,.0f} real images" if "real_images" in cost else ""
+    real += f" coded alike, in {cost['coded_bits']:g} bits a pixel" if real and "coded_bits" in cost else ""
     large = cost.get("preprocess_bytes", 0) > MATRIX_BYTES
     matrix = f"; whitening takes {kilobytes(cost['preprocess_bytes'])} kB more" if large else ""
     return f"{images}, {kilobytes(result.stored_bytes)} kB{labels}{real}{matrix}"

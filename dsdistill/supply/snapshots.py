@@ -111,6 +111,8 @@ class Snapshots(Supply):
     def _loaded(self, state: Callable[[], dict[str, Tensor]]) -> Iterator[None]:
         """Give the network another state inside, and the one it has afterwards."""
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(state())
-        yield
-        self.network.load_state_dict(before)
+        try:
+            self.network.load_state_dict(state())
+            yield
+        finally:
+            self.network.load_state_dict(before)

@@ -7,7 +7,6 @@ shares one with the patches whose ranges are alike (post-training quantisation, 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsdistill.data.selection import mini_batch
+from dsdistill.data.selection import lloyd
 from dsdistill.errors import UserError
 
 LARGEST = torch.finfo(torch.float16).max
@@ -149,7 +148,11 @@ class CodedPixels:
     def __getitem__(self, rows: Tensor) -> CodedPixels:
         """Return the coded pixels of some images, by their positions."""
         if self.groups is not None:
-            return dataclasses.replace(self, codes=self.codes[rows], groups=self.groups[rows])
+            used, groups = self.groups[rows].unique(return_inverse=True)
+            scales, offsets = self.scales[used], self.offsets[used]
+            return dataclasses.replace(
+                self, codes=self.codes[rows], groups=groups, scales=scales, offsets=offsets
+            )
         own = [each.view(len(self.codes), -1)[rows].flatten() for each in (self.scales, self.offsets)]
         return dataclasses.replace(self, codes=self.codes[rows], scales=own[0], offsets=own[1])
 
@@ -172,25 +175,22 @@ class CodedPixels:
 class Coder:
     """Codes images in patches of one size, with any number of bits and quantisers."""
 
-    def __init__(self, images: Tensor, patch: int, seed: int = 0) -> None:
+    def __init__(self, images: Tensor, patch: int) -> None:
         """Divide images into patches.
 
         Args:
             images: float32 [N, C, H, W], of any range below 65504.
             patch: side of a patch; 0 takes whole images.
-            seed: of k-means.
 
         Raises:
             UserError: a patch is larger than an image, or float16 cannot hold a pixel.
         """
         images = images.detach().cpu()
         self._count, self._shape = len(images), (images.shape[1], images.shape[2], images.shape[3])
-        height, width = self._shape[1:]
-        if patch > min(height, width):
-            raise UserError(f"a patch of {patch}×{patch} is larger than an image of {height}×{width}")
+        check_patch(patch, self._shape)
         if (largest := float(images.abs().max())) > LARGEST:
             raise UserError(f"coded pixels cannot hold a value of {largest:.3g}; store the set as float32")
-        self._patch, self._seed = patch, seed
+        self._patch = patch
         self._patches = to_patches(images, patch)
         self._ranges = torch.stack([self._patches.amin(2).flatten(), self._patches.amax(2).flatten()], 1)
         self._grouped: dict[int, Tensor] = {}
@@ -208,6 +208,9 @@ class Coder:
             groups: quantisers that patches share, where there are more patches than that; 0 gives each its
                 own. K-means over the ends of ranges joins them, so that distances are in units of pixels; a
                 quantiser covers the ranges of all its patches.
+
+        Raises:
+            UserError: the range of a patch is too wide for float16.
         """
         lowest, highest = self._ranges.unbind(1)
         chosen: Tensor | None = None
@@ -216,7 +219,13 @@ class Coder:
             lowest, highest = _joined(lowest, chosen, "amin"), _joined(highest, chosen, "amax")
             chosen = chosen.view(self._count, -1)
         offsets = lowest.half()
-        scales = ((highest - offsets.float()) / (2**bits - 1)).clamp(min=0).half()
+        scales = ((highest - offsets.float()) / (2**bits - 1)).clamp(min=0)
+        if (widest := float(scales.max())) > LARGEST:
+            raise UserError(
+                f"pixels of one patch differ by {widest * (2**bits - 1):.3g}, too much for {bits} bits: "
+                "take more, or store the set as float32"
+            )
+        scales = scales.half()
         return CodedPixels(
             codes=_quantised(self._patches, scales, offsets, chosen, bits),
             scales=scales,
@@ -230,22 +239,29 @@ class Coder:
     def _groups(self, groups: int) -> Tensor:
         """Return the group of each patch, int64, which does not depend on the bits."""
         if groups not in self._grouped:
-            self._grouped[groups] = _grouped(self._ranges, groups, self._seed)
+            self._grouped[groups] = _grouped(self._ranges, groups)
         return self._grouped[groups]
 
 
-def encode(images: Tensor, coding: Coding, seed: int = 0) -> CodedPixels:
+def encode(images: Tensor, coding: Coding) -> CodedPixels:
     """Code images; see `Coder`."""
-    return Coder(images, coding.patch, seed).code(coding.bits, coding.groups)
+    return Coder(images, coding.patch).code(coding.bits, coding.groups)
 
 
-def _grouped(ranges: Tensor, groups: int, seed: int) -> Tensor:
+def check_patch(patch: int, shape: tuple[int, int, int]) -> None:
+    """Raise a UserError where a patch is larger than an image of C, H, W."""
+    height, width = shape[1:]
+    if patch > min(height, width):
+        raise UserError(f"a patch of {patch}×{patch} is larger than an image of {height}×{width}")
+
+
+def _grouped(ranges: Tensor, groups: int) -> Tensor:
     """Return the group of each range [n, 2], int64 [n]; every group has a member."""
-    distinct = len(ranges.unique(dim=0))
-    with warnings.catch_warnings():  # of fewer distinct ranges than groups
-        warnings.simplefilter("ignore")
-        centres = torch.from_numpy(mini_batch(ranges.numpy(), min(groups, distinct), seed))
-    nearest = torch.cat([torch.cdist(part, centres.to(part)).argmin(1) for part in ranges.split(1 << 14)])
+    distinct, which = ranges.unique(dim=0, return_inverse=True)
+    if len(distinct) <= groups:
+        return which
+    centres = torch.from_numpy(lloyd(ranges.numpy(), groups)).to(ranges)
+    nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in ranges.split(1 << 14)])
     return nearest.unique(return_inverse=True)[1]
 
 

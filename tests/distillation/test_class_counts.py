@@ -223,4 +223,4 @@ def test_the_command_takes_numbers_by_name(capsys: Captured, tmp_path: Path, tai
     config = ["--config", tmp_path / "more.toml"]
     succeed(capsys, "distill", *words, *config, "-o", tmp_path / "more.h5")
     assert set_file.read(tmp_path / "more.h5").counts == [1, 1, 2]
-    assert "6 of 1x8x8 float32, 1 to 3 a class" in succeed(capsys, "info", tmp_path / "set.h5")[0]
+    assert "6 of 1x8x8, 1 to 3 a class" in succeed(capsys, "info", tmp_path / "set.h5")[0]

@@ -57,7 +57,30 @@ def test_options_survive_a_config_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("override", "sentence"),
-    [("storage=float8", "storage"), ("storage.bits=9", "storage.bits"), ("storage.budget=much", "budget")],
+    [
+        ("storage.patch=9", "a patch of 9×9 is larger than an image of 8×8"),
+        ("storage.budget=5B", r"a budget of '5B' is below one image of 64 pixels"),
+    ],
+)
+def test_what_can_be_known_is_refused_before_the_run(tmp_path: Path, override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        distill(tmp_path / "set.h5", override)
+    assert not (tmp_path / "set.run").exists()
+
+
+def test_images_that_are_decoded_further_are_not_refined(tmp_path: Path) -> None:
+    notices = Notices()
+    distill(tmp_path / "set.h5", "storage.refine=3", method="idc", callbacks=[notices])
+    assert "stored as float32: refining is for sets" in " ".join(notices.sentences)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("storage=float8", "'storage' is 'float8'"),
+        ("storage.bits=9", "'storage.bits' is 9"),
+        ("storage.budget=much", "a budget is a number of bytes"),
+    ],
 )
 def test_bad_options(override: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):

@@ -49,7 +49,9 @@ def test_without_a_budget_bits_are_eight_or_those_that_are_asked_for() -> None:
 
 
 def test_nothing_fits() -> None:
-    with pytest.raises(UserError, match=r"leaves 100 bytes .* which take [\d,]+ \(1 bit in patches of 4×4"):
+    with pytest.raises(
+        UserError, match=r"leaves 100 bytes .* which take [\d,]+ at least \(1 bit in patches of 4×4"
+    ):
         coded(images(), CodingConfig(), 100)
 
 

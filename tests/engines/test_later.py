@@ -117,7 +117,8 @@ def test_only_snapshots_have_later_networks() -> None:
         UserError, match=r"'fresh' has no networks of later .* engine\.supply\.kind=snapshots"
     ):
         DistributionEngine(supply=FreshConfig(), classification=1.0, classifier="later")
-    DistributionEngine(supply=FreshConfig(), classifier="later")  # nothing is classified
+    with pytest.raises(UserError, match=r"whose weight is 0: set engine\.classification"):
+        DistributionEngine(supply=FreshConfig(), classifier="later")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dsdistill.pipeline.encode import encode
 from dsdistill.storage import set_file
 from tests.helpers.labels import with_views
 from tests.helpers.storage import make
+from tests.newcomer.notices import Notices
 
 
 def test_images_are_coded_and_all_else_stays(finished: Path, tmp_path: Path) -> None:
@@ -57,6 +58,24 @@ def test_refining_is_the_same_twice_and_keeps_the_budget(finished: Path, tmp_pat
     assert about.image_bytes + about.label_bytes <= 700
 
 
+def test_refined_codes_that_do_not_fit_are_left_out(finished: Path, tmp_path: Path) -> None:
+    plain = encode(finished, tmp_path / "plain.h5", bits=2, groups=8)
+    notices = Notices()
+    budget = f"{plain.bytes_after + plain.label_bytes}B"
+    options = {"bits": 2, "groups": 8, "network": "convnet2-w8", "budget": budget}
+    encode(finished, tmp_path / "tight.h5", **options, refine=20, callbacks=[notices])
+    about = set_file.describe(tmp_path / "tight.h5")
+    assert about.image_bytes <= plain.bytes_after
+    left_out = "coded without refining" in " ".join(notices.sentences)
+    assert left_out != ("refine" in about.attributes)
+
+
+def test_an_earlier_refining_is_not_claimed(finished: Path, tmp_path: Path) -> None:
+    encode(finished, tmp_path / "one.h5", bits=2, network="convnet2-w8", refine=2)
+    encode(tmp_path / "one.h5", tmp_path / "two.h5", bits=2)
+    assert "refine" not in set_file.read(tmp_path / "two.h5").attributes
+
+
 def test_what_is_refused(finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "small.h5"
     encode(finished, output)
@@ -66,6 +85,8 @@ def test_what_is_refused(finished: Path, tmp_path: Path) -> None:
         encode(finished, finished)
     with pytest.raises(UserError, match="a patch of 9×9 is larger than an image of 8×8"):
         encode(finished, tmp_path / "no.h5", patch=9)
+    with pytest.raises(UserError, match="a network is for refining alone"):
+        encode(finished, tmp_path / "no.h5", network="convnet2-w8")
     with pytest.raises(UserError, match="the budget leaves"):
         encode(finished, tmp_path / "no.h5", budget="50B")
     viewed = tmp_path / "viewed.h5"

@@ -82,7 +82,27 @@ def test_patches_and_images_are_the_same() -> None:
         assert torch.equal(from_patches(to_patches(original, patch), (2, 10, 8), patch), original)
 
 
+@pytest.mark.parametrize("asked", [1, 3, 8, 20, 64])
+def test_there_are_as_many_quantisers_as_asked_for_or_as_ranges(asked: int) -> None:
+    original = (images(40, 1, 8, 8) * 2).round() / 2  # of few distinct ranges
+    patches = to_patches(original, 4)
+    ranges = torch.stack([patches.amin(2).flatten(), patches.amax(2).flatten()], 1)
+    coded = Coder(original, 4).code(2, asked)
+    assert len(coded.scales) == min(asked, len(ranges.unique(dim=0)))
+
+
+def test_more_quantisers_code_better() -> None:
+    coder = Coder(images(40, 1, 8, 8), 4)
+    errors = [
+        float((coder.code(2, groups).decode() - images(40, 1, 8, 8)).square().mean())
+        for groups in (1, 4, 16, 64)
+    ]
+    assert errors == sorted(errors, reverse=True)
+
+
 def test_bad_input() -> None:
+    with pytest.raises(UserError, match=r"differ by 1e\+05, too much for 1 bits"):
+        encode(torch.tensor([-5e4, 5e4]).view(1, 1, 1, 2), Coding(1, 0, 0))
     with pytest.raises(UserError, match=r"a patch of 8×8 is larger than an image of 9×7"):
         encode(images(), Coding(2, 8, 0))
     with pytest.raises(UserError, match=r"cannot hold a value of 7e\+04; store the set as float32"):
