@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dsdistill.compute.memory_format import differentiable_innermost
 from dsdistill.networks.base import Network
 from dsdistill.objectives.precision import at_least_float32
 from dsdistill.runtime import compiler
@@ -81,7 +82,7 @@ class RecoveryNetwork:
         self._normalisations = list(_replaced(self._network, self._heard))
         first = next(self._network.parameters())
         self._device, self._precision = first.device, precision
-        if self._device.type == "cpu":
+        if self._device.type == "cpu" and differentiable_innermost(self._network):
             self._network = self._network.to(memory_format=torch.channels_last)
         self._run = self._plain
         if compile:
