@@ -64,7 +64,8 @@ def main() -> None:
             write_record(FILE, sorted(rows.values(), key=_order))
     found = sorted(rows.values(), key=_order)
     FILE.with_suffix(".md").write_text(tables(found))
-    draw(found)
+    if any(row["bits"] < 8 for row in found):
+        draw(found)
     print(tables(found))
 
 

@@ -48,9 +48,8 @@ def test_the_lines_in_the_documents_decode_it(tmp_path: Path, coding: tuple[int,
     distilled = coded_set(*coding, size=9)
     set_file.write(tmp_path / "set.h5", distilled)
     page = (ROOT / "docs" / "file-format.md").read_text()
-    (code,) = [
-        each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def images_of" in each
-    ]
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = [each for each in blocks if "def images_of" in each]
     names: dict[str, Any] = {}
     exec(code, names)
 
