@@ -22,6 +22,7 @@ ARGUMENTS = {
     **dict.fromkeys(("distill", "experts"), "-onew.h5"),
     **dict.fromkeys(("evaluate", "info", "show", "export", "report"), "none"),
     "import": "none -onew.h5",
+    "encode": "none -onew.h5",
     "label": "none --teacher none -onew.h5",
 }
 """What a command must be told."""
