@@ -17,7 +17,7 @@ class EncodeSummary:
 
     >>> summary = dsdistill.encode("set.h5", "small.h5", bits=2)
     >>> summary.coding, summary.bytes_before > summary.bytes_after
-    (Coding(bits=2, patch=4, groups=40), True)
+    (Coding(bits=2, patch=4, groups=0), True)
 
     Attributes:
         path: the file that was written.
