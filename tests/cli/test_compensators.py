@@ -18,7 +18,7 @@ def test_info_and_show_count_them(
     set_file.write(tmp_path / "set.h5", with_compensators())
     assert main(["info", str(tmp_path / "set.h5")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "images 12 of 3x8x8 float32, 4 a class" in said
+    assert "images 12 of 3x8x8, 4 a class stored as float32" in said
     assert "into 36 training images (8 compensators, each added to an image of every class)" in said
     titles: list[str] = []
     monkeypatch.setattr(picture, "write_grid", lambda *_, title: titles.append(title))
