@@ -55,7 +55,9 @@ def _candidates(images: Tensor, config: CodingConfig) -> Iterator[CodedPixels]:
     coders: dict[int, Coder] = {}
     for bits in range(1, _BITS + 1) if config.bits == "auto" else [config.bits]:
         patch, groups = config.resolved(bits)
-        coder = coders.setdefault(patch, Coder(images, patch))
+        if patch not in coders:
+            coders[patch] = Coder(images, patch)
+        coder = coders[patch]
         own = config.groups != "auto" or not patch
         for count in [groups] if own else _counts(coder.patches):
             yield coder.code(bits, count)

@@ -27,6 +27,7 @@ from torch import Tensor
 from dsdistill.data import selection
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
+from dsdistill.encoding.search import bytes_of
 from dsdistill.errors import UserError, unknown
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.rows import DISTILLED_HARD, FULL, LABELLED, NOISE, RANDOM, TEACHER, canonical
@@ -35,7 +36,6 @@ from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
 from dsdistill.storage.hdf5 import create
 from dsdistill.storage.set_file import stored_bytes
-from dsdistill.storage.set_schema import fill_coded
 from dsdistill.synthetic.coded import Coding, encode
 
 CONTROLS = (NOISE + LABELLED, DISTILLED_HARD, TEACHER)
@@ -161,10 +161,10 @@ def images_in_bytes(real: RealDataset, size: int, seed: int, coding: Coding | No
 
 def _bytes_of(real: RealDataset, rows: Tensor, coding: Coding | None) -> int:
     """Return the bytes of some real images in a file."""
+    if coding is not None:
+        return bytes_of(encode(real.unit(rows), coding))
     with h5py.File(io.BytesIO(), "w") as file:
-        if coding is None:
-            return stored_bytes(create(file, "images", real.images[rows].numpy()))
-        return stored_bytes(fill_coded(file, encode(real.unit(rows), coding)))
+        return stored_bytes(create(file, "images", real.images[rows].numpy()))
 
 
 def training_sets(

@@ -90,10 +90,8 @@ class CodedPixels:
 
     def quantisers(self) -> tuple[Tensor, Tensor]:
         """Return the scale and the offset of each patch, float32 [N, P, 1] each."""
-        scales, offsets = self.scales.float(), self.offsets.float()
-        if self.groups is None:
-            return scales.view(len(self.codes), -1, 1), offsets.view(len(self.codes), -1, 1)
-        return scales[self.groups][:, :, None], offsets[self.groups][:, :, None]
+        count = len(self.codes)
+        return _by_patch(self.scales, self.groups, count), _by_patch(self.offsets, self.groups, count)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return what a file stores of it, by name: codes are packed, the first in the lowest bits."""
@@ -273,11 +271,15 @@ def _joined(values: Tensor, groups: Tensor, how: str) -> Tensor:
 
 def _quantised(patches: Tensor, scales: Tensor, offsets: Tensor, groups: Tensor | None, bits: int) -> Tensor:
     """Return the nearest code of each pixel, uint8."""
-    shape = patches.shape[:2] if groups is None else groups.shape
-    rows = [each if groups is None else each[groups.flatten()] for each in (scales.float(), offsets.float())]
-    scale, offset = (each.view(*shape, 1) for each in rows)
+    scale, offset = (_by_patch(each, groups, len(patches)) for each in (scales, offsets))
     levels = (patches - offset) / torch.where(scale > 0, scale, 1.0)
     return levels.round_().clamp_(0, 2**bits - 1).to(torch.uint8)
+
+
+def _by_patch(values: Tensor, groups: Tensor | None, images: int) -> Tensor:
+    """Return the value of each patch, float32 [N, P, 1], from those of the quantisers [G]."""
+    values = values.float()
+    return values.view(images, -1, 1) if groups is None else values[groups][:, :, None]
 
 
 def _patch_shape(shape: tuple[int, int, int], patch: int) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from dsdistill.storage import set_file
 from dsdistill.storage.hdf5 import checksum, contents, set_attributes
 from dsdistill.synthetic.coded import Coding, encode
 from dsdistill.synthetic.distilled import DistilledSet
+from tests.helpers import documents
 from tests.helpers.storage import make, same, with_compensators
 
 ROOT = Path(__file__).parents[2]
@@ -47,8 +47,7 @@ def test_a_set_is_read_back(tmp_path: Path, bits: int, patch: int, groups: int) 
 def test_the_lines_in_the_documents_decode_it(tmp_path: Path, coding: tuple[int, int, int]) -> None:
     distilled = coded_set(*coding, size=9)
     set_file.write(tmp_path / "set.h5", distilled)
-    page = (ROOT / "docs" / "file-format.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    blocks = documents.blocks(ROOT / "docs" / "file-format.md", "python")
     (code,) = [each for each in blocks if "def images_of" in each]
     names: dict[str, Any] = {}
     exec(code, names)
