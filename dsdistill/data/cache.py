@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsdistill.errors import UserError
-from dsdistill.files import expanded, read, reason, replace, replacing, sweep
+from dsdistill.files import read, reason, replace, replacing, sweep
 from dsdistill.runtime.notice import Notify
 
 _DIGEST = hashlib.sha256().digest_size
@@ -28,11 +28,6 @@ _ABANDONED = 24 * 3600
 """Seconds after which a temporary file that nobody has changed is deleted; a cache may be shared."""
 _OURS = re.compile(r"[0-9a-f]{32}(-[13]x\d+)?\.(json|npy|zca|safetensors)")
 """The names of the cache's files, those of earlier versions included."""
-
-
-def cache_folder() -> Path:
-    """Return ``$DSDISTILL_CACHE``, else ``~/.cache/dsdistill``."""
-    return expanded(os.environ.get("DSDISTILL_CACHE") or "~/.cache/dsdistill")
 
 
 @contextmanager

@@ -13,14 +13,14 @@ from safetensors.torch import save as save_tensors
 
 from dsdistill.config.data_names import data_name, gone, is_memory
 from dsdistill.data import folder, hf, imagenet, npz, packaged
-from dsdistill.data.cache import cache_folder, recall, store
+from dsdistill.data.cache import recall, store
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import constants_of
 from dsdistill.data.memory import InMemory
 from dsdistill.data.preprocess import ZCA, ZCA_EPS, Preprocess, Standardise, from_state
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError, unknown
-from dsdistill.files import expanded
+from dsdistill.files import cache_folder, expanded
 from dsdistill.runtime.callbacks import Callback
 from dsdistill.runtime.notice import Notify
 

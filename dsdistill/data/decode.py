@@ -19,12 +19,12 @@ import PIL
 import torch
 from torch import Tensor
 
-from dsdistill.data.cache import cache_folder, caching, damaged, recall, store, used
+from dsdistill.data.cache import caching, damaged, recall, store, used
 from dsdistill.data.listing import Listing
 from dsdistill.data.pictures import FULL_RANGE, GREY, TRANSPARENT, Decoding, Header, pixels, probe
 from dsdistill.data.real import RealDataset, fingerprint
 from dsdistill.errors import UserError
-from dsdistill.files import open_regular, reason
+from dsdistill.files import cache_folder, open_regular, reason
 from dsdistill.runtime.callbacks import Callback
 from dsdistill.runtime.notice import Notify, Progress
 

@@ -25,7 +25,7 @@ from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import config as configs
 from dsdistill.distillation import initial
 from dsdistill.distillation.caching import build_cache, decide_caching
-from dsdistill.distillation.config import RunConfig
+from dsdistill.distillation.config import RunConfig, as_table
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.stored import begin_learning, stored_counts
 from dsdistill.distillation.work import pixels_of_run
@@ -61,13 +61,32 @@ def decide_auto(
     sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
     if compute.compile == "auto" and sizes > _COMPILED_SIZES:
         compute = dataclasses.replace(compute, compile=False)
-    compute = compute.decide(device, pixels_of_run(config, real), notify, config.seconds)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    chosen = decided_sizes(config.sizes, config.ipc)
-    return dataclasses.replace(config, compute=compute, data=data, sizes=chosen)
+    config = dataclasses.replace(config, data=data, sizes=decided_sizes(config.sizes, config.ipc))
+    pixels, options = pixels_of_run(config, real), compiled_options(config, real)
+    compute = compute.decide(device, pixels, notify, options, config.seconds)
+    return dataclasses.replace(config, compute=compute)
 
 
 _COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at eight
+
+
+_SAME_CODE = {
+    *("iterations", "seconds", "seed", "init", "init_digest", "checkpoint"),
+    *("storage", "protocol", "labels", "compute"),
+}
+"""Options of a run from which its compiled code does not follow; those of ``compute`` see to themselves."""
+
+
+def compiled_options(config: RunConfig, real: RealDataset) -> dict[str, Any]:
+    """Return what the compiled code of a run follows from, besides its options of ``compute``.
+
+    Args:
+        config: whose sizes and supply are decided.
+        real: the training images, whose numbers are the sizes of batches.
+    """
+    table = shared(as_table(config))
+    return {key: table[key] for key in table.keys() - _SAME_CODE} | {"images": real.fingerprint}
 
 
 def is_too_short(asked: RunConfig, config: RunConfig, real: RealDataset) -> bool:
@@ -79,7 +98,7 @@ def is_too_short(asked: RunConfig, config: RunConfig, real: RealDataset) -> bool
         real: the training images.
     """
     on_cpu = torch.device(config.compute.device).type == "cpu"
-    long = is_long(pixels_of_run(config, real), config.seconds)
+    long = config.compute.compile or is_long(pixels_of_run(config, real), config.seconds)
     return asked.compute.compile == "auto" and on_cpu and not long
 
 

@@ -41,6 +41,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import add_networks, source_digest
 from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
+from dsdistill.runtime import compiled_runs
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
 from dsdistill.runtime.device import (
@@ -163,6 +164,9 @@ class DistillationRun:
                     self._tell(left)
 
             losses = _run(loop, self._config, current, observer, estimated)
+            if self._config.compute.compile and losses:
+                options = assembly.compiled_options(self._config, real)
+                compiled_runs.remember(self._config.compute.code(options))
             distilled = current()
             for sentence in assembly.warnings_for(distiller, self._directory.discarded()):
                 observer.on_notice(sentence)

@@ -44,6 +44,9 @@ _SAME_EXPERTS = (
 )
 """Options that change no expert, up to rounding."""
 
+_SAME_CODE = ("epochs", "keep", "seed", "compute.precision")
+"""Further options from which compiled code does not follow; the precision sees to itself."""
+
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
@@ -230,11 +233,16 @@ def decide_auto(
     if config.sharpness.rho and compute.precision == "auto":
         # bfloat16 cannot represent the move of most weights at a ρ of 0.01
         compute = dataclasses.replace(compute, precision="fp32")
-    return dataclasses.replace(
-        config,
-        compute=compute.decide(device, _pixels(config, real), notify),
-        data=dataclasses.replace(config.data, size=task.size, channels=task.channels),
-    )
+    data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
+    config = dataclasses.replace(config, data=data)
+    compute = compute.decide(device, _pixels(config, real), notify, compiled_options(config, real))
+    return dataclasses.replace(config, compute=compute)
+
+
+def compiled_options(config: ExpertConfig, real: RealDataset) -> dict[str, Any]:
+    """Return what the compiled code of a training follows from, besides its options of ``compute``."""
+    table = {key: value for key, value in weights(config).items() if key not in _SAME_CODE}
+    return table | {"images": real.fingerprint}
 
 
 def is_too_short(asked: ExpertConfig, config: ExpertConfig, real: RealDataset) -> bool:
@@ -246,7 +254,8 @@ def is_too_short(asked: ExpertConfig, config: ExpertConfig, real: RealDataset) -
         real: the training images.
     """
     on_cpu = torch.device(config.compute.device).type == "cpu"
-    return asked.compute.compile == "auto" and on_cpu and not is_long(_pixels(config, real))
+    long = config.compute.compile or is_long(_pixels(config, real))
+    return asked.compute.compile == "auto" and on_cpu and not long
 
 
 def _pixels(config: ExpertConfig, real: RealDataset) -> int:

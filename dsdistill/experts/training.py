@@ -18,13 +18,13 @@ from torch import Tensor
 from dsdistill import files
 from dsdistill.config.sharing import file_name
 from dsdistill.errors import NonFiniteLoss, UserError
-from dsdistill.experts.config import ExpertConfig, difference, for_sharing
+from dsdistill.experts.config import ExpertConfig, compiled_options, difference, for_sharing
 from dsdistill.experts.images import ExpertData
 from dsdistill.experts.start import TrainingStart
 from dsdistill.experts.trainer import EL2N, Trainer
 from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks.layout import Layout
-from dsdistill.runtime import provenance
+from dsdistill.runtime import compiled_runs, provenance
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
@@ -113,6 +113,9 @@ class ExpertRun:
             if done < start.epochs or observer.dry:
                 observer.on_estimate(self._estimate(trainer, missing, start))
             finished = self._train_all(trainer, missing, done, signals)
+            if self._config.compute.compile and finished:
+                options = compiled_options(self._config, data.train)
+                compiled_runs.remember(self._config.compute.code(options))
             return self._write(existing, missing[:finished], self._metadata(trainer.layout))
 
     def write_untrained(self, path: Path) -> None:

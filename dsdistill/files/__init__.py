@@ -3,7 +3,7 @@
 from dsdistill.files.checks import check_folder, check_new_folder, check_replaceable, check_target, reason
 from dsdistill.files.documents import is_text, parse_json, parse_toml, read_json, read_toml
 from dsdistill.files.locks import exclusive, hold
-from dsdistill.files.paths import expanded, lies_inside
+from dsdistill.files.paths import cache_folder, expanded, lies_inside
 from dsdistill.files.reading import INFLATION, LARGEST_TEXT, open_regular, read, read_text
 from dsdistill.files.writing import (
     hold_outputs,
@@ -22,6 +22,7 @@ from dsdistill.files.writing import (
 __all__ = [
     "INFLATION",
     "LARGEST_TEXT",
+    "cache_folder",
     "check_folder",
     "check_new_folder",
     "check_replaceable",

@@ -22,6 +22,11 @@ def expanded(path: str | Path) -> Path:
         ) from error
 
 
+def cache_folder() -> Path:
+    """Return the folder of what is kept for later runs: ``$DSDISTILL_CACHE``, else ``~/.cache/dsdistill``."""
+    return expanded(os.environ.get("DSDISTILL_CACHE") or "~/.cache/dsdistill")
+
+
 def lies_inside(name: str) -> bool:
     """Whether a name that a file lists is a path down from that file's folder, on every system.
 

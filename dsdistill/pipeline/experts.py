@@ -23,7 +23,6 @@ from dsdistill import files
 from dsdistill.config.options import flatten
 from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, load_recipe
 from dsdistill.data import catalog
-from dsdistill.data.cache import cache_folder
 from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation import initial
@@ -33,6 +32,7 @@ from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.run import train
 from dsdistill.experts.training import parts
+from dsdistill.files import cache_folder
 from dsdistill.networks import build_network, source_digest
 from dsdistill.plugs import names_in
 from dsdistill.runtime.callbacks import DryRunEnd, Observer

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from annotated_types import Ge, Le
 
 from dsdistill.config.validation import forbid_extra
-from dsdistill.runtime import compiler
+from dsdistill.runtime import compiled_runs, compiler
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify
 
@@ -21,18 +22,23 @@ takes one."""
 _LONG_SECONDS = 120.0
 """Above so many seconds a run is long enough to compile."""
 
+_SHORTER = 6
+"""How many times shorter a run may be whose code is on disk: it starts after seconds, not after a minute."""
+
 PIXELS_A_SECOND = _LONG_PIXELS / _LONG_SECONDS
 """What two cores about pass through a network, uncompiled."""
 
 
-def is_long(pixels: int, seconds: float = 0.0) -> bool:
+def is_long(pixels: int, seconds: float = 0.0, again: bool = False) -> bool:
     """Whether a run on a CPU is long enough to make up for the time that compiling takes.
 
     Args:
         pixels: that the run passes through a network.
         seconds: the time budget of the run, which counts instead of the pixels; 0 if it has none.
+        again: it was compiled before, so that its code is on disk.
     """
-    return seconds > _LONG_SECONDS if seconds else pixels > _LONG_PIXELS
+    factor = _SHORTER if again else 1
+    return factor * seconds > _LONG_SECONDS if seconds else factor * pixels > _LONG_PIXELS
 
 
 @forbid_extra
@@ -45,7 +51,8 @@ class ComputeConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the networks' convolutions; losses, pixels and second-order gradients stay float32."""
     compile: Literal["auto"] | bool = "auto"
-    """Use torch.compile; auto does so on a CPU if the run is long enough to make up for a minute of it."""
+    """Use torch.compile; auto does so on a CPU if the run is long enough to make up for a minute of it, or
+    for seconds where the same run was compiled on this machine before, as torch keeps the code on disk."""
     chunk: Annotated[int, Ge(0)] = 0
     """Real images per pass through a network; 0 chooses by the device's cache or memory."""
     class_chunk: Annotated[int, Ge(0)] = 0
@@ -54,25 +61,43 @@ class ComputeConfig:
     threads: Annotated[int, Ge(0), Le(1024)] = 0
     """CPU threads; 0 keeps torch's choice. Only the same number gives bit-identical results."""
 
-    def decide(self, device: torch.device, pixels: int, notify: Notify, seconds: float = 0.0) -> Self:
+    def decide(
+        self,
+        device: torch.device,
+        pixels: int,
+        notify: Notify,
+        options: Mapping[str, Any],
+        seconds: float = 0.0,
+    ) -> Self:
         """Decide every ``auto``.
 
         Args:
             device: that computes.
             pixels: that the run passes through a network.
             notify: receives a notice if the run is to be compiled and cannot be, or has a slow precision.
+            options: the other ones of the run that its compiled code follows from.
             seconds: the time budget of the run, which counts instead of the pixels; 0 if it has none.
         """
-        compile = self.compile
-        if compile == "auto":
-            compile = device.type == "cpu" and is_long(pixels, seconds)
-        return dataclasses.replace(
+        decided = dataclasses.replace(
             self,
             device=str(device),
             precision=resolve_precision(self.precision, device, notify),
-            compile=compile and compiler.compiles(device, notify),
             threads=self.threads or torch.get_num_threads(),
         )
+        compile = self.compile
+        if compile == "auto":
+            again = compiled_runs.is_compiled(decided.code(options))
+            compile = device.type == "cpu" and is_long(pixels, seconds, again)
+        return dataclasses.replace(decided, compile=compile and compiler.compiles(device, notify))
+
+    def code(self, options: Mapping[str, Any]) -> str:
+        """Return which code a run is compiled to, as a digest.
+
+        Args:
+            options: as for `decide`.
+        """
+        own = {name: getattr(self, name) for name in ("precision", "chunk", "class_chunk")}
+        return compiled_runs.digest(torch.device(self.device), {**options, "compute": own})
 
     def describe(self, too_short: bool = False) -> str:
         """Return the hardware as displays show it.
@@ -82,7 +107,7 @@ class ComputeConfig:
         """
         words = [self.device, self.precision]
         if self.compile:
-            words.append("compiled (the first steps take a minute)")
+            words.append("compiled (the first steps take up to a minute)")
         elif too_short:
             words.append(
                 "not compiled (too short to make up for the minute it takes; compute.compile=true does)"

@@ -133,3 +133,30 @@ def test_a_time_budget_for_no_steps_is_none(tmp_path: Path) -> None:
     told = TINY | {"iterations": 0, "seconds": 2.0, "device": "cpu"}
     estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **told)
     assert (estimate.amount, estimate.seconds) == (0, 0.0)
+
+
+def test_a_run_is_compiled_sooner_where_one_like_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiles", lambda device, notify: True)
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiled", lambda function, options=None: function)
+
+    def words(**options: Any) -> str:
+        starts: list[Any] = []
+        dsdistill.dry_run(
+            dsdistill.distill,
+            tmp_path / "other.h5",
+            **TINY | options,
+            device="cpu",
+            callbacks=[Told(started=starts.append)],
+        )
+        return str(starts[0].describe()[1])
+
+    half_a_minute = {"options": {"seconds": 30.0}}
+    assert "not compiled (too short" in words(**half_a_minute)
+    dsdistill.distill(tmp_path / "set.h5", **TINY, device="cpu", overrides=["compute.compile=true"])
+    assert ", compiled (" in words(**half_a_minute, seed=1)
+    assert "not compiled" in words(**half_a_minute, ipc=2)
+    assert "not compiled" in words(options={"seconds": 5.0})

@@ -615,3 +615,25 @@ def test_experts_tell_no_folder_and_are_added_to(tmp_path: Path) -> None:
         assert b"anna" not in output.read_bytes()
     resumed = [sentence for sentence in notices if "to resume: starting anew" in sentence]
     assert resumed == [f"there are no experts in {output}.parts to resume: starting anew"]
+
+
+def test_experts_are_compiled_sooner_where_ones_like_them_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiles", lambda device, notify: True)
+    monkeypatch.setattr("dsdistill.runtime.compiler.compiled", lambda function, options=None: function)
+    small: dict[str, Any] = {"dataset": "digits", "recipe": "mtt", "network": "convnet2-w4", "device": "cpu"}
+
+    def words(count: int) -> str:
+        starts: list[Any] = []
+        options = {**small, "count": count, "epochs": 10, "callbacks": [Told(started=starts.append)]}
+        dsdistill.dry_run(dsdistill.train_experts, tmp_path / "other.h5", **options)
+        return str(starts[0])
+
+    assert "not compiled (too short" in words(count=100)
+    once = ["compute.compile=true"]
+    dsdistill.train_experts(tmp_path / "experts.h5", **small, count=1, epochs=1, overrides=once)
+    assert ", compiled (" in words(count=100)
+    assert "not compiled" in words(count=1)

@@ -10,8 +10,8 @@ import torch
 
 import dsdistill
 from dsdistill.config.recipe import ExpertRecipe
-from dsdistill.data.cache import cache_folder
 from dsdistill.distillation import config as configs
+from dsdistill.files import cache_folder
 from dsdistill.pipeline import experts
 from tests.conftest import THREADS
 from tests.helpers.callbacks import Told

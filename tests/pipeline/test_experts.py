@@ -13,9 +13,9 @@ import torch
 import dsdistill
 from dsdistill.config.recipe import ExpertRecipe
 from dsdistill.data import hf
-from dsdistill.data.cache import cache_folder
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
+from dsdistill.files import cache_folder
 from dsdistill.networks import add_network
 from dsdistill.pipeline import experts
 from tests.conftest import THREADS
