@@ -42,8 +42,19 @@ Budget = Annotated[
     str | None,
     typer.Option(
         help="Scale of experts that are trained: paper, or laptop for fewer of fewer epochs.",
-        show_default="paper on a GPU and for `experts`, else laptop",
+        show_default="paper",
         metavar="paper|laptop",
+        autocompletion=completion.choices("--budget"),
+    ),
+]
+TotalBudget = Annotated[
+    str | None,
+    typer.Option(
+        help="The time that all may take, such as 10min: experts, where the method needs some, get a quarter "
+        "of it at most, and the loop takes what is left. Or the scale of experts: paper, or laptop for fewer "
+        "of fewer epochs.",
+        show_default="paper on a GPU, else laptop",
+        metavar="TIME|paper|laptop",
         autocompletion=completion.choices("--budget"),
     ),
 ]

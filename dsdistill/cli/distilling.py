@@ -22,6 +22,7 @@ from dsdistill.cli.arguments import (
     Root,
     Seed,
     Size,
+    TotalBudget,
     Verbose,
     Zca,
 )
@@ -85,7 +86,7 @@ def distill(
             metavar="FILE",
         ),
     ] = None,
-    budget: Budget = None,
+    budget: TotalBudget = None,
     pool: Annotated[str | None, typer.Option(hidden=True)] = None,  # the earlier name of --experts
     download: Download = False,
     config: Annotated[

@@ -13,7 +13,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast, get_args
 
 from dsdistill.config.aliases import modernise
 from dsdistill.config.options import known_keys, merge
@@ -187,10 +187,15 @@ class ExpertRecipe(BaseRecipe):
         return {"recipe": self.name}
 
 
-def check_budget(name: str) -> None:
-    """Raise a UserError, with the nearest name, unless there is such a scale of experts."""
+def check_budget(name: str) -> Budget:
+    """Return the name of a scale of experts.
+
+    Raises:
+        UserError: there is none of this name; with the nearest one.
+    """
     if name not in get_args(Budget):
         raise unknown("budget", name, get_args(Budget))
+    return cast("Budget", name)
 
 
 def load_recipe(name: str) -> Recipe:

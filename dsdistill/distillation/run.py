@@ -88,6 +88,11 @@ class DistillationRun:
         """The options, once they are planned."""
         return self._config
 
+    @property
+    def resumes(self) -> bool:
+        """Whether an earlier run goes on, whose options hold."""
+        return self._resumes
+
     def plan(
         self,
         explicit: Mapping[str, Any],

@@ -18,11 +18,13 @@ from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.images import ExpertData
+from dsdistill.experts.trainer import Pace, Trainer
 from dsdistill.experts.training import ExpertRun, parts
 from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.plugs import without_folder
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, threads
+from dsdistill.runtime.notice import silent
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import check_suffix
 
@@ -134,6 +136,25 @@ def train_experts(
         experts = train(output, asked, observer, resume, overwrite, source)
         observer.on_end(experts)
     return experts
+
+
+def pace_of(asked: ExpertConfig, observer: Observer, source: InMemory | None = None) -> Pace:
+    """Time a few steps of training experts; nothing is kept of them.
+
+    Args:
+        asked, observer, source: as for `train`.
+
+    Raises:
+        UserError: as `train_experts`.
+    """
+    device = resolve_device(asked.compute.device)
+    add_network(asked.network)
+    task, real = catalog.load(asked.data, "train", observer, source)
+    with threads(asked.compute.threads), full_float32():
+        config = expert_config.decide_auto(asked, task, real, device, silent)
+        trainer = Trainer(config, task, real, device, silent)
+        trainer.initialise(0)
+        return trainer.pace()
 
 
 def train(

@@ -10,14 +10,17 @@ from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge, parse_override, table_at
 from dsdistill.config.recipe import Budget, check_budget
 from dsdistill.data import catalog
-from dsdistill.data.memory import opened
+from dsdistill.data.memory import InMemory, opened
 from dsdistill.data.sources import DataSource
+from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.output import held
 from dsdistill.distillation.run import DistillationRun
 from dsdistill.distillation.summary import Summary
 from dsdistill.errors import UserError
 from dsdistill.networks import NetworkFactory, add_networks
 from dsdistill.pipeline import experts as automatic
+from dsdistill.pipeline.experts import Scale
+from dsdistill.pipeline.time_budget import TimeBudget
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import resolve_device
@@ -37,7 +40,7 @@ def distill(
     seed: int | None = None,
     device: str | None = None,
     experts: str | Path | None = None,
-    budget: Budget | None = None,
+    budget: Budget | str | None = None,
     root: str | Path | None = None,
     size: int | None = None,
     channels: int | None = None,
@@ -82,7 +85,8 @@ def distill(
             ``$DSDISTILL_CACHE`` (default ``~/.cache/dsdistill``) for later runs on the same data; "auto" says
             so whatever ``config`` names.
         budget: the scale of experts that are trained first: "paper" or "laptop"; default: the paper's on a
-            GPU, else the laptop's.
+            GPU, else the laptop's. Or the time that all may take, such as "10min": experts are trained for so
+            many epochs as a quarter of it allows, and the loop takes what is left.
         root: where data sets lie; default ``$DSDISTILL_DATA``, else ``~/.cache/dsdistill/data``.
         size, channels: of the images, in place of the data set's own.
         zca: whether to whiten instead of standardising; default as the recipe says.
@@ -104,8 +108,8 @@ def distill(
         UserError: bad input, found before the run where it can be; or a non-finite loss.
         Interrupted: after a checkpoint, on SIGINT, SIGTERM, SIGHUP or SIGUSR1.
     """
-    if budget is not None:
-        check_budget(budget)
+    available = None if budget is None else TimeBudget.read(budget)
+    scale = None if budget is None or available else check_budget(budget)
     if experts == "":
         raise UserError("--experts is empty: name a file of experts, or say auto to have them trained")
     output = files.expanded(output).absolute()
@@ -124,23 +128,55 @@ def distill(
     with Observer(callbacks) as observer, held(output, run, observer.dry):
         distillation = DistillationRun(output, run, observer, resume, overwrite)
         distillation.plan(explicit, overrides, file)
+        if available:
+            available.check(explicit)
         if automatic.lacks(distillation.config):
             source = catalog.opened(distillation.config.data, source)  # which three readers share
-            scale = automatic.budget_for(budget, resolve_device(distillation.config.compute.device))
-            limits = automatic.limits(distillation.config, scale)
+            wanted = _scale(distillation.config, scale, available, observer, source)
+            limits = automatic.limits(distillation.config, wanted)
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
             distillation.plan(explicit, overrides, file, limits, silent)
-            with automatic.provided(distillation.config, scale, observer, source) as provision:
-                distillation.plan(merge(explicit, provision), _named(overrides), file, limits, silent)
+            with automatic.provided(distillation.config, wanted, observer, source) as provision:
+                explicit, overrides = merge(explicit, provision), _named(overrides)
+                distillation.plan(_within(available, explicit, distillation), overrides, file, limits, silent)
                 summary = distillation.run(source)
         else:
-            if budget:
+            if scale:
                 observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
+            if available:
+                distillation.plan(_within(available, explicit, distillation), overrides, file, notify=silent)
             summary = distillation.run(source)
         observer.on_end(summary)
     return summary
+
+
+def _scale(
+    config: RunConfig,
+    named: Budget | None,
+    available: TimeBudget | None,
+    observer: Observer,
+    source: InMemory | None,
+) -> Scale:
+    """Decide the scale of experts: the one that is named, or what the time allows."""
+    if available is None:
+        return Scale(automatic.budget_for(named, resolve_device(config.compute.device)))
+    return automatic.scale_within(config, available.for_experts, observer, source)
+
+
+def _within(
+    available: TimeBudget | None, explicit: dict[str, Any], distillation: DistillationRun
+) -> dict[str, Any]:
+    """Return the options of a run that takes the time that is left; a resumed one keeps its own.
+
+    Raises:
+        UserError: no time is left.
+    """
+    if available is None or distillation.resumes:
+        return explicit
+    available.check_left()
+    return merge(explicit, {"seconds": round(available.left, 1)})
 
 
 def _named(overrides: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
-from dsdistill.experts.run import train
+from dsdistill.experts.run import pace_of, train
 from dsdistill.experts.training import parts
 from dsdistill.files import cache_folder
 from dsdistill.networks import build_network, source_digest
@@ -41,9 +41,34 @@ from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.notice import Notify
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.text import duration
 
 _OURS = re.compile(r".+-[0-9a-f]{16}\.h5")
 """The names of files in the cache."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many experts are trained, and for how long.
+
+    Attributes:
+        budget: the recipe's own scale, or that of a laptop.
+        epochs: of each of so many networks, in place of that scale's; 0: that scale's.
+        why: what decided ``epochs``.
+    """
+
+    budget: Budget
+    epochs: int = 0
+    why: str = ""
+
+    def options(self, recipe: ExpertRecipe, dataset: str) -> dict[str, Any]:
+        """Return the options of a recipe at this scale.
+
+        Raises:
+            UserError: as `ExpertRecipe.options`.
+        """
+        options = recipe.options(dataset, self.budget)
+        return options | {"epochs": self.epochs} if self.epochs else options
 
 
 @dataclass(frozen=True)
@@ -53,13 +78,13 @@ class ExpertPlan:
     Attributes:
         method: that needs them.
         config: of their training.
-        budget: the scale of the recipe.
+        scale: of the recipe.
         note: what is known of the cost of a smaller scale.
     """
 
     method: str
     config: ExpertConfig
-    budget: Budget
+    scale: Scale
     note: str
 
     def file(self, fingerprint: str) -> Path:
@@ -76,11 +101,11 @@ class ExpertPlan:
         """Say what is to be trained, why, and what else one could do."""
         config = self.config
         scale = f"{config.count} by recipe {Path(config.recipe).stem}, {config.epochs} epochs each"
-        if self.budget == "laptop":
+        if self.scale.budget == "laptop":
             paper = load_expert_recipe(config.recipe).options(config.data.name)
             scale += (
-                f" (laptop scale; the recipe has {paper['count']} of {paper['epochs']} epochs, which "
-                f"--budget paper takes; {self.note})"
+                f" ({self.scale.why or 'laptop scale'}; the recipe has {paper['count']} of {paper['epochs']} "
+                f"epochs, which --budget paper takes; {self.note})"
             )
         return (
             f"method {self.method!r} needs networks trained beforehand, and none are named: training "
@@ -107,13 +132,13 @@ def lacks(config: RunConfig) -> bool:
 
 @contextmanager
 def provided(
-    config: RunConfig, budget: Budget, observer: Observer, source: InMemory | None
+    config: RunConfig, scale: Scale, observer: Observer, source: InMemory | None
 ) -> Iterator[dict[str, Any]]:
     """Train the experts of a run, unless the cache has them; a dry run gets untrained ones while this lasts.
 
     Args:
         config: of the run, its limits included.
-        budget: the scale of the recipe.
+        scale: of the recipe.
         observer: the callbacks.
         source: the data, if they are in memory.
 
@@ -125,7 +150,7 @@ def provided(
         Interrupted: as `train_experts`.
         DryRunEnd: of a dry run; its estimate has that of the training before it.
     """
-    planned = plans(config, budget)
+    planned = plans(config, scale)
     real = catalog.read(planned[0].config.data, "train", observer, source)
     initial.check(config, real, config.engine.supply.count or sum(each.config.count for each in planned))
     _check_networks(config, real)
@@ -233,49 +258,49 @@ def _folder() -> Path:
     return cache_folder() / "experts"
 
 
-def limits(config: RunConfig, budget: Budget) -> dict[str, Any]:
+def limits(config: RunConfig, scale: Scale) -> dict[str, Any]:
     """Return nested options of a run with which experts of a scale will do; empty where they do anyway.
 
     Raises:
         UserError: the method names a recipe of experts that does not exist, or has no such scale.
     """
-    options = _recipe(config).options(config.data.name, budget)
-    engine = config.engine.within(int(options["epochs"])) if budget == "laptop" else {}
+    options = scale.options(_recipe(config), config.data.name)
+    engine = config.engine.within(int(options["epochs"])) if scale.budget == "laptop" else {}
     return {"engine": engine} if engine else {}
 
 
 def describe(limits: Mapping[str, Any]) -> list[str]:
     """Return a sentence on limits, if there are any."""
     options = ", ".join(f"{key}={value}" for key, value in flatten(limits).items())
-    return [f"experts of laptop scale have fewer epochs than the recipe reads: {options}"] if options else []
+    return [f"experts of this scale have fewer epochs than the recipe reads: {options}"] if options else []
 
 
-def plans(config: RunConfig, budget: Budget) -> list[ExpertPlan]:
+def plans(config: RunConfig, scale: Scale) -> list[ExpertPlan]:
     """Decide which experts a run has that names none: those of each of its networks, a file each.
 
     Args:
         config: of the run, its limits included.
-        budget: the scale of the recipe.
+        scale: of the recipe.
 
     Raises:
         UserError: as `plan`.
     """
-    return [plan(config, budget, network) for network in names_in(config.network)]
+    return [plan(config, scale, network) for network in names_in(config.network)]
 
 
-def plan(config: RunConfig, budget: Budget, network: str | None = None) -> ExpertPlan:
+def plan(config: RunConfig, scale: Scale, network: str | None = None) -> ExpertPlan:
     """Decide which experts of one network a run has that names none.
 
     Args:
         config: of the run, its limits included.
-        budget: the scale of the recipe.
+        scale: of the recipe.
         network: one of those that the run names; the only one by default.
 
     Raises:
         UserError: the method names a recipe of experts that does not exist, or has no such scale.
     """
     recipe = _recipe(config)
-    options = recipe.options(config.data.name, budget)
+    options = scale.options(recipe, config.data.name)
     data = {key: value for key, value in dataclasses.asdict(config.data).items() if value is not None}
     data |= {"root": str(config.data.root)} if config.data.root else {}
     explicit = {
@@ -287,7 +312,36 @@ def plan(config: RunConfig, budget: Budget, network: str | None = None) -> Exper
         "compute": {"device": config.compute.device, "threads": config.compute.threads},
     }
     note = str(recipe.laptop.get("note", "what that costs in accuracy was not measured"))
-    return ExpertPlan(config.method, expert_config.resolve(explicit, budget=budget), budget, note)
+    return ExpertPlan(config.method, expert_config.resolve(explicit, budget=scale.budget), scale, note)
+
+
+_EPOCHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""How many a time buys: one of few numbers, so that later runs find the experts of earlier ones."""
+
+
+def scale_within(config: RunConfig, seconds: float, observer: Observer, source: InMemory | None) -> Scale:
+    """Decide how many epochs experts are trained for in a time, by the pace of a few steps of each network.
+
+    Args:
+        config: of the run.
+        seconds: that the training of all experts may take.
+        observer, source: as for `provided`.
+
+    Raises:
+        UserError: as `plan`; or one epoch takes longer.
+    """
+    planned = plans(config, Scale("laptop"))
+    paces = [(each.config.count, pace_of(each.config, observer, source)) for each in planned]
+    epoch = sum(count * pace.epoch for count, pace in paces)
+    others = sum(pace.warm_up + count * pace.metrics for count, pace in paces)
+    paper = int(_recipe(config).options(config.data.name)["epochs"])
+    fitting = [epochs for epochs in _EPOCHS if epochs <= paper and others + epochs * epoch <= seconds]
+    if not fitting:
+        raise UserError(
+            f"one epoch of the experts of {config.method} takes {duration(others + epoch)} here, and they "
+            f"have {duration(seconds)}: pass a larger --budget, or train them first and pass --experts FILE"
+        )
+    return Scale("laptop", fitting[-1], f"what fits into {duration(seconds)}")
 
 
 def _recipe(config: RunConfig) -> ExpertRecipe:

@@ -13,6 +13,7 @@ from dsdistill.config.recipe import ExpertRecipe
 from dsdistill.distillation import config as configs
 from dsdistill.files import cache_folder
 from dsdistill.pipeline import experts
+from dsdistill.pipeline.experts import Scale
 from tests.conftest import THREADS
 from tests.helpers.callbacks import Told
 
@@ -29,7 +30,7 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(network: str, *overrides: str) -> list[experts.ExpertPlan]:
     given = {"method": "sre2l", "ipc": 1, "data": {"name": "cifar10"}, "network": network}
-    return experts.plans(configs.resolve(given, overrides), "laptop")
+    return experts.plans(configs.resolve(given, overrides), Scale("laptop"))
 
 
 def test_each_network_has_a_plan_and_the_file_that_it_has_alone() -> None:

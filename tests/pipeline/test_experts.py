@@ -18,6 +18,7 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.files import cache_folder
 from dsdistill.networks import add_network
 from dsdistill.pipeline import experts
+from dsdistill.pipeline.experts import Scale
 from tests.conftest import THREADS
 from tests.helpers.callbacks import Told
 
@@ -49,9 +50,9 @@ def resolved(method: str, ipc: int, *overrides: str) -> RunConfig:
     ],
 )
 def test_laptop_experts_limit_the_starts(method: str, ipc: int, start: dict[str, int]) -> None:
-    limits = experts.limits(resolved(method, ipc), "laptop")
+    limits = experts.limits(resolved(method, ipc), Scale("laptop"))
     assert limits == ({"engine": {"start": start}} if start else {})
-    assert not experts.limits(resolved(method, ipc), "paper")
+    assert not experts.limits(resolved(method, ipc), Scale("paper"))
     for sentence in experts.describe(limits):
         assert "engine.start.most=9" in sentence
 
@@ -62,14 +63,16 @@ def test_limits_make_a_run_that_its_experts_suffice_for(name: str) -> None:
     late = ["engine.start.least=12", "engine.start.widen_until=0"]
     config = resolved("datm", 10, *(late if name == "least" else ["engine.start.widen_from=15"]))
     limited = configs.resolve(
-        {"method": "datm", "ipc": 10, "data": {"name": "cifar10"}}, (), experts.limits(config, "laptop")
+        {"method": "datm", "ipc": 10, "data": {"name": "cifar10"}},
+        (),
+        experts.limits(config, Scale("laptop")),
     )
     assert limited.engine.epochs_read <= 10
 
 
 def test_options_of_the_user_ask_for_as_many_epochs_and_experts_as_they_need() -> None:
     config = resolved("mtt", 50, "engine.start.most=19", "engine.supply.experts=8")
-    planned = experts.plan(config, "laptop")
+    planned = experts.plan(config, Scale("laptop"))
     assert (planned.config.epochs, planned.config.count) == (20, 8)
     assert (planned.config.recipe, planned.config.network) == ("mtt", config.network)
 
@@ -79,14 +82,14 @@ def test_options_of_the_user_ask_for_as_many_epochs_and_experts_as_they_need() -
     [("ncfm-minmax", "ncfm", 20, 60), ("tesla", "mtt", 100, 50), ("datm", "datm", 100, 100)],
 )
 def test_the_paper_scale_is_that_of_the_recipe(method: str, recipe: str, count: int, epochs: int) -> None:
-    planned = experts.plan(resolved(method, 10), "paper")
+    planned = experts.plan(resolved(method, 10), Scale("paper"))
     assert (planned.config.recipe, planned.config.count, planned.config.epochs) == (recipe, count, epochs)
     assert "laptop" not in planned.sentence(Path("x.h5"))
 
 
 def test_whoever_takes_snapshots_gets_those_of_trajectories() -> None:
     config = resolved("dm", 1, "engine.supply.kind=snapshots")
-    assert experts.plan(config, "laptop").config.recipe == "mtt"
+    assert experts.plan(config, Scale("laptop")).config.recipe == "mtt"
 
 
 def test_the_scale_is_the_laptops_unless_there_is_a_gpu() -> None:
@@ -97,7 +100,7 @@ def test_the_scale_is_the_laptops_unless_there_is_a_gpu() -> None:
 
 def test_the_file_is_another_for_other_data_or_weights_but_not_for_more_of_them() -> None:
     few, many, own = (
-        experts.plan(resolved("mtt", 1, *more), "laptop")
+        experts.plan(resolved("mtt", 1, *more), Scale("laptop"))
         for more in ((), ("engine.supply.experts=50",), ("engine.start.most=20",))
     )
     assert few.config.count < many.config.count
@@ -226,7 +229,7 @@ def test_other_code_of_a_network_has_other_experts(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "net.py").write_text(NETWORK.format(activation=activation))
         names.append(add_network(f"{tmp_path / folder / 'net.py'}:make"))
-    planned = [experts.plan(resolved("mtt", 1, f"network={name}"), "laptop") for name in names]
+    planned = [experts.plan(resolved("mtt", 1, f"network={name}"), Scale("laptop")) for name in names]
     assert len({each.file("data") for each in planned}) == 2
 
 
