@@ -11,7 +11,7 @@ from dsdistill.bench.tables import CAPTION, GAINS, citations
 from dsdistill.bench.worth import NOTE
 from dsdistill.bench.worth import sentences as worth
 from dsdistill.evaluation.rows import labels_do_the_work
-from dsdistill.report import conclusion, dots, families, figures, reliability, tables
+from dsdistill.report import budgets, conclusion, dots, families, figures, reliability, tables
 from dsdistill.report.families import Family
 from dsdistill.report.figures import Figure, Panel
 from dsdistill.report.markup import LONG, escape, link, note, sentences
@@ -121,11 +121,11 @@ def gained(gains: Sequence[Gain]) -> str:
 
 
 def over_bytes(lines: Sequence[Line]) -> str:
-    """Return charts of accuracy against bytes, and folded a table of what was encoded in fewer bits."""
+    """Return charts of accuracy against bytes; where sets were encoded, what is best, and folded a table."""
     rates = tables.rates(lines)
     charts = grouped(figures.over_bytes(lines), f"{BYTES} {CODED}" if rates else BYTES)
     folded = f"<details><summary>The values of these charts</summary>{rates}</details>" if rates else ""
-    return charts + folded
+    return charts + sentences(budgets.sentences(lines)) + folded
 
 
 def grouped(drawn: Sequence[Figure], about: str, kind: str = "curves") -> str:
