@@ -11,7 +11,7 @@ The record says how many iterations such a run takes live and cached, compiling 
 seconds and bytes, and the ratio. It goes to artifacts/speed-cached-real.json. Accuracy at equal seconds is
 another question:
 
-    dsdistill bench benchmarks/cached-real-ipc10.toml -o results/cached-real
+    dsdistill bench benchmarks/suites/cached-real-ipc10.toml -o results/cached-real
     python benchmarks/record.py results/cached-real
 """
 

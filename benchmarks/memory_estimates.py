@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import variants
-from benchmarks.memory import forget_peak, keep_resident, resident, trimmed
+from benchmarks.memory import forget_peak, keep_resident, load_libraries, resident, trimmed
 from dsdistill.config.presets import RECIPES
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -165,8 +165,7 @@ def configured(method: str, ipc: int, compile: bool, experts: Path) -> RunConfig
 def measure(method: str, ipc: int, compile: bool, experts: Path) -> dict[str, Any]:
     """Return the estimate of a run and what its iterations took, in MB."""
     quiet_allocator()
-    F.conv2d(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 3, 3))
-    torch.optim.SGD([torch.zeros(1)], 0.1)  # imports much
+    load_libraries()
     plan = configured(method, ipc, compile, experts)
     task, real = catalog.load(plan.data, "train")
     assert real.fingerprint

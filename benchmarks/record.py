@@ -54,11 +54,14 @@ def records(cell: CellResult) -> Iterator[dict[str, Any]]:
     """Yield one record per row of each evaluation, with the commands behind it."""
     commands = [command.removeprefix("dsdistill ") for command in cell.commands]
     distil, evaluations = commands[: -len(cell.evaluations)], commands[-len(cell.evaluations) :]
+    distil = [command for command in distil if not command.startswith("encode ")]
     by = dict(zip(("distilled_by", "experts_by"), reversed(distil), strict=False))
     for evaluation, command in zip(cell.evaluations, evaluations, strict=True):
         about = {key: evaluation.report.get(key) for key in OF_REPORT} | by | {"evaluated_by": command}
         for row in evaluation.rows:
-            yield {"cell": cell.cell, "evaluation": evaluation.name, **dataclasses.asdict(row), **about}
+            place = {"cell": cell.cell, "evaluation": evaluation.name}
+            place |= {"bits": evaluation.bits} if cell.is_copy(evaluation) else {}
+            yield place | dataclasses.asdict(row) | about
 
 
 def table(

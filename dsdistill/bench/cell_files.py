@@ -13,6 +13,7 @@ import tomli_w
 from dsdistill import files
 from dsdistill.bench import results as stored
 from dsdistill.bench.cells import Cell
+from dsdistill.bench.encode_step import coded_files
 from dsdistill.bench.expert_set import ExpertSet
 from dsdistill.bench.results import CellResult, Point
 from dsdistill.config.options import difference, table_at
@@ -62,7 +63,9 @@ def _stale_reports(cell: Cell, results: Path, changed: Mapping[str, str]) -> lis
     first = f"evaluate.{name}." if (name := cell.evaluations[0].name) else "evaluate."
     of_curve = {"evaluate.first", "evaluate.curve_students"}
     of_curve |= {first + key for key in ("protocol", "epochs", "precision", "seed")}
-    stale = [folder / "result.json", *folder.glob("evaluation*.json")] if changed else []
+    if changed.keys() <= {"bits"}:  # what was evaluated stays
+        return [folder / "result.json"] if changed else []
+    stale = [folder / "result.json", *folder.glob("evaluation*.json")]
     return stale + ([] if of_curve.isdisjoint(changed) else list(folder.glob("curve-*.json")))
 
 
@@ -85,7 +88,7 @@ def _of_labels(key: str) -> bool:
 
 
 def _after_distillation(key: str) -> bool:
-    return key.startswith("evaluate.") or _of_labels(key)
+    return key == "bits" or key.startswith("evaluate.") or _of_labels(key)
 
 
 def remove_labels(cell: Cell, results: Path) -> None:
@@ -94,6 +97,13 @@ def remove_labels(cell: Cell, results: Path) -> None:
     LabelParts(file, "").clear()
     files.remove(file)
     files.remove(_label_cost(cell, results))
+    remove_copies(file)
+
+
+def remove_copies(file: Path) -> None:
+    """Delete the encoded copies of a set."""
+    for copy in coded_files(file):
+        files.remove(copy)
 
 
 def add_label_seconds(cell: Cell, results: Path, seconds: float) -> None:
@@ -141,12 +151,13 @@ def write_result(suite: str, cell: Cell, results: Path, commands: list[str]) -> 
     """
     folder = results / cell.name
     set_file = folder / "set.h5"
-    attributes = storage.describe(set_file).attributes
+    about = storage.describe(set_file)
+    attributes = about.attributes
     evaluations = []
-    for evaluation in cell.evaluations:
+    for evaluation in cell.all_evaluations:
         report = files.read_json(cell.report(evaluation, results))
-        rows = report.pop("rows", [])
-        evaluations.append({"name": evaluation.name, "report": report, "rows": rows})
+        rows, bits = report.pop("rows", []), evaluation.bits or about.bits
+        evaluations.append({"name": evaluation.name, "bits": bits, "report": report, "rows": rows})
     table = {
         "suite": suite,
         "cell": cell.name,

@@ -5,8 +5,9 @@ A cell's folder ``RESULTS/<data set>/<method>-ipc<N>-seed<S>/`` holds
 ``cell.toml``        its settings
 ``set.h5, set.run/`` the distilled set and its run; snapshots are in the run
 ``labelled.h5``      the set with stored labels of teachers, where the suite asks for them
+``set-4bits.h5``     a copy in so many bits a pixel, of either, where the suite asks for it
 ``evaluation.json``  the report on the set, or ``evaluation-<name>.json`` for each of several evaluations;
-                     ``curve-<iteration>.json`` that on a snapshot
+                     ``evaluation.4bits.json`` that on a copy, ``curve-<iteration>.json`` that on a snapshot
 ``result.json``      all of it, once the cell is finished; ``failed.txt`` why it is not
 ``log.txt``          the output of the commands
 
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dsdistill.bench import encode_step
 from dsdistill.bench.expert_set import Environment, ExpertSet, overrides, slug
 from dsdistill.bench.label_step import CellTeacher, LabelStep, teacher_words
 from dsdistill.config.options import flatten
@@ -44,6 +46,7 @@ class Evaluation:
         labels: where they come from, in place of what the protocol says; empty leaves it to that.
         labelled: whether students learn from the labels of the cell's labelling.
         teachers: that label batches or controls, and that students are compared with.
+        bits: of a pixel, where a copy of the set is evaluated that was encoded; 0: the set as it is.
         baselines: evaluated with it. baselines_from: the cells that evaluate those it shares with them.
     """
 
@@ -58,8 +61,14 @@ class Evaluation:
     labelled: bool = False
     teachers: tuple[CellTeacher, ...] = ()
     scores: bool = False
+    bits: int = 0
     baselines: tuple[str, ...] = ()
     baselines_from: tuple[str, ...] = ()
+
+    def of_copy(self, bits: int) -> Evaluation:
+        """Return the same evaluation of a copy of the set, with the baselines that depend on its bytes."""
+        baselines = tuple(name for name in self.baselines if "@" in name)
+        return dataclasses.replace(self, bits=bits, scores=False, baselines=baselines, baselines_from=())
 
     def settings(self, cell_seed: int) -> dict[str, Any]:
         """Return all that decides its results; a seed or precision only where it differs from the default."""
@@ -105,11 +114,19 @@ class Cell:
     """That it matches with, or recovers from; several are a committee."""
     label: LabelStep | None = None
     """None where no evaluation needs stored labels."""
+    bits: tuple[int, ...] = ()
+    """Of a pixel, in the copies of its set that are encoded and evaluated, too."""
 
     @property
     def name(self) -> str:
         """Its folder below the results."""
         return f"{slug(self.dataset)}/{slug(Path(self.method).stem)}-ipc{self.ipc}-seed{self.seed}"
+
+    @property
+    def all_evaluations(self) -> tuple[Evaluation, ...]:
+        """The evaluations of its set, then those of each copy."""
+        copies = (each.of_copy(bits) for bits in self.bits for each in self.evaluations)
+        return *self.evaluations, *copies
 
     @property
     def teachers(self) -> tuple[CellTeacher, ...]:
@@ -138,6 +155,8 @@ class Cell:
         if self.experts:
             several = {Path(each.name).name: each.settings() for each in self.experts}
             table["experts"] = several if len(several) > 1 else self.experts[0].settings()
+        if self.bits:
+            table["bits"] = list(self.bits)
         if self.label:
             table["label"] = self.label.settings()
         if self.teachers:
@@ -178,9 +197,22 @@ class Cell:
         words = self.label.command(results / self.name / "set.h5", self.labelled_file(results), results)
         return words + environment.words()
 
+    def uncoded_file(self, evaluation: Evaluation, results: Path) -> Path:
+        """Return where the set lies that is evaluated, or whose copy is."""
+        return self.labelled_file(results) if evaluation.labelled else results / self.name / "set.h5"
+
+    def evaluated_file(self, evaluation: Evaluation, results: Path) -> Path:
+        """Return where the set or the copy lies that is evaluated."""
+        file = self.uncoded_file(evaluation, results)
+        return encode_step.coded_file(file, evaluation.bits) if evaluation.bits else file
+
+    def encode(self, evaluation: Evaluation, results: Path) -> list[str]:
+        """Return the words that encode the copy which is evaluated."""
+        return encode_step.command(self.uncoded_file(evaluation, results), evaluation.bits)
+
     def evaluate(self, evaluation: Evaluation, results: Path, environment: Environment) -> list[str]:
-        """Return the words of one evaluation of the finished set."""
-        file = self.labelled_file(results) if evaluation.labelled else results / self.name / "set.h5"
+        """Return the words of one evaluation of the finished set, or of a copy."""
+        file = self.evaluated_file(evaluation, results)
         words = evaluation.words(file, self.report(evaluation, results), results, environment)
         words += ["--networks", ",".join(evaluation.networks), "--baselines", ",".join(evaluation.baselines)]
         words += ["--resume", *(["--scores"] if evaluation.scores else [])]
@@ -194,7 +226,9 @@ class Cell:
         return [*words, "--repeats", str(self.curve_students)]
 
     def commands(self, results: Path, environment: Environment) -> list[str]:
-        """Return the commands that distil, label and evaluate the set, for people.
+        """Return the commands that distil, label, encode and evaluate the set, for people.
+
+        The last ones are those of all evaluations, as they are ordered.
 
         They are passed on with the results, so they name no folder of this machine but that of the results.
         """
@@ -203,12 +237,15 @@ class Cell:
         commands = [each.command(results, environment) for each in self.needs]
         commands.append(self.distil(results, environment))
         commands += [self.labelling(results, environment)] if self.label else []
-        commands += [self.evaluate(each, results, environment) for each in self.evaluations]
+        encoded = {self.evaluated_file(each, results): each for each in self.all_evaluations if each.bits}
+        commands += [self.encode(each, results) for each in encoded.values()]
+        commands += [self.evaluate(each, results, environment) for each in self.all_evaluations]
         return [shlex.join(["dsdistill", *told(words)]) for words in commands]
 
     def report(self, evaluation: Evaluation, results: Path) -> Path:
         """Return where the report of an evaluation lies."""
         suffix = f"-{evaluation.name}" if evaluation.name else ""
+        suffix += f".{evaluation.bits}bits" if evaluation.bits else ""
         return results / self.name / f"evaluation{suffix}.json"
 
     def snapshot_report(self, results: Path, snapshot: Path) -> Path:

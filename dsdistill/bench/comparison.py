@@ -50,12 +50,16 @@ def random_images(line: Line, lines: Sequence[Line]) -> Line | None:
 
 
 def random_images_of_bytes(line: Line, lines: Sequence[Line]) -> Line | None:
-    """Return random real images for the bytes of a set, or of another one with nearly as many.
+    """Return random real images for the bytes of a set, or of another one with nearly as many, coded alike.
 
     They have hard labels, and are compared with sets that have, too.
     """
     alike_lines = [each for each in lines if each.set == RANDOM + BYTES and alike(line, each)]
-    near = [each for each in alike_lines if abs(each.bytes - line.bytes) <= _NEARLY * line.bytes]
+    near = [
+        each
+        for each in alike_lines
+        if each.set_bits == line.set_bits and abs(each.bytes - line.bytes) <= _NEARLY * line.bytes
+    ]
     return _nearest(line, near)
 
 

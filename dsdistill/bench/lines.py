@@ -13,7 +13,7 @@ from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
 from dsdistill.config.regimes import REGIMES
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, LABELLED, NOISE, UNAUGMENTED, Row
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, LABELLED, NOISE, TEACHER, UNAUGMENTED, Row
 from dsdistill.text import duration, spread
 
 _UNAUGMENTED = ", no augmentation"
@@ -21,6 +21,24 @@ REGIME_ORDER = tuple(dict.fromkeys(REGIMES.values()))
 """Regimes of labels, as tables have them one below the other."""
 OWN = {DISTILLED: "", DISTILLED_HARD: ", hard labels", DISTILLED + UNAUGMENTED: _UNAUGMENTED}
 """Rows of the set itself, and what is added to the method's name."""
+_REAL_BITS = 8
+"""Of a pixel of a real image."""
+
+
+def pixel_bits(row: str, set_bits: int) -> int:
+    """Return the bits of a pixel of the images behind a row; 0 where these are no stored ones.
+
+    >>> pixel_bits("random", 4), pixel_bits("random@bytes", 4), pixel_bits("random@bytes", 32)
+    (8, 4, 8)
+
+    Args:
+        row: its set. set_bits: of the distilled set of its evaluation, as which real images are coded.
+    """
+    if row in OWN:
+        return set_bits
+    if row == TEACHER or row.startswith(NOISE):
+        return 0
+    return min(set_bits, _REAL_BITS) if "@" in row else _REAL_BITS
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,7 @@ class Line:
         baseline: whether it is real images, or a control. regime: how labels reached the students; see `Row`.
         first: whether the student is the first of its evaluation.
         values: one per student, in percent, of all seeds.
+        set_bits: of a pixel of the distilled set that the evaluation is of.
         images: stored, or real ones taken. bytes: of images and labels, compressed, mean over the seeds; NaN
             where that is not known. label_bytes: those of stored soft labels among them, likewise.
         seconds: of the distillation, likewise. experts_seconds: of the experts, teachers among them.
@@ -54,6 +73,7 @@ class Line:
     protocol: str
     epochs: int
     values: tuple[float, ...]
+    set_bits: int
     images: int
     bytes: float
     label_bytes: float
@@ -64,6 +84,16 @@ class Line:
     cells: tuple[CellResult, ...]
     reports: tuple[dict[str, Any], ...]
     rows: tuple[Row, ...] = ()
+
+    @property
+    def bits(self) -> int:
+        """Of a pixel of its images; 0 where these are no stored ones."""
+        return pixel_bits(self.set, self.set_bits)
+
+    @property
+    def of_copy(self) -> bool:
+        """Whether it is of an encoded copy of a set that was evaluated as it is, too."""
+        return self.set_bits != self.cells[0].evaluations[0].bits
 
     @property
     def for_scores(self) -> bool:
@@ -119,7 +149,8 @@ class _Member:
         """All that the rows of a line share, but for who evaluated them."""
         cell, row = self.cell, self.row
         place = cell.suite, cell.dataset, cell.ipc, row.network, row.set
-        return *place, cell.method if row.set in OWN else "", row.protocol, row.epochs, row.regime
+        how = row.protocol, row.epochs, row.regime, self.evaluation.bits
+        return *place, cell.method if row.set in OWN else "", *how
 
     @property
     def size(self) -> float:
@@ -167,8 +198,8 @@ def lines(results: Iterable[CellResult]) -> list[Line]:
     """Join results that differ in their seed only.
 
     Returns:
-        lines by suite, data set, IPC, student and regime of labels; distilled sets first, then baselines, as
-        they came.
+        lines by suite, data set, IPC, student and regime of labels; distilled sets first, each followed by
+        its encoded copies, then baselines, as they came.
     """
     groups: dict[tuple[Any, ...], list[_Member]] = {}
     for cell in results:
@@ -184,6 +215,11 @@ def lines(results: Iterable[CellResult]) -> list[Line]:
         joined,
         key=lambda line: (*_place(line), REGIME_ORDER.index(line.regime), line.baseline),
     )
+
+
+def without_copies(lines: Iterable[Line]) -> list[Line]:
+    """Return the lines of sets as they are, and of what is evaluated with them."""
+    return [line for line in lines if not line.of_copy]
 
 
 def _place(line: Line) -> tuple[Any, ...]:
@@ -218,11 +254,13 @@ class Gain:
 
 
 def gains(results: Iterable[CellResult]) -> list[Gain]:
-    """Return the gains that suites ask for, over the seeds that both methods have."""
+    """Return the gains of sets as they are that suites ask for, over the seeds that both methods have."""
     accuracies: dict[Gain, dict[int, list[float]]] = {}
     compared: dict[Gain, Gain] = {}
     for cell in results:
         for evaluation in cell.evaluations:
+            if cell.is_copy(evaluation):
+                continue
             gain = _gain(cell, evaluation, cell.method)
             accuracies.setdefault(gain, {}).setdefault(cell.seed, []).append(evaluation.main.mean)
             if cell.gain_over:
@@ -258,7 +296,8 @@ def _line(members: list[_Member], sources: list[_Member]) -> Line:
     if baseline and ("@" in row.set or own_labels or len({each.cell.method for each in sources}) > 1):
         method += f" of {one.method}"
     first = row.network == members[0].evaluation.main.network
-    printed = published.find(one.dataset, row.set if baseline else method, one.ipc) if first else None
+    known = first and not one.is_copy(members[0].evaluation)
+    printed = published.find(one.dataset, row.set if baseline else method, one.ipc) if known else None
     if len({each.evaluation.label for each in sources}) > 1:
         method += f", evaluation {label}"
     sizes = [each.size for each in members]
@@ -277,6 +316,7 @@ def _line(members: list[_Member], sources: list[_Member]) -> Line:
         protocol=row.protocol,
         epochs=row.epochs,
         values=tuple(value for each in members for value in each.row.values),
+        set_bits=members[0].evaluation.bits,
         images=row.images,
         bytes=statistics.mean(sizes) if all(sizes) else float("nan"),
         label_bytes=statistics.mean(each.label_bytes for each in members),

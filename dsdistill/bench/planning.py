@@ -7,6 +7,7 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dsdistill.bench import encode_step
 from dsdistill.bench.cells import Cell, Evaluation
 from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.expert_set import ExpertSet, slug
@@ -100,6 +101,8 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
             _check_unused(step, settings.label is not None, evaluations)
             step = None
         experts = _experts(suite, settings.experts, config)
+        bits = suite.coded_bits_of(method)
+        encode_step.check_possible(bits, config, step)
     except UserError as error:
         raise UserError(f"suite {suite.name!r}, method {method!r}: {error}") from error
     return Cell(
@@ -115,6 +118,7 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
         gain_over=settings.gain_over,
         experts=experts,
         label=step,
+        bits=bits,
     )
 
 

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
 
 from dsdistill.config.sharing import told, told_toml
 from dsdistill.config.validation import validate
@@ -40,11 +42,13 @@ class EvaluationResult:
         name: in the suite; empty where it has no tables of evaluations.
         report: how, when and where: an evaluation's report without its rows.
         rows: accuracies by student and training set, the distilled set's and the baselines'.
+        bits: of a stored pixel. Earlier versions did not say; nearly all sets were float32.
     """
 
     name: str
     report: dict[str, Any]
     rows: list[Row]
+    bits: Annotated[int, Ge(1), Le(64)] = 32
 
     @property
     def label(self) -> str:
@@ -125,6 +129,10 @@ class CellResult:
     def main(self) -> Row:
         """The distilled set by the first student of the first evaluation."""
         return self.evaluations[0].main
+
+    def is_copy(self, evaluation: EvaluationResult) -> bool:
+        """Whether an evaluation is of an encoded copy of the set, beside the set as it is."""
+        return evaluation.bits != self.evaluations[0].bits
 
     @property
     def gain_over(self) -> str:

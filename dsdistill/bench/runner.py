@@ -33,7 +33,7 @@ class Event:
 
     name: str
     stage: str
-    """"distilling", "labelling", "evaluating", "training experts"; "finished", "failed"."""
+    """"distilling", "labelling", "encoding", "evaluating", "training experts"; "finished", "failed"."""
     done: int
     """Cells that are finished or failed."""
     total: int
@@ -252,16 +252,22 @@ def _steps(cell: Cell, results: Path, environment: Environment) -> Iterator[tupl
         for stale in (*folder.glob("evaluation*.json"), *folder.glob("curve-*.json")):
             files.remove(stale)
         cell_files.remove_labels(cell, results)
+        cell_files.remove_copies(folder / "set.h5")
         yield "distilling", cell.distil(results, environment)
     if cell.label and not cell.labelled_file(results).exists():
-        for evaluation in cell.evaluations:
+        cell_files.remove_copies(cell.labelled_file(results))
+        for evaluation in cell.all_evaluations:
             if evaluation.labelled:
                 files.remove(cell.report(evaluation, results))
         yield _LABELLING, cell.labelling(results, environment)
-    for evaluation in cell.evaluations:
-        if not cell_files.is_evaluated(cell.report(evaluation, results)):
-            stage = f"evaluating {evaluation.name}".rstrip()
-            yield stage, cell.evaluate(evaluation, results, environment)
+    for evaluation in cell.all_evaluations:
+        if cell_files.is_evaluated(cell.report(evaluation, results)):
+            continue
+        copy = f" in {evaluation.bits} bits" if evaluation.bits else ""
+        if copy and not cell.evaluated_file(evaluation, results).exists():
+            yield f"encoding{copy}", cell.encode(evaluation, results)
+        stage = " ".join(f"evaluating {evaluation.name}{copy}".split())
+        yield stage, cell.evaluate(evaluation, results, environment)
     for snapshot in cell.run(results).snapshots():
         if not cell_files.is_evaluated(cell.snapshot_report(results, snapshot)):
             stage = f"evaluating {snapshot.stem}"

@@ -25,6 +25,9 @@ LabelSource = Literal["", "hard", "static", "views", "teacher"]
 """Where students' labels come from, in place of what the protocol says."""
 OWN = "own"
 """As a protocol: that of the method's recipe."""
+UNCODED = 32
+"""Bits of a pixel of a set as it is distilled."""
+_MOST_BITS = 8
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 """Part of a file's name."""
 
@@ -51,6 +54,8 @@ class MethodSettings:
     """In place of the suite's."""
     iterations: OrDefault | dict[Count, Count] = 0
     """In place of the suite's; one number, or one for each IPC: ``{ 1 = 1000, 10 = 2000 }``."""
+    bits: tuple[int, ...] = ()
+    """In place of the suite's."""
     evaluations: tuple[str, ...] = ()
     """Tables of ``evaluation``, in place of all of them."""
     baselines: tuple[str, ...] = ()
@@ -138,6 +143,9 @@ class Suite:
     static labels. Without it sets are not labelled."""
     labels: LabelSource = ""
     """Where students' labels come from, in place of what the protocol says."""
+    bits: tuple[int, ...] = (UNCODED,)
+    """Of a pixel, in which every set is evaluated: 32, the set as it is distilled, and any of 1 to 8, copies
+    of it that are encoded. Beside a copy are those baselines that take its bytes, coded alike."""
     students: OrDefault = 0
     """Fresh ones of each network."""
     epochs: OrDefault = 0
@@ -171,6 +179,7 @@ class Suite:
                 raise UserError(f"{subject} lists {repeated[0]!r} twice in {key}; drop one")
         if self.seconds and (self.iterations or any(each.iterations for each in self.method.values())):
             raise UserError(f"{subject} gives its cells both iterations and seconds; keep one of them")
+        _check_bits(self.bits, subject)
         self._check_tables("experts", table_names(self.teacher), "the teacher", subject)
         for name, settings in self.method.items():
             self._check_method(name, settings, subject)
@@ -192,6 +201,8 @@ class Suite:
                 raise UserError(
                     f"method {name!r} of {subject} has no iterations for IPC {missing[0]}; add them"
                 )
+        if settings.bits:
+            _check_bits(settings.bits, f"method {name!r} of {subject}")
         experts = [*table_names(settings.experts), *table_names(settings.teacher)]
         self._check_tables("experts", experts, repr(name), subject)
         self._check_tables("evaluation", settings.evaluations, repr(name), subject)
@@ -218,9 +229,30 @@ class Suite:
             return None
         return self.label if own is None else own
 
+    def coded_bits_of(self, method: str) -> tuple[int, ...]:
+        """Return the bits of the encoded copies of a method's sets, most first."""
+        bits = self.settings_of(method).bits or self.bits
+        return tuple(sorted((each for each in bits if each != UNCODED), reverse=True))
+
     def recipe_of(self, method: str) -> str:
         """Return the recipe of one method: a name or a TOML file."""
         return self.settings_of(method).recipe or method
+
+
+def _check_bits(bits: tuple[int, ...], subject: str) -> None:
+    """Raise a UserError where bits of a pixel cannot be, are repeated, or leave out the set as it is."""
+    if wrong := [each for each in bits if each != UNCODED and not 1 <= each <= _MOST_BITS]:
+        raise UserError(
+            f"{subject} has bits of {wrong[0]}: a pixel is encoded in 1 to {_MOST_BITS}, and {UNCODED} is "
+            "the set as it is distilled"
+        )
+    if repeated := [each for each in bits if bits.count(each) > 1]:
+        raise UserError(f"{subject} lists {repeated[0]} twice in bits; drop one")
+    if UNCODED not in bits:
+        named = ", ".join(map(str, (UNCODED, *bits)))
+        raise UserError(
+            f"{subject} leaves {UNCODED} out of bits, the set as it is distilled: write bits = [{named}]"
+        )
 
 
 def references(names: str) -> list[TeacherReference]:

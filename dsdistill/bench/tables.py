@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dsdistill import files
 from dsdistill.bench import published
-from dsdistill.bench.lines import OWN, gains, lines
+from dsdistill.bench.lines import OWN, Line, gains, lines, pixel_bits, without_copies
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
 from dsdistill.bench.worth import NOTE, sentences
@@ -28,39 +28,23 @@ CAPTION = (
     "that match with them or are labelled by them; their time comes on top, and that of stored labels, the "
     "start of the command included."
 )
+CODED = (
+    "Bits are those of a stored pixel. A set with fewer than the first of its method is an encoded copy of "
+    "that; real images named @bytes take the bytes of a set or of a copy, and are coded like it."
+)
 GAINS = "Gains of one method over another, mean ± sample standard deviation of the differences seed by seed:"
 
 
 def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     """Return a table in Markdown, with how it is to be read and where published values come from."""
-    head = ["data set", "IPC", "method", "labels", "student", "protocol", "epochs", "accuracy %"]
-    head += ["students", "distilled in", "iterations", "kB", "of labels kB", "published %"]
     joined = lines(results)
-    stored = any(line.label_bytes for line in joined)
-    head = head if stored else [name for name in head if name != "of labels kB"]
-    text = [CAPTION, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    sources: list[str] = []
+    columns, sources = _columns(joined), citations(joined)
+    caption = f"{CAPTION} {CODED}" if "bits" in columns else CAPTION
+    text = [caption, "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for line in joined:
-        mark = ""
-        if line.published:
-            source = cited(line.published)
-            sources += [source] if source not in sources else []
-            mark = f"{line.published} [{sources.index(source) + 1}]"
-        cells = [
-            line.dataset,
-            line.ipc,
-            line.method,
-            line.regime,
-            line.network,
-            line.protocol,
-            line.epochs,
-            line.accuracy,
-        ]
-        cells += [line.over, line.spent, line.iterations, kilobytes(line.bytes)]
-        cells += [kilobytes(line.label_bytes) if line.label_bytes else ""] if stored else []
-        cells += [mark]
-        text.append(f"| {' | '.join(_markdown(str(each)) for each in cells)} |".replace("|  |", "| |"))
-    if worth := sentences(joined):
+        cells = (_markdown(str(of_line(line))) for of_line in columns.values())
+        text.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    if worth := sentences(without_copies(joined)):
         text += ["", NOTE, "", *(f"- {_markdown(sentence)}" for sentence in worth)]
     if compared := gains(results):
         text += ["", GAINS, "", *(f"- {_markdown(str(gain))}" for gain in compared)]
@@ -70,6 +54,35 @@ def markdown(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str
     if problems:
         text += ["", *(f"- {_markdown(problem)}" for problem in problems)]
     return "\n".join([*text, ""])
+
+
+def _columns(joined: Sequence[Line]) -> dict[str, Callable[[Line], object]]:
+    """Return what a table has of a line, by the heads of its columns."""
+    sources = citations(joined)
+
+    def printed(line: Line) -> str:
+        value = line.published
+        return f"{value} [{sources.index(cited(value)) + 1}]" if value else ""
+
+    columns: dict[str, Callable[[Line], object]] = {
+        "data set": lambda line: line.dataset,
+        "IPC": lambda line: line.ipc,
+        "method": lambda line: line.method,
+        "labels": lambda line: line.regime,
+        "student": lambda line: line.network,
+        "protocol": lambda line: line.protocol,
+        "epochs": lambda line: line.epochs,
+        "accuracy %": lambda line: line.accuracy,
+        "students": lambda line: line.over,
+        "distilled in": lambda line: line.spent,
+        "iterations": lambda line: line.iterations,
+    }
+    if any(line.of_copy for line in joined):
+        columns["bits"] = lambda line: line.bits or ""
+    columns["kB"] = lambda line: kilobytes(line.bytes)
+    if any(line.label_bytes for line in joined):
+        columns["of labels kB"] = lambda line: kilobytes(line.label_bytes) if line.label_bytes else ""
+    return columns | {"published %": printed}
 
 
 def _markdown(text: str) -> str:
@@ -92,6 +105,7 @@ _OF_ROW = (
     "decoded",
 )
 _OF_COST = (
+    "bits",
     "stored_bytes",
     "label_bytes",
     "iterations",
@@ -125,6 +139,7 @@ def _csv_row(result: CellResult, evaluation: EvaluationResult, row: Row) -> list
     accuracy = [row.epochs, f"{row.mean:.4f}", f"{row.std:.4f}"]
     accuracy += [len(row.values), values, row.images, row.decoded]
     labels = evaluation.label_bytes if row.regime == "SL" else 0.0
+    bits = pixel_bits(row.set, evaluation.bits) or ""
     cost: list[Any] = [evaluation.image_bytes + evaluation.label_bytes, labels or "", result.iterations]
     seconds = f"{result.label_seconds:.2f}" if row.regime == "SL" and result.label_seconds else ""
     cost += [f"{result.seconds:.2f}", seconds, result.peak_memory_bytes]
@@ -133,7 +148,7 @@ def _csv_row(result: CellResult, evaluation: EvaluationResult, row: Row) -> list
         cost = [f"{size:.0f}" if size else "", labels or "", "", "", "", ""]
     of_file = [f"{result.cell}/{result.file}", result.sha256, result.machine]
     of_file += [str(evaluation.report.get("date", "")), evaluation.name]
-    return [*map(_text, place), *accuracy, *cost, *map(_text, of_file)]
+    return [*map(_text, place), *accuracy, bits, *cost, *map(_text, of_file)]
 
 
 def _text(value: Any) -> Any:
@@ -177,3 +192,8 @@ def write(folder: Path, suite: str, results: Sequence[CellResult], problems: Seq
 def cited(value: Published) -> str:
     """Return where a published value was read, and what was special about it."""
     return f"{value.source} ({value.note})" if value.note else value.source
+
+
+def citations(lines: Sequence[Line]) -> list[str]:
+    """Return where the published values of lines come from, each once."""
+    return list(dict.fromkeys(cited(line.published) for line in lines if line.published))

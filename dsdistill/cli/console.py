@@ -52,11 +52,13 @@ def print_lines(lines: Sequence[Line]) -> None:
     from rich.table import Table
 
     has_published = any(line.published for line in lines)
+    has_copies = any(line.of_copy for line in lines)
     has_regimes = any(line.regime != "HL" for line in lines)
     table = Table(caption="last epoch, mean ± standard deviation over students")
     for name in ("data, IPC", "trained on", *(["labels"] if has_regimes else []), "student", "protocol"):
         table.add_column(name, overflow="fold")
-    for name in ("accuracy %", "students", *(["published %"] if has_published else [])):
+    numbers = [*(["bits"] if has_copies else []), "accuracy %", "students"]
+    for name in (*numbers, *(["published %"] if has_published else [])):
         table.add_column(name, justify="right", no_wrap=name != "students")
     previous = ""
     for line in lines:
@@ -64,6 +66,7 @@ def print_lines(lines: Sequence[Line]) -> None:
         if previous not in ("", data):
             table.add_section()
         row = [data, line.method, *([line.regime] if has_regimes else []), line.network, line.protocol]
+        row += [str(line.bits or "")] if has_copies else []
         row += [line.accuracy, line.over]
         row += [str(line.published or "")] if has_published else []
         table.add_row(*map(plain, row))

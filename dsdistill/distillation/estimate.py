@@ -9,7 +9,7 @@ import torch
 
 from dsdistill.config.ipc import typical
 from dsdistill.config.recipe import load_recipe
-from dsdistill.config.storage import pixel_bytes
+from dsdistill.config.storage import CodingConfig, pixel_bytes
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate
@@ -76,6 +76,7 @@ def run_estimate(
         process_bytes=process_memory(distiller.synthetic.images.device),
         disk=disk(config, distiller, done + amount),
         later=_labels(config, distiller),
+        leaves_out=_refining(config),
     )
 
 
@@ -91,6 +92,12 @@ def _within(seconds: float, distiller: Distiller, pace: PaceMeter) -> int:
     if distiller.sources.cache is None:
         return most
     return bisect.bisect_left(range(most), seconds, key=lambda amount: _seconds_of(amount, distiller, pace))
+
+
+def _refining(config: RunConfig) -> str:
+    """Say that coded pixels are refined after the last iteration; empty where they are not."""
+    steps = config.storage.refine if isinstance(config.storage, CodingConfig) else 0
+    return f"the {steps:,} steps of storage.refine, which come after the last iteration" if steps else ""
 
 
 def _labels(config: RunConfig, distiller: Distiller) -> dict[str, str]:

@@ -49,6 +49,16 @@ def _cost(config: RunConfig, real: RealDataset) -> Cost:
     copies = 2 if config.synthetic.flip else 1
     stored = counts_of(config.ipc, len(real.classes))
     decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
+    compensators = 0
     if config.synthetic.learn == "compensators":
-        decoded *= len(names_in(config.network))
-    return config.engine.cost(Sizes(counts=real.counts, decoded=decoded, copies=copies, feature_dim=1))
+        networks = len(names_in(config.network))
+        decoded, compensators = networks * decoded, networks * max(stored)
+    return config.engine.cost(
+        Sizes(
+            counts=real.counts,
+            decoded=decoded,
+            copies=copies,
+            feature_dim=1,
+            compensators=compensators,
+        )
+    )

@@ -176,10 +176,12 @@ class DecoupledEngine(Engine[Teachers]):
         """Check that a network has what images are recovered from.
 
         Raises:
-            UserError: it has no batch normalisation to align, or no class activation maps to mask by.
+            UserError: it has no batch normalisation to align, no class activation maps to mask by, or not the
+                block that the target compares.
         """
         if self.alignment.weight and not network.has_batch_norm:
             raise _unalignable(name, name)
+        self.target.check_network(name, network, channels, size)
         if self.mask.of != "none":
             ClassActivation(network, name, channels, size)
 
@@ -363,13 +365,14 @@ class DecoupledEngine(Engine[Teachers]):
         return self.alignment.first * alignment[0] + alignment[1:].sum(0)
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Count a pass of each image through each teacher of its batch."""
+        """Count a pass of each image through each teacher of its batch; one with compensators has one."""
+        teachers = 1 if sizes.compensators else self.committee.size or self.supply.teacher_count()
         of_classes = self.batches == "per-class"
         batch = int(sizes.decoded.max()) if of_classes else min(len(sizes.decoded), self.batch_classes)
         batches = max(1, self._pass_images(sizes.device, sizes.size) // batch)
         at_once = min(sizes.total, batches * batch)
         return Cost(
-            passes=3 * sizes.total * max(1, self.committee.size),
+            passes=3 * sizes.total * teachers,
             pixels=at_once,
             images=IMAGE_COPIES * (sizes.compensators + at_once if sizes.compensators else sizes.total),
         )

@@ -62,6 +62,16 @@ class Target(ABC):
     term: ClassVar[str]
     """Its name in the log."""
 
+    def check_network(self, name: str, network: Network, channels: int, size: int) -> None:  # noqa: B027
+        """Check that the loss can be taken of a network, trained or not.
+
+        Args:
+            name: of the network. channels, size: of its images.
+
+        Raises:
+            UserError: it cannot.
+        """
+
     def prepare(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:  # noqa: B027
         """Register constants that the loss needs; called once."""
 
@@ -99,22 +109,29 @@ class PairedFeatures(Target):
     layer: int = -1
     """The block whose map is compared, counted from 0; -1 is the last."""
 
-    def prepare(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
-        """Check that every teacher has such a block.
+    def check_network(self, name: str, network: Network, channels: int, size: int) -> None:
+        """Check that a network has such a block.
 
         Raises:
-            UserError: one has fewer.
+            UserError: it has fewer.
         """
-        channels, size = sources.task.channels, sources.task.size
+        like = next(network.parameters())
+        with torch.no_grad():
+            blocks = len(network.trace(torch.zeros(2, channels, size, size).to(like))[0])
+        if not -blocks <= self.layer < blocks:
+            raise UserError(
+                f"{name} has {blocks} blocks, and no block {self.layer}: set engine.target.layer "
+                f"to 0 to {blocks - 1}, or to -1 for the last"
+            )
+
+    def prepare(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
+        """Check every teacher.
+
+        Raises:
+            UserError: as `check_network`.
+        """
         for member in sources.supply.members:
-            like = next(member.network.parameters())
-            with torch.no_grad():
-                blocks = len(member.network.trace(torch.zeros(2, channels, size, size).to(like))[0])
-            if not -blocks <= self.layer < blocks:
-                raise UserError(
-                    f"{member.name} has {blocks} blocks, and no block {self.layer}: set engine.target.layer "
-                    f"to 0 to {blocks - 1}, or to -1 for the last"
-                )
+            self.check_network(member.name, member.network, sources.task.channels, sources.task.size)
 
     def loss(self, batch: RecoveryBatch) -> Tensor:
         """Return the sum over each batch."""

@@ -85,6 +85,7 @@ def _lines(texts: Iterable[str]) -> str:
 def _accuracies(result: CellResult) -> Iterator[str]:
     for evaluation in result.evaluations:
         suffix = f", evaluation {evaluation.name}" if evaluation.name else ""
+        suffix += f", {evaluation.bits} bits" if result.is_copy(evaluation) else ""
         for row in evaluation.rows:
             trained_on = row.set if row.set != DISTILLED else result.method
             values = ", ".join(f"{value:.2f}" for value in row.values)

@@ -154,10 +154,10 @@ def _against_random(best: Line, random: Line | None, equal_bytes: Line | None) -
     """Say how the best method stands to random real images, as many and for the same bytes."""
     parts = []
     if random:
-        parts.append(f"{_stands(best, random)} {_random(best.regime)} ({random.accuracy} %)")
+        parts.append(f"{stands(best, random)} {_random(best.regime)} ({random.accuracy} %)")
     if equal_bytes:
         size = f"{equal_bytes.accuracy} %, {kilobytes(equal_bytes.bytes)} kB"
-        parts.append(f"{_stands(best, equal_bytes)} random real images for the same bytes ({size})")
+        parts.append(f"{stands(best, equal_bytes)} random real images for the same bytes ({size})")
     if parts:
         return f"It {', and '.join(parts)}."
     return f"It is not compared with {_random(best.regime).removeprefix('as many ')}."
@@ -168,7 +168,8 @@ def _random(regime: str) -> str:
     return "as many random real images" + ("" if regime == "HL" else " with the same labels")
 
 
-def _stands(one: Line, other: Line) -> str:
+def stands(one: Line, other: Line) -> str:
+    """Say how one accuracy stands to another, as the verb of a sentence."""
     points = one.mean - other.mean
     return {
         Verdict.AHEAD: "beats",
@@ -180,10 +181,10 @@ def _stands(one: Line, other: Line) -> str:
 
 def _against_coreset(best: Line, coreset: Line | None) -> str:
     """Name a selection of real images that the best method does not beat."""
-    stands = verdict(coreset, best) if coreset else Verdict.UNKNOWN
-    if coreset is None or stands not in (Verdict.AHEAD, Verdict.LEVEL):
+    how = verdict(coreset, best) if coreset else Verdict.UNKNOWN
+    if coreset is None or how not in (Verdict.AHEAD, Verdict.LEVEL):
         return ""
-    link = "ahead of" if stands is Verdict.AHEAD else "level with"
+    link = "ahead of" if how is Verdict.AHEAD else "level with"
     return f"As many real images chosen by {coreset.set} are {link} it ({coreset.accuracy} %)."
 
 

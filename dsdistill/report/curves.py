@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dsdistill.report.dots import Kind
 from dsdistill.report.drawing import Drawing
 from dsdistill.report.markup import escape
 from dsdistill.report.scales import Scale, short
@@ -40,6 +41,7 @@ def draw(
     real: Sequence[Curve],
     scales: tuple[Scale, Scale],
     title: str,
+    kind: Kind = Kind.DISTILLED,
 ) -> Drawing:
     """Draw the curves of one method in colour before those of all others in grey.
 
@@ -47,13 +49,15 @@ def draw(
         own: at least one point.
         real: curves of real images, dashed.
         scales: of x, logarithmic, and y, which charts side by side share.
+        kind: what students of the method were trained on: distilled images, or real ones for their bytes.
     """
     x, y = scales
     points = [mark for curve in own for mark in curve]
     last = max(points, key=lambda mark: mark.x)
     parts = [_axes(x, y)]
-    parts += [_path(kind, each, x, y) for kind, each in (("others", others), ("rule", real), ("line", own))]
-    parts += [_point(mark, x, y) for mark in points]
+    parts += [_path("others", others, x, y), _path("rule", real, x, y)]
+    parts += [f'<g class="{kind.value}">{_path("line", own, x, y)}</g>']
+    parts += [_point(mark, x, y, kind) for mark in points]
     at = min(x(last.x) + 4, x.end)
     parts.append(f'<text class="value" x="{at:.1f}" y="{y(last.y) - 8:.1f}">{last.y:.1f}</text>')
     about = "; ".join(mark.title for mark in points if mark.title)
@@ -84,16 +88,18 @@ def _path(kind: str, each: Sequence[Curve], x: Scale, y: Scale) -> str:
     return f'<path class="{kind}" d="{"".join(steps)}"/>' if steps else ""
 
 
-def _point(mark: Mark, x: Scale, y: Scale) -> str:
+def _point(mark: Mark, x: Scale, y: Scale, kind: Kind) -> str:
     at, bar = x(mark.x), ""
     if mark.error:
         top, low = y(mark.y + mark.error), y(mark.y - mark.error)
         bar = f'<line class="bar" x1="{at:.2f}" x2="{at:.2f}" y1="{top:.2f}" y2="{low:.2f}"/>'
     dot = f'<circle class="mark" cx="{at:.2f}" cy="{y(mark.y):.2f}" r="3"/>'
+    if kind is Kind.REAL_BYTES:
+        dot = f'<rect class="mark" x="{at - 2.8:.2f}" y="{y(mark.y) - 2.8:.2f}" width="5.6" height="5.6"/>'
     inside = f"<title>{escape(mark.title)}</title>{bar}{dot}"
     if mark.href:
-        return f'<a class="distilled" href="{escape(mark.href)}">{inside}</a>'
-    return f'<g class="distilled">{inside}</g>'
+        return f'<a class="{kind.value}" href="{escape(mark.href)}">{inside}</a>'
+    return f'<g class="{kind.value}">{inside}</g>'
 
 
 def spark(values: Sequence[tuple[float, float]], title: str) -> Drawing | None:

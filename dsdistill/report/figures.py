@@ -143,25 +143,49 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
 def over_bytes(lines: Sequence[Line]) -> list[Figure]:
     """Draw accuracy against stored bytes, a panel per method and protocol; by suite, data set and regime.
 
-    Students are the first of each evaluation. There is no figure where all sets take about as many bytes.
+    So are real images for these bytes, a panel per selection. A curve joins IPCs, or the numbers of bits at
+    one IPC where encoded copies were evaluated. Students are the first of each evaluation. There is no figure
+    where all sets take about as many bytes.
     """
     named, figures = families.places(lines), []
     shown = [line for line in lines if line.first and not line.for_scores]
     regimes = {line.regime for line in shown if not line.baseline}
     for suite, dataset, regime in dict.fromkeys((each.suite, each.dataset, each.regime) for each in shown):
         here = [line for line in shown if (line.suite, line.dataset, line.regime) == (suite, dataset, regime)]
-        several = len({line.protocol for line in here if not line.baseline}) > 1
-        methods: dict[str, _Method] = {}
-        for line in here:
-            if not line.baseline:
-                name = f"{line.method} ({line.protocol})" if several else line.method
-                method = methods.setdefault(name, _Method(href(line), own=[[]], real=[[]]))
-                method.own[0].append(_stored(line))
-                method.real[0] += _random(here, line)
+        methods = {} if all(line.baseline for line in here) else _with_bytes(here)
         panels = _panels(methods, "accuracy against kB")
         suffix, words = _of_regime(regime, len(regimes) > 1)
         figures.append(Figure(f"bytes-{suite}-{dataset}{suffix}", named[suite, dataset] + words, panels))
     return [figure for figure in figures if figure.panels]
+
+
+def _with_bytes(here: Sequence[Line]) -> dict[str, _Method]:
+    """Return what is drawn of sets, and of real images for their bytes, by the names of panels."""
+    several = len({line.protocol for line in here if not line.baseline}) > 1
+    groups: dict[str, list[Line]] = {}
+    for line in here:
+        if not line.baseline or line.set.endswith(comparison.BYTES):
+            name = line.set if line.baseline else line.method
+            groups.setdefault(f"{name} ({line.protocol})" if several else name, []).append(line)
+    methods = {}
+    for name, group in groups.items():
+        method = methods[name] = _Method(href(group[0]), kind=kind(group[0]))
+        if method.kind is Kind.DISTILLED:
+            method.own = _joined(group)
+            real = [each for line in group for each in _random(here, line)]
+            method.real = _joined(list({id(each): each for each in real}.values()))
+        else:
+            for beside in dict.fromkeys(line.method for line in group):
+                method.own += _joined([line for line in group if line.method == beside])
+    return methods
+
+
+def _joined(lines: Sequence[Line]) -> list[list[Mark]]:
+    """Return the curves of lines: over the bits at each IPC, or over IPCs where there are no copies."""
+    if not any(line.of_copy for line in lines):
+        return [[_stored(line) for line in lines]]
+    ipcs = dict.fromkeys(line.ipc for line in lines)
+    return [[_stored(line) for line in lines if line.ipc == ipc] for ipc in ipcs]
 
 
 def _of_time(result: CellResult) -> tuple[str, str, int, str]:
@@ -175,9 +199,14 @@ def _of_regime(regime: str, several: bool) -> tuple[str, str]:
 
 @dataclass
 class _Method:
-    """What is drawn of a method: where it leads, its curves, and those of real images."""
+    """What is drawn of a method or a selection of real images.
+
+    Attributes:
+        href: where it leads. own: its curves. real: those of the real images it is compared with.
+    """
 
     href: str
+    kind: Kind = Kind.DISTILLED
     own: list[list[Mark]] = field(default_factory=list)
     real: list[list[Mark]] = field(default_factory=list)
 
@@ -194,15 +223,15 @@ def _with_random(lines: Sequence[Line], suite: str, dataset: str, ipc: int) -> I
             yield line, random
 
 
-def _random(here: Sequence[Line], line: Line) -> list[Mark]:
+def _random(here: Sequence[Line], line: Line) -> list[Line]:
     """Return the random real images that a set is compared with: as many, and for the same bytes."""
     same = [each for each in here if each.ipc == line.ipc]
     found = comparison.random_images(line, same), comparison.random_images_of_bytes(line, same)
-    return [_stored(each) for each in found if each]
+    return [each for each in found if each]
 
 
 def _panels(methods: Mapping[str, _Method], what: str) -> tuple[Panel, ...]:
-    """Draw a panel per method, the most accurate first, all on the same axes."""
+    """Draw a panel per method, the most accurate first, then those of real images, all on the same axes."""
     own = {name: _drawable(method.own) for name, method in methods.items()}
     own = {name: curves for name, curves in own.items() if curves}
     real = {name: _drawable(methods[name].real) for name in own}
@@ -215,11 +244,19 @@ def _panels(methods: Mapping[str, _Method], what: str) -> tuple[Panel, ...]:
         logarithmic([mark.x for mark in every], curves.LEFT, curves.RIGHT),
         linear(ends, curves.BOTTOM, curves.TOP, 100.0),
     )
-    ordered = sorted(own, key=lambda name: -max(curve[-1].y for curve in own[name]))
+    kinds = {name: methods[name].kind for name in own}
+    ours = {name: own[name] for name in own if kinds[name] is Kind.DISTILLED}
+    ordered = sorted(own, key=lambda name: (name not in ours, -max(map(_end, own[name]))))
     drawn = (
-        curves.draw(own[name], _others(own, name), real[name], scales, f"{name}: {what}") for name in ordered
+        curves.draw(own[name], _others(ours, name), real[name], scales, f"{name}: {what}", kinds[name])
+        for name in ordered
     )
     return tuple(Panel(name, each, methods[name].href) for name, each in zip(ordered, drawn, strict=True))
+
+
+def _end(curve: Curve) -> float:
+    """Return the accuracy of most seconds or bytes."""
+    return max(curve, key=lambda mark: mark.x).y
 
 
 def _drawable(curves: Sequence[Curve]) -> list[Curve]:
@@ -258,7 +295,8 @@ def _snapshots(result: CellResult) -> list[Mark]:
 
 
 def _stored(line: Line) -> Mark:
-    title = f"{line.method}, {line.ipc} per class: {line.accuracy} % in {line.bytes / 1e3:,.1f} kB"
+    bits = f", {line.bits} bit{'s' if line.bits > 1 else ''}" if line.of_copy else ""
+    title = f"{line.method}, {line.ipc} per class{bits}: {line.accuracy} % in {line.bytes / 1e3:,.1f} kB"
     return Mark(line.bytes / 1e3, line.mean, line.std, title, href(line))
 
 

@@ -10,7 +10,7 @@ from string import Template
 
 from dsdistill import files
 from dsdistill.bench.collection import collect
-from dsdistill.bench.lines import gains
+from dsdistill.bench.lines import gains, without_copies
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.config.sharing import told
@@ -47,14 +47,15 @@ def write(results: Path, output: Path, notify: Callable[[str], None]) -> Path:
 
 def html(results: Sequence[CellResult], problems: Sequence[str] = ()) -> str:
     """Return the page of some results; sets and logs in their folders are read if they exist."""
-    lines = joined_lines(results)
+    all_lines = joined_lines(results)
+    lines = without_copies(all_lines)
     parts = {
         "results": ("Results", sections.results(lines) + sections.gained(gains(results))),
         "time": (
             "Accuracy against seconds",
             sections.grouped(figures.over_time(results, lines), sections.TIME),
         ),
-        "bytes": ("Accuracy against bytes", sections.grouped(figures.over_bytes(lines), sections.BYTES)),
+        "bytes": ("Accuracy against bytes", sections.over_bytes(all_lines)),
         "images": ("Images", pictures.pictures(results)),
         "networks": ("Across architectures", tables.networks(lines)),
         "scores": ("Scores", tables.scores(lines)),

@@ -9,15 +9,17 @@ from pathlib import Path
 from dsdistill import files
 from dsdistill.bench.expert_set import slug
 from dsdistill.bench.lines import lines as joined_lines
+from dsdistill.bench.lines import without_copies
 from dsdistill.bench.results import CellResult
 from dsdistill.report import drawing, figures
 
 
 def write(folder: Path, results: Sequence[CellResult]) -> list[Path]:
     """Write an SVG for each chart of accuracy; return the files."""
-    lines = joined_lines(results)
+    all_lines = joined_lines(results)
+    lines = without_copies(all_lines)
     style = (resources.files("dsdistill.report") / "style.css").read_text(encoding="utf-8")
-    drawn = [*figures.accuracies(lines), *figures.over_time(results, lines), *figures.over_bytes(lines)]
+    drawn = [*figures.accuracies(lines), *figures.over_time(results, lines), *figures.over_bytes(all_lines)]
     written = []
     for figure in drawn:
         files.make_folder(folder, parents=True)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from dsdistill.bench.lines import Gain, Line
 from dsdistill.bench.results import CellResult
-from dsdistill.bench.tables import CAPTION, GAINS
+from dsdistill.bench.tables import CAPTION, GAINS, citations
 from dsdistill.bench.worth import NOTE
 from dsdistill.bench.worth import sentences as worth
 from dsdistill.evaluation.rows import labels_do_the_work
-from dsdistill.report import conclusion, dots, families, figures, reliability, tables
+from dsdistill.report import budgets, conclusion, dots, families, figures, reliability, tables
 from dsdistill.report.families import Family
 from dsdistill.report.figures import Figure, Panel
 from dsdistill.report.markup import LONG, escape, link, note, sentences
@@ -31,9 +31,13 @@ TIME = (
 )
 BYTES = (
     f"Accuracy % against kB of images and labels (log scale). {_CURVES.replace('as many random', 'random')} "
-    "Bytes are compressed, as in the file; real images count what they take stored in the same way. Not "
-    "counted is the matrix of a whitened set, whose size its cell tells. Students are the first of each "
-    "evaluation."
+    "Names that end in @bytes, their points squares, are real images for the bytes of sets. Bytes are "
+    "compressed, as in the file; real images count what they take stored in the same way. Not counted is the "
+    "matrix of a whitened set, whose size its cell tells. Students are the first of each evaluation."
+)
+CODED = (
+    "Sets were also encoded in fewer bits a pixel, and decoded for their students; real images for the bytes "
+    "of such a copy are coded like it. A curve joins the numbers of bits at one IPC."
 )
 LOSSES = (
     "The matching loss over iterations, smoothed where they are many, with where it begins and ends; losses "
@@ -61,6 +65,7 @@ def flags(results: Sequence[CellResult]) -> str:
         for evaluation in result.evaluations:
             name = f"{result.method}, {result.dataset}, {result.ipc} per class, seed {result.seed}"
             name += f", evaluation {evaluation.name}" if evaluation.name else ""
+            name += f", {evaluation.bits} bits" if result.is_copy(evaluation) else ""
             for sentence in labels_do_the_work(evaluation.rows):
                 items += f"<li>{link(f'#{figures.anchor(result)}', name)}: {escape(sentence, LONG)}</li>"
     return f'<ul class="findings">{items}</ul>' if items else ""
@@ -73,7 +78,7 @@ def _unbroken(text: str) -> str:
 
 def results(lines: Sequence[Line]) -> str:
     """Return a chart per family and a table per data set, and where published values come from."""
-    sources, named = tables.citations(lines), families.places(lines)
+    sources, named = citations(lines), families.places(lines)
     text = note(CAPTION) + note(_KEY)
     for place, group in families.by_place(lines).items():
         here = [line for family in group for line in family.lines]
@@ -113,6 +118,14 @@ def gained(gains: Sequence[Gain]) -> str:
     """Return the gains of one method over another, a sentence each."""
     listed = sentences([str(gain) for gain in gains])
     return note(GAINS) + listed if listed else ""
+
+
+def over_bytes(lines: Sequence[Line]) -> str:
+    """Return charts of accuracy against bytes; where sets were encoded, what is best, and folded a table."""
+    rates = tables.rates(lines)
+    charts = grouped(figures.over_bytes(lines), f"{BYTES} {CODED}" if rates else BYTES)
+    folded = f"<details><summary>The values of these charts</summary>{rates}</details>" if rates else ""
+    return charts + sentences(budgets.sentences(lines)) + folded
 
 
 def grouped(drawn: Sequence[Figure], about: str, kind: str = "curves") -> str:

@@ -72,11 +72,6 @@ def _row(line: Line, name: str, columns: Sequence[Column], sources: Sequence[str
     return f'<tr{style}><th scope="row">{escape(name)}</th>{cells}</tr>'
 
 
-def citations(lines: Sequence[Line]) -> list[str]:
-    """Return where the published values of lines come from, each once."""
-    return list(dict.fromkeys(cited(line.published) for line in lines if line.published))
-
-
 def listed(sources: Sequence[str]) -> str:
     """Return sources as a numbered list, which published values lead to."""
     if not sources:
@@ -85,6 +80,30 @@ def listed(sources: Sequence[str]) -> str:
         f'<li id="source-{count}">{escape(text, 2000)}</li>' for count, text in enumerate(sources, 1)
     )
     return f"{note(published.NOTE)}<ol>{items}</ol>"
+
+
+# Accuracy against bytes -------------------------------------------------------------------------------------
+
+_RATES = (
+    Column("IPC", lambda line: str(line.ipc), foldable=False),
+    Column("bits", lambda line: str(line.bits or ""), foldable=False),
+    _BYTES,
+    *(column for column in COLUMNS if column.name in ("labels", "student", "protocol")),
+)
+
+
+def rates(lines: Sequence[Line]) -> str:
+    """Return a table for each data set of which sets were also encoded in fewer bits; empty without any."""
+    named, text = families.places(lines), ""
+    first = [line for line in lines if line.first and not line.for_scores]
+    for place in dict.fromkeys((line.suite, line.dataset) for line in first if line.of_copy):
+        here = [line for line in first if (line.suite, line.dataset) == place]
+        columns, shared = families.fold(_RATES, here)
+        head = [heading("method", False), heading("accuracy %")]
+        head += [heading(column.name, column.number) for column in columns]
+        rows = "".join(_row(line, line.method, columns, (), False) for line in here)
+        text += note(shared) + table(f"accuracy against bytes on {named[place]}", head, rows)
+    return text
 
 
 # Across architectures ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import h5py
 import torch
 
 from dsdistill import files
-from dsdistill.config.storage import Dtype
+from dsdistill.config.storage import Dtype, pixel_bytes
 from dsdistill.errors import UserError
 from dsdistill.files import exclusive, parse_json, reason, replace
 from dsdistill.runtime.notice import Notify, silent
@@ -343,6 +343,14 @@ class Description:
     digest: str
     attributes: dict[str, Scalar]
     results: list[dict[str, Any]]
+
+    @property
+    def bits(self) -> int:
+        """Of a stored pixel."""
+        if self.coded:
+            return self.coded.bits
+        assert self.dtype
+        return int(8 * pixel_bytes(self.dtype))
 
 
 def describe(path: str | Path) -> Description:

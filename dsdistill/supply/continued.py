@@ -9,7 +9,7 @@ import torch
 
 from dsdistill.config.validation import forbid_extra
 from dsdistill.seeding import generator
-from dsdistill.supply.base import NetworkRequest
+from dsdistill.supply.base import NetworkRequest, bytes_of
 from dsdistill.supply.perturbation import perturb
 from dsdistill.supply.stored import DrawnConfig, StoredNetworks
 from dsdistill.supply.trained import Trained, TrainingConfig
@@ -43,6 +43,10 @@ class Continued(Trained):
         self.teachers = self._stored = StoredNetworks(request, config)
         self._perturbation = config.perturbation
         super().__init__(request, config)
+
+    def network_bytes(self, iterations: int) -> int:
+        """Count the network that classifies as a stored one, too."""
+        return super().network_bytes(iterations) + bytes_of(self._stored.template.state_dict())
 
     def initialise(self, number: int) -> None:
         """Give the network the last weights of a random stored one, perturbed as number n of those drawn."""

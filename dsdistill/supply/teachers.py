@@ -54,6 +54,18 @@ class TeachersConfig(StoredConfig):
             for name, each in zip(names, found, strict=True)
         ]
 
+    def teacher_count(self) -> int:
+        """Return how many networks it takes; 1 where none are named yet.
+
+        Raises:
+            UserError: a name cannot be read, or is that of no file of experts.
+        """
+        if self.networks or not self.path:
+            return self.networks or 1
+        return sum(
+            ExpertFile.open(each.source).count if each.expert is None else 1 for each in self.references()
+        )
+
     def resolved(self) -> Self:
         """Write down which networks these are.
 

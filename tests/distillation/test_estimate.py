@@ -78,6 +78,14 @@ def test_disk_is_what_the_run_takes_at_most(tmp_path: Path) -> None:
     assert seen[0].disk_bytes == sum(disk.values())
 
 
+def test_refining_is_said_not_to_be_estimated(tmp_path: Path) -> None:
+    coded = {"storage": {"bits": 2, "refine": 3}}
+    seen, _ = estimates(tmp_path / "set.h5", iterations=8, options=coded)
+    assert seen[0].leaves_out == "the 3 steps of storage.refine, which come after the last iteration"
+    seen, _ = estimates(tmp_path / "plain.h5", iterations=8)
+    assert seen[0].leaves_out == ""
+
+
 def config(**options: Any) -> configs.RunConfig:
     given: dict[str, Any] = {"data": {"name": "cifar10"}, "ipc": 10, "method": "dm"}
     return configs.resolve(given | options)

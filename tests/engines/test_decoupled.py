@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,11 +29,12 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.supply.base import PassOptions
 from dsdistill.supply.cost import Sizes
-from dsdistill.supply.teachers import Teachers
+from dsdistill.supply.teachers import Teachers, TeachersConfig
 from dsdistill.synthetic.initial import initialise
 from dsdistill.synthetic.set import ANCHORS, SyntheticSet
 from dsdistill.teachers import Teacher
 from tests.helpers.engines import CPU, toy
+from tests.helpers.trajectories import written
 from tests.reference.sre2l import recover, recovery_loss
 
 RESNET = "resnet10-batch-w4"
@@ -262,6 +264,21 @@ def test_memory_is_for_the_whole_batches_of_a_pass() -> None:
     assert pixels(12, "cpu", pass_images=1050) == 1000
     assert pixels(12, "cpu", pass_images=10**6) == 10_000
     assert pixels(224, "cpu", batches="per-class") == 10
+
+
+def test_a_pass_for_each_teacher_counts(tmp_path: Path) -> None:
+    few = torch.full((10,), 2)
+    file = written(tmp_path / "teachers.h5", *toy(1, 8))  # three
+
+    def passes(size: int = 0, path: str = str(file), networks: int = 0, compensators: int = 0) -> int:
+        supply = TeachersConfig(path=path, networks=networks)
+        engine = DecoupledEngine(supply=supply, committee=CommitteeConfig(size=size))
+        return engine.cost(Sizes(counts=few, decoded=few, size=8, compensators=compensators)).passes
+
+    assert passes() == 3 * 20 * 3
+    assert passes(path=f"{file}#0,{file}#2") == 3 * 20 * 2
+    assert passes(size=2) == passes(networks=2) == 3 * 20 * 2
+    assert passes(path="") == passes(compensators=2) == 3 * 20
 
 
 def test_classes_of_images_are_found_once_for_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:

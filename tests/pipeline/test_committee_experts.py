@@ -77,6 +77,14 @@ def test_a_dry_run_estimates_each_training(tmp_path: Path) -> None:
         ({"network": "convnet2-w4-instance"}, "such as resnet18-batch"),
         ({"method": "nrr-dd", "network": "convnet2-w4-batch", "size": 8}, "no global average pooling"),
         ({"method": "nrr-dd", "network": "resnet10-batch-w4", "size": 8}, "pass larger images .--size 16"),
+        (
+            {
+                "method": "cim",
+                "network": "convnet2-w4-batch",
+                "options": {"engine": {"target": {"layer": 2}}},
+            },
+            "convnet2-w4-batch has 2 blocks, and no block 2: set engine.target.layer to 0 to 1",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_used_is_refused_before_it_is_trained(

@@ -9,7 +9,7 @@ from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
 from dsdistill.report import figures
 from dsdistill.report.figures import Figure
-from tests.helpers.bench import result, row
+from tests.helpers.bench import coded, result, row
 from tests.helpers.reports import METHODS, by_class, elements, grid
 
 
@@ -75,6 +75,35 @@ def test_bytes_are_an_axis_where_sets_differ_in_them() -> None:
     assert "dm, 10 per class: 51.00 ± 1.41 % in 100.0 kB" in figure.panels[0].drawing.about
     (rule,) = by_class(root(figure), "rule")
     assert rule.attrib["d"].count("L") == 1  # random images, one and ten per class
+
+
+def test_bits_are_joined_at_each_ipc() -> None:
+    (figure,) = figures.over_bytes(joined_lines([coded(), coded(ipc=10), result("mtt")]))
+    assert [panel.name for panel in figure.panels] == ["dm", "mtt", "random@bytes"]
+    (line,) = by_class(root(figure), "line")
+    assert [part.count("L") for part in line.attrib["d"].split("M")[1:]] == [2, 2]
+    assert "dm, 10 per class, 2 bits: 49.00 ± 1.41 % in 10.0 kB" in figure.panels[0].drawing.about
+    assert "dm, 10 per class: 51.00 ± 1.41 % in 100.0 kB" in figure.panels[0].drawing.about
+    (rule,) = by_class(root(figure), "rule")
+    assert [part.count("L") for part in rule.attrib["d"].split("M")[1:]] == [3, 3]  # as many images, too
+
+
+def test_one_image_per_class_is_a_figure_where_it_has_copies() -> None:
+    (figure,) = figures.over_bytes(joined_lines([coded()]))
+    assert [panel.name for panel in figure.panels] == ["dm", "random@bytes"]
+
+
+def test_real_images_for_bytes_have_panels_and_shapes_of_their_own() -> None:
+    (figure,) = figures.over_bytes(joined_lines([coded(), coded("mtt")]))
+    real = root(figure, 2)
+    assert figure.panels[2].name == "random@bytes"
+    assert len(elements(real, "rect")) == 6  # beside each set and each copy
+    assert by_class(real, "mark")[0].tag.endswith("rect")
+    assert by_class(real, "rule") == []
+    (others,) = by_class(real, "others")
+    assert others.attrib["d"].count("M") == 2  # the methods
+    (beside,) = by_class(root(figure), "others")
+    assert beside.attrib["d"].count("M") == 1  # the other method, not its real images
 
 
 def test_what_comes_on_top_of_seconds_is_said() -> None:

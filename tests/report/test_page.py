@@ -13,7 +13,7 @@ from dsdistill.errors import UserError
 from dsdistill.report import page
 from dsdistill.runtime import provenance
 from dsdistill.storage import set_file
-from tests.helpers.bench import result, row
+from tests.helpers.bench import coded, result, row
 from tests.helpers.reports import Page, by_class, elements, grid, small_set, stored
 
 
@@ -58,6 +58,20 @@ def test_one_cell_makes_a_page(tmp_path: Path) -> None:
     assert 'name="viewport"' in text
     assert parsed.links.count("#cell-tried-cifar10-dm-ipc1-seed0") >= 4  # table, charts, image, loss
     assert "missing or damaged" not in text
+
+
+def test_copies_are_in_the_charts_of_bytes_and_a_table_beside_them_alone() -> None:
+    text = page.html([coded(), coded(ipc=10)])
+    assert {"results", "bytes"} <= set(check(text).ids)
+    without = page.html([result(), result(ipc=10)])
+    assert "encoded in fewer bits" in text
+    assert "encoded in fewer bits" not in without
+    (rates,) = [table for table in Page(text).tables if table[0][2:4] == ["IPC", "bits"]]
+    assert ["dm", "49.00 ± 1.41", "10", "2", "10.0"] in [row[:5] for row in rates]
+    assert ["random@bytes of dm", "38.50 ± 0.71", "1", "2", "1.0"] in [row[:5] for row in rates]
+    (accuracies,) = [table for table in Page(text).tables if "published %" in table[0]]
+    assert [row[0] for row in accuracies].count("dm") == 2  # sets as they are, at each IPC
+    assert "dm on convnet 49.00 ± 1.41 % (48.00, 50.00), 2 bits" in text
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dsdistill.config.storage import Dtype
 from dsdistill.encoding.encode import with_coded
 from dsdistill.errors import UserError
 from dsdistill.storage import set_file
@@ -71,6 +72,12 @@ def test_what_is_described(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "coded.h5") as file, h5py.File(tmp_path / "plain.h5") as other:
         assert (file.attrs["version"], other.attrs["version"]) == (4, 1)
         assert "images" not in file
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float32", 32), ("float16", 16), ("uint8", 8), (None, 2)])
+def test_bits_of_a_stored_pixel_are_described(tmp_path: Path, dtype: Dtype | None, bits: int) -> None:
+    set_file.write(tmp_path / "set.h5", make() if dtype else coded_set(), dtype)
+    assert set_file.describe(tmp_path / "set.h5").bits == bits
 
 
 def test_a_dtype_that_is_asked_for_replaces_the_coding(tmp_path: Path) -> None:

@@ -57,6 +57,12 @@ def test_a_network_starts_as_a_stored_one_ended_and_is_trained_until_another_is_
         assert not torch.equal(found[PERIOD * number + 1], first)
 
 
+def test_both_networks_that_are_held_count(stored: Path) -> None:
+    supply = loop(NETWORK, size=8, supply=ContinuedConfig(path=str(stored), momentum=0.0)).sources.supply
+    numbers = sum(each.numel() for each in supply.network.parameters())
+    assert supply.network_bytes(10) == 8 * numbers + 4 * numbers  # one in float64 here, and the stored ones'
+
+
 def test_it_needs_a_file(stored: Path) -> None:
     with pytest.raises(UserError, match="none are named: pass --experts auto"):
         loop(NETWORK, size=8, supply=ContinuedConfig())
