@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import shlex
 import subprocess
@@ -17,8 +17,12 @@ from dsdistill.bench import cell_files
 from dsdistill.bench.cells import Cell
 from dsdistill.bench.expert_set import Environment, ExpertSet
 from dsdistill.bench.results import CellResult
+from dsdistill.bench.sharing import Claimed, locks, working
 from dsdistill.errors import UserError
 from dsdistill.runtime.signals import deferred_signals
+
+_LOOK = 5.0
+"""Seconds between two looks at what other processes have claimed, while there is nothing else to do."""
 
 MEMORY_EACH = 3 * 10**9
 """Bytes that a cell needs, by our estimate, when several run at once."""
@@ -73,7 +77,7 @@ def launch(words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[by
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=tuple(_locks),
+                pass_fds=tuple(locks),
                 env=variables,
             )
     except OSError as error:
@@ -116,14 +120,19 @@ def run(
     workers: int,
     notify: Callable[[Event], None],
     launch: Launch = launch,
+    shared_by: Sequence[Cell] | None = None,
 ) -> dict[str, str]:
     """Distil and evaluate cells. Finished ones are left alone; others go on where they were stopped.
+
+    Where the folder is shared, cells that others work on are left to them, and taken over if they end
+    unfinished.
 
     Args:
         suite: the suite's name, for the results.
         results: the folder; one process at a time works in it.
         workers: cells side by side.
         notify: called with everything that happens.
+        shared_by: all cells of the suite, where other processes may work in the folder; None keeps them out.
 
     Returns:
         why each cell that failed did, by name; failures of experts are those of the cells they are for.
@@ -134,10 +143,11 @@ def run(
             states.
     """
     files.make_folder(results, parents=True)
-    with _alone(results):
-        files.sweep(results)
+    with working(results, shared_by or cells, shared=shared_by is not None) as claimed:
+        if claimed.alone:
+            files.sweep(results)
         cell_files.write_settings([*cells, *(each for cell in cells for each in cell.needs)], results)
-        work = _Work(suite, cells, results, environment, notify, launch)
+        work = _Work(suite, cells, results, environment, notify, launch, claimed)
         with deferred_signals() as received:
             try:
                 while work.left or work.running:
@@ -147,6 +157,7 @@ def run(
                         time.sleep(0.05)
                     for job in list(work.running):
                         work.advance(job)
+                    work.give_up_lost()
             finally:
                 _stop(work.running, results)
         return work.failed
@@ -167,6 +178,7 @@ class _Work:
         environment: Environment,
         notify: Callable[[Event], None],
         launch: Launch,
+        claimed: Claimed,
     ) -> None:
         self.left = [cell for cell in cells if not cell_files.read_result(cell, results)]
         self.running: list[_Job] = []
@@ -174,17 +186,49 @@ class _Work:
         self._total, self._finished = len(cells), len(cells) - len(self.left)
         self._suite, self._results, self._environment = suite, results, environment
         self._notify, self._launch = notify, launch
+        self._claimed = claimed
+        self._looked = -math.inf  # when others' claims were last looked at
 
     def start_one(self) -> bool:
         """Start a job that can start now; False where there is none."""
-        job = next(_ready(self.left, self.running, self._results, self._environment), None)
-        if job is None:
+        if not self._claimed.alone and time.monotonic() - self._looked < _LOOK:
             return False
-        self.running.append(job)
-        if job.cell:
-            self.left.remove(job.cell)
-            cell_files.write_failure(job.cell, self._results, "")
+        for job in _ready(self.left, self.running, self._results, self._environment):
+            if not self._claimed.take(job.name):
+                continue
+            if self._finished_elsewhere(job):
+                self._claimed.free(job.name)
+                return True
+            self.running.append(job)
+            if job.cell:
+                self.left.remove(job.cell)
+                cell_files.write_failure(job.cell, self._results, "")
+            return True
+        self._looked = time.monotonic()
+        return False
+
+    def _finished_elsewhere(self, job: _Job) -> bool:
+        """Whether another process has finished a job since it was looked for; a cell leaves the list then."""
+        if self._claimed.alone:
+            return False
+        if job.experts:
+            return job.experts.file(self._results).exists()
+        assert job.cell is not None
+        if not (result := cell_files.read_result(job.cell, self._results)):
+            return False
+        self.left.remove(job.cell)
+        self._finished += 1
+        self._report(job.name, "finished", result)
         return True
+
+    def give_up_lost(self) -> None:
+        """Stop the jobs that other processes have taken over, as this one did not answer for long."""
+        lost = self._claimed.lost()
+        for job in [each for each in self.running if each.name in lost]:
+            _stop([job], self._results)
+            self.running.remove(job)
+            if job.cell:
+                self.left.append(job.cell)
 
     def advance(self, job: _Job) -> None:
         """Start a job's next command when the one before has ended; after the last, finish it."""
@@ -209,6 +253,7 @@ class _Work:
             reason = str(error)
         if reason:
             self._fail(job, reason)
+        self._claimed.free(job.name)
 
     def _fail(self, job: _Job, reason: str) -> None:
         """Give up a cell, or those that wait for experts."""
@@ -313,24 +358,3 @@ def _stop(jobs: Sequence[_Job], results: Path) -> None:
             process.wait()
     for job in jobs:
         _account(job, results)
-
-
-_locks: list[int] = []
-"""Open locks, which commands inherit: one that outlives us keeps its folder locked."""
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep two suites from working in one folder.
-
-    Raises:
-        UserError: another one does, or a command that it left running.
-    """
-    with files.hold(folder, "another suite", inside=True) as lock:
-        if lock >= 0:
-            _locks.append(lock)
-        try:
-            yield
-        finally:
-            if lock in _locks:
-                _locks.remove(lock)

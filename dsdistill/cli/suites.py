@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +35,28 @@ def bench(
     ] = None,
     workers: Annotated[str, typer.Option(help="Cells that run at once: auto or a number.")] = "auto",
     only: Annotated[str, typer.Option(help="Cells whose names contain this; commas, * and ?.")] = "",
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared", metavar="", help="Work beside other processes or machines on the same folder."
+        ),
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(
+            help="Run a part of the cells beside others, such as 2/4: every fourth, from the second on.",
+            metavar="I/N",
+        ),
+    ] = "",
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            help="Queue jobs of SLURM that share the work, with options: partition=gpu,timeout_min=240.",
+            metavar="NAME=VALUE,…",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="How many jobs --slurm queues.", min=1)] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", metavar="", help="List the cells and the state of each.")
     ] = False,
@@ -51,10 +73,15 @@ def bench(
     `dsdistill bench digits -o results/digits`
 
     `dsdistill bench fashion-mnist --only "/dm-ipc1-*,/dsa-*" --dry-run`
+
+    Several machines share the work where each runs `dsdistill bench SUITE -o FOLDER --shared` on one shared
+    folder: a cell is claimed by one, and taken over five minutes after that one has died. On a cluster,
+    `--slurm partition=gpu,timeout_min=240 --jobs 8` queues them.
     """
     with importing():
         from dsdistill.bench import tables
         from dsdistill.bench.planning import matching, plan
+        from dsdistill.bench.sharing import part_of
         from dsdistill.bench.suite import load_suite
         from dsdistill.cli import console
         from dsdistill.config.presets import SUITES
@@ -66,7 +93,8 @@ def bench(
         return
     suite = load_suite(name)
     planned = plan(suite)
-    cells = matching(planned, only)
+    selected = matching(planned, only)
+    cells = part_of(selected, shard) if shard else selected
     folder = files.expanded(output or Path("results") / suite.name)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the results with -o")
@@ -75,7 +103,11 @@ def bench(
         console.print_pairs((cell.name, _state(cell, folder)) for cell in cells)
         return
     _warn_of_baselines(planned, cells, folder)
-    failed = _run(suite, cells, folder, workers, root, download, device)
+    if slurm is not None:
+        _queue(name, folder, slurm, jobs, {"--only": only, "--root": root, "--device": device}, download)
+        return
+    shared_by = planned if shared or shard else None
+    failed = _run(suite, cells, folder, workers, root, download, device, shared_by)
     _write(suite, folder)
     if failed:
         cell, reason = next(iter(failed.items()))
@@ -84,6 +116,35 @@ def bench(
             "the others are kept, and the same command tries again"
         )
     console.print_pairs([("next", f"dsdistill report {folder} -o report.html")])
+
+
+def _queue(
+    suite: str, folder: Path, options: str, jobs: int, others: Mapping[str, object], download: bool
+) -> None:
+    """Queue jobs that work on a suite together.
+
+    Args:
+        suite: its name, or its file.
+        folder: of the results.
+        options, jobs: as for `submit`.
+        others: further options of the command, those of value None or "" left out.
+        download: whether missing data are fetched.
+    """
+    from dsdistill.bench.cluster import submit
+    from dsdistill.cli import console
+
+    file = files.expanded(suite)
+    words = ["bench", str(file.absolute() if file.suffix == ".toml" else suite), "--shared", "--quiet"]
+    words += ["-o", str(folder.absolute())]
+    words += [word for option, value in others.items() if value for word in (option, str(value))]
+    numbers = submit(words + ["--download"] * download, folder.absolute(), options, jobs)
+    console.print_pairs(
+        [
+            ("jobs", ", ".join(numbers)),
+            ("logs", str(folder / "jobs")),
+            ("state", f"dsdistill bench {suite} -o {folder} --dry-run"),
+        ]
+    )
 
 
 def _state(cell: Cell, folder: Path) -> str:
@@ -115,6 +176,7 @@ def _run(
     root: Path | None,
     download: bool,
     device: str | None,
+    shared_by: Sequence[Cell] | None,
 ) -> dict[str, str]:
     """Run the cells that are not finished; return why cells failed, by their names."""
     import torch
@@ -134,7 +196,7 @@ def _run(
     )
     environment = Environment(files.expanded(root).absolute() if root else None, download, device, threads)
     with progress.SuiteProgress(suite.name, len(cells)) as bar:
-        return runner.run(suite.name, cells, folder, environment, count, bar.happened)
+        return runner.run(suite.name, cells, folder, environment, count, bar.happened, shared_by=shared_by)
 
 
 def _write(suite: Suite, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Files: read only if they are regular, parsed within bounds, written whole or not at all, and locked."""
 
 from dsdistill.files.checks import check_folder, check_new_folder, check_replaceable, check_target, reason
+from dsdistill.files.claims import Claims
 from dsdistill.files.documents import is_text, parse_json, parse_toml, read_json, read_toml
 from dsdistill.files.locks import exclusive, hold
 from dsdistill.files.paths import cache_folder, expanded, lies_inside
@@ -22,6 +23,7 @@ from dsdistill.files.writing import (
 __all__ = [
     "INFLATION",
     "LARGEST_TEXT",
+    "Claims",
     "cache_folder",
     "check_folder",
     "check_new_folder",

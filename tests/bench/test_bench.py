@@ -42,7 +42,7 @@ from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.storage import set_file
 from tests.conftest import THREADS, TINY
-from tests.helpers.bench import result, row
+from tests.helpers.bench import Commands, Ended, result, row
 from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.runs import begin_with
 
@@ -306,39 +306,6 @@ def test_workers_are_as_many_as_cores_and_memory_allow() -> None:
 
 
 # How cells are run ------------------------------------------------------------------------------------------
-
-
-class Ended:
-    """A process that has ended."""
-
-    def __init__(self, code: int = 0) -> None:
-        self.returncode = code
-
-    def poll(self) -> int:
-        return self.returncode
-
-
-class Commands:
-    """Stands in for ``dsdistill`` as a process: leaves the files a command would."""
-
-    def __init__(self, finished: Path, failing: str = "") -> None:
-        self.finished, self.failing = finished, failing
-        self.seen: list[str] = []
-
-    def __call__(self, words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
-        options = dict(itertools.pairwise(words))
-        output = Path(options.get("-o") or options["--json"])
-        self.seen.append(f"{words[0]} {output.parent.name}/{output.name}")
-        if self.failing and self.failing in str(output):
-            log.write_text("working\ndsdistill: the disk is full\n")
-            return cast("subprocess.Popen[bytes]", Ended(2))
-        if words[0] == "evaluate":
-            rows = [row("distilled", [50.0, 51.0], options["--networks"]).__dict__]
-            report = {"protocol": options["--protocol"], "seed": int(options["--seed"]), "cost": {}}
-            output.write_text(json.dumps({"rows": rows, **report}))
-        else:
-            shutil.copy(self.finished, output)
-        return cast("subprocess.Popen[bytes]", Ended())
 
 
 class OneProcess:
@@ -846,7 +813,7 @@ def test_a_run_from_before_an_option_goes_on(made: Path) -> None:
 def test_a_suite_from_end_to_end(capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     whole_run, launch = runner.run, OneProcess()
-    monkeypatch.setattr(runner, "run", lambda *told: whole_run(*told, launch=launch))
+    monkeypatch.setattr(runner, "run", lambda *told, **options: whole_run(*told, launch=launch, **options))
     mine, folder = written(tmp_path, SUITE + "curve = 2\n"), tmp_path / "r"
     out, _ = succeed(capsys, "bench", mine, "-o", folder, "--dry-run")
     assert [line.split() for line in out.splitlines()] == [
@@ -888,7 +855,7 @@ def test_a_suite_with_a_failing_cell_fails_and_keeps_the_others(
 ) -> None:
     run = runner.run
     failing = Commands(finished, failing="dm-ipc1-seed0")
-    monkeypatch.setattr(runner, "run", lambda *told: run(*told, launch=failing))
+    monkeypatch.setattr(runner, "run", lambda *told, **options: run(*told, launch=failing, **options))
     folder = tmp_path / "r"
     assert main(["bench", str(written(tmp_path)), "-o", str(folder)]) == 2
     out, err = capsys.readouterr()

@@ -389,7 +389,7 @@ def test_a_suite_with_labels_from_end_to_end(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     whole_run, launch = runner.run, OneProcess()
-    monkeypatch.setattr(runner, "run", lambda *told: whole_run(*told, launch=launch))
+    monkeypatch.setattr(runner, "run", lambda *told, **options: whole_run(*told, launch=launch, **options))
     planned(tmp_path)
     succeed(capsys, "bench", tmp_path / "mine.toml", "-o", tmp_path / "r", "--workers", "1")
     regimes = {each.method: each.main.regime for each in collect(tmp_path / "r")[0]}
