@@ -1,8 +1,8 @@
 """Runs dsdistill's command line in forked processes, each killed or disturbed at one change of its folder.
 
-Importing torch takes seconds, forking takes milliseconds. What a command imports and keeps for the next one, the
-server has after a request to run it here, not forked. Requests and replies are lines of JSON. The process must
-have been started with the library of ``inject.c`` preloaded.
+Importing torch takes seconds, forking takes milliseconds. What a command imports and keeps for the next one,
+the server has after a request to run it here, not forked. Requests and replies are lines of JSON. The process
+must have been started with the library of ``inject.c`` preloaded.
 """
 
 from __future__ import annotations
