@@ -8,6 +8,7 @@
 # make docs        install with the docs extra, build the site of docs/ into site/, without a warning or a dead link
 PYTHON ?= python3
 BIN := .venv/bin
+TESTING := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: demo test test-fast tests-1 tests-2 lint package index campaign
 
@@ -16,12 +17,13 @@ demo: .venv/installed
 	$(BIN)/dsdistill evaluate digits.h5 --protocol dm --epochs 300 --repeats 5
 	$(BIN)/dsdistill show digits.h5 --output digits.png
 
-# Two processes of one thread each: on small tensors two threads of torch are slower than one.
+# Two processes of one thread each: on small tensors two threads of torch are slower than one. What tests start
+# need not compile the package anew: an empty PYTHONDONTWRITEBYTECODE lets bytecode be kept.
 test: .venv/installed-for-tests
-	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 tests-1 tests-2
+	$(TESTING) $(MAKE) --jobs=2 tests-1 tests-2
 
 test-fast: .venv/installed-for-tests
-	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 tests-1 tests-2 SELECT='-m "not slow"'
+	$(TESTING) $(MAKE) --jobs=2 tests-1 tests-2 SELECT='-m "not slow"'
 
 tests-1:
 	$(BIN)/python -m pytest $(SELECT) tests/[a-d]*/ tests/evaluation/

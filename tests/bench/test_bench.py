@@ -309,14 +309,14 @@ def test_workers_are_as_many_as_cores_and_memory_allow() -> None:
 
 
 class OneProcess:
-    """Starts the first command as a process, and runs the others in this one: torch is imported here."""
+    """Starts the first commands as processes, and runs the others in this one: torch is imported here."""
 
-    def __init__(self) -> None:
-        self.started = 0
+    def __init__(self, processes: int = 1) -> None:
+        self._processes, self.started = processes, 0
 
     def __call__(self, words: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
         self.started += 1
-        if self.started == 1:
+        if self.started <= self._processes:
             return runner.launch(words, log, threads)
         with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
             return cast("subprocess.Popen[bytes]", Ended(main(list(words))))

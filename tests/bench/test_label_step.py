@@ -388,7 +388,7 @@ def test_a_suite_with_labels_from_end_to_end(
     capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    whole_run, launch = runner.run, OneProcess()
+    whole_run, launch = runner.run, OneProcess(processes=0)
     monkeypatch.setattr(runner, "run", lambda *told, **options: whole_run(*told, launch=launch, **options))
     planned(tmp_path)
     succeed(capsys, "bench", tmp_path / "mine.toml", "-o", tmp_path / "r", "--workers", "1")

@@ -12,26 +12,32 @@ from tests.helpers.experts import PLAIN, trained_once
 
 RESNET, CONVNET = "resnet10-batch-w4", "convnet2-w8-batch"
 
-QUICK = """
-title = "an online teacher, in few epochs"
+PROTOCOL = """
+title = "an online teacher at RDED's temperature, with larger steps than RDED's"
 source = "these tests"
 student = "convnet2-w16"
 optimiser = "adamw"
-lr = 0.01
+lr = 0.003
+weight_decay = 0.01
+decays = "matrices"
 epochs = 60
 schedule = "cosine"
+stretch = 2.0
 batch_size = 50
+augmentation = "flip"
+cutmix = 1.0
+test_zoom = true
 [labels]
 source = "teacher"
 loss = "kl"
-temperature = 4.0
+temperature = 20.0
 """
 
 METHODS = {
-    "sre2l": ([RESNET], 200),
-    "cda": ([RESNET], 200),
+    "sre2l": ([RESNET], 100),
+    "cda": ([RESNET], 100),
     "cv-dd": ([RESNET, CONVNET], 60),
-    "wmdd": ([RESNET], 200),
+    "wmdd": ([RESNET], 100),
     "infer": ([RESNET, CONVNET], 60),
     "infer-dynamic": ([RESNET, CONVNET], 60),
     "cim": ([RESNET], 30),
@@ -88,18 +94,18 @@ def test_a_set_beats_noise_with_the_same_labels(
         )
         assert report.rows[0].mean - report.rows[0].std > 2 * CHANCE
         return
-    quick = tmp_path / "quick.toml"
-    quick.write_text(QUICK)
-    patient = {"protocol": "rded", "epochs": 300, "networks": "convnet2-w16"}
-    usual = {"protocol": quick, **({"networks": "convnet2-w16"} if method in LARGER else {})}
+    protocol = tmp_path / "protocol.toml"
+    protocol.write_text(PROTOCOL)
     report = dsdistill.evaluate(
         tmp_path / "set.h5",
         teacher=trained("teacher", RESNET, size),
+        protocol=protocol,
+        networks="convnet2-w16",
+        epochs=120 if method in FROM_NOISE else None,
         repeats=3,
         baselines=["noise+labels"],
         device="cpu",
         precision="fp32",
-        **(patient if method in FROM_NOISE else usual),  # type: ignore[arg-type]
     )
     distilled, noise = report.rows
     assert (distilled.set, noise.set) == ("distilled", "noise+labels")

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import dsdistill
 from dsdistill import UserError
 from dsdistill.augment.mix import CutMix
 from dsdistill.config.presets import PRESETS
-from dsdistill.data import catalog
+from dsdistill.data import catalog, packaged
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import Task
 from dsdistill.experts.run import committee
@@ -42,6 +43,29 @@ TINY: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": "convn
 
 def train(output: Path, count: int, overrides: tuple[str, ...] = (), **options: Any) -> ExpertFile:
     return dsdistill.train_experts(output, count=count, overrides=[*PLAIN, *overrides], **{**TINY, **options})
+
+
+@pytest.fixture(autouse=True)
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a fifth of the digits: what a run does with its epochs is the same with short ones."""
+    levels, targets, train, test = packaged._digits()
+    monkeypatch.setattr(packaged, "_digits", lambda: (levels, targets, train[::5], test[::5]))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ExpertFile]:
+    """Train without a stop, once for all tests that compare with the same training; not to be changed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    files: dict[str, Path] = {}
+
+    def of(*told: Any, **options: Any) -> ExpertFile:
+        key = repr((told, options))
+        if key not in files:
+            files[key] = folder / f"{len(files)}.h5"
+            return train(files[key], *told, **options)
+        return ExpertFile.open(files[key])
+
+    return of
 
 
 def same(one: ExpertFile, other: ExpertFile, experts: int) -> bool:
@@ -200,8 +224,8 @@ def test_preprocessing_once_or_by_the_batch_is_the_same(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_an_expert_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    two, three = train(tmp_path / "two.h5", 2), train(tmp_path / "three.h5", 3)
+def test_an_expert_does_not_depend_on_the_others(undisturbed: Callable[..., ExpertFile]) -> None:
+    two, three = undisturbed(2), undisturbed(3)
     assert same(two, three, 2)
     assert not torch.equal(two.flat(0, 0), two.flat(1, 0))
     task, real = catalog.load(DataConfig(name="digits"), "train")
@@ -288,15 +312,15 @@ def test_test_images_are_read_for_their_accuracies_alone(
 def test_the_estimate_counts_the_accuracies_on_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 1347 training and 450 test images, after each of two epochs."""
-    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=1347.0))
+    """Of 270 training and 90 test images, after each of two epochs."""
+    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=270.0))
     monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 0.0)
     seen: list[RunEstimate] = []
     for test in ("none", "stored"):
         options = (f"test={test}", "keep=all")
         train(tmp_path / f"{test}.h5", 1, options, callbacks=[Told(estimated=seen.append)])
     blind, tested = (each.seconds for each in seen)
-    assert tested - blind == pytest.approx(2 * 450)
+    assert tested - blind == pytest.approx(2 * 90)
     assert seen[1].memory_bytes > seen[0].memory_bytes
 
 
@@ -338,8 +362,9 @@ def test_dropout_draws_neither_from_nor_into_the_global_generator() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["signal", "kill"])
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
-def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: int) -> None:
-    whole = train(tmp_path / "whole.h5", 2, ("keep=all",), epochs=3)
+def test_a_resumed_run_is_bit_identical(
+    tmp_path: Path, kind: str, stop_after: int, undisturbed: Callable[..., ExpertFile]
+) -> None:
     output = tmp_path / "pool.h5"
 
     def stop(entry: dict[str, Any]) -> None:
@@ -358,15 +383,15 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, kind: str, stop_after: i
     entries: list[dict[str, Any]] = []
     found = train(output, 2, ("keep=all",), epochs=3, resume=True, callbacks=[entries.append])
     assert [entry["done"] for entry in entries] == list(range(stop_after + 1, 7))
-    assert same(found, whole, 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.h5", "whole.h5"]
+    assert same(found, undisturbed(2, ("keep=all",), epochs=3), 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.h5"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["ftd", "ast"])
 @pytest.mark.parametrize("stop_after", [2, 3])
 def test_flat_and_smooth_experts_are_resumed_bit_identically(
-    tmp_path: Path, recipe: str, stop_after: int
+    tmp_path: Path, recipe: str, stop_after: int, undisturbed: Callable[..., ExpertFile]
 ) -> None:
     options = ("drop_at=[0.5]", "momentum=0.9", "ramp_epochs=3")
 
@@ -374,21 +399,18 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
         if entry["done"] == stop_after:
             raise RuntimeError("killed")
 
-    def run(name: str, **more: Any) -> ExpertFile:
-        return train(
-            tmp_path / name, 1, options, recipe=recipe, network="convnet2-w4-batch", epochs=4, **more
-        )
-
+    told: dict[str, Any] = {"recipe": recipe, "network": "convnet2-w4-batch", "epochs": 4}
     with pytest.raises(RuntimeError, match="killed"):
-        run("stopped.h5", callbacks=[stop])
-    assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
+        train(tmp_path / "stopped.h5", 1, options, **told, callbacks=[stop])
+    resumed = train(tmp_path / "stopped.h5", 1, options, **told, resume=True)
+    assert same(resumed, undisturbed(1, options, **told), 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_teachers_are_resumed_bit_identically_with_their_accuracies(
-    tmp_path: Path, optimiser: str, stop_after: int
+    tmp_path: Path, optimiser: str, stop_after: int, undisturbed: Callable[..., ExpertFile]
 ) -> None:
     options = (f"optimiser={optimiser}", "warmup_epochs=2", "label_smoothing=0.1", "keep=all")
 
@@ -396,13 +418,11 @@ def test_teachers_are_resumed_bit_identically_with_their_accuracies(
         if entry["done"] == stop_after:
             raise RuntimeError("killed")
 
-    def run(name: str, **more: Any) -> ExpertFile:
-        more |= {"recipe": "teacher", "network": "convnet2-w4-batch", "epochs": 4}
-        return train(tmp_path / name, 1, options, **more)
-
+    told: dict[str, Any] = {"recipe": "teacher", "network": "convnet2-w4-batch", "epochs": 4}
     with pytest.raises(RuntimeError, match="killed"):
-        run("stopped.h5", callbacks=[stop])
-    resumed, whole = run("stopped.h5", resume=True), run("whole.h5")
+        train(tmp_path / "stopped.h5", 1, options, **told, callbacks=[stop])
+    resumed = train(tmp_path / "stopped.h5", 1, options, **told, resume=True)
+    whole = undisturbed(1, options, **told)
     assert same(resumed, whole, 1)
     assert resumed.training[0].test_accuracy == whole.training[0].test_accuracy
     assert len(set(whole.training[0].test_accuracy)) > 1
@@ -434,8 +454,10 @@ def test_unfinished_experts_can_be_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_damaged_part_is_trained_anew_with_a_notice(tmp_path: Path) -> None:
-    output, whole = tmp_path / "pool.h5", train(tmp_path / "whole.h5", 2)
+def test_a_damaged_part_is_trained_anew_with_a_notice(
+    tmp_path: Path, undisturbed: Callable[..., ExpertFile]
+) -> None:
+    output = tmp_path / "pool.h5"
 
     def stop(entry: dict[str, Any]) -> None:
         if entry["done"] == 3:
@@ -452,7 +474,7 @@ def test_a_damaged_part_is_trained_anew_with_a_notice(tmp_path: Path) -> None:
     found = train(output, 2, resume=True, callbacks=[Told(notify=said.append), entries.append])
     assert said == ["expert 0 is trained anew: epoch-00002.safetensors is missing or damaged"]
     assert [entry["done"] for entry in entries] == [2, 3, 4]
-    assert same(found, whole, 2)
+    assert same(found, undisturbed(2), 2)
 
 
 def test_a_failing_write_keeps_the_parts_and_the_earlier_file(
@@ -533,7 +555,7 @@ def test_a_file_whose_config_is_damaged_is_not_added_to(tmp_path: Path, text: st
 
 
 @pytest.mark.slow
-def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
+def test_a_larger_count_adds_to_the_file(tmp_path: Path, undisturbed: Callable[..., ExpertFile]) -> None:
     output = tmp_path / "pool.h5"
     first = train(output, 1)
     before, accuracy = first.flat(0, 2), first.training[0]
@@ -543,7 +565,7 @@ def test_a_larger_count_adds_to_the_file(tmp_path: Path) -> None:
     assert found.count == 3
     assert torch.equal(found.flat(0, 2), before)
     assert found.training[0] == accuracy
-    assert same(found, train(tmp_path / "three.h5", 3), 3)
+    assert same(found, undisturbed(3), 3)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import torch
 
 from dsdistill.runtime.provenance import machine_name
 from tests.faults.injector import Injector
+from tests.faults.scenarios import REHEARSAL
 
 CAMPAIGN = os.environ.get("DSDISTILL_CAMPAIGN", "")
 """A file for the figures of a campaign; empty for a sample."""
@@ -33,12 +35,17 @@ def chosen(places: Sequence[T], count: int) -> list[T]:
 
 @pytest.fixture(scope="session")
 def injector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Injector]:
-    """Return a process that disturbs commands, where there is a C compiler on Linux."""
+    """Return a process that disturbs commands, where there is a C compiler on Linux; it has run each once."""
     try:
         started = Injector(tmp_path_factory.mktemp("injector"))
     except OSError:
         pytest.skip("no C compiler to build the injector with")
+    folder = tmp_path_factory.mktemp("rehearsal")
     with started:
+        for words in REHEARSAL:
+            shutil.rmtree(folder / "out", ignore_errors=True)
+            outcome = started.run(folder, words, forked=False)
+            assert outcome.code == 0, outcome.text
         yield started
 
 

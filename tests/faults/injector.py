@@ -72,6 +72,7 @@ class Injector:
         error: int = 0,
         lasting: bool = False,
         memory: int = 0,
+        forked: bool = True,
     ) -> Outcome:
         """Run a command in a folder.
 
@@ -80,9 +81,10 @@ class Injector:
             error: errno of the failure; 0 kills.
             lasting: whether later changes fail too, as on a disk that stays full.
             memory: bytes that it may take beyond those of an idle command; 0 for any.
+            forked: whether in a process of its own; else later ones need not import what it imports.
         """
         request = {"folder": str(folder), "armed": str(folder), "log": str(self._log), "words": list(words)}
-        request |= {"at": at, "error": error, "lasting": lasting, "memory": memory}
+        request |= {"at": at, "error": error, "lasting": lasting, "memory": memory, "forked": forked}
         assert self._server.stdin
         assert self._server.stdout
         print(json.dumps(request), file=self._server.stdin, flush=True)

@@ -105,6 +105,9 @@ SCENARIOS = [
     ),
 ]
 
+REHEARSAL = [_DISTILL, [*_EXPERTS, "1"], *(each.words for each in SCENARIOS if _DISTILL in each.before)]
+"""Commands that use, in this order in one folder, all that those of the scenarios use."""
+
 
 def leftovers(folder: Path) -> Iterator[str]:
     """Yield what no finished command leaves: temporary files, locks, parts of experts."""

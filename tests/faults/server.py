@@ -1,14 +1,15 @@
 """Runs dsdistill's command line in forked processes, each killed or disturbed at one change of its folder.
 
-Importing torch takes seconds, forking takes milliseconds. Requests and replies are lines of JSON. The process
+Importing torch takes seconds, forking takes milliseconds. What a command imports and keeps for the next one,
+the server has after a request to run it here, not forked. Requests and replies are lines of JSON. The process
 must have been started with the library of ``inject.c`` preloaded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
-import importlib
 import json
 import os
 import resource
@@ -20,20 +21,6 @@ from typing import Any
 from dsdistill import cli
 from dsdistill.errors import UserError
 from dsdistill.storage.expert_file import ExpertFile
-
-for module in (
-    "sklearn.datasets",
-    "sklearn.model_selection",
-    "torch._dynamo",  # which the first optimiser imports
-    "dsdistill.cli.console",
-    "dsdistill.cli.progress",
-    "dsdistill.distillation.run",
-    "dsdistill.evaluation.run",
-    "dsdistill.experts.run",
-    "dsdistill.export.ddranking",
-    "dsdistill.export.png",
-):
-    importlib.import_module(module)  # once, before forking
 
 LIMIT = 60.0
 """Seconds after which a command counts as hanging."""
@@ -61,6 +48,17 @@ def command(request: dict[str, Any]) -> None:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def rehearse(request: dict[str, Any]) -> int:
+    """Run one command in this process, undisturbed, its output in a file."""
+    with (
+        open(request["log"], "w") as log,
+        contextlib.chdir(request["folder"]),
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        return cli.main(request["words"])
 
 
 def print_weights(path: str) -> int:
@@ -100,12 +98,16 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         library.faults_arm(b"", 0, 0, 0)
-        child = os.fork()
-        if not child:
-            command(request)
-        status, hangs = ended(child)
+        if request["forked"]:
+            child = os.fork()
+            if not child:
+                command(request)
+            status, hangs = ended(child)
+            code = os.waitstatus_to_exitcode(status)
+        else:
+            code, hangs = rehearse(request), False
         reply = {
-            "code": os.waitstatus_to_exitcode(status),
+            "code": code,
             "hangs": hangs,
             "changes": library.faults_changes(),
             "hits": library.faults_hits(),
