@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dsdistill.cli.next_step import after_distilling
+from dsdistill.config.unlabelled import is_labelled
 from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges
 
 if TYPE_CHECKING:
@@ -120,15 +121,16 @@ def print_description(path: Path, about: Description) -> None:
     from dsdistill.evaluation.rows import read_row
 
     low, high = min(about.counts), max(about.counts)
-    per_class = f"{low} a class" if low == high else f"{low} to {high} a class"
+    per_class = f", {low} a class" if low == high else f", {low} to {high} a class"
+    labelled = is_labelled(about.classes)
     attributes = about.attributes
     views = f" (of them views {byte_size(about.view_bytes)})" if about.view_bytes else ""
     rows = [
         ("file", f"{path}, verified, {byte_size(about.file_bytes)}"),
-        ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))}, {per_class}"),
+        ("images", f"{sum(about.counts)} of {'x'.join(map(str, about.shape))}{per_class * labelled}"),
         ("stored as", about.storage),
         *_decoded_rows(about),
-        ("classes", listing(about.classes)),
+        ("classes", listing(about.classes) if labelled else "none, the images have no labels"),
         ("labels", about.labels),
         (
             "on disk",
