@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dsdistill.config.unlabelled import check_labelled
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines, controls
@@ -220,8 +221,11 @@ def check_fit(distilled: DistilledDataset, task: Task) -> None:
     """Check that a set and real data have the same classes and images of the same shape.
 
     Raises:
-        UserError: classes, channels or size differ.
+        UserError: classes, channels or size differ, or there are none.
     """
+    remedy = "see --protocol krr-st and --transfer, which teach it other data"
+    check_labelled(distilled.classes, "the set", "students of this protocol are classifiers", remedy)
+    check_labelled(task.classes, task.name, "accuracy is that of classes", "take data with labels")
     if len(distilled.classes) != task.num_classes:
         raise UserError(
             f"the set has {len(distilled.classes)} classes but {task.name} has {task.num_classes}; "
