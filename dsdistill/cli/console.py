@@ -156,6 +156,7 @@ def print_description(path: Path, about: Description) -> None:
                 f"{row.regime} ({count} student{'s' * (count > 1)}, {str(result.get('date', ''))[:10]})"
             )
             whole = sum(about.counts) + about.compensators
+            meaning += f", then {row.transfer.words}" if row.transfer else ""
             part = row.set.startswith("distilled") and row.images < whole
             _print_pair(row.set, f"{meaning}, of the first {row.images} images" if part else meaning)
     if others := sum(read_row(result) is None for result in about.results):
