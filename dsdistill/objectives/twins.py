@@ -18,7 +18,7 @@ def cross_correlation(first: Float[Tensor, "B D"], second: Float[Tensor, "B D"])
     2021: both are centred over the batch, and each number is divided by its norm. A number that is the same
     for the whole batch correlates with none.
 
-    >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
     >>> cross_correlation(x, -x)
     tensor([[-1.,  0.],
             [ 0.,  0.]])
