@@ -29,3 +29,17 @@ def test_methods_that_go_by_classes_refuse_them_at_once(data: str, tmp_path: Pat
 def test_a_classifier_cannot_be_trained_on_them(data: str, tmp_path: Path) -> None:
     with pytest.raises(dsdistill.UserError, match="has no labels, and recipe 'ncfm' trains classifiers"):
         dsdistill.train_experts(tmp_path / "experts.h5", dataset=data, recipe="ncfm", network="convnet2-w4")
+
+
+def test_a_network_learns_from_pictures_without_labels(data: str, tmp_path: Path) -> None:
+    experts = dsdistill.train_experts(
+        tmp_path / "ssl.h5",
+        dataset=data,
+        recipe="barlow-twins",
+        budget="laptop",
+        network="convnet2-w4-batch",
+        epochs=1,
+        overrides=["batch_size=16", "twins.projector=[8]", "compute.compile=false"],
+    )
+    assert (experts.count, experts.epochs) == (1, (0, 1))
+    assert dsdistill.ExpertFile.open(tmp_path / "ssl.h5").metadata.classes == ("unlabelled",)
