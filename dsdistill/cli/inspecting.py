@@ -58,7 +58,7 @@ def show(
         typer.Option("--output", "-o", help="The PNG to write.", show_default="FILE with suffix .png"),
     ] = None,
 ) -> None:
-    """Draw the images of a distilled set into one PNG, a row per class."""
+    """Draw the images of a distilled set into one PNG, a row per class; without labels, row by row."""
     with importing():
         from dsdistill.cli import console
         from dsdistill.config.data_names import data_name
@@ -72,8 +72,10 @@ def show(
     dataset = data_name(str(distilled.attributes.get("dataset", file.stem)))
     method = distilled.attributes.get("method", "")
     added = f" and {count} compensators" if (count := distilled.compensator_count) else ""
-    title = f"{dataset}, {method}, {len(distilled.images)} images{added}"
-    picture.write_grid(distilled.images, distilled.labels, distilled.classes, target, title=title)
+    labels = "".join(f", {words}" for words in picture.titled_labels(distilled))
+    title = f"{dataset}, {method}, {len(distilled.images)} images{added}{labels}"
+    rows, names = picture.rows_of(distilled)
+    picture.write_grid(distilled.images[: len(rows)], rows, names, target, title=title)
     console.say(f"wrote {target}")
 
 
@@ -161,7 +163,8 @@ def protocols(
     lines = []
     for each in PROTOCOLS.names():
         protocol = PROTOCOLS.read(each)
-        regime = regimes_of(protocol.get("labels", {}).get("source", "file"))
+        source = protocol.get("labels", {}).get("source", "file")
+        regime = regimes_of("hard" if "transfer" in protocol else source)  # other data have hard labels
         lines.append((each, f"[{regime}] {protocol['title']}. {protocol['source']}"))
         lines += [("", str(Setting.read(table, each))) for table in protocol.get("settings", [])]
     console.print_pairs(lines)

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 
 def after_distilling(summary: Summary) -> str:
-    """Return the command, by the protocol of the run; the teachers are those of the run, if it has any."""
+    """Return the command, by the protocol of the run; the teachers are those of the run, if it has any.
+
+    Data to transfer to are the user's to name.
+    """
     from dsdistill.files import read_toml
 
     with contextlib.suppress(UserError):
         config = read_toml(summary.run_dir / "config.toml")
         protocol = _protocol(config)
         teacher = ["--teacher", config["engine"]["supply"].get("path") or "FILE"]
+        if protocol.transfer:
+            return _command("evaluate", summary.path, *teacher, "--transfer", "DATA")
         if protocol.labels.source in ("static", "views"):
             target = summary.path.with_name(f"{summary.path.stem}-labelled.h5")
             return _command("label", summary.path, *teacher, *_views(protocol), "-o", str(target))

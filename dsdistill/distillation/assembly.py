@@ -151,7 +151,7 @@ def assemble(
         UserError: the network cannot take such images, or the IPC does not fit the data.
     """
     engine: Engine[Any] = config.engine
-    engine.check_data(real)
+    initial.check_data(config, real)
     compute = config.compute
     supply = engine.build_networks(
         NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
@@ -291,7 +291,7 @@ def distilled_set(
         peak_memory: bytes.
     """
     task, learned = distiller.sources.task, distiller.synthetic
-    weights = learned.sample_weights
+    weights, targets = learned.sample_weights, learned.targets
     added = learned.unit_compensators()
     distilled = DistilledSet(
         images=learned.unit_images().float().cpu().clone(),  # the run may go on
@@ -302,6 +302,7 @@ def distilled_set(
         compensators=None if added is None else added.float().cpu().clone(),
         attributes=attributes(config, distiller, real, seconds, peak_memory),
         sample_weights=None if weights is None else weights.float().cpu().clone(),
+        targets=None if targets is None else targets.detach().float().cpu().clone(),
     )
     return _soft_labels(config, distiller, distilled)
 
@@ -313,10 +314,12 @@ def attributes(
     task, learned_lr = distiller.sources.task, distiller.synthetic.student_lr
     rate = {} if learned_lr is None else {"learned_lr": learned_lr.item()}
     sizes = {"sizes": as_attribute(distiller.synthetic.sizes)} if distiller.synthetic.sizes else {}
+    what = distiller.synthetic.targets_are
     table = shared(configs.as_table(config))
     return {
         **rate,
         **sizes,
+        **({"targets": what} if what else {}),
         "method": Path(config.method).stem,  # of a recipe file, or a name as it is
         "config": as_toml(table),
         "dataset": task.name,

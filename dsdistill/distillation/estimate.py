@@ -119,6 +119,8 @@ def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, 
     stored = int(learned.images.numel() * pixel) + learned.labels.nbytes
     if learned.compensators is not None:  # which 8 bits do not hold
         stored += int(learned.compensators.numel() * max(2, pixel))
+    if learned.targets is not None:
+        stored += learned.targets.nbytes
     if learned.label_logits is not None:
         stored += learned.label_logits.nbytes
     elif config.labels == "teacher":

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dsdistill.config.unlabelled import is_labelled
 from dsdistill.errors import UserError
 from dsdistill.files import check_replaceable, expanded, replace
+from dsdistill.synthetic.distilled import DistilledSet, extra_labels
 from dsdistill.synthetic.picture import displayable, first_of_classes, omissions, reduced, to_uint8
 from dsdistill.text import plain
 
@@ -29,6 +31,25 @@ _TEXT, _HEADING = 13, 16  # pixels of a font
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 """Fonts of many scripts, the most first. A character that the font lacks is drawn as a box."""
 _NAME, _TITLE = 28, 120  # characters of a class name and of the title, at most
+
+
+def titled_labels(distilled: DistilledSet) -> list[str]:
+    """Say of a set that it has no labels, and what its targets are, if that is so."""
+    words = [] if is_labelled(distilled.classes) else ["without labels"]
+    targets = extra_labels(distilled).get("targets")
+    return [*words, targets] if targets else words
+
+
+def rows_of(distilled: DistilledSet) -> tuple[Tensor, Sequence[str]]:
+    """Return the row of each image of a set, int64 [n], and the names of rows, as `write_grid` takes them.
+
+    Of a set without labels, rows are filled one after the other, with as many images as fit the picture.
+    """
+    if is_labelled(distilled.classes):
+        return distilled.labels, distilled.classes
+    count = min(len(distilled.images), GRID_CLASSES * GRID_IMAGES)
+    rows = torch.arange(count) // GRID_IMAGES
+    return rows, [f"from {GRID_IMAGES * row + 1}" for row in range(int(rows[-1]) + 1)]
 
 
 def write_grid(

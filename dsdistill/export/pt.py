@@ -13,7 +13,7 @@ from dsdistill.files import check_replaceable, expanded, replace
 from dsdistill.storage.set_file import read
 from dsdistill.synthetic.distilled import DistilledDataset, left_out
 
-_LABELS = ("soft_labels", "sample_weights")
+_LABELS = ("soft_labels", "sample_weights", "targets")
 
 
 def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit"] = "network") -> list[str]:
@@ -22,10 +22,10 @@ def export_pt(path: str | Path, out: str | Path, space: Literal["network", "unit
     It holds training images: a multi-formation is decoded, and compensators are added, because readers of the
     file do not decode.
 
-    Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32 [N,K]
-    and ``sample_weights`` float32 [N] (only if the set has them), ``classes`` (list of str), ``space``,
-    ``preprocess`` (the kind) and the preprocessing's tensors by name: ``mean`` and ``std`` if it
-    standardises.
+    Its keys: ``images`` float32 [N,C,H,W] in ``space``, ``labels`` int64 [N], ``soft_labels`` float32
+    [N,K], ``sample_weights`` float32 [N] and ``targets`` float32 [N,d] (only if the set has them),
+    ``classes`` (list of str), ``space``, ``preprocess`` (the kind) and the preprocessing's tensors by name:
+    ``mean`` and ``std`` if it standardises.
 
     Returns:
         a sentence on labels that are left out, if any are.

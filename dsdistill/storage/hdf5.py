@@ -62,7 +62,7 @@ EXPERTS = Format(
 )
 SET = Format(
     name="dsdistill",
-    version=4,
+    version=5,
     in_memory=True,
     export_hint="; a distilled set is the .h5 itself, not its export",
     remedy="make it or fetch it again",

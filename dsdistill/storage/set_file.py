@@ -19,6 +19,7 @@ import torch
 
 from dsdistill import files
 from dsdistill.config.storage import Dtype, pixel_bytes
+from dsdistill.config.unlabelled import is_labelled
 from dsdistill.errors import UserError
 from dsdistill.files import exclusive, parse_json, reason, replace
 from dsdistill.runtime.notice import Notify, silent
@@ -43,7 +44,13 @@ from dsdistill.storage.set_schema import (
 from dsdistill.storage.structure import LONGEST, NODES
 from dsdistill.synthetic.coded import Coding
 from dsdistill.synthetic.decoding import decoded_counts
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar, extra_labels
+from dsdistill.synthetic.distilled import (
+    DistilledDataset,
+    DistilledSet,
+    LabelKind,
+    Scalar,
+    extra_labels,
+)
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.prefix import prefix
 from dsdistill.synthetic.view_dataset import ViewDataset
@@ -151,7 +158,7 @@ def read(path: str | Path) -> DistilledSet:
 def load(
     path: str | Path,
     space: Literal["network", "unit"] = "network",
-    labels: Literal["hard", "soft"] = "hard",
+    labels: LabelKind = "hard",
     decode: bool = True,
     *,
     views: Literal[False] = False,
@@ -163,7 +170,7 @@ def load(
 def load(
     path: str | Path,
     space: Literal["network", "unit"] = "network",
-    labels: Literal["hard", "soft"] = "hard",
+    labels: LabelKind = "hard",
     decode: bool = True,
     *,
     views: Literal[True],
@@ -173,7 +180,7 @@ def load(
 def load(
     path: str | Path,
     space: Literal["network", "unit"] = "network",
-    labels: Literal["hard", "soft"] = "hard",
+    labels: LabelKind = "hard",
     decode: bool = True,
     *,
     views: bool = False,
@@ -188,7 +195,8 @@ def load(
 
     Args:
         space: "network" for preprocessed images, as a student is trained on; "unit" for pixels.
-        labels: "soft" for the learned logits in place of class indices.
+        labels: "soft" for the learned logits in place of class indices, "targets" for the numbers that a
+            network is to answer; a set without labels has these, if any, as its labels.
         decode: decode the stored images of a multi-formation, or of compensators, into training images.
         views: load the stored views in place of the images: a `ViewDataset`, whose items are whole batches.
             It is in network space, decoded, and has no other labels, so the other options stay as they are.
@@ -196,8 +204,8 @@ def load(
             mdc); see the attribute ``sizes``. It has no views, which are of all images.
 
     Raises:
-        UserError: as `read`; the set has no soft labels, or no views, and these are asked for; or it was not
-            made for that size.
+        UserError: as `read`; the set has no soft labels, targets or views, and these are asked for; or it
+            was not made for that size.
     """
     if not views:
         distilled = read(path) if ipc is None else prefix(read(path), ipc)
@@ -314,9 +322,10 @@ class Description:
         storage: how pixels are stored, for people.
         coded: their bits, side of a patch and number of shared quantisers; None where they are not.
         preprocess: its kind.
-        labels: which it has: "hard", "hard, soft labels", "hard, 3000 views (30 epochs, cutmix, float16)".
+        labels: which it has: "hard", "hard, soft labels", "hard, 3000 views (30 epochs, cutmix, float16)",
+            "targets of 512 numbers".
         file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; compensators are
-            images; labels are the hard and the soft ones, the weights of images, and views.
+            images; labels are the hard and the soft ones, the weights of images, targets and views.
         view_bytes: those of the views alone.
         digest: the checksum of the set, results aside.
         attributes: how the set was made.
@@ -379,7 +388,7 @@ def describe(path: str | Path) -> Description:
             coded=coded.coding if coded else None,
             preprocess=distilled.preprocess.kind,
             has_soft_labels=distilled.soft_labels is not None,
-            labels=", ".join(["hard", *extra_labels(distilled).values()]),
+            labels=_label_words(distilled),
             file_bytes=files.expanded(path).stat().st_size,
             image_bytes=sizes.image_bytes + sizes.compensator_bytes,
             label_bytes=sizes.label_bytes,
@@ -391,13 +400,24 @@ def describe(path: str | Path) -> Description:
         )
 
 
+_LABELS = ("labels", "soft_labels", "sample_weights", "targets", "views")
+"""The nodes that tell what the images are."""
+
+
+def _label_words(distilled: DistilledSet) -> str:
+    """Say which labels a set has."""
+    hard = ["hard"] if is_labelled(distilled.classes) else []
+    return ", ".join([*hard, *extra_labels(distilled).values()]) or "none"
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Bytes of a set in a file, compressed.
 
     Attributes:
         image_bytes: of the images. compensator_bytes: of compensators.
-        label_bytes: of hard and soft labels, weights of images, and views. view_bytes: of the views alone.
+        label_bytes: of hard and soft labels, weights of images, targets and views.
+        view_bytes: of the views alone.
         preprocess_bytes: of the preprocessing.
     """
 
@@ -427,7 +447,7 @@ def _sizes(file: h5py.File) -> Sizes:
     return Sizes(
         image_bytes=size["images"] + size["pixels"],
         compensator_bytes=size["compensators"],
-        label_bytes=size["labels"] + size["soft_labels"] + size["sample_weights"] + size["views"],
+        label_bytes=sum(size[name] for name in _LABELS),
         view_bytes=size["views"],
         preprocess_bytes=size["preprocess"],
     )

@@ -12,6 +12,8 @@ node                      content
 ``/sample_weights``       float32 [N], from 0: the weight of each stored image in a student's loss
 ``/compensators``         float32 or float16 [n,C,H,W], in unit pixel space, of any sign: what is added to the
                           images of all classes; see `dsdistill.synthetic.compensation`
+``/targets``              float32 [N,d]: what a network is to answer to each stored image; the attribute
+                          ``targets`` of ``/`` says what these numbers are
 ``/views``                a teacher's answers to augmented views of the training images; see below
 ``/classes``              K names, UTF-8, in label order
 ``/preprocess/<tensor>``  the preprocessing for the student; the attribute ``kind`` names it
@@ -57,7 +59,10 @@ attributes                ``bits``, ``patch`` (the side of one; 0: an image is o
                           ``height`` and ``width``
 ========================= ========================================================================
 
-A file with coded pixels has version 4, one with compensators 3, one with views or weights 2, any other 1.
+A set without labels has the one class "unlabelled".
+
+A file with targets has version 5, one with coded pixels 4, one with compensators 3, one with views or weights
+2, any other 1.
 
 Text is UTF-8 of fixed length. ``sha256`` covers every data set and attribute but itself and ``/results``: see
 `checksum`. Attributes name data and files without their folders, because sets are passed on: see `origin`.
@@ -118,6 +123,8 @@ def fill(file: h5py.File, distilled: DistilledSet, dtype: Dtype | None) -> None:
         create(file, "soft_labels", distilled.soft_labels.detach().cpu().numpy())
     if distilled.sample_weights is not None:
         create(file, "sample_weights", distilled.sample_weights.detach().cpu().numpy())
+    if distilled.targets is not None:
+        create(file, "targets", distilled.targets.detach().cpu().numpy())
     if distilled.views is not None:
         _fill_views(file, distilled.views)
     create(file, "classes", fixed_text(distilled.classes))
@@ -166,6 +173,8 @@ def _parse_coded(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Scal
 
 def _version(distilled: DistilledSet, coded: CodedPixels | None) -> int:
     """Return the oldest version of the format that holds a set."""
+    if distilled.targets is not None:
+        return 5
     if coded is not None:
         return 4
     if distilled.compensators is not None:
@@ -274,7 +283,7 @@ def parse(file: h5py.File) -> DistilledSet:
     missing = {"images", "labels", "classes"} - set(arrays) - ({"images"} if coded else set())
     if missing or (not coded and str(arrays["images"].dtype) not in get_args(Dtype)):
         raise ValueError(f"/{min(missing)} is missing" if missing else "/images has an unknown type")
-    soft, weights = arrays.get("soft_labels"), arrays.get("sample_weights")
+    soft, weights, targets = map(arrays.get, ("soft_labels", "sample_weights", "targets"))
     distilled = DistilledSet(
         images=coded.decode() if coded else _decode(arrays["images"], float(attributes["images@scale"])),
         labels=torch.from_numpy(arrays["labels"]),
@@ -285,6 +294,7 @@ def parse(file: h5py.File) -> DistilledSet:
         views=_parse_views(arrays, attributes, len(arrays["classes"])),
         multi_formation=_multi_formation(attributes),
         compensators=_parse_compensators(arrays),
+        targets=None if targets is None else torch.from_numpy(targets),
         coded=coded,
         attributes={
             path[1:]: value

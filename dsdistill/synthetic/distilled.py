@@ -7,13 +7,14 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dsdistill.config.ipc import mean_ipc
+from dsdistill.config.unlabelled import classes_words, is_labelled
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.device import check_memory
@@ -53,6 +54,8 @@ class DistilledSet:
         compensators: float32 [m·k,C,H,W] in unit pixel space, finite, any sign: images that are added to the
             k images of each class, and the sums clamped, so that a class has k(m + 1) training images (INFER;
             see `dsdistill.synthetic.compensation`); or None.
+        targets: float32 [N,d], finite: what a network is to answer to each stored image, such as the features
+            of a teacher; the attribute ``targets`` says what they are; or None.
         coded: the images in a few bits, of which ``images`` are decoded; or None.
         attributes: how the set was made: method, config, dataset, fingerprint, seed, iterations, seconds,
             peak_memory_bytes, machine, packages, learned_lr, …; text, integers and floats.
@@ -72,6 +75,7 @@ class DistilledSet:
     views: Views | None = None
     compensators: Tensor | None = None
     coded: CodedPixels | None = None
+    targets: Tensor | None = None
 
     def __post_init__(self) -> None:
         images, labels, soft, count = self.images, self.labels, self.soft_labels, len(self.classes)
@@ -91,6 +95,7 @@ class DistilledSet:
         self._check_compensators()
         _check_cost(self.attributes)
         _check_weights(self.sample_weights, len(images))
+        _check_targets(self.targets, len(images))
         self._check_views()
         if soft is None:
             return
@@ -147,7 +152,7 @@ class DistilledSet:
         return digest_of(self.images, self.labels, self.preprocess, how)
 
     def __repr__(self) -> str:
-        return f"<DistilledSet: {self._words()}, {len(self.classes)} classes>"
+        return f"<DistilledSet: {self._words()}, {classes_words(self.classes)}>"
 
     def _words(self) -> str:
         return _words(self.images, self.attributes, self.compensator_count)
@@ -229,6 +234,8 @@ def extra_labels(distilled: DistilledSet | DistilledDataset) -> dict[str, str]:
         words["soft_labels"] = "soft labels"
     if distilled.sample_weights is not None:
         words["sample_weights"] = "weights of images"
+    if distilled.targets is not None:
+        words["targets"] = f"targets of {distilled.targets.shape[1]} numbers"
     if (views := distilled.views) is not None:
         amount = "a share of the batches" if views.pool else f"{views.epoch_count} epochs"
         mixing = "unmixed" if views.mixing == "none" else views.mixing
@@ -268,8 +275,30 @@ def _check_weights(weights: Tensor | None, count: int) -> None:
         raise UserError("sample weights must be finite, from 0, and not all 0")
 
 
+def _check_targets(targets: Tensor | None, count: int) -> None:
+    if targets is None:
+        return
+    if targets.dtype != torch.float32 or targets.dim() != 2 or len(targets) != count or not targets.shape[1]:
+        raise UserError(f"targets must be float32 [{count},d], a row an image, got {_signature(targets)}")
+    if not targets.isfinite().all():
+        raise UserError("targets hold values that are not finite (NaN or infinity)")
+
+
 def _signature(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+LabelKind = Literal["hard", "soft", "targets"]
+
+
+def _check_kind(distilled: DistilledSet, labels: LabelKind) -> None:
+    """Raise a UserError unless a set has labels of a kind."""
+    if labels not in get_args(LabelKind):
+        raise UserError(f"unknown kind of labels {labels!r}; known: {', '.join(get_args(LabelKind))}")
+    if labels == "soft" and distilled.soft_labels is None:
+        raise UserError('the set has no soft labels; load it with labels="hard"')
+    if labels == "targets" and distilled.targets is None:
+        raise UserError('the set has no targets; load it with labels="hard"')
 
 
 class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
@@ -285,14 +314,16 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
     and soft labels of its own or of that image. With ``decode=False`` the data set holds the stored images,
     compensators aside.
 
-    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``. Of a
-    slice, a list of numbers or a mask it is (images [n,C,H,W], labels int64 [n] or logits [n,K]), as torch's
-    ``TensorDataset`` has it.
+    An item is (image float32 [C,H,W], label int), or (image, logits float32 [K]) with ``labels="soft"``, or
+    (image, target float32 [d]) with ``labels="targets"`` and of a set without labels that has targets. Of a
+    slice, a list of numbers or a mask it is (images [n,C,H,W], labels int64 [n] or logits [n,K] or targets
+    [n,d]), as torch's ``TensorDataset`` has it.
 
     Attributes:
         images: float32 [N,C,H,W]; ``space="network"``: preprocessed, as a student is trained on;
             ``space="unit"``: pixels, 0 black and 1 white (may exceed).
         labels: int64 [N], class-major. soft_labels: float32 [N,K] logits, or None.
+        targets: float32 [N,d], what a network is to answer to each image, or None.
         classes: K names in label order.
         sample_weights: float32 [N], the weight of each image in a student's loss, or None.
         views: stored views of the decoded images with a teacher's answers, or None; None if not decoded.
@@ -306,7 +337,7 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         attributes: how the set was made.
 
     Raises:
-        UserError: the space or kind of label is unknown; the set has no soft labels; or its soft labels
+        UserError: the space or kind of label is unknown; the set has none of that kind; or its soft labels
             belong to the decoded images and ``decode`` is false.
     """
 
@@ -314,23 +345,22 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         self,
         distilled: DistilledSet,
         space: Literal["network", "unit"] = "network",
-        labels: Literal["hard", "soft"] = "hard",
+        labels: LabelKind = "hard",
         decode: bool = True,
     ) -> None:
         if space not in ("network", "unit"):
             raise UserError(f"unknown space {space!r}; known: network, unit")
-        if labels not in ("hard", "soft"):
-            raise UserError(f"unknown kind of labels {labels!r}; known: hard, soft")
-        if labels == "soft" and distilled.soft_labels is None:
-            raise UserError('the set has no soft labels; load it with labels="hard"')
+        _check_kind(distilled, labels)
         images, self.labels, self.soft_labels = distilled.images, distilled.labels, distilled.soft_labels
-        self.sample_weights = distilled.sample_weights
+        self.sample_weights, self.targets = distilled.sample_weights, distilled.targets
         self.views = distilled.views if decode else None
         if decode and not distilled.is_plain:
             images, origins = distilled.decode()
             self.labels = self.labels[origins]
             if self.sample_weights is not None:
                 self.sample_weights = self.sample_weights[origins]
+            if self.targets is not None:
+                self.targets = self.targets[origins]
             if self.soft_labels is not None and len(self.soft_labels) != len(origins):
                 self.soft_labels = self.soft_labels[origins]
         elif self.soft_labels is not None and len(self.soft_labels) != len(images):
@@ -348,12 +378,14 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         self.attributes = dict(distilled.attributes)
         lr = self.attributes.get("learned_lr")
         self.lr = None if lr is None else float(lr)
-        self._targets = self.soft_labels if labels == "soft" else None
+        if labels == "hard" and self.targets is not None and not is_labelled(self.classes):
+            labels = "targets"
+        self._kind = "targets" if labels == "targets" else f"{labels} labels"
+        self._answers = {"hard": self.labels, "soft": self.soft_labels, "targets": self.targets}[labels]
 
     def __repr__(self) -> str:
-        labels = "hard" if self._targets is None else "soft"
-        words = f"{_words(self.images, self.attributes)}, {len(self.classes)} classes"
-        return f"<DistilledDataset: {words}, in {self._space} space, {labels} labels>"
+        words = f"{_words(self.images, self.attributes)}, {classes_words(self.classes)}"
+        return f"<DistilledDataset: {words}, in {self._space} space, {self._kind}>"
 
     @property
     def ipc(self) -> int:
@@ -374,15 +406,15 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         return as_html(images, self.labels, self.classes, _words(self.images, self.attributes))
 
     def __getitem__(self, index: Index) -> tuple[Tensor, int | Tensor]:
-        """Return one image and its label, or several.
+        """Return one image and its label, logits or target; or several.
 
         Raises:
             TypeError: the index is no number, slice, list of numbers or mask. IndexError: it is out of range.
         """
         at = _positions(index, len(self))
-        targets = self.labels if self._targets is None else self._targets
-        target = targets[at]
-        return self.images[at], int(target) if target.ndim == 0 else target
+        assert self._answers is not None
+        answer = self._answers[at]
+        return self.images[at], int(answer) if answer.ndim == 0 else answer
 
 
 def _positions(index: Index, count: int) -> int | slice | Tensor:

@@ -19,8 +19,9 @@ def sizes_of(distilled: DistilledSet) -> tuple[int, ...]:
 def prefix(distilled: DistilledSet, ipc: int) -> DistilledSet:
     """Return the set of the first ``ipc`` stored images of each class.
 
-    Soft labels and weights are those of the images that stay. Stored views are left out: they are of batches
-    of all images. The attribute ``first`` says how many images stay. A set is its own prefix at its own IPC.
+    Soft labels, weights and targets are those of the images that stay. Stored views are left out: they are
+    of batches of all images. The attribute ``first`` says how many images stay. A set is its own prefix at
+    its own IPC.
 
     Raises:
         UserError: the set was not made for that size; or its soft labels are of images that are decoded
@@ -39,7 +40,7 @@ def prefix(distilled: DistilledSet, ipc: int) -> DistilledSet:
         known = f"{', '.join(others)} or {last}" if others else last
         raise UserError(f"the set was made for {known} images of a class, not {ipc}; choose one of these")
     rows = torch.cat([torch.arange(count) < ipc for count in distilled.counts])
-    weights, soft = distilled.sample_weights, distilled.soft_labels
+    weights, soft, targets = distilled.sample_weights, distilled.soft_labels, distilled.targets
     if soft is not None and len(soft) != len(rows):
         if distilled.multi_formation.mode == "bound":
             raise UserError(
@@ -57,6 +58,7 @@ def prefix(distilled: DistilledSet, ipc: int) -> DistilledSet:
         labels=distilled.labels[rows],
         soft_labels=soft,
         sample_weights=None if weights is None else weights[rows],
+        targets=None if targets is None else targets[rows],
         views=None,
         coded=None if distilled.coded is None else distilled.coded[rows],
         attributes=attributes,

@@ -41,6 +41,8 @@ class SyntheticSet(nn.Module):
         adversary: a network that maximises the loss which the images minimise, or None.
         student_lr: parameter, scalar: the learning rate of a student on these images; or None.
         label_logits: parameter [N, K]: the logits of learned labels, or None if labels are fixed.
+        targets: parameter [N, d]: what a network is to answer to each stored image; or None.
+        targets_are: what these numbers are, for the set's attribute ``targets``; empty without any.
         residual: parameter like ``images``, which is what is learned and added to them; or None if the images
             themselves are.
         compensators: parameter [k·m, C, H, W] in ``space``, which are what is learned: images that are added
@@ -63,6 +65,7 @@ class SyntheticSet(nn.Module):
     adversary: FrequencySampler | None
     student_lr: nn.Parameter | None
     label_logits: nn.Parameter | None
+    targets: nn.Parameter | None
     residual: nn.Parameter | None
     compensators: nn.Parameter | None
     average: Tensor | None
@@ -90,6 +93,8 @@ class SyntheticSet(nn.Module):
         self.adversary = None
         self.student_lr = None
         self.label_logits = None
+        self.targets = None
+        self.targets_are = ""
         self.residual = None
         self.compensators = None
         self.constants = Constants()
@@ -102,6 +107,23 @@ class SyntheticSet(nn.Module):
         """Keep the images as they are, and learn what is added to them, from 0 on."""
         self.images.requires_grad_(False)
         self.residual = nn.Parameter(torch.zeros_like(self.images))
+
+    def learn_targets(self, values: Tensor, what: str) -> None:
+        """Learn what a network is to answer to each stored image, as real numbers.
+
+        Args:
+            values: [N, d], where they start; they are copied, to the device and dtype of the images.
+            what: these numbers are, in a few words: "features of resnet18, barlow-twins".
+
+        Raises:
+            ValueError: they are not one row of numbers for each stored image.
+        """
+        if values.dim() != 2 or len(values) != len(self.images) or not values.shape[1]:
+            raise ValueError(
+                f"targets are [{len(self.images)}, d], one row an image, not {list(values.shape)}"
+            )
+        self.targets = nn.Parameter(values.detach().to(self.images, copy=True))
+        self.targets_are = what
 
     def learn_compensators(self, teachers: int) -> None:
         """Keep the images as they are, and learn what is added to those of all classes, from 0 on.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dsdistill.cli.next_step import after_distilling
 from tests.conftest import THREADS
 from tests.helpers.cli import Captured, succeed
 
@@ -72,3 +74,20 @@ def test_hard_labels_need_neither(capsys: Captured, two_teachers: str, tmp_path:
     )
     assert words_after(out) == ["evaluate", str(tmp_path / "set.h5")]
     assert "peak memory" not in out
+
+
+def test_a_set_for_pretraining_needs_data_to_learn(tmp_path: Path) -> None:
+    """Which data these are is the user's to say."""
+    summary = SimpleNamespace(path=tmp_path / "set.h5", run_dir=tmp_path)
+    lines = [
+        'protocol = "krr-st"',
+        "ipc = 3",
+        "[data]",
+        'name = "digits"',
+        "[engine.supply]",
+        'path = "ssl.h5"',
+    ]
+    (tmp_path / "config.toml").write_text("\n".join(lines))
+    words = shlex.split(after_distilling(summary))  # type: ignore[arg-type]
+    teacher = ["--teacher", "ssl.h5", "--transfer", "DATA"]
+    assert words == ["dsdistill", "evaluate", str(tmp_path / "set.h5"), *teacher]

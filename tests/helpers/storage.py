@@ -48,7 +48,7 @@ def same(a: DistilledSet, b: DistilledSet) -> bool:
     states = a.preprocess.state(), b.preprocess.state()
     tensors: list[tuple[Tensor, Tensor]] = [(a.images, b.images), (a.labels, b.labels)]
     tensors += [(states[0][name], states[1][name]) for name in states[0]]
-    for name in ("soft_labels", "sample_weights", "compensators"):
+    for name in ("soft_labels", "sample_weights", "compensators", "targets"):
         one, other = getattr(a, name), getattr(b, name)
         if (one is None) != (other is None):
             return False
