@@ -8,6 +8,9 @@ A name is a family and options, joined by dashes, in any order:
         -instance | -batch | -group | -layer | -none       normalisation (default instance)
         -relu | -leakyrelu | -sigmoid | -swish             activation (default relu)
         -avgpool | -maxpool | -nopool                      pooling (default avgpool)
+    wideconvnet        depth likewise, or wideconvnet3, …; the width doubles from block to block
+        -w64           width of the first block (default 128)
+        -none | -batch | -inputbatch       normalisation (default none; inputbatch: of the input of each block)
     mlp, lenet
     alexnet            -none (default) | -instance | -batch | -group
     vgg11              -instance (default) | -batch | -group | -none
@@ -46,6 +49,7 @@ from dsdistill.networks.classic import MLP, VGG11, AlexNet, LeNet
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.resnet import resnet, resnet50, resnetap10
 from dsdistill.networks.small_forms import densenet121, efficientnet_b0, mobilenetv2, shufflenetv2
+from dsdistill.networks.wide import WideConvNet
 
 Factory = Callable[[int, int, int], Network]
 """From channels, size and number of classes to a network."""
@@ -78,6 +82,7 @@ FAMILIES: dict[str, Family] = {
         },
         width="w64",
     ),
+    "wideconvnet": Family(WideConvNet, {"norm": ("none", "batch", "inputbatch")}, width="w64"),
     "mlp": Family(MLP),
     "lenet": Family(LeNet),
     "alexnet": Family(AlexNet, {"norm": (*_PLAIN, "none")}),
@@ -133,7 +138,7 @@ def factory_of(name: str, others: Iterable[str] = ()) -> Factory:
     words = name.split("-")[stem.count("-") + 1 :]
     keywords: dict[str, object] = {}
     if depth := _DEPTH.match(name):
-        keywords["depth"] = int(depth[1])
+        keywords["depth"] = int(depth[2])
     if stem not in FAMILIES:
         raise unknown("network", stem, [*FAMILIES, *network_names(), *others])
     family = FAMILIES[stem]
@@ -149,13 +154,13 @@ def factory_of(name: str, others: Iterable[str] = ()) -> Factory:
     return partial(family.make, **keywords)
 
 
-_DEPTH = re.compile(r"convnet([1-9][0-9]?)(?=-|$)")
+_DEPTH = re.compile(r"(wideconvnet|convnet)([1-9][0-9]?)(?=-|$)")
 
 
 def _family(name: str) -> str:
     """Return the family that a name begins with; its first word if there is none."""
-    if _DEPTH.match(name):
-        return "convnet"
+    if deep := _DEPTH.match(name):
+        return deep[1]
     return next((each for each in FAMILIES if f"{name}-".startswith(f"{each}-")), name.partition("-")[0])
 
 

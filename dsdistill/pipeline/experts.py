@@ -161,7 +161,7 @@ def _check_networks(config: RunConfig, real: RealDataset) -> None:
         UserError: the engine could not use one of them.
     """
     channels, size = real.images.shape[1], real.images.shape[-1]
-    for name in names_in(config.network):
+    for name in names_in(config.engine.supply.expert_networks(config.network)):
         with forked(0, "check", 0):
             network = build_network(name, channels, size, len(real.classes)).eval()
         config.engine.check_network(name, network, channels, size)
@@ -260,7 +260,8 @@ def plans(config: RunConfig, budget: Budget) -> list[ExpertPlan]:
     Raises:
         UserError: as `plan`.
     """
-    return [plan(config, budget, network) for network in names_in(config.network)]
+    networks = names_in(config.engine.supply.expert_networks(config.network))
+    return [plan(config, budget, network) for network in networks]
 
 
 def plan(config: RunConfig, budget: Budget, network: str | None = None) -> ExpertPlan:
@@ -278,11 +279,12 @@ def plan(config: RunConfig, budget: Budget, network: str | None = None) -> Exper
     options = recipe.options(config.data.name, budget)
     data = {key: value for key, value in dataclasses.asdict(config.data).items() if value is not None}
     data |= {"root": str(config.data.root)} if config.data.root else {}
+    networks = config.engine.supply.expert_networks(config.network)
     explicit = {
         "recipe": recipe.name,
         "data": data,
-        "network": network or config.network,
-        "count": max(int(options["count"]), -(-config.engine.supply.count // len(names_in(config.network)))),
+        "network": network or networks,
+        "count": max(int(options["count"]), -(-config.engine.supply.count // len(names_in(networks)))),
         "epochs": max(int(options["epochs"]), config.engine.epochs_read),
         "compute": {"device": config.compute.device, "threads": config.compute.threads},
     }
