@@ -28,6 +28,8 @@ from dsdistill.config.presets import PROTOCOLS
 from dsdistill.config.settings import Setting
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
+from dsdistill.networks.names import with_norm
+from dsdistill.plugs import names_in
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -58,6 +60,8 @@ class Protocol:
         name: the name in results.
         title, source: a description and a citation, for people.
         student: the architecture of the students, unless the user or the distilled set names one.
+        student_norm: the normalisation that the network of a set is given where its students have it, if
+            there is such a one; empty leaves it as it is.
         lr: learning rate in the first epoch, or "learned": the one stored with the distilled set.
         lr_of: learning rates of other architectures, by the first part of their names.
         momentum: of SGD.
@@ -94,6 +98,7 @@ class Protocol:
     title: str
     source: str
     student: str = "convnet"
+    student_norm: str = ""
     lr: Positive | Literal["learned"] = 0.01
     lr_of: Mapping[str, Positive] = field(default_factory=dict)
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -196,6 +201,15 @@ class Protocol:
                 f"protocol {self.name!r} takes images for grids of {self.cells}×{self.cells} cells, which "
                 f"do not divide {size}×{size} pixels: use a protocol whose cells do, or one without cells"
             )
+
+    def student_for(self, network: str) -> str:
+        """Return the network of the students of a set, unless the user names another.
+
+        Args:
+            network: that the set was distilled with, the first of several counts; empty if it is not known.
+        """
+        name = names_in(network or self.student)[0]
+        return with_norm(name, self.student_norm) if self.student_norm else name
 
     @property
     def views_wanted(self) -> int:

@@ -154,6 +154,19 @@ def factory_of(name: str, others: Iterable[str] = ()) -> Factory:
     return partial(family.make, **keywords)
 
 
+def with_norm(name: str, norm: str) -> str:
+    """Return the name of the same network with another normalisation, if its family has that.
+
+    >>> with_norm("convnet3-w64-batch", "none"), with_norm("resnet18", "none"), with_norm("mlp", "none")
+    ('convnet3-w64-none', 'resnet18', 'mlp')
+    """
+    family = FAMILIES.get(_family(name))
+    norms = family.options.get("norm", ()) if family else ()
+    if norm not in norms:
+        return name
+    return "-".join([*(word for word in name.split("-") if word not in norms), norm])
+
+
 _DEPTH = re.compile(r"(wideconvnet|convnet)([1-9][0-9]?)(?=-|$)")
 
 

@@ -116,10 +116,15 @@ def solve(
 
 
 def _needed_jitter(system: Tensor) -> float | None:
-    """Return what has to be added to the diagonal of a system, 0 as a rule; None if nothing helps."""
+    """Return what has to be added to the diagonal of a system, 0 as a rule; None if nothing helps.
+
+    Where all features are 0, as those of a network may be that has died, any diagonal will do.
+    """
     size = float(system.diagonal().mean())
     if not math.isfinite(size):
         return None
+    if size == 0:
+        return 1.0
     identity = torch.eye(len(system), dtype=system.dtype, device=system.device)
     for jitter in (0.0, *(_JITTER * size * 10**power for power in range(5))):
         if not torch.linalg.cholesky_ex(system + jitter * identity).info.any():

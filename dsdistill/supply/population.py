@@ -50,12 +50,12 @@ class RegressionTraining:
     """Of sgd."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Added to the gradient."""
-    batch_size: Annotated[int, Ge(1)] = 1000
-    """Images of a step; random ones where the set has more, else all."""
+    batch_size: Annotated[int, Ge(0)] = 1000
+    """Images of a step; random ones where the set has more, else all. 0 always takes all."""
 
     def images(self, sizes: Sizes) -> int:
         """Return the images of a step."""
-        return min(self.batch_size, sizes.total)
+        return min(self.batch_size or sizes.total, sizes.total)
 
 
 @forbid_extra
@@ -232,7 +232,7 @@ class Population(Fresh):
         images = synthetic.of(torch.arange(len(synthetic.counts))).detach()
         answers, size = synthetic.answers().detach(), self.config.training.batch_size
         for step in range(individual.steps, individual.steps + steps):
-            if len(images) <= size:
+            if not 0 < size < len(images):
                 yield images, answers
                 continue
             stream = generator(self.request.seed, "population-batches", individual.number, step)
