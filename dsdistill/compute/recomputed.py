@@ -34,9 +34,7 @@ class _Recomputed(Function):
         return torch.cat(parts), None, None
 
 
-def features_of(
-    embedder: Embedder, images: Float[Tensor, "B C H W"], chunk: int
-) -> Float[Tensor, "B D"]:
+def features_of(embedder: Embedder, images: Float[Tensor, "B C H W"], chunk: int) -> Float[Tensor, "B D"]:
     """Embed images with a graph to them, of which no more than ``chunk`` are in a graph at once.
 
     Where there are more, they are embedded without a graph, and once more on the way back, part by part: the

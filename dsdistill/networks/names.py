@@ -10,7 +10,7 @@ A name is a family and options, joined by dashes, in any order:
         -avgpool | -maxpool | -nopool                      pooling (default avgpool)
     wideconvnet        depth likewise, or wideconvnet3, …; the width doubles from block to block
         -w64           width of the first block (default 128)
-        -none | -batch | -inputbatch       normalisation (default none; inputbatch: of the input of each block)
+        -none | -batch | -inputbatch       normalisation (default none; inputbatch: of the inputs of blocks)
     mlp, lenet
     alexnet            -none (default) | -instance | -batch | -group
     vgg11              -instance (default) | -batch | -group | -none

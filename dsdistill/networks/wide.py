@@ -66,7 +66,8 @@ class WideConvNet(Chain):
             for module in self.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-                    nn.init.zeros_(module.bias)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
 
 
 def _block(conv: nn.Conv2d, norm: Norm, before: int, maps: int, first: bool) -> Block:

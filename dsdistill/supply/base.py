@@ -86,7 +86,7 @@ class NetworkSource(ABC):
         network: one module that lives on the device. Its weights are replaced in place, so that whatever was
             compiled around it serves all networks.
         teachers: trained networks that choose and label images; None where there are none.
-        target_network: its features are the targets that images are learned with; None where these are labels.
+        target_network: its features are the targets that images are learned with; None where there are none.
         targets_are: what these features are, in a few words.
     """
 

@@ -60,18 +60,19 @@ def test_pixels_step_by_it_and_go_on_where_they_stopped() -> None:
         other.step()
     assert torch.equal(whole, first)
     assert_close(
-        whole.data, lamb_steps(torch.ones(2, 3).double(), gradients((2, 3)), [0.1] * 4, 1e-6), rtol=1e-12, atol=0
+        whole.data,
+        lamb_steps(torch.ones(2, 3).double(), gradients((2, 3)), [0.1] * 4, 1e-6),
+        rtol=1e-12,
+        atol=0,
     )
 
 
 def test_steps_of_single_classes_are_refused() -> None:
-    with pytest.raises(UserError, match="lamb steps all images by one trust ratio.*updates=joint"):
+    with pytest.raises(UserError, match=r"lamb steps all images by one trust ratio.*updates=joint"):
         OptimiserConfig(kind="lamb", updates="per-class")
 
 
-@pytest.mark.parametrize(
-    ("schedule", "shares"), [("cosine", [1.0, 0.55, 0.1]), ("linear", [1.0, 0.55, 0.1])]
-)
+@pytest.mark.parametrize(("schedule", "shares"), [("cosine", [1.0, 0.55, 0.1]), ("linear", [1.0, 0.55, 0.1])])
 def test_a_schedule_ends_at_its_final_share(schedule: str, shares: list[float]) -> None:
     config = OptimiserConfig(kind="lamb", lr=2.0, schedule=schedule, final=0.1)  # type: ignore[arg-type]
     assert [config.rate(iteration, 10) for iteration in (0, 5, 10)] == pytest.approx(

@@ -127,7 +127,9 @@ def test_krr_st_equals_the_plain_version(taught: KernelEngine) -> None:
 
 
 def test_data_without_labels_are_distilled(taught: KernelEngine, tmp_path: Path) -> None:
-    pixels = torch.randint(0, 256, (30, 1, 12, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    pixels = torch.randint(0, 256, (30, 1, 12, 12), generator=torch.Generator().manual_seed(1)).to(
+        torch.uint8
+    )
     names = ("unlabelled",)
     task = Task("pictures", names, 1, 12, Standardise.of((0.4,), (0.3,)), mirror=True)
     real = RealDataset("pictures", "train", pixels, torch.zeros(30, dtype=torch.int64), names)

@@ -20,7 +20,11 @@ def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Ten
 def data(images: int, features: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     """Features and answers that are learned, and features of queries."""
     support = (drawn(images, features) + 1).relu().to(dtype).requires_grad_()
-    return support, drawn(images, 3, seed=1, dtype=dtype).requires_grad_(), drawn(5, features, seed=2).to(dtype)
+    return (
+        support,
+        drawn(images, 3, seed=1, dtype=dtype).requires_grad_(),
+        drawn(5, features, seed=2).to(dtype),
+    )
 
 
 @pytest.mark.parametrize("constant", [True, False])
@@ -114,9 +118,7 @@ def test_separation_is_that_of_a_loop(classes: int) -> None:
     labels = (drawn(7, classes) * (1 if classes == 2 else 0.3)).requires_grad_()
     expected = separation_loop(labels)
     assert_close(separation(labels), expected)
-    assert_close(
-        torch.autograd.grad(separation(labels), labels), torch.autograd.grad(expected, labels)
-    )
+    assert_close(torch.autograd.grad(separation(labels), labels), torch.autograd.grad(expected, labels))
     assert 0 < float((torch.autograd.grad(separation(labels), labels)[0] == 0).all(1).sum()) < 7
 
 
