@@ -40,7 +40,8 @@ class LabelConfig:
     temperature_squared: bool = False
     """Multiply kl by T²; most released code does not."""
     hard_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """α: with ce, kl, mse and sse the loss is (1 - α)·soft + α·hard, α ≤ 1. With dbr it is hard + α·distances."""
+    """α: with ce, kl, mse and sse the loss is (1 - α)·soft + α·hard, α ≤ 1. With dbr it is hard +
+    α·distances."""
     smoothing: Fraction = 0.0
     """Label smoothing of hard labels: this share is spread over all classes."""
     mixed: Literal["probabilities", "logits"] = "probabilities"

@@ -686,9 +686,9 @@ def test_krr_st_as_published(dataset: str) -> None:
     config = told("krr-st", dataset, 10)
     assert (config.network, config.optimiser.lr) == KRR_ST[dataset]
     assert (config.optimiser.kind, config.optimiser.weight_decay) == ("adamw", 0.0)
-    assert [config.optimiser.rate(number, 10) / config.optimiser.lr for number in (0, 5, 10)] == pytest.approx(
-        [1, 0.5005, 1e-3]
-    )
+    assert [
+        config.optimiser.rate(number, 10) / config.optimiser.lr for number in (0, 5, 10)
+    ] == pytest.approx([1, 0.5005, 1e-3])
     assert (config.augmentation.operators, config.augmentation.rule) == ("crop_flip", "fyi")
     training = RegressionTraining(
         loss="mse", optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3, batch_size=0

@@ -123,7 +123,9 @@ def test_a_short_run_on_digits_beats_random_selection(
 ) -> None:
     file, experts = tmp_path / "digits.h5", trained(method)
     overrides = [*ALIKE, *([f"engine.supply.path={experts}"] if experts else [])]
-    if method.startswith("fyi") or method.endswith("flip"):  # a digit's mirror image is not that digit, but here it need not be
+    if method.startswith("fyi") or method.endswith(
+        "flip"
+    ):  # a digit's mirror image is not that digit, but here it need not be
         overrides.append("synthetic.flip=force")
     summary = dsdistill.distill(
         file,
