@@ -1,7 +1,7 @@
 """How much memory the variants of benchmarks/variants.py take above the idle process, one process each.
 
     python benchmarks/memory.py gradient   a DSA image update over all classes: Fashion-MNIST, ConvNet-3
-    python benchmarks/memory.py dm         a DM iteration, likewise; datadam, idm, ncfm, kernel and recovery as well
+    python benchmarks/memory.py dm         a DM iteration; datadam, idm, ncfm, kernel and recovery as well
     python benchmarks/memory.py trajectory MTT iterations of 5 to 40 steps, ours and unrolled
 
 Idle is the resident memory with data loaded and everything imported, before the first iteration, and with

@@ -8,7 +8,6 @@ Transfer Learning*, ICLR 2024) differentiate W to images and targets.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -93,7 +92,7 @@ def solve(
 ) -> Float[Tensor, "k d"]:
     """Return (G + λ I)⁻¹ R by Cholesky's decomposition, with a graph to all three.
 
-    In float32, rounding may leave a system that is not positive definite. Its diagonal is raised then, from a
+    Rounding may leave a system that is not positive definite. Its diagonal is raised then, from a
     ten-millionth of its mean on, tenfold each time.
 
     >>> solve(torch.eye(2), torch.tensor([[2.0], [4.0]]), torch.tensor(1.0))
@@ -103,33 +102,17 @@ def solve(
     Raises:
         UserError: no decomposition was found.
     """
-    diagonal = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    system = gram + penalty.to(gram.dtype) * diagonal
-    jitter = _needed_jitter(system.detach())
-    if jitter is None:
-        raise UserError(
-            "the kernel regression has no solution: the features are not finite, or the ridge is too small "
-            "for their precision; raise engine.ridge.strength, or set engine.solver=fp64"
-        )
-    factor = torch.linalg.cholesky(system + jitter * diagonal if jitter else system)
-    return torch.cholesky_solve(right, factor)
-
-
-def _needed_jitter(system: Tensor) -> float | None:
-    """Return what has to be added to the diagonal of a system, 0 as a rule; None if nothing helps.
-
-    Where all features are 0, as those of a network may be that has died, any diagonal will do.
-    """
-    size = float(system.diagonal().mean())
-    if not math.isfinite(size):
-        return None
-    if size == 0:
-        return 1.0
-    identity = torch.eye(len(system), dtype=system.dtype, device=system.device)
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    system = gram + penalty.to(gram.dtype) * identity
+    size = float(system.detach().diagonal().mean()) or 1.0  # 0: all features are, as of a network that died
     for jitter in (0.0, *(_JITTER * size * 10**power for power in range(5))):
-        if not torch.linalg.cholesky_ex(system + jitter * identity).info.any():
-            return jitter
-    return None
+        factor, failed = torch.linalg.cholesky_ex(system + jitter * identity if jitter else system)
+        if not failed.any():
+            return torch.cholesky_solve(right, factor)
+    raise UserError(
+        "the kernel regression has no solution: the features are not finite, or the ridge is too small for "
+        "their precision; raise engine.ridge.strength, or set engine.solver=fp64"
+    )
 
 
 class _Product(Function):
