@@ -26,6 +26,7 @@ from dsdistill.config.labels import LabelConfig, Source
 from dsdistill.config.options import known_keys, merge
 from dsdistill.config.presets import PROTOCOLS
 from dsdistill.config.settings import Setting
+from dsdistill.config.transfer import TransferConfig
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
 from dsdistill.networks.names import with_norm
@@ -91,6 +92,8 @@ class Protocol:
         mixup, mixup_beta: the same of mixup, in place of CutMix.
         test_zoom: test images are enlarged to ⌊size / 7⌋·8 pixels and cropped at the centre, as RDED does.
         labels: which labels, and the loss; see ``dsdistill.config.labels``.
+        transfer: what follows, where students are pre-trained on a set's targets and then learn other data;
+            None where they are classifiers of the data that the set was distilled from.
         repeats: students per set, each from its own initial weights.
     """
 
@@ -129,6 +132,7 @@ class Protocol:
     mixup_beta: Positive = 1.0
     test_zoom: bool = False
     labels: LabelConfig = field(default_factory=LabelConfig)
+    transfer: TransferConfig | None = None
     repeats: Annotated[int, Field(ge=1, le=10_000)] = 5
 
     def __post_init__(self) -> None:

@@ -102,15 +102,18 @@ def print_estimate(estimate: RunEstimate) -> None:
 def print_training(experts: ExpertFile) -> None:
     """Print the accuracy of each expert, at the end of its training, and the time that it took."""
     records, path = experts.training, experts.path
+    labelled, what = is_labelled(experts.metadata.classes), _accuracy_words(experts)
     rows = []
     for number, record in enumerate(records):
         tested = f", {100 * record.test_accuracy[-1]:.2f} % on test images" if record.test_accuracy else ""
         figures = f"loss {record.loss:.4g}{tested}, {clock(record.seconds)}"
-        rows.append((f"expert {number}", f"accuracy {100 * record.accuracy:.2f} %, {figures}"))
+        accuracy = f"{what} {100 * record.accuracy:.2f} %, " if labelled else ""
+        rows.append((f"expert {number}", accuracy + figures))
     mean = sum(record.accuracy for record in records) / experts.count
     seconds = sum(record.seconds for record in records)
     content = f"{experts.count} experts, {len(experts.epochs)} snapshots each"
-    rows.append(("all", f"accuracy on training images {100 * mean:.2f} %, {clock(seconds)}"))
+    mean_accuracy = f"{what} on training images {100 * mean:.2f} %, " if labelled else ""
+    rows.append(("all", mean_accuracy + clock(seconds)))
     rows += _test_accuracy_rows(experts)
     rows.append(("file", f"{path} ({content}, {byte_size(path.stat().st_size)})"))
     print_pairs(rows)
@@ -153,6 +156,7 @@ def print_description(path: Path, about: Description) -> None:
                 f"{row.regime} ({count} student{'s' * (count > 1)}, {str(result.get('date', ''))[:10]})"
             )
             whole = sum(about.counts) + about.compensators
+            meaning += f", then {row.transfer.words}" if row.transfer else ""
             part = row.set.startswith("distilled") and row.images < whole
             _print_pair(row.set, f"{meaning}, of the first {row.images} images" if part else meaning)
     if others := sum(read_row(result) is None for result in about.results):
@@ -162,7 +166,7 @@ def print_description(path: Path, about: Description) -> None:
 def print_experts(experts: ExpertFile) -> None:
     """Print the content of a file of experts."""
     metadata, records = experts.metadata, experts.training
-    recipe = metadata.recipe
+    recipe, labelled = metadata.recipe, is_labelled(metadata.classes)
     low, high = (100 * pick(record.accuracy for record in records) for pick in (min, max))
     machines = dict.fromkeys(record.machine for record in records)
     size = f"{metadata.layout.sizes[0]} parameters, {byte_size(metadata.expert_bytes)}"
@@ -171,11 +175,11 @@ def print_experts(experts: ExpertFile) -> None:
         ("file", f"{experts.path}, structure verified, {byte_size(experts.path.stat().st_size)}"),
         ("experts", f"{experts.count} of {metadata.network} ({size} each)"),
         ("kept epochs", ranges(experts.epochs)),
-        ("accuracy", f"{low:.2f} to {high:.2f} % on training images"),
+        *([(_accuracy_words(experts), f"{low:.2f} to {high:.2f} % on training images")] if labelled else []),
         *_test_accuracy_rows(experts),
         *([("EL2N", "of every training image")] if experts.has_el2n else []),
         ("images", shape),
-        ("classes", listing(metadata.classes)),
+        ("classes", listing(metadata.classes) if labelled else "none, trained without labels"),
         ("preprocess", metadata.preprocess.kind),
         ("created", max(record.created for record in records)),
         ("dataset", metadata.dataset),
@@ -186,6 +190,11 @@ def print_experts(experts: ExpertFile) -> None:
         ("seed", str(metadata.seed)),
     ]
     print_pairs(rows)
+
+
+def _accuracy_words(experts: ExpertFile) -> str:
+    """Say whose accuracy the file states: that of networks, or of linear probes of their features."""
+    return "linear-probe accuracy" if experts.metadata.self_supervised else "accuracy"
 
 
 _LISTED_EPOCHS = 10  # with accuracies on test images

@@ -38,7 +38,8 @@ def distill(
     ipc: Annotated[
         str | None,
         typer.Option(
-            help="Synthetic images per class: N, or one for each class, N,N,… or NAME=N,NAME=N,…",
+            help="Synthetic images per class: N, or one for each class, N,N,… or NAME=N,NAME=N,…; of data "
+            "without labels, in all.",
             show_default=False,
             metavar="N",
         ),

@@ -74,11 +74,40 @@ def evaluate(
             help="Real images to compare with, comma-separated: random, herding, k-center, k-means, el2n, "
             "el2n-easy (append @bytes for as many as fit into the file's bytes, +labels for labels such as "
             "the set's, by --teacher), full (the full training set); coresets for all of these but random "
-            "and full, all for every baseline at both sizes; noise+labels, distilled-hard, teacher; '' for "
-            "none.",
+            "and full, all for every baseline at both sizes; noise+labels, distilled-hard, teacher; of "
+            "pre-training: scratch, random+targets, k-means+targets, full+targets; '' for none.",
             show_default="random; with soft labels distilled-hard too, and with --teacher all controls",
             autocompletion=completion.baselines,
         ),
+    ] = None,
+    transfer: Annotated[
+        str | None,
+        typer.Option(
+            help="Data that students learn after they were pre-trained on the set, comma-separated; with a "
+            "protocol such as krr-st. They are brought to the size and channels of the set.",
+            metavar="DATA,...",
+            show_default=False,
+        ),
+    ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(
+            help="Shares of their labels that students see, such as 0.01,0.1,1.",
+            metavar="SHARE,...",
+            show_default="all",
+        ),
+    ] = None,
+    tuning: Annotated[
+        str | None,
+        typer.Option(
+            help="fine-tune all weights on them, or fit a linear probe of the features.",
+            metavar="fine-tune|probe",
+            show_default="the protocol's",
+            autocompletion=completion.choices("--tuning"),
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of that fine-tuning.", show_default="protocol")
     ] = None,
     device: Device = None,
     scores: Annotated[
@@ -124,6 +153,8 @@ def evaluate(
     `dsdistill evaluate digits.h5 --networks convnet,mlp --repeats 5 --json digits.json`
 
     `dsdistill evaluate digits.h5 --protocol rded --teacher teacher.h5@20` shows what labels alone are worth.
+
+    `dsdistill evaluate set.h5 --protocol krr-st --transfer digits --teacher ssl.h5` pre-trains students.
     """
     with importing():
         from dsdistill.cli import console, progress
@@ -146,6 +177,10 @@ def evaluate(
         "labels": labels,
         "teacher": teacher,
         "baselines": baselines,
+        "transfer": transfer,
+        "fractions": fractions,
+        "tuning": tuning,
+        "steps": steps,
         "scores": scores,
         "leak": leak,
         "json": json,

@@ -46,9 +46,11 @@ def from_code() -> dict[str, Any]:
     from dsdistill.config.options import known_keys
     from dsdistill.config.recipe import Budget
     from dsdistill.config.storage import Dtype
+    from dsdistill.config.transfer import Tuning
     from dsdistill.data import catalog
     from dsdistill.distillation.config import RunConfig
     from dsdistill.evaluation.baselines import all_names
+    from dsdistill.evaluation.pretraining import BASELINES
     from dsdistill.experts.config import ExpertConfig
     from dsdistill.export.run import EXPORTERS
     from dsdistill.importing.registry import FORMATS
@@ -63,12 +65,13 @@ def from_code() -> dict[str, Any]:
         "options": {"distill": known_keys(RunConfig), "experts": known_keys(ExpertConfig)},
         "choices": {
             "--budget": list(get_args(Budget)),
-            "--baselines": all_names(),
+            "--baselines": [*all_names(), *BASELINES],
             "--dtype": list(get_args(Dtype)),
             "--format": ["auto", *FORMATS],
             "--log": list(NAMES),
             "--precision": list(get_args(get_type_hints(ComputeConfig)["precision"])),
             "--to": list(EXPORTERS),
+            "--tuning": list(get_args(Tuning)),
             "export --space": ["network", "unit"],
             "import --space": ["auto", *SPACES],
         },

@@ -163,7 +163,8 @@ def protocols(
     lines = []
     for each in PROTOCOLS.names():
         protocol = PROTOCOLS.read(each)
-        regime = regimes_of(protocol.get("labels", {}).get("source", "file"))
+        source = protocol.get("labels", {}).get("source", "file")
+        regime = regimes_of("hard" if "transfer" in protocol else source)  # other data have hard labels
         lines.append((each, f"[{regime}] {protocol['title']}. {protocol['source']}"))
         lines += [("", str(Setting.read(table, each))) for table in protocol.get("settings", [])]
     console.print_pairs(lines)

@@ -3,6 +3,7 @@
 An option ``ipc`` is ``10``; ``[10, 10, 5]``, in the order of the classes; ``{ cat = 10, dog = 5 }``; or a
 text, as a command line has them: ``"10,10,5"``, ``"cat=10,dog=5"``. Which classes there are is known once the
 data are read. From then on it is an int where all classes have as many, else a tuple with an entry for each.
+Data without labels are one class: their IPC is the number of images in all.
 """
 
 from __future__ import annotations

@@ -24,16 +24,16 @@ def classes_words(classes: Sequence[str]) -> str:
     return f"{len(classes)} classes" if is_labelled(classes) else "without labels"
 
 
-def check_labelled(classes: Sequence[str], name: str, what: str) -> None:
-    """Refuse data without labels where these are needed.
+def check_labelled(classes: Sequence[str], name: str, need: str, remedy: str) -> None:
+    """Refuse data or a set without labels where these are needed.
 
     Args:
-        classes: of the data.
-        name: of the data.
-        what: needs labels, the subject of a sentence: "method dm compares images class by class".
+        classes, name: of the data or of the set.
+        need: a clause that says what needs labels.
+        remedy: a clause that says what to do.
 
     Raises:
-        UserError: the data have no labels.
+        UserError: there are no labels.
     """
     if not is_labelled(classes):
-        raise UserError(f"{name} has no labels, and {what}; take data with labels, or --method krr-st")
+        raise UserError(f"{name} has no labels, and {need}; {remedy}")

@@ -64,12 +64,15 @@ _CATALOG: dict[str, _Entry] = {
         }.items()
     },
     "folder": _Entry(
-        "your pictures: PATH/CLASS/picture.png, or PATH/train/CLASS and PATH/test/CLASS (or val, valid)",
+        "your pictures: PATH/CLASS/picture.png, or PATH/train/CLASS and PATH/test/CLASS (or val, valid); "
+        "without labels PATH/picture.png",
         folder.read,
         classes=None,
     ),
     "npz": _Entry(
-        "your arrays: images and labels, or x_train, y_train, x_test, y_test", npz.read, classes=None
+        "your arrays: images and labels, or x_train, y_train, x_test, y_test; without labels images alone",
+        npz.read,
+        classes=None,
     ),
     "hf": _Entry(
         'a data set of Hugging Face, or hf:NAME:CONFIG (pip install "dsdistill[hf]")',
@@ -157,7 +160,9 @@ def _reader(config: DataConfig, source: InMemory | None) -> tuple[Read, bool]:
     else:
         entry = _entry(config.name)
         read, keeps = entry.read, entry.mirror
-    return (_padding(read) if config.pad else read), keeps
+    if config.pad:
+        read = _padding(read)
+    return (_unlabelled(read) if config.unlabelled else read), keeps
 
 
 def mirrors(name: str) -> bool:
@@ -239,6 +244,11 @@ def load(
         preprocess = _constants(config, channels) or Standardise.fit(train().images)
     mirror = mirrors if config.mirror is None else config.mirror
     return Task(data_name(config.name), data.classes, channels, size, preprocess, mirror), data
+
+
+def _unlabelled(read: Read) -> Read:
+    """Return a function that reads images and leaves their labels out."""
+    return lambda config, split, observer: read(config, split, observer).without_labels()
 
 
 def _padding(read: Read) -> Read:

@@ -41,6 +41,7 @@ class DataConfig:
             65535.
         pad: reach ``size`` by black margins around the images, in place of resizing.
         exif: turn pictures as their EXIF data say.
+        unlabelled: leave the labels out: all images are of one class, whose name says that it is none.
         test_fraction: share of each class held out as test if data of one's own have no test split.
 
     Raises:
@@ -58,6 +59,7 @@ class DataConfig:
     range: int | None = None
     pad: bool = False
     exif: bool = False
+    unlabelled: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:

@@ -1,4 +1,4 @@
-"""Read the user's own pictures: ``folder:PATH`` with a folder per class."""
+"""Read the user's own pictures: ``folder:PATH`` with a folder per class, or pictures without labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from pathlib import Path
 from dsdistill.data.config import ROLES, DataConfig, Split
 from dsdistill.data.convert import stratified
 from dsdistill.data.decode import decode, survey
-from dsdistill.data.listing import Listing, class_folders, identity, list_classes
+from dsdistill.data.listing import (
+    Listing,
+    class_folders,
+    holds_pictures,
+    identity,
+    list_classes,
+    list_pictures,
+)
 from dsdistill.data.pictures import Decoding
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
@@ -120,12 +127,17 @@ def listings(config: DataConfig) -> dict[Split, Listing]:
 
     PATH holds ``train/`` and ``test/`` (or ``val/``, used as test), each with a folder per class; or the
     class folders themselves, or only a ``train/``, of which ``test_fraction`` is held out. Other usual names
-    of splits, such as ``Training`` and ``valid``, are recognised.
+    of splits, such as ``Training`` and ``valid``, are recognised. A PATH that holds pictures and no folders
+    is data without labels.
 
     Raises:
         UserError: a folder is missing or empty, or train and test name different classes.
     """
-    layout = _layout(expanded(config.name.partition(":")[2]))
+    root = expanded(config.name.partition(":")[2])
+    if root.is_dir() and not class_folders(root) and holds_pictures(root):
+        whole = list_pictures(root, config.name)
+        return {split: _held_out(whole, config.test_fraction, split) for split in ("train", "test")}
+    layout = _layout(root)
     whole = list_classes(layout.train, config.name, "train")
     told = tuple(f"{config.name}: {sentence}" for sentence in layout.notices)
     whole = replace(whole, notices=told + whole.notices)

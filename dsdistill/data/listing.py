@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dsdistill.config.unlabelled import UNLABELLED
 from dsdistill.data.config import Split
 from dsdistill.data.pictures import suffixes
 from dsdistill.errors import UserError
@@ -119,6 +120,28 @@ def list_classes(folder: Path, name: str, split: Split, classes: Sequence[str] |
     paths = tuple(path for paths in per_class for path in paths)
     told = _passed_over(passed_over, links, stray)
     return Listing(name, split, paths, labels, tuple(classes), (f"{name} ({split}): {told}",) if told else ())
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Whether pictures lie in a folder itself, beside any folders in it.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    return any(map(_is_stray_picture, _entries(folder)))
+
+
+def list_pictures(folder: Path, name: str) -> Listing:
+    """List ``folder/<picture>``: pictures without labels.
+
+    Raises:
+        UserError: there are none, or the folder cannot be read.
+    """
+    walk = _Walk(frozenset(map(identity, folder.resolve().parents)))
+    paths = tuple(walk.pictures(folder))
+    told = _passed_over(walk.passed_over, walk.links, 0)
+    labels = torch.zeros(len(paths), dtype=torch.int64)
+    return Listing(name, "train", paths, labels, UNLABELLED, (f"{name}: {told}",) if told else ())
 
 
 def _check_classes(folder: Path, classes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Read the user's own arrays: ``npz:PATH``.
+"""Read the user's own arrays: ``npz:PATH``. Images alone are data without labels.
 
 Labels, shapes and types of both splits are checked whichever is read: what is wrong with the test images is
 said before a distillation, not after it.
@@ -6,10 +6,14 @@ said before a distillation, not after it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsdistill.config.unlabelled import UNLABELLED
 from dsdistill.data.archive import Archive
 from dsdistill.data.arrays import (
     Layout,
@@ -70,13 +74,38 @@ def _read(config: DataConfig, split: Split, archive: Archive, observer: Callback
         positions = stratified(labels, config.test_fraction, classes)[split]
         images = _images(archive, image_key, observer)
         return present(config, split, images[positions], labels[positions], classes, observer)
+    if found := _without_labels(keys):
+        return _read_unlabelled(config, split, archive, found, observer)
     expected = " or ".join(", ".join(names) for names in SPLIT_KEYS + WHOLE_KEYS)
     shown = (key if key.isprintable() else quoted(key) for key in archive.keys)
     held = ", ".join(shown)[:_SHOWN] or "(none)"
-    raise UserError(f"{archive.name} holds the keys {held}; it needs {expected}")
+    raise UserError(
+        f"{archive.name} holds the keys {held}; it needs {expected}, or one array of images without labels"
+    )
 
 
 _SHOWN = 200
+
+
+def _without_labels(keys: Collection[str]) -> list[str]:
+    """Return the keys of images, of train and perhaps of test, where there are none of labels."""
+    groups = (*SPLIT_KEYS, *WHOLE_KEYS)
+    found = [key for group in groups for key in group if key in keys]
+    return found if found in [list(part) for group in groups for part in (group[:1], group[::2])] else []
+
+
+def _read_unlabelled(
+    config: DataConfig, split: Split, archive: Archive, keys: list[str], observer: Callback
+) -> RealDataset:
+    """Read one split of images alone; without images of test, a part of them is held out."""
+    if len(keys) == 2 and _layout(archive, keys[0]).shape != _layout(archive, keys[1]).shape:
+        raise UserError(f"{archive.name}: {keys[0]} and {keys[1]} hold images of different shapes")
+    images = _images(archive, keys[-1] if split == "test" else keys[0], observer)
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    if len(keys) == 1:
+        positions = stratified(labels, config.test_fraction, UNLABELLED)[split]
+        images, labels = images[positions], labels[positions]
+    return present(config, split, images, labels, UNLABELLED, observer)
 
 
 def _layout(archive: Archive, key: str) -> Layout:

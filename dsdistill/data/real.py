@@ -12,6 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dsdistill.config.unlabelled import UNLABELLED, classes_words
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.runtime.device import available_memory
 
@@ -21,6 +22,8 @@ Buffer: TypeAlias = bytes | memoryview
 @dataclass(frozen=True)
 class Task:
     """A classification task: class names, image shape, and the preprocessing fitted on its train split.
+
+    Data without labels have one class, `UNLABELLED`.
 
     ``name`` is without folders, because files tell it that are passed on. ``mirror`` says that a horizontal
     flip keeps the label (false for digits and letters).
@@ -44,7 +47,9 @@ class Task:
 
     def describe(self, images: int) -> str:
         """Return name, number and shape of the images and number of classes, as displays show them."""
-        return f"{self.name}: {images} images of {'x'.join(map(str, self.shape))}, {self.num_classes} classes"
+        return (
+            f"{self.name}: {images} images of {'x'.join(map(str, self.shape))}, {classes_words(self.classes)}"
+        )
 
 
 def fingerprint(
@@ -111,6 +116,10 @@ class RealDataset:
         """Return some of the images, at positions int64 [n], as a data set of their own."""
         images = self.images[rows.to(self.images.device)]
         return RealDataset(self.name, self.split, images, self.labels[rows], self.classes)
+
+    def without_labels(self) -> RealDataset:
+        """Return the same images as data without labels."""
+        return RealDataset(self.name, self.split, self.images, torch.zeros_like(self.labels), UNLABELLED)
 
     def to(self, device: torch.device | str) -> RealDataset:
         """Return the data set with its images on a device; a memory map is read into the device's memory.

@@ -132,7 +132,7 @@ def assemble(
         UserError: the network cannot take such images, or the IPC does not fit the data.
     """
     engine: Engine[Any] = config.engine
-    engine.check_data(real)
+    initial.check_data(config, real)
     compute = config.compute
     supply = engine.build_networks(
         NetworkRequest(config.network, task, device, config.seed, real.fingerprint)

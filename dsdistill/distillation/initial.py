@@ -11,6 +11,7 @@ import torch
 
 from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import as_words, decided
+from dsdistill.config.unlabelled import check_labelled
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.stored import stored_counts
@@ -43,6 +44,26 @@ def resolved(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, init_digest=found.digest, multi_formation=found.multi_formation)
 
 
+_BY_CLASS = ("correct", "representative", "patches")
+"""Starts whose images a classifier chooses."""
+
+
+def check_data(config: RunConfig, real: RealDataset) -> None:
+    """Check that the training images have the labels that a run needs, and whatever else its engine asks for.
+
+    Raises:
+        UserError: they do not.
+    """
+    remedy = "take data with labels, or a method such as krr-st that does without"
+    if config.engine.needs_labels:
+        name = Path(config.method).stem
+        check_labelled(real.classes, real.name, f"method {name!r} goes by the classes of images", remedy)
+    if config.init in _BY_CLASS:
+        need = f"init={config.init} chooses images by their classes"
+        check_labelled(real.classes, real.name, need, "set init=real")
+    config.engine.check_data(real)
+
+
 def check(config: RunConfig, real: RealDataset, teachers: int) -> None:
     """Check what depends on the data alone, before networks are trained for a run.
 
@@ -54,7 +75,7 @@ def check(config: RunConfig, real: RealDataset, teachers: int) -> None:
         UserError: the IPC does not fit the classes or has no room for compensators; classes are too small for
             the engine; or the images that the run starts from do not fit into a grid, or are too few.
     """
-    config.engine.check_data(real)
+    check_data(config, real)
     config = dataclasses.replace(config, ipc=decided(config.ipc, real.classes))
     counts = stored_counts(config, len(real.classes), teachers)
     if config.init == "patches":

@@ -63,6 +63,11 @@ class Engine(ABC, Generic[S]):
         return {}
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether it reads the classes of real images; otherwise data without labels will do."""
+        return True
+
+    @property
     def anchored(self) -> bool:
         """Whether decoded images are compared with the real ones they start from, the constant `ANCHORS`."""
         return False

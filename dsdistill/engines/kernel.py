@@ -88,6 +88,11 @@ class KernelEngine(Engine[Supply]):
     it without one."""
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether no teacher takes their place."""
+        return self.supply.kind != "taught"
+
+    @property
     def stepped_with_pixels(self) -> frozenset[str]:
         """Labels and targets."""
         return frozenset({"label_logits", "targets"})
@@ -176,7 +181,7 @@ class KernelEngine(Engine[Supply]):
 
         Features are those of the synthetic images, their gradient and copies; beside them the weights.
         """
-        images, taught = sizes.copies * sizes.total, self.supply.kind == "taught"
+        images, taught = sizes.copies * sizes.total, not self.needs_labels
         real = min(self.batch_real, int(sizes.counts.sum()))
         part = min(images, sizes.chunk)
         answers = sizes.feature_dim if taught else len(sizes.counts)

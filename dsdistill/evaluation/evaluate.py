@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dsdistill.config.unlabelled import check_labelled
 from dsdistill.data.real import Task
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines, controls
@@ -26,6 +27,7 @@ from dsdistill.evaluation.plan import PlannedRow, PlannedSet, plan_rows, plan_se
 from dsdistill.evaluation.rows import FULL, NOISE, Row
 from dsdistill.evaluation.selector import Selector
 from dsdistill.evaluation.start import EvaluationStart
+from dsdistill.evaluation.step_counter import StepCounter
 from dsdistill.evaluation.students import StudentTraining, Tick, train_students
 from dsdistill.networks import Network, build_network, check_network
 from dsdistill.protocol import Protocol
@@ -98,7 +100,7 @@ def evaluate_set(
     selector = _selector(distilled, data, protocol, execution, config.seed, observer)
     requests = _requests(sets, new)
     choosing = selector.steps(method for method, _ in requests.values())
-    steps = _StepCounter(observer, choosing + sum(planned.set.steps for planned in new))
+    steps = StepCounter(observer, choosing + sum(planned.set.steps for planned in new))
     for sentence in _notices(sets, known, data, new):
         observer.on_notice(sentence)
     short = execution.is_too_short(students)
@@ -180,7 +182,7 @@ def _rows(
     trainers: dict[str, _Trainer],
     sources: Mapping[str, Callable[[int], TrainingSet]],
     shared: _Shared,
-    steps: _StepCounter,
+    steps: StepCounter,
 ) -> Iterator[Row]:
     """Yield the rows in order; what a network has compiled goes when its last row is done.
 
@@ -220,8 +222,11 @@ def check_fit(distilled: DistilledDataset, task: Task) -> None:
     """Check that a set and real data have the same classes and images of the same shape.
 
     Raises:
-        UserError: classes, channels or size differ.
+        UserError: classes, channels or size differ, or there are none.
     """
+    remedy = "see --protocol krr-st and --transfer, which teach it other data"
+    check_labelled(distilled.classes, "the set", "students of this protocol are classifiers", remedy)
+    check_labelled(task.classes, task.name, "accuracy is that of classes", "take data with labels")
     if len(distilled.classes) != task.num_classes:
         raise UserError(
             f"the set has {len(distilled.classes)} classes but {task.name} has {task.num_classes}; "
@@ -239,38 +244,6 @@ def check_fit(distilled: DistilledDataset, task: Task) -> None:
             f"the set has images of {ours} but {task.name} is loaded at {theirs} (channels, height, width); "
             "load it with the size and channels it was distilled at"
         )
-
-
-@dataclass
-class _StepCounter:
-    """Adds up the steps of an evaluation, and reports each with those done before it.
-
-    Attributes:
-        done: steps before the current task.
-    """
-
-    observer: Observer
-    total: int
-    done: int = 0
-
-    def tick(self, task: str) -> Tick:
-        """Return a function to call with the steps done of a task; it raises as `check`."""
-
-        def report(done: int, _: int) -> None:
-            self.observer.on_progress(task, self.done + done, self.total)
-            if self.done + done < self.total:
-                self.check()
-
-        return report
-
-    def check(self) -> None:
-        """Stop if a callback asks for it.
-
-        Raises:
-            StopRun: it does.
-        """
-        if self.observer.stop:
-            raise self.observer.stop
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Gt, Le, Len
 
 Percent = Annotated[float, Ge(0), Le(100 + 1e-6)]
 """A share, an accuracy or its deviation; means may be rounded up. Checked where a row is read."""
@@ -35,6 +35,30 @@ class Scores:
     ece: Percent
     nll: Amount
     brier: Annotated[float, Ge(0), Le(2 + 1e-6)]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The data that students learned after they were pre-trained on a set.
+
+    Attributes:
+        dataset: its name, without folders. fingerprint: 16 hexadecimal digits of its training images.
+        fraction: of the training images, whose labels students saw.
+        labels: how many these were.
+        tuning: "fine-tune" of all weights, or a linear "probe" of features that stay as they are.
+    """
+
+    dataset: str
+    fingerprint: str
+    fraction: Annotated[float, Gt(0), Le(1)]
+    labels: Count
+    tuning: str
+
+    @property
+    def words(self) -> str:
+        """Say what was learned, for people: "digits, 1 % of the labels (13), fine-tune"."""
+        share = "all" if self.fraction == 1 else f"{100 * self.fraction:g} % of the"
+        return f"{self.dataset}, {share} labels ({self.labels}), {self.tuning}"
 
 
 @dataclass(frozen=True)

@@ -186,12 +186,14 @@ class Report:
     def _title(self) -> str:
         students = f"{self.repeats} student{'s' if self.repeats > 1 else ''}"
         where = f"{plain(self.dataset)}, protocol {plain(self.protocol)}"
-        return f"Test accuracy on {where}, {self.epochs} epochs, {students}"
+        what = "after pre-training for" if any(row.transfer for row in self.rows) else "on"
+        return f"Test accuracy {what} {where}, {self.epochs} epochs, {students}"
 
     def _cells(self, row: Row) -> list[str]:
         """Return a row of the table."""
         images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
         trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
+        trained += f" → {row.transfer.words}" if row.transfer else ""
         cells = row.network, trained, row.regime, images, row.accuracy, f"{row.seconds:.1f}"
         return [*map(plain, cells)]
 

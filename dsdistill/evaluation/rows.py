@@ -10,7 +10,7 @@ from typing import Any
 from dsdistill.config.regimes import Regime
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
-from dsdistill.evaluation.measures import Amount, Calibration, Count, Fidelity, Leak, Percent
+from dsdistill.evaluation.measures import Amount, Calibration, Count, Fidelity, Leak, Percent, Transfer
 from dsdistill.text import spread
 
 DISTILLED, DISTILLED_HARD = "distilled", "distilled-hard"
@@ -18,6 +18,12 @@ RANDOM, FULL, NOISE, TEACHER = "random", "full", "noise", "teacher"
 
 LABELLED = "+labels"
 """Ends the names of baselines that get the distilled set's labels procedure."""
+
+SCRATCH = "scratch"
+"""Students that are not pre-trained, where those of other sets are."""
+
+TARGETS = "+targets"
+"""Ends the names of real images whose targets a teacher gives, for students to be pre-trained on."""
 
 UNAUGMENTED = "-plain"
 """Ends the names of sets that students are trained on without augmentation."""
@@ -51,8 +57,11 @@ class Row:
             images to which two of them give different classes.
         fidelity: how alike the students and the teacher are, where there is one. leak: how students tell
             training images from fresh ones, where it was asked for.
+        transfer: the data that students learned after they were pre-trained on the set; the accuracy is that
+            on the test images of these, and ``seconds`` has the pre-training. None where the set taught them
+            all they know.
 
-    The last four are None in rows of earlier versions.
+    The last five are None in rows of earlier versions.
     """
 
     set: str
@@ -70,6 +79,7 @@ class Row:
     disagreement: Percent | None = None
     fidelity: Fidelity | None = None
     leak: Leak | None = None
+    transfer: Transfer | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "set", canonical(self.set))

@@ -6,15 +6,17 @@ import dataclasses
 import datetime
 import hashlib
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.data_names import data_name
 from dsdistill.config.labels import Source
 from dsdistill.config.regimes import REGIMES
 from dsdistill.config.sharing import file_name
+from dsdistill.config.transfer import Tuning
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -24,10 +26,20 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes, method_of
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import check_fit, evaluate_set
-from dsdistill.evaluation.execution import Auto, ExecutionConfig
+from dsdistill.evaluation.execution import Auto, Execution, ExecutionConfig
 from dsdistill.evaluation.plan import source_of
+from dsdistill.evaluation.pretraining import names_of
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import FULL, Row
+from dsdistill.evaluation.transfer import evaluate_transfer
+from dsdistill.evaluation.transfer_run import (
+    TransferRequest,
+    Transfers,
+    check_targets,
+    plan_transfer,
+    read_targets,
+    read_taught,
+)
 from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
@@ -59,6 +71,10 @@ def evaluate(
     labels: Source | None = None,
     teacher: str | Path | Sequence[str | Path] | None = None,
     baselines: str | Sequence[str] | None = None,
+    transfer: Transfers | None = None,
+    fractions: str | Sequence[float] | None = None,
+    tuning: Tuning | None = None,
+    steps: int | None = None,
     scores: bool = False,
     leak: bool = False,
     json: str | Path | None = None,
@@ -93,7 +109,13 @@ def evaluate(
             students.
         baselines: names (see ``dsdistill.evaluation.baselines``), or one string with commas; "" for none. By
             default random; where students learn from soft labels also distilled-hard, and with a teacher
-            random+labels, noise+labels and the teacher itself.
+            random+labels, noise+labels and the teacher itself. Of pre-training: scratch, and with a teacher
+            also random+targets, k-means+targets and full+targets, real images with its features as targets.
+        transfer: with a protocol that pre-trains, krr-st, the data that students learn then: names with
+            commas between them, or a list of what ``dataset`` takes. They are read at the size and with the
+            channels of the set. A row has the accuracy on the test images of one of these.
+        fractions: of their training images, whose labels students see, ``[0.01, 0.1, 1]``; default all.
+        tuning, steps: "fine-tune" or "probe", and steps of fine-tuning, in place of the protocol's.
         scores: also train the students that DD-Ranking's scores need besides the baselines random and full;
             see ``dsdistill.evaluation.config.EvaluationConfig``. Scores that need no more are reported either
             way.
@@ -116,47 +138,168 @@ def evaluate(
         content = set_file.describe(file)
         distilled = set_file.load(file, ipc=ipc)
         set_file.check_same(file, set_file.digest(file), content.digest)
-        dataset_name, source = opened(dataset)
-        data_config = data_config_of(file, distilled, dataset_name, root, download)
-        name = protocol or origin.protocol_of(file, distilled.attributes)
-        resolved = load_protocol(name, data_config.name, distilled.ipc, repeats=repeats, epochs=epochs)
-        resolved = resolved.with_labels(labels)
+        name, source = opened(dataset)
         torch_device = resolve_device(device)
         arithmetic = resolve_precision(precision, torch_device, observer.on_notice)
         execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
-        config = _config(networks, baselines, distilled, resolved)
-        config = dataclasses.replace(config, scores=scores, labels=labels, leak=leak, seed=seed)
-        references = () if teacher is None else parse_references(teacher)
-        if not observer.dry:
-            _check_outputs(file, json, save)
-
-        fetch = download or dataset is not None  # not where the file alone names a data set of a server
-        data = read_real_data(distilled, data_config, source, fetch, observer)
-        content = content if ipc is None else _of_first(content, file, ipc)
-        size = content.image_bytes + content.label_bytes
-        real_images = images_in_bytes(data.train, size, seed, content.coded)
-        config = dataclasses.replace(config, real_images=real_images, coding=content.coded)
-        cost = _cost(content) | {"real_images": float(real_images)}
-        cost |= {"coded_bits": float(content.coded.bits)} if content.coded else {}
-        committee = _committee(references, distilled, data, resolved, execution)
-        report = _report(distilled, data, resolved, config, execution, committee)
-        report = dataclasses.replace(report, file=file.name, cost=cost)
+        asked = _Asked(
+            file=file,
+            json=json,
+            save=save,
+            ipc=ipc,
+            dataset=name,
+            source=source,
+            root=root,
+            download=download,
+            protocol=protocol or origin.protocol_of(file, distilled.attributes),
+            networks=networks,
+            repeats=repeats,
+            epochs=epochs,
+            seed=seed,
+            labels=labels,
+            references=() if teacher is None else parse_references(teacher),
+            baselines=None if baselines is None else _split(baselines),
+            scores=scores,
+            leak=leak,
+            transfer=TransferRequest(transfer, fractions, tuning, steps),
+        )
+        work = _transfer_work if load_protocol(asked.protocol).transfer else _class_work
+        report, rows = work(asked, content, distilled, execution, observer)
         earlier = _earlier_rows(report, file, leak, observer.on_notice) if resume else []
         if save:  # at once: an evaluation that is stopped loses only unfinished rows
             observer.add_first(_Saving(report, file, content.digest, observer.on_notice))
         with full_float32():
-            report.rows[:] = evaluate_set(
-                distilled, data, resolved, config, execution, earlier, observer, committee
-            )
+            report.rows[:] = rows(earlier)
         if json is not None:
             report.write_json(json)
         observer.on_end(report)
     return report
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Asked:
+    """What `evaluate` is asked for, all but how it is computed.
+
+    Attributes:
+        dataset, source: the name of the data set and the data, where they are given.
+        references: of teachers.
+        baselines: names; None for the default.
+        transfer: of protocols that pre-train.
+    """
+
+    file: Path
+    json: str | Path | None
+    save: bool
+    ipc: int | None
+    dataset: str | None
+    source: InMemory | None
+    root: str | Path | None
+    download: bool
+    protocol: str | Path
+    networks: str | NetworkFactory | Sequence[str | NetworkFactory]
+    repeats: int | None
+    epochs: int | None
+    seed: int
+    labels: Source | None
+    references: Sequence[TeacherReference]
+    baselines: Sequence[str] | None
+    scores: bool
+    leak: bool
+    transfer: TransferRequest
+
+    def data(self, distilled: DistilledDataset) -> DataConfig:
+        """Return how to read the data that a set was distilled from: see `data_config_of`."""
+        return data_config_of(self.file, distilled, self.dataset, self.root, self.download)
+
+    def resolved(self, dataset: str | None, ipc: int) -> Protocol:
+        """Return the protocol for a data set and an IPC."""
+        return load_protocol(self.protocol, dataset, ipc, repeats=self.repeats, epochs=self.epochs)
+
+    def check_outputs(self, observer: Observer) -> None:
+        """Check that results can be written, unless none are."""
+        if not observer.dry:
+            _check_outputs(self.file, self.json, self.save)
+
+
+Work = tuple[Report, Callable[[Sequence[Row]], list[Row]]]
+"""A report without rows, and what trains students for them: from the rows of an earlier evaluation."""
+
+
+def _class_work(
+    asked: _Asked,
+    content: set_file.Description,
+    distilled: DistilledDataset,
+    execution: ExecutionConfig,
+    observer: Observer,
+) -> Work:
+    """Prepare an evaluation whose students learn the classes of the data that the set was distilled from."""
+    asked.transfer.refuse(str(asked.protocol))
+    data_config = asked.data(distilled)
+    resolved = asked.resolved(data_config.name, distilled.ipc).with_labels(asked.labels)
+    config = _config(asked.networks, asked.baselines, distilled, resolved)
+    config = dataclasses.replace(
+        config, scores=asked.scores, labels=asked.labels, leak=asked.leak, seed=asked.seed
+    )
+    asked.check_outputs(observer)
+
+    # Not where the file alone names a data set of a server.
+    fetch = asked.download or asked.dataset is not None
+    data = read_real_data(distilled, data_config, asked.source, fetch, observer)
+    content = content if asked.ipc is None else _of_first(content, asked.file, asked.ipc)
+    size = content.image_bytes + content.label_bytes
+    real_images = images_in_bytes(data.train, size, asked.seed, content.coded)
+    config = dataclasses.replace(config, real_images=real_images, coding=content.coded)
+    cost = _cost(content) | {"real_images": float(real_images)}
+    cost |= {"coded_bits": float(content.coded.bits)} if content.coded else {}
+    committee = _committee(asked.references, distilled, data, resolved, execution)
+    report = _report(distilled, data, resolved, config, execution, committee)
+    report = dataclasses.replace(report, file=asked.file.name, cost=cost)
+
+    def rows(earlier: Sequence[Row]) -> list[Row]:
+        return evaluate_set(distilled, data, resolved, config, execution, earlier, observer, committee)
+
+    return report, rows
+
+
+def _transfer_work(
+    asked: _Asked,
+    content: set_file.Description,
+    distilled: DistilledDataset,
+    execution: ExecutionConfig,
+    observer: Observer,
+) -> Work:
+    """Prepare an evaluation whose students are pre-trained on the set's targets, then learn other data."""
+    name = data_name(str(distilled.attributes.get("dataset", asked.file.name)))
+    resolved = asked.transfer.protocol(asked.resolved(name, distilled.ipc))
+    check_targets(distilled, resolved.name)
+    of_classes = {"labels": asked.labels, "scores": asked.scores, "leak": asked.leak}
+    if refused := [option for option, value in of_classes.items() if value]:
+        raise UserError(f"protocol {resolved.name!r} pre-trains on targets: leave --{refused[0]} out")
+    networks = students_of(asked.networks, distilled, resolved)
+    names_of(asked.baselines, bool(asked.references))
+    asked.check_outputs(observer)
+    if execution.compile is True or execution.stack is True:
+        observer.on_notice("students that are pre-trained are neither compiled nor stacked")
+
+    taught = read_taught(
+        asked.references, distilled, lambda: asked.data(distilled), asked.source, execution, observer
+    )
+    plain = Execution(execution.device, execution.precision)
+    targets = read_targets(asked.transfer, distilled, asked.root, asked.download, plain, observer)
+    plan = plan_transfer(distilled, resolved, networks, asked.baselines, taught, targets, asked.seed, plain)
+    conditions = [resolved.training, taught.real.fingerprint if taught else "", provenance.code_digest()]
+    conditions += filter(None, [source_digest(networks), taught.teacher.digest if taught else None])
+    teacher = taught.teacher.name if taught else None
+    report = _blank_report(
+        distilled, name, resolved, asked.seed, execution, conditions, labels="targets", teacher=teacher
+    )
+    report = dataclasses.replace(report, file=asked.file.name, cost=_cost(content))
+    return report, lambda earlier: evaluate_transfer(plan, resolved, name, earlier, observer)
+
+
 def _config(
     networks: str | NetworkFactory | Sequence[str | NetworkFactory],
-    baselines: str | Sequence[str] | None,
+    baselines: Sequence[str] | None,
     distilled: DistilledDataset,
     protocol: Protocol,
 ) -> EvaluationConfig:
@@ -168,7 +311,7 @@ def _config(
     students = students_of(networks, distilled, protocol)
     if baselines is None:
         return EvaluationConfig(networks=students, baselines=None)
-    real_sets = expanded_names(_split(baselines))
+    real_sets = expanded_names(baselines)
     for baseline in real_sets:
         check(baseline)
     return EvaluationConfig(networks=students, baselines=real_sets)
@@ -349,33 +492,60 @@ def _report(
     Raises:
         UserError: the labels that are wanted are not there.
     """
-    machine = distilled.attributes.get("machine")
     conditions = [protocol.training, data.train.fingerprint, data.test.fingerprint, provenance.code_digest()]
     conditions += filter(None, [source_digest(config.networks), teacher.digest if teacher else None])
     if (first := distilled.attributes.get("first")) is not None:  # of several sizes, one is evaluated
         conditions.append(f"first {first}")
     source = source_of(protocol, distilled, teacher, config.labels)
-    return Report(
-        rows=[],
-        file="",
-        dataset=data.task.name,
-        protocol=protocol.name,
-        epochs=protocol.epochs,
-        repeats=protocol.repeats,
-        lr=protocol.learning_rate(distilled.lr),
-        seed=config.seed,
-        precision=execution.precision,
-        device=str(execution.device),
-        machine=provenance.machine_name(execution.device),
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        packages=provenance.package_versions(),
+    return _blank_report(
+        distilled,
+        data.task.name,
+        protocol,
+        config.seed,
+        execution,
+        conditions,
         soft_labels=source != "hard",
         regime=REGIMES[source],
         labels=source,
         temperature=None if source == "hard" else protocol.labels.temperature,
         teacher=teacher.name if teacher else None,
+    )
+
+
+def _blank_report(
+    distilled: DistilledDataset,
+    dataset: str,
+    protocol: Protocol,
+    seed: int,
+    execution: ExecutionConfig,
+    conditions: Sequence[Any],
+    **labels: Any,
+) -> Report:
+    """Return a report without rows, file and cost.
+
+    Args:
+        dataset: its name.
+        conditions: what identifies code, data and training, beside names.
+        labels: the fields that say what students learn from.
+    """
+    machine = distilled.attributes.get("machine")
+    return Report(
+        rows=[],
+        file="",
+        dataset=dataset,
+        protocol=protocol.name,
+        epochs=protocol.epochs,
+        repeats=protocol.repeats,
+        lr=protocol.learning_rate(distilled.lr),
+        seed=seed,
+        precision=execution.precision,
+        device=str(execution.device),
+        machine=provenance.machine_name(execution.device),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        packages=provenance.package_versions(),
         conditions=_digest(*conditions),
         distil_machine=str(machine) if machine else None,
+        **labels,
     )
 
 

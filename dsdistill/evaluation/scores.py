@@ -106,6 +106,7 @@ def of_rows(rows: Sequence[Row], soft_labels: bool) -> dict[str, Any]:
         ``worst`` and ``worst_network`` of the distilled set's accuracies. All are fractions.
     """
     scores: dict[str, Any] = {}
+    rows = [row for row in rows if row.transfer is None]  # which are compared data set by data set
     names = dict.fromkeys(row.network for row in rows)
     networks = {network: _of_network(network, rows, soft_labels) for network in names}
     if networks := {network: values for network, values in networks.items() if values}:

@@ -61,10 +61,28 @@ class Sharpness:
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
+class TwinsConfig:
+    """Barlow Twins (``objectives/twins.py``); read where ``objective`` is "barlow-twins"."""
+
+    off_diagonal: Annotated[float, Ge(0)] = 0.0051
+    """λ, the weight of the correlations of different numbers."""
+    projector: tuple[Annotated[int, Ge(1)], ...] = (2048, 2048, 2048)
+    """Widths of the layers behind the features; batch normalisation and ReLU follow all but the last."""
+
+    def __post_init__(self) -> None:
+        if not self.projector:
+            raise UserError(
+                "twins.projector lists the widths of at least one layer, such as [2048, 2048, 2048]"
+            )
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
 class ExpertConfig:
     """All options of the training of experts. Expert e is the same however many are trained.
 
-    An expert minimises the cross-entropy over shuffled batches. E stands for ``epochs``, counted from 0.
+    An expert minimises the cross-entropy over shuffled batches, or what ``objective`` says. E stands for
+    ``epochs``, counted from 0.
     """
 
     recipe: str
@@ -83,6 +101,10 @@ class ExpertConfig:
     """Of every random draw."""
     optimiser: Kind = "sgd"
     """The rule of a step."""
+    objective: Literal["classification", "barlow-twins"] = "classification"
+    """What is learned: the classes of images; or, without labels, to embed two augmented views of an image
+    alike. Of data with labels, the classifier is then a linear probe of the features."""
+    twins: TwinsConfig = field(default_factory=TwinsConfig)
     lr: Annotated[float, Gt(0)] = 0.01
     """Learning rate, which warm-up and schedule multiply."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -139,6 +161,29 @@ class ExpertConfig:
                 f"keep lists epochs from 0 (initial weights) to epochs = {self.epochs}, not {list(epochs)}"
             )
         self._check_el2n()
+        self._check_objective()
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether images need labels."""
+        return self.objective == "classification"
+
+    def _check_objective(self) -> None:
+        """Check that a training without labels has no option that goes by them."""
+        if self.needs_labels:
+            return
+        of_labels = {
+            "cutmix": self.cutmix,
+            "label_smoothing": self.label_smoothing,
+            "ramp_epochs": self.ramp_epochs,
+            "gradient_penalty": self.gradient_penalty,
+            "sharpness.rho": self.sharpness.rho,
+            "record_el2n": self.record_el2n,
+        }
+        if asked := [name for name, value in of_labels.items() if value]:
+            raise UserError(
+                f"objective={self.objective} has no classes that {asked[0]} is of: set {asked[0]}=0"
+            )
 
     def _check_el2n(self) -> None:
         """Check that every image is seen by itself in each epoch whose scores are recorded."""
@@ -251,7 +296,12 @@ def is_too_short(asked: ExpertConfig, config: ExpertConfig, real: RealDataset) -
 
 def _pixels(config: ExpertConfig, real: RealDataset) -> int:
     """Count the pixels that a training passes through a network."""
-    return real.images.numel() * config.epochs * config.count * (2 if config.sharpness.rho else 1)
+    return (
+        real.images.numel()
+        * config.epochs
+        * config.count
+        * (1 if config.needs_labels and not config.sharpness.rho else 2)
+    )
 
 
 def to_toml(config: ExpertConfig) -> str:
@@ -273,6 +323,8 @@ def weights(config: ExpertConfig) -> dict[str, Any]:
     flat = options.flatten(shared(_table(config)))
     if not config.record_el2n:  # experts of versions without it are the same
         del flat["record_el2n"]
+    if config.needs_labels:
+        flat = {key: value for key, value in flat.items() if key != "objective" and key[:6] != "twins."}
     return {key: value for key, value in flat.items() if key not in (*_SAME_EXPERTS, "test")}
 
 

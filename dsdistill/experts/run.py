@@ -11,6 +11,7 @@ from typing import Any
 from dsdistill import files
 from dsdistill.config.options import data_options, explicit_options, merge
 from dsdistill.config.recipe import Budget
+from dsdistill.config.unlabelled import check_labelled, is_labelled
 from dsdistill.data import catalog
 from dsdistill.data.memory import InMemory, opened
 from dsdistill.data.sources import DataSource
@@ -162,8 +163,11 @@ def train(
     add_network(asked.network)
     source = catalog.opened(asked.data, source)
     task, real = catalog.load(asked.data, "train", observer, source)
+    if asked.needs_labels:
+        need = f"recipe {Path(asked.recipe).stem!r} trains classifiers"
+        check_labelled(task.classes, task.name, need, "take data with labels, or --recipe barlow-twins")
     test = None
-    if asked.test != "none":
+    if asked.test != "none" and is_labelled(task.classes):
         test = catalog.read(asked.data, "test", observer, source)
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)

@@ -22,16 +22,18 @@ from dsdistill.augment.training import Transform, augment_and_mix
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.memory_format import in_fast_order
 from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
+from dsdistill.config.unlabelled import is_labelled
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.difficulty import Difficulty
 from dsdistill.experts.images import NetworkImages
 from dsdistill.experts.objective import Objective, TrainingBatch, smoothed
+from dsdistill.experts.twins import Twins, TwinsObjective, fit_classifier, linear_classifier
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime.allocations import beside_tensors, peak_of
 from dsdistill.runtime.device import autocast, resolve_precision
-from dsdistill.runtime.notice import Notify, once
+from dsdistill.runtime.notice import Notify, once, silent
 from dsdistill.runtime.pace import typical
 from dsdistill.runtime.signals import Interrupted
 from dsdistill.seeding import forked, generator
@@ -95,16 +97,30 @@ class Trainer:
             network = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network = in_fast_order(network.to(device), device)
         self.layout = Layout.of(self.network)
-        compute = config.compute
-        self._precision = resolve_precision(compute.precision, device)
-        learner = Learner(
-            self.network, task.size, device, self._precision, bool(compute.compile), notify=once(notify)
-        )
-        self._objective = Objective(learner, config)
-        self._optimiser = make_optimiser(self.network, self._config)
+        self._trained = self.network if config.needs_labels else self._new_twins()
+        if self._probes:
+            linear_classifier(self.network)
+        self._precision = resolve_precision(config.compute.precision, device)
+        self._objective = self._objective_of(bool(config.compute.compile), once(notify))
+        self._optimiser = make_optimiser(self._trained, self._config)
+        self._epoch_loss = 0.0
         self._train = NetworkImages(real, task.preprocess, device)
         self._test = NetworkImages(test, task.preprocess, device) if test else None
         self._difficulty = self._new_difficulty()
+
+    def _new_twins(self, expert: int = 0) -> Twins:
+        """Return the network with the initial projector of an expert."""
+        with forked(self._config.seed, "experts-projector", expert):
+            return Twins(self.network, self._config.twins.projector).to(self._device)
+
+    def _objective_of(self, compile: bool, notify: Notify) -> Objective | TwinsObjective:
+        """Return the loss of a batch, and what its gradient is of."""
+        config, device, precision = self._config, self._device, self._precision
+        if isinstance(self._trained, Twins):
+            return TwinsObjective(self._trained, config, device, precision, compile, notify)
+        return Objective(
+            Learner(self.network, self._task.size, device, precision, compile, notify=notify), config
+        )
 
     def initialise(self, expert: int) -> None:
         """Give the network the initial weights of an expert, and have the optimiser forget."""
@@ -112,7 +128,9 @@ class Trainer:
         with forked(config.seed, "experts-init", expert):
             fresh = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network.load_state_dict(fresh.state_dict())
-        self._optimiser = make_optimiser(self.network, self._config)
+        if isinstance(self._trained, Twins):
+            self._trained.projector.load_state_dict(self._new_twins(expert).projector.state_dict())
+        self._optimiser = make_optimiser(self._trained, self._config)
         self._difficulty = self._new_difficulty()
 
     def _new_difficulty(self) -> Difficulty | None:
@@ -129,10 +147,10 @@ class Trainer:
             Interrupted: as soon as there is a signal in ``signals``.
         """
         if self._config.drop_restarts and epoch in self._config.drop_epochs:
-            self._optimiser = make_optimiser(self.network, self._config)
+            self._optimiser = make_optimiser(self._trained, self._config)
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.learning_rate(epoch)
-        self.network.train()
+        self._trained.train()
         total, count = torch.zeros((), device=self._device), 0
         with forked(self._config.seed, "experts-noise", expert, epoch):  # for dropout
             for rows, batch in self._epoch_batches(expert, epoch):
@@ -143,7 +161,17 @@ class Trainer:
                 self._optimiser.zero_grad()
                 total += loss * len(batch.images)
                 count += len(batch.images)
-        return float(total) / count
+        self._epoch_loss = float(total) / count
+        return self._epoch_loss
+
+    def finish_epoch(self) -> None:
+        """Make the classifier a linear probe, before weights are stored that were trained without labels."""
+        if self._probes:
+            fit_classifier(self.network, self._train, self._task.num_classes)
+
+    @property
+    def _probes(self) -> bool:
+        return not self._config.needs_labels and is_labelled(self._task.classes)
 
     def _observer(self, rows: Tensor, epoch: int) -> Callable[[Tensor], None] | None:
         """Return what takes the logits of a batch, if the scores of this epoch are recorded."""
@@ -153,8 +181,11 @@ class Trainer:
         return partial(self._difficulty.add, rows, labels=labels)
 
     def training_metrics(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy (a fraction) on all training images, not augmented."""
-        return self._metrics(self._train)
+        """Return the mean loss and the accuracy (a fraction) on all training images, not augmented.
+
+        Of data without labels it is the loss of the last epoch, and the accuracy is 0.
+        """
+        return self._metrics(self._train) if is_labelled(self._task.classes) else (self._epoch_loss, 0.0)
 
     def test_accuracy(self) -> float:
         """Return the accuracy (a fraction) on the test images.
@@ -187,14 +218,14 @@ class Trainer:
         batches = list(order.split(self._size)[: self.batches])
         full = [rows for rows in batches if len(rows) == self._size]
         smaller = batches[len(full) :]
-        self.network.train()
+        self._trained.train()
         for group in self._optimiser.param_groups:
             group["lr"] = 0.0
         with forked(self._config.seed, "experts-noise"):
             first = [self._timed_step(rows, 0) for rows in (full[0], *smaller)]
             step = typical(list(self._timed_steps(full)))
             last = [typical([self._timed_step(rows, turn) for turn in range(3)]) for rows in smaller]
-        self._optimiser = make_optimiser(self.network, self._config)
+        self._optimiser = make_optimiser(self._trained, self._config)
         warm_up = max(0.0, sum(first) - step - sum(last))
         return Pace(len(full) * step + sum(last), self._seconds_of_metrics(), warm_up)
 
@@ -204,14 +235,13 @@ class Trainer:
         Call `initialise` before training, as after `pace`.
         """
         compute = self._config.compute
-        eager = Learner(self.network, self._task.size, self._device, self._precision)
-        objective = Objective(eager, self._config)
-        self.network.train()
+        objective = self._objective_of(False, silent)
+        self._trained.train()
         batch = self._batch(torch.arange(self._size), 0, 0, 0)
         step = peak_of(lambda: objective.backward(batch, 0))
         self._optimiser.zero_grad()
         moments = MOMENTS[self._config.optimiser]  # besides a copy of them and of the weights to save
-        weights = (2 * moments + 1) * sum(each.nbytes for each in self.network.parameters())
+        weights = (2 * moments + 1) * sum(each.nbytes for each in self._trained.parameters())
         splits = [each for each in (self._train, self._test) if each]
         images_bytes = sum(each.real.images.nbytes + each.resident_bytes for each in splits)
         unused = beside_tensors(
@@ -256,14 +286,14 @@ class Trainer:
     def state_dict(self) -> dict[str, Tensor]:
         """Return weights, buffers, what the optimiser remembers, and the scores so far."""
         scores = {EL2N: self._difficulty.scores.cpu()} if self._difficulty else {}
-        return {**state_of(self.network, self._optimiser), **scores}
+        return {**state_of(self._trained, self._optimiser), **scores}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._optimiser = make_optimiser(self.network, self._config)
+        self._optimiser = make_optimiser(self._trained, self._config)
         if self._difficulty:
             self._difficulty.scores.copy_(state[EL2N])
-        restore(self.network, self._optimiser, state)
+        restore(self._trained, self._optimiser, state)
 
     def _epoch_batches(self, expert: int, epoch: int) -> Iterator[tuple[Tensor, TrainingBatch]]:
         """Yield the rows of each batch of an epoch, int64 on the CPU, and the batch."""
@@ -274,13 +304,20 @@ class Trainer:
             yield rows, self._batch(rows, expert, epoch, step)
 
     def _batch(self, rows: Tensor, expert: int, epoch: int, step: int) -> TrainingBatch:
-        """Return training images: augmented by one operator, with parameters per image; mixed."""
+        """Return training images: augmented by one operator, with parameters per image; mixed.
+
+        Without labels, they are two views of each image.
+        """
         plain = self._train.images(rows)
         targets = self._train.labels[rows.to(self._device, non_blocking=True)]
 
-        def streams(kind: str) -> list[torch.Generator]:
-            return [generator(self._config.seed, f"experts-{kind}", expert, epoch, step)]
+        def streams(kind: str, *view: int) -> list[torch.Generator]:
+            return [generator(self._config.seed, f"experts-{kind}", expert, epoch, step, *view)]
 
+        if not self._config.needs_labels:
+            draws = [lambda kind, view=view: streams(kind, view) for view in (1, 2)]
+            views = [self._transform(plain, each) for each in draws]
+            return TrainingBatch(torch.cat(views), targets, plain)
         images, targets = augment_and_mix(
             plain, targets, self._transform, self._cutmix, self._task.num_classes, streams
         )

@@ -314,6 +314,8 @@ class ExpertRun:
         """
         if epoch not in self._config.stored_epochs:
             return []
+        if epoch:
+            trainer.finish_epoch()
         self._workdir.save_snapshot(expert, epoch, trainer.snapshot())
         return [trainer.test_accuracy()] if self._data.test else []
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.config.data_names import data_name
+from dsdistill.config.unlabelled import check_labelled
 from dsdistill.data.constants import CONSTANTS, IMAGENET_CONSTANTS
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
@@ -86,6 +87,7 @@ def export_ddranking(path: str | Path, folder: str | Path, protocol: str | Path 
     path, folder = expanded(path), expanded(folder)
     check_new_folder(folder)
     dataset = DistilledDataset(read(path), "unit")
+    check_labelled(dataset.classes, str(path), "DD-Ranking trains classifiers", "export it as .pt")
     name = plain(data_name(str(dataset.attributes.get("dataset", ""))))  # it goes into a comment, too
     training = load_protocol(protocol or protocol_of(path, dataset.attributes), name, dataset.ipc)
     loader = _LOADERS.get(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
+from dsdistill.config.unlabelled import check_labelled
 from dsdistill.data import catalog
 from dsdistill.errors import UserError
 from dsdistill.labelling.committee import load_committee
@@ -58,6 +59,8 @@ def run(
     """
     with files.hold_outputs([output], "a labelling", observer.dry):
         job = _Job(file, output, config, set_file.read(file), observer)
+        need = "teachers answer with the classes that images may be of"
+        check_labelled(job.distilled.classes, str(file), need, "label a set that has classes")
         config.check(job.distilled)
         place = resolve_device(device)
         arithmetic = resolve_precision(precision, place, observer.on_notice)

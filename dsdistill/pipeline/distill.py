@@ -66,7 +66,7 @@ def distill(
             ``train`` and ``test``, or an `ImageData`.
         method: a recipe's name (default ``dm``), or the path of a recipe file.
         ipc: images per class: one number, or one for each class, in their order (``[10, 10, 5]``) or by name
-            (``{"cat": 10, "dog": 5}``).
+            (``{"cat": 10, "dog": 5}``). Of data without labels it is the number of images in all.
         network: that features are matched in: a name, such as ``convnet3`` or ``module.py:MyNet``, or a class
             or function that makes a `torch.nn.Module` (see `register_network`). A committee's are several
             names with commas between them.

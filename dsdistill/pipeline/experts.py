@@ -260,7 +260,7 @@ def plans(config: RunConfig, budget: Budget) -> list[ExpertPlan]:
     Raises:
         UserError: as `plan`.
     """
-    networks = names_in(config.engine.supply.expert_networks(config.network))
+    networks = names_in(config.engine.supply.expert_networks(config.network)) or [""]
     return [plan(config, budget, network) for network in networks]
 
 
@@ -280,11 +280,12 @@ def plan(config: RunConfig, budget: Budget, network: str | None = None) -> Exper
     data = {key: value for key, value in dataclasses.asdict(config.data).items() if value is not None}
     data |= {"root": str(config.data.root)} if config.data.root else {}
     networks = config.engine.supply.expert_networks(config.network)
+    name = network or networks
     explicit = {
         "recipe": recipe.name,
         "data": data,
-        "network": network or networks,
-        "count": max(int(options["count"]), -(-config.engine.supply.count // len(names_in(networks)))),
+        **({"network": name} if name else {}),
+        "count": max(int(options["count"]), -(-config.engine.supply.count // (len(names_in(networks)) or 1))),
         "epochs": max(int(options["epochs"]), config.engine.epochs_read),
         "compute": {"device": config.compute.device, "threads": config.compute.threads},
     }

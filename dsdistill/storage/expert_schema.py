@@ -13,7 +13,9 @@ node                    content
 ``/classes``            K names, UTF-8, in label order
 ``/preprocess/<name>``  the preprocessing of the training images; the attribute ``kind`` names it
 ``/training/<name>``    of each expert: ``loss`` and ``accuracy`` on the training images (final weights, no
-                        augmentation), ``seconds``, ``machine``, ``created``
+                        augmentation), ``seconds``, ``machine``, ``created``; of networks that were
+                        trained without labels, of the linear probe that is their classifier, or, where
+                        the data have none, the loss of the last epoch and an accuracy of 0
 ``/training/test_accuracy``
                         float64 [experts, epochs]: the accuracy on the test images at every stored epoch;
                         absent where it was not measured
@@ -98,6 +100,11 @@ class ExpertMetadata:
     def recipe(self) -> str:
         """The name or path of the recipe that they were trained by; empty where it is not stated."""
         return str(parse_toml(self.config).get("recipe", ""))
+
+    @property
+    def self_supervised(self) -> bool:
+        """Whether they were trained without labels, so that a classifier is a linear probe at most."""
+        return parse_toml(self.config).get("objective", "classification") != "classification"
 
     @property
     def expert_bytes(self) -> int:

@@ -185,6 +185,9 @@ class NetworkConfig(ABC):
 
         Args:
             network: that the run names.
+
+        Returns:
+            empty where the recipe that trains them says it.
         """
         return network
 

@@ -29,8 +29,8 @@ class TaughtConfig(NamedTeachersConfig, InPopulationConfig):
     kind: Literal["taught"] = "taught"
     teachers: Annotated[int, Ge(0)] = 1
     """Trained networks to make for it, where none are named; the first that is named teaches."""
-    teacher_network: str = "resnet18-batch"
-    """The network of those that are trained for it."""
+    teacher_network: str = ""
+    """The network of those that are trained for it; empty takes that of the recipe they are trained by."""
 
     def expert_networks(self, network: str) -> str:
         """Return the teacher's: it is another than those of the population."""

@@ -58,7 +58,7 @@ def test_npz_without_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": None}, "holds the keys images; it needs"),
+        ({"images": None}, "holds the keys labels; it needs"),
         ({"images": pixels(4, 8)}, r"shape \[4, 8\]"),
         ({"images": pixels(4, 8, 8, 5)}, "1 or 3 channels"),
         ({"images": pixels(4, 8, 8).astype(np.complex64)}, "is complex64; images are uint8"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import dsdistill
 from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.config.unlabelled import UNLABELLED
 from dsdistill.storage import set_file
 from dsdistill.synthetic.set import SyntheticSet
 from tests.conftest import THREADS
@@ -40,11 +41,16 @@ def engine(plugs: None) -> None:
         kind: Literal["to-zero"] = "to-zero"
 
         @property
+        def needs_labels(self) -> bool:
+            return False
+
+        @property
         def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
             return {"targets": OptimiserConfig(lr=0.1, momentum=0.9)}
 
         def prepare(self, synthetic: SyntheticSet, sources: Any) -> None:
-            synthetic.learn_targets(torch.arange(30.0).view(10, 3), "numbers that count up")
+            count = len(synthetic.images)
+            synthetic.learn_targets(torch.arange(3.0 * count).view(count, 3), "numbers that count up")
 
         def separable(self, network: Any) -> bool:
             return False
@@ -71,6 +77,20 @@ def test_what_is_learned_is_stored_and_a_resumed_run_goes_on_with_it(tmp_path: P
     dsdistill.distill(tmp_path / "again.h5", resume=True)
     resumed = set_file.read(tmp_path / "again.h5")
     assert torch.equal(resumed.targets, whole.targets)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("engine")
+def test_data_without_labels_are_distilled_into_so_many_images_in_all(tmp_path: Path) -> None:
+    overrides = [*RUN["overrides"], "data.unlabelled=true"]
+    summary = dsdistill.distill(tmp_path / "set.h5", **RUN | {"ipc": 7, "overrides": overrides})
+    assert summary.images == 7
+    made = set_file.read(tmp_path / "set.h5")
+    assert (made.classes, made.attributes["ipc"]) == (UNLABELLED, 7)
+    image, target = dsdistill.load(tmp_path / "set.h5", space="unit")[6]
+    assert torch.equal(image, made.images[6])
+    assert torch.equal(target, made.targets[6])  # type: ignore[arg-type,index]
+    with pytest.raises(dsdistill.UserError, match="init=patches chooses images by their classes"):
+        dsdistill.distill(tmp_path / "b.h5", **RUN | {"overrides": [*overrides, "init=patches"]})
 
 
 def test_targets_are_a_parameter_of_the_images_dtype() -> None:

@@ -172,6 +172,8 @@ def test_a_config_survives_being_written() -> None:
             "label_smoothing",
             "test",
             "record_el2n",
+            "objective",
+            "twins",
         )
         for key in (*later, "sharpness", "gradient_penalty", "ramp_epochs", "ramp_from", "drop_restarts"):
             del table[key]
@@ -226,6 +228,7 @@ def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
     assert EXPERT_RECIPES.names() == [
         "acc-dd",
         "ast",
+        "barlow-twins",
         "dance",
         "datm",
         "early-teacher",
@@ -238,7 +241,7 @@ def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
     ]
     for name in EXPERT_RECIPES.names():
         recipe = load_expert_recipe(name)
-        assert recipe.follows == "code"
+        assert recipe.follows == ("paper" if name == "barlow-twins" else "code")
         assert recipe.paper
     mine = tmp_path / "mine.toml"
     mine.write_text('title="t"\npaper="p"\nfollows="paper"\n[defaults]\ncount = 1\nepochs = 1\n')

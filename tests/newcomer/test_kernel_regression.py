@@ -55,3 +55,29 @@ def test_krr_st_learns_what_a_teacher_says_of_images(tmp_path: Path) -> None:
     assert data.soft_labels is None
     assert data.targets is not None
     assert data.targets.shape == (10, 32)  # as many numbers as the teacher has features
+
+
+def test_data_without_labels_make_a_set_to_pre_train_on(tmp_path: Path) -> None:
+    plain = ["compute.threads=1", "compute.compile=false", "data.unlabelled=true"]
+    dsdistill.train_experts(
+        tmp_path / "ssl.h5",
+        dataset="digits",
+        recipe="barlow-twins",
+        network="resnet10-batch-w4",
+        epochs=1,
+        device="cpu",
+        budget="laptop",
+        overrides=plain,
+    )
+    dsdistill.distill(
+        tmp_path / "set.h5",
+        dataset="digits",
+        method="krr-st",
+        ipc=12,
+        network="wideconvnet2-w8-batch",
+        experts=tmp_path / "ssl.h5",
+        iterations=5,
+        overrides=[*FEW, "engine.supply.max_age=3", "data.unlabelled=true"],
+    )
+    images, targets = dsdistill.load(tmp_path / "set.h5")[:]
+    assert (len(images), targets.shape) == (12, (12, 32))

@@ -42,7 +42,7 @@ def test_a_newer_version_says_how_to_upgrade(tmp_path: Path) -> None:
     set_file.write(tmp_path / "set.h5", make())
     changed(tmp_path / "set.h5", version=7)
     message = refusal(tmp_path / "set.h5")
-    assert "written by a newer dsdistill (format version 7, this one reads 4)" in message
+    assert "written by a newer dsdistill (format version 7, this one reads 5)" in message
     assert "upgrade dsdistill" in message
 
 

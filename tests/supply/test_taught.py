@@ -72,8 +72,12 @@ def test_which_teacher_it_is_is_written_down(tmp_path: Path, request_of: Network
 def test_a_run_that_names_no_teacher_has_one_trained() -> None:
     run = resolve({"method": "krr-st", "data": {"name": "fashion-mnist"}, "ipc": 10})
     assert experts.lacks(run)
-    (planned,) = experts.plans(run, "laptop")
-    assert planned.config.network == "resnet18-batch"
-    assert planned.config.count == 1
+    for budget, network in (("laptop", "resnet10-batch-w16"), ("paper", "resnet18-batch")):
+        (planned,) = experts.plans(run, budget)  # type: ignore[arg-type]
+        assert Path(planned.config.recipe).stem == "barlow-twins"
+        assert (planned.config.network, planned.config.count) == (network, 1)
+    supply = {"supply": {"teacher_network": "convnet2-w8-batch"}}
+    named = resolve({"method": "krr-st", "data": {"name": "digits"}, "ipc": 1, "engine": supply})
+    assert [each.config.network for each in experts.plans(named, "laptop")] == ["convnet2-w8-batch"]
     with pytest.raises(UserError, match="this method needs trained networks, and none are named"):
         run.engine.supply.build(NetworkRequest(run.network, toy()[0], CPU, 0, ""))

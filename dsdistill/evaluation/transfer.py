@@ -1,0 +1,290 @@
+"""Transfer: students are pre-trained on a set's targets and on baselines, then learn other data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from dsdistill.compute.memory_format import in_fast_order
+from dsdistill.evaluation.batches import TrainingSet
+from dsdistill.evaluation.ensembles import SingleStudent
+from dsdistill.evaluation.loss import StudentLoss
+from dsdistill.evaluation.measures import Transfer
+from dsdistill.evaluation.pretraining import PretrainingSet
+from dsdistill.evaluation.rows import Row
+from dsdistill.evaluation.step_counter import StepCounter
+from dsdistill.evaluation.students import StudentTraining, Tick, fit
+from dsdistill.evaluation.tuning import Target, Tuning
+from dsdistill.networks import Network, build_network
+from dsdistill.protocol import Protocol
+from dsdistill.runtime.callbacks import Observer, StopRun
+from dsdistill.runtime.estimate import RunEstimate
+from dsdistill.seeding import forked
+from dsdistill.text import listing, plain
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that is trained: each network on each set, then on each target.
+
+    Attributes:
+        networks: names of architectures.
+        sets: what they are pre-trained on.
+        targets: what they learn then.
+        tuning: how they do that.
+        channels, size: of all images.
+    """
+
+    networks: Sequence[str]
+    sets: Sequence[PretrainingSet]
+    targets: Sequence[Target]
+    tuning: Tuning
+    channels: int
+    size: int
+
+    def transfer(self, target: Target) -> Transfer:
+        """Return what the rows of a target say of it."""
+        return Transfer(
+            target.data.task.name,
+            target.data.train.fingerprint[:16],
+            target.fraction,
+            int(target.counts.sum()),
+            self.tuning.config.tuning,
+        )
+
+    def place(self, row: Row) -> tuple[int, int, int]:
+        """Return where a row stands in a report."""
+        transfers, sets = (
+            [self.transfer(target) for target in self.targets],
+            [each.name for each in self.sets],
+        )
+        assert row.transfer is not None
+        return self.networks.index(row.network), transfers.index(row.transfer), sets.index(row.set)
+
+    def known(self, network: str, each: PretrainingSet, target: Target, earlier: Sequence[Row]) -> Row | None:
+        """Return the row of an earlier, otherwise identical evaluation."""
+        wanted = (each.name, network, each.protocol.epochs, each.images, each.decoded, self.transfer(target))
+        rows = ((row.set, row.network, row.epochs, row.images, row.decoded, row.transfer) for row in earlier)
+        return next((row for row, key in zip(earlier, rows, strict=True) if key == wanted), None)
+
+
+@dataclass(frozen=True)
+class TransferStart:
+    """What is known before the first step, for a display of the progress."""
+
+    stage: ClassVar[str] = "evaluation"
+    dataset: str
+    protocol: Protocol
+    plan: Plan
+    steps: int
+    """Of all students."""
+
+    def __repr__(self) -> str:
+        return f"<TransferStart {plain('; '.join(self.describe()))}>"
+
+    @property
+    def title(self) -> str:
+        """What is evaluated, and how."""
+        return f"{self.dataset}, protocol {self.protocol.name}"
+
+    def options(self) -> dict[str, Any]:
+        """Return how students are trained."""
+        return {"dataset": self.dataset, "protocol": self.protocol.name, **self.protocol.training}
+
+    def describe(self) -> list[str]:
+        """Return the evaluation in a few sentences."""
+        plan = self.plan
+        if not self.steps:
+            return [f"{self.title}: all rows are there already"]
+        sets, networks = listing([each.name for each in plan.sets]), listing(list(plan.networks))
+        targets = listing([plan.transfer(target).words for target in plan.targets])
+        return [
+            f"{self.title}: {self.protocol.repeats} students each ({networks}) pre-trained on {sets}",
+            f"then {targets}",
+            f"{self.steps:,} steps on {plan.tuning.execution.describe()}",
+        ]
+
+
+def evaluate_transfer(
+    plan: Plan, protocol: Protocol, dataset: str, earlier: Sequence[Row], observer: Observer
+) -> list[Row]:
+    """Pre-train students, teach them the targets, and test them after the last step.
+
+    The student of a repeat starts from the same weights on every set, and sees the same labels of a target.
+
+    Args:
+        dataset: that the set was distilled from, for displays.
+        earlier: rows of an earlier, otherwise identical evaluation. They are reused, not trained again.
+        observer: the callbacks. If one of them stops the evaluation, the rows that follow are left out.
+
+    Returns:
+        the rows of each network, by target and then by set.
+    """
+    steps = StepCounter(observer, 0)
+    students = [
+        Students(plan, network, each, steps, earlier) for network in plan.networks for each in plan.sets
+    ]
+    steps.total = sum(each.total for each in students)
+    observer.on_start(TransferStart(dataset, protocol, plan, steps.total))
+    if observer.dry:
+        observer.on_estimate(estimate(students))
+    rows: list[Row] = []
+    with contextlib.suppress(StopRun):
+        for each in students:
+            for row in each.rows():
+                rows.append(row)
+    if observer.stop and len(rows) < (most := len(students) * len(plan.targets)):
+        done = f"{len(rows)} of {most} rows"
+        observer.on_notice(f"stopped by a callback with {done}: {observer.stop}; resume=True goes on")
+    return sorted(rows, key=plan.place)
+
+
+@dataclass(frozen=True, eq=False)
+class Students:
+    """The students of one network that are pre-trained on one set.
+
+    Attributes:
+        steps: of all students, which theirs are added to.
+        earlier: rows that are reused.
+    """
+
+    plan: Plan
+    network: str
+    set: PretrainingSet
+    steps: StepCounter
+    earlier: Sequence[Row]
+
+    @cached_property
+    def known(self) -> list[Row | None]:
+        """The earlier row of each target, or None."""
+        return [self.plan.known(self.network, self.set, each, self.earlier) for each in self.plan.targets]
+
+    @property
+    def total(self) -> int:
+        """The steps that are left to take."""
+        missing = self.known.count(None)
+        each = self.set.steps + missing * self.plan.tuning.steps
+        return self.set.protocol.repeats * each if missing else 0
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the row of each target.
+
+        Raises:
+            StopRun: a callback asks to stop.
+        """
+        yield from (row for row in self.known if row is not None)
+        missing = [target for target, row in zip(self.plan.targets, self.known, strict=True) if row is None]
+        if not missing:
+            return
+        since = time.perf_counter()
+        states = [self._pretrained(repeat) for repeat in range(self.set.protocol.repeats)]
+        seconds = time.perf_counter() - since
+        for target in missing:
+            row = self._row(target, states, seconds)
+            self.steps.observer.on_row(row)
+            yield row
+            self.steps.check()
+
+    def build(self, outputs: int, repeat: int) -> Network:
+        """Return the untrained student of a repeat on the device, whose features begin alike on every set."""
+        plan, device = self.plan, self.plan.tuning.execution.device
+        with forked(plan.tuning.seed, f"student/{self.network}", repeat):
+            network = build_network(self.network, plan.channels, plan.size, outputs)
+        return in_fast_order(network.to(device), device)
+
+    def _pretrained(self, repeat: int) -> State:
+        """Return the weights of a repeat's student after its pre-training; none where there is no such."""
+        each, tuning = self.set, self.plan.tuning
+        if each.source is None:
+            return {}
+        network = self.build(each.outputs, repeat)
+        images = each.source(repeat).to(tuning.execution.device)
+        self.pretrain(
+            network, images, each.protocol, repeat, self.steps.tick(f"{self.network} on {each.name}")
+        )
+        self.steps.done += each.steps
+        head = {id(parameter) for parameter in network.classifier.parameters()}
+        heads = {name for name, parameter in network.named_parameters() if id(parameter) in head}
+        return {name: value for name, value in network.state_dict().items() if name not in heads}
+
+    def pretrain(
+        self, network: Network, images: TrainingSet, protocol: Protocol, repeat: int, tick: Tick
+    ) -> None:
+        """Train a network, in place, to answer with the targets of images."""
+        tuning = self.plan.tuning
+        ensemble = SingleStudent(network, tuning.execution, StudentLoss(protocol.labels))
+        transform = protocol.transform_for(mirror=False)  # a mirrored image has other targets
+        training = StudentTraining(protocol, transform, tuning.seed, network=self.network)
+        fit(ensemble, [images], [repeat], training, tuning.execution, tick)
+
+    def _row(self, target: Target, states: Sequence[State], seconds: float) -> Row:
+        """Return the row of a target, once its students are taught and tested."""
+        plan, since = self.plan, time.perf_counter()
+        task, transfer, values = target.data.task, plan.transfer(target), list[float]()
+        tick = self.steps.tick(f"{self.network} of {self.set.name}, then {task.name}")
+        for repeat, state in enumerate(states):
+            network = self.build(task.num_classes, repeat)
+            network.load_state_dict(state, strict=False)
+            values.append(100 * plan.tuning.accuracy(network, target, repeat, tick))
+            self.steps.done += plan.tuning.steps
+        protocol = self.set.protocol
+        return Row(
+            set=self.set.name,
+            network=self.network,
+            protocol=protocol.name,
+            epochs=protocol.epochs,
+            mean=statistics.mean(values),
+            std=statistics.stdev(values) if len(values) > 1 else 0.0,
+            values=values,
+            images=self.set.images,
+            decoded=self.set.decoded,
+            seconds=seconds + time.perf_counter() - since,
+            transfer=transfer,
+        )
+
+
+_TIMED = 3
+"""Steps that are timed for an estimate, after as many that warm up."""
+
+
+def estimate(students: Sequence[Students]) -> RunEstimate:
+    """Estimate what all students take by a few steps of the first ones of each network.
+
+    A step of pre-training takes as long for every image, whatever the set.
+    """
+    paces: dict[str, tuple[float, float]] = {}
+    seconds = 0.0
+    for each in students:
+        image, tuned = paces.setdefault(each.network, _pace(each)) if each.total else (0.0, 0.0)
+        batch = min(each.set.decoded, each.set.protocol.batch_size)
+        taught = each.known.count(None) * each.plan.tuning.steps * tuned
+        seconds += each.set.protocol.repeats * (each.set.steps * batch * image + taught)
+    total = sum(each.total for each in students)
+    return RunEstimate(covers="evaluation", amount=total, work="steps of students", seconds=seconds)
+
+
+def _pace(students: Students) -> tuple[float, float]:
+    """Return the seconds of pre-training on one image, and of one step of learning a target."""
+    plan, own, times = students.plan, students.plan.sets[0], list[float]()
+    assert own.source is not None
+    images, target = own.source(0).to(plan.tuning.execution.device), plan.targets[0]
+    brief = dataclasses.replace(own.protocol, epochs=_TIMED, schedule="steps", drop_at=())
+    short = dataclasses.replace(plan.tuning, config=dataclasses.replace(plan.tuning.config, steps=_TIMED))
+    for _ in range(2):
+        since = time.perf_counter()
+        students.pretrain(students.build(own.outputs, 0), images, brief, 0, lambda done, total: None)
+        middle = time.perf_counter()
+        network = students.build(target.data.task.num_classes, 0)
+        short.teach(network, target, 0, lambda done, total: None)
+        times = [middle - since, time.perf_counter() - middle]
+    return times[0] / (_TIMED * len(images)), times[1] / short.steps
