@@ -1,14 +1,18 @@
-"""Features of many images with a gradient to them, in the memory of a few images."""
+"""Passes of many images with a gradient, in the memory of a few images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from dsdistill.compute.embedder import Embedder
+from dsdistill.networks.base import Chain, Network
+from dsdistill.networks.wide import InputNormalised
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -48,3 +52,34 @@ def features_of(embedder: Embedder, images: Float[Tensor, "B C H W"], chunk: int
     if len(images) <= chunk:
         return embedder.differentiable(images)
     return _Recomputed.apply(images, embedder, chunk)
+
+
+def is_parted(network: Network) -> bool:
+    """Whether `logits_of` takes a network part by part: not where its norms follow convolutions."""
+    return isinstance(network, Chain) and any(isinstance(each, InputNormalised) for each in network.blocks)
+
+
+def logits_of(network: Network, images: Float[Tensor, "B C H W"], chunk: int) -> Float[Tensor, "B K"]:
+    """Return ``network(images)`` with a graph to the weights, of little memory where that is possible.
+
+    Whatever of a chain of blocks couples no samples is computed for at most ``chunk`` images at once, and
+    once more on the way back. Batch normalisation sees the whole batch, once.
+    """
+    if len(images) <= chunk or not is_parted(network):
+        return network(images)
+    assert isinstance(network, Chain)
+    x = images
+    for block in network.blocks:
+        if isinstance(block, InputNormalised):
+            x = _in_parts(block.after_norm, block.norm(x), chunk)
+        else:
+            x = block(x)
+    return network.classifier(network.neck(x))
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:
+    """Apply a function to parts of a batch, whose graphs are made again on the way back."""
+    parts = [
+        checkpoint(function, part, use_reentrant=False, preserve_rng_state=False) for part in x.split(chunk)
+    ]
+    return torch.cat(parts)

@@ -27,11 +27,12 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from dsdistill.compute.chunks import equal_chunk
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.compute.recomputed import features_of
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import IMAGE_COPIES, Engine
-from dsdistill.engines.sources import Sources
+from dsdistill.engines.sources import PASSES_TOGETHER, Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
 from dsdistill.objectives.regression import centred_one_hot, ridge, ridge_weights, separation
@@ -183,7 +184,7 @@ class KernelEngine(Engine[Supply]):
         """
         images, taught = sizes.copies * sizes.total, not self.needs_labels
         real = min(self.batch_real, int(sizes.counts.sum()))
-        part = min(images, sizes.chunk)
+        part = equal_chunk(images, sizes.chunk)
         answers = sizes.feature_dim if taught else len(sizes.counts)
         return Cost(
             passes=(1 + taught) * real
@@ -192,7 +193,7 @@ class KernelEngine(Engine[Supply]):
             pixels=part,
             images=IMAGE_COPIES * images,
             training=self.supply.training_graph(sizes),
-            real_at_once=real,
+            real_at_once=min(real, PASSES_TOGETHER * sizes.chunk),
             beside_graph=images == part,
             features=_FEATURE_COPIES * images * sizes.feature_dim
             + _WEIGHT_COPIES * sizes.feature_dim * answers

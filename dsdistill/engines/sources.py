@@ -27,7 +27,7 @@ from dsdistill.synthetic.set import SyntheticSet
 S = TypeVar("S", bound=NetworkSource)
 T = TypeVar("T")
 
-_PASSES = 8
+PASSES_TOGETHER = 4
 """Of a network, whose real images are prepared together where each is used once."""
 
 
@@ -217,7 +217,7 @@ class Sources(Generic[S]):
         chosen = torch.randperm(len(self.data), generator=stream)[:count]
         draws = generator(self.seed, "augment", self.draw_number)
         rows = self.augmentation.draw(len(chosen), self.task.size, draws, shared_operator=False)
-        part = len(chosen) if self.supply.network.couples_samples else _PASSES * self.embedder.chunk
+        part = len(chosen) if self.supply.network.couples_samples else PASSES_TOGETHER * self.embedder.chunk
         for places in torch.arange(len(chosen)).split(part):
             positions = chosen[places]
             images = self.augmentation(self.batches.images(positions), rows[places])

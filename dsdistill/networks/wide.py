@@ -27,6 +27,10 @@ class InputNormalised(Block):
         """Return the map after activation and before pooling."""
         return self.activation(self.conv(self.norm(x)))
 
+    def after_norm(self, x: Tensor) -> Tensor:
+        """Return the pooled map of an input that is normalised already; it couples no samples."""
+        return self.pool(self.activation(self.conv(x)))
+
 
 class WideConvNet(Chain):
     """``depth`` blocks of a 3×3 convolution with bias, ReLU and a 2×2 average pool; flatten, linear.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dsdistill.compute.memory_format import in_fast_order
 from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
+from dsdistill.compute.recomputed import logits_of
 from dsdistill.config.validation import forbid_extra
 from dsdistill.objectives.precision import at_least_float32
 from dsdistill.runtime import compiler
@@ -29,6 +30,15 @@ from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.cost import Sizes
 from dsdistill.supply.fresh import Fresh
 from dsdistill.synthetic.set import SyntheticSet
+
+_KEPT = 0.25
+"""Of an image's maps, what lies between the parts of a network that are computed again."""
+
+
+def _part(chunk: int) -> int:
+    """Return the images of a part: half of a pass, as their maps are there beside what lies between parts."""
+    return -(-chunk // 2)
+
 
 RegressionLoss = Literal["sse", "mse"]
 """sse: half the squared error, summed over what a network answers. mse: its mean."""
@@ -84,8 +94,10 @@ class InPopulationConfig(NetworkConfig):
         return self.training.images(sizes)
 
     def training_graph(self, sizes: Sizes) -> int:
-        """Count its images."""
-        return self.training.images(sizes)
+        """Count its images; of those whose maps are made again, a part."""
+        images = self.training.images(sizes)
+        whole = min(images, _part(sizes.chunk)) if sizes.parted else images
+        return whole + round(_KEPT * (images - whole))
 
     def ages(self, seed: int) -> list[int]:
         """Return the ages of the first networks."""
@@ -151,18 +163,25 @@ class Population(Fresh):
         self._loss = self._plain_loss
 
     def ready(self, passes: PassOptions) -> None:
-        """Have the loss of a step computed as the run's options say."""
+        """Have the loss of a step computed as the run's options say; it is compiled for few images."""
         device = self.request.device
 
-        def loss(images: Tensor, answers: Tensor) -> Tensor:
+        def loss(images: Tensor, answers: Tensor, chunk: int) -> Tensor:
             with autocast(device, passes.precision):
-                return self._plain_loss(images, answers)
+                return self._plain_loss(images, answers, chunk)
 
-        self._loss = compiler.compile_or_eager(loss, device, passes.notify) if passes.compile else loss
+        few = compiler.compile_or_eager(loss, device, passes.notify) if passes.compile else loss
+        self._loss = lambda images, answers, chunk: (few if len(images) <= chunk else loss)(
+            images, answers, chunk
+        )
 
-    def _plain_loss(self, images: Tensor, answers: Tensor) -> Tensor:
-        """Return the mean over images of the error of the network's answers."""
-        error = (at_least_float32(self.network(images)) - answers).square()
+    def _plain_loss(self, images: Tensor, answers: Tensor, chunk: int) -> Tensor:
+        """Return the mean over images of the error of the network's answers.
+
+        Args:
+            chunk: images of a pass whose graph is kept.
+        """
+        error = (at_least_float32(logits_of(self.network, images, chunk)) - answers).square()
         return error.mean() if self.config.training.loss == "mse" else error.sum() / (2 * len(images))
 
     def network_bytes(self, iterations: int) -> int:
@@ -176,7 +195,7 @@ class Population(Fresh):
     def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
         """Give ``network`` the weights of a random individual; the first time, make all of them."""
         if not self.individuals:
-            self._begin(batches.synthetic)
+            self._begin(batches)
         stream = generator(self.request.seed, "population", iteration)
         self.position = int(torch.randint(len(self.individuals), (), generator=stream))
         state = self.individuals[self.position].state
@@ -187,19 +206,17 @@ class Population(Fresh):
         """Have the individual that was drawn take a step, or replace it."""
         drawn = self.individuals[self.position]
         if drawn.age < self.config.max_age:
-            assert batches.synthetic is not None
-            self._train(drawn, batches.synthetic, steps=1)
+            self._train(drawn, batches, steps=1)
             drawn.age += 1
             return
         self.individuals[self.position] = self._new(0 if self.config.reset_age else drawn.age)
 
-    def _begin(self, synthetic: SyntheticSet | None) -> None:
+    def _begin(self, batches: TrainingBatches) -> None:
         """Make the first individuals, and train them if they are to be."""
         for age in self.config.ages(self.request.seed):
             individual = self._new(age)
             if self.config.pretrain:
-                assert synthetic is not None  # as engines draw that learn targets
-                self._train(individual, synthetic, steps=age)
+                self._train(individual, batches, steps=age)
             self.individuals.append(individual)
 
     def _new(self, age: int) -> Individual:
@@ -209,14 +226,16 @@ class Population(Fresh):
         state = {f"network.{name}": value.clone() for name, value in self.network.state_dict().items()}
         return Individual(self._made - 1, age, 0, state)
 
-    def _train(self, individual: Individual, synthetic: SyntheticSet, steps: int) -> None:
+    def _train(self, individual: Individual, batches: TrainingBatches, steps: int) -> None:
         """Take steps on the synthetic set as it is; dropout stays off."""
+        assert batches.synthetic is not None  # as engines draw that learn targets
         optimiser = make_optimiser(self.network, self.config.training)
         restore(self.network, optimiser, individual.state)
         self.network.requires_grad_(True)
         normalise_by_batch(self.network, True)
-        for images, answers in self._batches(individual, synthetic, steps):
-            self._loss(images, answers).backward()
+        part = _part(batches.learner.chunk)
+        for images, answers in self._batches(individual, batches.synthetic, steps):
+            self._loss(images, answers, part).backward()
             optimiser.step()
             optimiser.zero_grad()
         self.network.requires_grad_(False)
