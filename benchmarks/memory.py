@@ -1,7 +1,7 @@
 """How much memory the variants of benchmarks/variants.py take above the idle process, one process each.
 
     python benchmarks/memory.py gradient   a DSA image update over all classes: Fashion-MNIST, ConvNet-3
-    python benchmarks/memory.py dm         a DM iteration, likewise; datadam, idm, ncfm and recovery as well
+    python benchmarks/memory.py dm         a DM iteration; datadam, idm, ncfm, kernel and recovery as well
     python benchmarks/memory.py trajectory MTT iterations of 5 to 40 steps, ours and unrolled
 
 Idle is the resident memory with data loaded and everything imported, before the first iteration, and with
@@ -36,7 +36,7 @@ from benchmarks.speed import compared
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "what", choices=["dm", "gradient", "datadam", "idm", "ncfm", "recovery", "trajectory"]
+        "what", choices=["dm", "gradient", "datadam", "idm", "ncfm", "kernel", "recovery", "trajectory"]
     )
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--ipc", type=int, default=10)

@@ -4,6 +4,7 @@
     python benchmarks/speed.py datadam   a DataDAM iteration, 64 real images a class
     python benchmarks/speed.py idm       an IDM iteration, 256 real images a class, 2 networks trained
     python benchmarks/speed.py ncfm      an NCFM iteration, 1024 real images a class, 4096 frequencies
+    python benchmarks/speed.py kernel    a FRePo iteration: 1024 real images, 8192 features, a network trained
     python benchmarks/speed.py gradient  a DSA image update over all classes, likewise
     python benchmarks/speed.py inner     an epoch of DSA's network on the synthetic set
     python benchmarks/speed.py trajectory  an MTT iteration of --steps steps, all images in each
@@ -38,6 +39,7 @@ UNITS = {
     "datadam": "iteration",
     "idm": "iteration",
     "ncfm": "iteration",
+    "kernel": "iteration",
     "gradient": "image update",
     "inner": "epoch",
     "trajectory": "iteration",

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
 
 from dsdistill.augment.dsa import Augmentation, Parameters
+from dsdistill.compute.lamb import Lamb
 from dsdistill.data import catalog
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
@@ -49,6 +50,7 @@ from tests.reference.dm import distribution_matching_loss
 from tests.reference.gradient import gradient_matching_loss, inner_epochs
 from tests.reference.idm import class_loss
 from tests.reference.ncfm import plain_class_loss
+from tests.reference.regression import adam_step, frepo_loss
 from tests.reference.sre2l import recover
 from tests.reference.trajectory import matching_loss, unrolled
 
@@ -374,6 +376,43 @@ def ours_ncfm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """One NCFM iteration of the engine."""
     quiet_allocator()
     return _loop(ipc, precision, compile, "ncfm", **_NO_POOL).step
+
+
+def plain_kernel(ipc: int) -> Callable[[], Any]:
+    """One FRePo iteration as the papers' code does it: all real images in one pass, every kernel whole."""
+    loop = _loop(ipc, "fp32", False, "frepo")
+    synthetic, task = loop.synthetic, loop.sources.task
+    data = loop.sources.data
+    images = task.preprocess(data.unit(slice(None)))  # the papers' code keeps all as floats
+    goals = F.one_hot(data.labels, task.num_classes).float() - 1 / task.num_classes
+    optimiser = Lamb(synthetic.parameters(), lr=3e-4)
+    members: list[tuple[Any, torch.optim.Optimizer]] = []
+
+    def begin() -> None:
+        for _ in range(loop.sources.supply.config.size):
+            network = _as_published(copy.deepcopy(loop.sources.supply.network)).requires_grad_(True)
+            network.to(memory_format=torch.contiguous_format)
+            members.append((network, torch.optim.Adam(network.parameters(), lr=3e-4)))
+
+    def iteration() -> None:
+        if not members:  # they are part of what the iteration takes
+            begin()
+        network, adam = members[int(torch.randint(len(members), ()))]
+        rows = torch.randperm(len(images))[:1024]
+        network.requires_grad_(False)
+        seen, answers = synthetic.of(torch.arange(10)), synthetic.answers()
+        optimiser.zero_grad()
+        frepo_loss(network, seen, answers, images[rows], goals[rows]).backward()
+        optimiser.step()
+        adam_step(network.requires_grad_(True), seen.detach(), answers.detach(), adam)
+
+    return iteration
+
+
+def ours_kernel(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+    """One FRePo iteration of the engine."""
+    quiet_allocator()
+    return _loop(ipc, precision, compile, "frepo").step
 
 
 def write_experts(

@@ -29,6 +29,8 @@ from dsdistill.config.settings import Setting
 from dsdistill.config.transfer import TransferConfig
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError, unknown
+from dsdistill.networks.names import with_norm
+from dsdistill.plugs import names_in
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -51,13 +53,16 @@ class Protocol:
             epoch ⌊E·f⌋, and the optimiser keeps its momentum.
         schedule "cosine" (SRe2L, RDED and their successors): epochs 0 … E - 1 are run, number e of them with
             ½·(1 + cos(π·e / (E·η))) of the first rate, η = ``stretch``; it ends at 0 for η = 1 and at a half
-            for η = 2. In the first ``warmup_epochs`` W the rate grows in equal parts from ``warmup_from`` of
-            it; the cosine is that of the E - W epochs after them.
+            for η = 2. With ``final`` f the factor is f + (1 - f) times that. In the first ``warmup_epochs`` W
+            the rate grows in equal parts from ``warmup_from`` of it; the cosine is that of the E - W epochs
+            after them.
 
     Attributes:
         name: the name in results.
         title, source: a description and a citation, for people.
         student: the architecture of the students, unless the user or the distilled set names one.
+        student_norm: the normalisation that the network of a set is given where its students have it, if
+            there is such a one; empty leaves it as it is.
         lr: learning rate in the first epoch, or "learned": the one stored with the distilled set.
         lr_of: learning rates of other architectures, by the first part of their names.
         momentum: of SGD.
@@ -69,7 +74,7 @@ class Protocol:
         schedule: see above.
         drop_at: shares of the epochs, in [0, 1], at which the rate drops.
         drop_factor: what it is multiplied by then.
-        stretch, warmup_epochs, warmup_from: of the schedule "cosine".
+        stretch, final, warmup_epochs, warmup_from: of the schedule "cosine".
         batch_size: images of a step.
         accumulate: equal parts that a batch is split into. Their gradients are averaged before a step; a
             network with batch statistics sees one part at a time.
@@ -80,6 +85,7 @@ class Protocol:
         cells: an image is a grid of g×g smaller ones of its class. One of them is drawn, and the crop is
             taken inside it and enlarged to the whole (PCA); 1 for none. Labels are hard then.
         augmentation: operators joined by ``_``, or "none". A batch gets one draw, its scalars per image.
+        augmentation_constants: constants of the operators that are not DSA's.
         augmentation_rule, align_corners: see ``dsdistill.augment.dsa.Augmentation``.
         cutmix, cutmix_beta: the probability per batch of CutMix after the augmentation, and its β; see
             ``dsdistill.augment.mix.CutMix``.
@@ -95,6 +101,7 @@ class Protocol:
     title: str
     source: str
     student: str = "convnet"
+    student_norm: str = ""
     lr: Positive | Literal["learned"] = 0.01
     lr_of: Mapping[str, Positive] = field(default_factory=dict)
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -105,6 +112,7 @@ class Protocol:
     epochs: Count
     schedule: Literal["restart", "steps", "cosine"] = "restart"
     stretch: Positive = 1.0
+    final: Fraction = 0.0
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     warmup_from: Fraction = 0.01
     drop_at: tuple[Fraction, ...] = (0.5,)
@@ -115,6 +123,7 @@ class Protocol:
     patches: Count = 1
     cells: Count = 1
     augmentation: str = "none"
+    augmentation_constants: Mapping[str, float] = field(default_factory=dict)
     augmentation_rule: Rule = "single"
     align_corners: bool = False
     cutmix: Fraction = 0.0
@@ -158,7 +167,7 @@ class Protocol:
             if epoch < self.warmup_epochs:
                 return self.warmup_from + (1 - self.warmup_from) * epoch / self.warmup_epochs
             past = (epoch - self.warmup_epochs) / ((self.epochs - self.warmup_epochs) * self.stretch)
-            return 0.5 * (1 + math.cos(math.pi * past))
+            return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * past))
         return self.drop_factor ** sum(milestone <= epoch for milestone in self.milestones)
 
     def momentum_in(self, epoch: int) -> float:
@@ -173,7 +182,10 @@ class Protocol:
             mirror: whether a mirrored image keeps its label; if not, flip is left out.
         """
         augmentation = Augmentation.parse(
-            self.augmentation, rule=self.augmentation_rule, align_corners=self.align_corners
+            self.augmentation,
+            rule=self.augmentation_rule,
+            align_corners=self.align_corners,
+            **self.augmentation_constants,
         )
         return augmentation if mirror else augmentation.without("flip")
 
@@ -193,6 +205,15 @@ class Protocol:
                 f"protocol {self.name!r} takes images for grids of {self.cells}×{self.cells} cells, which "
                 f"do not divide {size}×{size} pixels: use a protocol whose cells do, or one without cells"
             )
+
+    def student_for(self, network: str) -> str:
+        """Return the network of the students of a set, unless the user names another.
+
+        Args:
+            network: that the set was distilled with, the first of several counts; empty if it is not known.
+        """
+        name = names_in(network or self.student)[0]
+        return with_norm(name, self.student_norm) if self.student_norm else name
 
     @property
     def views_wanted(self) -> int:
@@ -272,7 +293,8 @@ def load_protocol(
     Args:
         dataset, ipc: what is evaluated, for settings that depend on it; without them the defaults are read.
             Of classes with unequal numbers of images, `dsdistill.config.ipc.mean_ipc`.
-        overrides: fields to replace, for example ``epochs=100``; None leaves a field as it is.
+        overrides: fields to replace, for example ``epochs=100``; None leaves a field as it is. A warm-up
+            that fewer epochs have no room for is shortened as they are.
 
     Raises:
         UserError: the protocol or file does not exist, or has an unknown key or an invalid value.
@@ -282,7 +304,7 @@ def load_protocol(
         if setting.holds(dataset, ipc):
             table = _with(table, setting, ipc)
     explicit = {key: value for key, value in overrides.items() if value is not None}
-    return _validated(name_or_path, table | explicit)
+    return _validated(name_or_path, _with_room(table, explicit))
 
 
 def protocol_settings(name_or_path: str | Path) -> tuple[Setting, ...]:
@@ -311,6 +333,14 @@ def _with(table: Mapping[str, Any], setting: Setting, ipc: int | None) -> dict[s
     for part in setting.options(ipc):
         table = merge(table, part)
     return dict(table)
+
+
+def _with_room(table: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay overrides over a protocol's table; a warm-up that no longer fits keeps its share of the epochs."""
+    epochs, warmup = explicit.get("epochs"), table.get("warmup_epochs", 0)
+    fits = not isinstance(epochs, int) or epochs > warmup or "warmup_epochs" in explicit
+    shortened = {} if fits else {"warmup_epochs": epochs * warmup // table["epochs"]}
+    return {**table, **shortened, **explicit}
 
 
 def _validated(name_or_path: str | Path, table: Mapping[str, Any]) -> Protocol:

@@ -372,3 +372,68 @@ def test_cells_divide_the_image() -> None:
         UserError, match="'pca' takes images for grids of 2×2 cells, which do not divide 27×27"
     ):
         load_protocol("pca").check_size(27)
+
+
+FREPO = {
+    ("fashion-mnist", 1): (1000, 500),
+    ("cifar10", 10): (2000, 500),
+    ("cifar10", 50): (5000, 500),
+    ("cifar100", 1): (2000, 500),
+    ("cifar100", 10): (5000, 250),
+    ("cifar100", 50): (4000, 50),
+    ("tiny-imagenet", 1): (20000, 500),
+    ("tiny-imagenet", 10): (10000, 125),
+    ("folder:pets", 100): (5000, 250),
+}
+"""Epochs and those of the warm-up: one step each up to 500 images, more for larger sets."""
+
+
+@pytest.mark.parametrize(("dataset", "ipc"), FREPO)
+def test_frepo_as_published(dataset: str, ipc: int) -> None:
+    protocol = load_protocol("frepo", dataset, ipc)
+    assert (protocol.epochs_run, protocol.warmup_epochs) == FREPO[dataset, ipc]
+    assert (protocol.optimiser, protocol.lr, protocol.weight_decay, protocol.batch_size) == (
+        "adam",
+        3e-4,
+        0,
+        500,
+    )
+    images = ipc * {"cifar100": 100, "tiny-imagenet": 200}.get(dataset, 10)
+    steps = protocol.epochs * -(-images // 500)
+    published = {10: 1000, 100: 2000, 200: 20000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
+    assert steps == published[images]
+    assert protocol.warmup_epochs * -(-images // 500) == 500
+    rates = [protocol.decay(epoch) for epoch in range(protocol.epochs_run)]
+    assert rates[0] == 0
+    assert rates[protocol.warmup_epochs] == max(rates) == 1
+    assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+    middle = (protocol.warmup_epochs + protocol.epochs) // 2
+    assert rates[middle] == pytest.approx(0.505, abs=1e-3)
+    assert (protocol.labels.source, protocol.labels.loss, protocol.repeats) == ("file", "sse", 5)
+    augmentation = protocol.augmentation_for(mirror=True)
+    assert ("flip" in augmentation.operators) == (dataset != "fashion-mnist")
+    assert (augmentation.brightness, augmentation.cutout_ratio, augmentation.scale) == (0.5, 0.25, 1.25)
+
+
+def test_a_protocol_may_say_how_students_are_normalised() -> None:
+    frepo = load_protocol("frepo")
+    assert frepo.student_for("wideconvnet3-w16-inputbatch") == "wideconvnet3-w16-none"
+    assert frepo.student_for("resnet18-batch,convnet") == "resnet18-batch"
+    assert frepo.student_for("") == "wideconvnet-none"
+    assert load_protocol("dm").student_for("wideconvnet-inputbatch") == "wideconvnet-inputbatch"
+
+
+def test_fewer_epochs_shorten_a_warm_up_that_would_not_fit() -> None:
+    assert load_protocol("frepo", epochs=100).warmup_epochs == 25
+    assert load_protocol("frepo", epochs=501).warmup_epochs == 500
+    assert load_protocol("frepo", epochs=600, warmup_epochs=7).warmup_epochs == 7
+    assert load_protocol("sre2l", "tiny-imagenet", 10, epochs=4).warmup_epochs == 0
+    with pytest.raises(UserError, match="warmup_epochs is below epochs = 3, not 9"):
+        load_protocol("frepo", epochs=3, warmup_epochs=9)
+
+
+def test_constants_of_an_augmentation_are_checked() -> None:
+    with pytest.raises(UserError, match=r"augmentation scale must lie between 1 and 100, got 0\.5"):
+        load_protocol("frepo", augmentation_constants={"scale": 0.5})
+    with pytest.raises(UserError, match=r"constant of the augmentation 'sacle'; did you mean 'scale'"):
+        load_protocol("frepo", augmentation_constants={"sacle": 1.5})

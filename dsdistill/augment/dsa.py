@@ -147,8 +147,11 @@ class Augmentation:
         """Read a strategy such as ``"color_crop_cutout_flip_scale_rotate"``; "none" or "" is the identity.
 
         Raises:
-            UserError: as the class does.
+            UserError: as the class does, and for an unknown constant.
         """
+        for name in constants:
+            if name not in _RANGES:
+                raise unknown("constant of the augmentation", name, _RANGES)
         names = () if text in ("", "none") else tuple(text.split("_"))
         return cls(operators=names, rule=rule, align_corners=align_corners, **constants)
 

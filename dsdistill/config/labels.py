@@ -15,7 +15,7 @@ from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 
 Source = Literal["file", "hard", "static", "views", "teacher"]
-Loss = Literal["ce", "kl", "mse", "gift", "dbr"]
+Loss = Literal["ce", "kl", "mse", "sse", "gift", "dbr"]
 Part = Literal["soft", "hard"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -33,14 +33,15 @@ class LabelConfig:
     static where the set has such logits, else hard."""
     loss: Loss = "ce"
     """Against soft labels. ce: cross-entropy with the teacher's probabilities at the temperature. kl:
-    divergence, both sides at the temperature. mse: squared error of logits. gift: GIFT's cosine. dbr:
-    NRR-DD's two distances."""
+    divergence, both sides at the temperature. mse: squared error of logits, its mean over classes; sse: half
+    its sum (FRePo). gift: GIFT's cosine. dbr: NRR-DD's two distances."""
     temperature: Positive = 1.0
     """T, by which logits are divided before the softmax: the teacher's for ce, both for kl."""
     temperature_squared: bool = False
     """Multiply kl by T²; most released code does not."""
     hard_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """α: with ce, kl and mse the loss is (1 - α)·soft + α·hard, α ≤ 1. With dbr it is hard + α·distances."""
+    """α: with ce, kl, mse and sse the loss is (1 - α)·soft + α·hard, α ≤ 1. With dbr it is hard +
+    α·distances."""
     smoothing: Fraction = 0.0
     """Label smoothing of hard labels: this share is spread over all classes."""
     mixed: Literal["probabilities", "logits"] = "probabilities"

@@ -85,8 +85,11 @@ class Distiller:
         learned: dict[str, dict[str, Tensor]] = {}
         for name, parameter in _learned(synthetic):
             learned.setdefault(name.partition(".")[0], {})[name] = parameter
+        stepped = learned.pop(synthetic.pixels)
+        for name in sorted(engine.stepped_with_pixels & learned.keys()):
+            stepped |= learned.pop(name)
         self._pixel_optimiser = make_pixel_optimiser(
-            optimiser, learned.pop(synthetic.pixels), sources.task.num_classes, synthetic.counts
+            optimiser, stepped, sources.task.num_classes, synthetic.counts
         )
         # What else is learned, such as an adversary, steps by the engine's rule for it.
         self._auxiliary = {

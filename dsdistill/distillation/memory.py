@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dsdistill.compute.recomputed import is_parted
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation.loop import Distiller
 from dsdistill.networks.base import Network
@@ -100,6 +101,7 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
             copies=synthetic.copies,
             classes=distiller.classes_at_once,
             chunk=sources.learner.chunk if not network.couples_samples else len(real),
+            parted=is_parted(network),
             feature_dim=passes.feature_dim(),
             compensators=synthetic.compensator_count,
         )

@@ -10,6 +10,7 @@ from dsdistill.engines.base import Engine
 from dsdistill.engines.decoupled import DecoupledEngine
 from dsdistill.engines.distribution import DistributionEngine
 from dsdistill.engines.gradient import GradientEngine
+from dsdistill.engines.kernel import KernelEngine
 from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.trajectory import TrajectoryEngine
 
@@ -20,6 +21,7 @@ __all__ = [
     "DistributionEngine",
     "Engine",
     "GradientEngine",
+    "KernelEngine",
     "MatchingEngine",
     "TrajectoryEngine",
     "register_engine",
@@ -29,7 +31,7 @@ ENGINES = Kinds(
     "engine",
     "dsdistill.engines",
     Engine,
-    (AttentionEngine, DecoupledEngine, DistributionEngine, GradientEngine, TrajectoryEngine),
+    (AttentionEngine, DecoupledEngine, DistributionEngine, GradientEngine, KernelEngine, TrajectoryEngine),
     "register_engine",
 )
 """What the option ``engine`` may be."""

@@ -82,6 +82,11 @@ class Engine(ABC, Generic[S]):
         """Optimiser options of each auxiliary parameter, by its name on `SyntheticSet`."""
         return {}
 
+    @property
+    def stepped_with_pixels(self) -> frozenset[str]:
+        """Auxiliary parameters, by name on `SyntheticSet`, that the optimiser of the pixels steps too."""
+        return frozenset()
+
     def check_network(self, name: str, network: Network, channels: int, size: int) -> None:
         """Check a network before experts of it are trained; `prepare` and `build_networks` check the experts.
 

@@ -27,6 +27,9 @@ from dsdistill.synthetic.set import SyntheticSet
 S = TypeVar("S", bound=NetworkSource)
 T = TypeVar("T")
 
+PASSES_TOGETHER = 4
+"""Of a network, whose real images are prepared together where each is used once."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassFeatures:
@@ -95,10 +98,14 @@ class Sources(Generic[S]):
         self._drawn: DrawnNetwork | None = None
         self._drawn_at = -1
 
-    def drawn(self: Sources[Supply]) -> DrawnNetwork:
-        """Draw this iteration's network, once, and return what the supply knows of it."""
+    def drawn(self: Sources[Supply], synthetic: SyntheticSet | None = None) -> DrawnNetwork:
+        """Draw this iteration's network, once, and return what the supply knows of it.
+
+        Args:
+            synthetic: for supplies that train networks on it before the first iteration.
+        """
         if self._drawn is None or self._drawn_at != self.iteration:
-            self._drawn = self.supply.draw(self.iteration, self.training_batches())
+            self._drawn = self.supply.draw(self.iteration, self.training_batches(synthetic))
             self._drawn_at = self.iteration
         return self._drawn
 
@@ -195,6 +202,26 @@ class Sources(Generic[S]):
         """
         images = self.batches.images(self.positions(label, per_class))
         return self.augmentation(images, row[torch.zeros(len(images), dtype=torch.int64)])
+
+    def of_all_classes(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Choose real images whatever their class, no image twice, each augmented on its own.
+
+        Args:
+            count: images; all there are if these are fewer.
+
+        Yields:
+            images [b, C, H, W], preprocessed, and their labels int64 [b], a few passes of a network at a
+            time; all at once where the network couples the samples of a batch.
+        """
+        stream = generator(self.seed, "mixed-batches", self.draw_number)
+        chosen = torch.randperm(len(self.data), generator=stream)[:count]
+        draws = generator(self.seed, "augment", self.draw_number)
+        rows = self.augmentation.draw(len(chosen), self.task.size, draws, shared_operator=False)
+        part = len(chosen) if self.supply.network.couples_samples else PASSES_TOGETHER * self.embedder.chunk
+        for places in torch.arange(len(chosen)).split(part):
+            positions = chosen[places]
+            images = self.augmentation(self.batches.images(positions), rows[places])
+            yield images, self.batches.labels(positions)
 
     def all_of(self, label: int) -> Iterator[Tensor]:
         """Yield all real images of one class, preprocessed, [b, C, H, W]: what one pass holds."""

@@ -108,7 +108,7 @@ class LabelsConfig:
 
 def _plain(optimiser: OptimiserConfig, name: str) -> None:
     """Refuse what only pixels have."""
-    for key in ("updates", "clamp_every", "clamp", "schedule", "ema", "patience"):
+    for key in ("updates", "clamp_every", "clamp", "schedule", "final", "ema", "patience"):
         if getattr(optimiser, key) != getattr(OptimiserConfig(), key):
             raise UserError(
                 f"{name}.{key} means something for pixels only: leave it out, or set optimiser.{key}"

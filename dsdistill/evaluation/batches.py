@@ -212,7 +212,7 @@ def _targets(sets: Sequence[TrainingSet], labels: LabelConfig) -> dict[str, list
         targets["labels"] = [each.labels for each in sets]
     if soft:
         logits = [each.logits for each in sets if each.logits is not None]
-        if labels.loss in ("mse", "gift") or labels.mixed == "logits":
+        if labels.loss in ("mse", "sse", "gift") or labels.mixed == "logits":
             targets["logits"] = logits
         else:
             targets["probabilities"] = [temperature_softmax(each, labels.temperature) for each in logits]

@@ -62,6 +62,9 @@ class StudentLoss:
         config, temperature = self.config, self.config.temperature
         if config.loss == "mse":
             return _mean(squared_error(logits, targets["logits"]), weights)
+        if config.loss == "sse":
+            classes = logits.shape[1]
+            return _mean(classes / 2 * squared_error(logits, targets["logits"]), weights)
         if config.loss == "gift":
             return _mean(gift(logits, targets["logits"], targets["labels"]), weights)
         if "probabilities" in targets:

@@ -41,7 +41,6 @@ from dsdistill.evaluation.transfer_run import (
     read_taught,
 )
 from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
-from dsdistill.plugs import names_in
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Callback, Listener, Observer
@@ -371,12 +370,12 @@ def _split(names: str | Sequence[str]) -> list[str]:
 
 
 def _default_student(distilled: DistilledDataset, protocol: Protocol) -> str:
-    """Return the network that a set was distilled with, the first of several; else the protocol's student.
+    """Return the network that a protocol trains on a set.
 
     Raises:
         UserError: there is no such network here. Of code that a file names, none is loaded.
     """
-    student = file_name(names_in(str(distilled.attributes.get("network") or protocol.student))[0])
+    student = file_name(protocol.student_for(str(distilled.attributes.get("network", ""))))
     try:
         check_network(student)
     except UserError as error:

@@ -26,7 +26,6 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.files import check_new_folder, expanded, new_folder, write_new
 from dsdistill.networks.convnet import depth_for
-from dsdistill.plugs import names_in
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.storage.origin import protocol_of
 from dsdistill.storage.set_file import read
@@ -146,7 +145,7 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
     """Return the training of students as options of DD-Ranking's evaluators, and what they cannot do."""
     soft = dataset.soft_labels is not None
     size = tuple(dataset.images.shape[2:])
-    student = plain(names_in(str(dataset.attributes.get("network") or protocol.student))[0])
+    student = plain(protocol.student_for(str(dataset.attributes.get("network", ""))))
     network = model_name(student, size[-1])
     model = network or f"ConvNet-{depth_for(size[-1])}"
     notes = [] if network else [f"DD-Ranking has no network {student!r}; {CONFIG} names {model}"]

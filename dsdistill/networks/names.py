@@ -8,6 +8,9 @@ A name is a family and options, joined by dashes, in any order:
         -instance | -batch | -group | -layer | -none       normalisation (default instance)
         -relu | -leakyrelu | -sigmoid | -swish             activation (default relu)
         -avgpool | -maxpool | -nopool                      pooling (default avgpool)
+    wideconvnet        depth likewise, or wideconvnet3, …; the width doubles from block to block
+        -w64           width of the first block (default 128)
+        -none | -batch | -inputbatch       normalisation (default none; inputbatch: of the inputs of blocks)
     mlp, lenet
     alexnet            -none (default) | -instance | -batch | -group
     vgg11              -instance (default) | -batch | -group | -none
@@ -46,6 +49,7 @@ from dsdistill.networks.classic import MLP, VGG11, AlexNet, LeNet
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.resnet import resnet, resnet50, resnetap10
 from dsdistill.networks.small_forms import densenet121, efficientnet_b0, mobilenetv2, shufflenetv2
+from dsdistill.networks.wide import WideConvNet
 
 Factory = Callable[[int, int, int], Network]
 """From channels, size and number of classes to a network."""
@@ -78,6 +82,7 @@ FAMILIES: dict[str, Family] = {
         },
         width="w64",
     ),
+    "wideconvnet": Family(WideConvNet, {"norm": ("none", "batch", "inputbatch")}, width="w64"),
     "mlp": Family(MLP),
     "lenet": Family(LeNet),
     "alexnet": Family(AlexNet, {"norm": (*_PLAIN, "none")}),
@@ -133,7 +138,7 @@ def factory_of(name: str, others: Iterable[str] = ()) -> Factory:
     words = name.split("-")[stem.count("-") + 1 :]
     keywords: dict[str, object] = {}
     if depth := _DEPTH.match(name):
-        keywords["depth"] = int(depth[1])
+        keywords["depth"] = int(depth[2])
     if stem not in FAMILIES:
         raise unknown("network", stem, [*FAMILIES, *network_names(), *others])
     family = FAMILIES[stem]
@@ -149,13 +154,26 @@ def factory_of(name: str, others: Iterable[str] = ()) -> Factory:
     return partial(family.make, **keywords)
 
 
-_DEPTH = re.compile(r"convnet([1-9][0-9]?)(?=-|$)")
+def with_norm(name: str, norm: str) -> str:
+    """Return the name of the same network with another normalisation, if its family has that.
+
+    >>> with_norm("convnet3-w64-batch", "none"), with_norm("resnet18", "none"), with_norm("mlp", "none")
+    ('convnet3-w64-none', 'resnet18', 'mlp')
+    """
+    family = FAMILIES.get(_family(name))
+    norms = family.options.get("norm", ()) if family else ()
+    if norm not in norms:
+        return name
+    return "-".join([*(word for word in name.split("-") if word not in norms), norm])
+
+
+_DEPTH = re.compile(r"(wideconvnet|convnet)([1-9][0-9]?)(?=-|$)")
 
 
 def _family(name: str) -> str:
     """Return the family that a name begins with; its first word if there is none."""
-    if _DEPTH.match(name):
-        return "convnet"
+    if deep := _DEPTH.match(name):
+        return deep[1]
     return next((each for each in FAMILIES if f"{name}-".startswith(f"{each}-")), name.partition("-")[0])
 
 

@@ -186,7 +186,7 @@ def _check_networks(config: RunConfig, real: RealDataset) -> None:
         UserError: the engine could not use one of them.
     """
     channels, size = real.images.shape[1], real.images.shape[-1]
-    for name in names_in(config.network):
+    for name in names_in(config.engine.supply.expert_networks(config.network)):
         with forked(0, "check", 0):
             network = build_network(name, channels, size, len(real.classes)).eval()
         config.engine.check_network(name, network, channels, size)
@@ -285,7 +285,8 @@ def plans(config: RunConfig, scale: Scale) -> list[ExpertPlan]:
     Raises:
         UserError: as `plan`.
     """
-    return [plan(config, scale, network) for network in names_in(config.network)]
+    networks = names_in(config.engine.supply.expert_networks(config.network)) or [""]
+    return [plan(config, scale, network) for network in networks]
 
 
 def plan(config: RunConfig, scale: Scale, network: str | None = None) -> ExpertPlan:
@@ -303,11 +304,13 @@ def plan(config: RunConfig, scale: Scale, network: str | None = None) -> ExpertP
     options = scale.options(recipe, config.data.name)
     data = {key: value for key, value in dataclasses.asdict(config.data).items() if value is not None}
     data |= {"root": str(config.data.root)} if config.data.root else {}
+    networks = config.engine.supply.expert_networks(config.network)
+    name = network or networks
     explicit = {
         "recipe": recipe.name,
         "data": data,
-        "network": network or config.network,
-        "count": max(int(options["count"]), -(-config.engine.supply.count // len(names_in(config.network)))),
+        **({"network": name} if name else {}),
+        "count": max(int(options["count"]), -(-config.engine.supply.count // (len(names_in(networks)) or 1))),
         "epochs": max(int(options["epochs"]), config.engine.epochs_read),
         "compute": {"device": config.compute.device, "threads": config.compute.threads},
     }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dsdistill.compute.embedder import Embedder
 from dsdistill.config.validation import forbid_extra
 from dsdistill.data.real import Task
 from dsdistill.networks import Network, build_network
@@ -34,6 +35,7 @@ class NetworkRequest:
         device: where the networks are computed.
         seed: of the run.
         fingerprint: of the training images; networks trained on other images are refused.
+        outputs: numbers that the classifier gives; 0 for one for each class.
     """
 
     name: str
@@ -41,6 +43,7 @@ class NetworkRequest:
     device: torch.device
     seed: int
     fingerprint: str
+    outputs: int = 0
 
     @property
     def architectures(self) -> list[str]:
@@ -49,7 +52,8 @@ class NetworkRequest:
 
     def build(self) -> Network:
         """Build the network on the CPU; its weights come from torch's global generator."""
-        return build_network(self.name, self.task.channels, self.task.size, self.task.num_classes)
+        outputs = self.outputs or self.task.num_classes
+        return build_network(self.name, self.task.channels, self.task.size, outputs)
 
     def frozen(self) -> Network:
         """Build the network on the device: frozen, in evaluation mode, with weights nobody reads."""
@@ -82,10 +86,14 @@ class NetworkSource(ABC):
         network: one module that lives on the device. Its weights are replaced in place, so that whatever was
             compiled around it serves all networks.
         teachers: trained networks that choose and label images; None where there are none.
+        target_network: its features are the targets that images are learned with; None where there are none.
+        targets_are: what these features are, in a few words.
     """
 
     network: Network
     teachers: TrainedNetworks | None = None
+    target_network: Embedder | None = None
+    targets_are: str = ""
 
     def ready(self, passes: PassOptions) -> None:  # noqa: B027 - most have nothing of their own to compile
         """Prepare passes of the source's own; called once, before the first iteration."""
@@ -171,6 +179,17 @@ class NetworkConfig(ABC):
     def count(self) -> int:
         """How many stored networks to use; 0 for all of a file."""
         return 0
+
+    def expert_networks(self, network: str) -> str:
+        """Return the names, with commas between them, of the networks in a file of experts for a run.
+
+        Args:
+            network: that the run names.
+
+        Returns:
+            empty where the recipe that trains them says it.
+        """
+        return network
 
     @property
     def iterations_per_network(self) -> int:

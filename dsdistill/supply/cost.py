@@ -25,6 +25,8 @@ class Sizes:
     """Classes whose graphs are held at once."""
     chunk: int = 1
     """Images in one pass where only a gradient to the weights is computed."""
+    parted: bool = False
+    """Whether such networks are trained part by part where a population is (`compute.recomputed`)."""
     feature_dim: int = 0
     """Values that are compared of one image."""
     compensators: int = 0

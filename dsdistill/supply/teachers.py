@@ -28,18 +28,14 @@ from dsdistill.teachers.reference import teacher_names
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class TeachersConfig(StoredConfig):
-    """Networks that were trained to the end, of one architecture or several."""
+class NamedTeachersConfig(StoredConfig):
+    """Networks that were trained to the end, by their names."""
 
-    several: ClassVar[bool] = True
     recipe: ClassVar[str] = "teacher"
 
-    kind: Literal["teachers"] = "teachers"
     path: str = ""
     """Which ones, with commas between them: FILE for all networks of a file, FILE#EXPERT@EPOCH for one, or a
     library's published weights, torchvision:NAME@WEIGHTS."""
-    networks: Annotated[int, Ge(0)] = 0
-    """How many of them to use; 0 takes all."""
 
     def references(self) -> list[TeacherReference]:
         """Return what the path names.
@@ -87,6 +83,31 @@ class TeachersConfig(StoredConfig):
             )
         return dataclasses.replace(self, digest=digest)
 
+    def loaded(self, request: NetworkRequest) -> list[Teacher]:
+        """Load them.
+
+        Raises:
+            UserError: none are named, or they do not fit the task.
+        """
+        if not self.path:
+            raise UserError(
+                "this method needs trained networks, and none are named: pass --experts auto to have them "
+                "trained, or --experts FILE"
+            )
+        return load_teachers(self.references(), request.task, request.fingerprint, request.device)
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class TeachersConfig(NamedTeachersConfig):
+    """Networks that were trained to the end, of one architecture or several."""
+
+    several: ClassVar[bool] = True
+
+    kind: Literal["teachers"] = "teachers"
+    networks: Annotated[int, Ge(0)] = 0
+    """How many of them to use; 0 takes all."""
+
     def build(self, request: NetworkRequest) -> Teachers:
         """Load them.
 
@@ -94,12 +115,7 @@ class TeachersConfig(StoredConfig):
             UserError: none are named; they are fewer than are to be used; or they do not fit the task or the
                 networks that the run names.
         """
-        if not self.path:
-            raise UserError(
-                "this method needs trained networks, and none are named: pass --experts auto to have them "
-                "trained, or --experts FILE"
-            )
-        loaded = load_teachers(self.references(), request.task, request.fingerprint, request.device)
+        loaded = self.loaded(request)
         if self.networks > len(loaded):
             raise UserError(
                 f"{self.path} names {len(loaded)} networks, not {self.networks}: set "

@@ -217,6 +217,19 @@ class SyntheticSet(nn.Module):
         """Return the stored image that each decoded image comes from, in the order of `of`; int64, CPU."""
         return decoding.origins(self.counts, self.multi_formation, self.compensator_count)
 
+    def answers(self) -> Tensor:
+        """Return what a network is to answer to each image of `of` all classes, [M, d].
+
+        It has a graph to the targets or, where there are none, to the logits of learned labels.
+
+        Raises:
+            ValueError: neither is learned.
+        """
+        learned = self.label_logits if self.targets is None else self.targets
+        if learned is None:
+            raise ValueError("this set has neither targets nor learned labels")
+        return learned[self.origins().to(learned.device)]
+
     def of(self, classes: Tensor) -> Tensor:
         """Return the training images of some classes in network space, class by class.
 

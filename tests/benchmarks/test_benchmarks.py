@@ -87,7 +87,7 @@ def test_variants_can_be_run(what: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_tiny", "_small_networks")
-@pytest.mark.parametrize("what", ["dm", "datadam", "idm", "ncfm", "inner", "student", "expert"])
+@pytest.mark.parametrize("what", ["dm", "datadam", "idm", "ncfm", "kernel", "inner", "student", "expert"])
 def test_variants_that_are_compared_do_the_same_work(what: str) -> None:
     worked = []
     for name, prepare in speed.compared(what, ipc=1).items():

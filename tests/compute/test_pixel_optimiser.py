@@ -245,7 +245,7 @@ def test_configs_from_tables() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"kind": "adam"}, "'kind' is 'adam': input should be 'sgd' or 'adamw'"),
+        ({"kind": "adam"}, "'kind' is 'adam': input should be 'sgd', 'adamw' or 'lamb'"),
         ({"updates": "per class"}, "'updates' is 'per class': input should be 'joint' or 'per-class'"),
         ({"lr": -1}, "'lr' is -1"),
         ({"betas": [0.9, 1.0]}, "'betas.1' is 1.0: input should be less than 1"),

@@ -14,10 +14,25 @@ from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.recipe import load_expert_recipe, load_recipe
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation.config import RunConfig, resolve, to_toml
-from dsdistill.engines import AttentionEngine, DistributionEngine, GradientEngine, TrajectoryEngine
+from dsdistill.engines import (
+    AttentionEngine,
+    DistributionEngine,
+    GradientEngine,
+    KernelEngine,
+    TrajectoryEngine,
+)
 from dsdistill.engines.discrepancies import Characteristic, Means
+from dsdistill.engines.kernel import RidgeConfig
 from dsdistill.errors import UserError
-from dsdistill.supply import ContinuedConfig, PoolConfig, SnapshotsConfig, TrainedConfig
+from dsdistill.supply import (
+    ContinuedConfig,
+    PoolConfig,
+    PopulationConfig,
+    SnapshotsConfig,
+    TaughtConfig,
+    TrainedConfig,
+)
+from dsdistill.supply.population import RegressionTraining
 from dsdistill.supply.queue import QueueConfig
 from dsdistill.supply.trained import TrainingConfig
 from dsdistill.synthetic.multi_formation import MultiFormation
@@ -639,3 +654,45 @@ def test_data_sets_of_a_table_are_a_list(tmp_path: Path) -> None:
 def test_every_table_of_a_recipe_names_its_source() -> None:
     for name in ("dc", "dsa", "idc-i", "idc", *FAMILY):
         assert all(table["source"] for table in load_recipe(name).settings)
+
+
+# FRePo and KRR-ST -------------------------------------------------------------------------------------------
+
+FREPO = [("fashion-mnist", 50, False, False), ("mnist", 1, False, False), ("cifar10", 50, True, True)]
+FREPO += [("cifar100", 1, True, True), ("cifar100", 10, False, True), ("tiny-imagenet", 1, True, True)]
+FREPO += [("tiny-imagenet", 10, False, True), ("imagenet", 1, False, False)]
+
+
+@pytest.mark.parametrize(("dataset", "ipc", "flip", "zca"), FREPO)
+def test_frepo_as_published(dataset: str, ipc: int, flip: bool, zca: bool) -> None:
+    config = told("frepo", dataset, ipc)
+    assert (config.synthetic.flip, config.data.zca) == (flip, zca)
+    assert told("frepo-flip", dataset, ipc).synthetic.flip is True
+    assert (config.iterations, config.network, config.init) == (500000, "wideconvnet-inputbatch", "real")
+    assert (config.space, config.protocol, config.augmentation.operators) == ("network", "frepo", "none")
+    optimiser = OptimiserConfig(kind="lamb", lr=3e-4, eps=1e-6, schedule="cosine", final=0.1)
+    assert dataclasses.replace(config.optimiser, momentum=optimiser.momentum) == optimiser
+    training = RegressionTraining(loss="sse", optimiser="adam", lr=3e-4, batch_size=1000)
+    supply = PopulationConfig(size=10, max_age=101, first_ages="staggered", training=training)
+    assert config.engine == KernelEngine(batch_real=1024, supply=supply, separation=1.0, ridge=RidgeConfig())
+
+
+KRR_ST = {"cifar100": ("wideconvnet-batch", 1e-4), "tiny-imagenet": ("wideconvnet-w64-batch", 1e-5)}
+KRR_ST |= {"imagenet": ("wideconvnet-w64-batch", 1e-5), "imagenette": ("wideconvnet5-w32-batch", 1e-3)}
+
+
+@pytest.mark.parametrize("dataset", KRR_ST)
+def test_krr_st_as_published(dataset: str) -> None:
+    config = told("krr-st", dataset, 10)
+    assert (config.network, config.optimiser.lr) == KRR_ST[dataset]
+    assert (config.optimiser.kind, config.optimiser.weight_decay) == ("adamw", 0.0)
+    assert [
+        config.optimiser.rate(number, 10) / config.optimiser.lr for number in (0, 5, 10)
+    ] == pytest.approx([1, 0.5005, 1e-3])
+    assert (config.augmentation.operators, config.augmentation.rule) == ("crop_flip", "fyi")
+    training = RegressionTraining(
+        loss="mse", optimiser="sgd", lr=0.1, momentum=0.9, weight_decay=1e-3, batch_size=0
+    )
+    supply = TaughtConfig(size=10, max_age=999, first_ages="random", pretrain=True, training=training)
+    ridge = RidgeConfig(strength=1e-6, of="sum", constant=True)
+    assert config.engine == KernelEngine(supply=supply, loss_of="mse", bias=True, ridge=ridge)

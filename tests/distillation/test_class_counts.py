@@ -62,6 +62,7 @@ METHODS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gradient": ("dsa", ("engine.supply.updates_per_network=2", "engine.supply.epochs=1")),
     "gradient, per class": ("idc", (*TILES, "engine.supply.samples=64")),
     "queue, per class": ("idm", TILES),
+    "kernel": ("frepo", ("network=wideconvnet2-w4-inputbatch", "engine.supply.size=2")),
     "noise, adamw": ("dm", ("init=noise", "optimiser.kind=adamw", "optimiser.updates=per-class")),
 }
 

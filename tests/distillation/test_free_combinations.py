@@ -10,11 +10,13 @@ import torch
 import dsdistill
 from dsdistill.distillation.config import resolve
 from dsdistill.engines import AttentionEngine, GradientEngine
+from dsdistill.errors import UserError
 from dsdistill.supply import (
     ContinuedConfig,
     FreshConfig,
     PoolConfig,
     QueueConfig,
+    RegressionSupplyConfig,
     SnapshotsConfig,
     SupplyConfig,
     TrainedConfig,
@@ -90,6 +92,7 @@ ENGINES = {
     "attention": "",
     "distribution": "classification = 0.1\n",
     "gradient": "",
+    "kernel": "separation = 1.0\n",
 }
 SUPPLIES = {
     "fresh": "",
@@ -110,12 +113,27 @@ def test_every_engine_takes_every_supply(tmp_path: Path, pool: Path, engine: str
     assert run(tmp_path, recipe, **options).isfinite().all()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_networks_that_train_on_what_is_learned_are_of_the_engine_that_learns_it(
+    tmp_path: Path, engine: str
+) -> None:
+    recipe = f'[defaults.engine]\nkind = "{engine}"\nbatch_real = 4\n{ENGINES[engine]}'
+    recipe += 'supply = { kind = "population", size = 2, max_age = 1 }\n'
+    if engine == "kernel":
+        assert run(tmp_path, recipe).isfinite().all()
+        return
+    with pytest.raises(UserError, match=r"engine\.supply\.kind.*population"):
+        run(tmp_path, recipe)
+
+
 def test_what_recipes_use_is_one_union() -> None:
     kinds = {"fresh": FreshConfig, "trained": TrainedConfig, "queue": QueueConfig, "pool": PoolConfig}
     kinds |= {"snapshots": SnapshotsConfig, "continued": ContinuedConfig}
     for engine in (AttentionEngine, GradientEngine):
         assert engine.__dataclass_fields__["supply"].type == "SupplyConfig"
     assert {kind.kind for kind in SupplyConfig.__origin__.__args__} == set(kinds)  # type: ignore[attr-defined]
+    wider = {each.kind for each in RegressionSupplyConfig.__origin__.__args__}  # type: ignore[attr-defined]
+    assert wider == {*kinds, "population", "taught"}
     options = {"data": {"name": "digits"}, "ipc": 1, "method": "dsa"}
     assert isinstance(resolve(options).engine, GradientEngine)
     assert isinstance(resolve(options).engine.supply, TrainedConfig)

@@ -182,6 +182,7 @@ def kill(entry: dict[str, Any]) -> None:
 IDC = ["engine.supply.samples=20", "engine.supply.batch_size=8"]
 WARM = ["engine.supply.warm_up=1", "engine.supply.batch_size=400"]
 QUEUE = [f"engine.supply.{told}" for told in ("size=3", "push_every=2", "steps=2", "batch_size=8")]
+POPULATION = [f"engine.supply.{told}" for told in ("size=3", "max_age=2")]
 TRAINED = {
     "dsa": ("dsa", "convnet2-w8", ["engine.supply.epochs=2"]),
     "dsa, batch norm": ("dsa", "convnet2-w8-batch", ["engine.supply.epochs=2"]),
@@ -198,6 +199,8 @@ TRAINED = {
         POOLED,
         [*IDC, "engine.supply.path={pool}", "engine.supply.updates_per_network=4", "optimiser.clamp_every=4"],
     ),
+    "frepo": ("frepo", "wideconvnet2-w4-inputbatch", POPULATION),
+    "krr-st": ("krr-st", "wideconvnet2-w4-batch", [*POPULATION, "engine.supply.path={pool}"]),
     "tgdd": ("tgdd", POOLED, ["engine.supply.path={pool}"]),
     "ncfm-minmax": (
         "ncfm-minmax",

@@ -91,6 +91,7 @@ CASES: list[tuple[dict[str, object], Targets, Callable[[int], float]]] = [
         lambda row: 0.7 * divergence(row, 4.0) + 0.3 * cross_entropy(row, 0.1),
     ),
     ({"loss": "mse"}, SOFT, squared),
+    ({"loss": "sse"}, SOFT, lambda row: LOGITS.shape[1] / 2 * squared(row)),
     ({"loss": "gift"}, SOFT, cosine_to_gift),
     (
         {"loss": "dbr", "source": "views", "hard_weight": 0.7},

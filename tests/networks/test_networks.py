@@ -34,6 +34,10 @@ SMALL = [GREY_28, (3, 32), (3, 64)]
         ("convnet6", 3, 128, 10, 748_170, 512),
         ("convnet", 3, 224, 100, 858_340, 1152),
         ("convnet-w256", 3, 32, 10, 1_229_834, 4096),
+        ("wideconvnet", 1, 28, 10, 1_558_538, 8192),
+        ("wideconvnet-inputbatch", 3, 32, 10, 1_561_610, 8192),
+        ("wideconvnet-batch", 3, 32, 512, 5_675_520, 8192),
+        ("wideconvnet-w64-batch", 3, 64, 512, 5_747_712, 8192),
         ("mlp", 3, 32, 10, 411_146, 128),
         ("lenet", 3, 32, 10, 62_006, 84),
         ("alexnet", 3, 32, 10, 1_872_202, 3072),
@@ -63,7 +67,7 @@ def test_published_sizes(name, channels, size, num_classes, parameters, feature_
 
 def narrow(name: str) -> str:
     """Return the name with a small width where its family has one."""
-    if name.startswith(("convnet", "resnet")):
+    if name.startswith(("convnet", "wideconvnet", "resnet")):
         return f"{name}-w8"
     return f"{name}-x0.25" if name in FACTORS else name
 
@@ -249,6 +253,7 @@ def test_build_depends_on_the_seed_alone(name):
     ("name", "channels", "size", "message"),
     [
         ("convnet5", 1, 8, "convnet5 cannot take 8x8 images.*at least 32x32"),
+        ("wideconvnet5", 1, 8, "wideconvnet5 cannot take 8x8 images.*at least 32x32"),
         ("vgg11", 3, 28, "vgg11 cannot take 28x28 images.*at least 32x32"),
         ("alexnet", 3, 4, "alexnet cannot take 4x4 images.*at least 8x8"),
         ("lenet", 1, 8, "lenet cannot take 8x8 images.*at least 16x16"),
@@ -281,6 +286,8 @@ def test_least_size_is_taken_and_one_less_refused(name, least):
         ("resnet18-swish", "unknown option of resnet18 'swish'"),
         ("mlp-batch", "mlp takes no options, so drop 'batch'"),
         ("convnet-batch-instance", "gives two values for its norm"),
+        ("wideconvnet3-instance", "unknown option of wideconvnet 'instance'"),
+        ("wideconvnet-3", "unknown option of wideconvnet '3'"),
         ("convnet-w8-w16", "gives two values for its width"),
         ("resnet50-ap", "unknown option of resnet50 'ap'"),
         ("efficientnet", "unknown network 'efficientnet'; did you mean 'efficientnet-b0'?"),
