@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +153,7 @@ def provided(
     planned = plans(config, scale)
     real = catalog.read(planned[0].config.data, "train", observer, source)
     initial.check(config, real, config.engine.supply.count or sum(each.config.count for each in planned))
-    _check_networks(config, real)
+    _check_networks(config, planned, real)
     wanted = {each.file(real.fingerprint): each for each in planned}
     if not observer.dry:
         files.make_folder(_folder(), parents=True)
@@ -179,14 +179,14 @@ def provided(
             raise DryRunEnd(dataclasses.replace(end.estimate, before=training)) from end
 
 
-def _check_networks(config: RunConfig, real: RealDataset) -> None:
-    """Check the networks of a run before they are trained.
+def _check_networks(config: RunConfig, planned: Sequence[ExpertPlan], real: RealDataset) -> None:
+    """Check the networks that a run is to have before they are trained.
 
     Raises:
         UserError: the engine could not use one of them.
     """
     channels, size = real.images.shape[1], real.images.shape[-1]
-    for name in names_in(config.engine.supply.expert_networks(config.network)):
+    for name in (each.config.network for each in planned):
         with forked(0, "check", 0):
             network = build_network(name, channels, size, len(real.classes)).eval()
         config.engine.check_network(name, network, channels, size)

@@ -50,18 +50,6 @@ class NamedTeachersConfig(StoredConfig):
             for name, each in zip(names, found, strict=True)
         ]
 
-    def teacher_count(self) -> int:
-        """Return how many networks it takes; 1 where none are named yet.
-
-        Raises:
-            UserError: a name cannot be read, or is that of no file of experts.
-        """
-        if self.networks or not self.path:
-            return self.networks or 1
-        return sum(
-            ExpertFile.open(each.source).count if each.expert is None else 1 for each in self.references()
-        )
-
     def resolved(self) -> Self:
         """Write down which networks these are.
 
@@ -107,6 +95,18 @@ class TeachersConfig(NamedTeachersConfig):
     kind: Literal["teachers"] = "teachers"
     networks: Annotated[int, Ge(0)] = 0
     """How many of them to use; 0 takes all."""
+
+    def teacher_count(self) -> int:
+        """Return how many networks it takes; 1 where none are named yet.
+
+        Raises:
+            UserError: a name cannot be read, or is that of no file of experts.
+        """
+        if self.networks or not self.path:
+            return self.networks or 1
+        return sum(
+            ExpertFile.open(each.source).count if each.expert is None else 1 for each in self.references()
+        )
 
     def build(self, request: NetworkRequest) -> Teachers:
         """Load them.

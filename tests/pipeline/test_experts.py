@@ -340,3 +340,21 @@ def test_tables_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(hf, "opened", counted)
     dsdistill.distill(tmp_path / "set.h5", **MTT | {"dataset": f"hf:{tmp_path / 'pets'}"})
     assert len(opened) == 1
+
+
+def test_a_teacher_of_another_network_than_the_runs_is_trained_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "cache"))
+    estimate = dsdistill.dry_run(
+        dsdistill.distill,
+        tmp_path / "set.h5",
+        dataset="digits",
+        method="krr-st",
+        ipc=2,
+        network="wideconvnet2-w4-batch",
+        device="cpu",
+        options={"data": {"unlabelled": True}, "engine": {"batch_real": 4, "supply": {"max_age": 2}}},
+    )
+    assert estimate.before is not None
+    assert estimate.before.covers == "experts"
