@@ -106,14 +106,18 @@ def print_training(experts: ExpertFile) -> None:
     records, path = experts.training, experts.path
     rows = []
     for number, record in enumerate(records):
-        tested = f", {100 * record.test_accuracy[-1]:.2f} % on test images" if record.test_accuracy else ""
+        tested = "".join(
+            f", {100 * accuracies[-1]:.2f} % on {images}"
+            for name, images in _UNSEEN.items()
+            if (accuracies := getattr(record, name))
+        )
         figures = f"loss {record.loss:.4g}{tested}, {clock(record.seconds)}"
         rows.append((f"expert {number}", f"accuracy {100 * record.accuracy:.2f} %, {figures}"))
     mean = sum(record.accuracy for record in records) / experts.count
     seconds = sum(record.seconds for record in records)
     content = f"{experts.count} experts, {len(experts.epochs)} snapshots each"
     rows.append(("all", f"accuracy on training images {100 * mean:.2f} %, {clock(seconds)}"))
-    rows += _test_accuracy_rows(experts)
+    rows += _accuracy_rows(experts)
     rows.append(("file", f"{path} ({content}, {byte_size(path.stat().st_size)})"))
     print_pairs(rows)
 
@@ -173,7 +177,7 @@ def print_experts(experts: ExpertFile) -> None:
         ("experts", f"{experts.count} of {metadata.network} ({size} each)"),
         ("kept epochs", ranges(experts.epochs)),
         ("accuracy", f"{low:.2f} to {high:.2f} % on training images"),
-        *_test_accuracy_rows(experts),
+        *_accuracy_rows(experts),
         *([("EL2N", "of every training image")] if experts.has_el2n else []),
         ("images", shape),
         ("classes", listing(metadata.classes)),
@@ -189,20 +193,24 @@ def print_experts(experts: ExpertFile) -> None:
     print_pairs(rows)
 
 
-_LISTED_EPOCHS = 10  # with accuracies on test images
+_LISTED_EPOCHS = 10  # with accuracies on images that no step saw
+_UNSEEN = {"test_accuracy": "test images", "validation_accuracy": "training images held out"}
+"""These images, by the field of a training record."""
 
 
-def _test_accuracy_rows(experts: ExpertFile) -> list[tuple[str, str]]:
-    """Return the row of accuracies on test images, if they were measured: means over experts, by epoch."""
-    columns = list(zip(*(record.test_accuracy for record in experts.training), strict=True))
-    if not columns:
-        return []
-    last, step = len(columns) - 1, -(-len(columns) // _LISTED_EPOCHS)
-    listed = [
-        f"{experts.epochs[place]}: {100 * sum(columns[place]) / experts.count:.2f} %"
-        for place in sorted(range(last, -1, -step))
-    ]
-    return [("test accuracy", f"after epoch {', '.join(listed)}")]
+def _accuracy_rows(experts: ExpertFile) -> list[tuple[str, str]]:
+    """Return the rows of accuracies on images that no step saw: means over experts, by epoch."""
+    rows = []
+    for name in _UNSEEN:
+        columns = list(zip(*(getattr(record, name) for record in experts.training), strict=True))
+        last, step = len(columns) - 1, max(1, -(-len(columns) // _LISTED_EPOCHS))
+        listed = [
+            f"{experts.epochs[place]}: {100 * sum(columns[place]) / experts.count:.2f} %"
+            for place in sorted(range(last, -1, -step))
+        ]
+        if listed:
+            rows.append((name.replace("_", " "), f"after epoch {', '.join(listed)}"))
+    return rows
 
 
 def _decoded_rows(about: Description) -> list[tuple[str, str]]:

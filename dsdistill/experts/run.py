@@ -95,7 +95,8 @@ def train_experts(
 
     ``dsdistill.train_experts("experts.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. If the
     file already holds the first of these experts, with the same options, the others are added to it. No test
-    data are read, unless the option ``test`` asks for the accuracy on them.
+    data are read, unless the option ``test`` is "stored"; with "validation" a tenth of the training images is
+    held out, for the accuracy on them.
 
     Args:
         output: the file to write. Unfinished experts are in a folder of its name with ``.parts`` appended.
@@ -184,7 +185,7 @@ def train(
     source = catalog.opened(asked.data, source)
     task, real = catalog.load(asked.data, "train", observer, source)
     test = None
-    if asked.test != "none":
+    if asked.test == "stored":
         test = catalog.read(asked.data, "test", observer, source)
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)

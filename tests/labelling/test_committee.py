@@ -32,7 +32,7 @@ def test_accuracies_weigh_answers(finished: Path, pool: Path, monkeypatch: pytes
 
     def known(*arguments: Any) -> list[Any]:
         pairs = zip(load_teachers(*arguments), shares, strict=False)
-        return [dataclasses.replace(each, accuracy=share) for each, share in pairs]
+        return [dataclasses.replace(each, validation_accuracy=share) for each, share in pairs]
 
     monkeypatch.setattr(module, "load_teachers", known)
     assert load_committee(set_file.read(finished), config, CPU).weights == pytest.approx((0.75, 0.25))
