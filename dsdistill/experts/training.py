@@ -304,11 +304,10 @@ class ExpertRun:
             tested += accuracy
             metrics = trainer.training_metrics() if done == config.epochs else None
             seconds += time.monotonic() - since
-            record = metrics and TrainingRecord(*metrics, seconds, self._machine(), _now())
+            accuracies: dict[str, Any] = {self._accuracy: tuple(tested)} if tested else {}
+            record = metrics and TrainingRecord(*metrics, seconds, self._machine(), _now(), **accuracies)
             state = trainer.state_dict()
-            if tested:
-                record = record and dataclasses.replace(record, **{self._accuracy: tuple(tested)})
-                state[self._accuracy] = torch.tensor(tested, dtype=torch.float64)
+            state |= {name: torch.tensor(each, dtype=torch.float64) for name, each in accuracies.items()}
             workdir.save(expert, done, seconds, state, record)
             entry = {"expert": expert, "epoch": done, "loss": loss, "seconds": seconds}
             yield entry | ({self._accuracy: accuracy[0]} if accuracy else {})

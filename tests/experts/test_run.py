@@ -24,6 +24,7 @@ from dsdistill.config.presets import PRESETS
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import Task
+from dsdistill.data.selection import validation_split
 from dsdistill.experts.run import committee
 from dsdistill.experts.trainer import Pace, Trainer
 from dsdistill.experts.workdir import WorkDir
@@ -269,6 +270,28 @@ def test_experts_with_and_without_accuracies_on_test_images_are_not_joined(tmp_p
     assert both.test_accuracy(1, 1) > 0
 
 
+def test_the_accuracy_on_images_held_out_is_that_of_the_stored_weights(tmp_path: Path) -> None:
+    network, options = "convnet2-w6-batch", ("test=validation", "keep=[0,2]")
+    entries: list[dict[str, Any]] = []
+    found = train(tmp_path / "pool.h5", 2, options, network=network, callbacks=[entries.append])
+    task, real = catalog.load(DataConfig(name="digits"), "train")
+    held_out = real.part(validation_split(real)[1])
+    for expert, epoch in itertools.product(range(2), (0, 2)):
+        model = build_network(network, 1, 8, 10).eval()
+        model.load_state_dict(found.state(expert, epoch))
+        with torch.no_grad():
+            correct = model(task.preprocess(held_out.unit(slice(None)))).argmax(1) == held_out.labels
+        assert found.validation_accuracy(expert, epoch) == pytest.approx(float(correct.float().mean()))
+    assert found.holds_out
+    assert found.training[0].test_accuracy == ()
+    assert found.metadata.fingerprint == real.fingerprint
+    assert [each.get("validation_accuracy") for each in entries if each["epoch"] == 2] == [
+        found.validation_accuracy(0, 2),
+        found.validation_accuracy(1, 2),
+    ]
+    assert not any("test_accuracy" in each for each in entries)
+
+
 def test_test_images_are_read_for_their_accuracies_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +303,7 @@ def test_test_images_are_read_for_their_accuracies_alone(
 
     monkeypatch.setattr(catalog, "read", note)
     train(tmp_path / "pool.h5", 1, epochs=1)
+    train(tmp_path / "apart.h5", 1, ("test=validation",), epochs=1)
     assert splits == []
     train(tmp_path / "tested.h5", 1, ("test=stored",), epochs=1)
     assert splits == ["test"]
@@ -288,15 +312,19 @@ def test_test_images_are_read_for_their_accuracies_alone(
 def test_the_estimate_counts_the_accuracies_on_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 1347 training and 450 test images, after each of two epochs."""
-    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=1347.0))
+    """Of 1347 training and 450 test images, or 136 of the former held out, after each of two epochs."""
+    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=float(self.images)))
     monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 0.0)
     seen: list[RunEstimate] = []
-    for test in ("none", "stored"):
+    starts: list[str] = []
+    for test in ("none", "stored", "validation"):
         options = (f"test={test}", "keep=all")
-        train(tmp_path / f"{test}.h5", 1, options, callbacks=[Told(estimated=seen.append)])
-    blind, tested = (each.seconds for each in seen)
+        callback = Told(estimated=seen.append, started=lambda start: starts.append(start.describe()[0]))
+        train(tmp_path / f"{test}.h5", 1, options, callbacks=[callback])
+    blind, tested, apart = (each.seconds for each in seen)
     assert tested - blind == pytest.approx(2 * 450)
+    assert apart - blind == pytest.approx(2 * 136 - 136)
+    assert [line.endswith("; 136 held out") for line in starts] == [False, False, True]
     assert seen[1].memory_bytes > seen[0].memory_bytes
 
 
@@ -382,6 +410,23 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
     with pytest.raises(RuntimeError, match="killed"):
         run("stopped.h5", callbacks=[stop])
     assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_accuracies_on_images_held_out_survive_a_kill(tmp_path: Path, stop_after: int) -> None:
+    options = ("test=validation", "keep=all")
+
+    def stop(entry: dict[str, Any]) -> None:
+        if entry["done"] == stop_after:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "stopped.h5", 1, options, epochs=3, callbacks=[stop])
+    resumed = train(tmp_path / "stopped.h5", 1, options, epochs=3, resume=True)
+    whole = train(tmp_path / "whole.h5", 1, options, epochs=3)
+    assert same(resumed, whole, 1)
+    assert resumed.training[0].validation_accuracy == whole.training[0].validation_accuracy
+    assert len(whole.training[0].validation_accuracy) == 4
 
 
 @pytest.mark.slow
