@@ -412,21 +412,19 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
     assert same(run("stopped.h5", resume=True), run("whole.h5"), 1)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2])
-def test_accuracies_on_images_held_out_survive_a_kill(tmp_path: Path, stop_after: int) -> None:
+def test_a_training_that_holds_images_out_is_resumed_bit_identically(tmp_path: Path) -> None:
     options = ("test=validation", "keep=all")
 
     def stop(entry: dict[str, Any]) -> None:
-        if entry["done"] == stop_after:
-            raise RuntimeError("killed")
+        raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        train(tmp_path / "stopped.h5", 1, options, epochs=3, callbacks=[stop])
-    resumed = train(tmp_path / "stopped.h5", 1, options, epochs=3, resume=True)
-    whole = train(tmp_path / "whole.h5", 1, options, epochs=3)
+        train(tmp_path / "stopped.h5", 1, options, callbacks=[stop])
+    resumed = train(tmp_path / "stopped.h5", 1, options, resume=True)
+    whole = train(tmp_path / "whole.h5", 1, options)
     assert same(resumed, whole, 1)
     assert resumed.training[0].validation_accuracy == whole.training[0].validation_accuracy
-    assert len(whole.training[0].validation_accuracy) == 4
+    assert len(whole.training[0].validation_accuracy) == 3
 
 
 @pytest.mark.slow
