@@ -108,7 +108,11 @@ def print_training(experts: ExpertFile) -> None:
     labelled, what = is_labelled(experts.metadata.classes), _accuracy_words(experts)
     rows = []
     for number, record in enumerate(records):
-        tested = f", {100 * record.test_accuracy[-1]:.2f} % on test images" if record.test_accuracy else ""
+        tested = "".join(
+            f", {100 * accuracies[-1]:.2f} % on {images}"
+            for name, images in _UNSEEN.items()
+            if (accuracies := getattr(record, name))
+        )
         figures = f"loss {record.loss:.4g}{tested}, {clock(record.seconds)}"
         accuracy = f"{what} {100 * record.accuracy:.2f} %, " if labelled else ""
         rows.append((f"expert {number}", accuracy + figures))
@@ -117,7 +121,7 @@ def print_training(experts: ExpertFile) -> None:
     content = f"{experts.count} experts, {len(experts.epochs)} snapshots each"
     mean_accuracy = f"{what} on training images {100 * mean:.2f} %, " if labelled else ""
     rows.append(("all", mean_accuracy + clock(seconds)))
-    rows += _test_accuracy_rows(experts)
+    rows += _accuracy_rows(experts)
     rows.append(("file", f"{path} ({content}, {byte_size(path.stat().st_size)})"))
     print_pairs(rows)
 
@@ -179,7 +183,7 @@ def print_experts(experts: ExpertFile) -> None:
         ("experts", f"{experts.count} of {metadata.network} ({size} each)"),
         ("kept epochs", ranges(experts.epochs)),
         *([(_accuracy_words(experts), f"{low:.2f} to {high:.2f} % on training images")] if labelled else []),
-        *_test_accuracy_rows(experts),
+        *_accuracy_rows(experts),
         *([("EL2N", "of every training image")] if experts.has_el2n else []),
         ("images", shape),
         ("classes", listing(metadata.classes) if labelled else "none, trained without labels"),
@@ -200,20 +204,24 @@ def _accuracy_words(experts: ExpertFile) -> str:
     return "linear-probe accuracy" if experts.metadata.self_supervised else "accuracy"
 
 
-_LISTED_EPOCHS = 10  # with accuracies on test images
+_LISTED_EPOCHS = 10  # with accuracies on images that no step saw
+_UNSEEN = {"test_accuracy": "test images", "validation_accuracy": "training images held out"}
+"""These images, by the field of a training record."""
 
 
-def _test_accuracy_rows(experts: ExpertFile) -> list[tuple[str, str]]:
-    """Return the row of accuracies on test images, if they were measured: means over experts, by epoch."""
-    columns = list(zip(*(record.test_accuracy for record in experts.training), strict=True))
-    if not columns:
-        return []
-    last, step = len(columns) - 1, -(-len(columns) // _LISTED_EPOCHS)
-    listed = [
-        f"{experts.epochs[place]}: {100 * sum(columns[place]) / experts.count:.2f} %"
-        for place in sorted(range(last, -1, -step))
-    ]
-    return [("test accuracy", f"after epoch {', '.join(listed)}")]
+def _accuracy_rows(experts: ExpertFile) -> list[tuple[str, str]]:
+    """Return the rows of accuracies on images that no step saw: means over experts, by epoch."""
+    rows = []
+    for name in _UNSEEN:
+        columns = list(zip(*(getattr(record, name) for record in experts.training), strict=True))
+        last, step = len(columns) - 1, max(1, -(-len(columns) // _LISTED_EPOCHS))
+        listed = [
+            f"{experts.epochs[place]}: {100 * sum(columns[place]) / experts.count:.2f} %"
+            for place in sorted(range(last, -1, -step))
+        ]
+        if listed:
+            rows.append((name.replace("_", " "), f"after epoch {', '.join(listed)}"))
+    return rows
 
 
 def _decoded_rows(about: Description) -> list[tuple[str, str]]:

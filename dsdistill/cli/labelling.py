@@ -37,7 +37,11 @@ def label(
     ],
     weights: Annotated[
         str | None,
-        typer.Option(help="Of a committee: equal, or accuracy on test images.", show_default="equal"),
+        typer.Option(
+            help="Of a committee: equal, or accuracy on training images that teachers held out (dsdistill "
+            "experts --set test=validation).",
+            show_default="equal",
+        ),
     ] = None,
     mean: Annotated[
         str | None, typer.Option(help="Of a committee: logits or probabilities.", show_default="logits")
@@ -95,7 +99,8 @@ def label(
     stop: Annotated[
         str | None,
         typer.Option(
-            help="auto: choose the teacher's epoch, by students on held-out training images.",
+            help="auto: choose the teacher's epoch, by students on training images that it held out "
+            "(dsdistill experts --set test=validation), else on a part of those it was trained on.",
             show_default=False,
         ),
     ] = None,

@@ -19,6 +19,32 @@ from torch import Tensor
 
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
+from dsdistill.seeding import generator
+
+VALIDATION_SHARE = 0.1
+"""Of the training images of each class, the part that a validation split holds out."""
+
+
+def validation_split(real: RealDataset) -> tuple[Tensor, Tensor]:
+    """Part training images into those to train on and those held out, which choices are made by.
+
+    A tenth of each class is held out, at least one image, and none of a class of one. It is the same for
+    every network and every seed, so that accuracies on it compare.
+
+    Returns:
+        positions in ``real``, int64, ascending: of the images to train on, and of those held out.
+
+    Raises:
+        UserError: no class has two images.
+    """
+    held_out = torch.zeros(len(real), dtype=torch.bool)
+    for label, count in enumerate(real.counts.tolist()):
+        if count > 1:
+            order = torch.randperm(count, generator=generator(0, "validation", label))
+            held_out[real.indices_of(label)[order[: max(1, round(VALIDATION_SHARE * count))]]] = True
+    if not held_out.any():
+        raise UserError(f"no class of {real.name} has two training images, so that none can be held out")
+    return (~held_out).nonzero().squeeze(1), held_out.nonzero().squeeze(1)
 
 
 def check_counts(real: RealDataset, counts: Tensor) -> None:

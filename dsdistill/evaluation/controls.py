@@ -22,7 +22,7 @@ from dsdistill.seeding import generator
 from dsdistill.synthetic.distilled import Scalar
 from dsdistill.synthetic.views import Views
 from dsdistill.teachers import Committee
-from dsdistill.teachers.committee import Mean, Mode
+from dsdistill.teachers.committee import Mean, Mode, Unseen
 
 
 def labeller_of(teacher: Committee, attributes: Mapping[str, Scalar]) -> Committee:
@@ -52,10 +52,10 @@ def labeller_of(teacher: Committee, attributes: Mapping[str, Scalar]) -> Committ
 
 def _candidates(teacher: Committee) -> Iterator[Committee]:
     """Yield the committees that the same teachers can make."""
-    known = [each.accuracy for each in teacher.teachers if each.accuracy is not None]
     weights: list[Sequence[float]] = [teacher.weights, ()]
-    if len(known) == len(teacher.teachers) and sum(known) > 0:
-        weights.append(known)
+    for images in get_args(Unseen):  # earlier versions weighed by the accuracy on test images
+        if sum(known := teacher.accuracies(images)) > 0:
+            weights.append(known)
     for mode, mean, weight in itertools.product(get_args(Mode), get_args(Mean), weights):
         yield dataclasses.replace(teacher, mode=mode, mean=mean, weights=weight)
 

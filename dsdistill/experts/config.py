@@ -150,9 +150,10 @@ class ExpertConfig:
     """First epochs, all if there are fewer, over which the EL2N score of each training image is averaged: the
     norm of softmax(logits) - one-hot label (Paul et al. 2021), from the passes of training themselves. 0
     stores no scores."""
-    test: Literal["none", "stored"] = "none"
-    """"stored" reads the test images, and stores the accuracy on them at every stored epoch. Weights do not
-    depend on it."""
+    test: Literal["none", "stored", "validation"] = "none"
+    """"stored" reads the test images, and stores the accuracy on them at every stored epoch; weights do not
+    depend on it. "validation" stores the accuracy on a tenth of the training images, the same for every seed,
+    which is held out of the training: choices are to be made by it, such as that of an epoch."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def __post_init__(self) -> None:
@@ -198,6 +199,16 @@ class ExpertConfig:
             raise UserError(
                 "EL2N is recorded of all images in every epoch: set drop_last=false, which leaves none out"
             )
+        if self.record_el2n and self.holds_out:
+            raise UserError(
+                "EL2N is recorded of all training images, and test=validation holds some out: set "
+                "record_el2n=0, test=stored or test=none"
+            )
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of the training images is held out; see `validation_split`."""
+        return self.test == "validation"
 
     @property
     def stored_epochs(self) -> tuple[int, ...]:
@@ -334,7 +345,9 @@ def weights(config: ExpertConfig) -> dict[str, Any]:
         del flat["record_el2n"]
     if config.needs_labels:
         flat = {key: value for key, value in flat.items() if key != "objective" and key[:6] != "twins."}
-    return {key: value for key, value in flat.items() if key not in (*_SAME_EXPERTS, "test")}
+    if not config.holds_out:
+        del flat["test"]
+    return {key: value for key, value in flat.items() if key not in _SAME_EXPERTS}
 
 
 def difference(before: Mapping[str, Any], after: ExpertConfig) -> Change | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ class ExpertData:
 
     Attributes:
         task: what is learned.
-        train: its training images.
+        train: its training images, also those that are held out.
         test: its test images; None where none are read.
     """
 
@@ -34,7 +35,7 @@ class NetworkImages:
     """Images of one split in network space, kept there if they are few.
 
     Attributes:
-        real: the images as bytes, on a CUDA device if most of it stays free.
+        real: the images as bytes, on a CUDA device if most of it stays free; of a part, all of them.
         labels: int64 [N] on the device.
         resident_bytes: of the images in network space that are kept.
     """
@@ -50,6 +51,7 @@ class NetworkImages:
         self.real = real.resident_on(device)
         self.labels = self.real.labels.to(device)
         self._device, self._preprocess = device, preprocess.to(device)
+        self._part: Tensor | None = None
         self._resident: Tensor | None = None
         if 4 * self.real.images.numel() <= _RESIDENT_BYTES:
             resident = torch.empty(self.real.images.shape, device=device)
@@ -59,7 +61,13 @@ class NetworkImages:
         self.resident_bytes = 0 if self._resident is None else self._resident.nbytes
 
     def __len__(self) -> int:
-        return len(self.real)
+        return len(self.labels)
+
+    def part(self, rows: Tensor) -> NetworkImages:
+        """Return some of the images, at positions int64 [n] on the CPU, in that order; no image is copied."""
+        part = copy.copy(self)
+        part.labels, part._part = self.labels[rows.to(self._device)], rows
+        return part
 
     def chunks(self) -> tuple[Tensor, ...]:
         """Return all rows, int64 on the CPU, in parts of one pass."""
@@ -67,6 +75,8 @@ class NetworkImages:
 
     def images(self, rows: Tensor) -> Tensor:
         """Return images [n, C, H, W], float32 on the device; ``rows`` int64 [n] on the CPU."""
+        if self._part is not None:
+            rows = self._part[rows]
         if self._resident is not None:
             return self._resident[rows.to(self._device, non_blocking=True)]
         return self._preprocess(self.real.unit(rows.to(self.real.images.device)).to(self._device))

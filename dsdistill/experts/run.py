@@ -96,7 +96,8 @@ def train_experts(
 
     ``dsdistill.train_experts("experts.h5", dataset="cifar10", recipe="ncfm")`` trains what NCFM needs. If the
     file already holds the first of these experts, with the same options, the others are added to it. No test
-    data are read, unless the option ``test`` asks for the accuracy on them.
+    data are read, unless the option ``test`` is "stored"; with "validation" a tenth of the training images is
+    held out, for the accuracy on them.
 
     Args:
         output: the file to write. Unfinished experts are in a folder of its name with ``.parts`` appended.
@@ -188,7 +189,10 @@ def train(
         need = f"recipe {Path(asked.recipe).stem!r} trains classifiers"
         check_labelled(task.classes, task.name, need, "take data with labels, or --recipe barlow-twins")
     test = None
-    if asked.test != "none" and is_labelled(task.classes):
+    if asked.holds_out:
+        remedy = "set test=none, or take data with labels"
+        check_labelled(task.classes, task.name, "test=validation measures accuracy", remedy)
+    if asked.test == "stored" and is_labelled(task.classes):
         test = catalog.read(asked.data, "test", observer, source)
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)

@@ -30,6 +30,8 @@ class TrainingStart:
     """Epochs that the resumed run had finished."""
     epochs: int
     """Epochs of all experts that the file does not hold yet."""
+    held_out: int = 0
+    """Training images that no expert is trained on."""
     too_short: bool = False
     """Whether the training is not compiled because it would not make up for the time that takes."""
 
@@ -50,7 +52,7 @@ class TrainingStart:
         config = self.config
         existing = f", {self.existing} of them there already" if self.existing else ""
         lines = [
-            self.task.describe(len(self.real)),
+            self.task.describe(len(self.real)) + (f"; {self.held_out} held out" if self.held_out else ""),
             f"{config.count} x {config.network} ({self.parameters} parameters) for {config.epochs} epochs"
             f"{existing}; on {config.compute.describe(self.too_short)}",
             f"file: {byte_size(self.file_bytes)}, {len(config.stored_epochs)} snapshots of each",

@@ -24,6 +24,7 @@ from dsdistill.compute.memory_format import in_fast_order
 from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
 from dsdistill.config.unlabelled import is_labelled
 from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.selection import validation_split
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.difficulty import Difficulty
 from dsdistill.experts.images import NetworkImages
@@ -63,7 +64,9 @@ class Trainer:
     Attributes:
         network: on the device, in training mode.
         layout: how its state is flattened.
+        images: that it trains on, their number.
         batches: steps of an epoch.
+        unseen: images that no step sees: those of test, or those held out; None where there are neither.
     """
 
     def __init__(
@@ -82,17 +85,20 @@ class Trainer:
             task, real: the training images; they are moved to a CUDA device if most of it stays free.
             device: that computes.
             notify: receives one notice if the compiler fails; the training goes on without it.
-            test: the test images, for `test_accuracy`.
+            test: the test images, for `unseen_accuracy`, unless training images are held out for it.
 
         Raises:
-            UserError: the network cannot take such images.
+            UserError: the network cannot take such images, or none can be held out.
         """
         self._config, self._task, self._device = config, task, device
         crop = RandomResizedCrop(scale=config.crop_scale) if config.crop_scale else None
         self._transform = Transform(config.augmentation.build(task.mirror), crop)
         self._cutmix = CutMix(probability=config.cutmix) if config.cutmix else None
-        self._size = min(config.batch_size, len(real))
-        self.batches = len(real) // self._size if config.drop_last else -(-len(real) // self._size)
+        self._splits = [NetworkImages(each, task.preprocess, device) for each in (real, test) if each]
+        self._train, self.unseen = self._parted(real)
+        self.images = len(self._train)
+        self._size = min(config.batch_size, self.images)
+        self.batches = self.images // self._size if config.drop_last else -(-self.images // self._size)
         with forked(config.seed, "experts-init", 0):
             network = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network = in_fast_order(network.to(device), device)
@@ -104,9 +110,15 @@ class Trainer:
         self._objective = self._objective_of(bool(config.compute.compile), once(notify))
         self._optimiser = make_optimiser(self._trained, self._config)
         self._epoch_loss = 0.0
-        self._train = NetworkImages(real, task.preprocess, device)
-        self._test = NetworkImages(test, task.preprocess, device) if test else None
         self._difficulty = self._new_difficulty()
+
+    def _parted(self, real: RealDataset) -> tuple[NetworkImages, NetworkImages | None]:
+        """Return the images to train on, and those that no step sees."""
+        train, *test = self._splits
+        if not self._config.holds_out:
+            return train, test[0] if test else None
+        kept, held_out = map(train.part, validation_split(real))
+        return kept, held_out
 
     def _new_twins(self, expert: int = 0) -> Twins:
         """Return the network with the initial projector of an expert."""
@@ -181,21 +193,21 @@ class Trainer:
         return partial(self._difficulty.add, rows, labels=labels)
 
     def training_metrics(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy (a fraction) on all training images, not augmented.
+        """Return the mean loss and the accuracy (a fraction) on all images trained on, not augmented.
 
         Of data without labels it is the loss of the last epoch, and the accuracy is 0.
         """
         return self._metrics(self._train) if is_labelled(self._task.classes) else (self._epoch_loss, 0.0)
 
-    def test_accuracy(self) -> float:
-        """Return the accuracy (a fraction) on the test images.
+    def unseen_accuracy(self) -> float:
+        """Return the accuracy (a fraction) on the images that no step sees.
 
         Raises:
             ValueError: there are none.
         """
-        if self._test is None:
-            raise ValueError("the trainer has no test images")
-        return self._metrics(self._test)[1]
+        if self.unseen is None:
+            raise ValueError("the trainer has no images besides those that it trains on")
+        return self._metrics(self.unseen)[1]
 
     def _metrics(self, images: NetworkImages) -> tuple[float, float]:
         """Return the mean loss and the accuracy on all images of a split."""
@@ -242,8 +254,7 @@ class Trainer:
         self._optimiser.zero_grad()
         moments = MOMENTS[self._config.optimiser]  # besides a copy of them and of the weights to save
         weights = (2 * moments + 1) * sum(each.nbytes for each in self._trained.parameters())
-        splits = [each for each in (self._train, self._test) if each]
-        images_bytes = sum(each.real.images.nbytes + each.resident_bytes for each in splits)
+        images_bytes = sum(each.real.images.nbytes + each.resident_bytes for each in self._splits)
         unused = beside_tensors(
             step, self._device, bool(compute.compile), bool(self._config.gradient_penalty)
         )

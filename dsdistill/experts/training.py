@@ -36,8 +36,9 @@ from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, Sn
 _STAND_IN_BYTES = 1 << 28
 """Of a file of untrained experts, at most."""
 
-_TESTED = "test_accuracy"
-"""The tensor of a checkpoint that holds the accuracies on test images so far."""
+_ACCURACIES = {"stored": "test_accuracy", "validation": "validation_accuracy"}
+"""By the option ``test``: the field of a record, and the tensor of a checkpoint, that holds the accuracies so
+far on images that no step sees."""
 
 
 class ExpertRun:
@@ -66,6 +67,7 @@ class ExpertRun:
         self._data = data
         self._observer, self._too_short = observer, too_short
         self._workdir = WorkDir(parts(output), config, data.train.fingerprint)
+        self._accuracy = _ACCURACIES.get(config.test, "")
 
     def run(self, resume: bool, overwrite: bool) -> ExpertFile:
         """Train and write.
@@ -106,6 +108,7 @@ class ExpertRun:
             existing=missing.start,
             epochs_done=done,
             epochs=len(missing) * config.epochs,
+            held_out=len(data.train) - trainer.images,
             too_short=self._too_short,
         )
         observer.on_start(start)
@@ -211,8 +214,8 @@ class ExpertRun:
         saving = 0.0 if dry else workdir.seconds_of_saving(state)
         pace = trainer.pace()
         seconds = len(epochs) * (pace.epoch + saving) + stored * saving + unfinished * pace.metrics
-        if test := self._data.test:
-            seconds += stored * pace.metrics * len(test) / len(self._data.train)
+        if trainer.unseen:
+            seconds += stored * pace.metrics * len(trainer.unseen) / trainer.images
         checkpoints = 2 * len(missing) * sum(each.nbytes for each in state.values())
         unwritten = len(missing) * start.file_bytes // config.count
         return RunEstimate(
@@ -284,7 +287,7 @@ class ExpertRun:
         first, seconds = 0, 0.0
         if checkpoint := workdir.restore(expert, self._observer.on_notice):
             state, first, seconds = checkpoint
-            tested = state.pop(_TESTED, torch.empty(0)).tolist()
+            tested = state.pop(self._accuracy, torch.empty(0)).tolist()
             trainer.load_state_dict(state)
         else:
             tested = self._stored(trainer, expert, 0)
@@ -301,26 +304,26 @@ class ExpertRun:
             tested += accuracy
             metrics = trainer.training_metrics() if done == config.epochs else None
             seconds += time.monotonic() - since
-            record = metrics and TrainingRecord(*metrics, seconds, self._machine(), _now(), tuple(tested))
+            accuracies: dict[str, Any] = {self._accuracy: tuple(tested)} if tested else {}
+            record = metrics and TrainingRecord(*metrics, seconds, self._machine(), _now(), **accuracies)
             state = trainer.state_dict()
-            if tested:
-                state[_TESTED] = torch.tensor(tested, dtype=torch.float64)
+            state |= {name: torch.tensor(each, dtype=torch.float64) for name, each in accuracies.items()}
             workdir.save(expert, done, seconds, state, record)
             entry = {"expert": expert, "epoch": done, "loss": loss, "seconds": seconds}
-            yield entry | ({"test_accuracy": accuracy[0]} if accuracy else {})
+            yield entry | ({self._accuracy: accuracy[0]} if accuracy else {})
 
     def _stored(self, trainer: Trainer, expert: int, epoch: int) -> list[float]:
         """Store the weights of an epoch, if they are to be kept.
 
         Returns:
-            the accuracy on the test images, if it is to be kept with them.
+            the accuracy on images that no step sees, if it is to be kept with them.
         """
         if epoch not in self._config.stored_epochs:
             return []
         if epoch:
             trainer.finish_epoch()
         self._workdir.save_snapshot(expert, epoch, trainer.snapshot())
-        return [trainer.test_accuracy()] if self._data.test else []
+        return [trainer.unseen_accuracy()] if trainer.unseen else []
 
     def _metadata(self, layout: Layout) -> ExpertMetadata:
         config, task = self._config, self._data.task

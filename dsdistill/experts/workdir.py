@@ -26,7 +26,7 @@ from dsdistill.experts.config import ExpertConfig, difference, to_toml
 from dsdistill.runtime import tensors
 from dsdistill.runtime.checkpoints import NoCheckpoint, RunDirectory, iteration_of
 from dsdistill.runtime.notice import Notify, silent
-from dsdistill.storage.expert_file import Snapshot, TrainingRecord
+from dsdistill.storage.expert_file import ACCURACIES, Snapshot, TrainingRecord
 
 Checkpoint = tuple[dict[str, Tensor], dict[str, str]]
 
@@ -211,7 +211,8 @@ class WorkDir:
         if checkpoint is None or "training" not in checkpoint[1]:
             raise UserError(f"expert {expert} in {self.path} is not finished; train it with --resume")
         fields = json.loads(checkpoint[1]["training"])
-        return TrainingRecord(**{**fields, "test_accuracy": tuple(fields.get("test_accuracy", ()))})
+        accuracies = {name: tuple(fields.get(name, ())) for name in ACCURACIES}
+        return TrainingRecord(**{**fields, **accuracies})
 
     def tensor(self, expert: int, name: str) -> Tensor:
         """Return a tensor of the latest state of an expert; raises as `record`."""

@@ -47,16 +47,16 @@ def _weights(teachers: Sequence[Teacher], config: LabellingConfig) -> list[float
     """Return the weights of teachers; none for equal ones.
 
     Raises:
-        UserError: they are to be weighted by accuracy, and the file of one does not state it.
+        UserError: they are to be weighted by accuracy, and the file of one states none on images held out.
     """
     if config.weights == "equal":
         return []
     weights = []
     for teacher in teachers:
-        if teacher.accuracy is None:
+        if teacher.validation_accuracy is None:
             raise UserError(
-                f"the file of {teacher.name} states no accuracy on test images to weigh it by: train it with "
-                "dsdistill experts --recipe teacher, or choose equal weights"
+                f"{teacher.name} has no accuracy on held-out training images to weigh it by: train it with "
+                "dsdistill experts --set test=validation, or choose --weights equal"
             )
-        weights.append(teacher.accuracy)
+        weights.append(teacher.validation_accuracy)
     return weights

@@ -42,7 +42,7 @@ class LabellingConfig:
     teachers: tuple[str, ...] = ()
     """FILE, FILE@EPOCH, FILE#EXPERT@EPOCH or FILE#all@EPOCH; several are a committee."""
     weights: Weights = "equal"
-    """Of the teachers in their mean; accuracy: in proportion to what their files state on test images."""
+    """Of the teachers in their mean; accuracy: in proportion to that on the images that they held out."""
     mean: Mean = "logits"
     """What is averaged over a committee: logits, or probabilities (stored as their logarithm)."""
     mode: Mode = "eval"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from typing import get_args
 
 from torch import Tensor
 
@@ -19,12 +20,16 @@ from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
 from dsdistill.teachers import Committee
+from dsdistill.teachers.committee import Unseen
 
 WORTHWHILE = 50_000
 """Images or views below which labelling is over before its estimate would be."""
 
-_TEACHER = ("", "_digest", "_mean", "_mode", "_precision", "_epochs", "_accuracies")
-_OF_LABELS = {"labels", "labelling", "own_protocol", "stop_curve", *(f"teacher{end}" for end in _TEACHER)}
+_OF_LABELS = (
+    *("labels", "labelling", "own_protocol", "stop_curve"),
+    *("teacher", "teacher_digest", "teacher_mean", "teacher_mode", "teacher_precision", "teacher_epochs"),
+    *("teacher_accuracies", "teacher_test_accuracies", "teacher_validation_accuracies"),  # first: an old name
+)
 
 
 def labelled(
@@ -119,8 +124,9 @@ def about(distilled: DistilledSet, committee: Committee, config: LabellingConfig
     }
     if all(each.epoch is not None for each in teachers):
         attributes["teacher_epochs"] = ", ".join(str(each.epoch) for each in teachers)
-    if all(each.accuracy is not None for each in teachers):
-        attributes["teacher_accuracies"] = ", ".join(f"{each.accuracy:.4f}" for each in teachers)
+    for images in get_args(Unseen):
+        if accuracies := committee.accuracies(images):
+            attributes[f"teacher_{images}_accuracies"] = ", ".join(f"{each:.4f}" for each in accuracies)
     if config.protocol is not None:
         attributes["own_protocol"] = attributes.get("protocol", "dm")
         attributes["protocol"] = config.protocol

@@ -26,18 +26,22 @@ class StopPoint:
         epoch: of the teacher's training.
         accuracy, std: of students on held-out training images, in percent.
         teacher: its own accuracy on test images, a fraction; None where its file does not state it.
+        validation: its own accuracy on the training images that it held out; None where it held out none.
     """
 
     epoch: int
     accuracy: float
     std: float
     teacher: float | None = None
+    validation: float | None = None
 
     @property
     def sentence(self) -> str:
         """The point, for people."""
-        own = "" if self.teacher is None else f"; the teacher itself {100 * self.teacher:.1f} % (test)"
-        return f"teacher's epoch {self.epoch}: students {self.accuracy:.1f} ± {self.std:.1f} %{own}"
+        students = f"teacher's epoch {self.epoch}: students {self.accuracy:.1f} ± {self.std:.1f} %"
+        own = {"test": self.teacher, "held out": self.validation}
+        known = [f"{100 * each:.1f} % ({images})" for images, each in own.items() if each is not None]
+        return students + (f"; the teacher itself {', '.join(known)}" if known else "")
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def label(
         output: the HDF5 file to write.
         teachers: a file of experts, ``FILE@EPOCH``, ``FILE#EXPERT@EPOCH`` or ``FILE#all``; several, in a list
             or with commas, are a committee. They must be of the set's data, classes and preprocessing.
-        weights: of a committee: "equal" (default), or "accuracy" on test images, as their files state it.
+        weights: of a committee: "equal" (default), or "accuracy" on the training images that each teacher
+            held out (option ``test`` "validation" of `train_experts`).
         mean: what is averaged: "logits" (default) or "probabilities".
         mode: "eval" (default), or "train": teachers normalise by the statistics of each batch (CV-DD).
         views: of each image; 0, the default, labels the images themselves.
@@ -81,8 +82,9 @@ def label(
             ``top`` largest logits and the rest), or "distances" to the two labels of a mixed image (NRR-DD).
         seed: of every random draw; default 0.
         stop: "auto" chooses the epoch of the teacher, which is one expert's file then: students are trained
-            on the set with static labels of each of several stored epochs, and tested on real training images
-            that are held out. The smaller the set, the earlier the epoch (Qin et al., NeurIPS 2024).
+            on the set with static labels of each of several stored epochs, and tested on the training images
+            that the teacher held out; if it held out none, on a random part of those it was trained on. The
+            smaller the set, the earlier the epoch (Qin et al., NeurIPS 2024).
         dataset, root: the real data, as `evaluate` takes them; for ``stop`` alone.
         protocol, network: of the students, as `evaluate` takes them; for ``stop`` alone.
         device, precision: of the computation, as `evaluate` takes them.
@@ -95,7 +97,8 @@ def label(
         what was written, with the bytes of images and labels.
 
     Raises:
-        UserError: bad input; a teacher of other data, classes or preprocessing; or a callback stopped it.
+        UserError: bad input; a teacher of other data, classes or preprocessing, or without the accuracy to
+            weigh it by; or a callback stopped it.
         Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1, with views; finished epochs are kept.
     """
     file, output = files.expanded(file), files.expanded(output).absolute()

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dsdistill.data.memory import opened
+from dsdistill.data.selection import validation_split
 from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 from dsdistill.evaluation import run as evaluation
@@ -40,7 +42,8 @@ CANDIDATES = 8
 STUDENTS = 2
 """Students for each of them."""
 HELD_OUT = 5000
-"""Training images that students are tested on, at most; a fifth of them at most."""
+"""Training images that students are tested on where the teacher held out none, at most; a fifth of them at
+most."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,15 @@ def choose_epoch(
     dataset = DistilledDataset(dataclasses.replace(distilled, soft_labels=None, views=None))
     name, memory = opened(source.dataset)
     data_config = evaluation.data_config_of(file, dataset, name, source.root, source.download)
-    data = _held_out(
-        evaluation.read_real_data(dataset, data_config, memory, source.download, observer), config.seed
-    )
+    experts = ExpertFile.open(teacher.source)
+    data = evaluation.read_real_data(dataset, data_config, memory, source.download, observer)
+    rows, of_teacher = _held_out(data, experts, config.seed)
+    data = dataclasses.replace(data, test=data.train.part(rows))
     protocol = load_protocol(
         source.protocol or _protocol_of(file, distilled), data_config.name, dataset.ipc, repeats=STUDENTS
     )
     network = evaluation.students_of(source.network or (), dataset, protocol)
     students = EvaluationConfig(networks=network[:1], baselines=(), labels="static", seed=config.seed)
-    experts = ExpertFile.open(teacher.source)
     epochs = candidates(experts.epochs, CANDIDATES)
     static = dataclasses.replace(config, weights="equal", views=0, encoding="float16", top=None, keep=1.0)
     points: list[StopPoint] = []
@@ -135,7 +138,8 @@ def choose_epoch(
             committee = load_committee(distilled, stopped, torch_device, arithmetic)
             candidate = DistilledDataset(labelled(distilled, committee, stopped))
             (row,) = evaluate_set(candidate, data, protocol, students, execution, observer=_Quiet())
-            points.append(StopPoint(epoch, row.mean, row.std, committee.teachers[0].accuracy))
+            own = committee.teachers[0]
+            points.append(StopPoint(epoch, row.mean, row.std, own.test_accuracy, own.validation_accuracy))
             observer.on_info(points[-1].sentence)
             if observer.stop:
                 raise UserError(f"stopped before the teacher's epoch was chosen: {observer.stop}")
@@ -143,7 +147,7 @@ def choose_epoch(
     curve = StopCurve(teacher, tuple(points))
     observer.on_notice(
         f"of {len(points)} epochs tried, the teacher's epoch {curve.best.epoch} is the best for this set: "
-        f"{curve.best.accuracy:.1f} % on {len(data.test)} training images held out, protocol {protocol.name}"
+        f"{curve.best.accuracy:.1f} % on {len(data.test)} {of_teacher}, protocol {protocol.name}"
     )
     return curve
 
@@ -179,9 +183,21 @@ def _protocol_of(file: Path, distilled: DistilledSet) -> str:
     return str(own) if own else origin.protocol_of(file, distilled.attributes)
 
 
-def _held_out(data: RealData, seed: int) -> RealData:
-    """Return the data with training images to test on, in place of the test images."""
+def _held_out(data: RealData, teacher: ExpertFile, seed: int) -> tuple[Tensor, str]:
+    """Return the training images to test students on, in place of the test images, and what they are.
+
+    They are those that the teacher held out, if it did and was trained on these data; else a random part.
+
+    Returns:
+        positions int64 [n], ascending; and words that follow their number.
+    """
     train = data.train
+    if teacher.holds_out and teacher.metadata.fingerprint == train.fingerprint:
+        return validation_split(train)[1], "training images that the teacher held out"
     count = max(1, min(HELD_OUT, len(train) // 5))
     order = torch.randperm(len(train), generator=generator(seed, "stop-held-out"))
-    return dataclasses.replace(data, test=train.part(order[:count].sort().values))
+    trained_on = (
+        "training images held out of the students, but not of the teacher, which was trained on them "
+        "(dsdistill experts --set test=validation holds some out)"
+    )
+    return order[:count].sort().values, trained_on

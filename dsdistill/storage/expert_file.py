@@ -27,6 +27,7 @@ from dsdistill.networks.layout import Layout
 from dsdistill.plugs import without_folder
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_schema import (
+    ACCURACIES,
     SLICED,
     Expert,
     ExpertMetadata,
@@ -42,7 +43,15 @@ from dsdistill.storage.expert_schema import (
 from dsdistill.storage.hdf5 import EXPERTS, attribute, opened
 from dsdistill.text import listing, plain, ranges
 
-__all__ = ["Expert", "ExpertFile", "ExpertMetadata", "Snapshot", "TrainingRecord", "holds_experts"]
+__all__ = [
+    "ACCURACIES",
+    "Expert",
+    "ExpertFile",
+    "ExpertMetadata",
+    "Snapshot",
+    "TrainingRecord",
+    "holds_experts",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +156,30 @@ class ExpertFile:
                 f"{self.path} holds no accuracies on test images; --set test=stored measures them in training"
             )
         return self.training[expert].test_accuracy[position]
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of the training images was held out; see `validation_accuracy`."""
+        return bool(self.training[0].validation_accuracy)
+
+    def validation_accuracy(self, expert: int, epoch: int) -> float:
+        """Return the accuracy of an expert after some epochs on the training images held out, a fraction.
+
+        >>> kept = {"epochs": 1, "network": "convnet2-w8", "options": {"test": "validation", "count": 1}}
+        >>> experts = dsdistill.train_experts("kept.h5", dataset="digits", recipe="ncfm", **kept)
+        >>> 0 <= experts.validation_accuracy(expert=0, epoch=1) <= 1
+        True
+
+        Raises:
+            UserError: there is no such expert, the epoch is not stored, or no images were held out.
+        """
+        position = self._position(expert, epoch)
+        if not self.holds_out:
+            raise UserError(
+                f"{self.path} holds no accuracies on training images held out; --set test=validation holds "
+                "a tenth of them out, and measures the accuracy on it in training"
+            )
+        return self.training[expert].validation_accuracy[position]
 
     def el2n(self, expert: int) -> Tensor:
         """Return how hard each training image was for an expert: EL2N in [0, √2], float32 [N].

@@ -12,13 +12,16 @@ node                    content
 ``/epochs``             int64, ascending: the stored epochs of training; 0 is the initial weights
 ``/classes``            K names, UTF-8, in label order
 ``/preprocess/<name>``  the preprocessing of the training images; the attribute ``kind`` names it
-``/training/<name>``    of each expert: ``loss`` and ``accuracy`` on the training images (final weights, no
+``/training/<name>``    of each expert: ``loss`` and ``accuracy`` on the images trained on (final weights, no
                         augmentation), ``seconds``, ``machine``, ``created``; of networks that were
                         trained without labels, of the linear probe that is their classifier, or, where
                         the data have none, the loss of the last epoch and an accuracy of 0
 ``/training/test_accuracy``
                         float64 [experts, epochs]: the accuracy on the test images at every stored epoch;
                         absent where it was not measured
+``/training/validation_accuracy``
+                        float64 [experts, epochs] likewise: on the training images that were held out
+                        (`dsdistill.data.selection.validation_split`); absent where none were
 ``/training/el2n``      float32 [experts, N]: the EL2N score of every training image, in their order; absent
                         where it was not recorded
 attributes of ``/``     ``format``, ``version``, ``network``, ``layout`` (JSON: name, shape and dtype of every
@@ -26,7 +29,8 @@ attributes of ``/``     ``format``, ``version``, ``network``, ``layout`` (JSON: 
                         ``config`` (TOML), ``packages`` (JSON), ``sha256`` (from version 2)
 ======================= ==========================================================================
 
-A file with ``el2n`` is of version 4, any other with ``test_accuracy`` of 3, and all others are of 2.
+A file with ``validation_accuracy`` is of version 5, any other with ``el2n`` of 4, any other with
+``test_accuracy`` of 3, and all others are of 2.
 Weights are not compressed, because they hardly shrink. A state is compared with its digest when it is read.
 ``sha256`` covers all the rest when the file is opened: see `dsdistill.storage.hdf5.checksum`.
 """
@@ -66,7 +70,11 @@ _ATTRIBUTES: dict[str, type] = {
     "config": str,
     "packages": str,
 }
-_TESTED, _SCORED = "test_accuracy", "el2n"
+ACCURACIES = ("test_accuracy", "validation_accuracy")
+"""The fields of a record on images that no step saw, a fraction for every stored epoch."""
+_SCORED = "el2n"
+_SINCE = {"test_accuracy": 3, _SCORED: 4, "validation_accuracy": 5}
+"""The version since which a file may hold a node of ``/training``."""
 _MOST = math.sqrt(2) + 1e-5  # of EL2N, up to rounding
 _CHUNK = 1 << 22  # values: 16 MB
 SLICED = EXPERTS.sliced
@@ -117,12 +125,13 @@ class TrainingRecord:
     """The outcome of one expert's training.
 
     Attributes:
-        loss, accuracy: on the training images, not augmented, with the final weights; the accuracy is a
+        loss, accuracy: on the images trained on, not augmented, with the final weights; the accuracy is a
             fraction.
         seconds: its duration.
         machine: where it ran.
         created: when it ended, ISO 8601.
         test_accuracy: on the test images, a fraction, at every stored epoch; empty where it was not measured.
+        validation_accuracy: likewise on the training images that were held out; empty where none were.
     """
 
     loss: float
@@ -131,6 +140,7 @@ class TrainingRecord:
     machine: str
     created: str
     test_accuracy: tuple[float, ...] = ()
+    validation_accuracy: tuple[float, ...] = ()
 
 
 Snapshot = tuple[Tensor, Tensor]
@@ -184,15 +194,16 @@ def fill(
     for name, kind in _TRAINING.items():
         column = [getattr(record, name) for record in records]
         create(training, name, fixed_text(column) if kind is str else np.array(column, dtype=np.float64))
-    tested = np.array([record.test_accuracy for record in records], dtype=np.float64)
-    if tested.size:
-        create(training, _TESTED, tested)
+    for name in ACCURACIES:
+        accuracies = np.array([getattr(record, name) for record in records], dtype=np.float64)
+        if accuracies.size:
+            create(training, name, accuracies)
     if scores:
         create(training, _SCORED, torch.stack(list(scores)).numpy())
     set_attributes(
         file,
         format=EXPERTS.name,
-        version=EXPERTS.version if scores else 3 if tested.size else 2,
+        version=max([2, *(since for name, since in _SINCE.items() if name in training)]),
         network=metadata.network,
         layout=metadata.layout.text(),
         channels=metadata.channels,
@@ -277,8 +288,9 @@ def parse_training(file: h5py.File) -> tuple[TrainingRecord, ...]:
         ValueError: there is none, one is incomplete, or a number is not finite.
     """
     columns = {name: _column(file["training"][name], kind) for name, kind in _TRAINING.items()}
-    if _TESTED in file["training"]:
-        columns[_TESTED] = _test_accuracies(file["training"][_TESTED], len(file["epochs"]))
+    for name in ACCURACIES:
+        if name in file["training"]:
+            columns[name] = _accuracies(file["training"][name], len(file["epochs"]))
     records = tuple(
         TrainingRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
     )
@@ -311,8 +323,8 @@ def read_el2n(file: h5py.File, expert: int) -> Tensor:
     return torch.from_numpy(file["training"][_SCORED][expert])
 
 
-def _test_accuracies(node: h5py.Dataset, epochs: int) -> list[tuple[float, ...]]:
-    """Read the accuracies on test images, a row for each expert."""
+def _accuracies(node: h5py.Dataset, epochs: int) -> list[tuple[float, ...]]:
+    """Read the accuracies on images that no step saw, a row for each expert."""
     values = node[:]
     if values.dtype != np.float64 or values.shape[1:] != (epochs,):
         raise ValueError(

@@ -53,7 +53,7 @@ class Format:
 
 EXPERTS = Format(
     name="dsdistill-experts",
-    version=4,
+    version=5,
     in_memory=False,
     sliced=("weights", "buffers"),  # they may take many gigabytes
     absent_hint="; dsdistill experts makes one",

@@ -19,6 +19,8 @@ from dsdistill.teachers.teacher import Teacher
 
 Mean = Literal["logits", "probabilities"]
 Mode = Literal["eval", "train"]
+Unseen = Literal["test", "validation"]
+"""Images that teachers were not trained on: test images, or training images that they held out."""
 
 _CHUNK = 512
 """Images that a GPU computes at once."""
@@ -76,6 +78,11 @@ class Committee:
         mode."""
         identity = [[each.digest for each in self.teachers], list(self.weights), self.mean, self.mode]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+    def accuracies(self, images: Unseen) -> list[float]:
+        """Return the accuracy of each teacher on images, a fraction; empty unless all are known."""
+        known = [getattr(teacher, f"{images}_accuracy") for teacher in self.teachers]
+        return [] if None in known else known
 
     @property
     def device(self) -> torch.device:

@@ -28,7 +28,8 @@ class Teacher:
         network: on its device, in eval mode, without gradients of its weights.
         name: for people: "convnet, epoch 3 of pool.h5".
         digest: hexadecimal digits that identify its weights.
-        accuracy: on test images, a fraction; None where its file does not say.
+        test_accuracy: on test images, a fraction; None where its file does not say.
+        validation_accuracy: on training images that were held out, a fraction; None where none were.
         epoch: of its training; None of a library's weights.
         architecture: the name of its network.
         file, expert: where it was read from; None of a library's weights.
@@ -37,7 +38,8 @@ class Teacher:
     network: Network
     name: str
     digest: str
-    accuracy: float | None = None
+    test_accuracy: float | None = None
+    validation_accuracy: float | None = None
     epoch: int | None = None
     architecture: str = ""
     file: Path | None = None
@@ -89,10 +91,17 @@ def _trained(
         network.load_state_dict(metadata.layout.unpack(weights, buffers))
         number = f"expert {expert}, " if file.count > 1 else ""
         name = f"{metadata.network}, {number}epoch {epoch} of {file.path.name}"
-        tested = file.training[expert].test_accuracy
-        accuracy = file.test_accuracy(expert, epoch) if tested else None
-        digest, frozen = _digest(metadata.network, network), answering(network, device)
-        yield Teacher(frozen, name, digest, accuracy, epoch, metadata.network, file.path, expert)
+        yield Teacher(
+            network=answering(network, device),
+            name=name,
+            digest=_digest(metadata.network, network),
+            test_accuracy=file.test_accuracy(expert, epoch) if file.training[expert].test_accuracy else None,
+            validation_accuracy=file.validation_accuracy(expert, epoch) if file.holds_out else None,
+            epoch=epoch,
+            architecture=metadata.network,
+            file=file.path,
+            expert=expert,
+        )
     file.close()
 
 

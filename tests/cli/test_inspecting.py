@@ -53,20 +53,22 @@ def test_info_says_whether_a_file_holds_scores_of_images(capsys: Captured, tmp_p
         assert ("EL2N" in out) == bool(some)
 
 
-def test_info_shows_accuracies_on_test_images_of_a_few_epochs(capsys: Captured, tmp_path: Path) -> None:
-    def row(count: int) -> str:
+def test_info_shows_accuracies_on_unseen_images_of_a_few_epochs(capsys: Captured, tmp_path: Path) -> None:
+    def row(count: int, images: str = "test") -> str:
         path, common = tmp_path / f"{count}.h5", metadata("convnet2-w6", epochs=tuple(range(count)))
         flats = (torch.zeros(common.layout.sizes[0]), torch.zeros(0))
         records = [
-            dataclasses.replace(training(e), test_accuracy=tuple((n + e) / 100 for n in range(count)))
+            dataclasses.replace(
+                training(e), **{f"{images}_accuracy": tuple((n + e) / 100 for n in range(count))}
+            )
             for e in (0, 1)
         ]
         expert_writer.write(path, common, [(record, [flats] * count) for record in records], 2)
         lines = succeed(capsys, "info", path)[0].splitlines()
-        (found,) = [line for line in lines if line.startswith("test accuracy")]
-        return found.removeprefix("test accuracy").strip()
+        (found,) = [line for line in lines if "accuracy" in line and "after epoch" in line]
+        return found.removeprefix(f"{images} accuracy").strip()
 
-    assert row(2) == "after epoch 0: 0.50 %, 1: 1.50 %"
+    assert row(2) == row(2, "validation") == "after epoch 0: 0.50 %, 1: 1.50 %"
     listed = row(41).split(", ")
     assert (len(listed), listed[0], listed[-1]) == (9, "after epoch 0: 0.50 %", "40: 40.50 %")
 

@@ -31,6 +31,16 @@ def test_labels_and_their_bytes_are_printed(
     assert "labelling 10/10" in err
 
 
+def test_teachers_are_not_weighed_by_test_images(
+    finished: Path, pool: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    words = ("--teacher", f"{pool}#all", "-o", tmp_path / "labelled.h5", "--weights")
+    sentence = refused(capsys, "label", finished, *words, "accuracy")
+    assert "expert 0, epoch 1 of pool.h5 has no accuracy on held-out training images" in sentence
+    assert "dsdistill experts --set test=validation, or choose --weights equal" in sentence
+    succeed(capsys, "label", finished, *words, "equal")
+
+
 def test_views_are_described(views: Path, capsys: Captured) -> None:
     out, _ = succeed(capsys, "info", views)
     assert "labels             hard, 40 views (4 epochs, mixup, top)" in out

@@ -11,13 +11,47 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsdistill.data.selection import el2n, herding, highest, k_center, k_means, lowest
+from dsdistill.data.real import RealDataset
+from dsdistill.data.selection import el2n, herding, highest, k_center, k_means, lowest, validation_split
+from dsdistill.errors import UserError
 from tests.helpers.evaluation import CLASSES
 
 
 def features(count: int, dimension: int = 5, seed: int = 0) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     return torch.randn(count, dimension, generator=draw, dtype=torch.float64) + 3
+
+
+# Held out ---------------------------------------------------------------------------------------------------
+
+
+def of_classes(*counts: int) -> RealDataset:
+    """Return images whose classes take turns until they are used up."""
+    labels = [label for turn in range(max(counts)) for label, count in enumerate(counts) if turn < count]
+    names = tuple(f"class {label}" for label in range(len(counts)))
+    images = torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8)
+    return RealDataset("pets", "train", images, torch.tensor(labels), names)
+
+
+def test_a_tenth_of_each_class_is_held_out_but_never_all_of_one() -> None:
+    real = of_classes(40, 26, 4, 2, 1, 0)
+    kept, held_out = validation_split(real)
+    assert torch.bincount(real.labels[held_out], minlength=6).tolist() == [4, 3, 1, 1, 0, 0]
+    assert torch.bincount(real.labels[kept], minlength=6).tolist() == [36, 23, 3, 1, 1, 0]
+    assert sorted([*kept.tolist(), *held_out.tolist()]) == list(range(len(real)))
+    assert [rows.tolist() for rows in (kept, held_out)] == [
+        sorted(rows.tolist()) for rows in (kept, held_out)
+    ]
+
+
+def test_which_images_are_held_out_stays_the_same() -> None:
+    """Files of experts do not say it: another draw would test on images that were trained on."""
+    assert validation_split(of_classes(20, 10))[1].tolist() == [4, 15, 29]
+
+
+def test_none_can_be_held_out_of_one_image_a_class() -> None:
+    with pytest.raises(UserError, match="no class of pets has two training images"):
+        validation_split(of_classes(1, 1))
 
 
 # By features ------------------------------------------------------------------------------------------------

@@ -135,6 +135,20 @@ def test_the_committee_of_a_set_is_found_by_its_digest() -> None:
     assert controls.labeller_of(teacher, {}) is teacher
 
 
+@pytest.mark.parametrize("images", ["test", "validation"])
+def test_a_committee_weighed_by_accuracy_is_found_too(images: str) -> None:
+    """By that on test images, as earlier versions weighed, or by that on images held out."""
+    plain = committee(1, 2)
+    known = [
+        dataclasses.replace(each, **{f"{images}_accuracy": share})
+        for each, share in zip(plain.teachers, (0.6, 0.2), strict=True)
+    ]
+    weighed = dataclasses.replace(plain, teachers=known, weights=(0.6, 0.2))
+    given = dataclasses.replace(weighed, weights=())
+    found = controls.labeller_of(given, {"teacher_digest": weighed.digest})
+    assert found.weights == pytest.approx((0.75, 0.25))
+
+
 def test_another_teacher_than_the_sets_is_refused() -> None:
     attributes = {"teacher_digest": committee(5).digest, "teacher": "convnet of pool.h5"}
     with pytest.raises(UserError, match=r"are by convnet of pool\.h5, and --teacher names convnet2-w8-"):

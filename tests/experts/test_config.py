@@ -155,6 +155,15 @@ def test_weights_depend_on_no_test_image() -> None:
     one, other = (expert_config.weights(told("mtt", test=test)) for test in ("none", "stored"))
     assert one == other
     assert expert_config.weights(told("mtt", optimiser="adam")) != one
+    assert expert_config.weights(told("mtt", test="validation")) == {**one, "test": "validation"}
+
+
+def test_difficulty_is_not_recorded_of_a_part_of_the_images() -> None:
+    with pytest.raises(
+        UserError, match="of all training images, and test=validation holds some out"
+    ) as caught:
+        told("mtt", test="validation", record_el2n=1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_config_survives_being_written() -> None:
@@ -195,6 +204,7 @@ def test_a_config_survives_being_written() -> None:
         ("warmup_epochs=2", ("warmup_epochs", 0, 2)),
         ("label_smoothing=0.1", ("label_smoothing", 0.0, 0.1)),
         ("test=stored", ("test", "none", "stored")),
+        ("test=validation", ("test", "none", "validation")),
     ],
 )
 def test_options_that_make_other_experts_are_named(option: str, values: tuple[str, Any, Any]) -> None:

@@ -25,6 +25,7 @@ from dsdistill.config.presets import PRESETS
 from dsdistill.data import catalog, packaged
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import Task
+from dsdistill.data.selection import validation_split
 from dsdistill.experts.run import committee
 from dsdistill.experts.trainer import Pace, Trainer
 from dsdistill.experts.workdir import WorkDir
@@ -293,6 +294,28 @@ def test_experts_with_and_without_accuracies_on_test_images_are_not_joined(tmp_p
     assert both.test_accuracy(1, 1) > 0
 
 
+def test_the_accuracy_on_images_held_out_is_that_of_the_stored_weights(tmp_path: Path) -> None:
+    network, options = "convnet2-w6-batch", ("test=validation", "keep=[0,2]")
+    entries: list[dict[str, Any]] = []
+    found = train(tmp_path / "pool.h5", 2, options, network=network, callbacks=[entries.append])
+    task, real = catalog.load(DataConfig(name="digits"), "train")
+    held_out = real.part(validation_split(real)[1])
+    for expert, epoch in itertools.product(range(2), (0, 2)):
+        model = build_network(network, 1, 8, 10).eval()
+        model.load_state_dict(found.state(expert, epoch))
+        with torch.no_grad():
+            correct = model(task.preprocess(held_out.unit(slice(None)))).argmax(1) == held_out.labels
+        assert found.validation_accuracy(expert, epoch) == pytest.approx(float(correct.float().mean()))
+    assert found.holds_out
+    assert found.training[0].test_accuracy == ()
+    assert found.metadata.fingerprint == real.fingerprint
+    assert [each.get("validation_accuracy") for each in entries if each["epoch"] == 2] == [
+        found.validation_accuracy(0, 2),
+        found.validation_accuracy(1, 2),
+    ]
+    assert not any("test_accuracy" in each for each in entries)
+
+
 def test_test_images_are_read_for_their_accuracies_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +327,7 @@ def test_test_images_are_read_for_their_accuracies_alone(
 
     monkeypatch.setattr(catalog, "read", note)
     train(tmp_path / "pool.h5", 1, epochs=1)
+    train(tmp_path / "apart.h5", 1, ("test=validation",), epochs=1)
     assert splits == []
     train(tmp_path / "tested.h5", 1, ("test=stored",), epochs=1)
     assert splits == ["test"]
@@ -312,15 +336,21 @@ def test_test_images_are_read_for_their_accuracies_alone(
 def test_the_estimate_counts_the_accuracies_on_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 270 training and 90 test images, after each of two epochs."""
-    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=270.0))
+    """Of 270 training and 90 test images, or a tenth of the former held out, after each of two epochs."""
+    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=float(self.images)))
     monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 0.0)
     seen: list[RunEstimate] = []
-    for test in ("none", "stored"):
+    starts: list[str] = []
+    for test in ("none", "stored", "validation"):
         options = (f"test={test}", "keep=all")
-        train(tmp_path / f"{test}.h5", 1, options, callbacks=[Told(estimated=seen.append)])
-    blind, tested = (each.seconds for each in seen)
+        callback = Told(estimated=seen.append, started=lambda start: starts.append(start.describe()[0]))
+        train(tmp_path / f"{test}.h5", 1, options, callbacks=[callback])
+    blind, tested, apart = (each.seconds for each in seen)
     assert tested - blind == pytest.approx(2 * 90)
+    held_out = int(starts[2].rpartition("; ")[2].split()[0])
+    assert 20 <= held_out <= 30
+    assert apart - blind == pytest.approx(2 * held_out - held_out)
+    assert [line.endswith(" held out") for line in starts] == [False, False, True]
     assert seen[1].memory_bytes > seen[0].memory_bytes
 
 
@@ -404,6 +434,21 @@ def test_flat_and_smooth_experts_are_resumed_bit_identically(
         train(tmp_path / "stopped.h5", 1, options, **told, callbacks=[stop])
     resumed = train(tmp_path / "stopped.h5", 1, options, **told, resume=True)
     assert same(resumed, undisturbed(1, options, **told), 1)
+
+
+def test_a_training_that_holds_images_out_is_resumed_bit_identically(tmp_path: Path) -> None:
+    options = ("test=validation", "keep=all")
+
+    def stop(entry: dict[str, Any]) -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "stopped.h5", 1, options, callbacks=[stop])
+    resumed = train(tmp_path / "stopped.h5", 1, options, resume=True)
+    whole = train(tmp_path / "whole.h5", 1, options)
+    assert same(resumed, whole, 1)
+    assert resumed.training[0].validation_accuracy == whole.training[0].validation_accuracy
+    assert len(whole.training[0].validation_accuracy) == 3
 
 
 @pytest.mark.slow

@@ -32,13 +32,20 @@ def test_accuracies_weigh_answers(finished: Path, pool: Path, monkeypatch: pytes
 
     def known(*arguments: Any) -> list[Any]:
         pairs = zip(load_teachers(*arguments), shares, strict=False)
-        return [dataclasses.replace(each, accuracy=share) for each, share in pairs]
+        return [
+            dataclasses.replace(each, validation_accuracy=share, test_accuracy=0.9) for each, share in pairs
+        ]
 
     monkeypatch.setattr(module, "load_teachers", known)
     assert load_committee(set_file.read(finished), config, CPU).weights == pytest.approx((0.75, 0.25))
     shares = (0.6, None)
-    with pytest.raises(UserError, match=r"expert 1, epoch 1 of pool\.h5 states no accuracy on test images"):
+    with pytest.raises(
+        UserError, match=r"expert 1, epoch 1 of pool\.h5 has no accuracy on held-out"
+    ) as caught:
         load_committee(set_file.read(finished), config, CPU)
+    assert "--set test=validation" in str(caught.value)
+    assert "--weights equal" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_set_says_of_which_data_teachers_have_to_be(finished: Path, pool: Path) -> None:

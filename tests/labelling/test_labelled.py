@@ -58,7 +58,10 @@ def test_what_was_there_is_replaced_and_weights_stay() -> None:
 
 
 def test_attributes_say_who_answered_and_how() -> None:
-    teachers = [teacher(0, accuracy=0.5, epoch=3), teacher(1, accuracy=0.25, epoch=7)]
+    teachers = [
+        teacher(0, test_accuracy=0.5, validation_accuracy=0.125, epoch=3),
+        teacher(1, test_accuracy=0.25, epoch=7),
+    ]
     options = config(teachers=("a.h5@3", "b.h5@7"))
     both = Committee(teachers, mean="probabilities", mode="train")
     found = labelled(make(), both, options).attributes
@@ -67,7 +70,7 @@ def test_attributes_say_who_answered_and_how() -> None:
         "teacher": "teacher 0; teacher 1",
         "teacher_digest": both.digest,
         "teacher_epochs": "3, 7",
-        "teacher_accuracies": "0.5000, 0.2500",
+        "teacher_test_accuracies": "0.5000, 0.2500",
         "teacher_mean": "probabilities",
         "teacher_mode": "train",
         "teacher_precision": "fp32",
@@ -76,6 +79,10 @@ def test_attributes_say_who_answered_and_how() -> None:
     }
     told = json.loads(str(found["labelling"]))
     assert told["teachers"] == ["a.h5@3", "b.h5@7"]
+    both = Committee([teachers[0], teacher(1, validation_accuracy=0.75)])
+    again = labelled(make(attributes={**found, "teacher_accuracies": "1, 1"}), both, options).attributes
+    assert again["teacher_validation_accuracies"] == "0.1250, 0.7500"
+    assert not again.keys() & {"teacher_accuracies", "teacher_test_accuracies", "teacher_epochs"}
     assert told["images"] == make().digest
 
 

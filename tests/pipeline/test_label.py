@@ -114,7 +114,7 @@ def test_labels_that_are_replaced_are_told(made: Path, pool: Path, tmp_path: Pat
         ({"teachers": []}, "no teacher given"),
         ({"teachers": "{pool}@9"}, r"does not hold epoch 9; it holds 0 to 1"),
         ({"teachers": "{pool}#7"}, "holds experts 0 to 1, not expert 7"),
-        ({"teachers": "{pool}", "weights": "accuracy"}, "states no accuracy on test images to weigh it by"),
+        ({"teachers": "{pool}", "weights": "accuracy"}, "has no accuracy on held-out training images"),
         (
             {"teachers": "{pool}", "views": 2, "encoding": "top", "top": 11},
             "top is 11, and there are 10 classes",

@@ -12,8 +12,10 @@ import torch
 import dsdistill
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.data.selection import validation_split
 from dsdistill.errors import UserError
 from dsdistill.evaluation.config import RealData
+from dsdistill.labelling.summary import LabelSummary
 from dsdistill.pipeline import stopping
 from dsdistill.pipeline.label import label
 from dsdistill.pipeline.stopping import candidates
@@ -80,13 +82,74 @@ def test_the_best_epoch_labels_the_set(
     assert torch.equal(same.soft_labels, chosen.soft_labels)
 
 
-def test_students_are_tested_on_training_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that stores two epochs, and that a tenth of the training images was held out of."""
+    path = tmp_path_factory.mktemp("apart") / "apart.h5"
+    options = {"count": 1, "keep": "ends", "test": "validation"}
+    dsdistill.train_experts(
+        path, dataset="digits", recipe="mtt", network="convnet2-w6", epochs=1, options=options
+    )
+    return path
+
+
+def choice_of(
+    teacher: Path, finished: Path, output: Path, brief: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[list[RealData], str, LabelSummary]:
+    """Return the data of each evaluation by which an epoch is chosen, the closing notice, and the summary."""
+    seen: list[RealData] = []
+    notices: list[str] = []
+    evaluate = stopping.evaluate_set
+
+    def note(dataset: Any, data: RealData, *rest: Any, **more: Any) -> Any:
+        seen.append(data)
+        return evaluate(dataset, data, *rest, **more)
+
+    monkeypatch.setattr(stopping, "evaluate_set", note)
+    options |= {"protocol": brief, "network": "convnet2-w6", "callbacks": [Told(notify=notices.append)]}
+    summary = label(finished, output, teachers=teacher, stop="auto", **options)
+    (sentence,) = [each for each in notices if "epochs tried" in each]
+    return seen, sentence, summary
+
+
+def test_students_are_tested_on_what_the_teacher_held_out(
+    finished: Path, apart: Path, brief: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, sentence, summary = choice_of(apart, finished, tmp_path / "early.h5", brief, monkeypatch, seed=3)
+    train = catalog.load(DataConfig(name="digits"), "train")[1]
+    held_out = train.part(validation_split(train)[1])
+    for data in seen:
+        assert torch.equal(data.test.images, held_out.images)
+        assert torch.equal(data.test.labels, held_out.labels)
+    assert f"% on {len(held_out)} training images that the teacher held out, protocol brief" in sentence
+    (point,) = summary.curve
+    assert (point.teacher, point.validation) == (
+        None,
+        dsdistill.ExpertFile.open(apart).validation_accuracy(0, 1),
+    )
+    assert point.sentence.endswith("% (held out)")
+
+
+def test_students_are_tested_on_training_images_alone(
+    finished: Path, teacher: Path, brief: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "CANDIDATES", 2)
+    seen, sentence, _ = choice_of(teacher, finished, tmp_path / "early.h5", brief, monkeypatch)
+    train = catalog.load(DataConfig(name="digits"), "train")[1]
+    known = {each.numpy().tobytes() for each in train.images}
+    for data in seen:
+        assert len(data.test) == len(train) // 5
+        assert all(each.numpy().tobytes() in known for each in data.test.images)
+    assert "of the students, but not of the teacher, which was trained on them (dsdistill experts" in sentence
+
+
+def test_images_held_out_of_other_data_are_not_looked_for(apart: Path) -> None:
     config = DataConfig(name="digits")
     task, train = catalog.load(config, "train")
-    data = stopping._held_out(RealData(task, train, catalog.read(config, "test")), seed=0)
-    assert len(data.test) == len(train) // 5
-    known = {each.numpy().tobytes() for each in train.images}
-    assert all(each.numpy().tobytes() in known for each in data.test.images)
+    other = train.part(torch.arange(1000))
+    rows, words = stopping._held_out(RealData(task, other, other), dsdistill.ExpertFile.open(apart), 0)
+    assert len(rows) == 200
+    assert "which was trained on them" in words
 
 
 @pytest.mark.parametrize(

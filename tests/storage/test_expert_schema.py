@@ -80,10 +80,10 @@ def test_weights_of_another_shape_or_never_written(pool: Path) -> None:
     refused(lambda: ExpertFile.open(pool), "/weights is float32")
 
 
-def with_accuracies(path: Path) -> Path:
-    """Write two experts with accuracies on test images at five epochs."""
+def with_accuracies(path: Path, name: str = "test_accuracy") -> Path:
+    """Write two experts with accuracies at five epochs, by default on test images."""
     records = (
-        dataclasses.replace(training(e), test_accuracy=tuple((e + n) / 8 for n in range(len(EPOCHS))))
+        dataclasses.replace(training(e), **{name: tuple((e + n) / 8 for n in range(len(EPOCHS)))})
         for e in range(2)
     )
     common = metadata()
@@ -113,6 +113,27 @@ def test_a_file_without_them_is_as_before(shared: Path) -> None:
     refused(lambda: ExpertFile.open(shared).test_accuracy(0, 0), "--set test=stored")
 
 
+def test_accuracies_on_images_held_out_come_back(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = with_accuracies(tmp_path / "pool.h5", "validation_accuracy")
+    found = ExpertFile.open(path)
+    assert found.holds_out
+    assert (found.validation_accuracy(0, 0), found.validation_accuracy(1, 9)) == (0, 5 / 8)
+    refused(lambda: found.validation_accuracy(0, 1), "does not hold epoch 1")
+    refused(lambda: found.test_accuracy(0, 0), "--set test=stored")
+    with h5py.File(path) as file:
+        assert "test_accuracy" not in file["training"]
+        assert file.attrs["version"] == EXPERTS.version == 5
+    without = ExpertFile.open(shared)
+    assert not without.holds_out
+    refused(lambda: without.validation_accuracy(0, 0), "--set test=validation")
+    scored = with_scores(tmp_path / "scored.h5")
+    monkeypatch.setattr("dsdistill.storage.expert_file.EXPERTS", dataclasses.replace(EXPERTS, version=4))
+    assert ExpertFile.open(scored).has_el2n
+    refused(lambda: ExpertFile.open(path), "newer dsdistill (format version 5, this one reads 4)")
+
+
 def test_an_earlier_version_refuses_a_file_with_them_alone(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +143,7 @@ def test_an_earlier_version_refuses_a_file_with_them_alone(
     refused(lambda: ExpertFile.open(path), "newer dsdistill (format version 3, this one reads 2)")
 
 
+@pytest.mark.parametrize("name", ["test_accuracy", "validation_accuracy"])
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -132,11 +154,11 @@ def test_an_earlier_version_refuses_a_file_with_them_alone(
         (np.zeros((1, len(EPOCHS))), "damaged"),
     ],
 )
-def test_accuracies_that_make_no_sense(tmp_path: Path, values: np.ndarray, words: str) -> None:
-    path = with_accuracies(tmp_path / "pool.h5")
+def test_accuracies_that_make_no_sense(tmp_path: Path, name: str, values: np.ndarray, words: str) -> None:
+    path = with_accuracies(tmp_path / "pool.h5", name)
     with h5py.File(path, "r+", libver=LAYOUT) as file:
-        del file["training/test_accuracy"]
-        create(file["training"], "test_accuracy", values)
+        del file[f"training/{name}"]
+        create(file["training"], name, values)
     refused(lambda: ExpertFile.open(path), words)
 
 
