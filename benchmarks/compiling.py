@@ -61,14 +61,7 @@ def measured(method: str, repeats: int) -> dict[str, Any]:
 def seconds(method: str, folder: Path, compile: bool) -> float:
     """Time a run of two iterations as a process; the folder keeps its compiled code."""
     words = ["distill", "--dataset", "digits", "--method", method, "--ipc", "10", "--network", "convnet3"]
-    words += [
-        "--iterations",
-        "2",
-        "--set",
-        f"compute.compile={str(compile).lower()}",
-        "--overwrite",
-        "--quiet",
-    ]
+    words += ["--iterations", "2", "--set", f"compute.compile={str(compile).lower()}"]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "code"),

@@ -137,6 +137,8 @@ class Protocol:
 
     def __post_init__(self) -> None:
         self.transform_for(mirror=True)  # raises if an operator is unknown or a range is empty
+        if self.transfer:
+            Augmentation.parse(self.transfer.augmentation)  # likewise
         if self.cutmix and self.mixup:
             raise UserError("a batch is mixed in one way: set cutmix or mixup to 0")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
@@ -185,7 +187,7 @@ class Protocol:
             self.augmentation,
             rule=self.augmentation_rule,
             align_corners=self.align_corners,
-            **self.augmentation_constants,
+            constants=self.augmentation_constants,
         )
         return augmentation if mirror else augmentation.without("flip")
 
@@ -337,9 +339,12 @@ def _with(table: Mapping[str, Any], setting: Setting, ipc: int | None) -> dict[s
 
 def _with_room(table: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Lay overrides over a protocol's table; a warm-up that no longer fits keeps its share of the epochs."""
-    epochs, warmup = explicit.get("epochs"), table.get("warmup_epochs", 0)
-    fits = not isinstance(epochs, int) or epochs > warmup or "warmup_epochs" in explicit
-    shortened = {} if fits else {"warmup_epochs": epochs * warmup // table["epochs"]}
+    epochs, before, warmup = explicit.get("epochs"), table.get("epochs"), table.get("warmup_epochs", 0)
+    shortened: dict[str, Any] = {}
+    if not (isinstance(epochs, int) and isinstance(before, int) and isinstance(warmup, int)):
+        return {**table, **explicit}  # whatever is wrong is refused when the table is read
+    if epochs <= warmup < before:
+        shortened = {"warmup_epochs": epochs * warmup // before}
     return {**table, **shortened, **explicit}
 
 

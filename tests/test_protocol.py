@@ -170,6 +170,8 @@ def test_own_protocol_file_and_overrides(tmp_path: Path) -> None:
         ("cutmix = 2.0", "'cutmix' is 2.0"),
         ("cutmix_beta = 0", "'cutmix_beta' is 0"),
         ("epochs = ", "not valid TOML"),
+        ("augmentation_constants = { rule = 1.0 }", "unknown constant of the augmentation 'rule'"),
+        ('transfer = { augmentation = "flop" }', "unknown augmentation operator 'flop'"),
     ],
 )
 def test_bad_protocols_are_one_sentence(tmp_path: Path, line: str, message: str) -> None:
@@ -430,6 +432,8 @@ def test_fewer_epochs_shorten_a_warm_up_that_would_not_fit() -> None:
     assert load_protocol("sre2l", "tiny-imagenet", 10, epochs=4).warmup_epochs == 0
     with pytest.raises(UserError, match="warmup_epochs is below epochs = 3, not 9"):
         load_protocol("frepo", epochs=3, warmup_epochs=9)
+    with pytest.raises(UserError, match="'warmup_epochs' is 'five'"):
+        load_protocol("frepo", epochs=3, warmup_epochs="five")
 
 
 def test_constants_of_an_augmentation_are_checked() -> None:

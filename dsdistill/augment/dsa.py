@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -142,13 +142,19 @@ class Augmentation:
 
     @classmethod
     def parse(
-        cls, text: str, *, rule: Rule = "single", align_corners: bool = False, **constants: float
+        cls,
+        text: str,
+        *,
+        rule: Rule = "single",
+        align_corners: bool = False,
+        constants: Mapping[str, float] | None = None,
     ) -> Augmentation:
         """Read a strategy such as ``"color_crop_cutout_flip_scale_rotate"``; "none" or "" is the identity.
 
         Raises:
             UserError: as the class does, and for an unknown constant.
         """
+        constants = constants or {}
         for name in constants:
             if name not in _RANGES:
                 raise unknown("constant of the augmentation", name, _RANGES)

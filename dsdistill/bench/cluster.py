@@ -9,14 +9,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dsdistill.errors import UserError, quoted
+from dsdistill.text import shortened
 
-_SAVING = 60.0
-"""Seconds that a job which is stopped has to save its states."""
+_SAVING = 90.0
+"""Seconds that a job which is stopped has to save its states: a suite gives its own commands 60."""
+
+_LOOK = 0.5
+"""Seconds between two looks whether the command has ended."""
 
 _OF_EVERY_CLUSTER = frozenset(
     ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
@@ -43,7 +48,10 @@ class SuiteJob:
             RuntimeError: the command failed.
         """
         self._process = subprocess.Popen([sys.executable, "-m", "dsdistill", *self.words])
-        if code := self._process.wait():
+        # Not by wait(), whose lock the process would hold while a signal has `checkpoint` called.
+        while (code := self._process.poll()) is None:
+            time.sleep(_LOOK)
+        if code:
             raise RuntimeError(f"dsdistill {' '.join(self.words)} ended with exit code {code}")
 
     def checkpoint(self) -> Any:
@@ -87,12 +95,16 @@ def submit(words: Sequence[str], folder: Path, options: str, jobs: int, cluster:
             "dsdistill bench with --shared on each machine"
         )
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
+    queued: list[str] = []
     try:
         executor.update_parameters(name=f"dsdistill-{folder.name}", **parameters)
-        queued = [executor.submit(SuiteJob(words)) for _ in range(jobs)]
+        for _ in range(jobs):
+            queued.append(str(executor.submit(SuiteJob(words)).job_id))
     except Exception as error:  # whatever submitit or sbatch says of the options
-        raise UserError(f"the jobs are not queued: {str(error).splitlines()[0]}") from error
-    return [str(job.job_id) for job in queued]
+        reason = shortened(" ".join(str(error).split()) or type(error).__name__, 200)
+        done = f" ({', '.join(queued)})" if queued else ""
+        raise UserError(f"{len(queued)} of {jobs} jobs are queued{done}: {reason}") from error
+    return queued
 
 
 def read_options(text: str) -> dict[str, Any]:

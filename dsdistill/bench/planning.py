@@ -166,6 +166,11 @@ def _evaluations(
         chosen = table.labels or settings.labels or suite.labels
         protocol = _protocol(suite, method, table.protocol, config)
         loaded = load_protocol(protocol, config.data.name, typical(config.ipc)).with_labels(chosen or None)
+        if loaded.transfer:
+            raise UserError(
+                f"suites do not teach students other data, which protocol {loaded.name!r} is for: evaluate "
+                "such sets by dsdistill evaluate --transfer"
+            )
         source = source_of(loaded, chosen, config, step, teachers)
         labelled = step is not None and step.config.kind == source
         if place == 0:
@@ -178,7 +183,7 @@ def _evaluations(
             for each in baselines.expanded_names(names)
             if is_possible(each, source, config, bool(teachers))
         ]
-        students = (names_in(config.network)[0], *suite.networks)
+        students = (loaded.student_for(config.network), *suite.networks)
         for seed in table.seeds or (config.seed,):
             yield Evaluation(
                 name=f"{name}-seed{seed}" if table.seeds else name,

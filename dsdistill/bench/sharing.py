@@ -73,8 +73,8 @@ def working(folder: Path, cells: Sequence[Cell], shared: bool) -> Iterator[Claim
         shared: whether others may work here.
 
     Raises:
-        UserError: another process works here alone; or others share it, and this one would be alone, or has
-            another suite.
+        UserError: another process works here alone; or others share the folder, and this one does not mean
+            to share it, or has another suite.
     """
     claims = files.Claims(folder / ".claims")
     if not shared:

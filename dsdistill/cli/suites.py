@@ -104,7 +104,10 @@ def bench(
         return
     _warn_of_baselines(planned, cells, folder)
     if slurm is not None:
-        _queue(name, folder, slurm, jobs, {"--only": only, "--root": root, "--device": device}, download)
+        if shard:
+            raise UserError("jobs of --slurm divide the cells among themselves: leave out --shard")
+        others = {"--only": only, "--workers": workers, "--root": root, "--device": device}
+        _queue(name, folder, slurm, jobs, others, download)
         return
     shared_by = planned if shared or shard else None
     failed = _run(suite, cells, folder, workers, root, download, device, shared_by)

@@ -26,7 +26,7 @@ class TransferConfig:
     """Learning rate of the first step."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of SGD."""
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5e-4
     """Added to the gradient, times the weights."""
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Images of a step; all that have labels, where they are fewer."""

@@ -75,7 +75,7 @@ _SAME_CODE = {
     *("iterations", "seconds", "seed", "init", "init_digest", "checkpoint"),
     *("storage", "protocol", "labels", "compute"),
 }
-"""Options of a run from which its compiled code does not follow; those of ``compute`` see to themselves."""
+"""Options from which compiled code does not follow; those of ``compute`` are part of the digest already."""
 
 
 def compiled_options(config: RunConfig, real: RealDataset) -> dict[str, Any]:

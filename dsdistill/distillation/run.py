@@ -81,12 +81,18 @@ class DistillationRun:
         self._written: dict[str, Any] = {}  # options of the run that is resumed
         self._config: RunConfig
         self._by_default = False  # whether the recipe says how long the run is
+        self._set_by_user: dict[str, Any] = {}
         check_output(output, directory, self._resumes, overwrite or observer.dry)  # that replaces nothing
 
     @property
     def config(self) -> RunConfig:
         """The options, once they are planned."""
         return self._config
+
+    @property
+    def set_by_user(self) -> dict[str, Any]:
+        """The nested options that are not the recipe's, once they are planned."""
+        return self._set_by_user
 
     @property
     def resumes(self) -> bool:
@@ -129,6 +135,8 @@ class DistillationRun:
         self._config = config
         layers = (self._written, content, explicit, *map(parse_override, overrides))
         self._by_default = not any("iterations" in layer for layer in layers)
+        for layer in layers:
+            self._set_by_user = merge(self._set_by_user, layer)
 
     def run(self, source: InMemory | None = None) -> Summary:
         """Distil, and write the file.

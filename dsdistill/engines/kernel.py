@@ -51,7 +51,7 @@ class RidgeConfig:
     """λ of the regression, a share of the trace of the kernel of the synthetic images."""
 
     strength: Annotated[float, Gt(0)] = 1e-6
-    """The share."""
+    """λ divided by the trace, or by its mean."""
     of: Literal["mean", "sum"] = "mean"
     """mean: of the trace divided by the number of images (FRePo). sum: of the trace (KRR-ST), so that λ is
     larger, relative to the kernel, the more images there are."""
@@ -85,8 +85,8 @@ class KernelEngine(Engine[Supply]):
     """Add a feature that is 1 for every image (KRR-ST)."""
     ridge: RidgeConfig = field(default_factory=RidgeConfig)
     solver: Literal["fp64", "fp32"] = "fp64"
-    """Precision of the kernel and of its decomposition. fp32 raises the diagonal where rounding would leave
-    it without one."""
+    """Precision of the kernel and of its decomposition. fp32 adds to the diagonal if rounding prevents the
+    decomposition."""
 
     @property
     def needs_labels(self) -> bool:

@@ -85,7 +85,7 @@ class Tuning:
         """
         classify = self.teach(network, target, repeat, tick)
         correct = torch.zeros((), dtype=torch.int64, device=self.execution.device)
-        with torch.inference_mode(), autocast(self.execution.device, self.execution.precision):
+        with torch.inference_mode():
             for images, labels in target.test:
                 correct += (classify(images).argmax(1)[: len(labels)] == labels).sum()
         return int(correct) / len(target.test)
@@ -97,7 +97,13 @@ class Tuning:
         if self.config.tuning == "probe":
             return self._probe(network, batches, rows)
         self._fine_tune(network, batches, rows, repeat, tick)
-        return network.eval()
+        network.eval()
+
+        def classify(images: Tensor) -> Tensor:
+            with autocast(self.execution.device, self.execution.precision):
+                return network(images)
+
+        return classify
 
     def _fine_tune(
         self, network: Network, batches: RealBatches, rows: Tensor, repeat: int, tick: Tick
@@ -139,7 +145,12 @@ class Tuning:
     def _probe(self, network: Network, batches: RealBatches, rows: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the linear probe of the student's features."""
         network.eval()
-        parts = [network.embed(batches.images(part)).float() for part in rows.split(_CHUNK)]
+
+        def features(images: Tensor) -> Tensor:
+            with autocast(self.execution.device, self.execution.precision):
+                return network.embed(images).float()
+
+        parts = [features(batches.images(part)) for part in rows.split(_CHUNK)]
         labels, classes = batches.labels(rows), batches.task.num_classes
         weight, bias = linear_probe(torch.cat(parts), labels, classes)
-        return lambda images: network.embed(images).float() @ weight.T + bias
+        return lambda images: features(images) @ weight.T + bias

@@ -45,7 +45,7 @@ _SAME_EXPERTS = (
 """Options that change no expert, up to rounding."""
 
 _SAME_CODE = ("epochs", "keep", "seed", "compute.precision")
-"""Further options from which compiled code does not follow; the precision sees to itself."""
+"""Further options from which compiled code does not follow; the precision is part of the digest already."""
 
 
 @forbid_extra

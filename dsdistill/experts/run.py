@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdistill import files
-from dsdistill.config.options import data_options, explicit_options, merge
+from dsdistill.config.options import data_options, explicit_options, merge, table_at
 from dsdistill.config.recipe import Budget
 from dsdistill.config.unlabelled import check_labelled, is_labelled
 from dsdistill.data import catalog
@@ -159,6 +160,21 @@ def pace_of(asked: ExpertConfig, observer: Observer, source: InMemory | None = N
         return trainer.pace()
 
 
+def _as_begun(asked: ExpertConfig, output: Path) -> ExpertConfig:
+    """Return the options with what an unfinished training decided on compiling, so that it goes on alike.
+
+    Raises:
+        UserError: what it has written cannot be read.
+    """
+    file = parts(output) / "config.toml"
+    if asked.compute.compile != "auto" or not file.exists():
+        return asked
+    begun = table_at(files.read_toml(file), "compute").get("compile")
+    if not isinstance(begun, bool):
+        return asked
+    return dataclasses.replace(asked, compute=dataclasses.replace(asked.compute, compile=begun))
+
+
 def train(
     output: Path,
     asked: ExpertConfig,
@@ -181,6 +197,8 @@ def train(
     Raises:
         UserError, Interrupted: as `train_experts`.
     """
+    if resume:
+        asked = _as_begun(asked, output)
     device = resolve_device(asked.compute.device)
     add_network(asked.network)
     source = catalog.opened(asked.data, source)

@@ -25,6 +25,7 @@ from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_
 from dsdistill.config.unlabelled import is_labelled
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import validation_split
+from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.difficulty import Difficulty
 from dsdistill.experts.images import NetworkImages
@@ -99,6 +100,11 @@ class Trainer:
         self.images = len(self._train)
         self._size = min(config.batch_size, self.images)
         self.batches = self.images // self._size if config.drop_last else -(-self.images // self._size)
+        if not config.needs_labels and self.images - (self.batches - 1) * self._size == 1:
+            raise UserError(
+                "the last batch of an epoch is a single image, of which the projector makes no statistics: "
+                "set drop_last=true, or another batch_size"
+            )
         with forked(config.seed, "experts-init", 0):
             network = build_network(config.network, *task.shape[:2], task.num_classes)
         self.network = in_fast_order(network.to(device), device)

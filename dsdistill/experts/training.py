@@ -302,6 +302,8 @@ class ExpertRun:
                 )
             accuracy = self._stored(trainer, expert, done)
             tested += accuracy
+            if done == config.epochs and done not in config.stored_epochs:
+                trainer.finish_epoch()  # which storing does otherwise
             metrics = trainer.training_metrics() if done == config.epochs else None
             seconds += time.monotonic() - since
             accuracies: dict[str, Any] = {self._accuracy: tuple(tested)} if tested else {}

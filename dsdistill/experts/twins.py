@@ -1,6 +1,6 @@
 """Self-supervised training: two views of each image, and the loss of Barlow Twins behind a projector.
 
-The projector is trained with the network and thrown away. What a network has learned is judged by a linear
+The projector is trained with the network and thrown away. What a network has learned is measured by a linear
 probe of its features, which takes the place of its classifier.
 """
 

@@ -85,19 +85,19 @@ class Claims:
         """Say that this process is alive; return the names of what it has lost meanwhile."""
         lost = []
         for name, path in list(self._own.items()):
-            if self._is_lost(name, path):
-                lost.append(name)
-                del self._own[name]
-                continue
-            with contextlib.suppress(OSError):  # a network that is down for a moment
-                os.utime(path)
+            with contextlib.suppress(OSError):  # a network that is down for a moment: nothing is known of it
+                if self._is_lost(name, path):
+                    lost.append(name)
+                    del self._own[name]
+                else:
+                    os.utime(path)
         return lost
 
     def free(self, name: str) -> None:
         """Give up a claim, if it is this process's own."""
         path = self._own.pop(name, None)
-        if path is not None and not self._is_lost(name, path):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if path is not None and not self._is_lost(name, path):
                 path.unlink()
 
     def free_all(self) -> None:
@@ -108,7 +108,7 @@ class Claims:
     def owner(self, name: str) -> str:
         """Say who has something, this process included; empty if nobody does."""
         files = self._files(name)
-        return _lines(files[-1])[0] if files and self._is_live(files[-1]) else ""
+        return _owner_of(files[-1]) if files and self._is_live(files[-1]) else ""
 
     def others(self) -> Iterator[tuple[str, str, str]]:
         """Yield name, owner and note of everything that other processes have."""
@@ -116,10 +116,16 @@ class Claims:
         for name in sorted({_name(path) for path in self._all()} - own):
             files = self._files(name)
             if files and self._is_live(files[-1]):
-                owner, _, note = _lines(files[-1])
-                yield name, owner, note
+                with contextlib.suppress(FileNotFoundError):  # it was given up meanwhile
+                    owner, _, note = _lines(files[-1])
+                    yield name, owner, note
 
     def _is_lost(self, name: str, path: Path) -> bool:
+        """Whether another process has taken over what this one had.
+
+        Raises:
+            OSError: nobody can tell.
+        """
         files = self._files(name)
         return not files or files[-1] != path or _lines(path)[1] != self._token
 
@@ -173,9 +179,21 @@ def _generation(path: Path) -> int:
 
 
 def _lines(path: Path) -> tuple[str, str, str]:
-    """Return owner, token and note of a claim; empty where it is gone or unfinished."""
+    """Return owner, token and note of a claim; empty texts where they are not written yet.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
-        owner, token, note, *_ = read_text(path).split("\n") + 3 * [""]
-    except (OSError, ValueError):
-        return "", "", ""
+        text = read_text(path)
+    except ValueError:  # no text at all
+        text = ""
+    owner, token, note, *_ = [*text.split("\n"), "", "", ""]
     return owner, token, note
+
+
+def _owner_of(path: Path) -> str:
+    try:
+        return _lines(path)[0]
+    except FileNotFoundError:  # it was given up meanwhile
+        return ""

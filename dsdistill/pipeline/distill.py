@@ -128,8 +128,8 @@ def distill(
     with Observer(callbacks) as observer, held(output, run, observer.dry):
         distillation = DistillationRun(output, run, observer, resume, overwrite)
         distillation.plan(explicit, overrides, file)
-        if available:
-            available.check(explicit)
+        if available and not distillation.resumes:
+            available.check(distillation.set_by_user)
         if automatic.lacks(distillation.config):
             source = catalog.opened(distillation.config.data, source)  # which three readers share
             wanted = _scale(distillation.config, scale, available, observer, source)
@@ -176,7 +176,7 @@ def _within(
     if available is None or distillation.resumes:
         return explicit
     available.check_left()
-    return merge(explicit, {"seconds": round(available.left, 1)})
+    return merge(explicit, {"seconds": available.left})
 
 
 def _named(overrides: Sequence[str]) -> list[str]:

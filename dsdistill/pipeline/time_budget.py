@@ -52,14 +52,14 @@ class TimeBudget:
 
     @property
     def left(self) -> float:
-        """Seconds that are left for the loop."""
-        return self.seconds - (time.monotonic() - self._since)
+        """Seconds that are left for the loop, to a tenth; 0 or less if none are."""
+        return round(self.seconds - (time.monotonic() - self._since), 1)
 
     def check(self, explicit: Mapping[str, Any]) -> None:
         """Check that nothing else says how long the run is.
 
         Args:
-            explicit: nested options that the user has set by name.
+            explicit: nested options that the user has set, by name, in a file or as ``--set``.
 
         Raises:
             UserError: something does.
@@ -67,7 +67,7 @@ class TimeBudget:
         for option in ("seconds", "iterations"):
             if option in explicit:
                 raise UserError(
-                    f"--budget {duration(self.seconds)} and --{option} both say how long the run is: pass one"
+                    f"--budget {duration(self.seconds)} and {option} both say how long the run is: set one"
                 )
 
     def check_left(self) -> None:
@@ -78,8 +78,8 @@ class TimeBudget:
         """
         if self.left <= 0:
             raise UserError(
-                f"the experts took longer than the {duration(self.seconds)} of --budget: they are kept, and "
-                "the same command goes on with them"
+                f"nothing is left of the {duration(self.seconds)} of --budget for the loop; experts that "
+                "were trained are kept: pass a larger --budget"
             )
 
     def __repr__(self) -> str:

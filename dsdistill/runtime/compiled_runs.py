@@ -1,7 +1,8 @@
 """Which runs this machine has compiled: torch keeps their code on disk, so that the same run starts fast.
 
 A run is known by a digest of all that its code follows from. Beside it stands the folder in which torch keeps
-the code; where that is gone, the run counts as never compiled.
+the code; where that is gone, the run counts as never compiled. Whether the folder still holds this very code
+is not looked at: if it does not, the run compiles for a minute once more.
 """
 
 from __future__ import annotations

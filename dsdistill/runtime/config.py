@@ -96,7 +96,7 @@ class ComputeConfig:
         Args:
             options: as for `decide`.
         """
-        own = {name: getattr(self, name) for name in ("precision", "chunk", "class_chunk")}
+        own = {name: getattr(self, name) for name in ("precision", "chunk", "class_chunk", "threads")}
         return compiled_runs.digest(torch.device(self.device), {**options, "compute": own})
 
     def describe(self, too_short: bool = False) -> str:

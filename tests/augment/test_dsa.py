@@ -266,7 +266,7 @@ def test_mistakes_get_a_sentence() -> None:
     with pytest.raises(UserError, match="unknown augmentation rule 'icd'; did you mean 'idc'"):
         Augmentation(rule="icd")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"scale must lie between 1 and 100, got 0\.8"):
-        Augmentation.parse("scale", scale=0.8)
+        Augmentation.parse("scale", constants={"scale": 0.8})
     parameters = Augmentation().draw(3, 28, rng(), shared_operator=False)
     for shape in [(2, 1, 28, 28), (3, 1, 32, 32)]:
         with pytest.raises(UserError, match="do not fit a batch"):

@@ -872,7 +872,7 @@ def test_a_suite_with_a_failing_cell_fails_and_keeps_the_others(
 def test_a_stopped_suite_says_how_to_go_on(
     capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*_: Any) -> dict[str, str]:
+    def stopped(*_: Any, **__: Any) -> dict[str, str]:
         raise Interrupted(signal.SIGTERM)
 
     monkeypatch.setattr(runner, "run", stopped)

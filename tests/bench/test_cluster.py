@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +46,26 @@ def test_a_job_that_is_stopped_stops_its_command_and_is_queued_again() -> None:
     assert again.function._process is None
 
 
+def test_a_signal_in_the_middle_of_a_job_stops_its_command_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submitit has a checkpoint made by the handler of a signal, while the job waits for its command."""
+    job, took, start = SuiteJob(["-c", "import time; time.sleep(60)"]), [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda words: start([words[0], *words[3:]]))
+
+    def stop(number: int, frame: object) -> None:
+        since = time.monotonic()
+        job.checkpoint()
+        took.append(time.monotonic() - since)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        with pytest.raises(RuntimeError, match="ended with exit code -15"):
+            job()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert took[0] < 20
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves processes
 def test_jobs_run_where_there_is_a_cluster(tmp_path: Path) -> None:
     numbers = submit(["datasets"], tmp_path / "r", "timeout_min=1", jobs=2, cluster="local")
@@ -73,7 +94,7 @@ def test_the_command_queues_shared_work(
     (words,) = said
     assert words == [
         *("bench", "digits", "--shared", "--quiet", "-o", str(tmp_path / "r")),
-        *("--only", "dm-", "partition=gpu", "2"),
+        *("--only", "dm-", "--workers", "auto", "partition=gpu", "2"),
     ]
 
 
@@ -81,3 +102,10 @@ def test_without_slurm_the_way_without_it_is_named(tmp_path: Path, capsys: Captu
     said = refused(capsys, "bench", "digits", "-o", tmp_path / "r", "--slurm", "partition=gpu")
     assert "srun is not on the PATH" in said
     assert "--shared" in said
+
+
+def test_jobs_divide_the_cells_themselves(tmp_path: Path, capsys: Captured) -> None:
+    said = refused(
+        capsys, "bench", "digits", "-o", tmp_path / "r", "--slurm", "partition=gpu", "--shard", "1/2"
+    )
+    assert "leave out --shard" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -117,8 +118,10 @@ def test_what_is_taken_over_is_stopped_where_it_ran(
             return Commands(finished)(words, log, threads)
         started.append(subprocess.Popen(["sleep", "60"]))
         (claim,) = (each for each in (results / ".claims").iterdir() if "dm-ipc1" in each.name)
-        claim.with_suffix(".000002").write_text("process 1 on another machine\ntoken\n\n")
-        threading.Timer(0.5, claim.with_suffix(".000002").unlink).start()
+        other = claim.with_suffix(".000002")
+        other.write_text("process 1 on another machine\ntoken\n\n")
+        claim.unlink()
+        threading.Timer(0.5, other.unlink).start()
         return started[0]
 
     events: list[Event] = []
@@ -186,19 +189,33 @@ def test_a_shard_is_every_nth_cell(tmp_path: Path, capsys: Captured) -> None:
 
 @pytest.mark.slow
 def test_a_machine_that_is_killed_costs_the_others_nothing(tmp_path: Path) -> None:
-    cells, results = cells_of(tmp_path), tmp_path / "r"
+    cells, results = cells_of(tmp_path, SUITE.replace("[0, 1, 2]", "[0]")), tmp_path / "r"
     words = [sys.executable, "-m", "dsdistill", "bench", str(tmp_path / "mine.toml"), "-o", str(results)]
+    words += ["--workers", "1", "--quiet"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    one = subprocess.Popen([*words, "--shared", "--workers", "1", "-q"], env=environment)
-    while not list(results.glob(".claims/digits*")):
-        time.sleep(0.1)
+    one = subprocess.Popen([*words, "--shared"], env=environment)
+    while not (results / cells[0].name / "log.txt").exists():
+        time.sleep(0.05)
     one.kill()
     one.wait()
+    wait_for_what_was_left_running(results / cells[0].name / "set.h5")
     for path in (results / ".claims").iterdir():  # as if five minutes had passed
         os.utime(path, (0.0, 0.0))
-    for number in (1, 2):  # one after the other: each does its part, and what is left of the other's is there
-        part = [*words, "--shard", f"{number}/2", "--workers", "1", "-q"]
-        assert subprocess.run(part, env=environment, timeout=300).returncode == 0
-    table = (results / "results.csv").read_text()
-    assert all(f"seed{seed}" in table or f",{seed}," in table for seed in range(3))
+    assert subprocess.run([*words, "--shared"], env=environment, timeout=300).returncode == 0
     assert len(list(results.glob("digits/*/result.json"))) == len(cells)
+    assert len(read_results(results / "results.csv")) >= len(cells)
+
+
+def wait_for_what_was_left_running(output: Path) -> None:
+    """Wait for a command whose parent was killed: it takes a second to begin, and ends by itself."""
+    since = time.monotonic()
+    while not output.exists():
+        assert time.monotonic() - since < 120
+        time.sleep(0.1)
+    with files.hold(output, "a distillation", wait=lambda sentence: None):
+        pass
+
+
+def read_results(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -704,3 +704,20 @@ def test_experts_are_compiled_sooner_where_ones_like_them_were(
     dsdistill.train_experts(tmp_path / "experts.h5", **small, count=1, epochs=1, overrides=once)
     assert ", compiled (" in words(count=500)
     assert "not compiled" in words(count=1)
+
+
+def test_a_training_goes_on_compiled_or_not_as_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(entry: dict[str, Any]) -> None:
+        raise RuntimeError("killed")
+
+    starts: list[str] = []
+    small: dict[str, Any] = {"dataset": "digits", "recipe": "mtt", "network": "convnet2-w4", "device": "cpu"}
+    options: dict[str, Any] = {**small, "count": 1, "epochs": 2, "overrides": ["compute.threads=1"]}
+    with pytest.raises(RuntimeError, match="killed"):
+        dsdistill.train_experts(tmp_path / "experts.h5", **options, callbacks=[stop])
+    monkeypatch.setattr("dsdistill.runtime.config.is_long", lambda *told: True)
+    heard = Told(started=lambda start: starts.append(str(start)))
+    dsdistill.train_experts(tmp_path / "experts.h5", **options, resume=True, callbacks=[heard])
+    assert ", compiled" not in starts[0]

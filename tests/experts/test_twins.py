@@ -164,3 +164,16 @@ def test_experts_of_earlier_versions_stay_those_of_the_cache() -> None:
     names = expert_config.weights(told("ncfm"))
     assert not {name for name in names if name.startswith(("objective", "twins"))}
     assert expert_config.weights(small())["objective"] == "barlow-twins"
+
+
+def test_the_probe_is_of_the_last_epoch_also_where_its_weights_are_not_stored(tmp_path: Path) -> None:
+    stored = trained(tmp_path / "all.h5", "keep=[1,2]").training[0]
+    unstored = trained(tmp_path / "first.h5", "keep=[1]").training[0]
+    assert (unstored.accuracy, unstored.loss) == (stored.accuracy, stored.loss)
+
+
+def test_a_last_batch_of_one_image_is_refused() -> None:
+    task, real = toys(49)
+    Trainer(small(drop_last=True), task, real, CPU, print)
+    with pytest.raises(UserError, match=r"the last batch of an epoch is a single image.*drop_last=true"):
+        Trainer(small(drop_last=False), task, real, CPU, print)

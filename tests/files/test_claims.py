@@ -75,3 +75,20 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_user(tmp_path: Path)
     (tmp_path / "c").write_text("a file")
     with pytest.raises(UserError, match="is a file, not a folder"):
         Claims(tmp_path / "c").take("cell")
+
+
+def test_a_network_that_is_down_for_a_moment_costs_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = Claims(tmp_path)
+    assert claims.take("cell")
+    for broken in ("iterdir", "open"):
+        with monkeypatch.context() as patch:
+
+            def fail(*told: object, **options: object) -> None:
+                raise OSError(116, "Stale file handle")
+
+            patch.setattr(Path if broken == "iterdir" else os, broken, fail)
+            assert claims.renew() == []
+    assert claims.renew() == []
+    assert Claims(tmp_path).owner("cell")

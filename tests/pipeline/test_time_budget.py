@@ -85,8 +85,10 @@ def test_a_resumed_run_keeps_its_own_time(tmp_path: Path) -> None:
     [
         ({"budget": "10minutes"}, "a time is written 90s, 10min or 1.5h, not '10minutes'"),
         ({"budget": "0s"}, "'0s' is no time to distil in: pass --budget 10min"),
-        ({"budget": "1min", "seconds": 30.0}, "--budget 1 min and --seconds both say how long"),
-        ({"budget": "1min", "iterations": 30}, "--budget 1 min and --iterations both say how long"),
+        ({"budget": "1min", "seconds": 30.0}, "--budget 1 min and seconds both say how long"),
+        ({"budget": "1min", "iterations": 30}, "--budget 1 min and iterations both say how long"),
+        ({"budget": "1min", "overrides": ["seconds=20"]}, "--budget 1 min and seconds both say how long"),
+        ({"budget": "0.04s"}, "nothing is left of the 0.04 s of --budget"),
         (
             {"budget": "0.01s", "method": "mtt"},
             "one epoch of the experts of mtt takes .* pass a larger --budget",
