@@ -46,7 +46,7 @@ def from_code() -> dict[str, Any]:
     from dsdistill.config.options import known_keys
     from dsdistill.config.recipe import Budget
     from dsdistill.config.storage import Dtype
-    from dsdistill.config.transfer import Tuning
+    from dsdistill.config.transfer import TuningKind
     from dsdistill.data import catalog
     from dsdistill.distillation.config import RunConfig
     from dsdistill.evaluation.baselines import all_names
@@ -71,7 +71,7 @@ def from_code() -> dict[str, Any]:
             "--log": list(NAMES),
             "--precision": list(get_args(get_type_hints(ComputeConfig)["precision"])),
             "--to": list(EXPORTERS),
-            "--tuning": list(get_args(Tuning)),
+            "--tuning": list(get_args(TuningKind)),
             "export --space": ["network", "unit"],
             "import --space": ["auto", *SPACES],
         },

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dsdistill.config.validation import forbid_extra
 
-Tuning = Literal["fine-tune", "probe"]
+TuningKind = Literal["fine-tune", "probe"]
 
 
 @forbid_extra
@@ -17,7 +17,7 @@ Tuning = Literal["fine-tune", "probe"]
 class TransferConfig:
     """The second half of a protocol whose students are pre-trained on targets, then taught other data."""
 
-    tuning: Tuning = "fine-tune"
+    tuning: TuningKind = "fine-tune"
     """fine-tune: all weights learn, and a new classifier. probe: features stay as they are, and a linear
     classifier of them is fitted to its optimum; nothing below is read then."""
     steps: Annotated[int, Field(ge=1)] = 10_000

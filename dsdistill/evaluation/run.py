@@ -16,7 +16,7 @@ from dsdistill.config.data_names import data_name
 from dsdistill.config.labels import Source
 from dsdistill.config.regimes import REGIMES
 from dsdistill.config.sharing import file_name
-from dsdistill.config.transfer import Tuning
+from dsdistill.config.transfer import TuningKind
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -37,7 +37,7 @@ from dsdistill.evaluation.transfer_run import (
     Transfers,
     check_targets,
     plan_transfer,
-    read_targets,
+    read_downstream,
     read_taught,
 )
 from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
@@ -73,7 +73,7 @@ def evaluate(
     baselines: str | Sequence[str] | None = None,
     transfer: Transfers | None = None,
     fractions: str | Sequence[float] | None = None,
-    tuning: Tuning | None = None,
+    tuning: TuningKind | None = None,
     steps: int | None = None,
     scores: bool = False,
     leak: bool = False,
@@ -285,8 +285,10 @@ def _transfer_work(
         asked.references, distilled, lambda: asked.data(distilled), asked.source, execution, observer
     )
     plain = Execution(execution.device, execution.precision)
-    targets = read_targets(asked.transfer, distilled, asked.root, asked.download, plain, observer)
-    plan = plan_transfer(distilled, resolved, networks, asked.baselines, taught, targets, asked.seed, plain)
+    downstream = read_downstream(asked.transfer, distilled, asked.root, asked.download, plain, observer)
+    plan = plan_transfer(
+        distilled, resolved, networks, asked.baselines, taught, downstream, asked.seed, plain
+    )
     conditions = [resolved.training, taught.real.fingerprint if taught else "", provenance.code_digest()]
     conditions += filter(None, [source_digest(networks), taught.teacher.digest if taught else None])
     teacher = taught.teacher.name if taught else None

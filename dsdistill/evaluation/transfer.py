@@ -22,7 +22,7 @@ from dsdistill.evaluation.pretraining import PretrainingSet
 from dsdistill.evaluation.rows import Row
 from dsdistill.evaluation.step_counter import StepCounter
 from dsdistill.evaluation.students import StudentTraining, Tick, fit
-from dsdistill.evaluation.tuning import Target, Tuning
+from dsdistill.evaluation.tuning import DownstreamData, Tuning
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer, StopRun
@@ -35,45 +35,47 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All that is trained: each network on each set, then on each target.
+    """All that is trained: each network on each set, then on each data set.
 
     Attributes:
         networks: names of architectures.
         sets: what they are pre-trained on.
-        targets: what they learn then.
+        downstream: what they learn then.
         tuning: how they do that.
         channels, size: of all images.
     """
 
     networks: Sequence[str]
     sets: Sequence[PretrainingSet]
-    targets: Sequence[Target]
+    downstream: Sequence[DownstreamData]
     tuning: Tuning
     channels: int
     size: int
 
-    def transfer(self, target: Target) -> Transfer:
-        """Return what the rows of a target say of it."""
+    def transfer(self, data: DownstreamData) -> Transfer:
+        """Return what the rows of a data set say of it."""
         return Transfer(
-            target.data.task.name,
-            target.data.train.fingerprint[:16],
-            target.fraction,
-            int(target.counts.sum()),
+            data.data.task.name,
+            data.data.train.fingerprint[:16],
+            data.fraction,
+            int(data.counts.sum()),
             self.tuning.config.tuning,
         )
 
     def place(self, row: Row) -> tuple[int, int, int]:
         """Return where a row stands in a report."""
         transfers, sets = (
-            [self.transfer(target) for target in self.targets],
+            [self.transfer(data) for data in self.downstream],
             [each.name for each in self.sets],
         )
         assert row.transfer is not None
         return self.networks.index(row.network), transfers.index(row.transfer), sets.index(row.set)
 
-    def known(self, network: str, each: PretrainingSet, target: Target, earlier: Sequence[Row]) -> Row | None:
+    def known(
+        self, network: str, each: PretrainingSet, data: DownstreamData, earlier: Sequence[Row]
+    ) -> Row | None:
         """Return the row of an earlier, otherwise identical evaluation."""
-        wanted = (each.name, network, each.protocol.epochs, each.images, each.decoded, self.transfer(target))
+        wanted = (each.name, network, each.protocol.epochs, each.images, each.decoded, self.transfer(data))
         rows = ((row.set, row.network, row.epochs, row.images, row.decoded, row.transfer) for row in earlier)
         return next((row for row, key in zip(earlier, rows, strict=True) if key == wanted), None)
 
@@ -107,10 +109,10 @@ class TransferStart:
         if not self.steps:
             return [f"{self.title}: all rows are there already"]
         sets, networks = listing([each.name for each in plan.sets]), listing(list(plan.networks))
-        targets = listing([plan.transfer(target).words for target in plan.targets])
+        learned = listing([plan.transfer(each).words for each in plan.downstream])
         return [
             f"{self.title}: {self.protocol.repeats} students each ({networks}) pre-trained on {sets}",
-            f"then {targets}",
+            f"then {learned}",
             f"{self.steps:,} steps on {plan.tuning.execution.describe()}",
         ]
 
@@ -118,9 +120,9 @@ class TransferStart:
 def evaluate_transfer(
     plan: Plan, protocol: Protocol, dataset: str, earlier: Sequence[Row], observer: Observer
 ) -> list[Row]:
-    """Pre-train students, teach them the targets, and test them after the last step.
+    """Pre-train students, teach them the downstream data, and test them after the last step.
 
-    The student of a repeat starts from the same weights on every set, and sees the same labels of a target.
+    The student of a repeat starts from the same weights on every set, and sees the same labels of a data set.
 
     Args:
         dataset: that the set was distilled from, for displays.
@@ -128,7 +130,7 @@ def evaluate_transfer(
         observer: the callbacks. If one of them stops the evaluation, the rows that follow are left out.
 
     Returns:
-        the rows of each network, by target and then by set.
+        the rows of each network, by data set and then by set.
     """
     steps = StepCounter(observer, 0)
     students = [
@@ -143,7 +145,7 @@ def evaluate_transfer(
         for each in students:
             for row in each.rows():
                 rows.append(row)
-    if observer.stop and len(rows) < (most := len(students) * len(plan.targets)):
+    if observer.stop and len(rows) < (most := len(students) * len(plan.downstream)):
         done = f"{len(rows)} of {most} rows"
         observer.on_notice(f"stopped by a callback with {done}: {observer.stop}; resume=True goes on")
     return sorted(rows, key=plan.place)
@@ -166,8 +168,8 @@ class Students:
 
     @cached_property
     def known(self) -> list[Row | None]:
-        """The earlier row of each target, or None."""
-        return [self.plan.known(self.network, self.set, each, self.earlier) for each in self.plan.targets]
+        """The earlier row of each data set, or None."""
+        return [self.plan.known(self.network, self.set, each, self.earlier) for each in self.plan.downstream]
 
     @property
     def total(self) -> int:
@@ -177,20 +179,20 @@ class Students:
         return self.set.protocol.repeats * each if missing else 0
 
     def rows(self) -> Iterator[Row]:
-        """Yield the row of each target.
+        """Yield the row of each data set.
 
         Raises:
             StopRun: a callback asks to stop.
         """
         yield from (row for row in self.known if row is not None)
-        missing = [target for target, row in zip(self.plan.targets, self.known, strict=True) if row is None]
+        missing = [data for data, row in zip(self.plan.downstream, self.known, strict=True) if row is None]
         if not missing:
             return
         since = time.perf_counter()
         states = [self._pretrained(repeat) for repeat in range(self.set.protocol.repeats)]
         seconds = time.perf_counter() - since
-        for target in missing:
-            row = self._row(target, states, seconds)
+        for data in missing:
+            row = self._row(data, states, seconds)
             self.steps.observer.on_row(row)
             yield row
             self.steps.check()
@@ -227,15 +229,15 @@ class Students:
         training = StudentTraining(protocol, transform, tuning.seed, network=self.network)
         fit(ensemble, [images], [repeat], training, tuning.execution, tick)
 
-    def _row(self, target: Target, states: Sequence[State], seconds: float) -> Row:
-        """Return the row of a target, once its students are taught and tested."""
+    def _row(self, data: DownstreamData, states: Sequence[State], seconds: float) -> Row:
+        """Return the row of a data set, once its students are taught and tested."""
         plan, since = self.plan, time.perf_counter()
-        task, transfer, values = target.data.task, plan.transfer(target), list[float]()
+        task, transfer, values = data.data.task, plan.transfer(data), list[float]()
         tick = self.steps.tick(f"{self.network} of {self.set.name}, then {task.name}")
         for repeat, state in enumerate(states):
             network = self.build(task.num_classes, repeat)
             network.load_state_dict(state, strict=False)
-            values.append(100 * plan.tuning.accuracy(network, target, repeat, tick))
+            values.append(100 * plan.tuning.accuracy(network, data, repeat, tick))
             self.steps.done += plan.tuning.steps
         protocol = self.set.protocol
         return Row(
@@ -274,17 +276,17 @@ def estimate(students: Sequence[Students]) -> RunEstimate:
 
 
 def _pace(students: Students) -> tuple[float, float]:
-    """Return the seconds of pre-training on one image, and of one step of learning a target."""
+    """Return the seconds of pre-training on one image, and of one step of learning a data set."""
     plan, own, times = students.plan, students.plan.sets[0], list[float]()
     assert own.source is not None
-    images, target = own.source(0).to(plan.tuning.execution.device), plan.targets[0]
+    images, data = own.source(0).to(plan.tuning.execution.device), plan.downstream[0]
     brief = dataclasses.replace(own.protocol, epochs=_TIMED, schedule="steps", drop_at=())
     short = dataclasses.replace(plan.tuning, config=dataclasses.replace(plan.tuning.config, steps=_TIMED))
     for _ in range(2):
         since = time.perf_counter()
         students.pretrain(students.build(own.outputs, 0), images, brief, 0, lambda done, total: None)
         middle = time.perf_counter()
-        network = students.build(target.data.task.num_classes, 0)
-        short.teach(network, target, 0, lambda done, total: None)
+        network = students.build(data.data.task.num_classes, 0)
+        short.teach(network, data, 0, lambda done, total: None)
         times = [middle - since, time.perf_counter() - middle]
     return times[0] / (_TIMED * len(images)), times[1] / short.steps

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dsdistill import files
-from dsdistill.config.transfer import TransferConfig, Tuning
+from dsdistill.config.transfer import TransferConfig, TuningKind
 from dsdistill.config.unlabelled import check_labelled
 from dsdistill.config.validation import validate
 from dsdistill.data import catalog
@@ -45,7 +45,7 @@ class TransferRequest:
 
     data: Transfers | None = None
     fractions: str | Sequence[float] | None = None
-    tuning: Tuning | None = None
+    tuning: TuningKind | None = None
     steps: int | None = None
 
     def refuse(self, protocol: str) -> None:
@@ -122,21 +122,21 @@ def check_targets(distilled: DistilledDataset, name: str) -> None:
         )
 
 
-def read_targets(
+def read_downstream(
     request: TransferRequest,
     distilled: DistilledDataset,
     root: str | Path | None,
     download: bool,
     execution: Execution,
     observer: Observer,
-) -> list[tuning.Target]:
+) -> list[tuning.DownstreamData]:
     """Read the data to learn, at the size and with the channels of the set.
 
     Raises:
         UserError: they cannot be read, or have no labels.
     """
     _, channels, size, _ = distilled.images.shape
-    targets: list[tuning.Target] = []
+    downstream: list[tuning.DownstreamData] = []
     for each in request.sources():
         name, source = opened(each)
         assert name is not None
@@ -152,8 +152,8 @@ def read_targets(
         check_labelled(task.classes, task.name, "students learn its classes", "take data with labels")
         data = RealData(task, train, catalog.read(config, "test", observer, source))
         test = TestImages(data.test, task.preprocess, execution.device)
-        targets += [tuning.Target(data, test, share) for share in request.shares()]
-    return targets
+        downstream += [tuning.DownstreamData(data, test, share) for share in request.shares()]
+    return downstream
 
 
 def read_taught(
@@ -189,7 +189,7 @@ def plan_transfer(
     networks: Sequence[str],
     baselines: Sequence[str] | None,
     taught: Taught | None,
-    targets: Sequence[tuning.Target],
+    downstream: Sequence[tuning.DownstreamData],
     seed: int,
     execution: Execution,
 ) -> Plan:
@@ -202,4 +202,4 @@ def plan_transfer(
     names = names_of(baselines, taught is not None)
     sets = plan_sets(distilled, names, taught, protocol, seed, execution.device)
     _, channels, size, _ = distilled.images.shape
-    return Plan(networks, sets, targets, tuning.Tuning(protocol.transfer, execution, seed), channels, size)
+    return Plan(networks, sets, downstream, tuning.Tuning(protocol.transfer, execution, seed), channels, size)

@@ -32,7 +32,7 @@ _TICKS = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class DownstreamData:
     """Data that pre-trained students learn.
 
     Attributes:
@@ -59,7 +59,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How students learn a target.
+    """How students learn other data.
 
     Attributes:
         config: see `TransferConfig`.
@@ -76,24 +76,28 @@ class Tuning:
         """That a student takes; a probe counts as one."""
         return self.config.steps if self.config.tuning == "fine-tune" else 1
 
-    def accuracy(self, network: Network, target: Target, repeat: int, tick: Tick) -> float:
+    def accuracy(self, network: Network, downstream: DownstreamData, repeat: int, tick: Tick) -> float:
         """Teach a student and return the share of test images that it classifies correctly.
 
         Args:
-            network: on the device, of as many outputs as the target has classes; its weights change.
+            network: on the device, of as many outputs as the data have classes; its weights change.
             repeat: whose draws are taken.
         """
-        classify = self.teach(network, target, repeat, tick)
+        classify = self.teach(network, downstream, repeat, tick)
         correct = torch.zeros((), dtype=torch.int64, device=self.execution.device)
         with torch.inference_mode():
-            for images, labels in target.test:
+            for images, labels in downstream.test:
                 correct += (classify(images).argmax(1)[: len(labels)] == labels).sum()
-        return int(correct) / len(target.test)
+        return int(correct) / len(downstream.test)
 
-    def teach(self, network: Network, target: Target, repeat: int, tick: Tick) -> Callable[[Tensor], Tensor]:
+    def teach(
+        self, network: Network, downstream: DownstreamData, repeat: int, tick: Tick
+    ) -> Callable[[Tensor], Tensor]:
         """Teach a student, and return what it answers to images [B, C, H, W] then: logits [B, K]."""
-        rows = target.rows(self.seed, repeat)
-        batches = RealBatches.of(target.data.task, target.data.train, self.seed, self.execution.device)
+        rows = downstream.rows(self.seed, repeat)
+        batches = RealBatches.of(
+            downstream.data.task, downstream.data.train, self.seed, self.execution.device
+        )
         if self.config.tuning == "probe":
             return self._probe(network, batches, rows)
         self._fine_tune(network, batches, rows, repeat, tick)

@@ -12,15 +12,15 @@ from dsdistill.compute.probe import linear_probe
 from dsdistill.config.transfer import TransferConfig
 from dsdistill.evaluation import accuracy
 from dsdistill.evaluation.execution import CPU, Execution
-from dsdistill.evaluation.tuning import Target, Tuning
+from dsdistill.evaluation.tuning import DownstreamData, Tuning
 from dsdistill.networks import build_network
 from dsdistill.seeding import generator
 from tests.helpers.evaluation import fresh, real_data
 
 
-def target(fraction: float = 1.0) -> Target:
+def target(fraction: float = 1.0) -> DownstreamData:
     data = real_data()
-    return Target(data, accuracy.TestImages(data.test, data.task.preprocess, CPU), fraction)
+    return DownstreamData(data, accuracy.TestImages(data.test, data.task.preprocess, CPU), fraction)
 
 
 def tuning(**options: object) -> Tuning:
@@ -77,7 +77,7 @@ def test_a_probe_changes_no_weight_and_classifies_by_the_features() -> None:
 
 
 def test_images_are_mirrored_only_where_that_keeps_the_label() -> None:
-    mirrored = Target(real_data(mirror=True), target().test, 1.0)
+    mirrored = DownstreamData(real_data(mirror=True), target().test, 1.0)
     config = tuning(steps=3, augmentation="flip")
     states = []
     for each in (target(), mirrored):
