@@ -129,7 +129,7 @@ def run(
 
     Args:
         suite: the suite's name, for the results.
-        results: the folder; one process at a time works in it.
+        results: the folder.
         workers: cells side by side.
         notify: called with everything that happens.
         shared_by: all cells of the suite, where other processes may work in the folder; None keeps them out.

@@ -80,7 +80,6 @@ class DistillationRun:
         self._resumes = resume and directory.config_file.exists()
         self._written: dict[str, Any] = {}  # options of the run that is resumed
         self._config: RunConfig
-        self._by_default = False  # whether the recipe says how long the run is
         self._set_by_user: dict[str, Any] = {}
         check_output(output, directory, self._resumes, overwrite or observer.dry)  # that replaces nothing
 
@@ -133,9 +132,8 @@ class DistillationRun:
             undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
             refuse_changes(self._written, config, directory, undecided)
         self._config = config
-        layers = (self._written, content, explicit, *map(parse_override, overrides))
-        self._by_default = not any("iterations" in layer for layer in layers)
-        for layer in layers:
+        self._set_by_user = {}
+        for layer in (self._written, content, explicit, *map(parse_override, overrides)):
             self._set_by_user = merge(self._set_by_user, layer)
 
     def run(self, source: InMemory | None = None) -> Summary:
@@ -196,7 +194,7 @@ class DistillationRun:
 
     def _tell(self, estimated: RunEstimate) -> None:
         """Pass the estimate on; and say whose the iterations are, if nobody has set them."""
-        if self._by_default and (sentence := advice(self._config, estimated)):
+        if "iterations" not in self._set_by_user and (sentence := advice(self._config, estimated)):
             self._observer.on_notice(sentence)
         self._observer.on_estimate(estimated)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,22 +14,15 @@ from dsdistill.text import listing, plain
 
 
 @dataclass(frozen=True)
-class EvaluationStart:
-    """What is known before the first step, for a display of the progress."""
+class Start(ABC):
+    """What is known before the first step of any evaluation, for a display of the progress."""
 
     stage: ClassVar[str] = "evaluation"
     dataset: str
     protocol: Protocol
-    plan: Sequence[PlannedRow]
-    """Every row of the result, those that are reused among them."""
-    execution: Execution
-    steps: int
-    """Of all students and of the networks that choose real images."""
-    too_short: bool = False
-    """Whether students are not compiled because that would not make up for the time that takes."""
 
     def __repr__(self) -> str:
-        return f"<EvaluationStart {plain('; '.join(self.describe()))}>"
+        return f"<{type(self).__name__} {plain('; '.join(self.describe()))}>"
 
     @property
     def title(self) -> str:
@@ -38,6 +32,23 @@ class EvaluationStart:
     def options(self) -> dict[str, Any]:
         """Return what the students are trained on, and how."""
         return {"dataset": self.dataset, "protocol": self.protocol.name, **self.protocol.training}
+
+    @abstractmethod
+    def describe(self) -> list[str]:
+        """Return the evaluation in a few sentences."""
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationStart(Start):
+    """What is known before students learn the classes of a set."""
+
+    plan: Sequence[PlannedRow]
+    """Every row of the result, those that are reused among them."""
+    execution: Execution
+    steps: int
+    """Of all students and of the networks that choose real images."""
+    too_short: bool = False
+    """Whether students are not compiled because that would not make up for the time that takes."""
 
     def describe(self) -> list[str]:
         """Return the evaluation in a few sentences."""

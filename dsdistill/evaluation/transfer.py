@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from dsdistill.evaluation.loss import StudentLoss
 from dsdistill.evaluation.measures import Transfer
 from dsdistill.evaluation.pretraining import PretrainingSet
 from dsdistill.evaluation.rows import Row
+from dsdistill.evaluation.start import Start
 from dsdistill.evaluation.step_counter import StepCounter
 from dsdistill.evaluation.students import StudentTraining, Tick, fit
 from dsdistill.evaluation.tuning import DownstreamData, Tuning
@@ -28,7 +28,7 @@ from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.seeding import forked
-from dsdistill.text import listing, plain
+from dsdistill.text import listing
 
 State = dict[str, Tensor]
 
@@ -80,28 +80,13 @@ class Plan:
         return next((row for row, key in zip(earlier, rows, strict=True) if key == wanted), None)
 
 
-@dataclass(frozen=True)
-class TransferStart:
-    """What is known before the first step, for a display of the progress."""
+@dataclass(frozen=True, repr=False)
+class TransferStart(Start):
+    """What is known before students are pre-trained."""
 
-    stage: ClassVar[str] = "evaluation"
-    dataset: str
-    protocol: Protocol
     plan: Plan
     steps: int
     """Of all students."""
-
-    def __repr__(self) -> str:
-        return f"<TransferStart {plain('; '.join(self.describe()))}>"
-
-    @property
-    def title(self) -> str:
-        """What is evaluated, and how."""
-        return f"{self.dataset}, protocol {self.protocol.name}"
-
-    def options(self) -> dict[str, Any]:
-        """Return how students are trained."""
-        return {"dataset": self.dataset, "protocol": self.protocol.name, **self.protocol.training}
 
     def describe(self) -> list[str]:
         """Return the evaluation in a few sentences."""

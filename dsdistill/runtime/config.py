@@ -86,8 +86,10 @@ class ComputeConfig:
         )
         compile = self.compile
         if compile == "auto":
-            again = compiled_runs.is_compiled(decided.code(options))
-            compile = device.type == "cpu" and is_long(pixels, seconds, again)
+            compile = device.type == "cpu" and (
+                is_long(pixels, seconds)
+                or (is_long(pixels, seconds, again=True) and compiled_runs.is_compiled(decided.code(options)))
+            )
         return dataclasses.replace(decided, compile=compile and compiler.compiles(device, notify))
 
     def code(self, options: Mapping[str, Any]) -> str:
