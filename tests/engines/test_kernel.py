@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from dsdistill.supply.fresh import FreshConfig
 from dsdistill.supply.population import RegressionTraining
 from dsdistill.supply.taught import TaughtConfig
 from dsdistill.synthetic.multi_formation import MultiFormation
-from tests.helpers.engines import iterations, toy
+from tests.helpers.engines import iterations, toy, whole_and_resumed
 from tests.helpers.regression import FREPO, LAMB, loop, population, real_batch
 from tests.helpers.trajectories import written
 from tests.reference.regression import adam_step, frepo_loss, krr_st_loss, lamb_steps
@@ -243,15 +244,7 @@ def test_losses_fall() -> None:
 @pytest.mark.parametrize("stop", [1, 4])
 def test_a_resumed_run_continues_bit_identically(taught: KernelEngine, stop: int) -> None:
     for engine, network in ((FREPO, "wideconvnet2-w4-inputbatch"), (taught, "wideconvnet2-w4-batch")):
-        whole, first, second = (loop(engine, network) for _ in range(3))
-        for _ in iterations(whole):
-            pass
-        for report in iterations(first):
-            if report.iteration == stop:
-                break
-        second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
-        for _ in iterations(second):
-            pass
+        whole, second = whole_and_resumed(partial(loop, engine, network), stop)
         state = second.state_dict()
         assert state.keys() == whole.state_dict().keys()
         assert all(torch.equal(state[name], value) for name, value in whole.state_dict().items())

@@ -15,7 +15,7 @@ from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
-from tests.helpers.engines import decoded, drawn, iterations, loop, toy
+from tests.helpers.engines import decoded, drawn, iterations, loop, toy, whole_and_resumed
 from tests.helpers.marks import slow_but_first
 from tests.reference.ncfm import characteristic_discrepancy
 
@@ -216,16 +216,8 @@ def test_an_adversary_trained_alone_finds_where_the_images_still_differ() -> Non
 
 
 def test_a_run_trains_and_resumes_the_adversary() -> None:
-    whole, first, second = distiller("learned"), distiller("learned"), distiller("learned")
-    start = {name: value.clone() for name, value in whole.synthetic.state_dict().items()}
-    for _ in iterations(whole):
-        pass
-    for report in iterations(first):
-        if report.iteration == 3:
-            break
-    second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
-    for _ in iterations(second):
-        pass
+    start = {name: value.clone() for name, value in distiller("learned").synthetic.state_dict().items()}
+    whole, second = whole_and_resumed(lambda: distiller("learned"), 3)
     for name, value in whole.synthetic.state_dict().items():
         assert torch.equal(value, second.synthetic.state_dict()[name])
         assert name == "labels" or not torch.equal(value, start[name])

@@ -71,6 +71,20 @@ def iterations(distiller: Distiller) -> Iterator[IterationReport]:
         yield distiller.step()
 
 
+def whole_and_resumed(make: Callable[[], Distiller], stop: int) -> tuple[Distiller, Distiller]:
+    """Finish a loop, and one that goes on from the state of another after some iterations."""
+    whole, stopped, resumed = make(), make(), make()
+    for _ in iterations(whole):
+        pass
+    for report in iterations(stopped):
+        if report.iteration == stop:
+            break
+    resumed.load_state_dict({name: value.clone() for name, value in stopped.state_dict().items()})
+    for _ in iterations(resumed):
+        pass
+    return whole, resumed
+
+
 def decoded(distiller: Distiller, images: torch.Tensor) -> list[torch.Tensor]:
     """Cut and enlarge each class's images [n, C, H, W], stored in network space, pixel by pixel."""
     preprocess = distiller.sources.task.preprocess.to(CPU, torch.float64)

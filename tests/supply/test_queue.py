@@ -15,7 +15,7 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
 from dsdistill.supply.queue import Queue, QueueConfig
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation
-from tests.helpers.engines import CPU, decoded, drawn, iterations, loop, toy
+from tests.helpers.engines import CPU, decoded, drawn, iterations, loop, toy, whole_and_resumed
 from tests.helpers.marks import slow_but_first
 from tests.reference.idm import improved_matching_losses
 
@@ -129,15 +129,7 @@ def test_accuracies_are_forgotten() -> None:
 
 @pytest.mark.parametrize("stop", [1, 2])
 def test_a_resumed_queue_continues_bit_identically(stop: int) -> None:
-    whole, first, second = distiller(), distiller(), distiller()
-    for _ in iterations(whole):
-        pass
-    for report in iterations(first):
-        if report.iteration == stop:
-            break
-    second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
-    for _ in iterations(second):
-        pass
+    whole, second = whole_and_resumed(distiller, stop)
     assert torch.equal(second.synthetic.images, whole.synthetic.images)
     for ours, theirs in zip(queue(second).members, queue(whole).members, strict=True):
         assert ours.seen == theirs.seen
