@@ -35,6 +35,7 @@ ITERATIONS = {
     "ncfm-minmax": 25,
     "dance": 40,
     "tgdd": 40,
+    "dsdistill": 60,
     "acc-dd": 20,
     "mtt": 25,
     "tesla": 25,
@@ -47,7 +48,7 @@ ITERATIONS = {
     "frepo-flip": 100,
 }
 
-EPOCHS = {"dance": 3, "tgdd": 6, "acc-dd": 2}
+EPOCHS = {"dance": 3, "tgdd": 6, "acc-dd": 2, "dsdistill": 4}
 """Of the networks that methods with a recipe of experts of their own match with."""
 
 NETWORKS = dict.fromkeys(("frepo", "frepo-flip"), "wideconvnet2-w16-inputbatch")

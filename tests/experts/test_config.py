@@ -241,6 +241,7 @@ def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
         "barlow-twins",
         "dance",
         "datm",
+        "dsdistill",
         "early-teacher",
         "el2n",
         "ftd",
