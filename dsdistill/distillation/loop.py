@@ -189,17 +189,20 @@ class Distiller:
             for optimiser in optimisers:
                 optimiser.zero_grad()
                 optimiser.prepare()
+        here: dict[str, Tensor] = {}
         shown = {0: "", self.subset.current: "_first"} if self.subset.current else {0: ""}
         for classes, (count, suffix) in itertools.product(self._passes, shown.items()):
             self.sources.classes = classes
             with self.synthetic.first(count):
                 terms = self.engine.loss(self.synthetic, self.sources)
             for name, value in terms.items():
-                totals[name + suffix] = totals.get(name + suffix, 0) + value.detach()
+                here[name + suffix] = here.get(name + suffix, 0) + value.detach()
             if self.engine.discards(self._summed(terms)):
+                _add(here, totals)
                 return False
             torch.stack(list(terms.values())).sum().backward()
-        self._reduce(totals)
+        self._reduce(here)
+        _add(here, totals)
         with self._frozen(), _masked(self.synthetic):
             for optimiser in optimisers:
                 optimiser.step()
@@ -213,7 +216,7 @@ class Distiller:
         self.sources.ranks.sum_(*summed.values())
         return summed
 
-    def _reduce(self, totals: dict[str, Tensor]) -> None:
+    def _reduce(self, terms: dict[str, Tensor]) -> None:
         """Add up the terms and the gradients of all processes, so that all take the same step."""
         ranks = self.sources.ranks
         if ranks.count == 1:
@@ -224,7 +227,7 @@ class Distiller:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             ranks.sum_(parameter.grad)
-        ranks.sum_(*totals.values())
+        ranks.sum_(*terms.values())
 
     @torch.no_grad()
     def _distance(self, size: int) -> float:
@@ -263,7 +266,7 @@ class Distiller:
         if self.subset.sizes:
             state |= {f"subset.{name}": value for name, value in self.subset.state_dict().items()}
         if clusters := self.sources.clusters:
-            chosen = self.sources.ranks.union(clusters.state_dict())
+            chosen = self.sources.ranks.union(clusters.state_dict(torch.cat(self._passes).tolist()))
             state |= {f"clusters.{name}": value for name, value in chosen.items()}
         state |= {f"optimiser.{name}": value for name, value in self._pixel_optimiser.state_dict().items()}
         for group, optimiser in self._auxiliary.items():
@@ -287,6 +290,12 @@ class Distiller:
             self._plateau.load_state_dict(state)
             self._pixel_optimiser.set_lr(self._plateau.lr)
         self.iteration = int(state["iteration"])
+
+
+def _add(terms: dict[str, Tensor], totals: dict[str, Tensor]) -> None:
+    """Add terms to totals, by name."""
+    for name, value in terms.items():
+        totals[name] = totals[name] + value if name in totals else value
 
 
 def _learned(synthetic: SyntheticSet) -> Iterator[tuple[str, nn.Parameter]]:
