@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from dsdistill import files
+from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import typical
 from dsdistill.config.options import as_toml, decisions, merge, parse_override
 from dsdistill.config.sharing import shared
@@ -137,6 +138,7 @@ class DistillationRun:
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)
+        self._check(config)
         _add_networks(config)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
@@ -146,6 +148,24 @@ class DistillationRun:
         self._set_by_user = {}
         for layer in (self._written, content, explicit, *map(parse_override, overrides)):
             self._set_by_user = merge(self._set_by_user, layer)
+
+    def _check(self, config: RunConfig) -> None:
+        """Check options against each other and the output.
+
+        Raises:
+            UserError: a time is set for a method that takes no iterations, or the output would replace the
+                set that the run starts from.
+        """
+        if config.seconds and not config.iterations:
+            raise UserError(
+                f"method {config.method!r} takes no iterations, so that a time has nothing to bound: leave "
+                "--seconds out"
+            )
+        if is_set_file(config.init) and Path(config.init).resolve() == self._output.resolve():
+            raise UserError(
+                f"{config.init} is the set to start from and the output, and a stopped run could not go on "
+                "without it: write to another file"
+            )
 
     def run(self, source: InMemory | None = None) -> Summary:
         """Distil, and write the file.

@@ -189,10 +189,12 @@ def _within(
 ) -> dict[str, Any]:
     """Return the options of a run that takes the time that is left; a resumed one keeps its own.
 
+    A method without iterations has no use for it.
+
     Raises:
         UserError: no time is left.
     """
-    if available is None or distillation.resumes:
+    if available is None or distillation.resumes or not distillation.config.iterations:
         return explicit
     available.check_left()
     return merge(explicit, {"seconds": available.left})
