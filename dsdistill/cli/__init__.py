@@ -25,6 +25,7 @@ from dsdistill.cli import (
     suites,
 )
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
+from dsdistill.runtime import launch
 from dsdistill.runtime.signals import Interrupted, Stopped
 from dsdistill.runtime.streams import OutputLost
 from dsdistill.text import plain, shortened
@@ -109,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     try:
         _check_command(words)
+        _check_launch(words)
         code = app(args=words or ["--help"], prog_name="dsdistill", standalone_mode=False)
     except Interrupted as stop:
         return _interrupted(stop, words)
@@ -138,8 +140,37 @@ def _check_command(words: Sequence[str]) -> None:
         raise unknown("command", words[0], known)
 
 
+_SHARED = ("distill",)
+"""Commands whose work several processes can share."""
+
+
+def _check_launch(words: Sequence[str]) -> None:
+    """Check that a command that torchrun started in several processes is one that they can share.
+
+    Raises:
+        UserError: each would do all of its work.
+    """
+    if launch.is_several() and words and not words[0].startswith("-") and words[0] not in _SHARED:
+        hint = "; bench --shard shares a suite" if words[0] == "bench" else ""
+        raise UserError(f"{words[0]} runs in one process: leave torchrun out{hint}")
+
+
+def _speaks() -> bool:
+    """Whether this process is the one that tells how the command ended."""
+    if not launch.is_several():
+        return True
+    from dsdistill.runtime import ranks
+
+    try:
+        return ranks.current().speaks()
+    except UserError:  # the processes cannot reach one another
+        return launch.is_first()
+
+
 def _interrupted(stop: Interrupted, words: list[str]) -> int:
     """Print the command that continues a stopped run."""
+    if not _speaks():
+        return stop.code
     resumes = "--resume" in words or words[:1] == ["bench"]  # bench always resumes
     command = shlex.join(["dsdistill", *words, *([] if resumes else ["--resume"])])
     print(f"\ndsdistill: {stop}; state saved. Continue with:\n  {command}", file=sys.stderr)
@@ -180,6 +211,8 @@ def _failed(error: Exception, words: Sequence[str]) -> int:
 def _fail(message: str, code: int = 2) -> int:
     """Print one line of at most `_LONGEST` characters, and return the exit code."""
     line = shortened(plain(" ".join(message.split()), None), _LONGEST, "all of it with --debug")
+    if not _speaks():
+        return code
     print(f"dsdistill: {line}", file=sys.stderr)
     return code
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from dsdistill.cli.next_step import after_distilling
 from dsdistill.config.unlabelled import is_labelled
+from dsdistill.runtime import launch
 from dsdistill.text import byte_size, clock, listing, plain, plain_lines, ranges
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ out = Console(
     emoji=False,
 )
 err = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
+for _stream in (out, err):
+    _stream.quiet = not launch.is_first()
 
 
 def notify(sentence: str, style: str = "yellow") -> None:

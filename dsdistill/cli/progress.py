@@ -10,6 +10,7 @@ from dsdistill.errors import UserError
 from dsdistill.loggers.displays import Display, display_on
 from dsdistill.loggers.named import loggers_of
 from dsdistill.loggers.progress import ProgressBar
+from dsdistill.runtime import launch
 from dsdistill.runtime.callbacks import Callback, Listener
 from dsdistill.text import clock
 
@@ -31,6 +32,8 @@ def callbacks_of(quiet: bool, verbose: bool, log: Sequence[str] | None, name: st
     """
     if quiet and verbose:
         raise UserError("--quiet and --verbose exclude each other; leave one out")
+    if not launch.is_first():  # another process of the run speaks
+        return []
     shown = _Quiet() if quiet else ProgressBar(verbose, console.err)
     writers = loggers_of(log or (), name)
     for each in writers if not quiet else ():

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from dsdistill.compute.learner import Learner
 from dsdistill.networks.layout import Layout
+from dsdistill.runtime.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -60,6 +61,7 @@ class UnrolledStudent:
         augment: maps a step and its images [b, C, H, W] to one or several augmented copies
             [copies * b, C, H, W]; differentiable, and the same at every call for a step.
         weight: factor of the cross-entropy.
+        ranks: the processes that share the images of every step.
     """
 
     learner: Learner
@@ -69,11 +71,15 @@ class UnrolledStudent:
     batches: Sequence[Int64[Tensor, " _"]]
     augment: Callable[[int, Tensor], Tensor]
     weight: float = 1.0
+    ranks: Ranks = ALONE
 
     def unroll(
         self, weights: Float[Tensor, " P"], lr: Float[Tensor, ""], momentum: float = 0.0
     ) -> list[Float[Tensor, " P"]]:
-        """Take all steps from the weights [P] and return θ_0 … θ_T, without a graph."""
+        """Take all steps from the weights [P] and return θ_0 … θ_T, without a graph.
+
+        Every process has the same.
+        """
         names = [name for name, _, _ in self.layout.parameters]
         lr, path = lr.detach(), [weights]
         velocity = torch.zeros_like(weights)
@@ -81,12 +87,23 @@ class UnrolledStudent:
             with torch.no_grad():
                 images = self.augment(step, self.images[rows])
                 targets = self._targets(self.targets[rows], len(images))
-            views = self.layout.views(path[-1])
-            grads = self.learner.gradient(images, targets, names, weights=views, exact=True)
-            gradient = torch.cat([grad.flatten() for grad in grads])
+            gradient = self._gradient(images, targets, path[-1], names)
             velocity = gradient.mul_(self.weight).add_(velocity, alpha=momentum)
             path.append(path[-1] - lr * velocity)
         return path
+
+    def _gradient(self, images: Tensor, targets: Tensor, weights: Tensor, names: Sequence[str]) -> Tensor:
+        """Return the gradient [P] of the mean loss of a step's images."""
+        own = self.ranks.part(len(images))
+        gradient = torch.zeros_like(weights)
+        if count := own.stop - own.start:
+            views = self.layout.views(weights)
+            grads = self.learner.gradient(images[own], targets[own], names, weights=views, exact=True)
+            gradient = torch.cat([grad.flatten() for grad in grads])
+            if count < len(images):
+                gradient.mul_(count / len(images))
+        self.ranks.sum_(gradient)
+        return gradient
 
     def adjoint(
         self,
@@ -98,7 +115,7 @@ class UnrolledStudent:
         truncated: bool = False,
         last: int = 0,
     ) -> StudentGradients:
-        """Return the gradient of a loss of ``path``.
+        """Return the gradient of a loss of ``path``; where processes share it, the parts of all add up to it.
 
         Args:
             path: θ_0 … θ_T, from `unroll`.
@@ -130,7 +147,9 @@ class UnrolledStudent:
             if step_weights is not None:
                 weights_grad = weights_grad - lr * step_weights
             lr_grad = lr_grad - value
-        if first and momentum:  # the velocity of the constant steps, which β multiplies in the later ones
+        if (
+            first and momentum and self.ranks.is_first
+        ):  # the velocity of the constant steps, which β multiplies in the later ones
             lr_grad = lr_grad - momentum * (kappa @ (path[first - 1] - path[first])) / lr
         return StudentGradients(images_grad, labels_grad, lr_grad)
 
@@ -139,7 +158,8 @@ class UnrolledStudent:
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Return s = tangentᵀ g of a step and its gradients to images, labels and, ``to_weights``, weights.
 
-        s is a sum over images, so a few of them are processed at a time.
+        s is a sum over images, so a few of them are processed at a time. Where processes share them, all but
+        the gradient to the weights is a part.
         """
         rows = self.batches[step]
         images = self.images[rows].requires_grad_()
@@ -152,8 +172,10 @@ class UnrolledStudent:
         value = torch.zeros_like(tangent[0])
         weights_grad = torch.zeros_like(weights) if to_weights else None
         augmented_grads, targets_grads = [], []
-        size = self.learner.chunk_size(len(augmented))
-        for x, y in zip(augmented.detach().split(size), targets.detach().split(size), strict=True):
+        own = self.ranks.part(len(augmented))
+        seen, wanted = augmented.detach()[own], targets.detach()[own]
+        size = self.learner.chunk_size(max(1, len(seen)))
+        for x, y in zip(seen.split(size), wanted.split(size), strict=True):
             x.requires_grad_()
             soft = [y.requires_grad_()] if y.is_floating_point() else []
             share = self.weight * len(x) / len(augmented)
@@ -164,10 +186,12 @@ class UnrolledStudent:
             targets_grads += [share * grads[1]] if soft else []
             if weights_grad is not None:
                 weights_grad.add_(grads[-1], alpha=share)
-        (images_grad,) = torch.autograd.grad(augmented, images, torch.cat(augmented_grads))
+        (images_grad,) = torch.autograd.grad(augmented, images, _placed(augmented_grads, augmented, own))
         labels_grad = None
-        if targets_grads:
-            (labels_grad,) = torch.autograd.grad(targets, labels, torch.cat(targets_grads))
+        if targets.is_floating_point():
+            (labels_grad,) = torch.autograd.grad(targets, labels, _placed(targets_grads, targets, own))
+        if weights_grad is not None:
+            self.ranks.sum_(weights_grad)
         return value, images_grad, labels_grad, weights_grad
 
     @staticmethod
@@ -175,3 +199,13 @@ class UnrolledStudent:
         """Return the targets of every copy of a step's images: classes, or the probabilities of logits."""
         copies = count // len(labels)
         return labels.softmax(1).repeat(copies, 1) if labels.is_floating_point() else labels.repeat(copies)
+
+
+def _placed(parts: Sequence[Tensor], like: Tensor, rows: slice) -> Tensor:
+    """Return a gradient of the shape of ``like`` that has these parts at some rows, and 0 elsewhere."""
+    if sum(map(len, parts)) == len(like):
+        return torch.cat(list(parts))
+    gradient = torch.zeros_like(like)
+    if parts:
+        gradient[rows] = torch.cat(list(parts))
+    return gradient

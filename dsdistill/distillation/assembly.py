@@ -37,6 +37,7 @@ from dsdistill.runtime import provenance
 from dsdistill.runtime.config import is_long
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.supply.base import NetworkRequest, PassOptions
 from dsdistill.supply.cost import Sizes
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
@@ -137,7 +138,12 @@ def _flipped(config: RunConfig, task: Task) -> bool:
 
 
 def assemble(
-    config: RunConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
+    config: RunConfig,
+    task: Task,
+    real: RealDataset,
+    device: torch.device,
+    notify: Notify,
+    ranks: Ranks = ALONE,
 ) -> Distiller:
     """Put a run together.
 
@@ -146,9 +152,11 @@ def assemble(
         task, real: what is distilled; images that leave most of a CUDA device free are moved to it.
         device: where it is computed.
         notify: receives one sentence if the compiler fails; the rest of the run then goes without it.
+        ranks: the processes that share the run.
 
     Raises:
-        UserError: the network cannot take such images, or the IPC does not fit the data.
+        UserError: the network cannot take such images, the IPC does not fit the data, or so many processes
+            cannot share the loss.
     """
     engine: Engine[Any] = config.engine
     initial.check_data(config, real)
@@ -178,7 +186,7 @@ def assemble(
     batches = RealBatches.of(task, real, config.seed, device)
     cache = build_cache(config, supply.network, task, real)
     clusters = engine.clusters(batches)
-    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache, ranks)
     engine.prepare(synthetic, sources)
     if config.labels == "teacher" and synthetic.label_logits is not None:
         raise UserError(

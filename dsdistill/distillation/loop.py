@@ -16,6 +16,7 @@ from dsdistill.distillation.multisize import SubsetChoice
 from dsdistill.engines.base import Engine
 from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import Sources
+from dsdistill.errors import UserError
 from dsdistill.synthetic.set import SyntheticSet
 
 
@@ -71,6 +72,9 @@ class Distiller:
                 all classes together. Ignored where the loss is no sum over classes.
             size_period: iterations between choices of a subset that is matched beside the whole set, if that
                 has ``sizes``.
+
+        Raises:
+            UserError: the processes of ``sources.ranks`` cannot share the loss.
         """
         self.engine = engine
         self.synthetic = synthetic
@@ -98,9 +102,34 @@ class Distiller:
         }
         self._plateau = Plateau(optimiser.lr, optimiser.patience)
         self.subset = SubsetChoice(synthetic.sizes, size_period)
-        classes = torch.arange(sources.task.num_classes)
-        whole = not class_chunk or not engine.separable(sources.supply.network)
+        self._separable = engine.separable(sources.supply.network)
+        classes = self._own_classes()
+        whole = not class_chunk or not self._separable
         self._passes = [classes] if whole else list(classes.split(class_chunk))
+
+    def _own_classes(self) -> Tensor:
+        """Return the classes whose loss this process computes: all, where the engine divides it otherwise.
+
+        Raises:
+            UserError: the loss cannot be divided over so many processes.
+        """
+        ranks, count = self.sources.ranks, self.sources.task.num_classes
+        classes = torch.arange(count)
+        if ranks.count == 1:
+            return classes
+        if not self.engine.divisible(self.sources.supply.network):
+            raise UserError(
+                "the batch normalisation of this network couples the images of a batch, so that several "
+                "processes cannot share this loss: choose a network without it, or leave torchrun out"
+            )
+        if not self._separable:
+            return classes
+        if ranks.count > count:
+            raise UserError(
+                f"{ranks.count} processes cannot share {count} classes: start at most {count} of them "
+                f"(torchrun --nproc-per-node {count})"
+            )
+        return classes[ranks.part(count)]
 
     @property
     def classes_at_once(self) -> int:
@@ -160,20 +189,45 @@ class Distiller:
             for optimiser in optimisers:
                 optimiser.zero_grad()
                 optimiser.prepare()
+        here: dict[str, Tensor] = {}
         shown = {0: "", self.subset.current: "_first"} if self.subset.current else {0: ""}
         for classes, (count, suffix) in itertools.product(self._passes, shown.items()):
             self.sources.classes = classes
             with self.synthetic.first(count):
                 terms = self.engine.loss(self.synthetic, self.sources)
             for name, value in terms.items():
-                totals[name + suffix] = totals.get(name + suffix, 0) + value.detach()
-            if self.engine.discards(terms):
+                here[name + suffix] = here.get(name + suffix, 0) + value.detach()
+            if self.engine.discards(self._summed(terms)):
+                _add(here, totals)
                 return False
             torch.stack(list(terms.values())).sum().backward()
+        self._reduce(here)
+        _add(here, totals)
         with self._frozen(), _masked(self.synthetic):
             for optimiser in optimisers:
                 optimiser.step()
         return True
+
+    def _summed(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms of all processes; those at hand where classes are divided, which discards none."""
+        if self._separable or self.sources.ranks.count == 1:
+            return terms
+        summed = {name: value.detach().clone() for name, value in terms.items()}
+        self.sources.ranks.sum_(*summed.values())
+        return summed
+
+    def _reduce(self, terms: dict[str, Tensor]) -> None:
+        """Add up the terms and the gradients of all processes, so that all take the same step."""
+        ranks = self.sources.ranks
+        if ranks.count == 1:
+            return
+        learned = [parameter for _, parameter in _learned(self.synthetic)]
+        moved = ranks.any(*(parameter.grad is not None for parameter in learned))
+        for parameter in itertools.compress(learned, moved):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            ranks.sum_(parameter.grad)
+        ranks.sum_(*terms.values())
 
     @torch.no_grad()
     def _distance(self, size: int) -> float:
@@ -184,7 +238,9 @@ class Distiller:
             self.sources.classes = classes
             with self.synthetic.first(size):
                 total += float(self.engine.feature_distance(self.synthetic, self.sources))
-        return total
+        distance = torch.tensor(total, dtype=torch.float64)
+        self.sources.ranks.sum_(distance)
+        return float(distance)
 
     @contextlib.contextmanager
     def _frozen(self) -> Iterator[None]:
@@ -201,13 +257,17 @@ class Distiller:
         pixels.detach()[rows] = before
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all a resumed loop needs, as named tensors; random draws follow from the seed."""
+        """Return all a resumed loop needs, as named tensors; random draws follow from the seed.
+
+        All processes of a run call this together.
+        """
         state = {f"synthetic.{name}": value for name, value in self.synthetic.state_dict().items()}
         state |= {f"supply.{name}": value for name, value in self.sources.supply.state_dict().items()}
         if self.subset.sizes:
             state |= {f"subset.{name}": value for name, value in self.subset.state_dict().items()}
         if clusters := self.sources.clusters:
-            state |= {f"clusters.{name}": value for name, value in clusters.state_dict().items()}
+            chosen = self.sources.ranks.union(clusters.state_dict(torch.cat(self._passes).tolist()))
+            state |= {f"clusters.{name}": value for name, value in chosen.items()}
         state |= {f"optimiser.{name}": value for name, value in self._pixel_optimiser.state_dict().items()}
         for group, optimiser in self._auxiliary.items():
             state |= {f"others/{group}.{name}": value for name, value in optimiser.state_dict().items()}
@@ -230,6 +290,12 @@ class Distiller:
             self._plateau.load_state_dict(state)
             self._pixel_optimiser.set_lr(self._plateau.lr)
         self.iteration = int(state["iteration"])
+
+
+def _add(terms: dict[str, Tensor], totals: dict[str, Tensor]) -> None:
+    """Add terms to totals, by name."""
+    for name, value in terms.items():
+        totals[name] = totals[name] + value if name in totals else value
 
 
 def _learned(synthetic: SyntheticSet) -> Iterator[tuple[str, nn.Parameter]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 
 from dsdistill import files
+from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import typical
-from dsdistill.config.options import decisions, merge, parse_override
+from dsdistill.config.options import as_toml, decisions, merge, parse_override
+from dsdistill.config.sharing import shared
 from dsdistill.data import catalog
 from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset, Task
@@ -41,7 +44,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import add_networks, source_digest
 from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
-from dsdistill.runtime import compiled_runs
+from dsdistill.runtime import compiled_runs, provenance
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
 from dsdistill.runtime.device import (
@@ -53,6 +56,7 @@ from dsdistill.runtime.device import (
 )
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 
@@ -61,7 +65,13 @@ class DistillationRun:
     """One run, begun or resumed: its options are decided by `plan`, and `run` takes it to its file."""
 
     def __init__(
-        self, output: Path, directory: RunDirectory, observer: Observer, resume: bool, overwrite: bool
+        self,
+        output: Path,
+        directory: RunDirectory,
+        observer: Observer,
+        resume: bool,
+        overwrite: bool,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Check that the result can be written.
 
@@ -71,10 +81,12 @@ class DistillationRun:
             observer: the callbacks.
             resume: go on with the run in the directory, if there is one.
             overwrite: replace an earlier file and run.
+            ranks: the processes that share the run.
 
         Raises:
             UserError: it cannot be written, or would replace something else.
         """
+        self._ranks = ranks
         self._output, self._directory, self._observer = output, directory, observer
         self._asked_to_resume, self._overwrite = resume, overwrite
         self._resumes = resume and directory.config_file.exists()
@@ -126,6 +138,7 @@ class DistillationRun:
         if file:
             configs.check_replayed(content, config, file, notify)
         resolve_device(config.compute.device)
+        self._check(config)
         _add_networks(config)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
@@ -136,6 +149,24 @@ class DistillationRun:
         for layer in (self._written, content, explicit, *map(parse_override, overrides)):
             self._set_by_user = merge(self._set_by_user, layer)
 
+    def _check(self, config: RunConfig) -> None:
+        """Check options against each other and the output.
+
+        Raises:
+            UserError: a time is set for a method that takes no iterations, or the output would replace the
+                set that the run starts from.
+        """
+        if config.seconds and not config.iterations:
+            raise UserError(
+                f"method {config.method!r} takes no iterations, so that a time has nothing to bound: leave "
+                "--seconds out"
+            )
+        if is_set_file(config.init) and Path(config.init).resolve() == self._output.resolve():
+            raise UserError(
+                f"{config.init} is the set to start from and the output, and a stopped run could not go on "
+                "without it: write to another file"
+            )
+
     def run(self, source: InMemory | None = None) -> Summary:
         """Distil, and write the file.
 
@@ -145,12 +176,14 @@ class DistillationRun:
         observer, device = self._observer, resolve_device(self._config.compute.device)
         reset_peak_memory(device)
         free = available_memory(device)  # the estimate counts all that comes now
-        task, real = catalog.load(self._config.data, "train", observer, source)
+        with self._ranks.first_before_others():  # which find decoded what the first has decoded
+            task, real = catalog.load(self._config.data, "train", observer, source)
+        self._check_same(real)
         with threads(self._config.compute.threads), full_float32():
             asked = self._config
             recompiles = self._decide(task, real, device)
             failed = observer.on_notice if observer.dry else self._uncompiled
-            distiller = assembly.assemble(self._config, task, real, device, failed)
+            distiller = assembly.assemble(self._config, task, real, device, failed, self._ranks)
             metadata = self._prepare(distiller, real)
             memory = estimate(distiller, real)
             short = assembly.is_too_short(asked, self._config, real)
@@ -175,14 +208,40 @@ class DistillationRun:
                     self._tell(left)
 
             losses = _run(loop, self._config, current, observer, estimated)
-            if self._config.compute.compile and losses:
+            if self._config.compute.compile and losses and self._ranks.is_first:
                 options = assembly.compiled_options(self._config, real)
                 compiled_runs.remember(self._config.compute.code(options))
             distilled = current()
             for sentence in assembly.warnings_for(distiller, self._directory.discarded()):
                 observer.on_notice(sentence)
-        error = self._write(distilled, resumed_when_finished=not losses)
+        error = self._write(distilled, resumed_when_finished=not losses) if self._ranks.is_first else 0.0
+        self._ranks.wait()  # until it is written
         return summarise(self._output, loop, distilled, losses, error)
+
+    def _check_same(self, real: RealDataset) -> None:
+        """Check that all processes are about the same run.
+
+        Raises:
+            UserError: naming what differs.
+        """
+        if self._ranks.count == 1:
+            return
+        options = shared(configs.as_table(self._config))
+        options.pop("seconds")  # what is left of a budget of time, which the first process decides
+        self._ranks.check_same(
+            {
+                "code": provenance.code_digest(),
+                "options": as_toml(options),
+                "training images": real.fingerprint,
+                "run to resume": "" if not self._resumes else self._directory.config_digest,
+            }
+        )
+
+    def _agreed(self, config: RunConfig) -> RunConfig:
+        """Return the options that the first process has decided."""
+        own = configs.to_toml(config)
+        first = self._ranks.of_first(own)
+        return config if first == own else configs.resolve({}, (), tomllib.loads(first))
 
     def _measure(self, distiller: Distiller, memory: Estimate, device: torch.device) -> None:
         """End a dry run: take a few steps, and tell what all of them take."""
@@ -206,7 +265,7 @@ class DistillationRun:
         """
         asked = self._config
         check_storage(asked.storage, task)
-        self._config = assembly.decide_auto(asked, task, real, device, self._observer.on_notice)
+        self._config = self._agreed(assembly.decide_auto(asked, task, real, device, self._observer.on_notice))
         self._observer.on_info(decisions(configs.as_table(asked), configs.as_table(self._config)))
         fails = asked.compute.compile is True and not self._config.compute.compile
         if self._resumes:
@@ -349,7 +408,7 @@ def _run(
             if failure or observer.stop:
                 loop.end()
             due = math.floor(loop.share * snapshots + 1e-9)
-            if stored < due < snapshots:  # the last is the output itself
+            if stored < due < snapshots and not observer.silent:  # the last is the output itself
                 store(loop.run.snapshot(loop.iteration), current(), on_the_way, observer.on_notice)
             stored = due
     if failure:

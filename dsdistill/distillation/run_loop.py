@@ -1,9 +1,13 @@
-"""The run loop: a `Distiller` taken through its iterations, logged and checkpointed."""
+"""The run loop: a `Distiller` taken through its iterations, logged and checkpointed.
+
+Where several processes share a run, they agree on everything that a clock or a signal decides.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import time
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -17,7 +21,7 @@ from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.device import peak_memory
 from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.runtime.pace import PaceMeter
-from dsdistill.runtime.signals import deferred_signals
+from dsdistill.runtime.signals import Interrupted, deferred_signals
 
 _READ_SECONDS = 2.0
 """Seconds after which losses are read, however few iterations they are of."""
@@ -53,6 +57,7 @@ class RunLoop:
             budget: seconds after which the loop ends, whatever its iterations; 0 leaves it to them.
         """
         self._distiller = distiller
+        self._ranks = distiller.sources.ranks
         self.run = run
         self._cadence = cadence
         self._read_every = read_every
@@ -105,25 +110,28 @@ class RunLoop:
         saved_at = time.monotonic()
         with deferred_signals() as received, self.run.log() as log:
             finished = self.share >= 1 and (self._distiller.iteration > 0 or not self._distiller.iterations)
-            while not finished and not self._ends:
+            finished, ends = self._ranks.any(finished, self._ends)
+            while not finished and not ends:
                 if not self._unread:
                     self._timed = time.monotonic()
                 report = self._distiller.step()
                 self._unread.append(report)
-                finished = self.share >= 1
                 every = self._cadence.iterations
                 due = bool(every and report.iteration % every == 0)
                 due |= time.monotonic() - saved_at >= self._cadence.seconds
-                stopping = bool(received)
-                if due or finished or stopping or self._is_time_to_read():
+                due, finished, stopping, reads = self._ranks.any(
+                    due, self.share >= 1, bool(received), self._is_time_to_read()
+                )
+                if due or finished or stopping or reads:
                     for entry in self._read():
                         self._log(log, entry)
                         yield entry
-                if due or finished or stopping or self._ends:
+                    (ends,) = self._ranks.any(self._ends)
+                if due or finished or stopping or ends:
                     self._save()
                     saved_at = time.monotonic()
                 if stopping:
-                    raise received[0]
+                    raise (received or [Interrupted(signal.SIGTERM)])[0]
 
     def _is_time_to_read(self) -> bool:
         """Whether to wait for the device: now and then, and at once while the pace is unknown."""

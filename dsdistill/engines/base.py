@@ -133,6 +133,14 @@ class Engine(ABC, Generic[S]):
         """Whether the loss is a sum over classes, so that they may be taken in turns to save memory."""
         return not network.couples_samples
 
+    def divisible(self, network: Network) -> bool:
+        """Whether several processes may share the loss.
+
+        One that is no sum over classes is divided by the engine then: `loss` returns the part of
+        ``sources.ranks``, and the parts of all processes add up.
+        """
+        return self.separable(network)
+
     def features(self, network: Network) -> Callable[[Tensor], Tensor]:
         """Return what is matched of one network: images [B, C, H, W] to [B, D], row by row."""
         return network.embed

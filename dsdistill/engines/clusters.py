@@ -8,7 +8,7 @@ until it clusters again. DREAM+ (Liu et al., 2023) has fewer centres, and takes 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -146,11 +146,12 @@ class Clusters:
         features = embed(members).double()
         return members[k_means(features, min(count // each, len(members)), nearest=each)]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what was chosen: for each class, the iteration it was clustered at, and the positions."""
+    def state_dict(self, classes: Collection[int]) -> dict[str, Tensor]:
+        """Return what was chosen for some classes: the iteration each was clustered at, and the positions."""
         return {
             f"{label}.{count}": torch.tensor([begun, *chosen.tolist()])
             for (label, count), (begun, chosen) in self._chosen.items()
+            if label in classes
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -253,6 +253,10 @@ class DecoupledEngine(Engine[Teachers]):
         """No: batches go across classes, and passes hold whole batches anyway."""
         return False
 
+    def divisible(self, network: Network) -> bool:
+        """Yes: processes share the batches."""
+        return True
+
     def loss(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> dict[str, Tensor]:
         """Return the target's term and ``alignment``, summed over batches; the first has the gradient."""
         pixels = recovered_pixels(synthetic, sources.classes)
@@ -303,11 +307,15 @@ class DecoupledEngine(Engine[Teachers]):
     def _passes(
         self, synthetic: SyntheticSet, sources: Sources[Teachers]
     ) -> Iterator[tuple[int, list[Batch], Tensor]]:
-        """Yield the number of a teacher, batches of one size to pass through it, and their weights [G]."""
+        """Yield the number of a teacher, batches of one size to pass through it, and their weights [G].
+
+        They are those of this process, where several share the run.
+        """
         most = max(synthetic.decoded_counts)
         at_once = self._pass_images(sources.batches.device.type, sources.task.size)
         shares: dict[tuple[int, int], list[tuple[Batch, float]]] = {}
-        for batch in self.all_batches(synthetic):
+        batches = self.all_batches(synthetic)
+        for batch in batches[sources.ranks.part(len(batches))]:
             if synthetic.compensators is None:
                 members = self.committee.members(sources.supply.count, batch.index, most, sources.seed)
             else:

@@ -118,6 +118,10 @@ class KernelEngine(Engine[Supply]):
         """Return False: one regression is of all images."""
         return False
 
+    def divisible(self, network: Network) -> bool:
+        """Whether processes may share the real images: each solves the regression, and predicts some."""
+        return not network.couples_samples
+
     def prepare(self, synthetic: SyntheticSet, sources: Sources[Supply]) -> None:
         """Register what is learned beside the pixels: targets, from the teacher's features on, or labels.
 
@@ -150,7 +154,8 @@ class KernelEngine(Engine[Supply]):
         terms = {"regression": attach_gradients(value, (weights, gradient))}
         if self.separation:
             assert synthetic.label_logits is not None  # as build_networks sees to it
-            terms["separation"] = self.separation * separation(synthetic.label_logits)
+            weight = self.separation if sources.ranks.is_first else 0.0
+            terms["separation"] = weight * separation(synthetic.label_logits)
         return terms
 
     def _extended(self, features: Tensor) -> Tensor:
@@ -158,15 +163,18 @@ class KernelEngine(Engine[Supply]):
         return F.pad(features, (0, 1), value=1.0) if self.bias else features
 
     def _errors(self, weights: Tensor, sources: Sources[Supply]) -> tuple[Tensor, Tensor]:
-        """Return the loss over real images, and its gradient to the weights [D, d]."""
+        """Return the loss over real images, and its gradient to the weights [D, d].
+
+        Several processes share the real images: each has the loss of its own, divided by the number of all.
+        """
         network, goal = sources.network(), self._goal(sources)
-        total, gradient, count = weights.new_zeros(()), torch.zeros_like(weights), 0
+        total, gradient = weights.new_zeros(()), torch.zeros_like(weights)
+        count = min(self.batch_real, len(sources.data))
         for images, labels in sources.of_all_classes(self.batch_real):
             features = self._extended(network.frozen(images))
             error = features @ weights - goal(images, labels)
             total += error.square().sum()
             gradient.addmm_(features.T, error)
-            count += len(images)
         share = 1 / count if self.loss_of == "sse" else 2 / (count * weights.shape[1])
         return total * share / 2, gradient * share
 

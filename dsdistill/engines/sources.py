@@ -19,6 +19,7 @@ from dsdistill.data.batches import RealBatches
 from dsdistill.engines.clusters import Clusters
 from dsdistill.engines.real_cache import RealCache
 from dsdistill.objectives.distributions import class_means, class_sums
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.seeding import generator
 from dsdistill.supply.base import DrawnNetwork, NetworkSource, Supply
 from dsdistill.supply.batches import TrainingBatches
@@ -62,6 +63,7 @@ class Sources(Generic[S]):
         learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
         clusters: chooses the real images; None where they are drawn at random.
+        ranks: the processes that share the run, of which each computes its part of every loss.
         cache: keeps what was computed of real images; None computes it anew in every iteration.
         largest_class: real images of the class that has most.
         iteration, iterations: that at hand and all there are; set by the loop.
@@ -81,6 +83,7 @@ class Sources(Generic[S]):
         augmentation: Augmentation,
         clusters: Clusters | None = None,
         cache: RealCache | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.batches = batches
         self.task, self.data, self.seed = batches.task, batches.data, batches.seed
@@ -90,6 +93,7 @@ class Sources(Generic[S]):
         self.augmentation = augmentation
         self.clusters = clusters
         self.cache = cache
+        self.ranks = ranks
         self.largest_class = int(self.data.counts.max())
         self.iteration = 0
         self.iterations = 0
@@ -207,7 +211,7 @@ class Sources(Generic[S]):
         """Choose real images whatever their class, no image twice, each augmented on its own.
 
         Args:
-            count: images; all there are if these are fewer.
+            count: images, those of all processes; all there are if these are fewer.
 
         Yields:
             images [b, C, H, W], preprocessed, and their labels int64 [b], a few passes of a network at a
@@ -218,7 +222,7 @@ class Sources(Generic[S]):
         draws = generator(self.seed, "augment", self.draw_number)
         rows = self.augmentation.draw(len(chosen), self.task.size, draws, shared_operator=False)
         part = len(chosen) if self.supply.network.couples_samples else PASSES_TOGETHER * self.embedder.chunk
-        for places in torch.arange(len(chosen)).split(part):
+        for places in torch.arange(len(chosen))[self.ranks.part(len(chosen))].split(part):
             positions = chosen[places]
             images = self.augmentation(self.batches.images(positions), rows[places])
             yield images, self.batches.labels(positions)

@@ -166,6 +166,10 @@ class TrajectoryEngine(Engine[Trajectories]):
         """Return False: a student sees all classes."""
         return False
 
+    def divisible(self, network: Network) -> bool:
+        """Whether processes may share the images of each step of a student."""
+        return not network.couples_samples
+
     @property
     def auxiliary_optimisers(self) -> Mapping[str, OptimiserConfig]:
         """Return the optimisers of the student's learning rate and of the labels."""
@@ -247,7 +251,7 @@ class TrajectoryEngine(Engine[Trajectories]):
             loss = loss + weight_of * gap.square().sum()
             cotangents[step] = 2 * weight_of * gap
         if self.discards({"trajectory": loss}):
-            return {"trajectory": loss}
+            return {"trajectory": loss}  # which is more where all processes add it up
         grads = student.adjoint(
             path, cotangents, lr, self.student.momentum, truncated=self.gradient != "exact", last=self.last
         )
@@ -255,6 +259,8 @@ class TrajectoryEngine(Engine[Trajectories]):
         pairs = [(images, to_images), (lr, grads.lr)]
         if grads.labels is not None:
             pairs.append((targets, grads.labels))
+        if not sources.ranks.is_first:  # the gradients are parts, and the value is whole
+            loss = torch.zeros_like(loss)
         return {"trajectory": attach_gradients(loss, *pairs)}
 
     def _student(
@@ -275,7 +281,9 @@ class TrajectoryEngine(Engine[Trajectories]):
             batch = synthetic.batch(batch)
             return augmentation(batch, augmentation.draw(len(batch), side, stream, shared_operator=True))
 
-        return UnrolledStudent(sources.learner, sources.supply.layout, images, targets, rows, augment, weight)
+        return UnrolledStudent(
+            sources.learner, sources.supply.layout, images, targets, rows, augment, weight, sources.ranks
+        )
 
     def _step_images(self, images: int, copies: int) -> int:
         """Return how many images a step takes: half of a batch where it sees mirror images too (FYI)."""

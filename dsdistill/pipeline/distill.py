@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,12 @@ from dsdistill.networks import NetworkFactory, add_networks
 from dsdistill.pipeline import experts as automatic
 from dsdistill.pipeline.experts import Scale
 from dsdistill.pipeline.time_budget import TimeBudget
+from dsdistill.runtime import launch
 from dsdistill.runtime.callbacks import Listener, Observer
-from dsdistill.runtime.checkpoints import RunDirectory
+from dsdistill.runtime.checkpoints import ReadOnlyRun, RunDirectory
 from dsdistill.runtime.device import resolve_device
 from dsdistill.runtime.notice import silent
+from dsdistill.runtime.ranks import current
 
 
 def distill(
@@ -113,7 +118,10 @@ def distill(
     if experts == "":
         raise UserError("--experts is empty: name a file of experts, or say auto to have them trained")
     output = files.expanded(output).absolute()
-    run = RunDirectory(files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute())
+    ranks = current()
+    folder = files.expanded(run_dir or output.parent / f"{output.stem}.run").absolute()
+    run = RunDirectory(folder) if ranks.is_first else ReadOnlyRun(folder)
+    resume = resume or launch.attempt() > 0
     files.check_folder(run.path)
     flags: dict[str, Any] = {"method": method, "ipc": ipc, "iterations": iterations}
     flags["network"] = network if network is None else add_networks(network)
@@ -125,20 +133,26 @@ def distill(
     flags["engine"] = {"supply": {"path": path}}
     explicit = merge(explicit_options(flags), options or {})
     file = files.expanded(config) if config else None
-    with Observer(callbacks) as observer, held(output, run, observer.dry):
-        distillation = DistillationRun(output, run, observer, resume, overwrite)
+    with Observer(callbacks, not ranks.is_first) as observer, held(output, run, _writes_nothing(observer)):
+        if observer.dry and ranks.count > 1:
+            raise UserError("an estimate takes one process: leave torchrun out, or --dry-run")
+        distillation = DistillationRun(output, run, observer, resume, overwrite, ranks)
         distillation.plan(explicit, overrides, file)
         if available and not distillation.resumes:
             available.check(distillation.set_by_user)
         if automatic.lacks(distillation.config):
             source = catalog.opened(distillation.config.data, source)  # which three readers share
             wanted = _scale(distillation.config, scale, available, observer, source)
+            wanted = Scale(**json.loads(ranks.of_first(json.dumps(dataclasses.asdict(wanted)))))
             limits = automatic.limits(distillation.config, wanted)
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
             distillation.plan(explicit, overrides, file, limits, silent)
-            with automatic.provided(distillation.config, wanted, observer, source) as provision:
+            with contextlib.ExitStack() as stack:
+                with ranks.first_before_others():  # which find them trained
+                    trained = automatic.provided(distillation.config, wanted, observer, source)
+                    provision = stack.enter_context(trained)
                 explicit, overrides = merge(explicit, provision), _named(overrides)
                 distillation.plan(_within(available, explicit, distillation), overrides, file, limits, silent)
                 summary = distillation.run(source)
@@ -150,6 +164,11 @@ def distill(
             summary = distillation.run(source)
         observer.on_end(summary)
     return summary
+
+
+def _writes_nothing(observer: Observer) -> bool:
+    """Whether this process writes no file: of an estimate, or of a run that another process writes."""
+    return observer.dry or observer.silent
 
 
 def _scale(
@@ -170,10 +189,12 @@ def _within(
 ) -> dict[str, Any]:
     """Return the options of a run that takes the time that is left; a resumed one keeps its own.
 
+    A method without iterations has no use for it.
+
     Raises:
         UserError: no time is left.
     """
-    if available is None or distillation.resumes:
+    if available is None or distillation.resumes or not distillation.config.iterations:
         return explicit
     available.check_left()
     return merge(explicit, {"seconds": available.left})

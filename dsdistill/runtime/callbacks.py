@@ -134,15 +134,21 @@ class Observer(Callback):
     Attributes:
         stop: what a callback raised to stop the run, if one did.
         dry: whether the run is only to be estimated (`dry_run`), so that nothing may be written.
+        silent: whether another process of the run speaks: nothing is passed on.
     """
 
-    def __init__(self, callbacks: Sequence[Listener] = ()) -> None:
+    def __init__(self, callbacks: Sequence[Listener] = (), silent: bool = False) -> None:
         """Take the callbacks.
+
+        Args:
+            callbacks: in the order in which they hear of what happens.
+            silent: as the attribute.
 
         Raises:
             UserError: one of them is none.
         """
         self.stop: StopRun | None = None
+        self.silent = silent
         self._callbacks = [_as_callback(each) for each in _as_list(callbacks)]
         self.dry = any(isinstance(each, DryRun) for each in self._callbacks)
 
@@ -155,7 +161,8 @@ class Observer(Callback):
 
         Functions do not hear of it, because they expect entries of the run. Who stops it stops the stage.
         """
-        stage = Observer([each for each in self._callbacks if not isinstance(each, _Function)])
+        heard = [each for each in self._callbacks if not isinstance(each, _Function)]
+        stage = Observer(heard, self.silent)
         stage.dry = self.dry
         return stage
 
@@ -189,13 +196,15 @@ class Observer(Callback):
 
     def on_notice(self, sentence: str) -> None:
         """Pass a sentence on; one that nobody listens for is a warning of Python."""
+        if self.silent:
+            return
         if not _logged() and not any(map(_listens, self._callbacks)):
             warn(sentence)
         _log.warning("%s", sentence)
         self._tell("on_notice", sentence)
 
     def on_info(self, sentence: str) -> None:
-        _log.info("%s", sentence)
+        self._note(sentence)
         self._tell("on_info", sentence)
 
     def on_read(self, what: str, done: int, total: int) -> None:
@@ -203,7 +212,7 @@ class Observer(Callback):
 
     def on_start(self, start: Any) -> None:
         for sentence in start.describe():
-            _log.info("%s", sentence)
+            self._note(sentence)
         self._tell("on_start", start)
 
     def on_estimate(self, estimate: Any) -> None:
@@ -212,7 +221,7 @@ class Observer(Callback):
         Raises:
             DryRunEnd: of a dry run, that is all.
         """
-        _log.info("%s", estimate)
+        self._note(estimate)
         if self.dry:
             raise DryRunEnd(estimate)
         self._tell("on_estimate", estimate)
@@ -232,9 +241,14 @@ class Observer(Callback):
     def on_end(self, result: Any) -> None:
         self._tell("on_end", result)
 
+    def _note(self, what: object) -> None:
+        """Have the logger take a detail."""
+        if not self.silent:
+            _log.info("%s", what)
+
     def _tell(self, method: str, *arguments: Any) -> None:
         """Call a method of every callback; a request to stop does not keep it from the others."""
-        for callback in self._callbacks:
+        for callback in [] if self.silent else self._callbacks:
             try:
                 getattr(callback, method)(*arguments)
             except StopRun as stop:

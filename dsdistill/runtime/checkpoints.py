@@ -185,3 +185,23 @@ class RunDirectory:
             if path > self.snapshot(iteration):
                 files.remove(path)
         metrics.trim(self.metrics_file, iteration)
+
+
+class ReadOnlyRun(RunDirectory):
+    """A run directory that another process of the run writes."""
+
+    def create(self, config: str, overwrite: bool) -> None:
+        """Write nothing."""
+
+    def write_config(self, config: str) -> None:
+        """Write nothing."""
+
+    def log(self) -> metrics.MetricsLog:
+        """Return a log that writes nothing."""
+        return metrics.NoLog()
+
+    def save(self, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        """Write nothing."""
+
+    def trim(self, iteration: int) -> None:
+        """Delete nothing."""

@@ -88,3 +88,16 @@ class MetricsLog:
 
     def _failure(self, error: OSError) -> UserError:
         return UserError(f"cannot write {self._path}: {files.reason(error)}")
+
+
+class NoLog(MetricsLog):
+    """The log of a process that writes none."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close nothing."""

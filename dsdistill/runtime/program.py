@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from dsdistill.runtime import streams
+from dsdistill.runtime import launch, streams
 from dsdistill.runtime.signals import INSISTING, Interrupted, Stopped, handlers
 from dsdistill.runtime.streams import OutputLost, say
 from dsdistill.runtime.waiting import choose_waiting
@@ -65,6 +65,8 @@ class StopHandler:
 
     def deferred(self, number: int) -> None:
         """Acknowledge a signal that waits for the state to be saved."""
+        if not launch.is_first():
+            return
         name = signal.Signals(number).name
         again = "Ctrl-C once more" if number == signal.SIGINT else f"a second {name}"
         ends = f"; {again} ends at once" * (number in INSISTING)

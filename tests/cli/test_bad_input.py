@@ -135,6 +135,7 @@ def test_hugging_face_needs_its_package(
         ),
         ("--method idc --set size_period=0", "option 'size_period' is 0"),
         ("--method mdc --ipc 1,2,1,1,1,1,1,1,1,1", "sizes are those of every class, so all have one IPC"),
+        ("--method dm --iterations 0 --seconds 5", "method 'dm' takes no iterations, so that a time has"),
         ("--method mtt --set sizes=[1]", "sizes are for methods that match each class with real images"),
         ("--method dc --set init=representative", "set init=real, or use a method that follows experts"),
     ],

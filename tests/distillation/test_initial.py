@@ -103,3 +103,13 @@ def test_bad_input_is_refused_before_the_run(
         refined(tmp_path / "out.h5", init.format(finished=finished), **options)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_set_is_not_refined_into_its_own_file(tmp_path: Path) -> None:
+    output = tmp_path / "set.h5"
+    told: dict[str, Any] = {"dataset": "digits", "ipc": 1, "iterations": 1, "overrides": [THREADS]}
+    dsdistill.distill(output, **told)
+    before = output.read_bytes()
+    with pytest.raises(UserError, match="write to another file"):
+        dsdistill.distill(output, init=output, overwrite=True, **told)
+    assert output.read_bytes() == before

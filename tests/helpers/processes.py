@@ -1,4 +1,4 @@
-"""The command line in processes of its own, held at a chosen place until the test has sent what it sends."""
+"""Processes of their own: the command line, held until a test has sent what it sends, and ranks of a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,3 +205,54 @@ def started(program: str, path: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "started\n"
         yield process
         process.kill()
+
+
+_RANK = """
+import importlib, sys
+import tests.conftest
+
+module, name, *arguments = sys.argv[1:]
+getattr(importlib.import_module(module), name)(*arguments)
+"""
+
+
+def together(count: int, work: Callable[..., None], *arguments: object, **environment: str) -> list[Ended]:
+    """Run a function in several processes at once, which know of one another as those of torchrun do.
+
+    Starting them takes seconds, so that one start should serve several checks. They compute with one thread
+    each, on the CPU.
+
+    Args:
+        count: of processes.
+        work: a function at the top of a module, which every process imports.
+        arguments: of the function, passed as text.
+        environment: further variables.
+
+    Returns:
+        how each process ended, in the order of their ranks.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **environment}
+    words = [sys.executable, "-c", _RANK, work.__module__, work.__name__, *map(str, arguments)]
+    processes = [
+        subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(count)
+    ]
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            written = list(pool.map(lambda process: process.communicate(timeout=240), processes))
+    finally:
+        for process in processes:
+            process.kill()
+    codes = [process.returncode for process in processes]
+    return [Ended(code, *texts) for code, texts in zip(codes, written, strict=True)]

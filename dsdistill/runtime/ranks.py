@@ -1,0 +1,261 @@
+"""The processes that share one run: ``torchrun --nproc-per-node 4 -m dsdistill distill …``.
+
+Each process is a rank of ``torch.distributed``. All ranks go through the same program with the same draws,
+each computes its part of what the others compute the rest of, and what is learned is the same in all of them.
+The first rank alone writes files and speaks. One process without torchrun is a group of one: every function
+here then returns what it was given.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, distributed
+
+from dsdistill.errors import UserError
+from dsdistill.runtime import launch
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(hours=12)
+"""How long a rank waits for another, which may be decoding data. One that has ended is noticed at once."""
+
+_SPOKEN = "spoken"
+
+
+class RankLost(UserError):
+    """Another process of the run has ended, or cannot be reached."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(
+            "another process of this run has ended, and the run with it: --resume goes on from what is "
+            "saved, with any number of processes; torchrun --max-restarts=N does so by itself"
+        )
+        self.cause = cause
+
+
+class Ranks:
+    """A group of processes. Every method but `part` is called by all of them, in the same order.
+
+    Attributes:
+        index: of this process, from 0.
+        count: of all processes.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1, store: Store | None = None) -> None:
+        """Describe the group.
+
+        Args:
+            index, count: as the attributes.
+            store: where the ranks agree who speaks; None leaves it to the first.
+        """
+        self.index, self.count = index, count
+        self._store = store
+
+    def __repr__(self) -> str:
+        return f"<rank {self.index} of {self.count}>"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.index == 0
+
+    def part(self, count: int) -> slice:
+        """Return which of ``count`` items are this rank's: as many as others have, or one more or less."""
+        return slice(self.index * count // self.count, (self.index + 1) * count // self.count)
+
+    def speaks(self) -> bool:
+        """Whether this process is the one that prints an error: the first to ask."""
+        if self.count == 1 or self._store is None:
+            return self.is_first
+        with contextlib.suppress(RuntimeError):
+            return self._store.add(_SPOKEN, 1) == 1
+        return True  # nobody is left to ask
+
+    def sum_(self, *tensors: Tensor) -> None:
+        """Add up tensors over all ranks, in place.
+
+        Raises:
+            RankLost: a rank has ended.
+        """
+        for tensor in tensors if self.count > 1 else ():
+            with _lost():
+                distributed.all_reduce(tensor)
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return of each flag whether it is set in any rank; nothing waits for a GPU.
+
+        Raises:
+            RankLost: a rank has ended.
+        """
+        if self.count == 1:
+            return flags
+        tensor = torch.tensor(flags, dtype=torch.uint8)
+        with _lost():
+            distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX)
+        return tuple(map(bool, tensor.tolist()))
+
+    def texts(self, text: str) -> list[str]:
+        """Return what each rank passes, in their order.
+
+        Raises:
+            RankLost: a rank has ended.
+        """
+        return [data.decode() for data in self._gathered(text.encode())]
+
+    def of_first(self, text: str) -> str:
+        """Return what the first rank passes.
+
+        Raises:
+            RankLost: a rank has ended.
+        """
+        return self.texts(text)[0]
+
+    def union(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the named tensors of all ranks, on the CPU; of two with one name that of the lower rank.
+
+        Raises:
+            RankLost: a rank has ended.
+        """
+        if self.count == 1:
+            return dict(tensors)
+        here = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        merged: dict[str, Tensor] = {}
+        for data in reversed(self._gathered(here)):
+            merged |= load(data)
+        return merged
+
+    def wait(self) -> None:
+        """Wait until every rank is here.
+
+        Raises:
+            RankLost: a rank has ended.
+        """
+        self.any(False)
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """Have the first rank do what is inside, and then the others, which find what it has put in a cache.
+
+        Raises:
+            RankLost: a rank has ended.
+        """
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+    def check_same(self, facts: Mapping[str, str]) -> None:
+        """Check that all ranks are about the same.
+
+        Args:
+            facts: what has to be equal, by what a sentence calls it.
+
+        Raises:
+            UserError: naming the first fact that differs; the same in every rank.
+            RankLost: a rank has ended.
+        """
+        if self.count == 1:
+            return
+        first, *others = (json.loads(text) for text in self.texts(json.dumps(dict(facts))))
+        for index, other in enumerate(others, 1):
+            for name in facts:
+                if other.get(name) != first[name]:
+                    raise UserError(
+                        f"process {index} has other {name} than process 0: start all of them with the same "
+                        "command, on the same files"
+                    )
+
+    def _gathered(self, data: bytes) -> list[bytes]:
+        """Return what each rank passes, in their order."""
+        if self.count == 1:
+            return [data]
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+        with _lost():
+            distributed.all_gather(sizes, torch.tensor([len(data)]))
+            longest = max(1, *(int(size) for size in sizes))
+            padded = torch.zeros(longest, dtype=torch.uint8)
+            padded[: len(data)] = torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)[: len(data)]
+            parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.count)]
+            distributed.all_gather(parts, padded)
+        return [bytes(part[: int(size)].numpy()) for part, size in zip(parts, sizes, strict=True)]
+
+
+ALONE = Ranks()
+"""One process."""
+
+
+def current() -> Ranks:
+    """Return the processes of this run; those of torchrun are joined at the first call.
+
+    Raises:
+        UserError: they cannot be joined.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        return _joined() or Ranks(distributed.get_rank(), distributed.get_world_size())
+    return _join() if launch.is_several() else ALONE
+
+
+_groups: list[Ranks] = []
+
+
+def _joined() -> Ranks | None:
+    return _groups[0] if _groups else None
+
+
+@functools.cache
+def _join() -> Ranks:
+    """Join the processes that torchrun started.
+
+    Raises:
+        UserError: torch cannot, or the others cannot be reached.
+    """
+    if not distributed.is_available():
+        raise UserError("this build of torch has no torch.distributed: leave torchrun out")
+    backend = "gloo"
+    if torch.cuda.is_available():
+        if not distributed.is_nccl_available():
+            raise UserError(
+                "this build of torch has no NCCL, by which GPUs work together: leave torchrun out, or hide "
+                "the GPUs with CUDA_VISIBLE_DEVICES= "
+            )
+        torch.cuda.set_device(launch.local_index() % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        rendezvous = distributed.rendezvous("env://", timeout=_PATIENCE)
+        store, index, count = next(rendezvous)
+        store = distributed.PrefixStore(f"dsdistill-{launch.attempt()}", store)
+        distributed.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes of this run cannot reach one another: {error}") from error
+    atexit.register(_leave)
+    _groups.append(Ranks(index, count, store))
+    return _groups[0]
+
+
+def _leave() -> None:
+    """Leave the group, so that its threads end before the process does."""
+    with contextlib.suppress(Exception):
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """Turn a failure of a collective into a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLost(error) from error
