@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ import torch
 from dsdistill import files
 from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import typical
-from dsdistill.config.options import as_toml, decisions, merge, parse_override
-from dsdistill.config.sharing import shared
+from dsdistill.config.options import decisions, merge, parse_override
 from dsdistill.data import catalog
 from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
+from dsdistill.distillation.agreement import agreed, check_same
 from dsdistill.distillation.caching import caching_words
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.estimate import advice, measure, run_estimate
@@ -44,7 +43,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import add_networks, source_digest
 from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
-from dsdistill.runtime import compiled_runs, provenance
+from dsdistill.runtime import compiled_runs
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.checkpoints import RunDirectory, iteration_of
 from dsdistill.runtime.device import (
@@ -178,7 +177,8 @@ class DistillationRun:
         free = available_memory(device)  # the estimate counts all that comes now
         with self._ranks.first_before_others():  # which find decoded what the first has decoded
             task, real = catalog.load(self._config.data, "train", observer, source)
-        self._check_same(real)
+        resumed = self._directory.config_digest if self._resumes else ""
+        check_same(self._ranks, self._config, real, resumed)
         with threads(self._config.compute.threads), full_float32():
             asked = self._config
             recompiles = self._decide(task, real, device)
@@ -218,31 +218,6 @@ class DistillationRun:
         self._ranks.wait()  # until it is written
         return summarise(self._output, loop, distilled, losses, error)
 
-    def _check_same(self, real: RealDataset) -> None:
-        """Check that all processes are about the same run.
-
-        Raises:
-            UserError: naming what differs.
-        """
-        if self._ranks.count == 1:
-            return
-        options = shared(configs.as_table(self._config))
-        options.pop("seconds")  # what is left of a budget of time, which the first process decides
-        self._ranks.check_same(
-            {
-                "code": provenance.code_digest(),
-                "options": as_toml(options),
-                "training images": real.fingerprint,
-                "run to resume": "" if not self._resumes else self._directory.config_digest,
-            }
-        )
-
-    def _agreed(self, config: RunConfig) -> RunConfig:
-        """Return the options that the first process has decided."""
-        own = configs.to_toml(config)
-        first = self._ranks.of_first(own)
-        return config if first == own else configs.resolve({}, (), tomllib.loads(first))
-
     def _measure(self, distiller: Distiller, memory: Estimate, device: torch.device) -> None:
         """End a dry run: take a few steps, and tell what all of them take."""
         done = distiller.iteration
@@ -265,7 +240,8 @@ class DistillationRun:
         """
         asked = self._config
         check_storage(asked.storage, task)
-        self._config = self._agreed(assembly.decide_auto(asked, task, real, device, self._observer.on_notice))
+        decided = assembly.decide_auto(asked, task, real, device, self._observer.on_notice)
+        self._config = agreed(self._ranks, decided)
         self._observer.on_info(decisions(configs.as_table(asked), configs.as_table(self._config)))
         fails = asked.compute.compile is True and not self._config.compute.compile
         if self._resumes:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from dsdistill.errors import UserError
+from dsdistill.runtime import launch
 from dsdistill.runtime.notice import Notify, silent
 
 # Device -----------------------------------------------------------------------------------------------------
@@ -23,7 +24,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     """Return the device of ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        UserError: the device is unknown or absent.
+        UserError: the device is unknown or absent, or the same one for several processes.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -31,6 +32,10 @@ def resolve_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:0") from None
+    if device.index is not None and launch.is_several():
+        raise UserError(
+            f"each of several processes takes a device of its own, not {name!r}: say --device {device.type}"
+        )
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

@@ -52,6 +52,14 @@ def test_devices_that_do_not_exist_are_refused(name: str, message: str) -> None:
         resolve_device(name)
 
 
+def test_processes_are_not_sent_to_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_device("cpu:0").type == "cpu"
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="say --device cpu"):
+        resolve_device("cpu:0")
+
+
 # Precision --------------------------------------------------------------------------------------------------
 
 
