@@ -10,6 +10,7 @@ import pytest
 
 import dsdistill
 from dsdistill.config.presets import EXPERT_RECIPES
+from dsdistill.experts import trainer as trainer_module
 from dsdistill.experts.trainer import Trainer
 from tests.helpers.on_device import BATCH, CONVNET, EAGER, images
 from tests.helpers.stand_in import Wait, stand_in
@@ -24,10 +25,11 @@ LOSS = "the mean loss of an epoch is read at its end"
 
 @pytest.mark.parametrize("recipe", EXPERT_RECIPES.names())
 def test_a_recipe_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
+    monkeypatch.setattr(trainer_module, "_TIMED_STEPS", 1)
     epochs: list[list[Wait]] = []
     train = Trainer.train_epoch
     options: dict[str, Any] = {"dataset": images(), "recipe": recipe, "count": 1, "epochs": 2}
-    overrides = [*EAGER, "batch_size=10", *SMALL.get(recipe, ())]
+    overrides = [*EAGER, "batch_size=12", *SMALL.get(recipe, ())]
     with stand_in() as device:
 
         def counted(trainer: Trainer, *arguments: Any) -> float:
