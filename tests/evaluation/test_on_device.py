@@ -92,8 +92,12 @@ def test_a_protocol_on_the_device(files: _Files, monkeypatch: pytest.MonkeyPatch
     if name == TARGETS:
         options |= {"networks": WIDE, "transfer": [images()], "steps": 2, "baselines": ""}
     else:
-        options |= {"dataset": images(), "teacher": files.teacher, "baselines": "random" if name == "dm" else ""}
-    options |= {"device": "cuda", "precision": "fp32", "compile": False, "save": False}
+        options |= {
+            "dataset": images(),
+            "teacher": files.teacher,
+            "baselines": "random" if name == "dm" else "",
+        }
+    options |= {"device": "cuda", "precision": "fp32", "compile": False, "cuda_graphs": False, "save": False}
     with stand_in() as device:
         trainings = counted(device, monkeypatch)
         report = dsdistill.evaluate(files.sets[needed(load_protocol(name))], **options)
