@@ -11,6 +11,7 @@ import pytest
 import dsdistill
 from dsdistill.config.presets import RECIPES
 from dsdistill.distillation.loop import Distiller, IterationReport
+from tests.helpers.marks import slow_if
 from tests.helpers.on_device import BATCH, CONVNET, EAGER, RESNET, SCORED, WIDE, images, networks
 from tests.helpers.stand_in import Device, Wait, stand_in
 
@@ -68,9 +69,13 @@ ALIKE = {
     "fyi-dm",
     "fyi-dsa",
     "fyi-mtt",
+    "idc",
     "idc-i",
     "infer-dynamic",
     "mtt",
+    "ncfm",
+    "rded",
+    "tesla",
 }
 """Recipes that run the same lines as another one; in the slow tests."""
 
@@ -118,9 +123,7 @@ class _Counted:
         monkeypatch.setattr(Distiller, "step", counted)
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in CASES]
-)
+@pytest.mark.parametrize("method", slow_if(CASES, ALIKE))
 def test_a_recipe_on_the_device(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

@@ -13,8 +13,12 @@ from dsdistill.config.presets import PROTOCOLS
 from dsdistill.evaluation import students, transfer
 from dsdistill.evaluation.tuning import Tuning
 from dsdistill.protocol import Protocol, load_protocol
+from tests.helpers.marks import slow_if
 from tests.helpers.on_device import BATCH, CONVNET, EAGER, WIDE, images, networks
 from tests.helpers.stand_in import Device, Wait, stand_in
+
+ALIKE = {"dc", "dsa", "fyi", "fyi-mtt", "idm", "infer-dynamic", "mtt", "pca-hard", "pca-soft"}
+"""Protocols that run the same lines as another one; in the slow tests."""
 
 TARGETS = "krr-st"
 """The protocol that pre-trains students on targets, which the set must have."""
@@ -85,7 +89,7 @@ def counted(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[list[Wait]]
     return trainings
 
 
-@pytest.mark.parametrize("name", PROTOCOLS.names())
+@pytest.mark.parametrize("name", slow_if(PROTOCOLS.names(), ALIKE))
 def test_a_protocol_on_the_device(files: _Files, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     epochs = 4 if load_protocol(name).labels.phases[1:] else 1
     options: dict[str, Any] = {"protocol": name, "repeats": 2, "epochs": epochs, "networks": CONVNET}

@@ -12,6 +12,7 @@ import dsdistill
 from dsdistill.config.presets import EXPERT_RECIPES
 from dsdistill.experts import trainer as trainer_module
 from dsdistill.experts.trainer import Trainer
+from tests.helpers.marks import slow_if
 from tests.helpers.on_device import BATCH, CONVNET, EAGER, images
 from tests.helpers.stand_in import Wait, stand_in
 
@@ -20,10 +21,13 @@ SMALL: dict[str, Sequence[str]] = {
     "barlow-twins": ("twins.projector=[8,8]", "warmup_epochs=0"),
     "ast": ("ramp_epochs=0", "drop_at=[]"),
 }
+ALIKE = {"acc-dd", "dance", "datm", "mtt", "tgdd"}
+"""Recipes that run the same lines as another one; in the slow tests."""
+
 LOSS = "the mean loss of an epoch is read at its end"
 
 
-@pytest.mark.parametrize("recipe", EXPERT_RECIPES.names())
+@pytest.mark.parametrize("recipe", slow_if(EXPERT_RECIPES.names(), ALIKE))
 def test_a_recipe_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
     monkeypatch.setattr(trainer_module, "_TIMED_STEPS", 1)
     epochs: list[list[Wait]] = []
