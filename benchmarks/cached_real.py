@@ -77,7 +77,7 @@ def iteration(setting: Setting, mode: str) -> Callable[[], Any]:
     variants.quiet_allocator()
     config = setting.resolved(cache_real=mode != "live", cache_draws=1)
     task, real = catalog.load(config.data, "train")
-    loop = assembly.assemble(config, task, real, variants.CPU, print)
+    loop = assembly.assemble(config, task, real, variants.DEVICE, print)
     if (cache := loop.sources.cache) is None:
         return loop.step
 
@@ -131,8 +131,8 @@ def measured(name: str, path: Path, quick: bool, rounds: int) -> dict[str, Any]:
     setting = Setting(merge(options, {"engine": {"supply": {"path": str(path)}}}), quick)
     asked = setting.resolved()
     task, real = catalog.load(asked.data, "train")
-    config = assembly.decide_auto(asked, task, real, variants.CPU, print)
-    cache = assembly.assemble(config, task, real, variants.CPU, print).sources.cache
+    config = assembly.decide_auto(asked, task, real, variants.DEVICE, print)
+    cache = assembly.assemble(config, task, real, variants.DEVICE, print).sources.cache
     if cache is None:
         raise SystemExit(f"{name}: compute.cache_real=auto does not cache a run of {SECONDS:g} seconds")
     modes = ("live", "found", "computed")

@@ -124,7 +124,7 @@ def measure(method: str, classes: int, ipc: int, rounds: int) -> dict[str, Any]:
             path = Path(folder) / "experts.h5"
             write_experts(path, task, real, config.network)
             config = configs.resolve(configs.as_table(config), [f"engine.supply.path={path}"])
-        loop = assembly.assemble(config, task, real, variants.CPU, print)
+        loop = assembly.assemble(config, task, real, variants.DEVICE, print)
         idle = trimmed()
         keep_resident()
         forget_peak()

@@ -96,7 +96,7 @@ def record(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what is written."""
     return {
         "command": "python benchmarks/memory_estimates.py",
-        "machine": provenance.machine_name(variants.CPU),
+        "machine": provenance.machine_name(variants.DEVICE),
         "packages": provenance.package_versions(),
         "rows": sorted(rows, key=lambda row: (row["ipc"], row["method"])),
     }
@@ -171,7 +171,7 @@ def measure(method: str, ipc: int, compile: bool, experts: Path) -> dict[str, An
     assert real.fingerprint
     idle = trimmed()
     with full_float32():
-        distiller = assembly.assemble(plan, task, real, variants.CPU, print)
+        distiller = assembly.assemble(plan, task, real, variants.DEVICE, print)
         expected = estimate(distiller, real)
         trimmed()
         keep_resident()

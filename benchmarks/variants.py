@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.evaluation import students
 from dsdistill.evaluation.batches import TrainingSet
-from dsdistill.evaluation.ensembles import SingleStudent, StackedStudents
+from dsdistill.evaluation.ensembles import Ensembles
 from dsdistill.evaluation.execution import Execution
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.trainer import Trainer
@@ -54,7 +55,8 @@ from tests.reference.regression import adam_step, frepo_loss
 from tests.reference.sre2l import recover
 from tests.reference.trajectory import matching_loss, unrolled
 
-CPU = torch.device("cpu")
+DEVICE = torch.device(os.environ.get("DSDISTILL_BENCHMARK_DEVICE", "cpu"))
+"""That computes; the plain variants are for a CPU."""
 Variant = Callable[[], Callable[[], Any]]
 
 
@@ -123,7 +125,7 @@ def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options
     }
     cfg = configs.resolve(options)
     task, real = catalog.load(cfg.data, "train")
-    return assembly.assemble(cfg, task, real, CPU, print)
+    return assembly.assemble(cfg, task, real, DEVICE, print)
 
 
 def plain_student(ipc: int) -> Callable[[], Any]:
@@ -152,15 +154,23 @@ def plain_student(ipc: int) -> Callable[[], Any]:
 def ours_student(ipc: int, precision: str, compile: bool, stacked: int = 0) -> Callable[[], Any]:
     """One epoch of the evaluator: of one student, or of several stacked."""
     quiet_allocator()
+    execution = Execution(DEVICE, precision, compile, print)  # type: ignore[arg-type]
+    return _fitted(ipc, execution, "convnet3", stacked or 1)
+
+
+def epochs_of_students(network: str, count: int, graphs: bool, ipc: int = 10) -> Callable[[], Any]:
+    """Two epochs of so many students of a network, in fp32, with or without CUDA graphs."""
+    return _fitted(ipc, Execution(DEVICE, "fp32", False, print, graphs), network, count)
+
+
+def _fitted(ipc: int, execution: Execution, name: str, count: int) -> Callable[[], Any]:
+    """Students that train side by side."""
     task, images, labels, _ = _students(ipc)
     protocol = load_protocol("dm", epochs=1)
-    execution = Execution(CPU, precision, compile, print)  # type: ignore[arg-type]
-    networks = [
-        build_network("convnet3", task.channels, task.size, task.num_classes) for _ in range(stacked or 1)
-    ]
-    ensemble = StackedStudents(networks, execution) if stacked else SingleStudent(networks[0], execution)
+    networks = [build_network(name, task.channels, task.size, task.num_classes) for _ in range(count)]
+    ensemble = Ensembles(execution).fill(networks)
     training = students.StudentTraining(protocol, protocol.transform_for(task.mirror))
-    sets, repeats = [TrainingSet(images, labels)] * len(networks), list(range(len(networks)))
+    sets, repeats = [TrainingSet(images, labels)] * count, list(range(count))
 
     def two_epochs() -> None:  # epochs 0 and 1, as a protocol of one epoch has it
         students.fit(ensemble, sets, repeats, training, execution)
@@ -448,7 +458,7 @@ def _recovery(ipc: int, precision: str, compile: bool) -> Any:
         data = {"name": "fashion-mnist"}
         task, real = catalog.load(configs.resolve({"data": data, "ipc": 1}).data, "train")
         network = build_network(name, task.channels, task.size, task.num_classes)
-        for batch in torch.arange(640).split(64):
+        for batch in (torch.arange(640) % len(real)).split(64):
             network(task.preprocess(real.unit(batch)))
         layout = Layout.of(network)
         write_experts(path, task, real, layout, [[layout.pack(network.state_dict())]], name)
@@ -549,11 +559,12 @@ def ours_trajectory(ipc: int, steps: int, gradient: str, compile: bool) -> Calla
 _PART = 24  # batches of 256: a tenth of an epoch of 60,000 images
 
 
-def _trainer(precision: str, compile: bool) -> Trainer:
-    compute = {"device": "cpu", "precision": precision, "compile": compile}
-    config = expert_config.resolve({"recipe": "mtt", "data": {"name": "fashion-mnist"}, "compute": compute})
+def _trainer(precision: str, compile: bool, graphs: bool = False, network: str = "convnet") -> Trainer:
+    compute: dict[str, Any] = {"device": str(DEVICE), "precision": precision, "compile": compile}
+    options = {"recipe": "mtt", "network": network, "compute": compute | {"cuda_graphs": graphs}}
+    config = expert_config.resolve({"data": {"name": "fashion-mnist"}, **options})
     task, real = catalog.load(config.data, "train")
-    return Trainer(expert_config.decide_auto(config, task, real, CPU, print), task, real, CPU, print)
+    return Trainer(expert_config.decide_auto(config, task, real, DEVICE, print), task, real, DEVICE, print)
 
 
 def plain_expert(ipc: int) -> Callable[[], Any]:
@@ -575,8 +586,13 @@ def plain_expert(ipc: int) -> Callable[[], Any]:
 
 def ours_expert(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     """A tenth of an expert's epoch by the trainer."""
+    return part_of_expert(precision, compile, False, "convnet")
+
+
+def part_of_expert(precision: str, compile: bool, graphs: bool, network: str) -> Callable[[], Any]:
+    """The same of any network, with or without CUDA graphs."""
     quiet_allocator()
-    trainer = _trainer(precision, compile)
+    trainer = _trainer(precision, compile, graphs, network)
     trainer.initialise(0)
     trainer.network.train()
 

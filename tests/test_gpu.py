@@ -11,6 +11,7 @@ import torch
 import dsdistill
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
+from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.storage import set_file
 from tests.helpers.callbacks import Told
 from tests.helpers.trajectories import RECIPE, written
@@ -209,6 +210,59 @@ def learned(file: Path) -> tuple[torch.Tensor, ...]:
     made = set_file.read(file)
     assert made.soft_labels is not None
     return made.images, made.soft_labels, torch.tensor(made.attributes["learned_lr"], dtype=torch.float64)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("network", ["convnet2-w16", "convnet2-w16-batch"])
+def test_graphs_change_no_expert(tmp_path: Path, network: str) -> None:
+    told: dict[str, Any] = {"dataset": "digits", "recipe": "ncfm", "network": network, "device": "cuda"}
+    weights, said = [], list[str]()
+    for graphs in ("true", "false"):
+        overrides = ["compute.precision=fp32", f"compute.cuda_graphs={graphs}"]
+        options = {"count": 1, "epochs": 1, "overrides": overrides, "callbacks": [Told(notify=said.append)]}
+        experts = dsdistill.train_experts(tmp_path / f"{graphs}.h5", **told, **options)
+        weights.append(experts.flat(0, 1))
+    assert not [sentence for sentence in said if "CUDA graphs" in sentence]
+    torch.testing.assert_close(*weights, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("repeats", [1, 2])
+@pytest.mark.parametrize("network", ["convnet2-w16", "convnet2-w16-batch"])
+def test_graphs_change_no_student(tmp_path: Path, repeats: int, network: str) -> None:
+    dsdistill.distill(tmp_path / "set.h5", dataset="digits", ipc=2, iterations=20, device="cuda")
+    told: dict[str, Any] = {"epochs": 20, "repeats": repeats, "networks": network, "baselines": ""}
+    values, said = [], list[str]()
+    for graphs in (True, False):
+        told |= {
+            "device": "cuda",
+            "precision": "fp32",
+            "save": False,
+            "callbacks": [Told(notify=said.append)],
+        }
+        values.append(dsdistill.evaluate(tmp_path / "set.h5", cuda_graphs=graphs, **told).rows[0].mean)
+    assert not [sentence for sentence in said if "CUDA graphs" in sentence]
+    assert values[0] == pytest.approx(values[1], abs=3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["dm", "dsa", "datadam", "idm"])
+def test_an_iteration_does_not_wait_for_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The first iteration may, as may what is done between them."""
+    step = Distiller.step
+
+    def watched(distiller: Distiller) -> IterationReport:
+        torch.cuda.set_sync_debug_mode("error" if distiller.iteration else "default")
+        try:
+            return step(distiller)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(Distiller, "step", watched)
+    told: dict[str, Any] = {"dataset": "digits", "method": method, "ipc": 1, "network": "convnet2-w16"}
+    dsdistill.distill(tmp_path / "set.h5", **told, iterations=3, device="cuda")
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ import itertools
 import re
 import textwrap
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -217,10 +217,10 @@ def options_page() -> str:
     run = list(sections(RunConfig))
     parts += map(_section, _distinct(run))
     parts.append("## Of the training of experts {#of-experts}\n")
-    parts.append("`data`, `compute` and `augmentation` have the same keys as in a distillation.\n")
-    shared = {section.title for section in run}
-    experts = [each for each in sections(ExpertConfig) if not each.title or each.title not in shared]
-    parts += map(_section, experts)
+    parts.append(
+        "`data` and `augmentation` have the same keys as in a distillation; `compute` has one more.\n"
+    )
+    parts += map(_section, _further(sections(ExpertConfig), run))
     parts.append("## Of a protocol {#of-a-protocol}\n")
     parts.append("A protocol is a TOML file of its own: see [protocols](protocols.md).\n")
     parts += map(_section, sections(Protocol))
@@ -229,6 +229,15 @@ def options_page() -> str:
     for kind, prefix in _SUITE:
         parts += map(_section, sections(kind, prefix))
     return "\n".join(parts)
+
+
+def _further(found: Iterable[Section], known: Iterable[Section]) -> Iterator[Section]:
+    """Yield sections without the options of known ones of the same title; those that lack nothing else go."""
+    keys = {(each.title, option.key) for each in known if each.title for option in each.options}
+    for each in found:
+        options = [option for option in each.options if (each.title, option.key) not in keys]
+        if options:
+            yield dataclasses.replace(each, options=options)
 
 
 def _distinct(found: Sequence[Section]) -> list[Section]:

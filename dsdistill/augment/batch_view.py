@@ -106,7 +106,9 @@ class BatchViews:
     def __call__(self, images: Float[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
         """View images, an equal number of each batch, batch by batch; differentiable."""
         each = len(images) // len(self.rows)
-        rows, columns = (part.to(images)[:, None, None] for part in (self.rows, self.columns))
+        rows, columns = (
+            part.to(images, non_blocking=True)[:, None, None] for part in (self.rows, self.columns)
+        )
         with torch.autocast(images.device.type, enabled=False):
             batches = images.unflatten(0, (len(self.rows), each))
             return (rows @ batches @ columns.transpose(-1, -2)).flatten(0, 1)

@@ -262,21 +262,23 @@ class DecoupledEngine(Engine[Teachers]):
         pixels = recovered_pixels(synthetic, sources.classes)
         like = synthetic.images
         values = torch.zeros(2, dtype=working_dtype(like.dtype), device=like.device)
-        owners = synthetic.labels.cpu()[synthetic.origins()]
+        owners = synthetic.owners()
         augment = self._augmentation(owners, sources)
         for number, batches, weights in self._passes(synthetic, sources):
             rows = torch.cat([batch.rows for batch in batches])
             part = pixels.take(rows)
             see = partial(self._seen, sources=sources, batches=batches, augment=partial(augment, rows))
             network, groups = sources.supply.recovering[number], len(batches)
-            labels = owners[rows].to(like.device)
+            labels = owners[rows].to(like.device, non_blocking=True)
             statistics = self._statistics(synthetic, number, network, labels[:: len(rows) // groups])
             output = network(see(part), groups, statistics, maps=self.target.maps)
-            batch = RecoveryBatch(network, number, output, rows, labels, groups, see, synthetic.constants)
+            there = rows.to(like.device, non_blocking=True)
+            batch = RecoveryBatch(network, number, output, there, labels, groups, see, synthetic.constants)
             target, aligned = self.target.loss(batch), self._aligned(output.alignment, groups)
-            total = (weights.to(target) * (target + self.alignment.weight * aligned)).sum()
+            weights = weights.to(target, non_blocking=True)
+            total = (weights * (target + self.alignment.weight * aligned)).sum()
             pixels.add(total, part, rows)
-            sums = torch.stack([(weights.to(target) * each).sum() for each in (target, aligned)])
+            sums = torch.stack([(weights * each).sum() for each in (target, aligned)])
             values += sums.detach()
         value, aligned = values.unbind()
         terms = {self.target.term: pixels.attached(value)}

@@ -48,10 +48,14 @@ class DecodedPixels(RecoveredPixels):
     """All decoded images [N, C, H, W] in network space."""
 
     def take(self, rows: Tensor) -> Tensor:
-        return self.values.detach()[rows].requires_grad_()
+        return self.values.detach()[self._there(rows)].requires_grad_()
 
     def add(self, total: Tensor, part: Tensor, rows: Tensor) -> None:
-        self.gradient[rows] += torch.autograd.grad(total, part)[0]
+        self.gradient[self._there(rows)] += torch.autograd.grad(total, part)[0]
+
+    def _there(self, rows: Tensor) -> Tensor:
+        """Return the rows on the device of the images."""
+        return rows.to(self.values.device, non_blocking=True)
 
 
 class CompensatorPixels(RecoveredPixels):

@@ -193,7 +193,7 @@ class Sources(Generic[S]):
         for positions, owners in zip(index.split(part), owner.split(part), strict=True):
             yield (
                 self.augmentation(self.batches.images(positions), parameters[owners]),
-                owners.to(self.batches.device),
+                owners.to(self.batches.device, non_blocking=True),
             )
 
     def real_of(self, label: int, per_class: int, row: Parameters) -> Tensor:
@@ -269,7 +269,7 @@ class Sources(Generic[S]):
         sums = torch.zeros((), device=self.batches.device)
         for images, owner in self.real(per_class, parameters):
             sums = sums + class_sums(network.frozen(images), owner, classes)
-        return sums / self.counts(per_class).to(sums.device)[:, None]
+        return sums / self.counts(per_class).to(sums.device, non_blocking=True)[:, None]
 
     def synthetic_features(
         self: Sources[Supply], synthetic: SyntheticSet, parameters: Parameters

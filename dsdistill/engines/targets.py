@@ -33,7 +33,7 @@ class RecoveryBatch:
         network: the network.
         teacher: its number.
         output: of the images as they are seen.
-        rows: int64 [G·B], the images' positions in the decoded set.
+        rows: int64 [G·B], the images' positions in the decoded set; on the device.
         labels: int64 [G·B], on the device.
         groups: G.
         see: applies this iteration's augmentation and view of these batches to other images [G·B, C, S, S].

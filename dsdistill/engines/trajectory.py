@@ -274,7 +274,9 @@ class TrajectoryEngine(Engine[Trajectories]):
         """Return an iteration's student: its batches, and one operator for each with scalars per image."""
         augmentation, side = sources.augmentation, sources.task.size
         size = self._step_images(len(images), synthetic.copies)
-        rows = [each.to(images.device) for each in self._batches(len(images), size, sources)]
+        rows = [
+            each.to(images.device, non_blocking=True) for each in self._batches(len(images), size, sources)
+        ]
 
         def augment(step: int, batch: Tensor) -> Tensor:
             stream = seeding.generator(sources.seed, "student-augment", sources.iteration, step)
@@ -329,7 +331,7 @@ class TrajectoryEngine(Engine[Trajectories]):
         for index, value in enumerate(sources.supply.layout.views(weights).values()):
             if value.dim() == 4:
                 stream = seeding.generator(sources.seed, "perturbation", sources.iteration, index)
-                noise = torch.randn(value.shape, generator=stream).to(value)
+                noise = torch.randn(value.shape, generator=stream).to(value, non_blocking=True)
                 value += self.perturbation * noise / noise.norm() * value
         return weights
 
@@ -355,7 +357,7 @@ class TrajectoryEngine(Engine[Trajectories]):
 def _targets(synthetic: SyntheticSet) -> Tensor:
     """Return class indices or logits of every decoded image, in the order of the set."""
     labels = synthetic.labels if synthetic.label_logits is None else synthetic.label_logits
-    return labels[synthetic.origins().to(labels.device)]
+    return labels[synthetic.origins().to(labels.device, non_blocking=True)]
 
 
 def _averaged_logits(synthetic: SyntheticSet, trajectories: Trajectories) -> Tensor:

@@ -169,10 +169,11 @@ class ViewBatches(Batches):
         """Return the batch of one student."""
         batch, device = self._views.batch(number), training_set.images.device
         images = batch.images(training_set.images)
-        labels = training_set.labels[batch.rows.to(device)]
+        rows = batch.rows.to(device, non_blocking=True)
+        labels = training_set.labels[rows]
         targets: dict[str, Tensor] = {"hard": labels, "labels": labels}
         if training_set.weights is not None:
-            targets["weights"] = training_set.weights[batch.rows.to(device)]
+            targets["weights"] = training_set.weights[rows]
         targets = _mixed(targets, batch.mix, self._classes, images.dtype)
         kind = "distances" if self._views.answers.encoding == "distances" else "logits"
         if training_set.relabelled:
@@ -181,7 +182,7 @@ class ViewBatches(Batches):
             answers = _encoded_like(self._views.answers, self._teacher.logits(images), *pair)
         else:
             answers = self._views.answers[self._views.slice(number)]
-        return Batch(images, {**targets, kind: answers.to(device)})
+        return Batch(images, {**targets, kind: answers.to(device, non_blocking=True)})
 
 
 def _encoded_like(stored: Answers, logits: Tensor, labels: Tensor, partners: Tensor) -> Tensor:
@@ -231,7 +232,8 @@ def _mixed(targets: dict[str, Tensor], mix: Mix, classes: int, dtype: torch.dtyp
         if name in targets:
             mixed[name] = mix.targets(targets[name])
     if "labels" in targets:
-        mixed["partners"] = targets["labels"][mix.partner.to(targets["labels"].device)]
+        labels = targets["labels"]
+        mixed["partners"] = labels[mix.partner.to(labels.device, non_blocking=True)]
     return mixed
 
 

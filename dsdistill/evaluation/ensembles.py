@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
-from torch.nn.modules.dropout import _DropoutNd
 
 from dsdistill.compute.memory_format import in_fast_order
+from dsdistill.compute.training_graph import has_dropout, why_not_captured
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.loss import StudentLoss, Targets
 from dsdistill.networks import Network
 from dsdistill.networks.wrapped import Wrapped
+from dsdistill.runtime.cuda_graphs import GraphedBackward
+from dsdistill.runtime.device import autocast
 
 _CROSS_ENTROPY = StudentLoss()
 
@@ -35,6 +38,7 @@ class Ensemble(ABC):
         loss: images [count·B, C, H, W], student-major, and their targets, [count·B, …] each, to the sum over
             students of the mean loss; differentiable.
         logits: images [B, C, H, W] to [count, B, K].
+        buffers: every other tensor that training changes.
     """
 
     count: int
@@ -42,6 +46,40 @@ class Ensemble(ABC):
     parameters: list[Tensor]
     loss: Callable[[Tensor, Targets], Tensor]
     logits: Callable[[Tensor], Tensor]
+    buffers: Sequence[Tensor] = ()
+
+    def capture(self, execution: Execution) -> None:
+        """Have `backward` replay CUDA graphs, as far as the execution allows."""
+        self._graphs = GraphedBackward(
+            partial(self._backward, execution=execution),
+            self.parameters,
+            self.buffers,
+            execution.cuda_graphs,
+            execution.notify,
+        )
+
+    _graphs: GraphedBackward | None = None
+
+    def backward(self, images: Tensor, targets: Targets, execution: Execution, parts: int = 1) -> None:
+        """Add the gradient of the loss to the ``grad`` of every parameter.
+
+        Args:
+            images, targets: those of `loss`.
+            execution: device and precision.
+            parts: of the batch, of which this is one; its loss is divided by their number.
+        """
+        batch = {"images": images, **targets}
+        if self._graphs and parts == 1:
+            self._graphs(batch)
+        else:
+            self._backward(batch, execution, parts)
+
+    def _backward(self, batch: Mapping[str, Tensor], execution: Execution, parts: int = 1) -> Tensor:
+        targets = {name: value for name, value in batch.items() if name != "images"}
+        with autocast(execution.device, execution.precision):
+            loss = self.loss(batch["images"], targets)
+        (loss / parts if parts > 1 else loss).backward()
+        return loss.detach()
 
     @abstractmethod
     def load(self, networks: Sequence[Network]) -> None:
@@ -60,7 +98,7 @@ class SingleStudent(Ensemble):
     ) -> None:
         self.count = 1
         self.classes = _outputs(network)
-        self.parameters = list(network.parameters())
+        self.parameters, self.buffers = list(network.parameters()), list(network.buffers())
         self._network = network
 
         def loss(images: Tensor, targets: Targets) -> Tensor:
@@ -123,8 +161,7 @@ def stackable(network: Network) -> bool:
     """
     if isinstance(network, Wrapped):
         return False
-    dropout = any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.modules())
-    return not dropout and next(network.buffers(), None) is None
+    return not has_dropout(network) and next(network.buffers(), None) is None
 
 
 class Ensembles:
@@ -141,11 +178,24 @@ class Ensembles:
         size = len(networks)
         if size in self._by_size:
             self._by_size[size].load(networks)
-        elif size == 1:
-            self._by_size[size] = SingleStudent(networks[0], self.execution, self.objective)
         else:
-            self._by_size[size] = StackedStudents(networks, self.execution, self.objective)
+            self._by_size[size] = self._made(networks)
         return self._by_size[size]
+
+    def _made(self, networks: Sequence[Network]) -> Ensemble:
+        """Return a new ensemble of these networks."""
+        made: Ensemble
+        if len(networks) == 1:
+            made = SingleStudent(networks[0], self.execution, self.objective)
+        else:
+            made = StackedStudents(networks, self.execution, self.objective)
+        if self.execution.cuda_graphs is not False:
+            if reason := why_not_captured(networks[0]):
+                if self.execution.cuda_graphs is True:
+                    self.execution.notify(f"running without CUDA graphs: {reason}")
+            else:
+                made.capture(self.execution)
+        return made
 
 
 def _outputs(network: Network) -> int:

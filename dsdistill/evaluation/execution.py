@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.runtime import compiler
+from dsdistill.runtime.cuda_graphs import Mode
 from dsdistill.runtime.device import Precision
 from dsdistill.runtime.notice import Notify, silent
 
@@ -31,6 +32,7 @@ class Execution:
     precision: Precision = "fp32"
     compile: bool = False
     notify: Notify = silent
+    cuda_graphs: Mode = False
 
     def prepare(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return the function, compiled if ``compile`` is set."""
@@ -59,17 +61,20 @@ class ExecutionConfig:
     Attributes:
         compile: "auto" compiles where the work is large enough to gain from it (``COMPILE_PIXELS``).
         stack: train the students of a network together. "auto" does so on CUDA, for networks that allow it.
+        cuda_graphs: replay loss and gradient of a step as a CUDA graph; without "auto" on a CPU (see
+            ``dsdistill.runtime.cuda_graphs.resolve_mode``). "auto" measures, and keeps what is faster.
     """
 
     device: torch.device = CPU
     precision: Precision = "fp32"
     compile: bool | Auto = "auto"
     stack: bool | Auto = "auto"
+    cuda_graphs: Mode = False
 
     def execution(self, pixels: int, notify: Notify) -> Execution:
         """Return how the students of one network are computed, which see so many pixels in all."""
         enough = pixels >= COMPILE_PIXELS[self.device.type] if self.compile == "auto" else self.compile
-        return Execution(self.device, self.precision, enough, notify)
+        return Execution(self.device, self.precision, enough, notify, self.cuda_graphs)
 
     def is_too_short(self, execution: Execution) -> bool:
         """Whether students are not compiled because they would not make up for the time that takes."""

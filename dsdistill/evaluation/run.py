@@ -44,7 +44,8 @@ from dsdistill.networks import NetworkFactory, check_network, network_list, sour
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Callback, Listener, Observer
-from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
+from dsdistill.runtime.cuda_graphs import resolve_mode
+from dsdistill.runtime.device import full_float32, resolve_device, training_precision
 from dsdistill.runtime.notice import Notify
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledDataset
@@ -68,6 +69,7 @@ def evaluate(
     precision: str = "auto",
     compile: bool | Auto = "auto",
     stack: bool | Auto = "auto",
+    cuda_graphs: bool | Auto = "auto",
     labels: Source | None = None,
     teacher: str | Path | Sequence[str | Path] | None = None,
     baselines: str | Sequence[str] | None = None,
@@ -101,7 +103,7 @@ def evaluate(
             the set was distilled with, else the protocol's student.
         repeats, epochs: in place of the protocol's.
         seed: of every random draw.
-        compile, stack: see ``dsdistill.evaluation.execution.ExecutionConfig``.
+        compile, stack, cuda_graphs: see ``dsdistill.evaluation.execution.ExecutionConfig``.
         labels: "hard", "static" (stored logits of each image), "views" (stored views) or "teacher" (one that
             labels every batch), in place of the labels that the protocol names.
         teacher: a file of experts, ``FILE@EPOCH`` for one of its epochs, or several for a committee. It
@@ -140,8 +142,9 @@ def evaluate(
         set_file.check_same(file, set_file.digest(file), content.digest)
         name, source = opened(dataset)
         torch_device = resolve_device(device)
-        arithmetic = resolve_precision(precision, torch_device, observer.on_notice)
-        execution = ExecutionConfig(torch_device, arithmetic, compile, stack)
+        arithmetic = training_precision(precision, torch_device, observer.on_notice)
+        graphs = resolve_mode(cuda_graphs, torch_device, "cuda_graphs")
+        execution = ExecutionConfig(torch_device, arithmetic, compile, stack, graphs)
         asked = _Asked(
             file=file,
             json=json,
@@ -278,8 +281,8 @@ def _transfer_work(
     networks = students_of(asked.networks, distilled, resolved)
     names_of(asked.baselines, bool(asked.references))
     asked.check_outputs(observer)
-    if execution.compile is True or execution.stack is True:
-        observer.on_notice("students that are pre-trained are neither compiled nor stacked")
+    if True in (execution.compile, execution.stack, execution.cuda_graphs):
+        observer.on_notice("students that are pre-trained are neither compiled, stacked nor captured")
 
     taught = read_taught(
         asked.references, distilled, lambda: asked.data(distilled), asked.source, execution, observer

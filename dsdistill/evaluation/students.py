@@ -21,7 +21,6 @@ from dsdistill.evaluation.ensembles import Ensemble, Ensembles
 from dsdistill.evaluation.execution import Execution
 from dsdistill.networks import Network
 from dsdistill.protocol import Protocol
-from dsdistill.runtime.device import autocast
 from dsdistill.seeding import forked
 from dsdistill.teachers import Committee
 
@@ -138,9 +137,7 @@ def fit(
             done = 0
             for batch in batches[protocol.labels.part(epoch, protocol.epochs_run)].epoch(epoch):
                 for part in _parts(batch, protocol, ensemble.count):
-                    with autocast(execution.device, execution.precision):
-                        loss = ensemble.loss(part.images, part.targets)
-                    (loss / protocol.accumulate if protocol.accumulate > 1 else loss).backward()
+                    ensemble.backward(part.images, part.targets, execution, protocol.accumulate)
                 optimiser.step()
                 optimiser.zero_grad()
                 done += 1

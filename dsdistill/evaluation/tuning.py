@@ -95,9 +95,8 @@ class Tuning:
     ) -> Callable[[Tensor], Tensor]:
         """Teach a student, and return what it answers to images [B, C, H, W] then: logits [B, K]."""
         rows = downstream.rows(self.seed, repeat)
-        batches = RealBatches.of(
-            downstream.data.task, downstream.data.train, self.seed, self.execution.device
-        )
+        device, data = self.execution.device, downstream.data
+        batches = RealBatches.of(data.task, data.train.resident_on(device), self.seed, device)
         if self.config.tuning == "probe":
             return self._probe(network, batches, rows)
         self._fine_tune(network, batches, rows, repeat, tick)

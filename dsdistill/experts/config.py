@@ -28,6 +28,8 @@ from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded
 from dsdistill.runtime.config import ComputeConfig, is_long
+from dsdistill.runtime.cuda_graphs import Mode, resolve_mode
+from dsdistill.runtime.device import training_precision
 from dsdistill.runtime.notice import Notify
 
 Epoch = Annotated[int, Ge(0)]
@@ -38,6 +40,7 @@ _SAME_EXPERTS = (
     "data.download",
     "compute.device",
     "compute.compile",
+    "compute.cuda_graphs",
     "compute.chunk",
     "compute.class_chunk",
     "compute.threads",
@@ -77,6 +80,17 @@ class TwinsConfig:
             raise UserError(
                 "twins.projector lists the widths of at least one layer, such as [2048, 2048, 2048]"
             )
+
+
+@forbid_extra
+@dataclass(frozen=True, kw_only=True)
+class ExpertCompute(ComputeConfig):
+    """Options of the computation. ``auto`` of the precision is fp32 on a CUDA device."""
+
+    cuda_graphs: Literal["auto"] | bool = "auto"
+    """Replay loss and gradient of a step as a CUDA graph; auto times it at the first step both ways, and
+    keeps what is faster. Not for steps of more than one pass, nor for weights or records that change by
+    epoch."""
 
 
 @forbid_extra
@@ -154,7 +168,7 @@ class ExpertConfig:
     """"stored" reads the test images, and stores the accuracy on them at every stored epoch; weights do not
     depend on it. "validation" stores the accuracy on a tenth of the training images, the same for every seed,
     which is held out of the training: choices are to be made by it, such as that of an epoch."""
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    compute: ExpertCompute = field(default_factory=ExpertCompute)
 
     def __post_init__(self) -> None:
         if self.crop_scale and self.crop_scale[0] > self.crop_scale[1]:
@@ -286,13 +300,35 @@ def decide_auto(
 ) -> ExpertConfig:
     """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
     compute = config.compute
+    precision = training_precision(compute.precision, device, notify)
     if config.sharpness.rho and compute.precision == "auto":
-        # bfloat16 cannot represent the move of most weights at a ρ of 0.01
-        compute = dataclasses.replace(compute, precision="fp32")
+        precision = "fp32"  # bfloat16 cannot represent the move of most weights at a ρ of 0.01
+    graphs = _graph_mode(config, device)
+    compute = dataclasses.replace(compute, precision=precision, cuda_graphs=graphs)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
     config = dataclasses.replace(config, data=data)
     compute = compute.decide(device, _pixels(config, real), notify, compiled_options(config, real))
     return dataclasses.replace(config, compute=compute)
+
+
+def _graph_mode(config: ExpertConfig, device: torch.device) -> Mode:
+    """Decide whether steps may be captured as a CUDA graph.
+
+    Raises:
+        UserError: they are to be, and cannot be here.
+    """
+    mode = resolve_mode(config.compute.cuda_graphs, device)
+    changing = {
+        "sharpness.rho": config.sharpness.rho,
+        "gradient_penalty": config.gradient_penalty,
+        "ramp_epochs": config.ramp_epochs,
+        "record_el2n": config.record_el2n,
+        "objective": not config.needs_labels,
+    }
+    hindering = [name for name, value in changing.items() if value]
+    if mode is True and hindering:
+        raise UserError(f"compute.cuda_graphs=true does not go with {hindering[0]}: leave one of them out")
+    return False if hindering else mode
 
 
 def compiled_options(config: ExpertConfig, real: RealDataset) -> dict[str, Any]:

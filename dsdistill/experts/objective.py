@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,8 @@ from dsdistill.compute.learner import Learner
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.objectives import sharpness
 from dsdistill.objectives.smoothness import gradient_penalty
+from dsdistill.runtime.cuda_graphs import GraphedBackward, Mode
+from dsdistill.runtime.notice import Notify, silent
 
 
 class TrainingBatch(NamedTuple):
@@ -32,15 +34,22 @@ class TrainingBatch(NamedTuple):
 class Objective:
     """The loss of an expert: cross-entropy of augmented images and penalty of plain ones, weighted."""
 
-    def __init__(self, learner: Learner, config: ExpertConfig) -> None:
+    def __init__(
+        self, learner: Learner, config: ExpertConfig, graphs: Mode = False, notify: Notify = silent
+    ) -> None:
         """Prepare.
 
         Args:
             learner: of the network, in training mode. The penalty is always computed eagerly and in the
                 network's own precision.
             config: weights of the terms, and sharpness.
+            graphs: whether to replay steps as a CUDA graph, of a config that allows it.
+            notify: receives a sentence if that fails.
         """
         self._learner, self._config = learner, config
+        network = learner.network
+        state = list(network.parameters()), list(network.buffers())
+        self._graphs = GraphedBackward(self._backward, *state, graphs, notify) if graphs else None
 
     def backward(
         self, batch: TrainingBatch, epoch: int, observe: Callable[[Tensor], None] | None = None
@@ -58,10 +67,17 @@ class Objective:
         Returns:
             Scalar without a graph, at the network's weights.
         """
+        if self._graphs:
+            return self._graphs({"images": batch.images, "targets": batch.targets})
         loss = self._gradient(batch, epoch, observe)
         if self._config.sharpness.rho:
             self._replace_by_gsam(batch, epoch)
         return loss
+
+    def _backward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        loss = self._learner.loss(batch["images"], batch["targets"])
+        loss.backward()
+        return loss.detach()
 
     def _gradient(
         self, batch: TrainingBatch, epoch: int, observe: Callable[[Tensor], None] | None = None

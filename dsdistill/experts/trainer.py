@@ -22,6 +22,7 @@ from dsdistill.augment.training import Transform, augment_and_mix
 from dsdistill.compute.learner import Learner
 from dsdistill.compute.memory_format import in_fast_order
 from dsdistill.compute.optimiser import MOMENTS, make_optimiser, restore, state_of
+from dsdistill.compute.training_graph import why_not_captured
 from dsdistill.config.unlabelled import is_labelled
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.data.selection import validation_split
@@ -34,7 +35,8 @@ from dsdistill.experts.twins import Twins, TwinsObjective, fit_classifier, linea
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime.allocations import beside_tensors, peak_of
-from dsdistill.runtime.device import autocast, resolve_precision
+from dsdistill.runtime.cuda_graphs import Mode, resolve_mode
+from dsdistill.runtime.device import autocast, training_precision
 from dsdistill.runtime.notice import Notify, once, silent
 from dsdistill.runtime.pace import typical
 from dsdistill.runtime.signals import Interrupted
@@ -112,8 +114,10 @@ class Trainer:
         self._trained = self.network if config.needs_labels else self._new_twins()
         if self._probes:
             linear_classifier(self.network)
-        self._precision = resolve_precision(config.compute.precision, device)
-        self._objective = self._objective_of(bool(config.compute.compile), once(notify))
+        self._precision = training_precision(config.compute.precision, device)
+        self._objective = self._objective_of(
+            bool(config.compute.compile), once(notify), self._graph_mode(notify)
+        )
         self._optimiser = make_optimiser(self._trained, self._config)
         self._epoch_loss = 0.0
         self._difficulty = self._new_difficulty()
@@ -131,14 +135,24 @@ class Trainer:
         with forked(self._config.seed, "experts-projector", expert):
             return Twins(self.network, self._config.twins.projector).to(self._device)
 
-    def _objective_of(self, compile: bool, notify: Notify) -> Objective | TwinsObjective:
+    def _objective_of(
+        self, compile: bool, notify: Notify, graphs: Mode = False
+    ) -> Objective | TwinsObjective:
         """Return the loss of a batch, and what its gradient is of."""
         config, device, precision = self._config, self._device, self._precision
         if isinstance(self._trained, Twins):
             return TwinsObjective(self._trained, config, device, precision, compile, notify)
-        return Objective(
-            Learner(self.network, self._task.size, device, precision, compile, notify=notify), config
-        )
+        learner = Learner(self.network, self._task.size, device, precision, compile, notify=notify)
+        return Objective(learner, config, graphs, notify)
+
+    def _graph_mode(self, notify: Notify) -> Mode:
+        """Return whether steps of this network are captured as a CUDA graph."""
+        mode, reason = self._config.compute.cuda_graphs, why_not_captured(self.network)
+        if mode == "auto":
+            mode = resolve_mode(mode, self._device)
+        if mode is True and reason:
+            notify(f"running without CUDA graphs: {reason}")
+        return False if reason else mode
 
     def initialise(self, expert: int) -> None:
         """Give the network the initial weights of an expert, and have the optimiser forget."""

@@ -152,8 +152,8 @@ def median_bandwidth(features: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     if len(features) < 2:
         raise UserError("the median rule needs two real images per class; give the Gaussian a bandwidth")
     features = at_least_float32(features)
-    distinct = torch.ones(len(features), len(features), dtype=torch.bool, device=features.device).triu(1)
-    return _distances(features, features)[distinct].median().clamp_min(1e-6)
+    rows, columns = torch.triu_indices(len(features), len(features), 1, device=features.device)
+    return _distances(features, features)[rows, columns].median().clamp_min(1e-6)
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

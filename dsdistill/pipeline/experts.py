@@ -36,7 +36,7 @@ from dsdistill.files import cache_folder
 from dsdistill.networks import build_network, source_digest
 from dsdistill.plugs import names_in
 from dsdistill.runtime.callbacks import DryRunEnd, Observer
-from dsdistill.runtime.device import resolve_device, resolve_precision
+from dsdistill.runtime.device import resolve_device, training_precision
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.notice import Notify
 from dsdistill.seeding import forked
@@ -92,7 +92,7 @@ class ExpertPlan:
         config, options = self.config, expert_config.weights(self.config)
         # The fingerprint is of the images as they are presented; how they are whitened is no part of it.
         weights = {key: value for key, value in options.items() if key == "data.zca" or key[:5] != "data."}
-        precision = resolve_precision(config.compute.precision, resolve_device(config.compute.device))
+        precision = training_precision(config.compute.precision, resolve_device(config.compute.device))
         made_by = [fingerprint, weights | {"compute.precision": precision}, source_digest([config.network])]
         key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
         return _folder() / f"{Path(config.recipe).stem}-{key}.h5"

@@ -30,7 +30,7 @@ from dsdistill.labelling.summary import StopPoint
 from dsdistill.networks import NetworkFactory
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
-from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
+from dsdistill.runtime.device import full_float32, resolve_device, training_precision
 from dsdistill.seeding import generator
 from dsdistill.storage import origin, set_file
 from dsdistill.storage.expert_file import ExpertFile
@@ -114,7 +114,7 @@ def choose_epoch(
     teacher = _one_teacher(config)
     distilled = set_file.read(file)
     torch_device = resolve_device(device)
-    arithmetic = resolve_precision(precision, torch_device, observer.on_notice)
+    arithmetic = training_precision(precision, torch_device, observer.on_notice)
     execution = ExecutionConfig(torch_device, arithmetic)
     dataset = DistilledDataset(dataclasses.replace(distilled, soft_labels=None, views=None))
     name, memory = opened(source.dataset)

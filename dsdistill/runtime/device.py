@@ -78,6 +78,18 @@ def resolve_precision(name: str, device: torch.device, notify: Notify = silent) 
     return name  # type: ignore[return-value]
 
 
+def training_precision(name: str, device: torch.device, notify: Notify = silent) -> Precision:
+    """Return the precision in which students and experts train; ``auto`` is fp32 on a CUDA device.
+
+    That bf16 changes no accuracy was measured on CPUs alone. Elsewhere, and where a precision is named, this
+    is `resolve_precision`.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+    return resolve_precision("fp32" if name == "auto" and device.type == "cuda" else name, device, notify)
+
+
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -226,6 +226,12 @@ class NetworkConfig(ABC):
         return 0
 
 
+def load_weights(network: Network, state: Mapping[str, Tensor]) -> None:
+    """Give a network a state that may be on the CPU; the host does not wait for the device."""
+    device = next(network.parameters()).device
+    network.load_state_dict({name: value.to(device, non_blocking=True) for name, value in state.items()})
+
+
 def bytes_of(state: Mapping[str, Tensor]) -> int:
     """Add up the bytes of named tensors."""
     return sum(value.nbytes for value in state.values())

@@ -9,7 +9,7 @@ import torch
 
 from dsdistill.config.validation import forbid_extra
 from dsdistill.seeding import generator
-from dsdistill.supply.base import NetworkRequest, bytes_of
+from dsdistill.supply.base import NetworkRequest, bytes_of, load_weights
 from dsdistill.supply.perturbation import perturb
 from dsdistill.supply.stored import DrawnConfig, StoredNetworks
 from dsdistill.supply.trained import Trained, TrainingConfig
@@ -53,5 +53,5 @@ class Continued(Trained):
         seed, file = self.request.seed, self._stored.file
         stream = generator(seed, "continued", number)
         network = int(torch.randint(self._stored.count, (), generator=stream))
-        self.network.load_state_dict(file.state(network, file.epochs[-1]))
+        load_weights(self.network, file.state(network, file.epochs[-1]))
         perturb(self.network, self._perturbation, seed, number)

@@ -7,7 +7,14 @@ from typing import Literal
 
 from dsdistill.config.validation import forbid_extra
 from dsdistill.seeding import forked
-from dsdistill.supply.base import DrawnNetwork, NetworkConfig, NetworkRequest, Supply, normalise_by_batch
+from dsdistill.supply.base import (
+    DrawnNetwork,
+    NetworkConfig,
+    NetworkRequest,
+    Supply,
+    load_weights,
+    normalise_by_batch,
+)
 from dsdistill.supply.batches import TrainingBatches
 
 
@@ -25,7 +32,7 @@ class Fresh(Supply):
     def initialise(self, number: int) -> None:
         """Give the network the initial weights of number n, from the stream "networks"."""
         with forked(self.request.seed, "networks", number):
-            self.network.load_state_dict(self.request.build().state_dict())
+            load_weights(self.network, self.request.build().state_dict())
 
     def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
         """Re-initialise the network."""

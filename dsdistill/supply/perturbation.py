@@ -35,6 +35,6 @@ def perturb(network: nn.Module, length: float, seed: int, draw: int) -> None:
     for parameter in network.parameters():
         if parameter.dim() > 1:
             filters = parameter.flatten(1)
-            noise = torch.randn(filters.shape, generator=stream).to(filters)
+            noise = torch.randn(filters.shape, generator=stream).to(filters, non_blocking=True)
             moves = length * filters.norm(dim=1, keepdim=True) * F.normalize(noise, dim=1)
             parameter.add_(moves.view_as(parameter))

@@ -255,7 +255,7 @@ class Population(Fresh):
                 yield images, answers
                 continue
             stream = generator(self.request.seed, "population-batches", individual.number, step)
-            rows = torch.randperm(len(images), generator=stream)[:size].to(images.device)
+            rows = torch.randperm(len(images), generator=stream)[:size].to(images.device, non_blocking=True)
             yield images[rows], answers[rows]
 
     def state_dict(self) -> dict[str, Tensor]:

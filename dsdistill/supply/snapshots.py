@@ -17,7 +17,7 @@ from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.seeding import generator
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, normalise_by_batch
+from dsdistill.supply.base import DrawnNetwork, NetworkRequest, Supply, load_weights, normalise_by_batch
 from dsdistill.supply.batches import TrainingBatches
 from dsdistill.supply.perturbation import perturb
 from dsdistill.supply.stored import DrawnConfig, StoredNetworks
@@ -105,14 +105,14 @@ class Snapshots(Supply):
         )
 
     def _load(self, network: int, epoch: int) -> None:
-        self.network.load_state_dict(self._stored.file.state(network, epoch))
+        load_weights(self.network, self._stored.file.state(network, epoch))
 
     @contextmanager
     def _loaded(self, state: Callable[[], dict[str, Tensor]]) -> Iterator[None]:
         """Give the network another state inside, and the one it has afterwards."""
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
         try:
-            self.network.load_state_dict(state())
+            load_weights(self.network, state())
             yield
         finally:
             self.network.load_state_dict(before)

@@ -72,7 +72,7 @@ class Trajectories(NetworkSource):
         Raises:
             UserError: the file is damaged there.
         """
-        return self.file.flat(expert, epoch).to(like)
+        return self.file.flat(expert, epoch).to(like, non_blocking=True)
 
     def logits(self, expert: int, images: Tensor) -> Tensor:
         """Classify images [n, C, H, W] in network space by a trained expert -> float32 [n, K], CPU."""

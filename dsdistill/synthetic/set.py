@@ -217,6 +217,10 @@ class SyntheticSet(nn.Module):
         """Return the stored image that each decoded image comes from, in the order of `of`; int64, CPU."""
         return decoding.origins(self.counts, self.multi_formation, self.compensator_count)
 
+    def owners(self) -> Tensor:
+        """Return the class of each decoded image, in the order of `of`; int64, CPU."""
+        return _classes_of(self.counts)[self.origins()]
+
     def answers(self) -> Tensor:
         """Return what a network is to answer to each image of `of` all classes, [M, d].
 
@@ -228,7 +232,7 @@ class SyntheticSet(nn.Module):
         learned = self.label_logits if self.targets is None else self.targets
         if learned is None:
             raise ValueError("this set has neither targets nor learned labels")
-        return learned[self.origins().to(learned.device)]
+        return learned[self.origins().to(learned.device, non_blocking=True)]
 
     def of(self, classes: Tensor) -> Tensor:
         """Return the training images of some classes in network space, class by class.
@@ -244,7 +248,7 @@ class SyntheticSet(nn.Module):
         if len(classes) < len(counts) or self._shown:
             labels, rows = classes.tolist(), torch.arange(len(stored)).split(self.counts)
             chosen = [rows[label][: counts[label]] for label in labels]
-            stored = stored[torch.cat(chosen).to(stored.device)]
+            stored = stored[torch.cat(chosen).to(stored.device, non_blocking=True)]
             counts = tuple(counts[label] for label in labels)
         if self.compensators is not None:
             naturals = stored.unflatten(0, (len(counts), -1))
@@ -269,7 +273,8 @@ class SyntheticSet(nn.Module):
         device, naturals, decoded = self.images.device, self.counts[0], self.decoded_counts[0]
         within = rows % decoded
         added, origins = within - naturals, rows // decoded * naturals + within % naturals
-        images = self.images[origins.to(device)] + self.compensators[added.to(device)]
+        origins, added = (each.to(device, non_blocking=True) for each in (origins, added))
+        images = self.images[origins] + self.compensators[added]
         return images if self.space == "network" else self._local_preprocess()(images)
 
     def matched(self, classes: Tensor) -> tuple[Tensor, list[int]]:

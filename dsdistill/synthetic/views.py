@@ -79,8 +79,8 @@ class ViewBatch:
         Args:
             images: all training images of the set, [N, C, S, S], in network space.
         """
-        views = self.crops(images[self.rows.to(images.device)])
-        mirrored = self.flips.to(views.device)[:, None, None, None]
+        views = self.crops(images[self.rows.to(images.device, non_blocking=True)])
+        mirrored = self.flips.to(views.device, non_blocking=True)[:, None, None, None]
         return self.mix.images(torch.where(mirrored, flip(views), views))
 
 

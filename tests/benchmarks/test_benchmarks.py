@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import cached_real, memory_estimates, speed, variants
+from benchmarks import cached_real, gpu_blocks, memory_estimates, speed, variants
 from benchmarks.quantisation import unlike
 from dsdistill.config.options import merge
 from dsdistill.data import catalog
@@ -21,6 +21,7 @@ from dsdistill.experts import config as expert_config
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked
 from tests.helpers.engines import toy
+from tests.helpers.stand_in import CUDA, stand_in
 from tests.reference.ncfm import characteristic_discrepancy, plain_class_loss
 
 
@@ -137,3 +138,25 @@ def test_the_memory_of_every_matching_recipe_can_be_measured(method: str, ipc: i
     assert plan.ipc == ipc
     assert plan.iterations <= memory_estimates.ITERATIONS
     assert not plan.engine.supply.needs_experts
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
+@pytest.mark.parametrize("what", gpu_blocks.CASES)
+def test_our_variants_run_on_a_device(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, what: str
+) -> None:
+    if what != "trajectory":  # which is of experts that it makes itself
+        request.getfixturevalue("_small_networks")
+    with stand_in():
+        monkeypatch.setattr(variants, "DEVICE", CUDA)
+        prepare, *_ = gpu_blocks.case(what, ipc=1, steps=2).values()
+        prepare()()
+
+
+@pytest.mark.usefixtures("_tiny", "_small_networks")
+def test_students_and_experts_are_timed_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand_in():
+        monkeypatch.setattr(variants, "DEVICE", CUDA)
+        variants.epochs_of_students("convnet2-w4", 2, False, ipc=1)()
+        variants.part_of_expert("fp32", False, False, "convnet2-w4")()

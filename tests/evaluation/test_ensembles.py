@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +13,9 @@ from dsdistill.augment.training import Transform
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensembles, SingleStudent, StackedStudents, stackable
 from dsdistill.evaluation.execution import Execution
-from dsdistill.evaluation.students import StudentTraining
+from dsdistill.evaluation.students import StudentTraining, fit, steps
 from dsdistill.protocol import load_protocol
+from dsdistill.runtime.cuda_graphs import Backward, Batch
 from tests.helpers.evaluation import (
     CLASSES,
     fresh,
@@ -68,3 +71,34 @@ def test_refilled_ensembles_never_recompile(cutmix: float) -> None:
         )
         assert compiled_accuracies == pytest.approx(eager_accuracies, abs=0.02)
     assert len(compiled) == 3, compiled  # batches of 4 and of 1, and the test chunk
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_students_that_are_replayed_are_the_same(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """A fake graph takes the place of CUDA's; the last batch of an epoch has a shape of its own."""
+    replayed: list[int] = []
+
+    def capture(backward: Backward, batch: Batch, parameters: Sequence[Tensor]) -> Backward:
+        return lambda batch: replayed.append(len(batch["images"])) or backward(batch)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("dsdistill.runtime.cuda_graphs.capture_graph", capture)
+    images, labels = training_set()
+    training = StudentTraining(tiny(epochs=2, batch_size=5), Transform(Augmentation(operators=())))
+    ended = []
+    for mode in (False, True):
+        execution = Execution(cuda_graphs=mode)
+        ensemble = Ensembles(execution).fill([fresh(repeat) for repeat in range(count)])
+        sets = [TrainingSet(images, labels)] * count
+        fit(ensemble, sets, range(count), training, execution)
+        ended.append([each.detach().clone() for each in ensemble.parameters])
+    assert all(torch.equal(one, other) for one, other in zip(*ended, strict=True))
+    assert len(replayed) == steps(training.protocol, len(images))
+    assert len(set(replayed)) == 2
+
+
+def test_students_with_dropout_are_not_replayed() -> None:
+    notices: list[str] = []
+    network = fresh(0)
+    network.add_module("dropout", torch.nn.Dropout(0.5))
+    Ensembles(Execution(cuda_graphs=True, notify=notices.append)).fill([network])
+    assert notices == ["running without CUDA graphs: the network has dropout"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dsdistill import UserError
 from dsdistill.config.presets import EXPERT_RECIPES
@@ -15,7 +16,7 @@ from dsdistill.config.recipe import Budget, load_expert_recipe
 from dsdistill.config.validation import validate
 from dsdistill.data.config import DataConfig
 from dsdistill.experts import config as expert_config
-from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
+from dsdistill.experts.config import ExpertConfig, Sharpness, decide_auto, resolve
 from tests.helpers.experts import CPU, told, toys
 
 
@@ -320,3 +321,19 @@ def test_settings_of_expert_recipes_are_checked(tmp_path: Path, table: str, mess
     mine.write_text(HEAD + "[defaults]\ncount = 1\nepochs = 1\n[[settings]]\n" + table + "\n")
     with pytest.raises(UserError, match=f"recipe 'mine': .*{message}"):
         resolve({"recipe": str(mine), "data": {"name": "digits"}})
+
+
+def test_graphs_are_for_steps_of_one_pass_on_a_gpu() -> None:
+    def mode(device: str, **options: Any) -> Any:
+        task, real = toys()
+        return decide_auto(told(**options), task, real, torch.device(device), print).compute.cuda_graphs
+
+    asked = {"compute": {"cuda_graphs": True, "device": "cpu"}}
+    assert mode("cpu") is False
+    with pytest.raises(UserError, match=r"compute\.cuda_graphs=true needs a CUDA device"):
+        mode("cpu", **asked)
+    assert mode("cuda") == "auto"
+    assert mode("cuda", **asked) is True
+    assert mode("cuda", gradient_penalty=1.0) is False
+    with pytest.raises(UserError, match=r"cuda_graphs=true does not go with gradient_penalty"):
+        mode("cuda", gradient_penalty=1.0, **asked)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from dsdistill.errors import UserError
 from dsdistill.experts import images as images_module
 from dsdistill.experts.objective import Objective, TrainingBatch
 from dsdistill.experts.trainer import Trainer
+from dsdistill.runtime.cuda_graphs import Backward, Batch
 from tests.helpers.experts import CPU, told, toys, trained
 
 
@@ -87,3 +90,20 @@ def test_images_held_out_take_no_further_memory() -> None:
         return Trainer(told(test=test, batch_size=4), task, real, CPU, print, extra).memory_bytes()
 
     assert found("validation") == found("none") < found("stored", real)
+
+
+def test_steps_that_are_replayed_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake graph takes the place of CUDA's."""
+    replayed: list[int] = []
+
+    def capture(backward: Backward, batch: Batch, parameters: Sequence[torch.Tensor]) -> Backward:
+        return lambda batch: replayed.append(len(batch["images"])) or backward(batch)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("dsdistill.runtime.cuda_graphs.capture_graph", capture)
+    task, real = toys()
+    config = told("mtt", network="convnet2-w6-batch", batch_size=20, epochs=2)
+    compute = dataclasses.replace(config.compute, cuda_graphs=True)
+    plain = trained(config, 0, task, real)
+    assert not replayed
+    assert torch.equal(trained(dataclasses.replace(config, compute=compute), 0, task, real), plain)
+    assert replayed == [20, 20, 10] * 2

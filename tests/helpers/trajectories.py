@@ -45,11 +45,16 @@ SOFT = LabelsConfig(learned=True)
 
 
 def written(
-    path: Path, task: Task, real: RealDataset, network: str = NETWORK, epochs: Sequence[int] = range(LAST + 1)
+    path: Path,
+    task: Task,
+    real: RealDataset,
+    network: str = NETWORK,
+    epochs: Sequence[int] = range(LAST + 1),
+    count: int = 3,
 ) -> Path:
-    """Write three experts whose weights walk at random, a step an epoch."""
+    """Write experts whose weights walk at random, a step an epoch."""
     experts, snapshots = [], []
-    for expert in range(3):
+    for expert in range(count):
         with forked(expert, "networks"):
             built = build_network(network, task.channels, task.size, task.num_classes)
         layout = Layout.of(built)
@@ -71,7 +76,7 @@ def written(
         seed=0,
         config="",
     )
-    expert_writer.write(path, facts, zip(experts, snapshots, strict=True), 3)
+    expert_writer.write(path, facts, zip(experts, snapshots, strict=True), count)
     return path
 
 

@@ -18,6 +18,7 @@ from dsdistill.runtime.device import (
     resolve_device,
     resolve_precision,
     threads,
+    training_precision,
 )
 
 CPU = torch.device("cpu")
@@ -91,6 +92,14 @@ def test_full_float32_restores_the_switch_of_tf32(allowed: bool) -> None:
         assert torch.backends.cudnn.allow_tf32 is allowed
     finally:
         hardware._set_tf32(before)
+
+
+def test_students_and_experts_train_in_fp32_on_a_gpu_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.runtime.device._multiplies_bf16", lambda device: True)
+    cuda = torch.device("cuda")
+    assert [training_precision("auto", device) for device in (CPU, cuda)] == ["bf16", "fp32"]
+    assert [training_precision("bf16", device) for device in (CPU, cuda)] == ["bf16", "bf16"]
+    assert resolve_precision("auto", cuda) == "bf16"
 
 
 # Memory -----------------------------------------------------------------------------------------------------
