@@ -1,8 +1,8 @@
 """The cache of data that take long to prepare: decoded pictures, their headers, and whitening matrices.
 
 Each file ends in a digest of its content, which is compared whenever the file is read: what a disk or a
-program has changed is made anew. Files that were not used for half a year are deleted when others are
-written.
+program has changed is made anew. A file of gigabytes is compared once a month if nothing has touched it.
+Files that were not used for half a year are deleted when others are written.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from dsdistill.runtime.notice import Notify
 _DIGEST = hashlib.sha256().digest_size
 _UNUSED = 180 * 24 * 3600
 """Seconds after which a file that nothing has read is deleted."""
+_TRUSTED = 30 * 24 * 3600
+"""Seconds after which a file is verified anew that nothing has touched."""
 _ABANDONED = 24 * 3600
 """Seconds after which a temporary file that nobody has changed is deleted; a cache may be shared."""
-_OURS = re.compile(r"[0-9a-f]{32}(-[13]x\d+)?\.(json|npy|zca|safetensors)")
+_OURS = re.compile(r"[0-9a-f]{32}(-[13]x\d+)?\.(json|npy|zca|safetensors|verified|index)")
 """The names of the cache's files, those of earlier versions included."""
 
 
@@ -99,6 +101,30 @@ def used(path: Path) -> None:
     """Note that a file of the cache is of use."""
     with contextlib.suppress(OSError):  # of another user, or on a read-only disk
         os.utime(path)
+
+
+def is_verified(path: Path) -> bool:
+    """Whether a file was verified within a month, and nothing has touched it since."""
+    try:
+        stat = os.stat(path)
+        return 0 <= time.time() - stat.st_mtime < _TRUSTED and read(_note_of(path)) == _state(stat)
+    except OSError:
+        return False
+
+
+def note_verified(path: Path) -> None:
+    """Note that a file, which is `used`, has the content that its digest says."""
+    with contextlib.suppress(OSError, UserError):  # it is verified anew the next time
+        replace(_note_of(path), _state(os.stat(path)))
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_suffix(".verified")
+
+
+def _state(stat: os.stat_result) -> bytes:
+    """Return what changes with every change of a file: a program can set its time, but not all of these."""
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}".encode()
 
 
 def _prepare(path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from dsdistill import seeding
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.data.selection import k_means, mini_batch
+from dsdistill.data.selection import few_enough, k_means, mini_batch
 from dsdistill.errors import UserError, unknown
 from dsdistill.evaluation.baselines import full_protocol
 from dsdistill.evaluation.batches import TrainingSet
@@ -82,9 +82,14 @@ class Taught:
         return TrainingSet(torch.cat(images).clone(), self.real.labels[rows], logits, source="static")
 
     def near_centres(self, count: int, seed: int) -> Tensor:
-        """Return the positions of the images nearest to the k-means centres of all pixels, int64 [count]."""
+        """Return the positions of the images nearest to the k-means centres of all pixels, int64 [count].
+
+        Of images that take more than a gigabyte as numbers, a random part is clustered.
+        """
         fit = partial(mini_batch, seed=seeding.derive(seed, "transfer-k-means") % 2**32)
-        return k_means(self.real.unit(slice(None)).flatten(1), count, fit)
+        stream = generator(seed, "transfer-clustered")
+        rows = few_enough(torch.arange(len(self.real)), self.real.images[0].numel(), stream)
+        return rows[k_means(self.real.unit(rows).flatten(1), count, fit)]
 
 
 def names_of(asked: Sequence[str] | None, teacher: bool) -> list[str]:
