@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import re
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsdistill.errors import UserError
-from dsdistill.files import read, reason, replace, replacing, sweep
+from dsdistill.files import open_regular, read, reason, replace, replacing, sweep
 from dsdistill.runtime.notice import Notify
 
 _DIGEST = hashlib.sha256().digest_size
@@ -84,12 +85,32 @@ def recall(path: Path, notify: Notify) -> bytes | None:
     except OSError as error:
         notify(damaged(path, reason(error)))
         return None
-    data = content[:-_DIGEST]
-    if hashlib.sha256(data).digest() != content[-_DIGEST:]:
+    if not _is_whole(memoryview(content)):
         notify(damaged(path))
         return None
     used(path)
-    return data
+    return content[:-_DIGEST]
+
+
+def mapped_content(path: Path) -> memoryview | None:
+    """Return what `store` wrote, which is not read into memory; None if it is damaged.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size < _DIGEST:
+            return None
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if not _is_whole(content):
+        return None
+    used(path)
+    return content[:-_DIGEST]
+
+
+def _is_whole(content: memoryview) -> bool:
+    """Whether the digest at the end is that of what comes before it."""
+    return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
 
 
 def damaged(path: Path, why: str = "its content does not match its digest") -> str:
