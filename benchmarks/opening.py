@@ -3,12 +3,12 @@
     python benchmarks/opening.py                       1,000 classes of 130 pictures
     python benchmarks/opening.py --per-class 1300      as many files as ImageNet, and half an hour
 
-The folders are those of ImageNet. The files are names of one small picture of each class, so that they take no
-room; to list and to look at them costs what it costs for files of their own. Each opening is a process of its
-own, timed after its imports. The first lists the folders, decodes and hashes. The second finds the list and the
-pixels in the cache. The third is the second without what spares it the work: every file is looked at, and every
-pixel hashed. Pictures are 8 pixels wide; the bytes of the array are recorded, as hashing grows with them and the
-rest with the files. Written to artifacts/opening.json.
+The folders are those of ImageNet. The files are names of one small picture of each class, so that they take
+no room; to list and to look at them costs what it costs for files of their own. Each opening is a process
+of its own, timed after its imports. The first lists the folders, decodes and hashes. The second finds the
+list and the pixels in the cache. The third is the second without what spares it the work: every file is
+looked at, and every pixel hashed. Pictures are 8 pixels wide; the bytes of the array are recorded, as
+hashing grows with them and the rest with the files. Written to artifacts/opening.json.
 """
 
 from __future__ import annotations

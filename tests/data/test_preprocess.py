@@ -10,6 +10,7 @@ import torch
 from dsdistill.data import mapped
 from dsdistill.data.preprocess import ZCA, Preprocess, Standardise, from_state
 from dsdistill.errors import UserError
+from dsdistill.runtime.allocations import peak_of
 
 
 def pictures(n: int = 60, channels: int = 3, size: int = 4) -> torch.Tensor:
@@ -137,3 +138,17 @@ def test_blocks_of_images_give_what_all_at_once_do(
     assert reports[-1][1:] == (61, 61)
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fit", [Standardise.fit, ZCA.fit])
+def test_what_fitting_takes_does_not_grow_with_the_images(
+    fit: Callable[..., Preprocess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "BLOCK", 1 << 14)
+    image = pictures(1)
+
+    def peak(count: int) -> int:
+        images = image.repeat(count, 1, 1, 1)
+        return peak_of(lambda: fit(images))
+
+    assert peak(4000) - peak(500) < image.nbytes * 350  # a tenth of what the images are larger
