@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 import math
 import os
+import shutil
 import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -94,25 +96,25 @@ def room(shape: Sequence[int], claim: str, remedy: str = "") -> NDArray[np.uint8
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            _reserve(file.fileno(), size)
+            _reserve(folder, file.fileno(), size)
             return np.memmap(file, np.uint8, "r+", shape=tuple(shape))
     except OSError as error:
         raise UserError(
-            f"{claim} {size / 1e9:.3g} GB on the disk of {folder} ({reason(error)}); free space there or set "
-            "DSDISTILL_CACHE"
+            f"{claim} {size / 1e9:.3g} GB on the disk of {folder} ({reason(error)}); "
+            f"{remedy or 'free space there'}, or set DSDISTILL_CACHE"
         ) from error
 
 
-def _reserve(handle: int, size: int) -> None:
-    """Give a file so many bytes on the disk.
+def _reserve(folder: Path, handle: int, size: int) -> None:
+    """Give a file so many bytes on the disk, of which as many stay free.
 
     Raises:
         OSError: the disk has not as many.
     """
+    if 2 * size > (free := shutil.disk_usage(folder).free):
+        raise OSError(errno.ENOSPC, f"of the {free / 1e9:.3g} GB that are free, half may be taken")
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(handle, 0, size)
-    elif size > (free := os.fstatvfs(handle).f_bavail * os.fstatvfs(handle).f_frsize):
-        raise OSError(errno.ENOSPC, f"{free / 1e9:.3g} GB are free")
 
 
 def opened(file: BinaryIO, dtype: np.dtype, shape: Sequence[int], offset: int) -> NDArray[Any]:

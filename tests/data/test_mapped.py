@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,14 @@ def test_a_full_disk_is_an_error_not_a_signal(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UserError, match=r"it takes .* GB on the disk of .*set DSDISTILL_CACHE"):
         mapped.room((4, 3, 8, 8), "it takes")
+
+
+@pytest.mark.parametrize(("free", "fits"), [(2 * LARGE, True), (2 * LARGE - 1, False)])
+@pytest.mark.usefixtures("_small_memory")
+def test_half_of_the_disk_stays_free(monkeypatch: pytest.MonkeyPatch, free: int, fits: bool) -> None:
+    monkeypatch.setattr(mapped.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    with nullcontext() if fits else pytest.raises(UserError, match=r"half may be taken\); pass less, or set"):
+        mapped.room((4, 3, 8, 8), "it takes", "pass less")
 
 
 @pytest.mark.usefixtures("_small_memory")
