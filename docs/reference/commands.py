@@ -36,8 +36,18 @@ def commands_page() -> str:
             continue
         about = inspect.cleandoc(command.help or "")
         epilog = f"\n{inspect.cleandoc(command.epilog)}\n" if command.epilog else ""
-        parts.append(f"## {name}\n\n{about}\n\n{_parameters(command)}{epilog}")
+        inner = getattr(command, "commands", None)
+        options = _members(name, inner) if inner else _parameters(command)
+        parts.append(f"## {name}\n\n{about}\n\n{options}{epilog}")
     return "\n".join(parts)
+
+
+def _members(name: str, commands: Any) -> str:
+    """List the commands of a group, each of which has the options of another command."""
+    lines = [
+        f"- `dsdistill {name} {each}`: the options of [{each}](#{each}), and `--json`" for each in commands
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _parameters(command: Any) -> str:

@@ -22,6 +22,7 @@ from dsdistill.cli import (
     index,
     inspecting,
     labelling,
+    planning,
     suites,
 )
 from dsdistill.errors import UserError, equivalents, is_out_of_memory, unknown
@@ -92,6 +93,7 @@ for _command in (
     suites.report,
 ):
     app.command()(_command)
+app.add_typer(planning.app, name="plan")
 app.command("completion")(completion.print_script)
 
 
@@ -111,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_command(words)
         _check_launch(words)
-        code = app(args=words or ["--help"], prog_name="dsdistill", standalone_mode=False)
+        code = app(args=_or_help(words), prog_name="dsdistill", standalone_mode=False)
     except Interrupted as stop:
         return _interrupted(stop, words)
     except Stopped as stop:
@@ -127,17 +129,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _or_help(words: list[str]) -> list[str]:
+    """Return the words; where they name no command, those that ask for help."""
+    return [*words, "--help"] if words in ([], ["plan"]) else words
+
+
 def _check_command(words: Sequence[str]) -> None:
     """Check the name of the subcommand.
 
     Raises:
         UserError: there is no such command; the message suggests the nearest one.
     """
+    planned = [command.__name__ for command in planning.COMMANDS]
     known = [
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+        *(
+            command.name or command.callback.__name__
+            for command in app.registered_commands
+            if command.callback
+        ),
+        "plan",
     ]
-    if words and not words[0].startswith("-") and words[0] not in known:
-        raise unknown("command", words[0], known)
+    for word, names in zip(words, (known, planned if words[:1] == ["plan"] else ()), strict=False):
+        if names and not word.startswith("-") and word not in names:
+            raise unknown("command", word, names)
+
+
+def _command_of(words: Sequence[str]) -> str:
+    """Return the command that is run or planned; empty if none is named."""
+    return next(iter(words[words[:1] == ["plan"] :]), "")
 
 
 _SHARED = ("distill",)
@@ -201,7 +220,7 @@ def _failed(error: Exception, words: Sequence[str]) -> int:
     if hasattr(error, "format_message"):  # a usage error of click, or of the copy of click in newer typers
         return _fail(_without_flag(error, words) or error.format_message())
     if is_out_of_memory(error):
-        hint = _LESS_MEMORY.get(words[0] if words else "", "free some, or choose another machine")
+        hint = _LESS_MEMORY.get(_command_of(words), "free some, or choose another machine")
         return _fail(f"out of memory ({str(error) or type(error).__name__}); {hint}")
     if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
         return _fail(": ".join(filter(None, (str(error.filename or ""), files.reason(error)))))
@@ -241,6 +260,6 @@ def _without_flag(error: Any, words: Sequence[str]) -> str:
     option = getattr(error, "option_name", "")
     if type(error).__name__ != "NoSuchOption":
         return ""
-    keys = equivalents(option.lstrip("-").replace("-", "_"), index.option_keys(words[0]))
+    keys = equivalents(option.lstrip("-").replace("-", "_"), index.option_keys(_command_of(words)))
     settings = " or ".join(f"{key}=VALUE" for key in keys[:3])
     return f"no such option: {option}; say --set {settings}" if keys else ""

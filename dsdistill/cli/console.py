@@ -100,9 +100,10 @@ def print_summary(summary: Summary) -> None:
     print_pairs(rows)
 
 
-def print_estimate(estimate: RunEstimate) -> None:
-    """Print what a run takes."""
+def print_estimate(estimate: RunEstimate) -> RunEstimate:
+    """Print what a run takes, and return it."""
     print_pairs(estimate.rows())
+    return estimate
 
 
 def print_training(experts: ExpertFile) -> None:

@@ -109,7 +109,7 @@ def distill(
     log: Log = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
-) -> None:
+) -> Any:
     """Distil a data set into one HDF5 file.
 
     The method's recipe has the settings of the paper or of its code for the data set and IPC, and says where
@@ -154,9 +154,8 @@ def distill(
         "callbacks": progress.callbacks_of(quiet, verbose, log, output.stem),
     }
     if dry_run:
-        console.print_estimate(estimate.dry_run(call, output, **options))
-    else:
-        console.print_summary(call(output, **options))
+        return console.print_estimate(estimate.dry_run(call, output, **options))
+    return console.print_summary(call(output, **options))
 
 
 def experts(
@@ -204,7 +203,7 @@ def experts(
     log: Log = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
-) -> None:
+) -> Any:
     """Train networks on real data and store them: teachers, and those that methods match with (NCFM, MTT).
 
     The distillation must use the same data set, preprocessing and network.
@@ -244,9 +243,11 @@ def experts(
         "resume": resume,
         "overwrite": overwrite,
     }
+    estimates = []
     for file, member in run.committee(output, network):
         options |= {"network": member, "callbacks": progress.callbacks_of(quiet, verbose, log, file.stem)}
         if dry_run:
-            console.print_estimate(estimate.dry_run(run.train_experts, file, **options))
+            estimates.append(console.print_estimate(estimate.dry_run(run.train_experts, file, **options)))
         else:
             console.print_training(run.train_experts(file, **options))
+    return estimates

@@ -144,7 +144,7 @@ def evaluate(
     log: Log = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
-) -> None:
+) -> Any:
     """Train fresh students on a distilled set and on random real images, and compare their test accuracy.
 
     Accuracy is that after the last epoch on the test set, mean ± standard deviation over fresh students.
@@ -190,6 +190,5 @@ def evaluate(
         "callbacks": progress.callbacks_of(quiet, verbose, log, f"{file.stem}-evaluation"),
     }
     if dry_run:
-        console.print_estimate(estimate.dry_run(run.evaluate, file, **options))
-    else:
-        console.out.print(run.evaluate(file, **options).table())
+        return console.print_estimate(estimate.dry_run(run.evaluate, file, **options))
+    return console.out.print(run.evaluate(file, **options).table())

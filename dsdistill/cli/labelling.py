@@ -127,7 +127,7 @@ def label(
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
-) -> None:
+) -> Any:
     """Have trained networks label a distilled set, and write the set with their labels.
 
     Without --views every image gets one row of logits, and students learn from that in place of the class.
@@ -179,11 +179,10 @@ def label(
         "callbacks": progress.callbacks_of(quiet, verbose, None, output.stem),
     }
     if dry_run:
-        console.print_estimate(estimate.dry_run(labelling.label, file, output, **options))
-    else:
-        summary = labelling.label(file, output, **options)
-        command = shlex.join(["dsdistill", "evaluate", str(summary.path)])
-        console.print_pairs([*summary.rows(), ("next", command)])
+        return console.print_estimate(estimate.dry_run(labelling.label, file, output, **options))
+    summary = labelling.label(file, output, **options)
+    command = shlex.join(["dsdistill", "evaluate", str(summary.path)])
+    return console.print_pairs([*summary.rows(), ("next", command)])
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

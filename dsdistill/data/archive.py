@@ -1,7 +1,8 @@
 """The arrays in an npz file, whose headers are checked before any of them is read.
 
 An npz file is a zip of npy files. A few kilobytes of it can claim terabytes, so what a header claims is
-compared with what the zip holds, and that with the free memory.
+compared with what the zip holds, and that with the free memory. A large array is not read into memory: it is
+mapped where it lies, or unpacked into a file.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsdistill.data import mapped
 from dsdistill.errors import UserError
 from dsdistill.files import INFLATION, reason
 from dsdistill.runtime.device import check_memory
+from dsdistill.runtime.notice import Progress, silent
 
 _SLACK = 1 << 16  # bytes that an array may claim beyond what it inflates to
 _COPIES = 3  # an array, its conversion to bytes, and these in another order
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class Header:
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    fortran_order: bool
+    start: int
+    """Bytes of the member before those of the array."""
 
 
 class Archive:
@@ -48,7 +56,7 @@ class Archive:
         Raises:
             UserError: it is no zip file, or an array is there twice.
         """
-        self.name = name
+        self.name, self._file = name, file
         try:
             self._zip = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
@@ -77,21 +85,57 @@ class Archive:
             header = self._header(self._members[key])
         except _DAMAGE as error:
             raise self._damaged(error, key) from error
-        check_memory(f"{self.name}: {key} takes", _COPIES * _bytes(header))
+        if not mapped.is_large(header.shape, header.dtype):
+            check_memory(f"{self.name}: {key} takes", _COPIES * _bytes(header))
         return header
 
-    def read(self, key: str) -> NDArray[np.generic]:
-        """Read an array.
+    def read(self, key: str, progress: Progress = silent) -> NDArray[np.generic]:
+        """Read an array; a large one is in a file, and its checksum is compared before it is returned.
+
+        Args:
+            key: of the array.
+            progress: hears how many megabytes of a large array are read.
 
         Raises:
-            UserError: as `header`.
+            UserError: as `header`; or there is no room for what is unpacked.
         """
-        self.header(key)
+        header, info = self.header(key), self._members[key]
         try:
-            with self._zip.open(self._members[key]) as file:
+            if mapped.is_large(header.shape, header.dtype) and not header.fortran_order:
+                return self._read_large(header, info, progress)
+            with self._zip.open(info) as file:
                 return np.lib.format.read_array(file, allow_pickle=False)
+        except UserError:
+            raise
         except _DAMAGE as error:
             raise self._damaged(error, key) from error
+
+    def _read_large(self, header: Header, info: zipfile.ZipInfo, progress: Progress) -> NDArray[np.generic]:
+        """Map an array that is stored as it is, or unpack it."""
+        blocks = self._blocks(header, info, progress)
+        if info.compress_type != zipfile.ZIP_STORED:
+            filled, at = mapped.room((_bytes(header),), f"{self.name}: unpacked it takes"), 0
+            for block in blocks:
+                filled[at : at + len(block)] = np.frombuffer(block, np.uint8)
+                at += len(block)
+            return filled.view(header.dtype).reshape(header.shape)
+        for _ in blocks:  # to the end, where the checksum is compared
+            pass
+        start = _start_of(self._file, info) + header.start
+        return mapped.opened(self._file, header.dtype, header.shape, start)
+
+    def _blocks(self, header: Header, info: zipfile.ZipInfo, progress: Progress) -> Iterator[bytes]:
+        """Yield the bytes of an array, and compare the checksum at the end."""
+        advance = mapped.megabytes(f"{self.name}: reading {info.filename.removesuffix('.npy')}", progress)
+        total, done = _bytes(header), 0
+        with self._zip.open(info) as file:
+            file.read(header.start)
+            while block := file.read(_BLOCK):
+                done += len(block)
+                advance(done, total)
+                yield block
+        if done != total:
+            raise EOFError("it ends early")
 
     def _header(self, info: zipfile.ZipInfo) -> Header:
         if info.flag_bits & 1:
@@ -106,11 +150,11 @@ class Archive:
             parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             if version not in parse:
                 raise ValueError(f"it is of the unknown version {version}")
-            shape, _, dtype = parse[version](file)
-            header = Header(shape, dtype)
+            shape, fortran_order, dtype = parse[version](file)
+            header = Header(shape, dtype, fortran_order, file.tell())
             if dtype.hasobject or any(side < 0 for side in shape):
                 raise ValueError("it holds Python objects")
-            if _bytes(header) != info.file_size - file.tell():
+            if _bytes(header) != info.file_size - header.start:
                 raise ValueError("its header does not fit its content")
         return header
 
@@ -136,6 +180,13 @@ _DAMAGE = (
     zlib.error,
 )
 """What zipfile and numpy raise where a file is damaged, encrypted or made to deceive."""
+
+
+def _start_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    """Return where the bytes of a member begin: behind its header, whose name and extra field come last."""
+    file.seek(info.header_offset + 26)
+    name, extra = struct.unpack("<HH", file.read(4))
+    return info.header_offset + 30 + name + extra
 
 
 def _bytes(header: Header) -> int:

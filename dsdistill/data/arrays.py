@@ -7,7 +7,7 @@ which the largest tells whether 1 or 255 is white. Labels are the integers 0..K-
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dsdistill.data import mapped
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import is_text
-from dsdistill.runtime.device import check_memory
 
-_CHUNK = 4096  # images that are converted at once
 _DARK = 32
 """Numbers whose largest is above 1 and below this are levels of 0..16 or the like, or overshoot 1: as
 levels of 0..255 they would be nearly black."""
@@ -36,7 +35,7 @@ def as_array(value: Any) -> NDArray[Any]:
     if isinstance(value, Tensor):
         value = value.detach().to_dense().cpu()
         return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    return np.asarray(value)
+    return value if isinstance(value, np.memmap) else np.asarray(value)
 
 
 @dataclass(frozen=True)
@@ -128,17 +127,15 @@ class White:
         """
         if array.dtype == np.uint8:
             return array
-        if array.dtype == np.float16:
-            array = array.astype(np.float32)
-        low, high = array.min(), array.max()
+        low, high = _extremes(array)
         if not (low >= 0 and high <= 255):  # also false for NaN
             raise self._outside(float(low), float(high))
         white = 1 if array.dtype.kind == "f" and high <= 1 else 255
         self._largest[white] = max(float(high), self._largest.get(white, 0.0))
-        converted = np.empty(array.shape, np.uint8)
-        for start in range(0, len(array), _CHUNK):
-            part = array[start : start + _CHUNK]
-            converted[start : start + _CHUNK] = np.rint(part * 255) if white == 1 else np.rint(part)
+        converted = mapped.room(array.shape, f"{self._what} takes")
+        for rows in _blocks(array):
+            part = _wide(array[rows])
+            converted[rows] = np.rint(part * 255) if white == 1 else np.rint(part)
         return converted
 
     def _outside(self, low: float, high: float) -> UserError:
@@ -188,12 +185,43 @@ def read_images(array: NDArray[Any], layout: Layout, what: str) -> tuple[Tensor,
     Raises:
         UserError: the values are of no known range, or do not fit into memory.
     """
-    white, view = White(what), layout.channels_first(array)
-    if array.dtype != np.uint8 or not view.flags.c_contiguous:
-        check_memory(f"{what} takes", array.size)
-    values = np.ascontiguousarray(white.to_bytes(view))
+    white = White(what)
+    values = white.to_bytes(layout.channels_first(array))
+    if not values.flags.c_contiguous or not (values.flags.writeable or isinstance(values, np.memmap)):
+        values = _copied(values, what)
     words = ", ".join(filter(None, (white.check(), layout.sentence())))
-    return torch.from_numpy(values if values.flags.writeable else values.copy()), words
+    return mapped.as_tensor(values), words
+
+
+def _copied(values: NDArray[np.uint8], what: str) -> NDArray[np.uint8]:
+    """Copy images to an array in C order.
+
+    Raises:
+        UserError: there is no room for it.
+    """
+    copy = mapped.room(values.shape, f"{what} takes")
+    for rows in _blocks(values):
+        copy[rows] = values[rows]
+    return copy
+
+
+def _blocks(array: NDArray[Any]) -> Iterator[slice]:
+    """Yield the places of the images that are converted at once."""
+    size = mapped.rows_of(array[0].size * 8)
+    return (slice(start, start + size) for start in range(0, len(array), size))
+
+
+def _wide(array: NDArray[Any]) -> NDArray[Any]:
+    """Return half-precision numbers as float32, which holds 255 times as much; others as they are."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _extremes(array: NDArray[Any]) -> tuple[Any, Any]:
+    """Return the smallest and the largest value; NaN if there is one."""
+    lowest, highest = zip(
+        *((part.min(), part.max()) for part in (_wide(array[rows]) for rows in _blocks(array))), strict=True
+    )
+    return np.min(lowest), np.max(highest)
 
 
 def check_labels(shape: Sequence[int], dtype: np.dtype, count: int, what: str) -> None:

@@ -7,12 +7,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from dsdistill.config.data_names import data_name, gone, is_memory
-from dsdistill.data import folder, hf, imagenet, npz, packaged
+from dsdistill.data import convert, folder, hf, imagenet, mapped, npz, packaged
 from dsdistill.data.cache import recall, store
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.constants import constants_of
@@ -131,14 +130,42 @@ def _constants(config: DataConfig, channels: int) -> Standardise | None:
     return Standardise.of(*constants) if constants and len(constants[0]) == channels else None
 
 
-def _zca(train: RealDataset, notify: Notify) -> Preprocess:
+def _zca(train: RealDataset, observer: Callback) -> Preprocess:
     """Fit ZCA on the train split, which takes long, or read it from the cache."""
     ZCA.check(train.images[0].numel())
-    key = hashlib.sha256(f"{train.fingerprint} {ZCA_EPS}".encode()).hexdigest()[:32]
-    cached = cache_folder() / "zca" / f"{key}.zca"
+    name = f"{train.fingerprint} {ZCA_EPS}"
+    return _cached(name, "zca", lambda: ZCA.fit(train.images, progress=observer.on_read), observer.on_notice)
+
+
+def _standardise(train: RealDataset, observer: Callback) -> Preprocess:
+    """Fit mean and standard deviation on the train split; of large data they are kept in the cache."""
+
+    if not mapped.is_large(train.images.shape):
+        return Standardise.fit(train.images)
+
+    def fit() -> Preprocess:
+        return Standardise.fit(train.images, observer.on_read)
+
+    return _cached(train.fingerprint, "standardise", fit, observer.on_notice)
+
+
+def _cached(name: str, kind: str, fit: Callable[[], Preprocess], notify: Notify) -> Preprocess:
+    """Return what is fitted, from the cache if it is there.
+
+    Args:
+        name: of what it is fitted on.
+        kind: of the preprocessing.
+        fit: fits it.
+        notify: receives a sentence about a file of the cache that is damaged.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    key = hashlib.sha256(name.encode()).hexdigest()[:32]
+    cached = cache_folder() / kind / f"{key}.{'zca' if kind == 'zca' else 'safetensors'}"
     if (stored := recall(cached, notify)) is not None:
-        return from_state("zca", load_tensors(stored))
-    fitted = ZCA.fit(train.images)
+        return from_state(kind, load_tensors(stored))
+    fitted = fit()
     store(cached, save_tensors(fitted.state()))
     return fitted
 
@@ -231,19 +258,27 @@ def load(
         UserError: unknown name, data missing or damaged, one class only, or zca on too large images.
     """
     reads, mirrors = _reader(config, opened(config, source))
-    data = reads(config, split, observer)
+    data = _fingerprinted(reads(config, split, observer), observer)
     channels, size = data.images.shape[1], data.images.shape[2]
 
+    quiet = _Reading(observer)
+
     def train() -> RealDataset:
-        return data if split == "train" else reads(config, "train", _Reading(observer))
+        return data if split == "train" else _fingerprinted(reads(config, "train", quiet), quiet)
 
     preprocess: Preprocess
     if config.zca:
-        preprocess = _zca(train(), observer.on_notice)
+        preprocess = _zca(train(), observer)
     else:
-        preprocess = _constants(config, channels) or Standardise.fit(train().images)
+        preprocess = _constants(config, channels) or _standardise(train(), observer)
     mirror = mirrors if config.mirror is None else config.mirror
     return Task(data_name(config.name), data.classes, channels, size, preprocess, mirror), data
+
+
+def _fingerprinted(data: RealDataset, observer: Callback) -> RealDataset:
+    """Return data whose fingerprint, which every run asks for, is at hand if to compute it takes long."""
+    is_due = mapped.is_large(data.images.shape) and "fingerprint" not in data.__dict__
+    return data.fingerprinted(observer.on_read) if is_due else data
 
 
 def _unlabelled(read: Read) -> Read:
@@ -257,13 +292,11 @@ def _padding(read: Read) -> Read:
     def padded(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
         data = read(dataclasses.replace(config, size=None, pad=False), split, observer)
         side = config.size or data.images.shape[-1]
-        margin = side - data.images.shape[-1]
-        if margin < 0:
+        if side < data.images.shape[-1]:
             raise UserError(
                 f"{data.name} has images of {data.images.shape[-1]} pixels, which margins cannot bring to "
                 f"{side}: pass a larger --size, or leave out data.pad"
             )
-        before, after = margin // 2, margin - margin // 2
-        return dataclasses.replace(data, images=F.pad(data.images, (before, after, before, after)))
+        return dataclasses.replace(data, images=convert.padded(data.images, side))
 
     return padded

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dsdistill.data import mapped
 from dsdistill.data.config import DataConfig, Split
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.runtime.callbacks import Callback
-from dsdistill.runtime.device import check_memory
 from dsdistill.seeding import generator
 
 
@@ -30,12 +33,8 @@ def fit(images: Tensor, size: int, channels: int, chunk: int = 1024) -> Tensor:
     """Return uint8 [N,channels,size,size] from uint8 [N,C,H,W]: bilinear, antialiased, aspect not kept.
 
     Raises:
-        UserError: they would not fit into memory.
+        UserError: there is no room for them.
     """
-    if images.shape[1:] == (channels, size, size):
-        return images
-    claim = f"{len(images)} images of {channels}x{size}x{size} take"
-    check_memory(claim, len(images) * channels * size**2, "choose a smaller --size")
 
     def fit_chunk(part: Tensor) -> Tensor:
         part = with_channels(part, channels)
@@ -43,7 +42,36 @@ def fit(images: Tensor, size: int, channels: int, chunk: int = 1024) -> Tensor:
             return part
         return interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
-    return torch.cat([fit_chunk(part) for part in images.split(chunk)])
+    if images.shape[1:] == (channels, size, size):
+        return images
+    return _changed(images, (channels, size, size), fit_chunk, chunk)
+
+
+def padded(images: Tensor, size: int) -> Tensor:
+    """Return uint8 [N,C,size,size] from smaller uint8 [N,C,S,S]: black margins around them.
+
+    Raises:
+        UserError: there is no room for them.
+    """
+    margin = size - images.shape[-1]
+    before, after = margin // 2, margin - margin // 2
+    shape = (images.shape[1], size, size)
+    return _changed(images, shape, lambda part: F.pad(part, (before, after, before, after)), 1024)
+
+
+def _changed(
+    images: Tensor, shape: tuple[int, int, int], change: Callable[[Tensor], Tensor], chunk: int
+) -> Tensor:
+    """Return images that are changed to a shape, some at a time.
+
+    Raises:
+        UserError: there is no room for them.
+    """
+    claim = f"{len(images)} images of {'x'.join(map(str, shape))} take"
+    changed = mapped.as_tensor(mapped.room((len(images), *shape), claim, "choose a smaller --size"))
+    for start in range(0, len(images), chunk):
+        changed[start : start + chunk] = change(images[start : start + chunk])
+    return changed
 
 
 def present(

@@ -16,17 +16,17 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 import PIL
-import torch
 from torch import Tensor
 
-from dsdistill.data.cache import caching, damaged, recall, store, used
+from dsdistill.data import mapped
+from dsdistill.data.cache import caching, damaged, is_verified, note_verified, recall, store, used
 from dsdistill.data.listing import Listing
 from dsdistill.data.pictures import FULL_RANGE, GREY, TRANSPARENT, Decoding, Header, pixels, probe
 from dsdistill.data.real import RealDataset, fingerprint
 from dsdistill.errors import UserError
 from dsdistill.files import cache_folder, open_regular, reason
 from dsdistill.runtime.callbacks import Callback
-from dsdistill.runtime.notice import Notify, Progress
+from dsdistill.runtime.notice import Progress
 
 LADDER = (8, 16, 28, 32, 64, 128, 224)
 BATCH = 256  # files in flight: bounds memory however long the list
@@ -172,10 +172,10 @@ def decode(listing: Listing, decoding: Decoding, observer: Callback) -> RealData
         observer.on_notice(each)
     shape = (len(listing.paths), decoding.channels, decoding.size, decoding.size)
     cached = _cached(listing, repr(decoding), f"-{decoding.channels}x{decoding.size}.npy")
-    data = _from_cache(cached, listing, shape, observer.on_notice)
+    data = _from_cache(cached, listing, shape, observer)
     if data is None:
         _decode_to(cached, listing, decoding, shape, observer.on_read)
-        data = _from_cache(cached, listing, shape, observer.on_notice)
+        data = _from_cache(cached, listing, shape, observer)
     if data is None:
         raise UserError(
             f"{cached} was written but cannot be read back; free memory, or choose a smaller --size"
@@ -199,8 +199,14 @@ def _decode_to(
 
     def verify(written: BinaryIO) -> None:
         written.seek(start)
-        blocks = (written.read(min(_BLOCK, end - at)) for at in range(start, end, _BLOCK))
-        found = fingerprint(shape, listing.classes, blocks, listing.labels)
+        advance = mapped.megabytes(f"{listing.name} ({listing.split}): reading back", progress)
+
+        def blocks() -> Iterator[bytes]:
+            for at in range(start, end, _BLOCK):
+                advance(min(at + _BLOCK, end) - start, end - start)
+                yield written.read(min(_BLOCK, end - at))
+
+        found = fingerprint(shape, listing.classes, blocks(), listing.labels)
         if found.encode() != written.read():
             raise OSError("it reads back otherwise than it was written; the disk may be failing")
 
@@ -221,12 +227,15 @@ def _decode_to(
         file.write(mark.encode())
 
 
-def _from_cache(cached: Path, listing: Listing, shape: tuple[int, ...], notify: Notify) -> RealDataset | None:
+def _from_cache(
+    cached: Path, listing: Listing, shape: tuple[int, ...], observer: Callback
+) -> RealDataset | None:
     """Map a cached array whose pixels are those that were written; None if there is none.
 
     To compare its fingerprint reads it once, at the speed of the disk or of SHA-256; a run needs the
-    fingerprint anyway.
+    fingerprint anyway. A large array whose file was not touched since is compared again after a month only.
     """
+    notify = observer.on_notice
     try:
         with open_regular(cached) as file:
             file.seek(max(os.fstat(file.fileno()).st_size - _MARK, 0))
@@ -240,10 +249,16 @@ def _from_cache(cached: Path, listing: Listing, shape: tuple[int, ...], notify: 
         notify(damaged(cached, reason(error)))
         return None
     data = RealDataset(listing.name, listing.split, images, listing.labels, listing.classes)
+    large = mapped.is_large(shape)
+    if large and is_verified(cached):
+        return data.fingerprinted(observer.on_read, mark.decode("ascii", "replace"))
+    data = data.fingerprinted(observer.on_read)
     if data.fingerprint.encode() != mark:
         notify(damaged(cached))
         return None
     used(cached)
+    if large:
+        note_verified(cached)
     return data
 
 
@@ -262,6 +277,4 @@ def _mapped(path: Path) -> Tensor:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype != np.uint8:
         raise ValueError("it holds no bytes")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+    return mapped.as_tensor(array)

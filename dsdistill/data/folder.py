@@ -23,6 +23,7 @@ from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
 from dsdistill.runtime.callbacks import Callback
+from dsdistill.runtime.notice import Progress, silent
 
 _ALSO_CLASSES = ("train", "training", "valid")
 """Names of splits that may be those of classes: a vehicle, or the opposite of invalid."""
@@ -116,13 +117,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _held_out(whole: Listing, fraction: float, split: Split) -> Listing:
-    positions = stratified(whole.labels, fraction, whole.classes)[split]
-    paths = tuple(whole.paths[i] for i in positions.tolist())
-    notices = whole.notices if split == "train" else ()
-    return replace(whole, split=split, paths=paths, labels=whole.labels[positions], notices=notices)
+    return whole.part(split, stratified(whole.labels, fraction, whole.classes)[split])
 
 
-def listings(config: DataConfig) -> dict[Split, Listing]:
+def listings(config: DataConfig, progress: Progress = silent) -> dict[Split, Listing]:
     """Find the train and test files of ``folder:PATH``.
 
     PATH holds ``train/`` and ``test/`` (or ``val/``, used as test), each with a folder per class; or the
@@ -138,12 +136,12 @@ def listings(config: DataConfig) -> dict[Split, Listing]:
         whole = list_pictures(root, config.name)
         return {split: _held_out(whole, config.test_fraction, split) for split in ("train", "test")}
     layout = _layout(root)
-    whole = list_classes(layout.train, config.name, "train")
+    whole = list_classes(layout.train, config.name, "train", progress=progress)
     told = tuple(f"{config.name}: {sentence}" for sentence in layout.notices)
     whole = replace(whole, notices=told + whole.notices)
     if layout.test is None:
         return {split: _held_out(whole, config.test_fraction, split) for split in ("train", "test")}
-    test = list_classes(layout.test, config.name, "test")
+    test = list_classes(layout.test, config.name, "test", progress=progress)
     odd = sorted(set(whole.classes) ^ set(test.classes))
     if odd:
         raise UserError(
@@ -154,7 +152,7 @@ def listings(config: DataConfig) -> dict[Split, Listing]:
 
 def read(config: DataConfig, split: Split, observer: Callback) -> RealDataset:
     """Read one split; unless configured, size and channels are inferred from the train split."""
-    splits = listings(config)
+    splits = listings(config, observer.on_read)
     if config.size and config.channels:
         return decode(splits[split], Decoding.of(config, config.size, config.channels), observer)
     train = survey(splits["train"], observer)

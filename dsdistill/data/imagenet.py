@@ -44,7 +44,7 @@ def read_tiny(config: DataConfig, split: Split, observer: Callback) -> RealDatas
     wnids = sorted(row[0].strip() for row in _lines(home / "wnids.txt"))
     classes = _names(wnids, home / "words.txt")
     if split == "train":
-        listing = list_classes(home / "train", config.name, split, wnids)
+        listing = list_classes(home / "train", config.name, split, wnids, observer.on_read)
     else:
         rows = _lines(home / "val" / "val_annotations.txt")
         label_of = {wnid: label for label, wnid in enumerate(wnids)}
@@ -79,7 +79,7 @@ def read_ilsvrc(config: DataConfig, split: Split, observer: Callback) -> RealDat
     if absent:
         raise config.missing(f"the class folder {folder.name}/{absent[0]} was")
     listing = replace(
-        list_classes(folder, config.name, split, wnids),
+        list_classes(folder, config.name, split, wnids, observer.on_read),
         classes=tuple(names[index] for index in indices),
         notices=(),
     )

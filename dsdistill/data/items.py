@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
 
+from dsdistill.data import mapped
 from dsdistill.data.arrays import Layout, White, as_array, is_array, read_labels
 from dsdistill.data.config import DataConfig
 from dsdistill.data.convert import fit
@@ -22,7 +23,6 @@ from dsdistill.data.pictures import GREY, Decoding, Header, converted, header
 from dsdistill.errors import UserError, is_out_of_memory, quoted
 from dsdistill.files import reason
 from dsdistill.runtime.callbacks import Callback
-from dsdistill.runtime.device import check_memory
 
 Side = tuple[int, int]
 """Height and width of an image."""
@@ -205,8 +205,11 @@ class _Collector:
         if images is not None and images.shape == shape:
             return images
         claim = f"{self._total} images of {decoding.channels}x{decoding.size}x{decoding.size} take"
-        check_memory(f"{self._what}: {claim}", float(np.prod(shape)), "choose a smaller --size")
-        return np.empty(shape, np.uint8) if images is None else images.repeat(3, axis=1)
+        room = mapped.room(shape, f"{self._what}: {claim}", "choose a smaller --size")
+        if images is not None:  # all were grey so far
+            for start in range(0, self._headers.total(), BATCH):
+                room[start : start + BATCH] = images[start : start + BATCH]
+        return room
 
     def finished(self, observer: Callback) -> Tensor:
         """Return all images, and report how they were read.
@@ -220,7 +223,7 @@ class _Collector:
             observer.on_notice(f"{self._what}: {words}")
         if sentence := Survey(dict(self._headers)).sentence(self._what, decoding):
             observer.on_notice(sentence)
-        return torch.from_numpy(self._images)
+        return mapped.as_tensor(self._images)
 
 
 def _header(array: NDArray[np.uint8]) -> Header:

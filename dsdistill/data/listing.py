@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from dsdistill.config.unlabelled import UNLABELLED
+from dsdistill.data import file_index
 from dsdistill.data.config import Split
+from dsdistill.data.file_index import Found, IndexedPaths, State, indexed, keep, now, recalled, state_of
 from dsdistill.data.pictures import suffixes
 from dsdistill.errors import UserError
 from dsdistill.files import reason
+from dsdistill.runtime.notice import Progress, silent
 
 _NOT_DATA = {
     *("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"),
@@ -27,6 +30,7 @@ _NOT_DATA = {
 _NOT_COUNTED = {"thumbs", "ehthumbs", "desktop", "readme", "license", "licence"}
 """Files that nobody takes for pictures, without their suffixes: they are passed over in silence."""
 _COMMON = 5
+_MANY_CLASSES = 100
 
 Identity = tuple[int, int]
 """Device and inode of a file or folder, whatever links lead to it."""
@@ -38,14 +42,14 @@ class Listing:
 
     Attributes:
         name: of the data set, for sentences.
-        paths: of the pictures.
+        paths: of the pictures; of many with the state in which each was found.
         labels: int64 [N].
         notices: what its user should know about how they were found.
     """
 
     name: str
     split: Split
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
     labels: Tensor
     classes: tuple[str, ...]
     notices: tuple[str, ...] = ()
@@ -54,20 +58,25 @@ class Listing:
     def digest(self) -> str:
         """Hash of classes, labels and paths, and of each file's size, times and inode.
 
-        An edited or replaced file makes a different list, even if its size and modification time are kept:
-        a program can set that time, but neither the inode nor the time of the last change.
+        An edited or replaced file makes a different list, even if its size and modification time are kept.
+        Of many files it is as `file_index` found them.
         """
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
-        here = os.getcwd()
-        for path in self.paths:
-            try:
-                stat = os.stat(path)
-            except OSError as error:
-                raise UserError(f"cannot read {path} ({reason(error)}); mend or delete it") from error
-            state = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-            digest.update(os.fsencode(os.path.join(here, path)) + f"\0{state}\n".encode())
+        known = self.paths if isinstance(self.paths, IndexedPaths) else indexed(self.paths)
+        for line in known.lines():
+            digest.update(line)
         return digest.hexdigest()
+
+    def part(self, split: Split, positions: Tensor) -> Listing:
+        """List the files at some positions, int64 [n], as a split; the notices stay with train."""
+        paths: Sequence[Path] = (
+            self.paths.part(positions)
+            if isinstance(self.paths, IndexedPaths)
+            else tuple(self.paths[place] for place in positions.tolist())
+        )
+        notices = self.notices if split == "train" else ()
+        return replace(self, split=split, paths=paths, labels=self.labels[positions], notices=notices)
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -92,16 +101,44 @@ def identity(folder: Path) -> Identity:
     return stat.st_dev, stat.st_ino
 
 
-def list_classes(folder: Path, name: str, split: Split, classes: Sequence[str] | None = None) -> Listing:
+def list_classes(
+    folder: Path,
+    name: str,
+    split: Split,
+    classes: Sequence[str] | None = None,
+    progress: Progress = silent,
+) -> Listing:
     """List ``folder/<class>/**/<picture>``: every class folder in sorted order, or only ``classes``.
 
     Links to pictures and folders are followed, but each real folder is read once in a class. The notices
-    count what is passed over.
+    count what is passed over. The list of many files is kept for later runs.
+
+    Args:
+        folder: of class folders.
+        name, split: of the listing.
+        classes: the folders to list; default all.
+        progress: hears of classes that are listed, and of many files that are looked at.
 
     Raises:
         UserError: no class folders, a class without pictures, or a single class; a folder cannot be read.
     """
-    stray = 0
+    found = recalled(folder, classes) or _found(folder, f"{name}: {{}} {split}", classes, progress)
+    labels = torch.arange(len(found.classes)).repeat_interleave(torch.tensor(found.counts))
+    told = (f"{name} ({split}): {found.passed_over}",) if found.passed_over else ()
+    return Listing(name, split, found.paths, labels, found.classes, told)
+
+
+def _found(folder: Path, what: str, asked: Sequence[str] | None, progress: Progress) -> Found:
+    """Look into a folder of class folders, and keep the list of many files.
+
+    Args:
+        what: the name of the work, with a place for its verb.
+        asked: the classes to list; None for all.
+
+    Raises:
+        UserError: as `list_classes`.
+    """
+    since, stray, classes = now(), 0, asked
     if classes is None:
         classes = class_folders(folder)
         stray = sum(_is_stray_picture(entry) for entry in _entries(folder))
@@ -110,16 +147,23 @@ def list_classes(folder: Path, name: str, split: Split, classes: Sequence[str] |
     passed_over: Counter[str] = Counter()
     links = 0
     outside = frozenset(map(identity, (folder.resolve(), *folder.resolve().parents)))
-    for class_name in classes:
+    states = {os.path.abspath(folder): state_of(folder)}
+    for number, class_name in enumerate(classes):
+        if len(classes) >= _MANY_CLASSES:
+            progress(what.format("listing the classes of"), number + 1, len(classes))
         walk = _Walk(outside)
         per_class.append(walk.pictures(folder / class_name))
         passed_over += walk.passed_over
         links += walk.links
-    sizes = torch.tensor([len(paths) for paths in per_class])
-    labels = torch.arange(len(classes)).repeat_interleave(sizes)
-    paths = tuple(path for paths in per_class for path in paths)
-    told = _passed_over(passed_over, links, stray)
-    return Listing(name, split, paths, labels, tuple(classes), (f"{name} ({split}): {told}",) if told else ())
+        states |= walk.states
+    paths: Sequence[Path] = tuple(path for paths in per_class for path in paths)
+    told, counts = _passed_over(passed_over, links, stray), tuple(map(len, per_class))
+    if len(paths) < file_index.MANY:
+        return Found(tuple(classes), paths, counts, told)
+    paths = indexed(paths, what.format("looking at the files of"), progress)
+    found = Found(tuple(classes), paths, counts, told)
+    keep(folder, asked, found, states, since)
+    return found
 
 
 def holds_pictures(folder: Path) -> bool:
@@ -169,6 +213,7 @@ class _Walk:
         self._seen = set(outside)
         self.passed_over: Counter[str] = Counter()
         self.links = 0
+        self.states: dict[str, State] = {}
 
     def pictures(self, folder: Path) -> list[Path]:
         """Return the paths of a class's pictures, sorted.
@@ -185,6 +230,7 @@ class _Walk:
                 self.links += 1
                 continue
             self._seen.add(real)
+            self.states[os.path.abspath(here)] = state_of(here)
             found: list[Path] = []
             for entry in _entries(here):
                 if _is_folder(entry):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from dsdistill.data import tables
+from dsdistill.data import mapped, tables
 from dsdistill.data.arrays import (
     Layout,
     as_array,
@@ -129,7 +129,8 @@ class InMemory:
         classes = class_names(train.labels, self._classes, self._name_of("train"))
         if self._test is None:
             positions = stratified(train.labels, config.test_fraction, classes)[split]
-            return RealDataset(config.name, split, train.images[positions], train.labels[positions], classes)
+            images = mapped.gathered(train.images, positions)
+            return RealDataset(config.name, split, images, train.labels[positions], classes)
         side, labels = self._test.glance()
         self._check_size(side, train.native, config)
         labels = self._numbered(labels, classes)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsdistill.config.unlabelled import UNLABELLED
+from dsdistill.data import mapped
 from dsdistill.data.archive import Archive
 from dsdistill.data.arrays import (
     Layout,
@@ -73,7 +74,9 @@ def _read(config: DataConfig, split: Split, archive: Archive, observer: Callback
         classes = class_names(labels, _class_names(archive), f"{archive.name}: {label_key}")
         positions = stratified(labels, config.test_fraction, classes)[split]
         images = _images(archive, image_key, observer)
-        return present(config, split, images[positions], labels[positions], classes, observer)
+        return present(
+            config, split, mapped.gathered(images, positions), labels[positions], classes, observer
+        )
     if found := _without_labels(keys):
         return _read_unlabelled(config, split, archive, found, observer)
     expected = " or ".join(", ".join(names) for names in SPLIT_KEYS + WHOLE_KEYS)
@@ -104,7 +107,7 @@ def _read_unlabelled(
     labels = torch.zeros(len(images), dtype=torch.int64)
     if len(keys) == 1:
         positions = stratified(labels, config.test_fraction, UNLABELLED)[split]
-        images, labels = images[positions], labels[positions]
+        images, labels = mapped.gathered(images, positions), labels[positions]
     return present(config, split, images, labels, UNLABELLED, observer)
 
 
@@ -117,7 +120,7 @@ def _layout(archive: Archive, key: str) -> Layout:
 def _images(archive: Archive, key: str, observer: Callback) -> Tensor:
     """Read images as uint8 [N,C,H,W]."""
     what = f"{archive.name}: {key}"
-    images, words = read_images(archive.read(key), _layout(archive, key), what)
+    images, words = read_images(archive.read(key, observer.on_read), _layout(archive, key), what)
     if words:
         observer.on_notice(f"{what}: {words}")
     return images

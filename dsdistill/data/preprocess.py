@@ -11,11 +11,14 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from dsdistill.data.mapped import rows_of
 from dsdistill.errors import UserError, unknown
-from dsdistill.runtime.device import available_memory
+from dsdistill.runtime.device import check_memory
+from dsdistill.runtime.notice import Progress, silent
 
 STD_FLOOR = 1 / 255  # one grey level: a constant channel must not divide by zero
 ZCA_EPS = 0.1
+_ZCA_MATRICES = 4  # of float64, while eigenvectors are computed
 ZCA_MAX_DIMENSION = 12288  # 3 x 64 x 64; the covariance of more would not fit in memory
 
 
@@ -63,16 +66,23 @@ class Standardise(Preprocess):
         return cls(torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32))
 
     @classmethod
-    def fit(cls, images: Tensor, chunk: int = 4096) -> Standardise:
+    def fit(cls, images: Tensor, progress: Progress = silent) -> Standardise:
         """Take mean and (population) standard deviation over all pixels of uint8 [N,C,H,W] images.
 
         Works on grey-level histograms, so the result is exact and a memory map is only streamed through.
+
+        Args:
+            images: may be a memory map.
+            progress: hears how many images are taken into account.
         """
-        channels = images.shape[1]
+        channels, done, what = images.shape[1], 0, "mean and standard deviation: reading images"
         counts = torch.zeros(channels, 256, dtype=torch.int64)
-        for part in images.split(chunk):
+        for part in images.split(rows_of(8 * images[0].numel())):  # bincount works on int64
+            progress(what, done, len(images))
             for c in range(channels):
                 counts[c] += torch.bincount(part[:, c].flatten(), minlength=256).cpu()
+            done += len(part)
+        progress(what, done, len(images))
         weight = counts.double() / counts.sum(1, keepdim=True)
         level = torch.arange(256, dtype=torch.float64) / 255
         mean = weight @ level
@@ -97,7 +107,8 @@ class ZCA(Preprocess):
     """ZCA whitening x' = (x - mean) W of flattened (C,H,W) images, W = U diag((s + eps)^-1/2) U^T.
 
     U and s are the eigenvectors and eigenvalues of the unbiased covariance of the training images in [0, 1]
-    (Krizhevsky 2009; eps = 0.1 inside the root as in MTT). ``mean`` is float32 [D], ``matrix`` float32 [D,D].
+    (Krizhevsky 2009; eps = 0.1 inside the root as in MTT, whose code takes kornia's). ``mean`` is float32
+    [D], ``matrix`` float32 [D,D].
     """
 
     kind: ClassVar[str] = "zca"
@@ -115,27 +126,27 @@ class ZCA(Preprocess):
             )
 
     @classmethod
-    def fit(cls, images: Tensor, eps: float = ZCA_EPS) -> ZCA:
-        """Fit on uint8 [N,C,H,W] training images.
+    def fit(cls, images: Tensor, eps: float = ZCA_EPS, progress: Progress = silent) -> ZCA:
+        """Fit on uint8 [N,C,H,W] training images, which are streamed through.
+
+        Args:
+            images: may be a memory map.
+            eps: added to the eigenvalues.
+            progress: hears how many images are taken into account.
 
         Raises:
-            UserError: kornia is missing, fewer than two images, C x H x W is above 12288, or memory is short.
+            UserError: fewer than two images, C x H x W is above 12288, or memory is short.
         """
-        cls.check(images[0].numel())
-        needed, free = 8 * images.numel(), available_memory(torch.device("cpu"))  # in float32, and centred
-        if free is not None and needed > free:
-            raise UserError(
-                f"zca of {len(images)} images needs {needed / 1e9:.0f} GB at once, and {free / 1e9:.0f} GB "
-                "are free; choose a smaller size, or turn zca off"
-            )
+        dimension = images[0].numel()
+        cls.check(dimension)
+        remedy = "choose a smaller size, or turn zca off"
+        check_memory(f"zca of {dimension} values takes", _ZCA_MATRICES * 8 * dimension**2, remedy)
         if len(images) < 2:
             raise UserError("zca needs at least two training images")
-        try:
-            from kornia.enhance import ZCAWhitening
-        except ImportError as error:
-            raise UserError("zca needs kornia: run `pip install kornia`, or turn zca off") from error
-        fitted = ZCAWhitening(dim=0, eps=eps, unbiased=True).fit(images.float().div_(255))
-        return cls(fitted.mean_vector.flatten(), fitted.transform_matrix, eps)
+        mean, covariance = _moments(images, progress)
+        values, vectors = torch.linalg.eigh(covariance)
+        matrix = (vectors * (values.clamp_min(0) + eps).rsqrt()) @ vectors.T
+        return cls(mean.float(), matrix.float(), eps)
 
     @cached_property
     def unwhiten(self) -> Tensor:
@@ -159,6 +170,26 @@ class ZCA(Preprocess):
             "matrix": self.matrix.float().cpu(),
             "eps": torch.tensor(self.eps, dtype=torch.float64),
         }
+
+
+def _moments(images: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+    """Return mean [D] and unbiased covariance [D, D] of images in [0, 1], float64.
+
+    Blocks of images are centred by the mean of all, so that sums in float32 lose nothing, and are added in
+    float64.
+    """
+    size, what = rows_of(4 * images[0].numel()), "zca: reading images"
+    total = torch.zeros(images[0].numel(), dtype=torch.int64)
+    for block in images.split(size):
+        total += block.flatten(1).sum(0, dtype=torch.int64).cpu()
+    mean = total.double() / (255 * len(images))
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for number, block in enumerate(images.split(size)):
+        progress(what, number * size, len(images))
+        centred = block.cpu().flatten(1).float().div_(255).sub_(mean.float())
+        covariance += centred.T @ centred
+    progress(what, len(images), len(images))
+    return mean, covariance / (len(images) - 1)
 
 
 def from_state(kind: str, state: Mapping[str, Tensor]) -> Preprocess:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor
 
 from dsdistill.config.unlabelled import UNLABELLED, classes_words
+from dsdistill.data import mapped
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.runtime.device import available_memory
+from dsdistill.runtime.notice import Progress, silent
 
 Buffer: TypeAlias = bytes | memoryview
 
@@ -88,8 +91,34 @@ class RealDataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of shape, pixels, labels and class order; streamed, so a memory map stays on disk."""
-        parts = (part.contiguous().cpu().numpy().data for part in self.images.split(4096))
-        return fingerprint(tuple(self.images.shape), self.classes, parts, self.labels)
+        return self._hashed(silent)
+
+    def fingerprinted(self, progress: Progress, known: str = "") -> RealDataset:
+        """Return the same data with their fingerprint at hand.
+
+        Args:
+            progress: hears how many megabytes are hashed.
+            known: the fingerprint, if it need not be computed.
+        """
+        data = dataclasses.replace(self)
+        data.__dict__["fingerprint"] = known or self._hashed(progress)
+        return data
+
+    def _hashed(self, progress: Progress) -> str:
+        advance, total = (
+            mapped.megabytes(f"{self.name} ({self.split}): hashing", progress),
+            self.images.nbytes,
+        )
+        size = mapped.rows_of(self.images[:1].nbytes)
+
+        def parts() -> Iterator[Buffer]:
+            done = 0
+            for part in self.images.split(size):
+                yield part.contiguous().cpu().numpy().data
+                done += part.nbytes
+                advance(done, total)
+
+        return fingerprint(tuple(self.images.shape), self.classes, parts(), self.labels)
 
     @cached_property
     def counts(self) -> Tensor:
@@ -112,9 +141,14 @@ class RealDataset:
         # With one channel several strides are equivalent, and convolutions are slow for some of them.
         return pixels.flatten().view(pixels.shape)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that the images take: none where they are in a file."""
+        return 0 if mapped.is_mapped(self.images) else self.images.nbytes
+
     def part(self, rows: Tensor) -> RealDataset:
         """Return some of the images, at positions int64 [n], as a data set of their own."""
-        images = self.images[rows.to(self.images.device)]
+        images = mapped.gathered(self.images, rows.to(self.images.device))
         return RealDataset(self.name, self.split, images, self.labels[rows], self.classes)
 
     def without_labels(self) -> RealDataset:
@@ -126,7 +160,9 @@ class RealDataset:
 
         Labels stay on the CPU, where batches are drawn: reading them elsewhere would wait for the device.
         """
-        return RealDataset(self.name, self.split, self.images.to(device), self.labels, self.classes)
+        moved = RealDataset(self.name, self.split, self.images.to(device), self.labels, self.classes)
+        known = self.__dict__.get("fingerprint", "")
+        return moved.fingerprinted(silent, known) if known else moved
 
     def resident_on(self, device: torch.device) -> RealDataset:
         """Return the data set with its images on a CUDA device if they leave most of its memory free."""

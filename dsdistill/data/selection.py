@@ -117,6 +117,23 @@ def k_center(features: Tensor, count: int) -> Tensor:
     return torch.tensor(selected)
 
 
+_CLUSTERED_BYTES = 1 << 30
+
+
+def few_enough(rows: Tensor, values: int, stream: torch.Generator) -> Tensor:
+    """Return the positions of images to cluster: all, or of too many a random part.
+
+    Args:
+        rows: int64 [n], ascending.
+        values: of an image; as float32, those of all that are returned take a gigabyte at most.
+        stream: of the draw.
+    """
+    most = max(1, _CLUSTERED_BYTES // (4 * values))
+    if len(rows) <= most:
+        return rows
+    return rows[torch.randperm(len(rows), generator=stream)[:most].sort().values]
+
+
 Points = NDArray[np.floating]
 
 

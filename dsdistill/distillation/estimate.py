@@ -65,6 +65,7 @@ def run_estimate(
     else:
         amount = max(0, config.iterations - done)
         seconds = _seconds_of(amount, distiller, pace)
+    labels, about_labels = _labels(config, distiller)
     return RunEstimate(
         covers="distillation",
         amount=amount,
@@ -75,7 +76,8 @@ def run_estimate(
         cached_bytes=memory.cached,
         process_bytes=process_memory(distiller.synthetic.images.device),
         disk=disk(config, distiller, done + amount),
-        later=_labels(config, distiller),
+        label_bytes=labels,
+        later=about_labels,
         leaves_out=_refining(config),
     )
 
@@ -100,16 +102,17 @@ def _refining(config: RunConfig) -> str:
     return f"the {steps:,} steps of storage.refine, which come after the last iteration" if steps else ""
 
 
-def _labels(config: RunConfig, distiller: Distiller) -> dict[str, str]:
-    """Say what the labels will take that students of the run's protocol replay; empty if there are none."""
+def _labels(config: RunConfig, distiller: Distiller) -> tuple[int, dict[str, str]]:
+    """Return the bytes of the labels that students of the run's protocol replay, and words; 0 without any."""
     protocol = load_protocol(config.protocol, config.data.name, typical(config.ipc))
     if protocol.labels.source != "views":
-        return {}
+        return 0, {}
     encoding: Encoding = "distances" if protocol.labels.loss == "dbr" else "float16"
     views = protocol.views_wanted
     images, classes = sum(distiller.synthetic.decoded_counts), distiller.sources.task.num_classes
-    size = byte_size(images * views * bytes_of_view(encoding, classes))
-    return {"labels": f"{size} once it is labelled, at most: {views} views of each image, {encoding}"}
+    count = images * views * bytes_of_view(encoding, classes)
+    words = f"{byte_size(count)} once it is labelled, at most: {views} views of each image, {encoding}"
+    return count, {"labels": words}
 
 
 def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, int]:

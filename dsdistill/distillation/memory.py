@@ -113,7 +113,7 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
     networks = sources.supply.network_bytes(distiller.iterations) + cost.weights * parameters
     device, compiled = synthetic.images.device, sources.learner.compiled
     return Estimate(
-        real=real.images.numel(),
+        real=sources.data.memory_bytes,
         synthetic=3 * learned + averages,
         graph=graph,
         frozen=frozen,

@@ -69,8 +69,9 @@ class RunStart:
     def _memory(self) -> str:
         memory = self.memory
         cached = f", cached real side {byte_size(memory.cached)}" if memory.cached else ""
+        real = byte_size(memory.real) if memory.real else "in a file"
         return (
-            f"memory estimate {byte_size(memory.total)}: real data {byte_size(memory.real)}, "
+            f"memory estimate {byte_size(memory.total)}: real data {real}, "
             f"graph {byte_size(memory.graph)}, passes {byte_size(memory.frozen)}, "
             f"networks {byte_size(memory.networks)}, synthetic {byte_size(memory.synthetic)}, "
             f"allocator {byte_size(memory.allocator)}{cached}"

@@ -30,6 +30,7 @@ from dsdistill.data.real import RealDataset
 from dsdistill.encoding.search import bytes_of
 from dsdistill.errors import UserError, unknown
 from dsdistill.evaluation.batches import TrainingSet
+from dsdistill.evaluation.images import in_network_space
 from dsdistill.evaluation.rows import DISTILLED_HARD, FULL, LABELLED, NOISE, RANDOM, TEACHER, canonical
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
@@ -192,8 +193,7 @@ def training_sets(
 
     @functools.cache
     def fixed() -> TrainingSet:
-        rows = torch.arange(len(real)) if positions is None else positions
-        return _preprocessed(real, rows, preprocess, coding)
+        return _preprocessed(real, positions, preprocess, coding)
 
     def drawn(repeat: int) -> TrainingSet:
         draw = generator(seed, f"baseline/{name.removesuffix(LABELLED)}", repeat)
@@ -225,11 +225,13 @@ def full_protocol(protocol: Protocol, images: int, others: Iterable[int]) -> Pro
 
 
 def _preprocessed(
-    real: RealDataset, rows: Tensor, preprocess: Preprocess, coding: Coding | None
+    real: RealDataset, rows: Tensor | None, preprocess: Preprocess, coding: Coding | None
 ) -> TrainingSet:
+    """Return the training set of some real images, or of all."""
+    places = torch.arange(len(real)) if rows is None else rows
     if coding is None:
-        images = torch.cat([preprocess(real.unit(part)) for part in rows.split(_CHUNK)])
+        images = in_network_space(real, rows, preprocess)
     else:
-        coded, places = encode(real.unit(rows), coding), torch.arange(len(rows))
-        images = torch.cat([preprocess(coded[part].decode()) for part in places.split(_CHUNK)])
-    return TrainingSet(images, real.labels[rows], real_rows=rows)
+        coded, order = encode(real.unit(places), coding), torch.arange(len(places))
+        images = torch.cat([preprocess(coded[part].decode()) for part in order.split(_CHUNK)])
+    return TrainingSet(images, real.labels[places], real_rows=places)

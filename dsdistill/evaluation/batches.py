@@ -15,6 +15,7 @@ from torch import Tensor
 from dsdistill.augment.mix import Mix
 from dsdistill.augment.training import Transform, draw_mix
 from dsdistill.config.labels import LabelConfig, Source
+from dsdistill.evaluation.images import RealImages
 from dsdistill.evaluation.loss import Targets, temperature_softmax
 from dsdistill.objectives.labels import label_distances
 from dsdistill.objectives.precision import working_dtype
@@ -30,7 +31,7 @@ class TrainingSet:
     """What one student is trained on.
 
     Attributes:
-        images: float [N, C, H, W] in network space.
+        images: float [N, C, H, W] in network space; or real images that are brought there batch by batch.
         labels: int64 [N], hard labels.
         logits: float32 [N, K], stored soft labels of the images.
         weights: float32 [N], of each image in the loss.
@@ -41,7 +42,7 @@ class TrainingSet:
         real_rows: int64, the places of the images in the real training set; None where they are not real.
     """
 
-    images: Tensor
+    images: Tensor | RealImages
     labels: Tensor
     logits: Tensor | None = None
     weights: Tensor | None = None
@@ -105,7 +106,7 @@ class ShuffledBatches(Batches):
         distinct = list({id(each.images): each for each in sets}.values())
         position = {id(each.images): place for place, each in enumerate(distinct)}
         self._offsets = torch.tensor([[position[id(each.images)] * self._count] for each in sets])
-        self._images = _joined([each.images for each in distinct])
+        self._images = _joined_images([each.images for each in distinct])
         self._pool = {name: _joined(parts) for name, parts in _targets(distinct, protocol.labels).items()}
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -235,6 +236,10 @@ def _mixed(targets: dict[str, Tensor], mix: Mix, classes: int, dtype: torch.dtyp
         labels = targets["labels"]
         mixed["partners"] = labels[mix.partner.to(labels.device, non_blocking=True)]
     return mixed
+
+
+def _joined_images(parts: Sequence[Tensor | RealImages]) -> Tensor | RealImages:
+    return parts[0] if len(parts) == 1 else torch.cat([each for each in parts if isinstance(each, Tensor)])
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from dsdistill.config.labels import Source
 from dsdistill.errors import UserError
 from dsdistill.evaluation.batches import TrainingSet
+from dsdistill.evaluation.images import RealImages
 from dsdistill.seeding import generator
 from dsdistill.synthetic.distilled import Scalar
 from dsdistill.synthetic.views import Views
@@ -83,7 +84,7 @@ def labelled(
     return lambda repeat: with_labels(training_sets(repeat))
 
 
-def _static_logits(images: Tensor, teacher: Committee) -> Tensor:
+def _static_logits(images: Tensor | RealImages, teacher: Committee) -> Tensor:
     """Return a teacher's logits of images, float32 [N, K], on the CPU.
 
     A teacher that normalises by the batch sees small batches of a random order: by class, its batches would

@@ -107,7 +107,7 @@ def evaluate_set(
     observer.on_start(EvaluationStart(data.task.name, protocol, plan, students, steps.total, short))
     if steps.total >= WORTHWHILE or observer.dry:
         timers = {name: each.timer() for name, each in trainers.items()}
-        real_bytes = data.train.images.nbytes + data.test.images.nbytes
+        real_bytes = data.train.memory_bytes + data.test.memory_bytes
         observer.on_estimate(estimate(new, timers, choosing, real_bytes))
 
     rows: list[Row] = []

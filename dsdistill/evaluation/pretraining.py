@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from dsdistill import seeding
-from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.data.selection import k_means, mini_batch
+from dsdistill.data.selection import few_enough, k_means, mini_batch
 from dsdistill.errors import UserError, unknown
 from dsdistill.evaluation.baselines import full_protocol
 from dsdistill.evaluation.batches import TrainingSet
+from dsdistill.evaluation.images import in_network_space
 from dsdistill.evaluation.rows import DISTILLED, FULL, RANDOM, SCRATCH, TARGETS
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
@@ -72,19 +72,25 @@ class Taught:
 
     def set_of(self, rows: Tensor, device: torch.device) -> TrainingSet:
         """Return the images at some positions, int64 [n], with their targets; on the CPU."""
-        batches = RealBatches.of(self.task, self.real, 0, device)
-        images, targets = [], []
+        is_all = torch.equal(rows, torch.arange(len(self.real)))
+        images = in_network_space(self.real, None if is_all else rows, self.task.preprocess)
         with torch.inference_mode():
-            for part in rows.split(_CHUNK):
-                images.append(batches.images(part).cpu())
-                targets.append(self.teacher.network.embed(images[-1].to(device)).float().cpu())
+            targets = [
+                self.teacher.network.embed(images[part].to(device)).float().cpu()
+                for part in torch.arange(len(rows)).split(_CHUNK)
+            ]
         logits = torch.cat(targets).clone()
-        return TrainingSet(torch.cat(images).clone(), self.real.labels[rows], logits, source="static")
+        return TrainingSet(images, self.real.labels[rows], logits, source="static")
 
     def near_centres(self, count: int, seed: int) -> Tensor:
-        """Return the positions of the images nearest to the k-means centres of all pixels, int64 [count]."""
+        """Return the positions of the images nearest to the k-means centres of all pixels, int64 [count].
+
+        Of images that take more than a gigabyte as numbers, a random part is clustered.
+        """
         fit = partial(mini_batch, seed=seeding.derive(seed, "transfer-k-means") % 2**32)
-        return k_means(self.real.unit(slice(None)).flatten(1), count, fit)
+        stream = generator(seed, "transfer-clustered")
+        rows = few_enough(torch.arange(len(self.real)), self.real.images[0].numel(), stream)
+        return rows[k_means(self.real.unit(rows).flatten(1), count, fit)]
 
 
 def names_of(asked: Sequence[str] | None, teacher: bool) -> list[str]:

@@ -274,7 +274,7 @@ class Trainer:
         self._optimiser.zero_grad()
         moments = MOMENTS[self._config.optimiser]  # besides a copy of them and of the weights to save
         weights = (2 * moments + 1) * sum(each.nbytes for each in self._trained.parameters())
-        images_bytes = sum(each.real.images.nbytes + each.resident_bytes for each in self._splits)
+        images_bytes = sum(each.real.memory_bytes + each.resident_bytes for each in self._splits)
         unused = beside_tensors(
             step, self._device, bool(compute.compile), bool(self._config.gradient_penalty)
         )

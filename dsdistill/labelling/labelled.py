@@ -15,6 +15,7 @@ from dsdistill.labelling.draws import ViewDraws
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.labelling.start import LabellingStart
 from dsdistill.labelling.view_run import ViewRun
+from dsdistill.runtime.allocations import peak_of
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
@@ -63,7 +64,7 @@ def labelled(
     start = LabellingStart(bare, committee, config, len(images))
     if config.kind == "static":
         observer.on_start(start)
-        logits = _static(images, committee, config, observer)
+        logits = _static(images, len(bare.classes), committee, config, observer)
         return dataclasses.replace(bare, soft_labels=logits, attributes=attributes)
     flip = mirror if config.flip == "auto" else config.flip
     draws = ViewDraws(config, len(images), images.shape[-1], flip)
@@ -71,25 +72,41 @@ def labelled(
     run = ViewRun(answers, observer, parts)
     observer.on_start(dataclasses.replace(start, total=answers.total, done=run.done))
     left = answers.total - run.done
-    _estimate(observer, left, "views", answers.pace, left * config.bytes_of_view(len(bare.classes)))
+    label_bytes = left * config.bytes_of_view(len(bare.classes))
+    _estimate(observer, left, "views", answers.pace, label_bytes, lambda: _memory(images, committee))
     return dataclasses.replace(bare, views=run.views(), attributes=attributes)
 
 
-def _static(images: Tensor, committee: Committee, config: LabellingConfig, observer: Observer) -> Tensor:
+def _static(
+    images: Tensor, classes: int, committee: Committee, config: LabellingConfig, observer: Observer
+) -> Tensor:
     """Return the logits of images, float32 [N, K], on the CPU."""
     some = images[: images_at_once(images)]
 
     def pace() -> PaceMeter:
         return measured(len(some), lambda: committee.logits(some).cpu())
 
-    _estimate(observer, len(images), "images", pace, 0)
+    label_bytes = 4 * len(images) * classes
+    _estimate(observer, len(images), "images", pace, label_bytes, lambda: _memory(images, committee))
     return static_logits(
         images, committee, config, lambda done: observer.on_progress("labelling", done, len(images))
     )
 
 
+def _memory(images: Tensor, committee: Committee) -> int:
+    """Estimate what labelling takes: images, teachers, and the largest pass through them."""
+    some = images[: images_at_once(images)]
+    teachers = sum(each.nbytes for one in committee.teachers for each in one.network.parameters())
+    return images.nbytes + teachers + peak_of(lambda: committee.logits(some))
+
+
 def _estimate(
-    observer: Observer, amount: int, work: str, pace: Callable[[], PaceMeter], label_bytes: int
+    observer: Observer,
+    amount: int,
+    work: str,
+    pace: Callable[[], PaceMeter],
+    label_bytes: int,
+    memory: Callable[[], int],
 ) -> None:
     """Tell what is left will take, where that is long enough to be worth knowing."""
     if amount < WORTHWHILE and not observer.dry:
@@ -101,7 +118,10 @@ def _estimate(
             work=work,
             seconds=amount * measurement.step,
             warm_up=measurement.warm_up,
+            memory_bytes=memory(),
             disk={"labels": label_bytes} if label_bytes else {},
+            label_bytes=label_bytes,
+            covers="labelling",
         )
     )
 

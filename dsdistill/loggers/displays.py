@@ -37,8 +37,9 @@ class Display(ABC):
             details: such as the loss.
         """
 
-    def decode(self, what: str, done: int, total: int) -> None:  # noqa: B027
-        """Show how far a long list of picture files is read, until it is done."""
+    @abstractmethod
+    def decode(self, what: str, done: int, total: int) -> None:
+        """Show how far a long list of picture files is read, or many megabytes, until it is done."""
 
     def close(self) -> None:  # noqa: B027
         """Leave what is shown as it is."""
@@ -113,6 +114,7 @@ class Lines(Display):
         super().__init__(console)
         self._last_draw = -self.EVERY
         self._pace: Remaining | None = None
+        self._decoding: dict[str, Remaining] = {}
 
     def begin(self) -> None:
         self._last_draw, self._pace = -self.EVERY, None
@@ -124,6 +126,15 @@ class Lines(Display):
             self._last_draw = now
             words = [title, f"{done}/{total}", *details, self._pace.eta(done, total)]
             self.say(" ".join(filter(None, words)))
+
+    def decode(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what not in self._decoding:
+            self._decoding = {what: Remaining(done)}
+            self._last_draw = now  # what is read soon needs no line
+        if now - self._last_draw >= self.EVERY:
+            self._last_draw = now
+            self.say(" ".join(filter(None, [what, f"{done}/{total}", self._decoding[what].eta(done, total)])))
 
 
 class NotebookBar(Display):

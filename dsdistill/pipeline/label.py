@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from dsdistill.labelling.run import run
 from dsdistill.labelling.summary import LabelSummary
 from dsdistill.networks import NetworkFactory
 from dsdistill.pipeline.stopping import StopData, choose_epoch
-from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.callbacks import DryRunEnd, Listener, Observer
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.views import Mixing
 from dsdistill.teachers.committee import Mean, Mode
@@ -120,25 +121,42 @@ def label(
     )
     with Observer(callbacks) as observer:
         curve = None
-        if stop is not None:
-            if stop != "auto":
-                raise UserError(f"stop is auto, not {stop!r}; a fixed epoch is the teacher's: FILE@EPOCH")
+        if stop not in (None, "auto"):
+            raise UserError(f"stop is auto, not {stop!r}; a fixed epoch is the teacher's: FILE@EPOCH")
+        if stop and not observer.dry:
             source = StopData(dataset, root, protocol, network, download)
             curve = choose_epoch(file, config, source, device, precision, observer)
             config = dataclasses.replace(config, teachers=(curve.reference,))
-        summary = run(
-            file,
-            output,
-            config,
-            observer,
-            device=device,
-            precision=precision,
-            resume=resume,
-            overwrite=overwrite,
-            download=download,
-            attributes={} if curve is None else {"stop_curve": curve.to_json()},
-        )
+        with _choice_left_out(stop is not None):
+            summary = run(
+                file,
+                output,
+                config,
+                observer,
+                device=device,
+                precision=precision,
+                resume=resume,
+                overwrite=overwrite,
+                download=download,
+                attributes={} if curve is None else {"stop_curve": curve.to_json()},
+            )
         if curve is not None:
             summary = dataclasses.replace(summary, curve=curve.points)
         observer.on_end(summary)
     return summary
+
+
+@contextmanager
+def _choice_left_out(chooses: bool) -> Iterator[None]:
+    """Say in the estimate of a dry run that it leaves the choice of an epoch out, which trains students.
+
+    Raises:
+        DryRunEnd: of a dry run.
+    """
+    try:
+        yield
+    except DryRunEnd as end:
+        if not chooses:
+            raise
+        left_out = "the choice of the teacher's epoch (stop), whose students would have to be trained first"
+        raise DryRunEnd(dataclasses.replace(end.estimate, leaves_out=left_out)) from end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ParamSpec
 
 from dsdistill.errors import UserError
@@ -43,6 +43,8 @@ class RunEstimate:
     """That the process has as it is estimated, part of the run among it; None on a GPU."""
     disk: Mapping[str, int] = field(default_factory=dict)
     """Bytes on disk by what they are for, at most."""
+    label_bytes: int = 0
+    """Bytes of stored labels: of those that are written, or that students of the set's protocol replay."""
     later: Mapping[str, str] = field(default_factory=dict)
     """What comes after the run and its file will need, in words, by what it is."""
     covers: str = ""
@@ -61,6 +63,19 @@ class RunEstimate:
     def disk_bytes(self) -> int:
         """Bytes on disk, at most."""
         return sum(self.disk.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is estimated as JSON takes it: every attribute, and the sums.
+
+        >>> options = {"dataset": "digits", "ipc": 1, "iterations": 500}
+        >>> estimate = dsdistill.dry_run(dsdistill.distill, "digits.h5", **options).to_dict()
+        >>> estimate["amount"], estimate["before"], estimate["total_seconds"] >= estimate["seconds"]
+        (500, None, True)
+        """
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        before = self.before.to_dict() if self.before else None
+        sums = {"total_seconds": self.total_seconds, "disk_bytes": self.disk_bytes}
+        return own | {"disk": dict(self.disk), "later": dict(self.later), "before": before} | sums
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what is estimated and how much, as displays show it."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from dsdistill import seeding
 from dsdistill.config.ipc import counts_of
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.data.selection import k_means, mini_batch
+from dsdistill.data.selection import few_enough, k_means, mini_batch
 from dsdistill.errors import UserError
 from dsdistill.synthetic.multi_formation import IDENTITY, MultiFormation, mosaic, stitched
 from dsdistill.synthetic.patches import PatchConfig, PatchSelection
@@ -213,12 +213,14 @@ def _selection(
     def random(label: int, count: int) -> Tensor:
         return shuffled(label)[:count]
 
-    def near_centres(label: int, points: Tensor, count: int) -> Tensor:
+    def near_centres(label: int, points: Tensor, count: int, rows: Tensor | None = None) -> Tensor:
         fit = partial(mini_batch, seed=seeding.derive(seed, "init", label) % 2**32)
-        return real.indices_of(label)[k_means(points, count, fit)]
+        return (real.indices_of(label) if rows is None else rows)[k_means(points, count, fit)]
 
     def by_pixels(label: int, count: int) -> Tensor:
-        return near_centres(label, real.unit(real.indices_of(label)).flatten(1), count)
+        stream = seeding.generator(seed, "init-clustered", label)
+        rows = few_enough(real.indices_of(label), real.images[0].numel(), stream)
+        return near_centres(label, real.unit(rows).flatten(1), count, rows)
 
     def by_features(label: int, count: int) -> Tensor:
         if embed is None:

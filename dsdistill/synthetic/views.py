@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -44,6 +44,15 @@ def bytes_of_view(encoding: Encoding, classes: int, top: int | None = None) -> i
 _DRAWN_BYTES = 4 + 8 + 1 + 4  # image, crop, flip, partner
 
 
+class Images(Protocol):
+    """Images in network space by position: a tensor, or what brings them there when they are asked for."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+
 @dataclass(frozen=True, eq=False)
 class ViewBatch:
     """One batch of views, before any image is known.
@@ -73,7 +82,7 @@ class ViewBatch:
             Mix.cat([part.mix for part in parts]),
         )
 
-    def images(self, images: Tensor) -> Tensor:
+    def images(self, images: Images) -> Tensor:
         """Return the batch, [B, C, S, S], in the dtype and on the device of the images; differentiable.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -41,7 +42,6 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
         (["--seed", "99999999999999999999"], "option 'seed'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--size", "1" + "0" * 30], "option 'data.size' is an integer of more than 64 bits"),
-        (["--size", "16000"], "take 345 GB of memory"),
         (["--ipc", "1" + "0" * 30], "IPC must be at most 1,000,000"),
         (["--ipc", "9" * 4000], "IPC must be at most 1,000,000"),
         (["--set", f"engine.batch_real={10**30}"], "an integer of more than 64 bits"),
@@ -66,6 +66,16 @@ from tests.helpers.cli import FAST, TINY, Captured, pictures, refused, succeed
 )
 def test_distill_refuses(capsys: Captured, tmp_path: Path, words: list[str], said: str) -> None:
     assert said in refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_that_no_disk_has_room_for(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsdistill.data.mapped.shutil.disk_usage", lambda _: SimpleNamespace(free=10**11))
+    line = refused(capsys, "distill", *TINY, "-o", tmp_path / "set.h5", "--size", 16000)
+    assert "take 345 GB on the disk of " in line
+    assert "; choose a smaller --size, or set DSDISTILL_CACHE" in line
     assert not list(tmp_path.iterdir())
 
 

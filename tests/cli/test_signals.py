@@ -17,6 +17,7 @@ from tests.helpers.processes import DISTIL, TRAIN, Ended, command, run
 
 COMMANDS = [each.name or each.callback.__name__ for each in app.registered_commands if each.callback]
 COMMANDS.remove("completion")  # which imports nothing
+COMMANDS.append("plan")
 WITHOUT_TORCH = {"methods", "datasets", "protocols"}
 ARGUMENTS = {
     **dict.fromkeys(("distill", "experts"), "-onew.h5"),
@@ -24,6 +25,7 @@ ARGUMENTS = {
     "import": "none -onew.h5",
     "encode": "none -onew.h5",
     "label": "none --teacher none -onew.h5",
+    "plan": "distill -onew.h5",
 }
 """What a command must be told."""
 SUITE = """

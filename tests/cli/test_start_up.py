@@ -23,17 +23,23 @@ Case = tuple[list[str], int, str]
 
 COMMANDS = [each.name or each.callback.__name__ for each in app.registered_commands if each.callback]
 
+PLANNED = ("distill", "experts", "label", "evaluate")
+
 ANSWERS: list[Case] = [
     ([], 0, "Usage: dsdistill"),
     (["--help"], 0, "Usage: dsdistill"),
     (["--version"], 0, "dsdistill 0."),
     (["distil"], 2, "unknown command 'distil'; did you mean 'distill'?"),
+    (["plan", "distil"], 2, "unknown command 'distil'; did you mean 'distill'?"),
 ]
 
 OF_COMMANDS: list[Case] = [
     *(([name, "--help"], 0, f"Usage: dsdistill {name}") for name in COMMANDS),
     (["--verison"], 2, "--version"),
     (["distill", "--datase", "digits"], 2, "--dataset"),
+    *((["plan", name, "--help"], 0, f"Usage: dsdistill plan {name}") for name in PLANNED),
+    (["plan", "--help"], 0, "Usage: dsdistill plan"),
+    (["plan", "distill", "--lr", "0.5"], 2, "no such option: --lr; say --set optimiser.lr=VALUE"),
     (["distill", "--lr", "0.5"], 2, "no such option: --lr; say --set optimiser.lr=VALUE"),
     (["distill", "--batch-real", "9"], 2, "no such option: --batch-real; say --set engine.batch_real=VALUE"),
     (["experts", "--weight-decay", "0"], 2, "say --set weight_decay=VALUE"),

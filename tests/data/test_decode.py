@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ import pytest
 import torch
 
 from dsdistill.data import decode as decode_module
+from dsdistill.data import mapped
+from dsdistill.data import real as real_module
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.data.listing import Listing
 from dsdistill.data.pictures import Decoding
+from dsdistill.data.preprocess import Standardise
 from tests.helpers.callbacks import Told
 from tests.helpers.data import class_folders, fails, pixels, save
 
@@ -148,3 +153,61 @@ def test_decoding_reports_its_progress_and_prints_nothing(
     load(config, "train", Told(read=lambda *call: calls.append(call)))
     assert calls == []  # all is cached
     assert capfd.readouterr() == ("", "")
+
+
+def hashed(config: DataConfig) -> list[str]:
+    """Load the train split; return its fingerprint, and what was said, after how often pixels were hashed."""
+    times: list[str] = []
+    whole = real_module.fingerprint
+
+    def counted(*arguments: Any) -> str:
+        times.append("hashed")
+        return whole(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(real_module, "fingerprint", counted)
+        data = load(config, "train", Told(notify=times.append))[1]
+        return [*times, data.fingerprint]
+
+
+def test_a_large_cache_that_nothing_has_touched_is_not_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "IN_MEMORY", 10)
+    config = DataConfig(name=f"folder:{class_folders(tmp_path / 'pets')}")
+    first, mark = hashed(config)
+    assert first == "hashed"
+    assert hashed(config) == [mark]
+    (cached,) = (tmp_path / "cache").rglob("*.npy")
+    os.utime(cached)  # touched, so that nobody knows what else was done
+    assert hashed(config) == ["hashed", mark]
+    assert hashed(config) == [mark]
+    with monkeypatch.context() as later:
+        now = time.time() + 31 * 24 * 3600
+        later.setattr("dsdistill.data.cache.time.time", lambda: now)
+        assert hashed(config)[0] == "hashed"
+    raw = bytearray(cached.read_bytes())
+    raw[200] ^= 1
+    stat = cached.stat()
+    cached.write_bytes(raw)
+    os.utime(cached, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    found = hashed(config)
+    assert (found[0], found[-1]) == ("hashed", mark)
+    assert "is damaged" in found[1]
+
+
+def test_a_small_cache_is_always_hashed(tmp_path: Path) -> None:
+    config = DataConfig(name=f"folder:{class_folders(tmp_path / 'pets')}")
+    for _ in range(3):
+        assert hashed(config)[0] == "hashed"
+    assert not list((tmp_path / "cache").rglob("*.verified"))
+
+
+def test_mean_and_deviation_of_large_data_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "IN_MEMORY", 10)
+    config = DataConfig(name=f"folder:{class_folders(tmp_path / 'pets')}")
+    before = load(config, "train")[0].preprocess
+    monkeypatch.setattr(Standardise, "fit", pytest.fail)
+    for split in ("train", "test"):
+        after = load(config, split)[0].preprocess  # type: ignore[arg-type]
+        assert all(map(torch.equal, before.state().values(), after.state().values()))

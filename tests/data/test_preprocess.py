@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from dsdistill.data import mapped
 from dsdistill.data.preprocess import ZCA, Preprocess, Standardise, from_state
 from dsdistill.errors import UserError
+from dsdistill.runtime.allocations import peak_of
 
 
 def pictures(n: int = 60, channels: int = 3, size: int = 4) -> torch.Tensor:
@@ -25,7 +27,7 @@ def fitted(kind: str) -> Preprocess:
 def test_standardise_fits_the_mean_and_std_of_every_channel() -> None:
     images = pictures()
     unit = images.double() / 255
-    fit = Standardise.fit(images, chunk=7)
+    fit = Standardise.fit(images)
     torch.testing.assert_close(fit.mean.double(), unit.mean((0, 2, 3)), atol=1e-7, rtol=0)
     torch.testing.assert_close(fit.std.double(), unit.std((0, 2, 3), correction=0), atol=1e-7, rtol=0)
     x = fit(unit.float())
@@ -109,10 +111,44 @@ def test_zca_refuses_what_it_cannot_fit(monkeypatch: pytest.MonkeyPatch) -> None
         ZCA.fit(torch.zeros(2, 3, 65, 65, dtype=torch.uint8))
     with pytest.raises(UserError, match="two training images"):
         ZCA.fit(pictures(1))
-    with monkeypatch.context() as little:
-        little.setattr("dsdistill.data.preprocess.available_memory", lambda device: 100)
-        with pytest.raises(UserError, match="GB at once"):
-            ZCA.fit(pictures())
-    monkeypatch.setitem(sys.modules, "kornia.enhance", None)
-    with pytest.raises(UserError, match="pip install kornia"):
+    monkeypatch.setattr("dsdistill.runtime.device.available_memory", lambda device: 100)
+    with pytest.raises(UserError, match=r"zca of 48 values takes .* turn zca off"):
         ZCA.fit(pictures())
+
+
+def test_zca_is_that_of_kornia_which_the_code_of_mtt_uses() -> None:
+    from kornia.enhance import ZCAWhitening
+
+    images = pictures(500)
+    theirs = ZCAWhitening(dim=0, eps=0.1, unbiased=True).fit(images / 255)
+    own = ZCA.fit(images)
+    torch.testing.assert_close(own.mean, theirs.mean_vector.flatten(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(own.matrix, theirs.transform_matrix, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fit", [Standardise.fit, ZCA.fit])
+def test_blocks_of_images_give_what_all_at_once_do(
+    fit: Callable[..., Preprocess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, reports = pictures(61), list[tuple[str, int, int]]()
+    whole = fit(images).state()
+    monkeypatch.setattr(mapped, "BLOCK", 4 * 48 * 7)
+    parts = fit(images, progress=lambda *report: reports.append(report)).state()
+    assert len(reports) > 4
+    assert reports[-1][1:] == (61, 61)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fit", [Standardise.fit, ZCA.fit])
+def test_what_fitting_takes_does_not_grow_with_the_images(
+    fit: Callable[..., Preprocess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "BLOCK", 1 << 14)
+    image = pictures(1)
+
+    def peak(count: int) -> int:
+        images = image.repeat(count, 1, 1, 1)
+        return peak_of(lambda: fit(images))
+
+    assert peak(4000) - peak(500) < image.nbytes * 350  # a tenth of what the images are larger

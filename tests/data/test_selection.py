@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from dsdistill.data import selection
 from dsdistill.data.real import RealDataset
 from dsdistill.data.selection import el2n, herding, highest, k_center, k_means, lowest, validation_split
 from dsdistill.errors import UserError
+from dsdistill.seeding import generator
 from tests.helpers.evaluation import CLASSES
 
 
@@ -149,3 +151,14 @@ def test_the_ends_of_scores() -> None:
     scores = torch.tensor([0.2, 0.9, 0.9, 0.1])
     assert highest(scores, 3).tolist() == [1, 2, 0]
     assert lowest(scores, 2).tolist() == [3, 0]
+
+
+def test_too_many_images_are_clustered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.arange(10, 30)
+    stream = generator(0, "test")
+    assert selection.few_enough(rows, 12, stream) is rows
+    monkeypatch.setattr(selection, "_CLUSTERED_BYTES", 4 * 12 * 7)
+    part = selection.few_enough(rows, 12, stream)
+    assert len(part) == 7
+    assert part.tolist() == sorted(set(part.tolist()) & set(rows.tolist()))
+    assert not torch.equal(part, rows[:7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,11 @@ def test_what_cannot_be_estimated_is_not_done(made: Path, tmp_path: Path) -> Non
     with pytest.raises(dsdistill.UserError, match="dry_run takes"):
         dsdistill.dry_run(dsdistill.export_set, made, tmp_path / "set.pt")
     assert not (tmp_path / "set.pt").exists()
+
+
+def test_an_estimate_is_kept_as_json(tmp_path: Path) -> None:
+    estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **QUICK, iterations=1000)
+    content = json.loads(json.dumps(estimate.to_dict()))
+    assert content["amount"] == 1000
+    assert content["total_seconds"] == estimate.total_seconds
+    assert content["label_bytes"] == 0

@@ -161,8 +161,15 @@ def test_a_dry_run_writes_nothing(
     estimate = dsdistill.dry_run(label, finished, tmp_path / "out.h5", teachers=pool, **options)
     assert (estimate.amount, estimate.work) == (amount, work)
     assert 0 < estimate.seconds < 10
-    assert estimate.disk_bytes == (40 * (17 + 20) if options else 0)
+    assert estimate.disk_bytes == estimate.label_bytes == (40 * (17 + 20) if options else 4 * 10 * 10)
+    assert estimate.memory_bytes
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_chooses_no_epoch_and_says_so(finished: Path, pool: Path, tmp_path: Path) -> None:
+    estimate = dsdistill.dry_run(label, finished, tmp_path / "out.h5", teachers=pool, stop="auto")
+    assert estimate.amount == 10
+    assert "the choice of the teacher's epoch" in str(estimate)
 
 
 class Signalled(dsdistill.Callback):
