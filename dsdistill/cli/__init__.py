@@ -140,7 +140,7 @@ def _check_command(words: Sequence[str]) -> None:
         raise unknown("command", words[0], known)
 
 
-_SHARED = ("distill",)
+_SHARED = ("distill", "experts", "evaluate", "label")
 """Commands whose work several processes can share."""
 
 

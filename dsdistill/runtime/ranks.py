@@ -11,10 +11,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -33,6 +35,9 @@ _PATIENCE = timedelta(hours=12)
 """How long a rank waits for another, which may be decoding data. One that has ended is noticed at once."""
 
 _SPOKEN = "spoken"
+_STOPPED = "stopped"
+_PIECE = 1 << 20
+"""Bytes of a word that a store takes at once."""
 
 
 class RankLost(UserError):
@@ -46,8 +51,76 @@ class RankLost(UserError):
         self.cause = cause
 
 
+class Board:
+    """Where the ranks that share a piece of work leave word for one another; nobody waits for anybody.
+
+    This one is of a single process.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, int] = {}
+        self._words: dict[str, bytes] = {}
+
+    def add(self, name: str, amount: int) -> int:
+        """Add to a number, and return what all ranks have added to it so far.
+
+        Raises:
+            RankLost: the rank that keeps the board has ended.
+        """
+        self._sums[name] = self._sums.get(name, 0) + amount
+        return self._sums[name]
+
+    def post(self, name: str, word: bytes) -> None:
+        """Leave something for the others, once; raises as `add`."""
+        self._words[name] = word
+
+    def read(self, name: str) -> bytes | None:
+        """Return what a rank has left under a name, or None; raises as `add`."""
+        return self._words.get(name)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a rank has left `stops_others` by an exception; raises as `add`."""
+        return self.read(_STOPPED) is not None
+
+    @contextmanager
+    def stops_others(self) -> Iterator[None]:
+        """Have the others know if what is inside ends by an exception, so that they end soon."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(RankLost):
+                self.post(_STOPPED, b"")
+            raise
+
+
+class _SharedBoard(Board):
+    """A board that a store of torch.distributed keeps."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, name: str, amount: int) -> int:
+        with _lost():
+            return self._store.add(f"sum {name}", amount)
+
+    def post(self, name: str, word: bytes) -> None:
+        pieces = [word[place : place + _PIECE] for place in range(0, len(word), _PIECE)]
+        with _lost():
+            for number, piece in enumerate(pieces):
+                self._store.set(f"{name} {number}", piece)  # type: ignore[arg-type]
+            self._store.set(name, str(len(pieces)))
+
+    def read(self, name: str) -> bytes | None:
+        with _lost():
+            if not self._store.check([name]):
+                return None
+            pieces = range(int(self._store.get(name)))
+            return b"".join(self._store.get(f"{name} {number}") for number in pieces)
+
+
 class Ranks:
-    """A group of processes. Every method but `part` is called by all of them, in the same order.
+    """A group of processes. All of them call its methods in the same order, but for `part` and `deal`.
 
     Attributes:
         index: of this process, from 0.
@@ -75,6 +148,18 @@ class Ranks:
     def part(self, count: int) -> slice:
         """Return which of ``count`` items are this rank's: as many as others have, or one more or less."""
         return slice(self.index * count // self.count, (self.index + 1) * count // self.count)
+
+    def deal(self, costs: Sequence[float]) -> list[int]:
+        """Return of each item the rank that has it: the dearest first, each to whoever has least to do.
+
+        >>> Ranks(0, 2).deal([1, 1, 1, 4])
+        [1, 1, 1, 0]
+        """
+        loads, owners = [0.0] * self.count, [0] * len(costs)
+        for item in sorted(range(len(costs)), key=lambda each: -costs[each]):
+            owners[item] = loads.index(min(loads))
+            loads[owners[item]] += costs[item]
+        return owners
 
     def speaks(self) -> bool:
         """Whether this process is the one that prints an error: the first to ask."""
@@ -137,6 +222,13 @@ class Ranks:
             merged |= load(data)
         return merged
 
+    def board(self) -> Board:
+        """Return a new board of these ranks."""
+        if self.count == 1:
+            return Board()
+        store = self._store or distributed.distributed_c10d._get_default_store()
+        return _SharedBoard(distributed.PrefixStore(f"board-{next(_boards)}", store))
+
     def wait(self) -> None:
         """Wait until every rank is here.
 
@@ -179,6 +271,20 @@ class Ranks:
                         "command, on the same files"
                     )
 
+    def check_shared(self, path: Path) -> None:
+        """Wait until every rank is here, and check that all see a file or folder that the first has written.
+
+        Raises:
+            UserError: one does not; the same in every rank.
+            RankLost: a rank has ended.
+        """
+        self.wait()
+        (hidden,) = self.any(self.count > 1 and not path.exists())
+        if hidden:
+            raise UserError(
+                f"not every process of this run sees {path}: write to a folder that their machines share"
+            )
+
     def _gathered(self, data: bytes) -> list[bytes]:
         """Return what each rank passes, in their order."""
         if self.count == 1:
@@ -210,6 +316,8 @@ def current() -> Ranks:
 
 
 _groups: list[Ranks] = []
+_boards = itertools.count()
+"""Numbers, which are equal in all ranks because all ask for boards in the same order."""
 
 
 def _joined() -> Ranks | None:
