@@ -13,6 +13,7 @@ from torch import Tensor
 from dsdistill.runtime import compiler
 from dsdistill.runtime.device import Precision
 from dsdistill.runtime.notice import Notify, silent
+from dsdistill.runtime.ranks import ALONE, Ranks
 
 CPU = torch.device("cpu")
 
@@ -59,12 +60,14 @@ class ExecutionConfig:
     Attributes:
         compile: "auto" compiles where the work is large enough to gain from it (``COMPILE_PIXELS``).
         stack: train the students of a network together. "auto" does so on CUDA, for networks that allow it.
+        ranks: the processes that share the students; each trains whole ones, and stacks its own.
     """
 
     device: torch.device = CPU
     precision: Precision = "fp32"
     compile: bool | Auto = "auto"
     stack: bool | Auto = "auto"
+    ranks: Ranks = ALONE
 
     def execution(self, pixels: int, notify: Notify) -> Execution:
         """Return how the students of one network are computed, which see so many pixels in all."""
