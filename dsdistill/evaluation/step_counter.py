@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from dsdistill.evaluation.students import Tick
 from dsdistill.runtime.callbacks import Observer, StopRun
-from dsdistill.runtime.ranks import Board
+from dsdistill.runtime.ranks import Board, Tally
 
 
 @dataclass
@@ -22,15 +23,16 @@ class StepCounter:
     total: int
     done: int = 0
     board: Board = field(default_factory=Board)
-    _reported: int = 0
+
+    @cached_property
+    def _tally(self) -> Tally:
+        return Tally(self.board)
 
     def tick(self, task: str) -> Tick:
         """Return a function to call with the steps done of a task; it raises as `check`."""
 
         def report(done: int, _: int) -> None:
-            own = self.done + done
-            everywhere = self.board.add("steps", own - self._reported)
-            self._reported = own
+            everywhere = self._tally.total(self.done + done)
             self.observer.on_progress(task, everywhere, self.total)
             if everywhere < self.total:
                 self.check()

@@ -15,7 +15,9 @@ from dsdistill.labelling.run import run
 from dsdistill.labelling.summary import LabelSummary
 from dsdistill.networks import NetworkFactory
 from dsdistill.pipeline.stopping import StopData, choose_epoch
+from dsdistill.runtime import launch
 from dsdistill.runtime.callbacks import Listener, Observer
+from dsdistill.runtime.ranks import current
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.views import Mixing
 from dsdistill.teachers.committee import Mean, Mode
@@ -118,13 +120,15 @@ def label(
         top=top,
         seed=seed,
     )
-    with Observer(callbacks) as observer:
+    ranks = current()
+    resume = resume or launch.attempt() > 0
+    with Observer.of_rank(callbacks, ranks) as observer:
         curve = None
         if stop is not None:
             if stop != "auto":
                 raise UserError(f"stop is auto, not {stop!r}; a fixed epoch is the teacher's: FILE@EPOCH")
             source = StopData(dataset, root, protocol, network, download)
-            curve = choose_epoch(file, config, source, device, precision, observer)
+            curve = choose_epoch(file, config, source, device, precision, observer, ranks)
             config = dataclasses.replace(config, teachers=(curve.reference,))
         summary = run(
             file,
@@ -137,6 +141,7 @@ def label(
             overwrite=overwrite,
             download=download,
             attributes={} if curve is None else {"stop_curve": curve.to_json()},
+            ranks=ranks,
         )
         if curve is not None:
             summary = dataclasses.replace(summary, curve=curve.points)

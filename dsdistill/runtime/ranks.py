@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(hours=12)
-"""How long a rank waits for another, which may be decoding data. One that has ended is noticed at once."""
+_PATIENCE = timedelta(days=20)
+"""How long a rank waits for another, which may train a network. One that has ended is noticed at once."""
+
+_ARRIVAL = timedelta(hours=1)
+"""How long a rank waits for another to start."""
 
 _SPOKEN = "spoken"
 _STOPPED = "stopped"
@@ -94,6 +97,28 @@ class Board:
             raise
 
 
+class Tally:
+    """How much of a piece of work all ranks have done."""
+
+    def __init__(self, board: Board, name: str = "done") -> None:
+        """Begin at nothing.
+
+        Args:
+            board: of the ranks.
+            name: of the work.
+        """
+        self._board, self._name, self._own = board, name, 0
+
+    def total(self, own: int) -> int:
+        """Return how much is done, of which this rank has done ``own`` by now.
+
+        Raises:
+            RankLost: the rank that keeps the board has ended.
+        """
+        before, self._own = self._own, own
+        return self._board.add(self._name, own - before)
+
+
 class _SharedBoard(Board):
     """A board that a store of torch.distributed keeps."""
 
@@ -146,8 +171,15 @@ class Ranks:
         return self.index == 0
 
     def part(self, count: int) -> slice:
-        """Return which of ``count`` items are this rank's: as many as others have, or one more or less."""
-        return slice(self.index * count // self.count, (self.index + 1) * count // self.count)
+        """Return which of ``count`` items are this rank's: as many as others have, or one more or less.
+
+        Where there are fewer items than ranks, the first has one: it shows the progress.
+
+        >>> [Ranks(index, 4).part(6) for index in range(4)]
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None), slice(5, 6, None)]
+        """
+        first, end = (-(-index * count // self.count) for index in (self.index, self.index + 1))
+        return slice(first, end)
 
     def deal(self, costs: Sequence[float]) -> list[int]:
         """Return of each item the rank that has it: the dearest first, each to whoever has least to do.
@@ -343,7 +375,7 @@ def _join() -> Ranks:
         torch.cuda.set_device(launch.local_index() % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     try:
-        rendezvous = distributed.rendezvous("env://", timeout=_PATIENCE)
+        rendezvous = distributed.rendezvous("env://", timeout=_ARRIVAL)
         store, index, count = next(rendezvous)
         store = distributed.PrefixStore(f"dsdistill-{launch.attempt()}", store)
         distributed.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_PATIENCE)
