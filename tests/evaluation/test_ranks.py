@@ -183,6 +183,7 @@ def commands(folder: str) -> None:
     print(main(["evaluate", f"{folder}/shared.h5", "--protocol", "krr-st", "--transfer", "digits"]))
 
 
+@pytest.mark.slow
 def test_torchruns_processes_evaluate_together(tmp_path: Path) -> None:
     for name in ("shared.h5", "alone.h5"):
         write_digits(tmp_path / name)

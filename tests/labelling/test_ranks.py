@@ -132,16 +132,20 @@ VIEWS = ("--views", "4", "--batch-size", "8", "--no-flip")
 def commands(folder: str, teacher: str) -> None:
     """Label a set and views of it, and choose the epoch of a teacher; then be refused."""
     answering._AT_ONCE = 20
-    for name, options in (("static", ()), ("views", VIEWS), ("early", ("--stop", "auto"))):
+    early = ("--stop", "auto", "--protocol", f"{folder}/brief.toml")
+    for name, options in (("static", ()), ("views", VIEWS), ("early", early)):
         words = ["label", f"{folder}/set.h5", "--teacher", teacher, *options]
         print(main([*words, "-o", f"{folder}/{name}.h5"]))
     print(main(["label", f"{folder}/set.h5", "--teacher", f"{folder}/none.h5", "-o", f"{folder}/none.h5"]))
 
 
+@pytest.mark.slow
 def test_torchruns_processes_label_together(
     tmp_path: Path, pool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_digits(tmp_path / "set.h5")
+    brief = tmp_path / "brief.toml"
+    brief.write_text('title = "brief"\nsource = "a test"\nepochs = 2\nlr = 0.01\n')
     first, *others = together(3, commands, tmp_path, f"{pool}#0")
     assert [each.out for each in others] == ["0\n0\n0\n2\n"] * 2, (first, others)
     assert first.code == 0
@@ -152,7 +156,7 @@ def test_torchruns_processes_label_together(
     for name, options in (
         ("static", {}),
         ("views", {"views": 4, "batch_size": 8, "flip": False}),
-        ("early", {"stop": "auto"}),
+        ("early", {"stop": "auto", "protocol": brief}),
     ):
         alone = tmp_path / f"{name}-alone.h5"
         teachers = f"{pool}#0"

@@ -117,7 +117,7 @@ def test_the_environment_of_torchrun(
     assert (launch.is_several(), launch.is_first(), launch.attempt()) == (several, first, attempt)
 
 
-# The board ---------------------------------------------------------------------------------------------------
+# The board --------------------------------------------------------------------------------------------------
 
 
 def boards() -> list[Board]:
