@@ -104,7 +104,7 @@ def test_progress_counts_views(monkeypatch: pytest.MonkeyPatch) -> None:
     labelling, told = answers(SET, config(), committee()), []
     labelling.block(range(1), told.append)
     assert told == [10, 12]
-    assert (labelling.total, labelling.views_before(2)) == (36, 24)
+    assert (labelling.total, labelling.views_of(range(2))) == (36, 24)
 
 
 def test_distances_are_those_to_both_labels() -> None:
