@@ -47,9 +47,9 @@ class Sizes:
     network: str = "convnet3"
     real: int = 2000
     ipc: int = 20
-    expert_epochs: int = 4
+    expert_epochs: int = 16
     student_epochs: int = 60
-    views: int = 300
+    views: int = 600
 
 
 FULL = Sizes()
@@ -213,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", help=f"some of {', '.join(names)}, with commas between them")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="next to nothing to do; nothing is written")
     args = parser.parse_args()
     only = args.only.split(",") if args.only else names
