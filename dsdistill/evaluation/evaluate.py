@@ -32,7 +32,6 @@ from dsdistill.evaluation.step_counter import StepCounter
 from dsdistill.evaluation.students import StudentTraining, Tick, train_students
 from dsdistill.networks import Network, build_network, check_network
 from dsdistill.protocol import Protocol
-from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.notice import once
 from dsdistill.runtime.ranks import Ranks
@@ -189,7 +188,6 @@ def _facts(
     rows = [[planned.network, *planned.set.key, planned.earlier is None] for planned in plan]
     options = [rows, protocol.training, protocol.repeats, config.seed, config.leak]
     return {
-        "code": provenance.code_digest(),
         "options": json.dumps(options, sort_keys=True, default=str),
         "real images": f"{data.train.fingerprint} {data.test.fingerprint}",
     }

@@ -24,7 +24,7 @@ from dsdistill.experts.trainer import Pace, Trainer
 from dsdistill.experts.training import ExpertRun, parts
 from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.plugs import without_folder
-from dsdistill.runtime import launch, provenance
+from dsdistill.runtime import launch
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, threads
 from dsdistill.runtime.notice import silent
@@ -213,13 +213,7 @@ def train(
     with ranks.first_before_others():  # which find decoded what the first has decoded
         data = _read(asked, observer, source)
     task, real = data.task, data.train
-    ranks.check_same(
-        {
-            "code": provenance.code_digest(),
-            "options": expert_config.for_sharing(asked),
-            "training images": real.fingerprint,
-        }
-    )
+    ranks.check_same({"options": expert_config.for_sharing(asked), "training images": real.fingerprint})
     with threads(asked.compute.threads), full_float32():
         config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
         config = _agreed(config, ranks)

@@ -19,7 +19,6 @@ from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.labelled import identity, labelled
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.labelling.summary import LabelSummary
-from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify
@@ -70,7 +69,7 @@ def run(
         arithmetic = resolve_precision(precision, place, observer.on_notice)
         committee = load_committee(job.distilled, config, place, arithmetic, download)
         wanted = identity(job.distilled, committee, config)
-        ranks.check_same({"code": provenance.code_digest(), "images, teachers or options": wanted})
+        ranks.check_same({"images, teachers or options": wanted})
         result = _finished(output, wanted) if resume and not observer.dry else None
         if result is None:
             job.check_output(overwrite)

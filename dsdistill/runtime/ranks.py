@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from dsdistill.errors import UserError
-from dsdistill.runtime import launch
+from dsdistill.runtime import launch, provenance
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -283,10 +283,10 @@ class Ranks:
             self.wait()
 
     def check_same(self, facts: Mapping[str, str]) -> None:
-        """Check that all ranks are about the same.
+        """Check that all ranks are about the same, by the same code.
 
         Args:
-            facts: what has to be equal, by what a sentence calls it.
+            facts: what else has to be equal, by what a sentence calls it.
 
         Raises:
             UserError: naming the first fact that differs; the same in every rank.
@@ -294,9 +294,10 @@ class Ranks:
         """
         if self.count == 1:
             return
-        first, *others = (json.loads(text) for text in self.texts(json.dumps(dict(facts))))
+        own = {"code": provenance.code_digest(), **facts}
+        first, *others = (json.loads(text) for text in self.texts(json.dumps(own)))
         for index, other in enumerate(others, 1):
-            for name in facts:
+            for name in own:
                 if other.get(name) != first[name]:
                     raise UserError(
                         f"process {index} has other {name} than process 0: start all of them with the same "

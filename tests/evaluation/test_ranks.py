@@ -24,6 +24,7 @@ from dsdistill.evaluation.plan import PlannedRow, PlannedSet
 from dsdistill.evaluation.row_parts import RowParts, decode, encode
 from dsdistill.evaluation.rows import Row
 from dsdistill.runtime.callbacks import Callback, Observer, StopRun
+from dsdistill.runtime.device import threads
 from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.storage import set_file
 from tests.helpers.callbacks import Told
@@ -192,7 +193,8 @@ def test_torchruns_processes_evaluate_together(tmp_path: Path) -> None:
     said = first.err + second.err
     assert said.count("dsdistill: ") == 1
     options: dict[str, Any] = {"networks": "convnet2-w8", "repeats": 3, "epochs": 2, "baselines": "random"}
-    alone = dsdistill.evaluate(tmp_path / "alone.h5", **options, device="cpu")
+    with threads(1):
+        alone = dsdistill.evaluate(tmp_path / "alone.h5", **options, device="cpu")
     shared = json.loads((tmp_path / "shared.json").read_text())
     assert [row["values"] for row in shared["rows"]] == [row.values for row in alone.rows]
     assert len(set_file.results(tmp_path / "shared.h5")) == 2

@@ -16,6 +16,7 @@ from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.labelled import identity, labelled
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.runtime.callbacks import Callback, Observer, StopRun
+from dsdistill.runtime.device import threads
 from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
@@ -160,7 +161,8 @@ def test_torchruns_processes_label_together(
     ):
         alone = tmp_path / f"{name}-alone.h5"
         teachers = f"{pool}#0"
-        dsdistill.label(tmp_path / "set.h5", alone, teachers=teachers, device="cpu", **options)
+        with threads(1):
+            dsdistill.label(tmp_path / "set.h5", alone, teachers=teachers, device="cpu", **options)
         shared, whole = set_file.read(tmp_path / f"{name}.h5"), set_file.read(alone)
         if options.get("views"):
             assert equal(shared.views, whole.views)  # type: ignore[arg-type]
