@@ -159,7 +159,7 @@ def _command_of(words: Sequence[str]) -> str:
     return next(iter(words[words[:1] == ["plan"] :]), "")
 
 
-_SHARED = ("distill",)
+_SHARED = ("distill", "experts", "evaluate", "label")
 """Commands whose work several processes can share."""
 
 

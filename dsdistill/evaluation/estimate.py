@@ -133,7 +133,7 @@ class Timer:
 
 
 def estimate(
-    rows: Sequence[PlannedRow], timers: Mapping[str, Timer], choosing: int, data: int
+    rows: Sequence[PlannedRow], timers: Mapping[str, Timer], choosing: int, data: int, share: float = 1.0
 ) -> RunEstimate:
     """Estimate an evaluation.
 
@@ -142,12 +142,13 @@ def estimate(
         timers: by network.
         choosing: steps of the networks that choose real images; they count as steps of a student on them.
         data: bytes of the real images.
+        share: of the students' work, that of the process that has most of it.
     """
     rows = [row for row in rows if not row.set.network]  # the teacher is not trained
     amount = sum(row.set.steps for row in rows)
     device = next(iter(timers.values())).ensembles.execution.device
     costs = [timers[row.network].cost(row.set) for row in rows]
-    seconds = sum(timers[row.network].seconds(row.set) for row in rows)
+    seconds = share * sum(timers[row.network].seconds(row.set) for row in rows)
     if choosing:
         seconds += choosing * max(cost.step for cost in costs)
     return RunEstimate(

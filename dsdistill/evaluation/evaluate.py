@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
-import statistics
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ from dsdistill.evaluation.estimate import WORTHWHILE, Timer, estimate
 from dsdistill.evaluation.exam import Exam, Examined
 from dsdistill.evaluation.execution import Execution, ExecutionConfig
 from dsdistill.evaluation.loss import StudentLoss
+from dsdistill.evaluation.notices import notices
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet, plan_rows, plan_sets
-from dsdistill.evaluation.rows import FULL, NOISE, Row
+from dsdistill.evaluation.row_parts import RowParts
+from dsdistill.evaluation.rows import Row
 from dsdistill.evaluation.selector import Selector
 from dsdistill.evaluation.start import EvaluationStart
 from dsdistill.evaluation.step_counter import StepCounter
@@ -33,6 +34,7 @@ from dsdistill.networks import Network, build_network, check_network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.notice import once
+from dsdistill.runtime.ranks import Ranks
 from dsdistill.seeding import forked
 from dsdistill.synthetic.coded import Coding
 from dsdistill.synthetic.distilled import DistilledDataset
@@ -100,27 +102,29 @@ def evaluate_set(
     selector = _selector(distilled, data, protocol, execution, config.seed, observer)
     requests = _requests(sets, new)
     choosing = selector.steps(method for method, _ in requests.values())
-    steps = StepCounter(observer, choosing + sum(planned.set.steps for planned in new))
-    for sentence in _notices(sets, known, data, new):
+    ranks, parts = execution.ranks, RowParts(plan, execution.ranks, teacher)
+    ranks.check_same(_facts(plan, data, protocol, config))
+    total = choosing + sum(planned.set.steps for planned in new)
+    steps = StepCounter(observer, total, board=parts.board)
+    for sentence in notices(sets, distilled, data, protocol, new, teacher is not None):
         observer.on_notice(sentence)
     short = execution.is_too_short(students)
     observer.on_start(EvaluationStart(data.task.name, protocol, plan, students, steps.total, short))
-    if steps.total >= WORTHWHILE or observer.dry:
+    if ranks.is_first and (steps.total >= WORTHWHILE or observer.dry):
         timers = {name: each.timer() for name, each in trainers.items()}
         real_bytes = data.train.memory_bytes + data.test.memory_bytes
-        observer.on_estimate(estimate(new, timers, choosing, real_bytes))
+        observer.on_estimate(estimate(new, timers, choosing, real_bytes, parts.share))
 
-    rows: list[Row] = []
-    with contextlib.suppress(StopRun):
-        positions = selector.choose(requests, steps.tick("choosing real images"))
-        steps.done = choosing
+    def trained() -> Iterator[Row]:
+        positions = _chosen(selector, requests, steps, ranks)
         sources = {
             each.name: _source(each, known, data, positions.get(each.name))
             for each in sets
             if not each.network
         }
-        for row in _rows(plan, trainers, sources, known, steps):
-            rows.append(row)
+        yield from _rows(plan, trainers, sources, known, steps, parts)
+
+    rows = _gathered(trained(), parts, steps, ranks)
     if observer.stop and len(rows) < len(plan):
         done = f"{len(rows)} of {len(plan)} rows"
         observer.on_notice(f"stopped by a callback with {done}: {observer.stop}; resume=True goes on")
@@ -177,45 +181,102 @@ def _trainer(name: str, execution: ExecutionConfig, shared: _Shared) -> _Trainer
     )
 
 
+def _facts(
+    plan: Sequence[PlannedRow], data: RealData, protocol: Protocol, config: EvaluationConfig
+) -> dict[str, str]:
+    """Return what has to be the same in all processes that share an evaluation."""
+    rows = [[planned.network, *planned.set.key, planned.earlier is None] for planned in plan]
+    options = [rows, protocol.training, protocol.repeats, config.seed, config.leak]
+    return {
+        "options": json.dumps(options, sort_keys=True, default=str),
+        "real images": f"{data.train.fingerprint} {data.test.fingerprint}",
+    }
+
+
+def _chosen(
+    selector: Selector, requests: Mapping[str, tuple[str, Tensor]], steps: StepCounter, ranks: Ranks
+) -> dict[str, Tensor]:
+    """Return the images of the baselines whose images networks choose; the first process has these trained.
+
+    Raises:
+        StopRun: a callback asks to stop.
+        UserError: as `Selector.choose`.
+    """
+    positions: dict[str, Tensor] = {}
+    with contextlib.suppress(StopRun), steps.board.stops_others():
+        if ranks.is_first:
+            positions = selector.choose(requests, steps.tick("choosing real images"))
+            steps.done = selector.steps(method for method, _ in requests.values())
+    positions = ranks.union(positions)
+    steps.check()
+    return positions
+
+
 def _rows(
     plan: Sequence[PlannedRow],
     trainers: dict[str, _Trainer],
     sources: Mapping[str, Callable[[int], TrainingSet]],
     shared: _Shared,
     steps: StepCounter,
+    parts: RowParts,
 ) -> Iterator[Row]:
-    """Yield the rows in order; what a network has compiled goes when its last row is done.
+    """Train the students that this process has, and yield the rows in order as they are complete.
+
+    What a network has compiled goes when its last row is done.
 
     Raises:
         StopRun: a callback asks to stop.
     """
 
-    def student(planned: PlannedRow) -> str:  # a teacher of the same network is no student
-        return "" if planned.set.network else planned.network
+    def student(place: int) -> str:  # a teacher of the same network is no student
+        return "" if plan[place].set.network else plan[place].network
 
-    for network, planned_rows in itertools.groupby(plan, key=student):
+    for network, places in itertools.groupby(range(len(plan)), key=student):
         trainer = trainers.pop(network, None)
-        for planned in planned_rows:
-            if planned.earlier is not None:
-                yield planned.earlier
-                continue
-            if trainer is None:
-                row = _teacher_row(planned, shared)
-            else:
-                task = f"{network} on {planned.set.name}"
-                row = trainer.row(planned, sources[planned.set.name], steps.tick(task))
+        for place in places:
+            planned, repeats = plan[place], parts.own(place)
+            if repeats:
+                start = time.perf_counter()
+                if trainer is None:
+                    examined = shared.exam.of_teacher()
+                else:
+                    tick = steps.tick(f"{network} on {planned.set.name}")
+                    examined = trainer.examined(planned, sources[planned.set.name], repeats, tick)
+                parts.add(place, (examined, time.perf_counter() - start))
+                steps.done += planned.set.steps * len(repeats) // planned.set.protocol.repeats
+            yield from _complete(parts, steps)
+
+
+def _gathered(rows: Iterator[Row], parts: RowParts, steps: StepCounter, ranks: Ranks) -> list[Row]:
+    """Return all rows; those that were complete before, where a callback stops the evaluation.
+
+    Args:
+        rows: those that are complete while this process trains its students.
+    """
+    gathered: list[Row] = []
+    with contextlib.suppress(StopRun), steps.board.stops_others():
+        for row in rows:
+            gathered.append(row)
+    ranks.wait()  # until all have trained theirs
+    with contextlib.suppress(StopRun):
+        steps.check()
+        for row in _complete(parts, steps):
+            gathered.append(row)
+    return gathered
+
+
+def _complete(parts: RowParts, steps: StepCounter) -> Iterator[Row]:
+    """Yield the rows that have become complete.
+
+    Raises:
+        StopRun: a callback asks to stop.
+    """
+    for planned, row in parts.complete():
+        if planned.earlier is None:
             steps.observer.on_row(row)
-            steps.done += planned.set.steps
-            yield row
+        yield row
+        if planned.earlier is None:
             steps.check()
-
-
-def _teacher_row(planned: PlannedRow, shared: _Shared) -> Row:
-    """Return the row of the teacher, which is tested as it is."""
-    assert shared.teacher is not None
-    start, examined = time.perf_counter(), shared.exam.of_teacher()
-    epochs = [each.epoch or 0 for each in shared.teacher.teachers]
-    return _row(planned, examined, max(epochs), time.perf_counter() - start)
 
 
 def check_fit(distilled: DistilledDataset, task: Task) -> None:
@@ -261,9 +322,11 @@ class _Trainer:
         known, shared = (self.build, self.stack, self.ensembles, self.shared.exam), self.shared
         return Timer(*known, shared.distilled, shared.task.mirror, self.lr, shared.teacher)
 
-    def row(self, planned: PlannedRow, source: Callable[[int], TrainingSet], tick: Tick) -> Row:
-        """Return the row, once its students are trained and tested."""
-        start, shared, protocol = time.perf_counter(), self.shared, planned.set.protocol
+    def examined(
+        self, planned: PlannedRow, source: Callable[[int], TrainingSet], repeats: range, tick: Tick
+    ) -> Examined:
+        """Return what is found of some students of a row, once they are trained and tested."""
+        shared, protocol = self.shared, planned.set.protocol
         transform = protocol.transform_for(shared.task.mirror)
         teacher = shared.teacher if planned.set.labels == "teacher" else shared.labeller
         training = StudentTraining(protocol, transform, shared.seed, self.lr, planned.network, teacher)
@@ -271,30 +334,10 @@ class _Trainer:
         def examine(ensemble: Ensemble, sets: Sequence[TrainingSet]) -> Examined:
             return shared.exam.examine(ensemble, sets, self.ensembles.execution)
 
-        groups = train_students(self.build, source, examine, training, self.ensembles, self.stack, tick)
-        examined, seconds = Examined.cat(groups), time.perf_counter() - start
-        fidelity = examined.fidelity_to(shared.teacher.name) if shared.teacher else None
-        row = _row(planned, examined, protocol.epochs, seconds)
-        return dataclasses.replace(row, fidelity=fidelity, leak=examined.leak)
-
-
-def _row(planned: PlannedRow, examined: Examined, epochs: int, seconds: float) -> Row:
-    values = [100 * fraction for fraction in examined.fractions]
-    return Row(
-        set=planned.set.name,
-        network=planned.network,
-        protocol=planned.set.protocol.name,
-        epochs=epochs,
-        mean=statistics.mean(values),
-        std=statistics.stdev(values) if len(values) > 1 else 0.0,
-        values=values,
-        images=planned.set.images,
-        decoded=planned.set.decoded,
-        seconds=seconds,
-        regime=planned.set.regime,
-        calibration=examined.calibration,
-        disagreement=examined.disagreement,
-    )
+        ensembles, stack = self.ensembles, self.stack
+        return Examined.cat(
+            train_students(self.build, source, examine, training, ensembles, stack, tick, repeats)
+        )
 
 
 def _builder(name: str, task: Task, seed: int) -> Callable[[int], Network]:
@@ -371,51 +414,3 @@ def _source(
         planned.labels,
     )
     return lambda repeat: training_set
-
-
-def _notices(
-    sets: Sequence[PlannedSet], shared: _Shared, data: RealData, new: Sequence[PlannedRow]
-) -> Iterator[str]:
-    """Yield what a user should know of the labels and of the baselines."""
-    distilled = shared.distilled
-    if sets[0].labels == "hard" and distilled.views is not None and shared.protocol.labels.source == "file":
-        yield "the set stores views, which this protocol does not train on; pass --labels views to do so"
-    if sets[0].regime == "SL" and shared.teacher is None:
-        yield (
-            "the labels may do the work of the images: --teacher FILE adds random images and noise with "
-            "such labels, and the teacher itself"
-        )
-    if shared.protocol.cells > 1 and any(each.counts is not None for each in sets):
-        yield (
-            f"protocol {shared.protocol.name!r} shows students one cell of an image at a time, of "
-            "baselines' whole images too: a fair comparison evaluates those without cells, by pca-hard"
-        )
-    if sentence := _short_notice(sets, distilled, data):
-        yield sentence
-    if full := [planned.set for planned in new if baselines.method_of(planned.set.name) == FULL]:
-        yield _full_notice(full[0], sets[0], len(full) * full[0].protocol.repeats)
-
-
-def _short_notice(sets: Sequence[PlannedSet], distilled: DistilledDataset, data: RealData) -> str | None:
-    """Say that baselines take fewer images than the set stores, of classes that have no more."""
-    stored, real = distilled.stored, data.train.counts
-    others = (FULL, NOISE)
-    of_its_size = any(
-        each.counts is not None and "@" not in each.name and baselines.method_of(each.name) not in others
-        for each in sets
-    )
-    label = int((stored - real).argmax())
-    if not of_its_size or stored[label] <= real[label]:
-        return None
-    name, most = data.train.classes[label], int(real[label])
-    return f"baselines take all {most} training images of class {name!r}: the set stores {int(stored[label])}"
-
-
-def _full_notice(full: PlannedSet, distilled: PlannedSet, students: int) -> str:
-    """Return a sentence on the cost of training on the full training set."""
-    times = full.image_passes / distilled.image_passes
-    count = f"{students} student{'s' if students > 1 else ''}"
-    return (
-        f"{FULL}: {full.protocol.epochs} epochs of all {full.decoded:,} images, by {count}, "
-        f"are {students * full.image_passes:,} image passes, {times:.3g} times those on the distilled set"
-    )

@@ -14,6 +14,7 @@ from dsdistill.runtime import compiler
 from dsdistill.runtime.cuda_graphs import Mode
 from dsdistill.runtime.device import Precision
 from dsdistill.runtime.notice import Notify, silent
+from dsdistill.runtime.ranks import ALONE, Ranks
 
 CPU = torch.device("cpu")
 
@@ -63,6 +64,7 @@ class ExecutionConfig:
         stack: train the students of a network together. "auto" does so on CUDA, for networks that allow it.
         cuda_graphs: replay loss and gradient of a step as a CUDA graph; without "auto" on a CPU (see
             ``dsdistill.runtime.cuda_graphs.resolve_mode``). "auto" measures, and keeps what is faster.
+        ranks: the processes that share the students; each trains whole ones, and stacks its own.
     """
 
     device: torch.device = CPU
@@ -70,6 +72,7 @@ class ExecutionConfig:
     compile: bool | Auto = "auto"
     stack: bool | Auto = "auto"
     cuda_graphs: Mode = False
+    ranks: Ranks = ALONE
 
     def execution(self, pixels: int, notify: Notify) -> Execution:
         """Return how the students of one network are computed, which see so many pixels in all."""

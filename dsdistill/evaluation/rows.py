@@ -50,7 +50,7 @@ class Row:
         values: one per student, in the order of the repeats.
         images: stored images of the set, or real images of the baseline.
         decoded: images that the students train on; more than ``images`` where the set is a multi-formation.
-        seconds: to train and test all students, compilation included.
+        seconds: to train and test all students, compilation included; of all processes that share them.
         regime: how labels reached the students: "HL" hard labels, "SL" stored soft labels, "SL+KD" a teacher
             that labels every batch. The teacher itself was trained on hard labels.
         calibration, disagreement: whether the students' probabilities are right, and the percentage of test

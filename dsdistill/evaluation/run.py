@@ -30,7 +30,7 @@ from dsdistill.evaluation.execution import Auto, Execution, ExecutionConfig
 from dsdistill.evaluation.plan import source_of
 from dsdistill.evaluation.pretraining import names_of
 from dsdistill.evaluation.report import Report
-from dsdistill.evaluation.rows import FULL, Row
+from dsdistill.evaluation.rows import FULL, Row, read_row
 from dsdistill.evaluation.transfer import evaluate_transfer
 from dsdistill.evaluation.transfer_run import (
     TransferRequest,
@@ -42,11 +42,12 @@ from dsdistill.evaluation.transfer_run import (
 )
 from dsdistill.networks import NetworkFactory, check_network, network_list, source_digest
 from dsdistill.protocol import Protocol, load_protocol
-from dsdistill.runtime import provenance
+from dsdistill.runtime import launch, provenance
 from dsdistill.runtime.callbacks import Callback, Listener, Observer
 from dsdistill.runtime.cuda_graphs import resolve_mode
 from dsdistill.runtime.device import full_float32, resolve_device, training_precision
 from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.ranks import Ranks, current
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledDataset
 from dsdistill.synthetic.prefix import prefix
@@ -136,7 +137,8 @@ def evaluate(
     """
     file = files.expanded(file)
     json = None if json is None else files.expanded(json)
-    with Observer(callbacks) as observer:
+    ranks = current()
+    with Observer.of_rank(callbacks, ranks) as observer:
         content = set_file.describe(file)
         distilled = set_file.load(file, ipc=ipc)
         set_file.check_same(file, set_file.digest(file), content.digest)
@@ -144,7 +146,7 @@ def evaluate(
         torch_device = resolve_device(device)
         arithmetic = training_precision(precision, torch_device, observer.on_notice)
         graphs = resolve_mode(cuda_graphs, torch_device, "cuda_graphs")
-        execution = ExecutionConfig(torch_device, arithmetic, compile, stack, graphs)
+        execution = ExecutionConfig(torch_device, arithmetic, compile, stack, graphs, ranks)
         asked = _Asked(
             file=file,
             json=json,
@@ -167,14 +169,19 @@ def evaluate(
             transfer=TransferRequest(transfer, fractions, tuning, steps),
         )
         work = _transfer_work if load_protocol(asked.protocol).transfer else _class_work
-        report, rows = work(asked, content, distilled, execution, observer)
-        earlier = _earlier_rows(report, file, leak, observer.on_notice) if resume else []
+        with ranks.first_before_others():  # which find decoded what the first has decoded
+            report, rows = work(asked, content, distilled, execution, observer)
+        ranks.check_same({"set": content.digest})
+        earlier: list[Row] = []
+        if (resume or launch.attempt() > 0) and ranks.is_first:
+            earlier = _earlier_rows(report, file, leak, observer.on_notice)
         if save:  # at once: an evaluation that is stopped loses only unfinished rows
             observer.add_first(_Saving(report, file, content.digest, observer.on_notice))
         with full_float32():
-            report.rows[:] = rows(earlier)
-        if json is not None:
+            report.rows[:] = rows(_of_first_rank(earlier, ranks))
+        if json is not None and ranks.is_first:
             report.write_json(json)
+        ranks.wait()  # until all is written
         observer.on_end(report)
     return report
 
@@ -272,6 +279,10 @@ def _transfer_work(
     observer: Observer,
 ) -> Work:
     """Prepare an evaluation whose students are pre-trained on the set's targets, then learn other data."""
+    if execution.ranks.count > 1:
+        raise UserError(
+            f"protocol {asked.protocol!s} pre-trains students, which one process does: leave torchrun out"
+        )
     name = data_name(str(distilled.attributes.get("dataset", asked.file.name)))
     resolved = asked.transfer.protocol(asked.resolved(name, distilled.ipc))
     check_targets(distilled, resolved.name)
@@ -556,6 +567,14 @@ def _blank_report(
 
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json_format.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _of_first_rank(rows: Sequence[Row], ranks: Ranks) -> list[Row]:
+    """Return the rows that the first process has."""
+    if ranks.count == 1:
+        return list(rows)
+    table = json_format.dumps([dataclasses.asdict(row) for row in rows])
+    return [row for each in json_format.loads(ranks.of_first(table)) if (row := read_row(each))]
 
 
 def _earlier_rows(report: Report, file: Path, leak: bool, notify: Notify) -> list[Row]:

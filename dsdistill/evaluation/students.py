@@ -61,8 +61,9 @@ def train_students(
     ensembles: Ensembles,
     stack: bool = False,
     tick: Tick = lambda done, total: None,
+    repeats: Sequence[int] | None = None,
 ) -> list[Result]:
-    """Train ``protocol.repeats`` students and examine each after its last epoch.
+    """Train students and examine each after its last epoch.
 
     Args:
         build: returns a repeat's untrained network, on the CPU.
@@ -70,6 +71,7 @@ def train_students(
         examine: gets students that are trained, and the set of each.
         ensembles: pass the same ones for every set that this architecture is trained on.
         stack: train students together, as many as fit in memory (see ``ensembles``).
+        repeats: which students; all ``protocol.repeats`` of them by default.
 
     Returns:
         what ``examine`` returns, one for each group of students that train side by side, in order.
@@ -77,21 +79,21 @@ def train_students(
     execution, protocol = ensembles.execution, training.protocol
     images = training_set(0).images
     most = group_size(protocol, len(images), images.shape[-1], stack)
-    groups = torch.arange(protocol.repeats).split(most)
-    total = protocol.repeats * steps(protocol, len(images))
+    chosen = range(protocol.repeats) if repeats is None else repeats
+    groups = [chosen[first : first + most] for first in range(0, len(chosen), most)]
+    total = len(chosen) * steps(protocol, len(images))
     results: list[Result] = []
     done = 0
     for group in groups:
-        repeats = group.tolist()
-        sets = _on_device([training_set(repeat) for repeat in repeats], execution.device)
-        ensemble = ensembles.fill([build(repeat) for repeat in repeats])
+        sets = _on_device([training_set(repeat) for repeat in group], execution.device)
+        ensemble = ensembles.fill([build(repeat) for repeat in group])
 
         def advance(steps_done: int, _: int, before: int = done) -> None:
             tick(before + steps_done, total)
 
-        fit(ensemble, sets, repeats, training, execution, advance)
+        fit(ensemble, sets, group, training, execution, advance)
         results.append(examine(ensemble, sets))
-        done += len(repeats) * steps(protocol, len(images))
+        done += len(group) * steps(protocol, len(images))
     return results
 
 

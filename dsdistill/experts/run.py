@@ -24,9 +24,11 @@ from dsdistill.experts.trainer import Pace, Trainer
 from dsdistill.experts.training import ExpertRun, parts
 from dsdistill.networks import NetworkFactory, add_network
 from dsdistill.plugs import without_folder
+from dsdistill.runtime import launch
 from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import full_float32, resolve_device, threads
 from dsdistill.runtime.notice import silent
+from dsdistill.runtime.ranks import ALONE, Ranks, current
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import check_suffix
 
@@ -128,15 +130,20 @@ def train_experts(
         Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1; every finished epoch is saved.
     """
     output = files.expanded(output).absolute()
+    ranks = current()
+    resume = resume or launch.attempt() > 0
     _check_output(output)
-    with Observer(callbacks) as observer, files.hold_outputs([output], "a training", observer.dry):
+    with (
+        Observer.of_rank(callbacks, ranks) as observer,
+        files.hold_outputs([output], "a training", observer.writes_nothing),
+    ):
         flags: dict[str, Any] = {"recipe": recipe, "count": count, "epochs": epochs, "seed": seed}
         flags["network"] = network if network is None else add_network(network)
         name, source = opened(dataset)
         data = data_options(name, root, size, channels, zca, download)
         explicit = explicit_options(flags | {"data": data, "compute": {"device": device or None}})
         asked = expert_config.resolve(merge(explicit, options or {}), overrides, budget)
-        experts = train(output, asked, observer, resume, overwrite, source)
+        experts = train(output, asked, observer, resume, overwrite, source, ranks=ranks)
         observer.on_end(experts)
     return experts
 
@@ -183,6 +190,7 @@ def train(
     overwrite: bool = False,
     source: InMemory | None = None,
     stand_in: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> ExpertFile:
     """Train experts of resolved options into a file that nobody else writes.
 
@@ -193,6 +201,7 @@ def train(
         resume, overwrite: as for `train_experts`.
         source: the data, if they are in memory.
         stand_in: of a dry run, where to write experts that are not trained, to time what follows.
+        ranks: the processes that share the experts.
 
     Raises:
         UserError, Interrupted: as `train_experts`.
@@ -201,22 +210,40 @@ def train(
         asked = _as_begun(asked, output)
     device = resolve_device(asked.compute.device)
     add_network(asked.network)
+    with ranks.first_before_others():  # which find decoded what the first has decoded
+        data = _read(asked, observer, source)
+    task, real = data.task, data.train
+    ranks.check_same({"options": expert_config.for_sharing(asked), "training images": real.fingerprint})
+    with threads(asked.compute.threads), full_float32():
+        config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
+        config = _agreed(config, ranks)
+        observer.on_info(expert_config.decisions(asked, config))
+        short = expert_config.is_too_short(asked, config, real)
+        run = ExpertRun(output, config, data, device, observer, short, ranks)
+        if stand_in and observer.dry:
+            run.write_untrained(stand_in)
+        return run.run(resume, overwrite)
+
+
+def _read(asked: ExpertConfig, observer: Observer, source: InMemory | None) -> ExpertData:
+    """Read the images.
+
+    Raises:
+        UserError: they cannot be read, or lack the labels that the training needs.
+    """
     source = catalog.opened(asked.data, source)
     task, real = catalog.load(asked.data, "train", observer, source)
     if asked.needs_labels:
         need = f"recipe {Path(asked.recipe).stem!r} trains classifiers"
         check_labelled(task.classes, task.name, need, "take data with labels, or --recipe barlow-twins")
-    test = None
     if asked.holds_out:
         remedy = "set test=none, or take data with labels"
         check_labelled(task.classes, task.name, "test=validation measures accuracy", remedy)
-    if asked.test == "stored" and is_labelled(task.classes):
-        test = catalog.read(asked.data, "test", observer, source)
-    with threads(asked.compute.threads), full_float32():
-        config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
-        observer.on_info(expert_config.decisions(asked, config))
-        short = expert_config.is_too_short(asked, config, real)
-        run = ExpertRun(output, config, ExpertData(task, real, test), device, observer, short)
-        if stand_in and observer.dry:
-            run.write_untrained(stand_in)
-        return run.run(resume, overwrite)
+    stored = asked.test == "stored" and is_labelled(task.classes)
+    return ExpertData(task, real, catalog.read(asked.data, "test", observer, source) if stored else None)
+
+
+def _agreed(config: ExpertConfig, ranks: Ranks) -> ExpertConfig:
+    """Return a config whose code is compiled if the first process has decided so."""
+    compiles = ranks.of_first(str(bool(config.compute.compile))) == str(True)
+    return dataclasses.replace(config, compute=dataclasses.replace(config.compute, compile=compiles))

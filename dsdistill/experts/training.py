@@ -1,37 +1,42 @@
-"""Training the experts that a file lacks, and writing the file."""
+"""Training the experts that a file lacks, and writing the file.
+
+Where several processes share them, each trains whole experts and writes their parts. The first writes the
+file, and all else.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from dsdistill import files
 from dsdistill.config.sharing import file_name
-from dsdistill.errors import NonFiniteLoss, UserError
-from dsdistill.experts.config import ExpertConfig, compiled_options, difference, for_sharing
+from dsdistill.errors import NonFiniteLoss
+from dsdistill.experts.config import ExpertConfig, compiled_options, for_sharing
 from dsdistill.experts.images import ExpertData
+from dsdistill.experts.output import ExpertOutput
 from dsdistill.experts.start import TrainingStart
-from dsdistill.experts.trainer import EL2N, Trainer
+from dsdistill.experts.trainer import Trainer
 from dsdistill.experts.workdir import WorkDir
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import compiled_runs, provenance
-from dsdistill.runtime.callbacks import Observer
+from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
-from dsdistill.runtime.notice import silent
+from dsdistill.runtime.notice import Notify, silent
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 from dsdistill.storage import expert_writer
-from dsdistill.storage.expert_file import Expert, ExpertFile, ExpertMetadata, Snapshot, TrainingRecord
+from dsdistill.storage.expert_file import ExpertFile, ExpertMetadata, Snapshot, TrainingRecord
 
 _STAND_IN_BYTES = 1 << 28
 """Of a file of untrained experts, at most."""
@@ -52,6 +57,7 @@ class ExpertRun:
         device: torch.device,
         observer: Observer,
         too_short: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Prepare; nothing is read or written.
 
@@ -62,11 +68,14 @@ class ExpertRun:
             device: that computes.
             observer: the callbacks.
             too_short: the training is not compiled because it would not make up for the time that takes.
+            ranks: the processes that share the experts.
         """
+        self._ranks = ranks
         self._output, self._config, self._device = output, config, device
         self._data = data
         self._observer, self._too_short = observer, too_short
         self._workdir = WorkDir(parts(output), config, data.train.fingerprint)
+        self._file = ExpertOutput(output, config, self._workdir, observer)
         self._accuracy = _ACCURACIES.get(config.test, "")
 
     def run(self, resume: bool, overwrite: bool) -> ExpertFile:
@@ -81,52 +90,111 @@ class ExpertRun:
                 full, or the loss is not finite.
             Interrupted: on SIGINT, SIGTERM, SIGHUP or SIGUSR1; every finished epoch is saved.
         """
-        config, data, observer, workdir = self._config, self._data, self._observer, self._workdir
-        existing = self._existing(resume, overwrite)
+        config, observer = self._config, self._observer
+        existing = self._file.existing(resume, overwrite)
         if existing and existing.count == config.count and not observer.dry:
-            workdir.clear_written(existing.count)
+            if self._ranks.is_first:
+                self._workdir.clear_written(existing.count)
             return existing
         missing = range(existing.count if existing else 0, config.count)
-        trainer = Trainer(config, data.task, data.train, self._device, self._uncompiled, data.test)
+        trainer = self._trainer(observer.on_notice if observer.dry else self._uncompiled)
         metadata = self._metadata(trainer.layout)
         expert_writer.check_storable(metadata)
-        done = workdir.epochs_done(missing) if resume else 0
-        unwritten = len(missing) - done / config.epochs
-        expert_writer.check_space(self._output, int((config.count + unwritten) * metadata.expert_bytes))
-        if not observer.dry:
-            if resume and not (existing or done or workdir.path.exists()):
-                observer.on_notice(f"there are no experts in {workdir.path} to resume: starting anew")
-            workdir.begin(resume, overwrite)
-            workdir.drop_damaged(missing, observer.on_notice)
-            done = workdir.epochs_done(missing)
+        self._ranks.wait()  # until all have seen the file as it is
+        done = self._begin(missing, resume, overwrite, metadata) if self._ranks.is_first else 0
+        self._ranks.check_shared(self._workdir.path)
         start = TrainingStart(
             config,
-            data.task,
-            data.train,
+            self._data.task,
+            self._data.train,
             parameters=trainer.layout.sizes[0],
             file_bytes=config.count * metadata.expert_bytes,
             existing=missing.start,
             epochs_done=done,
             epochs=len(missing) * config.epochs,
-            held_out=len(data.train) - trainer.images,
+            held_out=len(self._data.train) - trainer.images,
             too_short=self._too_short,
         )
         observer.on_start(start)
+        return self._train_and_write(existing, missing, trainer, start)
+
+    def _trainer(self, notify: Notify, test: bool = True) -> Trainer:
+        """Return what trains the experts.
+
+        Args:
+            notify: receives a notice if the compiler fails.
+            test: whether it is to know the test images.
+        """
+        data = self._data
+        unseen = data.test if test else None
+        return Trainer(self._config, data.task, data.train, self._device, notify, unseen)
+
+    def _begin(self, missing: range, resume: bool, overwrite: bool, metadata: ExpertMetadata) -> int:
+        """Make the folder of unfinished experts, or accept it, and return the epochs that are finished.
+
+        Raises:
+            UserError: it holds something else, or the disk is too full.
+        """
+        config, observer, workdir = self._config, self._observer, self._workdir
+        done = workdir.epochs_done(missing) if resume else 0
+        unwritten = len(missing) - done / config.epochs
+        expert_writer.check_space(self._output, int((config.count + unwritten) * metadata.expert_bytes))
+        if observer.dry:
+            return done
+        if resume and not (missing.start or done or workdir.path.exists()):
+            observer.on_notice(f"there are no experts in {workdir.path} to resume: starting anew")
+        workdir.begin(resume, overwrite)
+        workdir.drop_damaged(missing, observer.on_notice)
+        return workdir.epochs_done(missing)
+
+    def _train_and_write(
+        self, existing: ExpertFile | None, missing: range, trainer: Trainer, start: TrainingStart
+    ) -> ExpertFile:
+        """Train the missing experts, and write the file."""
+        observer, ranks = self._observer, self._ranks
         with deferred_signals() as signals:
-            if done < start.epochs or observer.dry:
-                observer.on_estimate(self._estimate(trainer, missing, start))
-            finished = self._train_all(trainer, missing, done, signals)
+            own = self._dealt(missing)
+            if ranks.is_first and (start.epochs_done < start.epochs or observer.dry):
+                observer.on_estimate(self._estimate(trainer, missing, own, start))
+            self._train_all(trainer, own, start, signals)
+            ranks.wait()  # until all have trained theirs
+            if not ranks.is_first:
+                ranks.wait()  # until the file is written
+                return ExpertFile.open(self._output)
+            finished = self._finished(missing)
             if self._config.compute.compile and finished:
-                options = compiled_options(self._config, data.train)
+                options = compiled_options(self._config, self._data.train)
                 compiled_runs.remember(self._config.compute.code(options))
-            return self._write(existing, missing[:finished], self._metadata(trainer.layout))
+            written = self._file.write(existing, missing[:finished], self._metadata(trainer.layout))
+            ranks.wait()
+            return written
+
+    def _dealt(self, missing: range) -> list[int]:
+        """Return which of the missing experts this process trains."""
+        ranks, epochs = self._ranks, self._config.epochs
+        if ranks.count == 1:
+            return list(missing)
+        done = [self._workdir.epochs_done([expert]) for expert in missing] if ranks.is_first else []
+        left = [epochs - each for each in json.loads(ranks.of_first(json.dumps(done)))]
+        unfinished = sum(each > 0 for each in left)
+        if 0 < unfinished < ranks.count:
+            experts = "1 expert" if unfinished == 1 else f"{unfinished} experts"
+            idle = ranks.count - unfinished
+            verb = "has" if idle == 1 else "have"
+            self._observer.on_notice(f"{experts} and {ranks.count} processes: {idle} {verb} nothing to do")
+        owners = ranks.deal(left)
+        return [
+            expert
+            for expert, epochs_left, owner in zip(missing, left, owners, strict=True)
+            if epochs_left and owner == ranks.index
+        ]
 
     def write_untrained(self, path: Path) -> None:
         """Write a file like that of the experts, whose weights are all random: what follows is timed with it.
 
         It holds as many experts as `_STAND_IN_BYTES` allow. If that is none, no file is written.
         """
-        trainer = Trainer(self._config, self._data.task, self._data.train, self._device, silent)
+        trainer = self._trainer(silent, test=False)
         metadata = self._metadata(trainer.layout)
         count = min(self._config.count, _STAND_IN_BYTES // metadata.expert_bytes)
         record = TrainingRecord(0.0, 0.0, 0.0, self._machine(), _now())
@@ -141,71 +209,40 @@ class ExpertRun:
             experts = ((record, snapshots(each)) for each in range(count))
             expert_writer.write(path, metadata, experts, count, scores)
 
-    def _train_all(self, trainer: Trainer, missing: range, done: int, signals: list[Interrupted]) -> int:
-        """Train the missing experts until a callback stops it; return how many of them are finished."""
-        finished = 0
-        for expert in missing:
-            for entry in self._train(trainer, expert, signals):
-                done += 1
-                self._observer.on_epoch(entry | {"done": done})
-                if self._observer.stop and done < len(missing) * self._config.epochs:
-                    finished += entry["epoch"] == self._config.epochs
-                    return finished
-            finished += 1
-        return finished
+    def _train_all(
+        self, trainer: Trainer, experts: Sequence[int], start: TrainingStart, signals: list[Interrupted]
+    ) -> None:
+        """Train experts until a callback, here or in another process, stops it."""
+        board = self._ranks.board()
+        with contextlib.suppress(StopRun), board.stops_others():
+            for expert in experts:
+                for entry in self._train(trainer, expert, signals):
+                    done = start.epochs_done + board.add("epochs", 1)
+                    self._observer.on_epoch(entry | {"done": done})
+                    if self._observer.stop and done < start.epochs:
+                        raise self._observer.stop
+                    if board.is_stopped:
+                        return
 
-    def _write(self, existing: ExpertFile | None, missing: range, metadata: ExpertMetadata) -> ExpertFile:
-        """Write the file: the experts that it holds, and those that are finished now.
+    def _finished(self, missing: range) -> int:
+        """Return how many experts, from the first missing one on, are trained to the end."""
+        epochs = self._config.epochs
+        done = (self._workdir.epochs_done([expert]) == epochs for expert in missing)
+        return sum(1 for _ in itertools.takewhile(bool, done))
 
-        Args:
-            existing: the file as it is.
-            missing: numbers of the finished experts that it lacks.
-            metadata: once more, as the compiler may have failed since.
-
-        Raises:
-            UserError: there is none; or the file cannot be written.
-        """
-        stop, count = self._observer.stop, missing.stop
-        if stop and count < self._config.count:
-            self._observer.on_notice(
-                f"stopped by a callback with {count} of {self._config.count} experts: {stop}; "
-                "resume=True goes on"
-            )
-        if not count:
-            raise UserError(
-                f"stopped before the first expert was finished, so that there is no file: {stop}; "
-                "resume=True (--resume) goes on"
-            )
-        if existing and not missing:
-            return existing
-        earlier = _experts(existing) if existing else iter(())
-        new = ((self._workdir.record(expert), self._workdir.snapshots(expert)) for expert in missing)
-        expert_writer.write(
-            self._output, metadata, chain(earlier, new), count, self._scores(existing, missing)
-        )
-        if existing:
-            existing.close()
-        finished = ExpertFile.open(self._output)
-        if count == self._config.count:
-            self._workdir.clear()
-        else:
-            self._workdir.clear_written(count)
-        return finished
-
-    def _scores(self, existing: ExpertFile | None, missing: range) -> list[Tensor]:
-        """Return the EL2N of the training images by each expert, if it is recorded."""
-        if not self._config.record_el2n:
-            return []
-        earlier = [existing.el2n(expert) for expert in range(existing.count)] if existing else []
-        return earlier + [self._workdir.tensor(expert, EL2N) for expert in missing]
-
-    def _estimate(self, trainer: Trainer, missing: range, start: TrainingStart) -> RunEstimate:
+    def _estimate(
+        self, trainer: Trainer, missing: range, own: Sequence[int], start: TrainingStart
+    ) -> RunEstimate:
         """Estimate the training until the last expert is trained: epochs, what each saves, and the metrics.
 
-        A dry run saves nothing, so that the seconds of saving are not among its own.
+        A dry run saves nothing, so that the seconds of saving are not among its own. Where processes share
+        the experts, each has about as much to do.
+
+        Args:
+            own: those of the missing experts that this process trains.
         """
         config, workdir, dry = self._config, self._workdir, self._observer.dry
-        done = [0 if dry else workdir.epochs_done([expert]) for expert in missing]
+        done = [0 if dry else workdir.epochs_done([expert]) for expert in own]
         epochs = [epoch + 1 for number in done for epoch in range(number, config.epochs)]
         unfinished = sum(number < config.epochs for number in done)
         stored = sum(epoch in config.stored_epochs for epoch in epochs)
@@ -220,7 +257,7 @@ class ExpertRun:
         unwritten = len(missing) * start.file_bytes // config.count
         return RunEstimate(
             covers="experts",
-            amount=len(epochs),
+            amount=start.epochs - start.epochs_done,
             work="epochs",
             seconds=seconds,
             warm_up=pace.warm_up,
@@ -228,57 +265,6 @@ class ExpertRun:
             process_bytes=process_memory(self._device),
             disk={"file": start.file_bytes, "until it is written": unwritten + checkpoints},
         )
-
-    def _existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
-        """Open the file if it holds the first of the experts to train; None if all are to be trained.
-
-        Raises:
-            UserError: it holds no experts, or no others may be added to them; a dry run trains all then.
-        """
-        try:
-            return self._checked_existing(resume, overwrite)
-        except UserError:
-            if not self._observer.dry:
-                raise
-            return None
-
-    def _checked_existing(self, resume: bool, overwrite: bool) -> ExpertFile | None:
-        output, count = self._output, self._config.count
-        if not output.exists():
-            return None
-        try:
-            experts = ExpertFile.open(output)
-        except UserError as error:
-            raise UserError(
-                f"{output} exists and would not be replaced ({error}); choose another name"
-            ) from error
-        change = self._change(experts.metadata)
-        if overwrite and (change or not resume):
-            return None
-        if change:
-            key, before, now = change
-            raise UserError(
-                f"{output} holds experts with {key} = {before!r}, and those asked for have {now!r}; leave "
-                "the option as it was to add to them, name another file, or pass --overwrite"
-            )
-        if experts.count > count:
-            raise UserError(
-                f"{output} holds {experts.count} experts, more than the {count} asked for: "
-                "use its first ones, or pass --overwrite"
-            )
-        if experts.count == count and not resume:
-            raise UserError(
-                f"{output} holds these {experts.count} experts already; ask for a larger --count to add to "
-                "them, or pass --overwrite to train them anew"
-            )
-        return experts
-
-    def _change(self, metadata: ExpertMetadata) -> tuple[str, Any, Any] | None:
-        """Return in what the experts of a file differ from those to train, with its value in both."""
-        before, now = metadata.fingerprint, self._data.train.fingerprint
-        if before != now:
-            return "fingerprint", before[:8] + "…", now[:8] + "…"
-        return difference(files.parse_toml(metadata.config), self._config)
 
     def _train(self, trainer: Trainer, expert: int, signals: list[Interrupted]) -> Iterator[dict[str, Any]]:
         """Train one expert from its latest state; yield an entry for every epoch that has been saved."""
@@ -357,12 +343,6 @@ class ExpertRun:
 def parts(output: Path) -> Path:
     """Return the folder of the experts that are not in the file yet."""
     return output.with_name(output.name + ".parts")
-
-
-def _experts(file: ExpertFile) -> Iterator[Expert]:
-    """Yield the experts of a file."""
-    for expert, record in enumerate(file.training):
-        yield record, (file.snapshot(expert, epoch) for epoch in file.epochs)
 
 
 def _now() -> str:

@@ -32,19 +32,23 @@ Checkpoint = tuple[dict[str, Tensor], dict[str, str]]
 
 
 class WorkDir:
-    """The folder of experts that are not in a file yet."""
+    """The folder of experts that are not in a file yet.
+
+    Attributes:
+        path: of the folder.
+        fingerprint: of the training images.
+    """
 
     def __init__(self, path: Path, config: ExpertConfig, fingerprint: str) -> None:
         """Name the folder; nothing is read or written.
 
         Args:
-            path: of the folder.
+            path, fingerprint: as the attributes.
             config: without any ``auto``.
-            fingerprint: of the training images.
         """
         self.path = path
         self._config = config
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
         self._directory = RunDirectory(path)
 
     def begin(self, resume: bool, overwrite: bool) -> None:
@@ -168,7 +172,7 @@ class WorkDir:
         Raises:
             UserError: it cannot be written.
         """
-        metadata = {"seconds": repr(seconds), "fingerprint": self._fingerprint, "expert": str(expert)}
+        metadata = {"seconds": repr(seconds), "fingerprint": self.fingerprint, "expert": str(expert)}
         metadata |= {"training": json.dumps(dataclasses.asdict(record))} if record else {}
         files.make_folder(self._folder(expert))
         self._run(expert).save({**state, "iteration": torch.tensor(epoch)}, metadata)
@@ -195,7 +199,7 @@ class WorkDir:
         return state, int(state.pop("iteration")), float(metadata["seconds"])
 
     def _check_data(self, checkpoint: Checkpoint) -> None:
-        if checkpoint[1]["fingerprint"] != self._fingerprint:
+        if checkpoint[1]["fingerprint"] != self.fingerprint:
             raise UserError(
                 f"{self._config.data.name} has changed since {self.path.name} began; "
                 "start anew with --overwrite"
@@ -244,7 +248,7 @@ class WorkDir:
     def _identity(self, expert: int, epoch: int) -> dict[str, str]:
         return {
             "config": self._directory.config_digest,
-            "fingerprint": self._fingerprint,
+            "fingerprint": self.fingerprint,
             "expert": str(expert),
             "epoch": str(epoch),
         }

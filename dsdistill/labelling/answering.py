@@ -13,6 +13,7 @@ from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.draws import ViewDraws
 from dsdistill.objectives.labels import label_distances
 from dsdistill.runtime.pace import PaceMeter
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.seeding import generator
 from dsdistill.synthetic.answers import Answers, encode, encode_distances
 from dsdistill.synthetic.views import ViewBatch, Views
@@ -34,12 +35,18 @@ def images_at_once(images: Tensor) -> int:
     return max(1, min(_AT_ONCE, _VALUES // images[0].numel()))
 
 
-def static_logits(images: Tensor, committee: Committee, config: LabellingConfig, tick: Tick) -> Tensor:
+def static_logits(
+    images: Tensor, committee: Committee, config: LabellingConfig, tick: Tick, ranks: Ranks = ALONE
+) -> Tensor:
     """Return a committee's logits of images, float32 [N, K], on the CPU.
+
+    Processes share whole batches, so that the logits do not depend on how many they are.
 
     Args:
         images: [N, C, H, W] in network space, on the committee's device. In mode "train" they come in batches
             of a random order, because in the order of a set a batch would hold one class.
+        tick: is told how many this process has answered to.
+        ranks: the processes.
     """
     count = len(images)
     order, size = torch.arange(count), images_at_once(images)
@@ -48,11 +55,15 @@ def static_logits(images: Tensor, committee: Committee, config: LabellingConfig,
             torch.randperm(count, generator=generator(config.seed, "static-order")),
             config.batch_size,
         )
-    logits: list[Tensor] = []
-    for rows in order.split(size):
-        logits.append(committee.logits(images[rows.to(images.device)]).cpu())
-        tick(min(count, size * len(logits)))
-    return torch.cat(logits)[order.argsort()]
+    batches, done = order.split(size), 0
+    own: dict[str, Tensor] = {}
+    for number in range(len(batches))[ranks.part(len(batches))]:
+        rows = batches[number]
+        own[f"{number:09d}"] = committee.logits(images[rows.to(images.device)]).cpu()
+        done += len(rows)
+        tick(done)
+    logits = ranks.union(own)
+    return torch.cat([logits[name] for name in sorted(logits)])[order.argsort()]
 
 
 def measured(count: int, answer: Callable[[], object]) -> PaceMeter:
@@ -97,25 +108,24 @@ class ViewAnswers:
     @property
     def total(self) -> int:
         """Views of all blocks."""
-        return self._views_of(range(self.draws.config.views))
+        return self.views_of(range(self.draws.config.views))
 
-    def blocks(self, first: int = 0) -> Iterator[range]:
-        """Yield the epochs of each block, from that of an epoch on; blocks do not depend on where it lies."""
+    def blocks(self) -> Iterator[range]:
+        """Yield the epochs of each block of which any view is kept."""
         step = max(1, images_at_once(self.images) // len(self.images))
         for begin in range(0, self.draws.config.views, step):
-            if begin >= first:
-                yield range(begin, min(begin + step, self.draws.config.views))
+            epochs = range(begin, min(begin + step, self.draws.config.views))
+            if self.views_of(epochs):
+                yield epochs
 
-    def block(self, epochs: range, tick: Tick) -> Views | None:
-        """Return the views of a block, answered; None where no batch of it is kept.
+    def block(self, epochs: range, tick: Tick) -> Views:
+        """Return the views of a block, answered.
 
         Args:
             epochs: of the block.
             tick: is told how many views of the block are done.
         """
         batches = self._batches(epochs)
-        if not batches:
-            return None
         answers, done = [], 0
         for group in self._groups(batches):
             answers.append(self._answer(group))
@@ -127,13 +137,16 @@ class ViewAnswers:
 
     def pace(self) -> PaceMeter:
         """Measure the seconds of a view by a few groups of batches."""
-        epochs = next(block for block in self.blocks() if self._views_of(block))
+        epochs = next(self.blocks())
         group = next(self._groups(self._batches(epochs)))
         return measured(sum(len(batch) for _, batch in group), lambda: self._answer(group))
 
-    def views_before(self, epoch: int) -> int:
-        """Return how many views lie in the epochs before one."""
-        return self._views_of(range(epoch))
+    def views_of(self, epochs: range) -> int:
+        """Return how many views some epochs have."""
+        size, count = self.draws.config.batch_size, len(self.images)
+        sizes = torch.full((self.draws.per_epoch,), size)
+        sizes[-1] = (count - 1) % size + 1
+        return int((self._kept[epochs.start : epochs.stop] * sizes).sum())
 
     def _batches(self, epochs: range) -> Batches:
         kept = {epoch: self._kept[epoch].tolist() for epoch in epochs}
@@ -144,12 +157,6 @@ class ViewAnswers:
             for batch, keep in zip(self.draws.epoch(epoch), kept[epoch], strict=True)
             if keep
         ]
-
-    def _views_of(self, epochs: range) -> int:
-        size, count = self.draws.config.batch_size, len(self.images)
-        sizes = torch.full((self.draws.per_epoch,), size)
-        sizes[-1] = (count - 1) % size + 1
-        return int((self._kept[epochs.start : epochs.stop] * sizes).sum())
 
     def _groups(self, batches: Batches) -> Iterator[Batches]:
         """Yield batches that are computed together: as many as fit, at least one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from typing import get_args
@@ -19,6 +20,7 @@ from dsdistill.runtime.allocations import peak_of
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
+from dsdistill.runtime.ranks import ALONE, Ranks, Tally
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
 from dsdistill.teachers import Committee
 from dsdistill.teachers.committee import Unseen
@@ -41,8 +43,11 @@ def labelled(
     mirror: bool = True,
     observer: Observer | None = None,
     parts: LabelParts | None = None,
+    ranks: Ranks = ALONE,
 ) -> DistilledSet:
     """Return a set with a committee's labels, in place of the soft labels or views that it has.
+
+    Where several processes share the work, static labels are in all of them, views in the first alone.
 
     Args:
         distilled: the set; it does not change. Of a multi-formation the decoded images are labelled.
@@ -50,7 +55,9 @@ def labelled(
         config: what is labelled, and how it is stored.
         mirror: whether a mirrored image keeps its label, for views with ``flip`` "auto".
         observer: the callbacks.
-        parts: where finished epochs of views are kept, and read from; None to keep them in memory alone.
+        parts: where finished epochs of views are kept, and read from; None to keep them in memory alone,
+            which several processes cannot.
+        ranks: the processes that share the images, or the epochs of views.
 
     Raises:
         UserError: the set cannot be labelled so, an answer cannot be stored, or a callback stopped it.
@@ -64,33 +71,40 @@ def labelled(
     start = LabellingStart(bare, committee, config, len(images))
     if config.kind == "static":
         observer.on_start(start)
-        logits = _static(images, len(bare.classes), committee, config, observer)
+        logits = _static(images, len(bare.classes), committee, config, observer, ranks)
         return dataclasses.replace(bare, soft_labels=logits, attributes=attributes)
     flip = mirror if config.flip == "auto" else config.flip
     draws = ViewDraws(config, len(images), images.shape[-1], flip)
     answers = ViewAnswers(images, data.labels, committee, draws, bare.digest)
-    run = ViewRun(answers, observer, parts)
+    run = ViewRun(answers, observer, parts, ranks)
     observer.on_start(dataclasses.replace(start, total=answers.total, done=run.done))
     left = answers.total - run.done
     label_bytes = left * config.bytes_of_view(len(bare.classes))
-    _estimate(observer, left, "views", answers.pace, label_bytes, lambda: _memory(images, committee))
+    memory = functools.partial(_memory, images, committee)
+    _estimate(observer, left, "views", answers.pace, label_bytes, memory, run.share)
     return dataclasses.replace(bare, views=run.views(), attributes=attributes)
 
 
 def _static(
-    images: Tensor, classes: int, committee: Committee, config: LabellingConfig, observer: Observer
+    images: Tensor,
+    classes: int,
+    committee: Committee,
+    config: LabellingConfig,
+    observer: Observer,
+    ranks: Ranks,
 ) -> Tensor:
     """Return the logits of images, float32 [N, K], on the CPU."""
-    some = images[: images_at_once(images)]
+    some, tally = images[: images_at_once(images)], Tally(ranks.board())
 
     def pace() -> PaceMeter:
         return measured(len(some), lambda: committee.logits(some).cpu())
 
-    label_bytes = 4 * len(images) * classes
-    _estimate(observer, len(images), "images", pace, label_bytes, lambda: _memory(images, committee))
-    return static_logits(
-        images, committee, config, lambda done: observer.on_progress("labelling", done, len(images))
-    )
+    def tick(done: int) -> None:
+        observer.on_progress("labelling", tally.total(done), len(images))
+
+    label_bytes, memory = 4 * len(images) * classes, functools.partial(_memory, images, committee)
+    _estimate(observer, len(images), "images", pace, label_bytes, memory, 1 / ranks.count)
+    return static_logits(images, committee, config, tick, ranks)
 
 
 def _memory(images: Tensor, committee: Committee) -> int:
@@ -107,16 +121,21 @@ def _estimate(
     pace: Callable[[], PaceMeter],
     label_bytes: int,
     memory: Callable[[], int],
+    share: float,
 ) -> None:
-    """Tell what is left will take, where that is long enough to be worth knowing."""
-    if amount < WORTHWHILE and not observer.dry:
+    """Tell what is left will take, where that is long enough to be worth knowing.
+
+    Args:
+        share: of the amount, that of this process.
+    """
+    if observer.silent or (amount < WORTHWHILE and not observer.dry):
         return
     measurement = pace()
     observer.on_estimate(
         RunEstimate(
             amount=amount,
             work=work,
-            seconds=amount * measurement.step,
+            seconds=share * amount * measurement.step,
             warm_up=measurement.warm_up,
             memory_bytes=memory(),
             disk={"labels": label_bytes} if label_bytes else {},

@@ -3,7 +3,8 @@
 ``labelling.json``                 the options, the digests of the images and of the teachers
 ``<first>-<end>.safetensors``      the views of some epochs: what was drawn, and the answers
 
-Every file of views carries a digest of its content and the digest of ``labelling.json``.
+Every file of views carries a digest of its content and the digest of ``labelling.json``. Where several
+processes label, each keeps files of its own epochs.
 """
 
 from __future__ import annotations
@@ -81,29 +82,37 @@ class LabelParts:
             f"cannot resume {self.path.name} with {what}; leave it as it was, or start anew with --overwrite"
         )
 
-    def read(self, notify: Notify) -> tuple[list[Views], int]:
-        """Return the views of the first epochs, as far as they are whole, and the epoch that comes next.
+    def make(self) -> None:
+        """Make the folder, which the first `save` does otherwise.
 
-        What lies behind a damaged file is deleted.
+        Raises:
+            UserError: it cannot be written.
+        """
+        files.make_folder(self.path)
+        if not self._options.exists():
+            files.replace(self._options, self._identity.encode())
+
+    def read(self, notify: Notify) -> list[tuple[range, Views]]:
+        """Return what is kept: the epochs and the views of each file, in order. A damaged one is deleted.
 
         Raises:
             UserError: a file cannot be read, which may be otherwise next time.
         """
-        found, epoch = [], 0
-        parts = {int(match[1]): path for path, match in self._files()}
-        while (path := parts.pop(epoch, None)) is not None:
+        found: list[tuple[range, Views]] = []
+        for path, first in self._files():
+            if found and first < found[-1][0].stop:  # of epochs that were labelled twice
+                files.remove(path)
+                continue
             try:
-                views, epoch = self._read(path)
+                views, end = self._read(path)
             except OSError as error:
                 raise UserError(f"cannot read {path}: {files.reason(error)}") from error
             except (ValueError, KeyError):
                 notify(f"{path.name} is damaged; its epochs are labelled anew")
                 files.remove(path)
-                break
-            found.append(views)
-        for path in parts.values():
-            files.remove(path)
-        return found, epoch
+                continue
+            found.append((range(first, end), views))
+        return found
 
     def _read(self, path: Path) -> tuple[Views, int]:
         """Return the views in a file, and the epoch after them."""
@@ -119,9 +128,7 @@ class LabelParts:
         Raises:
             UserError: they cannot be written.
         """
-        files.make_folder(self.path)
-        if not self._options.exists():
-            files.replace(self._options, self._identity.encode())
+        self.make()
         path = self.path / f"{epochs.start:06d}-{epochs.stop:06d}.safetensors"
         metadata = {
             "identity": self._digest,
@@ -145,6 +152,8 @@ class LabelParts:
         files.remove(self._options)
         files.remove(self.path)
 
-    def _files(self) -> list[tuple[Path, re.Match[str]]]:
-        names = sorted(self.path.iterdir()) if self.path.is_dir() else []
-        return [(path, match) for path in names if (match := _NAME.fullmatch(path.name))]
+    def _files(self) -> list[tuple[Path, int]]:
+        """Return the files of views by their first epochs, in order."""
+        paths = self.path.iterdir() if self.path.is_dir() else ()
+        found = [(path, int(match[1])) for path in paths if (match := _NAME.fullmatch(path.name))]
+        return sorted(found, key=lambda each: each[1])

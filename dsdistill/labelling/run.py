@@ -22,6 +22,7 @@ from dsdistill.labelling.summary import LabelSummary
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.storage import origin, set_file
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.teachers import Committee
@@ -39,6 +40,7 @@ def run(
     overwrite: bool = False,
     download: bool = False,
     attributes: Mapping[str, Scalar] | None = None,
+    ranks: Ranks = ALONE,
 ) -> LabelSummary:
     """Label a set's file and write the set with labels.
 
@@ -52,13 +54,14 @@ def run(
         overwrite: replace an earlier output, or the set itself if that is the output.
         download: fetch published weights that this machine lacks.
         attributes: more of them, for the file.
+        ranks: the processes that share the work; the first writes the file.
 
     Raises:
         UserError: bad input; a teacher of other data, classes or preprocessing; or a callback stopped it.
         Interrupted: on a signal, with views; finished epochs are kept.
     """
-    with files.hold_outputs([output], "a labelling", observer.dry):
-        job = _Job(file, output, config, set_file.read(file), observer)
+    with files.hold_outputs([output], "a labelling", observer.writes_nothing):
+        job = _Job(file, output, config, set_file.read(file), observer, ranks)
         need = "teachers answer with the classes that images may be of"
         check_labelled(job.distilled.classes, str(file), need, "label a set that has classes")
         config.check(job.distilled)
@@ -66,13 +69,15 @@ def run(
         arithmetic = resolve_precision(precision, place, observer.on_notice)
         committee = load_committee(job.distilled, config, place, arithmetic, download)
         wanted = identity(job.distilled, committee, config)
+        ranks.check_same({"images, teachers or options": wanted})
         result = _finished(output, wanted) if resume and not observer.dry else None
         if result is None:
             job.check_output(overwrite)
+            ranks.wait()  # until all have seen what is there
             parts = job.parts(wanted, resume, overwrite)
             with full_float32():
                 result = job.write(committee, parts, attributes or {})
-        if config.kind == "views":
+        if config.kind == "views" and ranks.is_first:
             LabelParts(output, wanted).clear()
     return LabelSummary.of(output, config.kind, result)
 
@@ -86,6 +91,7 @@ class _Job:
     config: LabellingConfig
     distilled: DistilledSet
     observer: Observer
+    ranks: Ranks
 
     def check_output(self, overwrite: bool) -> None:
         """Check before the work that its result can be written.
@@ -106,8 +112,13 @@ class _Job:
         """Return where finished epochs of views are kept; None where none are."""
         if self.config.kind == "static" or self.observer.dry:
             return None
-        parts = LabelParts(self.output, wanted)
-        parts.begin(resume, overwrite, self.observer.on_notice)
+        parts, ranks = LabelParts(self.output, wanted), self.ranks
+        if ranks.is_first:
+            parts.begin(resume, overwrite, self.observer.on_notice)
+        if ranks.count > 1:  # all write there
+            if ranks.is_first:
+                parts.make()
+            ranks.check_shared(parts.path)
         return parts
 
     def write(
@@ -118,16 +129,22 @@ class _Job:
         Args:
             attributes: more of them.
         """
-        distilled, observer = self.distilled, self.observer
+        distilled, observer, ranks = self.distilled, self.observer, self.ranks
         earlier = {"soft labels": distilled.soft_labels, "views": distilled.views}
         if dropped := [name for name, labels in earlier.items() if labels is not None]:
             observer.on_notice(f"the {' and '.join(dropped)} that {self.file.name} has are replaced")
         asks = self.config.kind == "views" and self.config.flip == "auto"
         mirror = not asks or mirrors(distilled, observer.on_notice)
-        result = labelled(distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts)
+        result = labelled(
+            distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts, ranks=ranks
+        )
+        if not ranks.is_first:
+            ranks.wait()  # until it is written
+            return set_file.read(self.output)
         result = dataclasses.replace(result, attributes={**result.attributes, **attributes})
         dtype = set_file.describe(self.file).dtype  # None where pixels are coded, which `result` knows
         set_file.write(self.output, result, dtype, observer.on_notice)
+        ranks.wait()
         return result
 
 

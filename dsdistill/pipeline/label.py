@@ -16,7 +16,9 @@ from dsdistill.labelling.run import run
 from dsdistill.labelling.summary import LabelSummary
 from dsdistill.networks import NetworkFactory
 from dsdistill.pipeline.stopping import StopData, choose_epoch
+from dsdistill.runtime import launch
 from dsdistill.runtime.callbacks import DryRunEnd, Listener, Observer
+from dsdistill.runtime.ranks import current
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.views import Mixing
 from dsdistill.teachers.committee import Mean, Mode
@@ -119,13 +121,15 @@ def label(
         top=top,
         seed=seed,
     )
-    with Observer(callbacks) as observer:
+    ranks = current()
+    resume = resume or launch.attempt() > 0
+    with Observer.of_rank(callbacks, ranks) as observer:
         curve = None
         if stop not in (None, "auto"):
             raise UserError(f"stop is auto, not {stop!r}; a fixed epoch is the teacher's: FILE@EPOCH")
         if stop and not observer.dry:
             source = StopData(dataset, root, protocol, network, download)
-            curve = choose_epoch(file, config, source, device, precision, observer)
+            curve = choose_epoch(file, config, source, device, precision, observer, ranks)
             config = dataclasses.replace(config, teachers=(curve.reference,))
         with _choice_left_out(stop is not None):
             summary = run(
@@ -139,6 +143,7 @@ def label(
                 overwrite=overwrite,
                 download=download,
                 attributes={} if curve is None else {"stop_curve": curve.to_json()},
+                ranks=ranks,
             )
         if curve is not None:
             summary = dataclasses.replace(summary, curve=curve.points)

@@ -31,6 +31,7 @@ from dsdistill.networks import NetworkFactory
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import full_float32, resolve_device, training_precision
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.seeding import generator
 from dsdistill.storage import origin, set_file
 from dsdistill.storage.expert_file import ExpertFile
@@ -98,6 +99,7 @@ def choose_epoch(
     device: str,
     precision: str,
     observer: Observer,
+    ranks: Ranks = ALONE,
 ) -> StopCurve:
     """Train students on a set with a teacher's static labels after each of several epochs, and compare them.
 
@@ -107,6 +109,7 @@ def choose_epoch(
         source: the real data, and how students are trained.
         device, precision: of the computation.
         observer: hears of every epoch, and may stop the choice.
+        ranks: the processes that share the students of each epoch, and the images that teachers label.
 
     Raises:
         UserError: there is more than one teacher, or it names an epoch; or the data cannot be read.
@@ -115,12 +118,13 @@ def choose_epoch(
     distilled = set_file.read(file)
     torch_device = resolve_device(device)
     arithmetic = training_precision(precision, torch_device, observer.on_notice)
-    execution = ExecutionConfig(torch_device, arithmetic)
+    execution = ExecutionConfig(torch_device, arithmetic, ranks=ranks)
     dataset = DistilledDataset(dataclasses.replace(distilled, soft_labels=None, views=None))
     name, memory = opened(source.dataset)
     data_config = evaluation.data_config_of(file, dataset, name, source.root, source.download)
     experts = ExpertFile.open(teacher.source)
-    data = evaluation.read_real_data(dataset, data_config, memory, source.download, observer)
+    with ranks.first_before_others():  # which find decoded what the first has decoded
+        data = evaluation.read_real_data(dataset, data_config, memory, source.download, observer)
     rows, of_teacher = _held_out(data, experts, config.seed)
     data = dataclasses.replace(data, test=data.train.part(rows))
     protocol = load_protocol(
@@ -136,7 +140,7 @@ def choose_epoch(
             observer.on_progress("choosing the teacher's epoch", place, len(epochs))
             stopped = dataclasses.replace(static, teachers=(str(teacher.at(epoch)),))
             committee = load_committee(distilled, stopped, torch_device, arithmetic)
-            candidate = DistilledDataset(labelled(distilled, committee, stopped))
+            candidate = DistilledDataset(labelled(distilled, committee, stopped, ranks=ranks))
             (row,) = evaluate_set(candidate, data, protocol, students, execution, observer=_Quiet())
             own = committee.teachers[0]
             points.append(StopPoint(epoch, row.mean, row.std, own.test_accuracy, own.validation_accuracy))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dsdistill.errors import UserError
 from dsdistill.runtime.notice import warn
+
+if TYPE_CHECKING:
+    from dsdistill.runtime.ranks import Ranks
 
 _log = logging.getLogger("dsdistill")
 _log.addHandler(logging.NullHandler())  # a library prints nothing unasked
@@ -151,6 +154,23 @@ class Observer(Callback):
         self.silent = silent
         self._callbacks = [_as_callback(each) for each in _as_list(callbacks)]
         self.dry = any(isinstance(each, DryRun) for each in self._callbacks)
+
+    @classmethod
+    def of_rank(cls, callbacks: Sequence[Listener], ranks: Ranks) -> Observer:
+        """Return the observer of one of the processes that share a run: that of the first alone tells.
+
+        Raises:
+            UserError: a callback is none; or several processes are to estimate a run.
+        """
+        observer = cls(callbacks, silent=not ranks.is_first)
+        if observer.dry and ranks.count > 1:
+            raise UserError("an estimate takes one process: leave torchrun out, or --dry-run")
+        return observer
+
+    @property
+    def writes_nothing(self) -> bool:
+        """Whether this process writes no file: of an estimate, or of a run that another process writes."""
+        return self.dry or self.silent
 
     def add_first(self, callback: Callback) -> None:
         """Add a callback that comes before the others."""

@@ -11,10 +11,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -22,17 +24,23 @@ from safetensors.torch import load, save
 from torch import Tensor, distributed
 
 from dsdistill.errors import UserError
-from dsdistill.runtime import launch
+from dsdistill.runtime import launch, provenance
 
 if TYPE_CHECKING:
     from torch.distributed import Store
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(hours=12)
-"""How long a rank waits for another, which may be decoding data. One that has ended is noticed at once."""
+_PATIENCE = timedelta(days=20)
+"""How long a rank waits for another, which may train a network. One that has ended is noticed at once."""
+
+_ARRIVAL = timedelta(hours=1)
+"""How long a rank waits for another to start."""
 
 _SPOKEN = "spoken"
+_STOPPED = "stopped"
+_PIECE = 1 << 20
+"""Bytes of a word that a store takes at once."""
 
 
 class RankLost(UserError):
@@ -46,8 +54,98 @@ class RankLost(UserError):
         self.cause = cause
 
 
+class Board:
+    """Where the ranks that share a piece of work leave word for one another; nobody waits for anybody.
+
+    This one is of a single process.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, int] = {}
+        self._words: dict[str, bytes] = {}
+
+    def add(self, name: str, amount: int) -> int:
+        """Add to a number, and return what all ranks have added to it so far.
+
+        Raises:
+            RankLost: the rank that keeps the board has ended.
+        """
+        self._sums[name] = self._sums.get(name, 0) + amount
+        return self._sums[name]
+
+    def post(self, name: str, word: bytes) -> None:
+        """Leave something for the others, once; raises as `add`."""
+        self._words[name] = word
+
+    def read(self, name: str) -> bytes | None:
+        """Return what a rank has left under a name, or None; raises as `add`."""
+        return self._words.get(name)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a rank has left `stops_others` by an exception; raises as `add`."""
+        return self.read(_STOPPED) is not None
+
+    @contextmanager
+    def stops_others(self) -> Iterator[None]:
+        """Have the others know if what is inside ends by an exception, so that they end soon."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(RankLost):
+                self.post(_STOPPED, b"")
+            raise
+
+
+class Tally:
+    """How much of a piece of work all ranks have done."""
+
+    def __init__(self, board: Board, name: str = "done") -> None:
+        """Begin at nothing.
+
+        Args:
+            board: of the ranks.
+            name: of the work.
+        """
+        self._board, self._name, self._own = board, name, 0
+
+    def total(self, own: int) -> int:
+        """Return how much is done, of which this rank has done ``own`` by now.
+
+        Raises:
+            RankLost: the rank that keeps the board has ended.
+        """
+        before, self._own = self._own, own
+        return self._board.add(self._name, own - before)
+
+
+class _SharedBoard(Board):
+    """A board that a store of torch.distributed keeps."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, name: str, amount: int) -> int:
+        with _lost():
+            return self._store.add(f"sum {name}", amount)
+
+    def post(self, name: str, word: bytes) -> None:
+        pieces = [word[place : place + _PIECE] for place in range(0, len(word), _PIECE)]
+        with _lost():
+            for number, piece in enumerate(pieces):
+                self._store.set(f"{name} {number}", piece)  # type: ignore[arg-type]
+            self._store.set(name, str(len(pieces)))
+
+    def read(self, name: str) -> bytes | None:
+        with _lost():
+            if not self._store.check([name]):
+                return None
+            pieces = range(int(self._store.get(name)))
+            return b"".join(self._store.get(f"{name} {number}") for number in pieces)
+
+
 class Ranks:
-    """A group of processes. Every method but `part` is called by all of them, in the same order.
+    """A group of processes. All of them call its methods in the same order, but for `part` and `deal`.
 
     Attributes:
         index: of this process, from 0.
@@ -73,8 +171,27 @@ class Ranks:
         return self.index == 0
 
     def part(self, count: int) -> slice:
-        """Return which of ``count`` items are this rank's: as many as others have, or one more or less."""
-        return slice(self.index * count // self.count, (self.index + 1) * count // self.count)
+        """Return which of ``count`` items are this rank's: as many as others have, or one more or less.
+
+        Where there are fewer items than ranks, the first has one: it shows the progress.
+
+        >>> [Ranks(index, 4).part(6) for index in range(4)]
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None), slice(5, 6, None)]
+        """
+        first, end = (-(-index * count // self.count) for index in (self.index, self.index + 1))
+        return slice(first, end)
+
+    def deal(self, costs: Sequence[float]) -> list[int]:
+        """Return of each item the rank that has it: the dearest first, each to whoever has least to do.
+
+        >>> Ranks(0, 2).deal([1, 1, 1, 4])
+        [1, 1, 1, 0]
+        """
+        loads, owners = [0.0] * self.count, [0] * len(costs)
+        for item in sorted(range(len(costs)), key=lambda each: -costs[each]):
+            owners[item] = loads.index(min(loads))
+            loads[owners[item]] += costs[item]
+        return owners
 
     def speaks(self) -> bool:
         """Whether this process is the one that prints an error: the first to ask."""
@@ -137,6 +254,13 @@ class Ranks:
             merged |= load(data)
         return merged
 
+    def board(self) -> Board:
+        """Return a new board of these ranks."""
+        if self.count == 1:
+            return Board()
+        store = self._store or distributed.distributed_c10d._get_default_store()
+        return _SharedBoard(distributed.PrefixStore(f"board-{next(_boards)}", store))
+
     def wait(self) -> None:
         """Wait until every rank is here.
 
@@ -159,10 +283,10 @@ class Ranks:
             self.wait()
 
     def check_same(self, facts: Mapping[str, str]) -> None:
-        """Check that all ranks are about the same.
+        """Check that all ranks are about the same, by the same code.
 
         Args:
-            facts: what has to be equal, by what a sentence calls it.
+            facts: what else has to be equal, by what a sentence calls it.
 
         Raises:
             UserError: naming the first fact that differs; the same in every rank.
@@ -170,14 +294,29 @@ class Ranks:
         """
         if self.count == 1:
             return
-        first, *others = (json.loads(text) for text in self.texts(json.dumps(dict(facts))))
+        own = {"code": provenance.code_digest(), **facts}
+        first, *others = (json.loads(text) for text in self.texts(json.dumps(own)))
         for index, other in enumerate(others, 1):
-            for name in facts:
+            for name in own:
                 if other.get(name) != first[name]:
                     raise UserError(
                         f"process {index} has other {name} than process 0: start all of them with the same "
                         "command, on the same files"
                     )
+
+    def check_shared(self, path: Path) -> None:
+        """Wait until every rank is here, and check that all see a file or folder that the first has written.
+
+        Raises:
+            UserError: one does not; the same in every rank.
+            RankLost: a rank has ended.
+        """
+        self.wait()
+        (hidden,) = self.any(self.count > 1 and not path.exists())
+        if hidden:
+            raise UserError(
+                f"not every process of this run sees {path}: write to a folder that their machines share"
+            )
 
     def _gathered(self, data: bytes) -> list[bytes]:
         """Return what each rank passes, in their order."""
@@ -210,6 +349,8 @@ def current() -> Ranks:
 
 
 _groups: list[Ranks] = []
+_boards = itertools.count()
+"""Numbers, which are equal in all ranks because all ask for boards in the same order."""
 
 
 def _joined() -> Ranks | None:
@@ -235,7 +376,7 @@ def _join() -> Ranks:
         torch.cuda.set_device(launch.local_index() % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     try:
-        rendezvous = distributed.rendezvous("env://", timeout=_PATIENCE)
+        rendezvous = distributed.rendezvous("env://", timeout=_ARRIVAL)
         store, index, count = next(rendezvous)
         store = distributed.PrefixStore(f"dsdistill-{launch.attempt()}", store)
         distributed.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_PATIENCE)

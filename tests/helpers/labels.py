@@ -52,8 +52,7 @@ def answers(
 def views_of(distilled: DistilledSet, **options: Any) -> Views:
     """Return views of a set, answered by a teacher that knows nothing."""
     labelling = answers(distilled, config(**options), committee())
-    parts = [labelling.block(epochs, lambda _: None) for epochs in labelling.blocks()]
-    return Views.cat([part for part in parts if part is not None])
+    return Views.cat([labelling.block(epochs, lambda _: None) for epochs in labelling.blocks()])
 
 
 def with_views(**options: Any) -> DistilledSet:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from dsdistill.runtime.ranks import Ranks
+from dsdistill.runtime.ranks import Board, Ranks
 
 T = TypeVar("T")
 
@@ -21,6 +21,7 @@ class _Meeting:
         self.turn = threading.Condition()
         self.count, self.lost = count, False
         self.rounds: list[dict[int, Any]] = []
+        self.boards: dict[int, Board] = {}
 
     def exchange(self, index: int, number: int, value: Any) -> list[Any]:
         """Return what every rank brings to a round, in their order."""
@@ -40,7 +41,7 @@ class ThreadRanks(Ranks):
 
     def __init__(self, index: int, meeting: _Meeting) -> None:
         super().__init__(index, meeting.count)
-        self._meeting, self._round = meeting, 0
+        self._meeting, self._round, self._boards = meeting, 0, 0
 
     def _exchange(self, value: Any) -> list[Any]:
         self._round += 1
@@ -52,6 +53,10 @@ class ThreadRanks(Ranks):
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         return tuple(map(any, zip(*self._exchange(flags), strict=True)))
+
+    def board(self) -> Board:
+        self._boards += 1
+        return self._meeting.boards.setdefault(self._boards, Board())
 
     def _gathered(self, data: bytes) -> list[bytes]:
         return self._exchange(data)

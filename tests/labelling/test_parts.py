@@ -18,7 +18,7 @@ EPOCHS = [LABELLING.block(range(epoch, epoch + 1), lambda _: None) for epoch in 
 
 
 def views(*epochs: int) -> Views:
-    return Views.cat([part for epoch in epochs if (part := EPOCHS[epoch]) is not None])
+    return Views.cat([EPOCHS[epoch] for epoch in epochs])
 
 
 def parts(folder: Path, **options: object) -> LabelParts:
@@ -40,34 +40,43 @@ def two(tmp_path: Path) -> LabelParts:
 
 def test_nothing_is_written_before_the_first_part(tmp_path: Path) -> None:
     parts(tmp_path).begin(False, False, silent)
-    assert parts(tmp_path).read(silent) == ([], 0)
+    assert parts(tmp_path).read(silent) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_kept_is_read_in_order(two: LabelParts, tmp_path: Path) -> None:
     again = parts(tmp_path)
     again.begin(True, False, silent)
-    found, epoch = again.read(silent)
-    assert epoch == 3
-    assert equal(Views.cat(found), views(0, 1, 2))
+    found = again.read(silent)
+    assert [epochs for epochs, _ in found] == [range(2), range(2, 3)]
+    assert equal(Views.cat([each for _, each in found]), views(0, 1, 2))
     again.clear()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_part_and_what_follows_it_are_labelled_anew(two: LabelParts, tmp_path: Path) -> None:
+def test_a_damaged_part_is_labelled_anew(two: LabelParts, tmp_path: Path) -> None:
     file = next(two.path.glob("000000-*"))
     file.write_bytes(file.read_bytes()[:-3] + b"abc")
     sentences: list[str] = []
-    found, epoch = two.read(sentences.append)
-    assert (found, epoch) == ([], 0)
+    assert [epochs for epochs, _ in two.read(sentences.append)] == [range(2, 3)]
     assert sentences == ["000000-000002.safetensors is damaged; its epochs are labelled anew"]
-    assert [path.name for path in two.path.iterdir()] == ["labelling.json"]
+    assert sorted(path.name for path in two.path.iterdir()) == [
+        "000002-000003.safetensors",
+        "labelling.json",
+    ]
 
 
-def test_a_missing_part_loses_what_follows_it(two: LabelParts) -> None:
+def test_a_missing_part_loses_nothing_else(two: LabelParts) -> None:
     next(two.path.glob("000000-*")).unlink()
-    assert two.read(silent) == ([], 0)
-    assert not list(two.path.glob("*.safetensors"))
+    ((epochs, kept),) = two.read(silent)
+    assert epochs == range(2, 3)
+    assert equal(kept, views(2))
+
+
+def test_epochs_that_were_labelled_twice_are_read_once(two: LabelParts) -> None:
+    two.save(range(1, 2), views(1))
+    assert [epochs for epochs, _ in two.read(silent)] == [range(2), range(2, 3)]
+    assert len(list(two.path.glob("*.safetensors"))) == 2
 
 
 def test_parts_of_other_labels_are_refused(two: LabelParts, tmp_path: Path) -> None:
@@ -89,7 +98,7 @@ def test_a_part_that_slipped_in_is_not_read(two: LabelParts, tmp_path: Path) -> 
     sentences: list[str] = []
     other = LabelParts(tmp_path / "out.h5", json.dumps({"views": 6}))
     other.begin(True, False, silent)
-    assert other.read(sentences.append) == ([], 0)
+    assert other.read(sentences.append) == []
     assert "damaged" in sentences[0]
 
 

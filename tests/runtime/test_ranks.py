@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import torch
+from torch.distributed import HashStore
 
 from dsdistill.errors import UserError
 from dsdistill.runtime import launch, ranks
-from dsdistill.runtime.ranks import ALONE, RankLost, Ranks
+from dsdistill.runtime.callbacks import DryRun, Observer
+from dsdistill.runtime.ranks import ALONE, Board, RankLost, Ranks, Tally
 from tests.helpers.ranks import side_by_side
 
 
@@ -17,6 +21,20 @@ def test_parts_are_even_and_hold_every_item_once(count: int, items: int) -> None
     parts = [range(items)[Ranks(index, count).part(items)] for index in range(count)]
     assert [item for part in parts for item in part] == list(range(items))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert len(parts[0]) == max(map(len, parts))
+
+
+@pytest.mark.parametrize(
+    ("costs", "owners"),
+    [
+        ([1, 1, 1, 1, 1], [0, 1, 0, 1, 0]),
+        ([1, 1, 1, 4], [1, 1, 1, 0]),
+        ([0, 3, 2, 2], [0, 0, 1, 1]),
+        ([], []),
+    ],
+)
+def test_the_dearest_item_is_dealt_first(costs: list[float], owners: list[int]) -> None:
+    assert [Ranks(index, 2).deal(costs) for index in range(2)] == [owners] * 2
 
 
 def test_texts_of_any_length_arrive_in_order() -> None:
@@ -97,3 +115,61 @@ def test_the_environment_of_torchrun(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert (launch.is_several(), launch.is_first(), launch.attempt()) == (several, first, attempt)
+
+
+# The board --------------------------------------------------------------------------------------------------
+
+
+def boards() -> list[Board]:
+    """Return boards of two ranks, and the same one of one process twice."""
+    store = HashStore()
+    return [ranks._SharedBoard(store), ranks._SharedBoard(store)]
+
+
+@pytest.mark.parametrize("here_and_there", [boards(), [ALONE.board()] * 2], ids=["ranks", "alone"])
+def test_word_on_a_board_reaches_the_others(
+    here_and_there: list[Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "_PIECE", 3)
+    here, there = here_and_there
+    assert there.read("row") is None
+    here.post("row", b"eight by")
+    here.post("empty", b"")
+    assert (there.read("row"), there.read("empty")) == (b"eight by", b"")
+    assert (here.add("steps", 3), there.add("steps", 4), here.add("other", 1)) == (3, 7, 1)
+    assert not there.is_stopped
+    with pytest.raises(KeyError), here.stops_others():
+        raise KeyError
+    assert there.is_stopped
+
+
+def test_a_tally_adds_up_what_ranks_have_done() -> None:
+    first, second = map(Tally, boards())
+    assert [first.total(2), second.total(5), first.total(4), second.total(5)] == [2, 7, 9, 9]
+
+
+def test_a_board_whose_keeper_is_gone_says_so() -> None:
+    class Gone(HashStore):
+        def add(self, *_: object) -> int:
+            raise RuntimeError("connection reset")
+
+        def set(self, *_: object) -> None:
+            raise RuntimeError("connection reset")
+
+    board = ranks._SharedBoard(Gone())
+    with pytest.raises(RankLost, match="another process of this run has ended"):
+        board.add("steps", 1)
+    with pytest.raises(KeyError), board.stops_others():  # what happened first is told
+        raise KeyError
+
+
+def test_ranks_wait_for_long_work_of_others() -> None:
+    assert timedelta(days=7) <= ranks._PATIENCE
+
+
+def test_an_estimate_takes_one_process() -> None:
+    assert Observer.of_rank([DryRun()], ALONE).writes_nothing
+    assert not Observer.of_rank([], Ranks(0, 2)).writes_nothing
+    assert Observer.of_rank([], Ranks(1, 2)).writes_nothing
+    with pytest.raises(UserError, match="an estimate takes one process"):
+        Observer.of_rank([DryRun()], Ranks(0, 2))
