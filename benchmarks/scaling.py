@@ -50,10 +50,12 @@ class Sizes:
     expert_epochs: int = 16
     student_epochs: int = 60
     views: int = 600
+    iterations: int = 30
+    trajectories: int = 6
 
 
 FULL = Sizes()
-QUICK = Sizes("convnet2-w4", 100, 2, 1, 1, 4)
+QUICK = Sizes("convnet2-w4", 100, 2, 1, 1, 4, 2, 2)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,23 @@ def cases(sizes: Sizes) -> list[Case]:
         words = ["label", str(folder / "set.h5"), "--teacher", f"{folder / 'teacher.h5'}#0"]
         return [*words, "--views", str(sizes.views), "-o", str(output)]
 
+    def distil(folder: Path, output: Path, *method: str) -> list[str]:
+        words = ["distill", *method, "--network", sizes.network, "--ipc", str(sizes.ipc)]
+        return [*words, *real(folder), *plain, "-o", str(output)]
+
+    def match(folder: Path, output: Path) -> list[str]:
+        words = ["--method", "dm", "--iterations", str(sizes.iterations)]
+        return distil(folder, output, *words, "--set", "engine.batch_real=100")
+
+    def follow(folder: Path, output: Path) -> list[str]:
+        words = ["--method", "mtt", "--iterations", str(sizes.trajectories), "--experts"]
+        words += [str(folder / "teacher.h5"), "--set", "engine.steps=5", "--set", "engine.start.most=1"]
+        words += ["--set", "engine.expert_epochs=1", "--set", "engine.student.learning.lr=0"]
+        return distil(folder, output, *words, "--set", "data.zca=false")
+
     return [
+        Case("distribution", sizes.iterations, "iterations", match),
+        Case("trajectory", sizes.trajectories, "iterations", follow),
         Case("experts", experts * sizes.expert_epochs * sizes.real, "images", train),
         Case("evaluate", 2 * students * sizes.student_epochs * images, "images", evaluate),
         Case("label", sizes.views * images, "views", label),

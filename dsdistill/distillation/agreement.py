@@ -9,7 +9,6 @@ from dsdistill.config.sharing import shared
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
-from dsdistill.runtime import provenance
 from dsdistill.runtime.ranks import Ranks
 
 
@@ -31,7 +30,6 @@ def check_same(ranks: Ranks, config: RunConfig, real: RealDataset, resumed: str)
     options.pop("seconds")  # what is left of a budget of time, which the first process decides
     ranks.check_same(
         {
-            "code": provenance.code_digest(),
             "options": as_toml(options),
             "training images": real.fingerprint,
             "run to resume": resumed,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from dsdistill.evaluation.students import Tick
+from dsdistill.runtime.board import Board, Tally
 from dsdistill.runtime.callbacks import Observer, StopRun
-from dsdistill.runtime.ranks import Board, Tally
 
 
 @dataclass

@@ -17,10 +17,11 @@ from dsdistill.labelling.parts import LabelParts
 from dsdistill.labelling.start import LabellingStart
 from dsdistill.labelling.view_run import ViewRun
 from dsdistill.runtime.allocations import peak_of
+from dsdistill.runtime.board import Tally
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
-from dsdistill.runtime.ranks import ALONE, Ranks, Tally
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
 from dsdistill.teachers import Committee
 from dsdistill.teachers.committee import Unseen

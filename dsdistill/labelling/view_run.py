@@ -14,8 +14,9 @@ from typing import NoReturn
 from dsdistill.errors import UserError
 from dsdistill.labelling.answering import ViewAnswers
 from dsdistill.labelling.parts import LabelParts
+from dsdistill.runtime.board import Tally
 from dsdistill.runtime.callbacks import Observer, StopRun
-from dsdistill.runtime.ranks import ALONE, Ranks, Tally
+from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.runtime.signals import Interrupted, deferred_signals
 from dsdistill.synthetic.views import Views
 

@@ -133,9 +133,7 @@ def distill(
     flags["engine"] = {"supply": {"path": path}}
     explicit = merge(explicit_options(flags), options or {})
     file = files.expanded(config) if config else None
-    with Observer(callbacks, not ranks.is_first) as observer, held(output, run, _writes_nothing(observer)):
-        if observer.dry and ranks.count > 1:
-            raise UserError("an estimate takes one process: leave torchrun out, or --dry-run")
+    with Observer.of_rank(callbacks, ranks) as observer, held(output, run, observer.writes_nothing):
         distillation = DistillationRun(output, run, observer, resume, overwrite, ranks)
         distillation.plan(explicit, overrides, file)
         if available and not distillation.resumes:
@@ -164,11 +162,6 @@ def distill(
             summary = distillation.run(source)
         observer.on_end(summary)
     return summary
-
-
-def _writes_nothing(observer: Observer) -> bool:
-    """Whether this process writes no file: of an estimate, or of a run that another process writes."""
-    return observer.dry or observer.silent
 
 
 def _scale(

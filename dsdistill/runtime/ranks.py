@@ -25,6 +25,7 @@ from torch import Tensor, distributed
 
 from dsdistill.errors import UserError
 from dsdistill.runtime import launch, provenance
+from dsdistill.runtime.board import Board, SharedBoard, lost
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -38,110 +39,6 @@ _ARRIVAL = timedelta(hours=1)
 """How long a rank waits for another to start."""
 
 _SPOKEN = "spoken"
-_STOPPED = "stopped"
-_PIECE = 1 << 20
-"""Bytes of a word that a store takes at once."""
-
-
-class RankLost(UserError):
-    """Another process of the run has ended, or cannot be reached."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(
-            "another process of this run has ended, and the run with it: --resume goes on from what is "
-            "saved, with any number of processes; torchrun --max-restarts=N does so by itself"
-        )
-        self.cause = cause
-
-
-class Board:
-    """Where the ranks that share a piece of work leave word for one another; nobody waits for anybody.
-
-    This one is of a single process.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, int] = {}
-        self._words: dict[str, bytes] = {}
-
-    def add(self, name: str, amount: int) -> int:
-        """Add to a number, and return what all ranks have added to it so far.
-
-        Raises:
-            RankLost: the rank that keeps the board has ended.
-        """
-        self._sums[name] = self._sums.get(name, 0) + amount
-        return self._sums[name]
-
-    def post(self, name: str, word: bytes) -> None:
-        """Leave something for the others, once; raises as `add`."""
-        self._words[name] = word
-
-    def read(self, name: str) -> bytes | None:
-        """Return what a rank has left under a name, or None; raises as `add`."""
-        return self._words.get(name)
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a rank has left `stops_others` by an exception; raises as `add`."""
-        return self.read(_STOPPED) is not None
-
-    @contextmanager
-    def stops_others(self) -> Iterator[None]:
-        """Have the others know if what is inside ends by an exception, so that they end soon."""
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(RankLost):
-                self.post(_STOPPED, b"")
-            raise
-
-
-class Tally:
-    """How much of a piece of work all ranks have done."""
-
-    def __init__(self, board: Board, name: str = "done") -> None:
-        """Begin at nothing.
-
-        Args:
-            board: of the ranks.
-            name: of the work.
-        """
-        self._board, self._name, self._own = board, name, 0
-
-    def total(self, own: int) -> int:
-        """Return how much is done, of which this rank has done ``own`` by now.
-
-        Raises:
-            RankLost: the rank that keeps the board has ended.
-        """
-        before, self._own = self._own, own
-        return self._board.add(self._name, own - before)
-
-
-class _SharedBoard(Board):
-    """A board that a store of torch.distributed keeps."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def add(self, name: str, amount: int) -> int:
-        with _lost():
-            return self._store.add(f"sum {name}", amount)
-
-    def post(self, name: str, word: bytes) -> None:
-        pieces = [word[place : place + _PIECE] for place in range(0, len(word), _PIECE)]
-        with _lost():
-            for number, piece in enumerate(pieces):
-                self._store.set(f"{name} {number}", piece)  # type: ignore[arg-type]
-            self._store.set(name, str(len(pieces)))
-
-    def read(self, name: str) -> bytes | None:
-        with _lost():
-            if not self._store.check([name]):
-                return None
-            pieces = range(int(self._store.get(name)))
-            return b"".join(self._store.get(f"{name} {number}") for number in pieces)
 
 
 class Ranks:
@@ -208,7 +105,7 @@ class Ranks:
             RankLost: a rank has ended.
         """
         for tensor in tensors if self.count > 1 else ():
-            with _lost():
+            with lost():
                 distributed.all_reduce(tensor)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -220,7 +117,7 @@ class Ranks:
         if self.count == 1:
             return flags
         tensor = torch.tensor(flags, dtype=torch.uint8)
-        with _lost():
+        with lost():
             distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX)
         return tuple(map(bool, tensor.tolist()))
 
@@ -259,7 +156,7 @@ class Ranks:
         if self.count == 1:
             return Board()
         store = self._store or distributed.distributed_c10d._get_default_store()
-        return _SharedBoard(distributed.PrefixStore(f"board-{next(_boards)}", store))
+        return SharedBoard(distributed.PrefixStore(f"board-{next(_boards)}", store))
 
     def wait(self) -> None:
         """Wait until every rank is here.
@@ -323,7 +220,7 @@ class Ranks:
         if self.count == 1:
             return [data]
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
-        with _lost():
+        with lost():
             distributed.all_gather(sizes, torch.tensor([len(data)]))
             longest = max(1, *(int(size) for size in sizes))
             padded = torch.zeros(longest, dtype=torch.uint8)
@@ -391,12 +288,3 @@ def _leave() -> None:
     """Leave the group, so that its threads end before the process does."""
     with contextlib.suppress(Exception):
         distributed.destroy_process_group()
-
-
-@contextmanager
-def _lost() -> Iterator[None]:
-    """Turn a failure of a collective into a sentence."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RankLost(error) from error

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from dsdistill.runtime.ranks import Board, Ranks
+from dsdistill.runtime.board import Board
+from dsdistill.runtime.ranks import Ranks
 
 T = TypeVar("T")
 

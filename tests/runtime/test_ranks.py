@@ -10,8 +10,9 @@ from torch.distributed import HashStore
 
 from dsdistill.errors import UserError
 from dsdistill.runtime import launch, ranks
+from dsdistill.runtime.board import Board, RankLost, Tally
 from dsdistill.runtime.callbacks import DryRun, Observer
-from dsdistill.runtime.ranks import ALONE, Board, RankLost, Ranks, Tally
+from dsdistill.runtime.ranks import ALONE, Ranks
 from tests.helpers.ranks import side_by_side
 
 
