@@ -19,7 +19,7 @@ from dsdistill.data.memory import opened
 from dsdistill.data.selection import validation_split
 from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
-from dsdistill.evaluation import run as evaluation
+from dsdistill.evaluation import request as evaluation
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import evaluate_set
 from dsdistill.evaluation.execution import ExecutionConfig

@@ -12,7 +12,7 @@ from dsdistill.bench.suite import load_suite
 from dsdistill.config.sharing import shared
 from dsdistill.distillation import config as configs
 from dsdistill.errors import UserError
-from dsdistill.evaluation.run import _default_student
+from dsdistill.evaluation.request import students_of
 from dsdistill.networks import add_networks
 from dsdistill.plugs import names_in
 from dsdistill.protocol import load_protocol
@@ -70,9 +70,8 @@ def test_methods_that_take_one_network_refuse_several(tmp_path: Path) -> None:
 
 
 def test_students_of_a_set_have_its_first_network() -> None:
-    assert (
-        _default_student(distilled(network="convnet2-w4, convnet2-w6"), load_protocol("dm")) == "convnet2-w4"
-    )
+    made = distilled(network="convnet2-w4, convnet2-w6")
+    assert students_of((), made, load_protocol("dm")) == ["convnet2-w4"]
 
 
 def test_suites_train_experts_of_one_network(tmp_path: Path) -> None:
