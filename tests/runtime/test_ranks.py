@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import pytest
 import torch
-from torch.distributed import HashStore
 
 from dsdistill.errors import UserError
 from dsdistill.runtime import launch, ranks
-from dsdistill.runtime.board import Board, RankLost, Tally
+from dsdistill.runtime.board import RankLost
 from dsdistill.runtime.callbacks import DryRun, Observer
 from dsdistill.runtime.ranks import ALONE, Ranks
 from tests.helpers.ranks import side_by_side
@@ -116,52 +115,6 @@ def test_the_environment_of_torchrun(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert (launch.is_several(), launch.is_first(), launch.attempt()) == (several, first, attempt)
-
-
-# The board --------------------------------------------------------------------------------------------------
-
-
-def boards() -> list[Board]:
-    """Return boards of two ranks, and the same one of one process twice."""
-    store = HashStore()
-    return [ranks._SharedBoard(store), ranks._SharedBoard(store)]
-
-
-@pytest.mark.parametrize("here_and_there", [boards(), [ALONE.board()] * 2], ids=["ranks", "alone"])
-def test_word_on_a_board_reaches_the_others(
-    here_and_there: list[Board], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ranks, "_PIECE", 3)
-    here, there = here_and_there
-    assert there.read("row") is None
-    here.post("row", b"eight by")
-    here.post("empty", b"")
-    assert (there.read("row"), there.read("empty")) == (b"eight by", b"")
-    assert (here.add("steps", 3), there.add("steps", 4), here.add("other", 1)) == (3, 7, 1)
-    assert not there.is_stopped
-    with pytest.raises(KeyError), here.stops_others():
-        raise KeyError
-    assert there.is_stopped
-
-
-def test_a_tally_adds_up_what_ranks_have_done() -> None:
-    first, second = map(Tally, boards())
-    assert [first.total(2), second.total(5), first.total(4), second.total(5)] == [2, 7, 9, 9]
-
-
-def test_a_board_whose_keeper_is_gone_says_so() -> None:
-    class Gone(HashStore):
-        def add(self, *_: object) -> int:
-            raise RuntimeError("connection reset")
-
-        def set(self, *_: object) -> None:
-            raise RuntimeError("connection reset")
-
-    board = ranks._SharedBoard(Gone())
-    with pytest.raises(RankLost, match="another process of this run has ended"):
-        board.add("steps", 1)
-    with pytest.raises(KeyError), board.stops_others():  # what happened first is told
-        raise KeyError
 
 
 def test_ranks_wait_for_long_work_of_others() -> None:
