@@ -56,6 +56,7 @@ CASES: dict[str, tuple[str, Sequence[str]]] = {
     "sre2l": (RESNET, ()),
     "tesla": (CONVNET, FOLLOWING),
     "tgdd": (CONVNET, ()),
+    "dsdistill": (CONVNET, ()),
     "wmdd": (BATCH, ()),
 }
 """By recipe: the networks of the files that it reads, and what makes it small."""

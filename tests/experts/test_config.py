@@ -253,7 +253,7 @@ def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
     ]
     for name in EXPERT_RECIPES.names():
         recipe = load_expert_recipe(name)
-        assert recipe.follows == ("paper" if name == "barlow-twins" else "code")
+        assert recipe.follows == ("paper" if name in ("barlow-twins", "dsdistill") else "code")
         assert recipe.paper
     mine = tmp_path / "mine.toml"
     mine.write_text('title="t"\npaper="p"\nfollows="paper"\n[defaults]\ncount = 1\nepochs = 1\n')
