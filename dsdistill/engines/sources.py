@@ -222,7 +222,8 @@ class Sources(Generic[S]):
         draws = generator(self.seed, "augment", self.draw_number)
         rows = self.augmentation.draw(len(chosen), self.task.size, draws, shared_operator=False)
         part = len(chosen) if self.supply.network.couples_samples else PASSES_TOGETHER * self.embedder.chunk
-        for places in torch.arange(len(chosen))[self.ranks.part(len(chosen))].split(part):
+        own = torch.arange(len(chosen))[self.ranks.part(len(chosen))]
+        for places in own.split(part) if len(own) else ():
             positions = chosen[places]
             images = self.augmentation(self.batches.images(positions), rows[places])
             yield images, self.batches.labels(positions)

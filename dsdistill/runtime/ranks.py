@@ -145,7 +145,8 @@ class Ranks:
         """
         if self.count == 1:
             return dict(tensors)
-        here = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        ordered = {"memory_format": torch.contiguous_format}  # and each by itself: no memory may be shared
+        here = save({name: tensor.detach().cpu().clone(**ordered) for name, tensor in tensors.items()})
         merged: dict[str, Tensor] = {}
         for data in reversed(self._gathered(here)):
             merged |= load(data)
