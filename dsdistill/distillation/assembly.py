@@ -137,6 +137,19 @@ def _flipped(config: RunConfig, task: Task) -> bool:
     return bool(config.synthetic.flip)
 
 
+def _check_labels(config: RunConfig, has_teacher: bool) -> None:
+    """Check that there is a teacher where one gives the labels.
+
+    Raises:
+        UserError: there is none.
+    """
+    if config.labels == "teacher" and not has_teacher:
+        raise UserError(
+            "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
+            "use a method that matches with a pool or follows experts"
+        )
+
+
 def assemble(
     config: RunConfig,
     task: Task,
@@ -165,11 +178,7 @@ def assemble(
         NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
     )
     teachers = supply.teachers
-    if config.labels == "teacher" and teachers is None:
-        raise UserError(
-            "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
-            "use a method that matches with a pool or follows experts"
-        )
+    _check_labels(config, teachers is not None)
     sharing = supply.count if engine.compensates else 0
     counts = stored_counts(config, task.num_classes, sharing)
     synthetic = initial.build(config, task, real, counts, teachers, device).to(device)
@@ -186,7 +195,8 @@ def assemble(
     batches = RealBatches.of(task, real, config.seed, device)
     cache = build_cache(config, supply.network, task, real)
     clusters = engine.clusters(batches)
-    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache, ranks)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache)
+    sources.ranks = ranks
     engine.prepare(synthetic, sources)
     if config.labels == "teacher" and synthetic.label_logits is not None:
         raise UserError(

@@ -20,7 +20,7 @@ from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
-from dsdistill.distillation.agreement import agreed, check_same
+from dsdistill.distillation.agreement import agreed, check_devices, check_same
 from dsdistill.distillation.caching import caching_words
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.estimate import advice, measure, run_estimate
@@ -173,6 +173,7 @@ class DistillationRun:
             source: the data, if they are in memory.
         """
         observer, device = self._observer, resolve_device(self._config.compute.device)
+        check_devices(self._ranks, device)
         reset_peak_memory(device)
         free = available_memory(device)  # the estimate counts all that comes now
         with self._ranks.first_before_others():  # which find decoded what the first has decoded
@@ -185,6 +186,7 @@ class DistillationRun:
             failed = observer.on_notice if observer.dry else self._uncompiled
             distiller = assembly.assemble(self._config, task, real, device, failed, self._ranks)
             metadata = self._prepare(distiller, real)
+            self._ranks.check_same({"state to go on from": f"iteration {distiller.iteration}"})
             memory = estimate(distiller, real)
             short = assembly.is_too_short(asked, self._config, real)
             stored, done = stored_words(distiller.synthetic), distiller.iteration
@@ -215,7 +217,7 @@ class DistillationRun:
             for sentence in assembly.warnings_for(distiller, self._directory.discarded()):
                 observer.on_notice(sentence)
         error = self._write(distilled, resumed_when_finished=not losses) if self._ranks.is_first else 0.0
-        self._ranks.wait()  # until it is written
+        self._ranks.check_shared(self._output)  # once it is written
         return summarise(self._output, loop, distilled, losses, error)
 
     def _measure(self, distiller: Distiller, memory: Estimate, device: torch.device) -> None:

@@ -80,6 +80,13 @@ class StopCurve:
         """The teacher at its best epoch, as text."""
         return str(self.teacher.at(self.best.epoch))
 
+    def sentence(self, tested_on: str) -> str:
+        """Say which epoch is the best, of accuracies on such images."""
+        return (
+            f"of {len(self.points)} epochs tried, the teacher's epoch {self.best.epoch} is the best for this "
+            f"set: {self.best.accuracy:.1f} % on {tested_on}"
+        )
+
     def to_json(self) -> str:
         """Return the points as JSON."""
         return json.dumps([dataclasses.asdict(point) for point in self.points])
@@ -149,10 +156,7 @@ def choose_epoch(
                 raise UserError(f"stopped before the teacher's epoch was chosen: {observer.stop}")
         observer.on_progress("choosing the teacher's epoch", len(epochs), len(epochs))
     curve = StopCurve(teacher, tuple(points))
-    observer.on_notice(
-        f"of {len(points)} epochs tried, the teacher's epoch {curve.best.epoch} is the best for this set: "
-        f"{curve.best.accuracy:.1f} % on {len(data.test)} {of_teacher}, protocol {protocol.name}"
-    )
+    observer.on_notice(curve.sentence(f"{len(data.test)} {of_teacher}, protocol {protocol.name}"))
     return curve
 
 

@@ -33,6 +33,7 @@ CASES: dict[str, tuple[str, Sequence[str]]] = {
     "dm": ("", ()),
     "dream": ("", (*TRAINED, "engine.batch_real=8")),
     "dsa": ("", ()),
+    "dsdistill": (CONVNET, ()),
     "frepo": ("", POPULATION),
     "frepo-flip": ("", (*POPULATION, *CHOSEN)),
     "ftd": (CONVNET, FOLLOWING),

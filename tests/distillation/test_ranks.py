@@ -65,8 +65,11 @@ WHOLE: dict[str, Make] = {
     "trajectory with labels, momentum and batches": trajectory(
         labels=LABELS, batch_synthetic=3, student=trajectories.StudentConfig(lr=0.1, momentum=0.5)
     ),
-    "trajectory over its last steps": trajectory(
-        last=2, student=trajectories.StudentConfig(lr=0.1, momentum=0.5), gradient="truncated"
+    "trajectory over its last steps, fewer images than processes": trajectory(
+        last=2,
+        batch_synthetic=2,
+        student=trajectories.StudentConfig(lr=0.1, momentum=0.5),
+        gradient="truncated",
     ),
     "kernel": lambda _: regression.loop(),
     "decoupled": lambda _: decoupled(ipc=(3, 2, 3), pass_images=4),
