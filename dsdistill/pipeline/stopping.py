@@ -30,7 +30,7 @@ from dsdistill.labelling.summary import StopPoint
 from dsdistill.networks import NetworkFactory
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
-from dsdistill.runtime.device import full_float32, resolve_device, training_precision
+from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision, training_precision
 from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.seeding import generator
 from dsdistill.storage import origin, set_file
@@ -125,6 +125,7 @@ def choose_epoch(
     distilled = set_file.read(file)
     torch_device = resolve_device(device)
     arithmetic = training_precision(precision, torch_device, observer.on_notice)
+    of_labels = resolve_precision(precision, torch_device)  # in which they will be stored
     execution = ExecutionConfig(torch_device, arithmetic, ranks=ranks)
     dataset = DistilledDataset(dataclasses.replace(distilled, soft_labels=None, views=None))
     name, memory = opened(source.dataset)
@@ -146,7 +147,7 @@ def choose_epoch(
         for place, epoch in enumerate(epochs):
             observer.on_progress("choosing the teacher's epoch", place, len(epochs))
             stopped = dataclasses.replace(static, teachers=(str(teacher.at(epoch)),))
-            committee = load_committee(distilled, stopped, torch_device, arithmetic)
+            committee = load_committee(distilled, stopped, torch_device, of_labels)
             candidate = DistilledDataset(labelled(distilled, committee, stopped, ranks=ranks))
             (row,) = evaluate_set(candidate, data, protocol, students, execution, observer=_Quiet())
             own = committee.teachers[0]
