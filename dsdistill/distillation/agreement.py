@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
-
 import torch
 
+from dsdistill import files
 from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
 from dsdistill.data.real import RealDataset
@@ -61,4 +60,4 @@ def agreed(ranks: Ranks, config: RunConfig) -> RunConfig:
     """Return the options that the first process has decided."""
     own = configs.to_toml(config)
     first = ranks.of_first(own)
-    return config if first == own else configs.resolve({}, (), tomllib.loads(first))
+    return config if first == own else configs.resolve({}, (), files.parse_toml(first))

@@ -137,12 +137,6 @@ def test_a_short_run_is_said_to_be_too_short_to_compile(tmp_path: Path) -> None:
     assert math.isfinite(starts[0].memory.total)
 
 
-def test_a_time_budget_for_no_steps_is_none(tmp_path: Path) -> None:
-    told = TINY | {"iterations": 0, "seconds": 2.0, "device": "cpu"}
-    estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **told)
-    assert (estimate.amount, estimate.seconds) == (0, 0.0)
-
-
 def test_a_run_is_compiled_sooner_where_one_like_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

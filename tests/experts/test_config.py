@@ -239,7 +239,8 @@ def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pyt
 def test_a_slow_precision_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dsdistill.runtime.device._multiplies_bf16", lambda device: False)
     said: list[str] = []
-    decide_auto(told(compute={"precision": "bf16"}), *toys(), CPU, said.append)
+    asked = {"recipe": "mtt", "data": {"name": "digits"}, "compute": {"precision": "bf16"}}
+    decide_auto(resolve(asked), *toys(), CPU, said.append)
     assert sum("emulates bf16" in sentence for sentence in said) == 1
 
 
@@ -261,7 +262,7 @@ def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:
     ]
     for name in EXPERT_RECIPES.names():
         recipe = load_expert_recipe(name)
-        assert recipe.follows == ("paper" if name == "barlow-twins" else "code")
+        assert recipe.follows == ("paper" if name in ("barlow-twins", "dsdistill") else "code")
         assert recipe.paper
     mine = tmp_path / "mine.toml"
     mine.write_text('title="t"\npaper="p"\nfollows="paper"\n[defaults]\ncount = 1\nepochs = 1\n')
