@@ -26,10 +26,10 @@ test-fast: .venv/installed-for-tests
 	$(TESTING) $(MAKE) --jobs=2 tests-1 tests-2 SELECT='-m "not slow"'
 
 tests-1:
-	$(BIN)/python -m pytest $(SELECT) tests/[abd]*/ tests/cli/ tests/config/ tests/evaluation/
+	$(BIN)/python -m pytest $(SELECT) tests/augment/ tests/bench/ tests/d*/ tests/cli/ tests/config/ tests/evaluation/
 
 tests-2:
-	$(BIN)/python -m pytest $(SELECT) tests/compute/ tests/e[nx]*/ tests/[f-z]*/ tests/test_*.py
+	$(BIN)/python -m pytest $(SELECT) tests/benchmarks/ tests/compute/ tests/e[nx]*/ tests/[f-z]*/ tests/test_*.py
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

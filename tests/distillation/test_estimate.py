@@ -137,6 +137,12 @@ def test_a_short_run_is_said_to_be_too_short_to_compile(tmp_path: Path) -> None:
     assert math.isfinite(starts[0].memory.total)
 
 
+def test_no_steps_take_no_time(tmp_path: Path) -> None:
+    told = TINY | {"iterations": 0, "device": "cpu"}
+    estimate = dsdistill.dry_run(dsdistill.distill, tmp_path / "set.h5", **told)
+    assert (estimate.amount, estimate.seconds) == (0, 0.0)
+
+
 def test_a_run_is_compiled_sooner_where_one_like_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
