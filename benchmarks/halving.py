@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,9 @@ class Runs:
             if about.items() <= row.items():
                 return row
         name = f"{len(self._rows):03d}"
-        os.environ["DSDISTILL_CACHE"] = str(self.folder / f"cache-{name}")  # its experts are its own
+        cache = self.folder / f"cache-{name}"  # its experts are its own, not those of a run that was stopped
+        shutil.rmtree(cache, ignore_errors=True)
+        os.environ["DSDISTILL_CACHE"] = str(cache)
         file = self.folder / f"{name}.h5"
         made = dsdistill.distill(
             file,

@@ -35,6 +35,7 @@ from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensembles
 from dsdistill.evaluation.execution import Execution
 from dsdistill.experts import config as expert_config
+from dsdistill.experts.automatic import decide_auto
 from dsdistill.experts.trainer import Trainer
 from dsdistill.networks import build_network
 from dsdistill.networks.layers import Convolution
@@ -564,7 +565,7 @@ def _trainer(precision: str, compile: bool, graphs: bool = False, network: str =
     options = {"recipe": "mtt", "network": network, "compute": compute | {"cuda_graphs": graphs}}
     config = expert_config.resolve({"data": {"name": "fashion-mnist"}, **options})
     task, real = catalog.load(config.data, "train")
-    return Trainer(expert_config.decide_auto(config, task, real, DEVICE, print), task, real, DEVICE, print)
+    return Trainer(decide_auto(config, task, real, DEVICE, print), task, real, DEVICE, print)
 
 
 def plain_expert(ipc: int) -> Callable[[], Any]:

@@ -147,9 +147,8 @@ class UnrolledStudent:
             if step_weights is not None:
                 weights_grad = weights_grad - lr * step_weights
             lr_grad = lr_grad - value
-        if (
-            first and momentum and self.ranks.is_first
-        ):  # the velocity of the constant steps, which β multiplies in the later ones
+        if first and momentum and self.ranks.is_first:
+            # The velocity of the constant steps, which β multiplies in the later ones.
             lr_grad = lr_grad - momentum * (kappa @ (path[first - 1] - path[first])) / lr
         return StudentGradients(images_grad, labels_grad, lr_grad)
 
@@ -175,7 +174,8 @@ class UnrolledStudent:
         own = self.ranks.part(len(augmented))
         seen, wanted = augmented.detach()[own], targets.detach()[own]
         size = self.learner.chunk_size(max(1, len(seen)))
-        for x, y in zip(seen.split(size), wanted.split(size), strict=True):
+        chunks = zip(seen.split(size), wanted.split(size), strict=True) if len(seen) else ()
+        for x, y in chunks:
             x.requires_grad_()
             soft = [y.requires_grad_()] if y.is_floating_point() else []
             share = self.weight * len(x) / len(augmented)

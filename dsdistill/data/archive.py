@@ -85,7 +85,7 @@ class Archive:
             header = self._header(self._members[key])
         except _DAMAGE as error:
             raise self._damaged(error, key) from error
-        if not mapped.is_large(header.shape, header.dtype):
+        if not _stays_in_file(header):
             check_memory(f"{self.name}: {key} takes", _COPIES * _bytes(header))
         return header
 
@@ -101,7 +101,7 @@ class Archive:
         """
         header, info = self.header(key), self._members[key]
         try:
-            if mapped.is_large(header.shape, header.dtype) and not header.fortran_order:
+            if _stays_in_file(header):
                 return self._read_large(header, info, progress)
             with self._zip.open(info) as file:
                 return np.lib.format.read_array(file, allow_pickle=False)
@@ -180,6 +180,11 @@ _DAMAGE = (
     zlib.error,
 )
 """What zipfile and numpy raise where a file is damaged, encrypted or made to deceive."""
+
+
+def _stays_in_file(header: Header) -> bool:
+    """Whether an array is mapped or unpacked to a file, not read into memory."""
+    return mapped.is_large(header.shape, header.dtype) and not header.fortran_order
 
 
 def _start_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:

@@ -54,6 +54,8 @@ def padded(images: Tensor, size: int) -> Tensor:
         UserError: there is no room for them.
     """
     margin = size - images.shape[-1]
+    if not margin:
+        return images
     before, after = margin // 2, margin - margin // 2
     shape = (images.shape[1], size, size)
     return _changed(images, shape, lambda part: F.pad(part, (before, after, before, after)), 1024)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsdistill.data.cache import mapped_content, store
+from dsdistill.data.pictures import suffixes
 from dsdistill.errors import UserError
 from dsdistill.files import cache_folder, reason
 from dsdistill.runtime.notice import Progress, silent
@@ -235,6 +236,7 @@ def _is_as_it_was(folders: dict[str, Iterable[int]], paths: IndexedPaths) -> boo
 
 
 def _file(folder: Path, classes: Sequence[str] | None) -> Path:
-    name = json.dumps([_VERSION, os.path.abspath(folder), None if classes is None else list(classes)])
+    asked = None if classes is None else list(classes)
+    name = json.dumps([_VERSION, sorted(suffixes()), os.path.abspath(folder), asked])
     key = hashlib.sha256(name.encode()).hexdigest()
     return cache_folder() / "pictures" / f"{key[:32]}.index"

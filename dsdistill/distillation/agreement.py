@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import torch
+
 from dsdistill import files
 from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
+from dsdistill.errors import UserError
+from dsdistill.runtime import launch
 from dsdistill.runtime.ranks import Ranks
+
+
+def check_devices(ranks: Ranks, device: torch.device) -> None:
+    """Check that each of the processes on a machine has a GPU of its own, as NCCL wants.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if ranks.count == 1 or device.type != "cuda":
+        return
+    here, gpus = launch.local_count(), torch.cuda.device_count()
+    if here > gpus:
+        raise UserError(
+            f"{here} processes on a machine with {gpus} CUDA device{'s' if gpus != 1 else ''}: start one for "
+            f"each (torchrun --nproc-per-node {gpus}), or pass --device cpu"
+        )
 
 
 def check_same(ranks: Ranks, config: RunConfig, real: RealDataset, resumed: str) -> None:

@@ -1,28 +1,22 @@
-"""From a config to a loop ready to run, and from a finished loop to the set it made."""
+"""From a config to a loop ready to run."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from dsdistill.compute.chunks import equal_chunk, images_per_bytes
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
 from dsdistill.config.initial_names import is_set_file
 from dsdistill.config.ipc import counts_of, decided
-from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
-from dsdistill.config.sizes import as_attribute, decided_sizes
+from dsdistill.config.sizes import decided_sizes
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.distillation import config as configs
 from dsdistill.distillation import initial
 from dsdistill.distillation.caching import build_cache, decide_caching
 from dsdistill.distillation.config import RunConfig, as_table
@@ -33,14 +27,12 @@ from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.runtime import provenance
 from dsdistill.runtime.config import is_long
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
 from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.supply.base import NetworkRequest, PassOptions
 from dsdistill.supply.cost import Sizes
-from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.synthetic.initial import images_to_start_from
 from dsdistill.synthetic.set import SyntheticSet
 
@@ -137,6 +129,19 @@ def _flipped(config: RunConfig, task: Task) -> bool:
     return bool(config.synthetic.flip)
 
 
+def _check_labels(config: RunConfig, has_teacher: bool) -> None:
+    """Check that there is a teacher where one gives the labels.
+
+    Raises:
+        UserError: there is none.
+    """
+    if config.labels == "teacher" and not has_teacher:
+        raise UserError(
+            "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
+            "use a method that matches with a pool or follows experts"
+        )
+
+
 def assemble(
     config: RunConfig,
     task: Task,
@@ -165,11 +170,7 @@ def assemble(
         NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
     )
     teachers = supply.teachers
-    if config.labels == "teacher" and teachers is None:
-        raise UserError(
-            "labels=teacher are those of a trained network, and this method has none: set labels=hard, or "
-            "use a method that matches with a pool or follows experts"
-        )
+    _check_labels(config, teachers is not None)
     sharing = supply.count if engine.compensates else 0
     counts = stored_counts(config, task.num_classes, sharing)
     synthetic = initial.build(config, task, real, counts, teachers, device).to(device)
@@ -186,7 +187,8 @@ def assemble(
     batches = RealBatches.of(task, real, config.seed, device)
     cache = build_cache(config, supply.network, task, real)
     clusters = engine.clusters(batches)
-    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache, ranks)
+    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache)
+    sources.ranks = ranks
     engine.prepare(synthetic, sources)
     if config.labels == "teacher" and synthetic.label_logits is not None:
         raise UserError(
@@ -207,25 +209,6 @@ def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) 
     """Choose how many classes' graphs are held: on a CPU more in one pass save no time, and cost memory."""
     images = images_per_bytes(_GRAPH_BYTES[device.type], task.size)
     return equal_chunk(task.num_classes, max(1, images // max(synthetic.matched_counts)))
-
-
-def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSet) -> DistilledSet:
-    """Add the logits of labels that were learned, or of those that a teacher gives to the training images.
-
-    The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
-    softened like all others, it does not say more than e against 1 (NCFM's code).
-    """
-    learned, teachers = distiller.synthetic.label_logits, distiller.sources.supply.teachers
-    if learned is not None:
-        return dataclasses.replace(distilled, soft_labels=learned.detach().float().cpu().clone())
-    if config.labels == "hard" or teachers is None:
-        return distilled
-    images, origins = distilled.decode()
-    labels = distilled.labels[origins]
-    logits = teachers.logits(0, distilled.preprocess(images))
-    wrong = logits.argmax(1) != labels
-    logits[wrong] = F.one_hot(labels[wrong], len(distilled.classes)).float()
-    return dataclasses.replace(distilled, soft_labels=logits)
 
 
 def class_notices(config: RunConfig, real: RealDataset, stored: Sequence[int]) -> list[str]:
@@ -284,63 +267,3 @@ def warnings_for(distiller: Distiller, discarded: int) -> list[str]:
             "that does not, such as dm"
         )
     return sentences
-
-
-def distilled_set(
-    config: RunConfig, distiller: Distiller, real: RealDataset, seconds: float, peak_memory: int
-) -> DistilledSet:
-    """Return what a finished loop has learned, with its provenance, in unit pixel space.
-
-    Args:
-        config: resolved.
-        distiller: finished.
-        real: the training images; their fingerprint is recorded.
-        seconds: in the loop.
-        peak_memory: bytes.
-    """
-    task, learned = distiller.sources.task, distiller.synthetic
-    weights, targets = learned.sample_weights, learned.targets
-    added = learned.unit_compensators()
-    distilled = DistilledSet(
-        images=learned.unit_images().float().cpu().clone(),  # the run may go on
-        labels=learned.labels.cpu().clone(),
-        classes=task.classes,
-        preprocess=task.preprocess,
-        multi_formation=learned.multi_formation,
-        compensators=None if added is None else added.float().cpu().clone(),
-        attributes=attributes(config, distiller, real, seconds, peak_memory),
-        sample_weights=None if weights is None else weights.float().cpu().clone(),
-        targets=None if targets is None else targets.detach().float().cpu().clone(),
-    )
-    return _soft_labels(config, distiller, distilled)
-
-
-def attributes(
-    config: RunConfig, distiller: Distiller, real: RealDataset, seconds: float, peak_memory: int
-) -> dict[str, Scalar]:
-    """Return the provenance of a set, with the arguments of `distilled_set`."""
-    task, learned_lr = distiller.sources.task, distiller.synthetic.student_lr
-    rate = {} if learned_lr is None else {"learned_lr": learned_lr.item()}
-    sizes = {"sizes": as_attribute(distiller.synthetic.sizes)} if distiller.synthetic.sizes else {}
-    what = distiller.synthetic.targets_are
-    table = shared(configs.as_table(config))
-    return {
-        **rate,
-        **sizes,
-        **({"targets": what} if what else {}),
-        "method": Path(config.method).stem,  # of a recipe file, or a name as it is
-        "config": as_toml(table),
-        "dataset": task.name,
-        "data": json.dumps(table["data"]),
-        "network": table["network"],
-        "protocol": table["protocol"],
-        "fingerprint": real.fingerprint,
-        "ipc": config.ipc if isinstance(config.ipc, int) else ",".join(map(str, distiller.synthetic.counts)),
-        "seed": config.seed,
-        "iterations": distiller.iteration,
-        "seconds": seconds,
-        "peak_memory_bytes": peak_memory,
-        "machine": provenance.machine_name(torch.device(config.compute.device)),
-        "packages": json.dumps(provenance.package_versions()),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,21 @@ from dsdistill.config.options import decisions, merge, parse_override
 from dsdistill.data import catalog
 from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset, Task
-from dsdistill.distillation import assembly
+from dsdistill.distillation import assembly, result
 from dsdistill.distillation import config as configs
-from dsdistill.distillation.agreement import agreed, check_same
+from dsdistill.distillation.agreement import agreed, check_devices, check_same
 from dsdistill.distillation.caching import caching_words
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.estimate import advice, measure, run_estimate
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, estimate
+from dsdistill.distillation.observed import read_every, taken
 from dsdistill.distillation.output import (
     check_output,
     check_storage,
     is_of_run,
     refuse_changes,
     store,
-    without_refining,
     written_options,
 )
 from dsdistill.distillation.run_loop import RunLoop
@@ -173,6 +172,7 @@ class DistillationRun:
             source: the data, if they are in memory.
         """
         observer, device = self._observer, resolve_device(self._config.compute.device)
+        check_devices(self._ranks, device)
         reset_peak_memory(device)
         free = available_memory(device)  # the estimate counts all that comes now
         with self._ranks.first_before_others():  # which find decoded what the first has decoded
@@ -185,6 +185,7 @@ class DistillationRun:
             failed = observer.on_notice if observer.dry else self._uncompiled
             distiller = assembly.assemble(self._config, task, real, device, failed, self._ranks)
             metadata = self._prepare(distiller, real)
+            self._ranks.check_same({"state to go on from": f"iteration {distiller.iteration}"})
             memory = estimate(distiller, real)
             short = assembly.is_too_short(asked, self._config, real)
             stored, done = stored_words(distiller.synthetic), distiller.iteration
@@ -194,12 +195,12 @@ class DistillationRun:
             if observer.dry:
                 self._measure(distiller, memory, device)
             cadence, budget = self._config.checkpoint, self._config.seconds
-            loop = RunLoop(distiller, self._directory, cadence, _read_every(device), metadata, budget)
+            loop = RunLoop(distiller, self._directory, cadence, read_every(device), metadata, budget)
             if recompiles and loop.share < 1:
                 self._write_uncompiled()
 
             def current() -> DistilledSet:
-                return assembly.distilled_set(self._config, distiller, real, loop.seconds, loop.peak_memory)
+                return result.distilled_set(self._config, distiller, real, loop.seconds, loop.peak_memory)
 
             def estimated() -> None:
                 done, spent = distiller.iteration, loop.seconds
@@ -207,7 +208,7 @@ class DistillationRun:
                 if left.amount:
                     self._tell(left)
 
-            losses = _run(loop, self._config, current, observer, estimated)
+            losses = taken(loop, self._config, current, observer, estimated)
             if self._config.compute.compile and losses and self._ranks.is_first:
                 options = assembly.compiled_options(self._config, real)
                 compiled_runs.remember(self._config.compute.code(options))
@@ -215,13 +216,13 @@ class DistillationRun:
             for sentence in assembly.warnings_for(distiller, self._directory.discarded()):
                 observer.on_notice(sentence)
         error = self._write(distilled, resumed_when_finished=not losses) if self._ranks.is_first else 0.0
-        self._ranks.wait()  # until it is written
+        self._ranks.check_shared(self._output)  # once it is written
         return summarise(self._output, loop, distilled, losses, error)
 
     def _measure(self, distiller: Distiller, memory: Estimate, device: torch.device) -> None:
         """End a dry run: take a few steps, and tell what all of them take."""
         done = distiller.iteration
-        pace = measure(distiller, _read_every(device))
+        pace = measure(distiller, read_every(device))
         if cache := distiller.sources.cache:
             cache.forget()  # the run will begin without it
         self._tell(run_estimate(self._config, distiller, memory, pace, done, pace.warm_up))
@@ -269,7 +270,7 @@ class DistillationRun:
         Raises:
             UserError: the file could not hold the texts of the set, or the directory is not free.
         """
-        facts = assembly.attributes(self._config, distiller, real, 0.0, 0)
+        facts = result.attributes(self._config, distiller, real, 0.0, 0)
         set_file.check_storable(distiller.sources.task.classes, facts)
         if self._asked_to_resume:
             self._observer.on_notice(f"there is no run in {self._directory.path} to resume: starting anew")
@@ -340,57 +341,3 @@ def _add_networks(config: RunConfig) -> None:
     """
     if len(names_in(add_networks(config.network))) > 1 and not config.engine.supply.several:
         raise UserError(f"method {config.method!r} takes one network, not {config.network}: name one of them")
-
-
-def _read_every(device: torch.device) -> int:
-    """Return the iterations between reads of the losses: reading waits for the device."""
-    return 1 if device.type == "cpu" else 10
-
-
-def _run(
-    loop: RunLoop,
-    config: RunConfig,
-    current: Callable[[], DistilledSet],
-    observer: Observer,
-    estimated: Callable[[], None],
-) -> list[float]:
-    """Take the loop to its end, store the snapshots that are due, and return the losses.
-
-    What a callback raises ends the loop, and is raised once the state is saved.
-
-    Args:
-        loop: not begun.
-        config: of the run.
-        current: returns the set as it is.
-        observer: sees every entry.
-        estimated: called once, when the pace is known.
-    """
-    losses: list[float] = []
-    failure: Exception | None = None
-    told = False
-    snapshots, on_the_way = config.checkpoint.snapshots, without_refining(config)
-    stored = math.floor(loop.share * snapshots + 1e-9)
-    with contextlib.closing(iter(loop)) as entries:  # signals go to their own handlers as soon as it ends
-        for entry in entries:
-            losses.append(entry["loss"])
-            try:
-                if failure is None:
-                    if loop.pace.is_known and not told:
-                        told = True
-                        estimated()
-                    observer.on_iteration(entry, current)
-            except Exception as error:
-                failure = error
-            if failure or observer.stop:
-                loop.end()
-            due = math.floor(loop.share * snapshots + 1e-9)
-            if stored < due < snapshots and not observer.silent:  # the last is the output itself
-                store(loop.run.snapshot(loop.iteration), current(), on_the_way, observer.on_notice)
-            stored = due
-    if failure:
-        raise failure
-    if observer.stop and loop.share < 1:
-        observer.on_notice(
-            f"stopped by a callback after {loop.iteration} iterations: {observer.stop}; resume=True goes on"
-        )
-    return losses

@@ -147,8 +147,10 @@ class RunLoop:
         try:
             log.add(entry)
         except UserError as error:
-            with contextlib.suppress(UserError):  # the checkpoint before it stays
-                self._save()
+            # Of several processes one alone is here, and their state is that of all. An earlier one stays.
+            with contextlib.suppress(UserError):
+                if self._ranks.count == 1:
+                    self._save()
             raise UserError(f"{error}; --resume goes on from the last checkpoint") from error
 
     def _read(self) -> Iterator[dict[str, Any]]:

@@ -63,8 +63,9 @@ class Sources(Generic[S]):
         learner: computes its classification loss and the derivatives.
         augmentation: applied alike to real and synthetic images (siamese).
         clusters: chooses the real images; None where they are drawn at random.
-        ranks: the processes that share the run, of which each computes its part of every loss.
         cache: keeps what was computed of real images; None computes it anew in every iteration.
+        ranks: the processes that share the run, of which each computes its part of every loss; set before
+            the loop is made.
         largest_class: real images of the class that has most.
         iteration, iterations: that at hand and all there are; set by the loop.
         update: which of an iteration's steps of the pixels is taken; set by the loop.
@@ -83,7 +84,6 @@ class Sources(Generic[S]):
         augmentation: Augmentation,
         clusters: Clusters | None = None,
         cache: RealCache | None = None,
-        ranks: Ranks = ALONE,
     ) -> None:
         self.batches = batches
         self.task, self.data, self.seed = batches.task, batches.data, batches.seed
@@ -93,7 +93,7 @@ class Sources(Generic[S]):
         self.augmentation = augmentation
         self.clusters = clusters
         self.cache = cache
-        self.ranks = ranks
+        self.ranks: Ranks = ALONE
         self.largest_class = int(self.data.counts.max())
         self.iteration = 0
         self.iterations = 0
@@ -222,7 +222,8 @@ class Sources(Generic[S]):
         draws = generator(self.seed, "augment", self.draw_number)
         rows = self.augmentation.draw(len(chosen), self.task.size, draws, shared_operator=False)
         part = len(chosen) if self.supply.network.couples_samples else PASSES_TOGETHER * self.embedder.chunk
-        for places in torch.arange(len(chosen))[self.ranks.part(len(chosen))].split(part):
+        own = torch.arange(len(chosen))[self.ranks.part(len(chosen))]
+        for places in own.split(part) if len(own) else ():
             positions = chosen[places]
             images = self.augmentation(self.batches.images(positions), rows[places])
             yield images, self.batches.labels(positions)

@@ -250,7 +250,8 @@ class TrajectoryEngine(Engine[Trajectories]):
             gap = path[step] - goal
             loss = loss + weight_of * gap.square().sum()
             cotangents[step] = 2 * weight_of * gap
-        if self.discards({"trajectory": loss}):
+        (discarded,) = sources.ranks.any(self.discards({"trajectory": loss}))  # which rounding may divide
+        if discarded:
             return {"trajectory": loss}  # which is more where all processes add it up
         grads = student.adjoint(
             path, cotangents, lr, self.student.momentum, truncated=self.gradient != "exact", last=self.last

@@ -5,13 +5,11 @@ A recipe (``presets/experts/<name>.toml``) holds how a published method trains t
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import torch
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter
 
@@ -24,13 +22,10 @@ from dsdistill.config.recipe import Budget, load_expert_recipe
 from dsdistill.config.sharing import shared
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
-from dsdistill.data.real import RealDataset, Task
+from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError, quoted
 from dsdistill.files import expanded
-from dsdistill.runtime.config import ComputeConfig, is_long
-from dsdistill.runtime.cuda_graphs import Mode, resolve_mode
-from dsdistill.runtime.device import training_precision
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.config import ComputeConfig
 
 Epoch = Annotated[int, Ge(0)]
 
@@ -295,69 +290,10 @@ def resolve(
     return validate(ExpertConfig, table, "option", known_keys(ExpertConfig))
 
 
-def decide_auto(
-    config: ExpertConfig, task: Task, real: RealDataset, device: torch.device, notify: Notify
-) -> ExpertConfig:
-    """Decide every ``auto`` from the machine, data and work, so that the written config repeats the work."""
-    compute = config.compute
-    precision = training_precision(compute.precision, device, notify)
-    if config.sharpness.rho and compute.precision == "auto":
-        precision = "fp32"  # bfloat16 cannot represent the move of most weights at a ρ of 0.01
-    graphs = _graph_mode(config, device)
-    compute = dataclasses.replace(compute, precision=precision, cuda_graphs=graphs)
-    data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    config = dataclasses.replace(config, data=data)
-    compute = compute.decide(device, _pixels(config, real), notify, compiled_options(config, real))
-    return dataclasses.replace(config, compute=compute)
-
-
-def _graph_mode(config: ExpertConfig, device: torch.device) -> Mode:
-    """Decide whether steps may be captured as a CUDA graph.
-
-    Raises:
-        UserError: they are to be, and cannot be here.
-    """
-    mode = resolve_mode(config.compute.cuda_graphs, device)
-    changing = {
-        "sharpness.rho": config.sharpness.rho,
-        "gradient_penalty": config.gradient_penalty,
-        "ramp_epochs": config.ramp_epochs,
-        "record_el2n": config.record_el2n,
-        "objective": not config.needs_labels,
-    }
-    hindering = [name for name, value in changing.items() if value]
-    if mode is True and hindering:
-        raise UserError(f"compute.cuda_graphs=true does not go with {hindering[0]}: leave one of them out")
-    return False if hindering else mode
-
-
 def compiled_options(config: ExpertConfig, real: RealDataset) -> dict[str, Any]:
     """Return what the compiled code of a training follows from, besides its options of ``compute``."""
     table = {key: value for key, value in weights(config).items() if key not in _SAME_CODE}
     return table | {"images": real.fingerprint}
-
-
-def is_too_short(asked: ExpertConfig, config: ExpertConfig, real: RealDataset) -> bool:
-    """Whether a training is not compiled because it would not make up for the time that takes.
-
-    Args:
-        asked: before `decide_auto`.
-        config: after it.
-        real: the training images.
-    """
-    on_cpu = torch.device(config.compute.device).type == "cpu"
-    long = config.compute.compile or is_long(_pixels(config, real))
-    return asked.compute.compile == "auto" and on_cpu and not long
-
-
-def _pixels(config: ExpertConfig, real: RealDataset) -> int:
-    """Count the pixels that a training passes through a network."""
-    return (
-        real.images.numel()
-        * config.epochs
-        * config.count
-        * (1 if config.needs_labels and not config.sharpness.rho else 2)
-    )
 
 
 def to_toml(config: ExpertConfig) -> str:

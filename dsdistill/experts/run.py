@@ -18,6 +18,7 @@ from dsdistill.data.memory import InMemory, opened
 from dsdistill.data.sources import DataSource
 from dsdistill.errors import UserError
 from dsdistill.experts import config as expert_config
+from dsdistill.experts.automatic import decide_auto, is_too_short
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.images import ExpertData
 from dsdistill.experts.trainer import Pace, Trainer
@@ -161,7 +162,7 @@ def pace_of(asked: ExpertConfig, observer: Observer, source: InMemory | None = N
     add_network(asked.network)
     task, real = catalog.load(asked.data, "train", observer, source)
     with threads(asked.compute.threads), full_float32():
-        config = expert_config.decide_auto(asked, task, real, device, silent)
+        config = decide_auto(asked, task, real, device, silent)
         trainer = Trainer(config, task, real, device, silent)
         trainer.initialise(0)
         return trainer.pace()
@@ -215,10 +216,10 @@ def train(
     task, real = data.task, data.train
     ranks.check_same({"options": expert_config.for_sharing(asked), "training images": real.fingerprint})
     with threads(asked.compute.threads), full_float32():
-        config = expert_config.decide_auto(asked, task, real, device, observer.on_notice)
+        config = decide_auto(asked, task, real, device, observer.on_notice)
         config = _agreed(config, ranks)
         observer.on_info(expert_config.decisions(asked, config))
-        short = expert_config.is_too_short(asked, config, real)
+        short = is_too_short(asked, config, real)
         run = ExpertRun(output, config, data, device, observer, short, ranks)
         if stand_in and observer.dry:
             run.write_untrained(stand_in)

@@ -159,14 +159,14 @@ class ExpertRun:
             self._train_all(trainer, own, start, signals)
             ranks.wait()  # until all have trained theirs
             if not ranks.is_first:
-                ranks.wait()  # until the file is written
+                ranks.check_shared(self._output)  # once it is written
                 return ExpertFile.open(self._output)
             finished = self._finished(missing)
             if self._config.compute.compile and finished:
                 options = compiled_options(self._config, self._data.train)
                 compiled_runs.remember(self._config.compute.code(options))
             written = self._file.write(existing, missing[:finished], self._metadata(trainer.layout))
-            ranks.wait()
+            ranks.check_shared(self._output)
             return written
 
     def _dealt(self, missing: range) -> list[int]:

@@ -139,12 +139,12 @@ class _Job:
             distilled, committee, self.config, mirror=mirror, observer=observer, parts=parts, ranks=ranks
         )
         if not ranks.is_first:
-            ranks.wait()  # until it is written
+            ranks.check_shared(self.output)  # once it is written
             return set_file.read(self.output)
         result = dataclasses.replace(result, attributes={**result.attributes, **attributes})
         dtype = set_file.describe(self.file).dtype  # None where pixels are coded, which `result` knows
         set_file.write(self.output, result, dtype, observer.on_notice)
-        ranks.wait()
+        ranks.check_shared(self.output)
         return result
 
 

@@ -140,8 +140,9 @@ def distill(
             available.check(distillation.set_by_user)
         if automatic.lacks(distillation.config):
             source = catalog.opened(distillation.config.data, source)  # which three readers share
-            wanted = _scale(distillation.config, scale, available, observer, source)
-            wanted = Scale(**json.loads(ranks.of_first(json.dumps(dataclasses.asdict(wanted)))))
+            asked = (distillation.config, scale, available, observer, source)
+            told = json.dumps(dataclasses.asdict(_scale(*asked))) if ranks.is_first else ""
+            wanted = Scale(**json.loads(ranks.of_first(told)))  # by the clock of one
             limits = automatic.limits(distillation.config, wanted)
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)

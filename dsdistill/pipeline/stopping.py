@@ -30,7 +30,7 @@ from dsdistill.labelling.summary import StopPoint
 from dsdistill.networks import NetworkFactory
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
-from dsdistill.runtime.device import full_float32, resolve_device, training_precision
+from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision, training_precision
 from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.seeding import generator
 from dsdistill.storage import origin, set_file
@@ -80,6 +80,13 @@ class StopCurve:
         """The teacher at its best epoch, as text."""
         return str(self.teacher.at(self.best.epoch))
 
+    def sentence(self, tested_on: str) -> str:
+        """Say which epoch is the best, of accuracies on such images."""
+        return (
+            f"of {len(self.points)} epochs tried, the teacher's epoch {self.best.epoch} is the best for this "
+            f"set: {self.best.accuracy:.1f} % on {tested_on}"
+        )
+
     def to_json(self) -> str:
         """Return the points as JSON."""
         return json.dumps([dataclasses.asdict(point) for point in self.points])
@@ -118,6 +125,7 @@ def choose_epoch(
     distilled = set_file.read(file)
     torch_device = resolve_device(device)
     arithmetic = training_precision(precision, torch_device, observer.on_notice)
+    of_labels = resolve_precision(precision, torch_device)  # in which they will be stored
     execution = ExecutionConfig(torch_device, arithmetic, ranks=ranks)
     dataset = DistilledDataset(dataclasses.replace(distilled, soft_labels=None, views=None))
     name, memory = opened(source.dataset)
@@ -139,7 +147,7 @@ def choose_epoch(
         for place, epoch in enumerate(epochs):
             observer.on_progress("choosing the teacher's epoch", place, len(epochs))
             stopped = dataclasses.replace(static, teachers=(str(teacher.at(epoch)),))
-            committee = load_committee(distilled, stopped, torch_device, arithmetic)
+            committee = load_committee(distilled, stopped, torch_device, of_labels)
             candidate = DistilledDataset(labelled(distilled, committee, stopped, ranks=ranks))
             (row,) = evaluate_set(candidate, data, protocol, students, execution, observer=_Quiet())
             own = committee.teachers[0]
@@ -149,10 +157,7 @@ def choose_epoch(
                 raise UserError(f"stopped before the teacher's epoch was chosen: {observer.stop}")
         observer.on_progress("choosing the teacher's epoch", len(epochs), len(epochs))
     curve = StopCurve(teacher, tuple(points))
-    observer.on_notice(
-        f"of {len(points)} epochs tried, the teacher's epoch {curve.best.epoch} is the best for this set: "
-        f"{curve.best.accuracy:.1f} % on {len(data.test)} {of_teacher}, protocol {protocol.name}"
-    )
+    observer.on_notice(curve.sentence(f"{len(data.test)} {of_teacher}, protocol {protocol.name}"))
     return curve
 
 

@@ -28,6 +28,11 @@ def local_index() -> int:
     return _number("LOCAL_RANK", 0)
 
 
+def local_count() -> int:
+    """Return how many of the processes are on this machine; 1 where nothing says so."""
+    return _number("LOCAL_WORLD_SIZE", 1) if is_several() else 1
+
+
 def attempt() -> int:
     """Return how often the processes were started again because one of them had failed."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0) if is_several() else 0

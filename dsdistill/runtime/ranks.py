@@ -13,6 +13,7 @@ import contextlib
 import functools
 import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,6 +38,9 @@ _PATIENCE = timedelta(days=20)
 
 _ARRIVAL = timedelta(hours=1)
 """How long a rank waits for another to start."""
+
+_SEEN_WITHIN = 60.0
+"""Seconds in which a network's disk shows a file that another machine has written."""
 
 _SPOKEN = "spoken"
 
@@ -145,7 +149,8 @@ class Ranks:
         """
         if self.count == 1:
             return dict(tensors)
-        here = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        ordered = {"memory_format": torch.contiguous_format}  # and each by itself: no memory may be shared
+        here = save({name: tensor.detach().cpu().clone(**ordered) for name, tensor in tensors.items()})
         merged: dict[str, Tensor] = {}
         for data in reversed(self._gathered(here)):
             merged |= load(data)
@@ -209,7 +214,10 @@ class Ranks:
             RankLost: a rank has ended.
         """
         self.wait()
-        (hidden,) = self.any(self.count > 1 and not path.exists())
+        until = time.monotonic() + _SEEN_WITHIN
+        while (hidden := self.count > 1 and not path.exists()) and time.monotonic() < until:
+            time.sleep(0.1)
+        (hidden,) = self.any(hidden)
         if hidden:
             raise UserError(
                 f"not every process of this run sees {path}: write to a folder that their machines share"
@@ -241,11 +249,27 @@ def current() -> Ranks:
         UserError: they cannot be joined.
     """
     if distributed.is_available() and distributed.is_initialized():
-        return _joined() or Ranks(distributed.get_rank(), distributed.get_world_size())
+        return _joined() or _of_script()
     return _join() if launch.is_several() else ALONE
 
 
+def _of_script() -> Ranks:
+    """Return the processes that the user's own script has joined.
+
+    Raises:
+        UserError: they have no way to exchange what is on the CPU.
+    """
+    if distributed.get_world_size() > 1 and "cpu:" not in distributed.get_backend_config():
+        raise UserError(
+            "torch.distributed was begun with GPUs alone, and processes agree on the CPU: begin it with "
+            'init_process_group("cpu:gloo,cuda:nccl")'
+        )
+    return Ranks(distributed.get_rank(), distributed.get_world_size())
+
+
 _groups: list[Ranks] = []
+_failures: list[UserError] = []
+"""Why the processes cannot be joined: it is not tried again, which might take an hour."""
 _boards = itertools.count()
 """Numbers, which are equal in all ranks because all ask for boards in the same order."""
 
@@ -261,6 +285,8 @@ def _join() -> Ranks:
     Raises:
         UserError: torch cannot, or the others cannot be reached.
     """
+    if _failures:
+        raise _failures[0]
     if not distributed.is_available():
         raise UserError("this build of torch has no torch.distributed: leave torchrun out")
     backend = "gloo"
@@ -278,7 +304,8 @@ def _join() -> Ranks:
         store = distributed.PrefixStore(f"dsdistill-{launch.attempt()}", store)
         distributed.init_process_group(backend, store=store, rank=index, world_size=count, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the processes of this run cannot reach one another: {error}") from error
+        _failures.append(UserError(f"the processes of this run cannot reach one another: {error}"))
+        raise _failures[0] from error
     atexit.register(_leave)
     _groups.append(Ranks(index, count, store))
     return _groups[0]

@@ -83,9 +83,12 @@ def test_runs_are_of_held_out_images_and_are_kept(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("DSDISTILL_CACHE", "elsewhere")
     monkeypatch.setattr(dsdistill, "distill", lambda file, **told: calls.append(told) or Made)
     monkeypatch.setattr(dsdistill, "evaluate", lambda file, **told: calls.append(told) or Scored)
+    (left := tmp_path / "cache-000" / "experts.h5").parent.mkdir()  # of a run that was stopped
+    left.touch()
     runs = halving.Runs(tmp_path, "digits", 1, {"epochs": 1})
     row = runs.row(Candidate(), 20.0)
     assert (row["accuracy"], row["iterations"]) == (80.0, 7)
+    assert not left.exists()
     distilled, evaluated = calls
     assert distilled["budget"] == "20s"
     train, test = distilled["dataset"]["train"], distilled["dataset"]["test"]

@@ -107,6 +107,14 @@ def test_a_change_is_noticed(pets: Path, change: Callable[[Path], None]) -> None
     assert after.digest == listed(pets).digest
 
 
+def test_a_library_that_reads_other_pictures_lists_anew(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed(pets)
+    monkeypatch.setattr(file_index, "suffixes", lambda: frozenset({".new"}))
+    forbid_looking(monkeypatch)
+    with pytest.raises(AssertionError, match="looked into a folder"):
+        listed(pets)
+
+
 def test_a_folder_that_changed_just_now_is_not_relied_on(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsdistill.data import mapped
+from dsdistill.data import archive, mapped
 from dsdistill.data.catalog import load
 from dsdistill.data.config import DataConfig
 from dsdistill.errors import UserError
@@ -113,6 +113,17 @@ def test_a_large_npz_gives_the_same_bytes(tmp_path: Path, save: Any, convert: An
 
 
 _SPLITS: Any = ("train", "test")
+
+
+@pytest.mark.usefixtures("_small_memory")
+def test_an_array_in_columns_is_read_into_memory_if_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "a.npz", images=np.asfortranarray(pixels(20, 3, 8, 8)), labels=np.arange(20) % 2)
+    claims: list[str] = []
+    monkeypatch.setattr(archive, "check_memory", lambda claim, *_: claims.append(claim))
+    load(DataConfig(name=f"npz:{tmp_path / 'a.npz'}"), "train")
+    assert any("images takes" in claim for claim in claims)
 
 
 @pytest.mark.usefixtures("_small_memory")

@@ -33,6 +33,7 @@ CASES: dict[str, tuple[str, Sequence[str]]] = {
     "dm": ("", ()),
     "dream": ("", (*TRAINED, "engine.batch_real=8")),
     "dsa": ("", ()),
+    "dsdistill": (CONVNET, ()),
     "frepo": ("", POPULATION),
     "frepo-flip": ("", (*POPULATION, *CHOSEN)),
     "ftd": (CONVNET, FOLLOWING),
@@ -56,7 +57,6 @@ CASES: dict[str, tuple[str, Sequence[str]]] = {
     "sre2l": (RESNET, ()),
     "tesla": (CONVNET, FOLLOWING),
     "tgdd": (CONVNET, ()),
-    "dsdistill": (CONVNET, ()),
     "wmdd": (BATCH, ()),
 }
 """By recipe: the networks of the files that it reads, and what makes it small."""

@@ -16,7 +16,8 @@ from dsdistill.config.recipe import Budget, load_expert_recipe
 from dsdistill.config.validation import validate
 from dsdistill.data.config import DataConfig
 from dsdistill.experts import config as expert_config
-from dsdistill.experts.config import ExpertConfig, Sharpness, decide_auto, resolve
+from dsdistill.experts.automatic import decide_auto
+from dsdistill.experts.config import ExpertConfig, Sharpness, resolve
 from tests.helpers.experts import CPU, told, toys
 
 
@@ -218,7 +219,7 @@ def test_options_that_make_other_experts_are_named(option: str, values: tuple[st
 def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dsdistill.runtime.device._multiplies_bf16", lambda device: True)
     found = {
-        (recipe, asked): expert_config.decide_auto(
+        (recipe, asked): decide_auto(
             resolve({"recipe": recipe, "data": {"name": "digits"}, "compute": {"precision": asked}}),
             *toys(),
             CPU,
@@ -233,6 +234,14 @@ def test_sharpness_is_computed_in_float32_unless_told_otherwise(monkeypatch: pyt
         ("ftd", "auto"): "fp32",
         ("ftd", "bf16"): "bf16",
     }
+
+
+def test_a_slow_precision_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.runtime.device._multiplies_bf16", lambda device: False)
+    said: list[str] = []
+    asked = {"recipe": "mtt", "data": {"name": "digits"}, "compute": {"precision": "bf16"}}
+    decide_auto(resolve(asked), *toys(), CPU, said.append)
+    assert sum("emulates bf16" in sentence for sentence in said) == 1
 
 
 def test_every_recipe_loads_and_a_file_is_one_too(tmp_path: Path) -> None:

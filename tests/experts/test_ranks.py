@@ -20,6 +20,7 @@ from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.images import ExpertData
 from dsdistill.experts.training import ExpertRun
 from dsdistill.experts.workdir import WorkDir
+from dsdistill.runtime import ranks as ranks_module
 from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.storage.expert_file import ExpertFile
@@ -107,7 +108,9 @@ def test_a_callback_stops_all_and_any_number_of_processes_goes_on(alone: ExpertF
     assert done in ([2, 3, 4], [4, 5, 6])
 
 
-def test_processes_that_share_no_disk_are_refused(tmp_path: Path) -> None:
+def test_processes_that_share_no_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks_module, "_SEEN_WITHIN", 0.0)
+
     def elsewhere(ranks: Ranks) -> ExpertFile:
         (folder := tmp_path / str(ranks.index)).mkdir()
         return train(folder / "experts.h5", config(), ranks)

