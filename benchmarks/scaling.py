@@ -7,19 +7,22 @@
 Every kind is a command of `dsdistill` on random images of Fashion-MNIST's size. One process and those of
 torchrun take turns. The command alone is timed, from the moment at which all processes have imported what it
 needs: reading, writing and waiting for one another are part of it. The efficiency is what several processes
-do in a second, over what one does times their number. Rows go to artifacts/scaling.json.
+do in a second, over what one does times their number. Rows go to artifacts/scaling.json, in place of earlier
+ones of their kinds.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,7 +245,16 @@ def main() -> None:
     chosen = [case for case in cases(sizes) if case.name in only]
     rows = measure(chosen, sizes, args.processes, 1 if args.quick else args.rounds)
     if not args.quick:
-        write_record(ARTIFACTS / "scaling.json", rows, cores=os.cpu_count(), load_before=load)
+        file = ARTIFACTS / "scaling.json"
+        rows = [{**each, "load_before": load, "date": datetime.date.today().isoformat()} for each in rows]
+        write_record(file, [*kept(file, only), *rows], cores=os.cpu_count())
+
+
+def kept(file: Path, measured: Collection[str]) -> list[dict[str, Any]]:
+    """Return the rows of a record that were not measured again."""
+    if not file.exists():
+        return []
+    return [row for row in json.loads(file.read_text())["rows"] if row["case"] not in measured]
 
 
 if __name__ == "__main__":

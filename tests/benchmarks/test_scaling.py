@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -48,3 +49,19 @@ def test_unknown_kinds_are_refused(
     with pytest.raises(SystemExit):
         scaling.main()
     assert "there is no baking" in capsys.readouterr().err
+
+
+def test_rows_of_other_kinds_stay_in_the_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def measured(cases: list[Case], *_: object) -> list[dict[str, object]]:
+        return [{"case": case.name, "run": len(runs)} for case in cases]
+
+    runs: list[list[str]] = []
+    monkeypatch.setattr(scaling, "measure", measured)
+    monkeypatch.setattr(scaling, "ARTIFACTS", tmp_path)
+    for only in ("label,evaluate", "label"):
+        runs.append([only])
+        monkeypatch.setattr(sys, "argv", ["scaling.py", "--only", only])
+        scaling.main()
+    rows = json.loads((tmp_path / "scaling.json").read_text())["rows"]
+    assert [(row["case"], row["run"]) for row in rows] == [("evaluate", 1), ("label", 2)]
+    assert all(row["date"] for row in rows)
