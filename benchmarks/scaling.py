@@ -53,8 +53,8 @@ class Sizes:
     expert_epochs: int = 16
     student_epochs: int = 60
     views: int = 600
-    iterations: int = 30
-    trajectories: int = 6
+    iterations: int = 12
+    trajectories: int = 2
 
 
 FULL = Sizes()
