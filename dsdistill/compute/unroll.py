@@ -172,9 +172,10 @@ class UnrolledStudent:
         weights_grad = torch.zeros_like(weights) if to_weights else None
         augmented_grads, targets_grads = [], []
         own = self.ranks.part(len(augmented))
-        seen, wanted = augmented.detach()[own], targets.detach()[own]
-        size = self.learner.chunk_size(max(1, len(seen)))
-        chunks = zip(seen.split(size), wanted.split(size), strict=True) if len(seen) else ()
+        own_images, own_targets = augmented.detach()[own], targets.detach()[own]
+        size = self.learner.chunk_size(max(1, len(own_images)))
+        pairs = zip(own_images.split(size), own_targets.split(size), strict=True)
+        chunks = pairs if len(own_images) else ()
         for x, y in chunks:
             x.requires_grad_()
             soft = [y.requires_grad_()] if y.is_floating_point() else []

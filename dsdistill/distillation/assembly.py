@@ -27,7 +27,6 @@ from dsdistill.engines.base import Engine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
 from dsdistill.networks.base import Network
-from dsdistill.runtime.config import is_long
 from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, once
 from dsdistill.runtime.ranks import ALONE, Ranks
@@ -90,9 +89,8 @@ def is_too_short(asked: RunConfig, config: RunConfig, real: RealDataset) -> bool
         config: after it.
         real: the training images.
     """
-    on_cpu = torch.device(config.compute.device).type == "cpu"
-    long = config.compute.compile or is_long(pixels_of_run(config, real), config.seconds)
-    return asked.compute.compile == "auto" and on_cpu and not long
+    pixels = pixels_of_run(config, real)
+    return asked.compute.is_too_short(config.compute, pixels, config.seconds)
 
 
 def _check_updates(config: RunConfig, engine: Engine[Any], synthetic: SyntheticSet, network: Network) -> None:

@@ -9,7 +9,6 @@ import torch
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig, compiled_options
-from dsdistill.runtime.config import is_long
 from dsdistill.runtime.cuda_graphs import Mode, resolve_mode
 from dsdistill.runtime.device import training_precision
 from dsdistill.runtime.notice import Notify
@@ -59,9 +58,7 @@ def is_too_short(asked: ExpertConfig, config: ExpertConfig, real: RealDataset) -
         config: after it.
         real: the training images.
     """
-    on_cpu = torch.device(config.compute.device).type == "cpu"
-    long = config.compute.compile or is_long(_pixels(config, real))
-    return asked.compute.compile == "auto" and on_cpu and not long
+    return asked.compute.is_too_short(config.compute, _pixels(config, real))
 
 
 def _pixels(config: ExpertConfig, real: RealDataset) -> int:

@@ -92,6 +92,16 @@ class ComputeConfig:
             )
         return dataclasses.replace(decided, compile=compile and compiler.compiles(device, notify))
 
+    def is_too_short(self, decided: Self, pixels: int, seconds: float = 0.0) -> bool:
+        """Whether a run is not compiled because it would not make up for the time that takes.
+
+        Args:
+            decided: what `decide` made of these options.
+            pixels, seconds: as for `decide`.
+        """
+        on_cpu = torch.device(decided.device).type == "cpu"
+        return self.compile == "auto" and on_cpu and not (decided.compile or is_long(pixels, seconds))
+
     def code(self, options: Mapping[str, Any]) -> str:
         """Return which code a run is compiled to, as a digest.
 
