@@ -127,6 +127,8 @@ class ExpertConfig:
     """Images of a step."""
     drop_last: bool = False
     """Leave out the last batch of an epoch if it is smaller than the others."""
+    epoch_batches: Annotated[int, Ge(0)] = 0
+    """Most batches of an epoch, so that weights are stored more often than once in a pass; 0 for all."""
     schedule: Literal["steps", "cosine"] = "steps"
     """Of the learning rate: "steps" drops it at ``drop_at``. "cosine" multiplies it by ½(1 + cos(πe/E)) in
     epoch e; after W epochs of warm-up, e and E are counted from there."""
@@ -204,9 +206,10 @@ class ExpertConfig:
             raise UserError(
                 "an image that CutMix mixes with another has no EL2N of its own: set cutmix=0 to record it"
             )
-        if self.record_el2n and self.drop_last:
+        if self.record_el2n and (self.drop_last or self.epoch_batches):
             raise UserError(
-                "EL2N is recorded of all images in every epoch: set drop_last=false, which leaves none out"
+                "EL2N is recorded of all images in every epoch: set drop_last=false and epoch_batches=0, "
+                "which leave none out"
             )
         if self.record_el2n and self.holds_out:
             raise UserError(

@@ -29,7 +29,7 @@ from dsdistill.data.selection import validation_split
 from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.difficulty import Difficulty
-from dsdistill.experts.images import NetworkImages
+from dsdistill.experts.images import CHUNK, NetworkImages
 from dsdistill.experts.objective import Objective, TrainingBatch, smoothed
 from dsdistill.experts.twins import Twins, TwinsObjective, fit_classifier, linear_classifier
 from dsdistill.networks import build_network
@@ -45,6 +45,7 @@ from dsdistill.storage.expert_file import Snapshot
 
 _TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
 _TIMING_SECONDS = 3.0
+_MEASURED = 10_000  # training images that tell the loss and the accuracy of a trained network, at most
 EL2N = "el2n"
 """The tensor of a state that holds the scores of the training images so far, if they are recorded."""
 
@@ -56,7 +57,7 @@ class Pace:
     epoch: float
     """All steps of an epoch."""
     metrics: float
-    """One pass over the training images without training, which every expert has at its end."""
+    """What tells the loss and the accuracy on training images, at the end of every expert."""
     warm_up: float = 0.0
     """What the first steps took above this pace."""
 
@@ -100,9 +101,12 @@ class Trainer:
         self._splits = [NetworkImages(each, task.preprocess, device) for each in (real, test) if each]
         self._train, self.unseen = self._parted(real)
         self.images = len(self._train)
+        stream = generator(config.seed, "experts-measured")
+        self._measured = torch.randperm(self.images, generator=stream)[:_MEASURED]
         self._size = min(config.batch_size, self.images)
-        self.batches = self.images // self._size if config.drop_last else -(-self.images // self._size)
-        if not config.needs_labels and self.images - (self.batches - 1) * self._size == 1:
+        self.batches = self._batches_of_epoch()
+        last = self.images - (self.batches - 1) * self._size
+        if not config.needs_labels and last == 1:
             raise UserError(
                 "the last batch of an epoch is a single image, of which the projector makes no statistics: "
                 "set drop_last=true, or another batch_size"
@@ -121,6 +125,11 @@ class Trainer:
         self._optimiser = make_optimiser(self._trained, self._config)
         self._epoch_loss = 0.0
         self._difficulty = self._new_difficulty()
+
+    def _batches_of_epoch(self) -> int:
+        config = self._config
+        every = self.images // self._size if config.drop_last else -(-self.images // self._size)
+        return min(every, config.epoch_batches or every)
 
     def _parted(self, real: RealDataset) -> tuple[NetworkImages, NetworkImages | None]:
         """Return the images to train on, and those that no step sees."""
@@ -213,11 +222,14 @@ class Trainer:
         return partial(self._difficulty.add, rows, labels=labels)
 
     def training_metrics(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy (a fraction) on all images trained on, not augmented.
+        """Return the mean loss and the accuracy (a fraction) on images trained on, not augmented.
 
-        Of data without labels it is the loss of the last epoch, and the accuracy is 0.
+        They are 10,000 random ones at most, the same for every network. Of data without labels it is the loss
+        of the last epoch, and the accuracy is 0.
         """
-        return self._metrics(self._train) if is_labelled(self._task.classes) else (self._epoch_loss, 0.0)
+        if not is_labelled(self._task.classes):
+            return self._epoch_loss, 0.0
+        return self._metrics(self._train, self._measured)
 
     def unseen_accuracy(self) -> float:
         """Return the accuracy (a fraction) on the images that no step sees.
@@ -227,18 +239,18 @@ class Trainer:
         """
         if self.unseen is None:
             raise ValueError("the trainer has no images besides those that it trains on")
-        return self._metrics(self.unseen)[1]
+        return self._metrics(self.unseen, torch.arange(len(self.unseen)))[1]
 
-    def _metrics(self, images: NetworkImages) -> tuple[float, float]:
-        """Return the mean loss and the accuracy on all images of a split."""
+    def _metrics(self, images: NetworkImages, rows: Tensor) -> tuple[float, float]:
+        """Return the mean loss and the accuracy on images of a split."""
         self.network.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        for rows in images.chunks():
-            more_loss, more_correct = self._tested(images, rows)
+        for part in rows.split(CHUNK):
+            more_loss, more_correct = self._tested(images, part)
             loss += more_loss
             correct += more_correct
-        return float(loss) / len(images), int(correct) / len(images)
+        return float(loss) / len(rows), int(correct) / len(rows)
 
     def pace(self) -> Pace:
         """Time steps that change no weights, once every size of batch has been compiled for.
@@ -302,13 +314,13 @@ class Trainer:
     def _seconds_of_metrics(self) -> float:
         """Estimate the seconds of `training_metrics` by a few images."""
         self.network.eval()
-        rows = self._train.chunks()[0]
+        rows = self._measured[:CHUNK]
         times = []
         for _ in range(3):
             since = time.monotonic()
             self._tested(self._train, rows)[0].item()
             times.append(time.monotonic() - since)
-        return statistics.median(times) * len(self._train) / len(rows)
+        return statistics.median(times) * len(self._measured) / len(rows)
 
     def snapshot(self) -> Snapshot:
         """Return weights and buffers, flattened as a file of experts holds them."""

@@ -104,6 +104,7 @@ def test_what_cannot_be_scored_is_refused_in_one_sentence() -> None:
     for options, sentence in (
         ({"record_el2n": 1, "cutmix": 0.5}, "has no EL2N of its own: set cutmix=0"),
         ({"record_el2n": 1, "drop_last": True}, "set drop_last=false"),
+        ({"record_el2n": 1, "epoch_batches": 3}, "and epoch_batches=0"),
     ):
         with pytest.raises(UserError, match=sentence):
             told("mtt", **options)

@@ -81,10 +81,14 @@ def same(one: ExpertFile, other: ExpertFile, experts: int) -> bool:
 
 
 @pytest.mark.parametrize("recipe", ["ncfm", "mtt"])
-@pytest.mark.parametrize("drop_last", [True, False])
-def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: bool) -> None:
+@pytest.mark.parametrize(
+    ("options", "seen"), [({"drop_last": True}, 48), ({"drop_last": False}, 50), ({"epoch_batches": 2}, 32)]
+)
+def test_training_is_sgd_on_augmented_shuffled_batches(
+    recipe: str, options: dict[str, Any], seen: int
+) -> None:
     task, real = toys()
-    config = told(recipe, epochs=4, batch_size=16, drop_at=(0.5,), drop_last=drop_last, seed=3)
+    config = told(recipe, epochs=4, batch_size=16, drop_at=(0.5,), seed=3, **options)
     expert = 2
     with forked(3, "experts-init", expert):
         network = build_network("convnet2-w6", 1, 8, 3)
@@ -95,7 +99,7 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
     for epoch in range(4):
         total = 0.0
         order = torch.randperm(50, generator=generator(3, "experts", expert, epoch))
-        batches = [order[start : start + 16] for start in range(0, 48 if drop_last else 50, 16)]
+        batches = [order[start : start + 16] for start in range(0, seen, 16)]
         lr = config.lr * (config.drop_factor if epoch >= 2 else 1)
         for batch, rows in enumerate(batches):
             stream = generator(3, "experts-augment", expert, epoch, batch)
@@ -114,9 +118,10 @@ def test_training_is_sgd_on_augmented_shuffled_batches(recipe: str, drop_last: b
                     momentum[name] *= config.momentum
                     momentum[name] += gradient + config.weight_decay * value
                     value -= lr * momentum[name]
-        means.append(total / (48 if drop_last else 50))
+        means.append(total / seen)
     expected = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
     trainer = Trainer(config, task, real, CPU, print)
+    assert trainer.batches == -(-seen // 16)
     trainer.initialise(expert)
     assert [trainer.train_epoch(expert, epoch, []) for epoch in range(4)] == pytest.approx(means, rel=1e-4)
     found = torch.nn.utils.parameters_to_vector(trainer.network.parameters()).detach()

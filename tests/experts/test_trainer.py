@@ -14,6 +14,8 @@ from dsdistill.data.real import RealDataset
 from dsdistill.data.selection import validation_split
 from dsdistill.errors import UserError
 from dsdistill.experts import images as images_module
+from dsdistill.experts import trainer as trainer_module
+from dsdistill.experts.images import NetworkImages
 from dsdistill.experts.objective import Objective, TrainingBatch
 from dsdistill.experts.trainer import Trainer
 from dsdistill.runtime.cuda_graphs import Backward, Batch
@@ -74,6 +76,25 @@ def test_accuracies_are_of_either_part_alone() -> None:
     kept, held_out = (right[rows].double().mean().item() for rows in validation_split(real))
     assert (trainer.training_metrics()[1], trainer.unseen_accuracy()) == pytest.approx((kept, held_out))
     assert kept != held_out
+
+
+def test_of_many_images_some_tell_the_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, real = toys()
+    tested: list[int] = []
+
+    def count(self: Trainer, images: NetworkImages, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tested.extend(rows.tolist())
+        return torch.tensor(2.0 * len(rows)), torch.tensor(len(rows) - 1)
+
+    monkeypatch.setattr(trainer_module, "_MEASURED", 20)
+    monkeypatch.setattr(Trainer, "_tested", count)
+    of_all = Trainer(told(batch_size=16), task, real, CPU, print)
+    assert of_all.training_metrics() == (2.0, 19 / 20)
+    assert len(set(tested)) == 20
+    assert len({int(real.labels[row]) for row in tested}) == 3
+    first = [*tested]
+    Trainer(told(batch_size=16), task, real, CPU, print).training_metrics()
+    assert tested == [*first, *first]
 
 
 def test_data_of_one_image_a_class_hold_none_out() -> None:
