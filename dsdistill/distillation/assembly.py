@@ -64,7 +64,7 @@ _COMPILED_SIZES = 6  # of classes: each takes a compilation, and torch stops at 
 
 
 _SAME_CODE = {
-    *("iterations", "seconds", "seed", "init", "init_digest", "checkpoint"),
+    *("iterations", "seconds", "seed", "init", "init_candidates", "init_digest", "checkpoint"),
     *("storage", "protocol", "labels", "compute"),
 }
 """Options from which compiled code does not follow; those of ``compute`` are part of the digest already."""

@@ -103,6 +103,9 @@ class RunConfig:
     init: Init | SetFile = "real"
     """What the images start from: real images, or noise; see `dsdistill.synthetic.initial.initialise`. Or the
     file of a set, of which images, IPC and multi-formation are taken, and no labels but the classes."""
+    init_candidates: Annotated[int, Ge(0)] = 0
+    """Random images of a class that are clustered where ``init`` is kmeans, clusters or representative; 0
+    clusters them all."""
     init_digest: str = ""
     """Which set that file holds; written down when a run begins, so that it never goes on from another."""
     patches: PatchConfig = field(default_factory=PatchConfig)

@@ -129,6 +129,7 @@ def build(
             config.patches,
             anchored,
             _random_network(config, task, device) if config.init == "clusters" else None,
+            config.init_candidates,
         )
     name = Path(config.init).name
     if anchored:

@@ -42,6 +42,7 @@ def initialise(
     patches: PatchConfig = _RDED,
     anchored: bool = False,
     embed: Embed | None = None,
+    candidates: int = 0,
 ) -> SyntheticSet:
     """Build the synthetic set that a run starts from.
 
@@ -68,6 +69,8 @@ def initialise(
         patches: the options of "patches".
         anchored: keep the real images among the set's constants, as `ANCHORS`.
         embed: for "clusters": images [n, C, H, W] in network space to features [n, D].
+        candidates: random images of a class that "kmeans", "clusters" and "representative" cluster, or as
+            many as are needed of them; 0 clusters the class.
 
     Raises:
         UserError: the IPC is below 1, or makes more images than there are real ones; a class has no images;
@@ -100,7 +103,7 @@ def initialise(
         patches.check_classes(real, needed)
         starts = _patches(selection, needed, patches.grid)
     else:
-        select = _selection(init, real, task, seed, teacher, embed)
+        select = _selection(init, real, task, seed, teacher, embed, candidates)
         needed = images_to_start_from(counts, init, multi_formation)
         starts = _copies(real, select, needed, seed, multi_formation.factor if init in _TILED else 1)
     stored: list[Tensor] = []
@@ -203,34 +206,38 @@ def _selection(
     seed: int,
     teacher: TrainedNetworks | None,
     embed: Embed | None,
+    candidates: int,
 ) -> Select:
     """Return the selection from a class."""
+
+    def clustered(label: int, count: int) -> Tensor:
+        return some(label, max(candidates, count)).sort().values if candidates else real.indices_of(label)
 
     def shuffled(label: int) -> Tensor:
         members = real.indices_of(label)
         return members[torch.randperm(len(members), generator=seeding.generator(seed, "init", label))]
 
-    def random(label: int, count: int) -> Tensor:
+    def some(label: int, count: int) -> Tensor:
         return shuffled(label)[:count]
 
-    def near_centres(label: int, points: Tensor, count: int, rows: Tensor | None = None) -> Tensor:
+    def near_centres(label: int, points: Tensor, count: int, rows: Tensor) -> Tensor:
         fit = partial(mini_batch, seed=seeding.derive(seed, "init", label) % 2**32)
-        return (real.indices_of(label) if rows is None else rows)[k_means(points, count, fit)]
+        return rows[k_means(points, count, fit)]
 
     def by_pixels(label: int, count: int) -> Tensor:
         stream = seeding.generator(seed, "init-clustered", label)
-        rows = few_enough(real.indices_of(label), real.images[0].numel(), stream)
+        rows = few_enough(clustered(label, count), real.images[0].numel(), stream)
         return near_centres(label, real.unit(rows).flatten(1), count, rows)
 
     def by_features(label: int, count: int) -> Tensor:
         if embed is None:
             raise UserError("init=clusters chooses images by a network: pass embed, or choose init=kmeans")
-        rows = real.indices_of(label)
+        rows = clustered(label, count)
         parts = [embed(task.preprocess(real.unit(part))).cpu() for part in rows.split(_CHUNK)]
-        return near_centres(label, torch.cat(parts), count)
+        return near_centres(label, torch.cat(parts), count, rows)
 
     if init not in ("correct", "representative"):
-        return {"kmeans": by_pixels, "clusters": by_features}.get(init, random)
+        return {"kmeans": by_pixels, "clusters": by_features}.get(init, some)
     known = _teacher(init, teacher)
 
     def logits(network: int, rows: Tensor) -> Tensor:
@@ -238,7 +245,8 @@ def _selection(
         return torch.cat(parts)
 
     def representative(label: int, count: int) -> Tensor:
-        return near_centres(label, logits(0, real.indices_of(label)), count)
+        rows = clustered(label, count)
+        return near_centres(label, logits(0, rows), count, rows)
 
     def correct(label: int, count: int) -> Tensor:
         """Classify a shuffled class with one network after another, until enough images are correct."""

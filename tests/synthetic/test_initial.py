@@ -254,6 +254,25 @@ def test_clusters_are_of_features_and_fill_tiles(formation: MultiFormation) -> N
     assert not torch.equal(made, start("kmeans", 3))
 
 
+@pytest.mark.parametrize("init", ["kmeans", "clusters"])
+def test_some_images_of_a_class_are_clustered(init: Init) -> None:
+    task, real = clusters()
+
+    def chosen(count: int, candidates: int, seed: int = 0) -> set[int]:
+        made = initialise(
+            task, real, count, init, "unit", seed, embed=embed, candidates=candidates
+        ).images.detach()
+        near = (made[:, None] - real.unit(slice(None))[None]).abs().flatten(2).amax(2)
+        assert near.amin(1).max() < 1e-6
+        return set(near.argmin(1).tolist())
+
+    everything = chosen(2, 0)
+    assert chosen(2, 15) == everything == chosen(2, 1000)
+    few = [chosen(2, 2, seed) for seed in range(8)]  # as many as are copied: they are random images
+    assert len(set(map(frozenset, few))) > 4
+    assert len(chosen(5, 2)) == 10  # never fewer than are copied
+
+
 def test_clusters_need_a_network() -> None:
     with pytest.raises(UserError, match="init=clusters chooses images by a network"):
         start("clusters")
