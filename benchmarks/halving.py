@@ -48,14 +48,18 @@ CHANGES: dict[str, dict[str, Options]] = {
         "0.03": {"optimiser": {"lr": 0.03}},
     },
     "images": {
-        "whole, from clusters": {"multi_formation": {"factor": 1}, "init": "kmeans"},
-        "whole, random": {"multi_formation": {"factor": 1}, "init": "real"},
-        "quarters, random": {"init": "real"},
+        "whole": {"multi_formation": {"factor": 1}},
+        "ninths": {"multi_formation": {"factor": 3}},
+    },
+    "start": {
+        "random images": {"init": "mix"},
+        "one random image, cut into four": {"init": "real"},
     },
     "network": {
         "32 maps": {"network": "convnet-w32"},
         "128 maps": {"network": "convnet-w128"},
     },
+    "experts": {"2": {"engine": {"supply": {"count": 2}}}},
     "real images": {
         "64": {"engine": {"batch_real": 64}},
         "512": {"engine": {"batch_real": 512}},
@@ -68,6 +72,10 @@ CHANGES: dict[str, dict[str, Options]] = {
         "characteristic functions": {
             "engine": {"discrepancy": {"kind": "characteristic", "frequencies": 1024}}
         },
+    },
+    "draws": {
+        "2 of each snapshot": {"compute": {"cache_draws": 2}},
+        "18 of each snapshot": {"compute": {"cache_draws": 18}},
     },
     "average": {"0.99": {"optimiser": {"ema": 0.99}}},
     "schedule": {"cosine": {"optimiser": {"schedule": "cosine", "final": 0.1}}},
