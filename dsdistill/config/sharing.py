@@ -52,16 +52,16 @@ def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def told(value: Any) -> Any:
+def values_without_folders(value: Any) -> Any:
     """Return values as JSON has them, in which every text is without folders.
 
     >>> told(["folder:/home/anna/pets", "/home/anna/my set.h5", {"seed": 0}])
     ['folder:pets', 'my set.h5', {'seed': 0}]
     """
     if isinstance(value, Mapping):
-        return {key: told(inner) for key, inner in value.items()}
+        return {key: values_without_folders(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [told(inner) for inner in value]
+        return [values_without_folders(inner) for inner in value]
     if not isinstance(value, str):
         return value
     if path_of(value) and "\n" not in value:
@@ -71,12 +71,12 @@ def told(value: Any) -> Any:
     return without_folders(value)
 
 
-def told_toml(text: str) -> str:
+def toml_without_folders(text: str) -> str:
     """Return a config, which an earlier version may have written with folders, as `shared` tells it."""
     try:
         return as_toml(shared(parse_toml(text)))
     except (ValueError, TypeError, AttributeError):  # it is no config
-        return str(told(text))
+        return str(values_without_folders(text))
 
 
 _HOMES = re.compile(r"(?<![\w.~/-])/(?:home|Users)/[^\s/'\",;:]+")
