@@ -154,10 +154,10 @@ def _finished(output: Path, wanted: str) -> DistilledSet | None:
     if not output.exists():
         return None
     try:
-        found = set_file.read(output)
+        distilled = set_file.read(output)
     except UserError:
         return None
-    return found if found.attributes.get("labelling") == wanted else None
+    return distilled if distilled.attributes.get("labelling") == wanted else None
 
 
 def mirrors(distilled: DistilledSet, notify: Notify) -> bool:

@@ -141,8 +141,8 @@ def distill(
         if automatic.lacks(distillation.config):
             source = catalog.opened(distillation.config.data, source)  # which three readers share
             asked = (distillation.config, scale, available, observer, source)
-            told = json.dumps(dataclasses.asdict(_scale(*asked))) if ranks.is_first else ""
-            wanted = Scale(**json.loads(ranks.of_first(told)))  # by the clock of one
+            scale_json = json.dumps(dataclasses.asdict(_scale(*asked))) if ranks.is_first else ""
+            wanted = Scale(**json.loads(ranks.of_first(scale_json)))  # by the clock of one
             limits = automatic.limits(distillation.config, wanted)
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)

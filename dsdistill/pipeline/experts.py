@@ -194,10 +194,10 @@ def _check_networks(config: RunConfig, planned: Sequence[ExpertPlan], real: Real
 
 def _has(file: Path, planned: ExpertPlan, observer: Observer) -> bool:
     """Whether the cache has the experts that are planned."""
-    found = _count(file, observer.on_notice, observer.dry) >= planned.config.count
-    if found:
+    is_cached = _count(file, observer.on_notice, observer.dry) >= planned.config.count
+    if is_cached:
         observer.on_info(f"experts: those in {file}, trained for an earlier run")
-    return found
+    return is_cached
 
 
 def _options(config: RunConfig, counts: Mapping[Path, int]) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class Population(Fresh):
         self.config = config
         self.individuals: list[Individual] = []
         self.position = 0
-        self._made = 0
+        self._next_number = 0
         self._loss = self._plain_loss
 
     def ready(self, passes: PassOptions) -> None:
@@ -221,10 +221,10 @@ class Population(Fresh):
 
     def _new(self, age: int) -> Individual:
         """Make an individual of new weights."""
-        self.initialise(self._made)
-        self._made += 1
+        self.initialise(self._next_number)
+        self._next_number += 1
         state = {f"network.{name}": value.clone() for name, value in self.network.state_dict().items()}
-        return Individual(self._made - 1, age, 0, state)
+        return Individual(self._next_number - 1, age, 0, state)
 
     def _train(self, individual: Individual, batches: TrainingBatches, steps: int) -> None:
         """Take steps on the synthetic set as it is; dropout stays off."""
@@ -260,7 +260,7 @@ class Population(Fresh):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return every network with its age and what its optimiser remembers."""
-        state = {"made": torch.tensor(self._made)}
+        state = {"made": torch.tensor(self._next_number)}
         for place, each in enumerate(self.individuals):
             key = f"individual.{place}."
             state[f"{key}counts"] = torch.tensor([each.number, each.age, each.steps])
@@ -269,7 +269,7 @@ class Population(Fresh):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._made = int(state["made"])
+        self._next_number = int(state["made"])
         self.individuals = []
         while (key := f"individual.{len(self.individuals)}.") + "counts" in state:
             number, age, steps = state[f"{key}counts"].tolist()
