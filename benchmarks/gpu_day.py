@@ -218,27 +218,31 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="blocks of no time, for the test on a CPU")
     parser.add_argument("--measure", default="", help=argparse.SUPPRESS)
-    told = parser.parse_args(words)
-    blocks = tiny_blocks() if told.tiny else gpu_blocks()
+    arguments = parser.parse_args(words)
+    blocks = tiny_blocks() if arguments.tiny else gpu_blocks()
     names = [block.name for block in blocks]
-    if told.only and told.only not in names:
-        print(f"there is no block {told.only!r}: --list names them", file=sys.stderr)
+    if arguments.only and arguments.only not in names:
+        print(f"there is no block {arguments.only!r}: --list names them", file=sys.stderr)
         return 2
-    device = torch.device(told.device)
-    if not told.list and not told.tiny and not (device.type == "cuda" and torch.cuda.is_available()):
+    device = torch.device(arguments.device)
+    if (
+        not arguments.list
+        and not arguments.tiny
+        and not (device.type == "cuda" and torch.cuda.is_available())
+    ):
         print("gpu_day.py measures a CUDA device, and torch finds none here", file=sys.stderr)
         return 2
-    if told.measure:
-        block = blocks[names.index(told.measure)]
+    if arguments.measure:
+        block = blocks[names.index(arguments.measure)]
         assert isinstance(block, Measured)
         print(json.dumps(measure(block.variants(), device)))
         return 0
     command = " ".join(["python", "benchmarks/gpu_day.py", *(sys.argv[1:] if words is None else words)])
-    day = Day(blocks, told.out.absolute(), device, command)
-    if told.list:
+    day = Day(blocks, arguments.out.absolute(), device, command)
+    if arguments.list:
         _list(day)
     else:
-        day.run(told.minutes, told.only)
+        day.run(arguments.minutes, arguments.only)
     return 0
 
 

@@ -166,7 +166,7 @@ class Runs:
         shutil.rmtree(cache, ignore_errors=True)
         os.environ["DSDISTILL_CACHE"] = str(cache)
         file = self.folder / f"{name}.h5"
-        made = dsdistill.distill(
+        summary = dsdistill.distill(
             file,
             dataset=self._data,
             method="dsdistill",
@@ -178,11 +178,12 @@ class Runs:
         )
         report = dsdistill.evaluate(file, dataset=self._data, baselines="", **self._student)
         (row,) = report.rows
-        result = {"accuracy": row.mean, "values": row.values, "iterations": made.iterations}
+        result = {"accuracy": row.mean, "values": row.values, "iterations": summary.iterations}
         self._rows.append(about | result)
         replace(self._kept, json.dumps(self._rows, indent=1).encode())
         print(
-            f"{seconds:6g} s  {row.mean:6.2f}  {made.iterations:6d} iterations  {candidate.name}", flush=True
+            f"{seconds:6g} s  {row.mean:6.2f}  {summary.iterations:6d} iterations  {candidate.name}",
+            flush=True,
         )
         return self._rows[-1]
 
@@ -215,18 +216,18 @@ def main() -> None:
     parser.add_argument("--ablate", type=float, default=0.0, help="seconds of a run; no halving")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each row of an ablation")
     parser.add_argument("--quick", action="store_true", help="digits; writes no record")
-    told = parser.parse_args()
-    told.folder.mkdir(parents=True, exist_ok=True)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     dataset, student = "fashion-mnist", {"networks": "convnet3-w64", "repeats": 2, "epochs": 300}
-    if told.quick:
+    if arguments.quick:
         dataset, student = "digits", {"networks": "convnet2-w8", "repeats": 1, "epochs": 5}
-    runs = Runs(told.folder.resolve(), dataset, told.ipc, student)
-    if told.ablate:
-        name, rows = "ablation", ablate(runs, told.ablate, told.seeds)
+    runs = Runs(arguments.folder.resolve(), dataset, arguments.ipc, student)
+    if arguments.ablate:
+        name, rows = "ablation", ablate(runs, arguments.ablate, arguments.seeds)
     else:
-        name, rows = "halving", halve(runs, candidates(told.candidates, seed=0), told.first)
-    if not told.quick:
-        file = ARTIFACTS / f"{name}-ipc{told.ipc}.json"
+        name, rows = "halving", halve(runs, candidates(arguments.candidates, seed=0), arguments.first)
+    if not arguments.quick:
+        file = ARTIFACTS / f"{name}-ipc{arguments.ipc}.json"
         write_record(file, rows, dataset=dataset, students=student, held_out="a tenth of the training images")
         print(f"written to {file}")
 

@@ -226,8 +226,8 @@ def _with_random(lines: Sequence[Line], suite: str, dataset: str, ipc: int) -> I
 def _random(here: Sequence[Line], line: Line) -> list[Line]:
     """Return the random real images that a set is compared with: as many, and for the same bytes."""
     same = [each for each in here if each.ipc == line.ipc]
-    found = comparison.random_images(line, same), comparison.random_images_of_bytes(line, same)
-    return [each for each in found if each]
+    lines = comparison.random_images(line, same), comparison.random_images_of_bytes(line, same)
+    return [each for each in lines if each]
 
 
 def _panels(methods: Mapping[str, _Method], what: str) -> tuple[Panel, ...]:

@@ -45,10 +45,10 @@ _COLUMNS = (
 
 def _value(row: Row, place: str) -> float | None:
     """Return what a row has at a place; None where it has nothing."""
-    found: Any = row
+    value: Any = row
     for name in place.split("."):
-        found = getattr(found, name, None)
-    return found if isinstance(found, float) else None
+        value = getattr(value, name, None)
+    return value if isinstance(value, float) else None
 
 
 def tables(lines: Sequence[Line]) -> str:
@@ -72,8 +72,8 @@ def _table(title: str, lines: Sequence[Line]) -> str:
 
 def _mean(line: Line, place: str, form: str) -> str:
     """Return the mean of a value over the rows of a line; "" where one has none."""
-    found = [each for row in line.rows if (each := _value(row, place)) is not None]
-    return form.format(statistics.mean(found)) if found and len(found) == len(line.rows) else ""
+    values = [each for row in line.rows if (each := _value(row, place)) is not None]
+    return form.format(statistics.mean(values)) if values and len(values) == len(line.rows) else ""
 
 
 def figures(lines: Sequence[Line]) -> list[Figure]:

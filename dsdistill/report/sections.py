@@ -47,13 +47,13 @@ LOSSES = (
 
 def conclusions(lines: Sequence[Line]) -> str:
     """Say what the results show: one sentence, then one entry per data set and IPC."""
-    found = conclusion.findings(lines)
-    remarks = f"{conclusion.NOTE} {conclusion.MIXED if any(each.mixed for each in found) else ''}".strip()
+    findings = conclusion.findings(lines)
+    remarks = f"{conclusion.NOTE} {conclusion.MIXED if any(each.mixed for each in findings) else ''}".strip()
     entries = "".join(
-        f"<li><strong>{escape(each.title)}:</strong> {_unbroken(each.text)}</li>" for each in found
+        f"<li><strong>{escape(each.title)}:</strong> {_unbroken(each.text)}</li>" for each in findings
     )
     return (
-        f'<p class="conclusion">{escape(conclusion.overall(found), LONG)}</p>'
+        f'<p class="conclusion">{escape(conclusion.overall(findings), LONG)}</p>'
         f'<ul class="findings">{entries}</ul>{note(remarks)}'
     )
 
