@@ -94,8 +94,8 @@ class Day:
             record = {**self.circumstances(), "block": block.name, "about": block.about}
             _write(self.result(block), {**record, "seconds": round(spent, 1), "rows": rows})
         else:
-            kept = self.states.setdefault(block.name, {"seconds": 0.0, "rows": []})
-            kept["seconds"] += time.monotonic() - since
+            state = self.states.setdefault(block.name, {"seconds": 0.0, "rows": []})
+            state["seconds"] += time.monotonic() - since
         _write(self._file, self.states)
 
     def _measured(self, block: Measured, seconds: float) -> list[dict[str, Any]] | None:
@@ -105,15 +105,15 @@ class Day:
         command = [sys.executable, __file__, "--measure", block.name, "--device", str(self.device)]
         environment = {**os.environ, "DSDISTILL_BENCHMARK_DEVICE": str(self.device)}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, env=environment, cwd=ROOT, timeout=seconds, stdout=subprocess.PIPE, text=True
             )
         except subprocess.TimeoutExpired:
-            said = f"took more than {seconds:.0f} s"
-            return [{"variant": block.name, "error": said}] if seconds >= 60 * MOST_MINUTES else None
-        if done.returncode:
-            return [{"variant": block.name, "error": f"exit code {done.returncode}"}]
-        rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+            problem = f"took more than {seconds:.0f} s"
+            return [{"variant": block.name, "error": problem}] if seconds >= 60 * MOST_MINUTES else None
+        if process.returncode:
+            return [{"variant": block.name, "error": f"exit code {process.returncode}"}]
+        rows: list[dict[str, Any]] = json.loads(process.stdout.splitlines()[-1])
         return rows
 
     def _commands(self, block: Commands, seconds: float) -> list[dict[str, Any]] | None:

@@ -77,7 +77,7 @@ def runs(size: Size, folder: Path) -> dict[str, Run]:
     experts = {**training, "recipe": "mtt", "count": 1, "epochs": size.epochs}
     followed = str(folder / "followed.h5")
     students = {**common, "epochs": size.students, "repeats": 1, "save": False, "precision": "fp32"}
-    named = folder / "made.h5", folder / "labelled.h5"
+    files = folder / "made.h5", folder / "labelled.h5"
     labels = {"teachers": followed, "views": size.views, "overwrite": True}
     labels |= {"device": "cpu", "precision": "fp32"}
     start = {"least": 0, "most": 1, "widen_from": 0, "widen_until": 0}
@@ -89,7 +89,7 @@ def runs(size: Size, folder: Path) -> dict[str, Run]:
         "trajectory": loop("trajectory", "mtt", experts=followed, overrides=follow),
         "experts": ("train_experts", (folder / "experts.h5",), experts),
         "evaluate": ("evaluate", (folder / "made.h5",), students),
-        "label": ("label", named, labels),
+        "label": ("label", files, labels),
     }
 
 

@@ -236,7 +236,7 @@ def _is_as_it_was(folders: dict[str, Iterable[int]], paths: IndexedPaths) -> boo
 
 
 def _file(folder: Path, classes: Sequence[str] | None) -> Path:
-    asked = None if classes is None else list(classes)
-    name = json.dumps([_VERSION, sorted(suffixes()), os.path.abspath(folder), asked])
+    class_names = None if classes is None else list(classes)
+    name = json.dumps([_VERSION, sorted(suffixes()), os.path.abspath(folder), class_names])
     key = hashlib.sha256(name.encode()).hexdigest()
     return cache_folder() / "pictures" / f"{key[:32]}.index"

@@ -239,9 +239,9 @@ class _Walk:
                     paths.append(entry.path)
             links += sorted(folder_links)
         if not paths:
-            held = _passed_over(self.passed_over, self.links, 0)
+            remark = _passed_over(self.passed_over, self.links, 0)
             raise UserError(
-                f"the class folder {folder} holds no pictures{f' ({held})' if held else ''}; "
+                f"the class folder {folder} holds no pictures{f' ({remark})' if remark else ''}; "
                 "add some or remove the folder"
             )
         return [Path(path) for path in sorted(paths, key=lambda path: os.path.normcase(path).split(os.sep))]
@@ -302,10 +302,10 @@ def _passed_over(kinds: Counter[str], links: int, stray: int) -> str:
     parts = []
     if total := kinds.total():
         ranked = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-        named = [f"{count} {kind}" for kind, count in ranked[:_COMMON]]
+        amounts = [f"{count} {kind}" for kind, count in ranked[:_COMMON]]
         if rest := total - sum(count for _, count in ranked[:_COMMON]):
-            named.append(f"{rest} of further kinds")
-        parts.append(f"{_plural(total, 'file')} skipped: {', '.join(named)}")
+            amounts.append(f"{rest} of further kinds")
+        parts.append(f"{_plural(total, 'file')} skipped: {', '.join(amounts)}")
     if links:
         parts.append(f"{_plural(links, 'link')} not followed, to folders that are read anyway")
     if stray:

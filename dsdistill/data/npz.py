@@ -81,9 +81,9 @@ def _read(config: DataConfig, split: Split, archive: Archive, observer: Callback
         return _read_unlabelled(config, split, archive, unlabelled_keys, observer)
     expected = " or ".join(", ".join(names) for names in SPLIT_KEYS + WHOLE_KEYS)
     shown = (key if key.isprintable() else quoted(key) for key in archive.keys)
-    held = ", ".join(shown)[:_SHOWN] or "(none)"
+    listing = ", ".join(shown)[:_SHOWN] or "(none)"
     raise UserError(
-        f"{archive.name} holds the keys {held}; it needs {expected}, or one array of images without labels"
+        f"{archive.name} holds the keys {listing}; it needs {expected}, or one array of images without labels"
     )
 
 

@@ -93,8 +93,8 @@ class ExpertPlan:
         # The fingerprint is of the images as they are presented; how they are whitened is no part of it.
         weights = {key: value for key, value in options.items() if key == "data.zca" or key[:5] != "data."}
         precision = training_precision(config.compute.precision, resolve_device(config.compute.device))
-        made_by = [fingerprint, weights | {"compute.precision": precision}, source_digest([config.network])]
-        key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+        key_parts = [fingerprint, weights | {"compute.precision": precision}, source_digest([config.network])]
+        key = hashlib.sha256(json.dumps(key_parts, sort_keys=True).encode()).hexdigest()[:16]
         return _folder() / f"{Path(config.recipe).stem}-{key}.h5"
 
     def sentence(self, file: Path) -> str:
@@ -126,8 +126,8 @@ def lacks(config: RunConfig) -> bool:
     supply = config.engine.supply
     path = str(getattr(supply, "path", ""))
     names = [path] if Path(path).exists() else path.split(",")
-    named = [Path(re.sub(r"#\d+$", "", name)) for name in names]
-    return supply.needs_experts or any(_OURS.fullmatch(file.name) and not file.exists() for file in named)
+    paths = [Path(re.sub(r"#\d+$", "", name)) for name in names]
+    return supply.needs_experts or any(_OURS.fullmatch(file.name) and not file.exists() for file in paths)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Finding:
 def findings(lines: Sequence[Line]) -> list[Finding]:
     """Say for every data set, IPC and regime of labels what the first students found."""
     first = [line for line in lines if line.first and not line.for_scores]
-    named = places(lines)
+    titles = places(lines)
     settings: dict[tuple[str, str, int, str], list[Line]] = {}
     for line in first:
         settings.setdefault((line.suite, line.dataset, line.ipc, line.regime), []).append(line)
@@ -66,7 +66,7 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
     several = len({regime for *_, regime in settings}) > 1
     return [
         _finding(
-            at(named[suite, dataset], ipc) + (f", labels {regime}" if several else ""),
+            at(titles[suite, dataset], ipc) + (f", labels {regime}" if several else ""),
             here,
             students[suite, dataset, ipc],
         )

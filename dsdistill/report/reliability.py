@@ -78,12 +78,12 @@ def _mean(line: Line, place: str, form: str) -> str:
 
 def figures(lines: Sequence[Line]) -> list[Figure]:
     """Draw the reliability of every distilled set and of random images, a figure per data set and IPC."""
-    drawn = []
+    diagrams = []
     for title, here in _groups(lines):
         shown = [line for line in here if not line.baseline or line.set == RANDOM]
         panels = tuple(Panel(line.method, diagram(line), href(line)) for line in shown)
-        drawn.append(Figure(f"reliability-{title}", f"Reliability, {title}", panels))
-    return [figure for figure in drawn if figure.panels]
+        diagrams.append(Figure(f"reliability-{title}", f"Reliability, {title}", panels))
+    return [figure for figure in diagrams if figure.panels]
 
 
 def _groups(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
@@ -91,10 +91,10 @@ def _groups(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
     measured = [
         line for line in lines if line.first and line.rows and all(row.calibration for row in line.rows)
     ]
-    named = families.places(lines)
+    titles = families.places(lines)
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in measured):
         here = [line for line in measured if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
-        yield families.at(named[suite, dataset], ipc), here
+        yield families.at(titles[suite, dataset], ipc), here
 
 
 def diagram(line: Line) -> Drawing:

@@ -204,12 +204,12 @@ class Population(Fresh):
 
     def advance(self, iteration: int, batches: TrainingBatches) -> None:
         """Have the individual that was drawn take a step, or replace it."""
-        drawn = self.individuals[self.position]
-        if drawn.age < self.config.max_age:
-            self._train(drawn, batches, steps=1)
-            drawn.age += 1
+        individual = self.individuals[self.position]
+        if individual.age < self.config.max_age:
+            self._train(individual, batches, steps=1)
+            individual.age += 1
             return
-        self.individuals[self.position] = self._new(0 if self.config.reset_age else drawn.age)
+        self.individuals[self.position] = self._new(0 if self.config.reset_age else individual.age)
 
     def _begin(self, batches: TrainingBatches) -> None:
         """Make the first individuals, and train them if they are to be."""

@@ -171,8 +171,8 @@ class PatchSelection:
         if not crops:
             return torch.tensor([0, 0, size, size]).expand(count, 1, 4)
         stream = generator(self._seed, "patches", label)
-        drawn = RandomResizedCrop(scale=self._config.scale, ratio=(1.0, 1.0))
-        return drawn.draw(count * crops, size, stream).boxes.unflatten(0, (count, crops))
+        crop = RandomResizedCrop(scale=self._config.scale, ratio=(1.0, 1.0))
+        return crop.draw(count * crops, size, stream).boxes.unflatten(0, (count, crops))
 
     def _kept_crops(self, label: int, pool: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the crop of each image that is kept, int64 [n, 4], and its loss if that decided."""
@@ -183,8 +183,8 @@ class PatchSelection:
             worth = torch.cat([self._coverage(label, *part) for part in self._parts(pool, boxes)])
             return boxes[of_images, worth.argmax(1)], None
         losses = torch.cat([self._crop_losses(label, *part) for part in self._parts(pool, boxes)])
-        kept = losses.argmin(1)
-        return boxes[of_images, kept], losses[of_images, kept]
+        best = losses.argmin(1)
+        return boxes[of_images, best], losses[of_images, best]
 
     def _parts(self, pool: Tensor, boxes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images in unit space, in batches, each with its boxes."""
