@@ -97,7 +97,7 @@ def _measured(prepare: Prepare, device: torch.device) -> dict[str, Any]:
     work = prepare()
     wait(device)
     reset_peak_memory(device)
-    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_memory(device)
+    base_bytes = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_memory(device)
     since = time.perf_counter()
     for _ in range(2):  # compiles, captures and fills caches
         work()
@@ -115,7 +115,7 @@ def _measured(prepare: Prepare, device: torch.device) -> dict[str, Any]:
         "slowest": max(seconds),
         "rounds": len(seconds),
         "first_two_s": first,
-        "peak_bytes": peak_memory(device) - held,
+        "peak_bytes": peak_memory(device) - base_bytes,
     }
 
 

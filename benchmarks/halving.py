@@ -145,8 +145,8 @@ class Runs:
             student: options of `dsdistill.evaluate`.
         """
         self.folder, self.dataset, self.ipc, self._student = folder, dataset, ipc, student
-        self._kept = folder / "runs.json"
-        self._rows: list[dict[str, Any]] = json.loads(self._kept.read_text()) if self._kept.exists() else []
+        self._file = folder / "runs.json"
+        self._rows: list[dict[str, Any]] = json.loads(self._file.read_text()) if self._file.exists() else []
         _, real = catalog.load(DataConfig(name=dataset), "train")
         train, held_out = validation_split(real)
         self._data = {
@@ -180,7 +180,7 @@ class Runs:
         (row,) = report.rows
         result = {"accuracy": row.mean, "values": row.values, "iterations": summary.iterations}
         self._rows.append(about | result)
-        replace(self._kept, json.dumps(self._rows, indent=1).encode())
+        replace(self._file, json.dumps(self._rows, indent=1).encode())
         print(
             f"{seconds:6g} s  {row.mean:6.2f}  {summary.iterations:6d} iterations  {candidate.name}",
             flush=True,

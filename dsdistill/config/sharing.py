@@ -37,14 +37,14 @@ def network_names(names: str) -> str:
 
 def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run or of experts as their file tells them; sharing twice changes nothing."""
-    named: dict[str, Any] = {
+    replacements: dict[str, Any] = {
         key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "init") if key in table
     }
     if "network" in table:
-        named["network"] = network_names(str(table["network"]))
+        replacements["network"] = network_names(str(table["network"]))
     if path := table_at(table, "engine", "supply").get("path"):
-        named["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}
-    result = merge(table, named)
+        replacements["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}
+    result = merge(table, replacements)
     if data := table_at(table, "data"):
         result["data"] = {key: value for key, value in data.items() if key not in _HERE}
         if "name" in data:

@@ -216,9 +216,9 @@ def hold_outputs(
     if dry:
         yield
         return
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         for path in paths:
-            held.enter_context(locks.hold(path, work, wait=wait))
+            stack.enter_context(locks.hold(path, work, wait=wait))
         for path in paths:
             sweep(path)
         yield

@@ -154,20 +154,20 @@ def provided(
     real = catalog.read(planned[0].config.data, "train", observer, source)
     initial.check(config, real, config.engine.supply.count or sum(each.config.count for each in planned))
     _check_networks(config, planned, real)
-    wanted = {each.file(real.fingerprint): each for each in planned}
+    by_file = {each.file(real.fingerprint): each for each in planned}
     if not observer.dry:
         files.make_folder(_folder(), parents=True)
-    with files.hold_outputs(list(wanted), "a training", observer.dry, observer.on_notice):
-        lacking = {file: each for file, each in wanted.items() if not _has(file, each, observer)}
+    with files.hold_outputs(list(by_file), "a training", observer.dry, observer.on_notice):
+        lacking = {file: each for file, each in by_file.items() if not _has(file, each, observer)}
         if not observer.dry:
             for file, each in lacking.items():
                 _train(each, file, observer, source)
     if not observer.dry or not lacking:
-        yield _options(config, {file: each.config.count for file, each in wanted.items()})
+        yield _options(config, {file: each.config.count for file, each in by_file.items()})
         return
     with tempfile.TemporaryDirectory() as folder:
         training: RunEstimate | None = None
-        counts = {file: each.config.count for file, each in wanted.items() if file not in lacking}
+        counts = {file: each.config.count for file, each in by_file.items() if file not in lacking}
         for file, each in lacking.items():
             stand_in = Path(folder) / file.name
             estimated = _estimate(each, file, observer, source, stand_in)
