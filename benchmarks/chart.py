@@ -76,7 +76,7 @@ def main() -> None:
 def dots(rows: Sequence[dict[str, Any]]) -> Iterator[Dot]:
     """Yield the accuracies to draw: each method, and random selection, once for each IPC."""
     training = load_protocol(PROTOCOL).training
-    drawn = set()
+    keys = set()
     for row in rows:
         words = shlex.split(row["distilled_by"])
         options = dict(itertools.pairwise(words))
@@ -85,8 +85,8 @@ def dots(rows: Sequence[dict[str, Any]]) -> Iterator[Dot]:
         place = row["dataset"], int(options["--ipc"])
         alike = load_protocol(row["protocol"], *place, epochs=row["epochs"]).training == training
         comparable = alike and (row["dataset"], row["network"]) == (DATASET, NETWORK)
-        if comparable and row["set"] in ("distilled", "random") and key not in drawn:
-            drawn.add(key)
+        if comparable and row["set"] in ("distilled", "random") and key not in keys:
+            keys.add(key)
             minutes = row["cost"]["distil_seconds"] / 60
             yield Dot(*key, row["mean"], row["std"], len(row["values"]), minutes)
 

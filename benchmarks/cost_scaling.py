@@ -117,8 +117,14 @@ def measure(method: str, classes: int, ipc: int, rounds: int) -> dict[str, Any]:
     quiet_allocator()
     load_libraries()
     task, real = generated(classes)
-    given = {"method": method, "ipc": ipc, "seed": SEED, "data": {"name": "fashion-mnist"}, **METHODS[method]}
-    config = configs.resolve({**given, "compute": {"compile": False, "precision": "fp32"}})
+    options = {
+        "method": method,
+        "ipc": ipc,
+        "seed": SEED,
+        "data": {"name": "fashion-mnist"},
+        **METHODS[method],
+    }
+    config = configs.resolve({**options, "compute": {"compile": False, "precision": "fp32"}})
     with tempfile.TemporaryDirectory() as folder, full_float32():
         if config.engine.supply.takes_experts:
             path = Path(folder) / "experts.h5"

@@ -133,9 +133,11 @@ def loader_error(folder: Path, zca: bool) -> float:
     task, real = catalog.load(DataConfig(name="cifar10", root=folder / "data", zca=zca), "train")
     rows = torch.stack([(real.labels == label).nonzero()[0, 0] for label in range(10)])
     about = {"dataset": "cifar10", "protocol": "dsa", "network": "convnet3"}
-    made = DistilledSet(real.unit(rows), real.labels[rows], real.classes, task.preprocess, attributes=about)
+    distilled = DistilledSet(
+        real.unit(rows), real.labels[rows], real.classes, task.preprocess, attributes=about
+    )
     path, out = folder / f"real-{zca}.h5", folder / f"real-{zca}"
-    set_file.write(path, made)
+    set_file.write(path, distilled)
     export_ddranking(path, out)
     with quiet():
         theirs = get_dataset("CIFAR10", str(folder / "data"), (32, 32), zca, None, "cpu")[5]

@@ -97,7 +97,7 @@ def _measured(prepare: Prepare, device: torch.device) -> dict[str, Any]:
     work = prepare()
     wait(device)
     reset_peak_memory(device)
-    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_memory(device)
+    base_bytes = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_memory(device)
     since = time.perf_counter()
     for _ in range(2):  # compiles, captures and fills caches
         work()
@@ -115,7 +115,7 @@ def _measured(prepare: Prepare, device: torch.device) -> dict[str, Any]:
         "slowest": max(seconds),
         "rounds": len(seconds),
         "first_two_s": first,
-        "peak_bytes": peak_memory(device) - held,
+        "peak_bytes": peak_memory(device) - base_bytes,
     }
 
 
@@ -189,8 +189,8 @@ def _full(method: str, minutes: float, experts: Sequence[str] = ()) -> Commands:
     """Return a full-length run on Fashion-MNIST, its experts and its evaluation."""
     file, pool = f"{{out}}/{method}.h5", f"{{out}}/{method}-experts.h5"
     commands = [(*_EXPERTS, *experts, "-o", pool)] if experts else []
-    named = ("--experts", pool) if experts else ()
-    commands.append((*_DSDISTILL, "distill", "--method", method, *_TOLD, *named, "-o", file))
+    flags = ("--experts", pool) if experts else ()
+    commands.append((*_DSDISTILL, "distill", "--method", method, *_TOLD, *flags, "-o", file))
     evaluate = (*_DSDISTILL, "evaluate", file, "--repeats", "5", "--device", "cuda", "--resume")
     commands.append((*evaluate, "--json", f"{{out}}/{method}-accuracy.json"))
     return Commands(
@@ -250,9 +250,9 @@ def _missing() -> Work:
 
 def tiny_blocks() -> list[Block]:
     """Return blocks of no time, for a CPU."""
-    said = (sys.executable, "-c", "print('{out}')")
+    command = (sys.executable, "-c", "print('{out}')")
     return [
         Measured("toys", "products", 0, _toys),
-        Commands("commands", "a line", 0, (said, said)),
-        Commands("elsewhere", "nothing", 0, (said,), needs=("no_such_package",)),
+        Commands("commands", "a line", 0, (command, command)),
+        Commands("elsewhere", "nothing", 0, (command,), needs=("no_such_package",)),
     ]

@@ -94,8 +94,8 @@ class Day:
             record = {**self.circumstances(), "block": block.name, "about": block.about}
             _write(self.result(block), {**record, "seconds": round(spent, 1), "rows": rows})
         else:
-            kept = self.states.setdefault(block.name, {"seconds": 0.0, "rows": []})
-            kept["seconds"] += time.monotonic() - since
+            state = self.states.setdefault(block.name, {"seconds": 0.0, "rows": []})
+            state["seconds"] += time.monotonic() - since
         _write(self._file, self.states)
 
     def _measured(self, block: Measured, seconds: float) -> list[dict[str, Any]] | None:
@@ -105,15 +105,15 @@ class Day:
         command = [sys.executable, __file__, "--measure", block.name, "--device", str(self.device)]
         environment = {**os.environ, "DSDISTILL_BENCHMARK_DEVICE": str(self.device)}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, env=environment, cwd=ROOT, timeout=seconds, stdout=subprocess.PIPE, text=True
             )
         except subprocess.TimeoutExpired:
-            said = f"took more than {seconds:.0f} s"
-            return [{"variant": block.name, "error": said}] if seconds >= 60 * MOST_MINUTES else None
-        if done.returncode:
-            return [{"variant": block.name, "error": f"exit code {done.returncode}"}]
-        rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+            problem = f"took more than {seconds:.0f} s"
+            return [{"variant": block.name, "error": problem}] if seconds >= 60 * MOST_MINUTES else None
+        if process.returncode:
+            return [{"variant": block.name, "error": f"exit code {process.returncode}"}]
+        rows: list[dict[str, Any]] = json.loads(process.stdout.splitlines()[-1])
         return rows
 
     def _commands(self, block: Commands, seconds: float) -> list[dict[str, Any]] | None:
@@ -218,27 +218,31 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="blocks of no time, for the test on a CPU")
     parser.add_argument("--measure", default="", help=argparse.SUPPRESS)
-    told = parser.parse_args(words)
-    blocks = tiny_blocks() if told.tiny else gpu_blocks()
+    arguments = parser.parse_args(words)
+    blocks = tiny_blocks() if arguments.tiny else gpu_blocks()
     names = [block.name for block in blocks]
-    if told.only and told.only not in names:
-        print(f"there is no block {told.only!r}: --list names them", file=sys.stderr)
+    if arguments.only and arguments.only not in names:
+        print(f"there is no block {arguments.only!r}: --list names them", file=sys.stderr)
         return 2
-    device = torch.device(told.device)
-    if not told.list and not told.tiny and not (device.type == "cuda" and torch.cuda.is_available()):
+    device = torch.device(arguments.device)
+    if (
+        not arguments.list
+        and not arguments.tiny
+        and not (device.type == "cuda" and torch.cuda.is_available())
+    ):
         print("gpu_day.py measures a CUDA device, and torch finds none here", file=sys.stderr)
         return 2
-    if told.measure:
-        block = blocks[names.index(told.measure)]
+    if arguments.measure:
+        block = blocks[names.index(arguments.measure)]
         assert isinstance(block, Measured)
         print(json.dumps(measure(block.variants(), device)))
         return 0
     command = " ".join(["python", "benchmarks/gpu_day.py", *(sys.argv[1:] if words is None else words)])
-    day = Day(blocks, told.out.absolute(), device, command)
-    if told.list:
+    day = Day(blocks, arguments.out.absolute(), device, command)
+    if arguments.list:
         _list(day)
     else:
-        day.run(told.minutes, told.only)
+        day.run(arguments.minutes, arguments.only)
     return 0
 
 

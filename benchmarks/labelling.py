@@ -157,11 +157,13 @@ def replaying(sizes: Sizes) -> Callable[[], Any]:
 
 def _protocol(sizes: Sizes, source: Source) -> Protocol:
     """Return how SRe2L trains, for one epoch."""
-    drawn = {"crop_scale": (0.08, 1.0), "augmentation": "flip", "cutmix": 1.0} if source == "teacher" else {}
+    augmentation = (
+        {"crop_scale": (0.08, 1.0), "augmentation": "flip", "cutmix": 1.0} if source == "teacher" else {}
+    )
     labels = LabelConfig(source=source, loss="kl", temperature=20.0)
-    options: dict[str, Any] = {"optimiser": "adamw", "lr": 1e-3, "schedule": "cosine", **drawn}
-    named = {"name": "example", "title": "example", "source": "example"}
-    return Protocol(**named, epochs=1, batch_size=sizes.batch, labels=labels, **options)
+    options: dict[str, Any] = {"optimiser": "adamw", "lr": 1e-3, "schedule": "cosine", **augmentation}
+    names = {"name": "example", "title": "example", "source": "example"}
+    return Protocol(**names, epochs=1, batch_size=sizes.batch, labels=labels, **options)
 
 
 def _training_set(sizes: Sizes, source: Source) -> TrainingSet:

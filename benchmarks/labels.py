@@ -127,14 +127,14 @@ def write_herding(path: Path, ipc: int, teacher: Path) -> None:
     rows = torch.cat(chosen)
     data = json.dumps({"name": DATA})
     about = {"dataset": DATA, "data": data, "fingerprint": real.fingerprint, "protocol": "dm"}
-    found = DistilledSet(
+    herding_set = DistilledSet(
         real.unit(rows),
         real.labels[rows],
         real.classes,
         task.preprocess,
         attributes=about,
     )
-    set_file.write(path, found, "uint8")
+    set_file.write(path, herding_set, "uint8")
 
 
 def evaluated(

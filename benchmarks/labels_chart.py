@@ -44,10 +44,10 @@ def main() -> None:
     args = parser.parse_args()
     rows = [row for path in args.rows for row in json.loads(path.read_text())]
     cells = by_cell(rows)
-    kept = [row for each in cells.values() for row in each.values()]
+    cell_rows = [row for each in cells.values() for row in each.values()]
     files = " ".join(f"FOLDER/{path.name}" for path in args.rows)
     command = f"python benchmarks/labels.py FOLDER, then python benchmarks/labels_chart.py {files}"
-    record = {"command": command, "rows": kept}
+    record = {"command": command, "rows": cell_rows}
     (ARTIFACTS / "labels.json").write_text(json.dumps(record, indent=1) + "\n")
     (ARTIFACTS / "labels.md").write_text(tables(cells))
     draw(cells).savefig(

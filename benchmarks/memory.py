@@ -51,8 +51,8 @@ def main() -> None:
         process.join()
         plain = rows[0]
         shares = {key: rows[-1][f"{key}_mb"] / plain[f"{key}_mb"] for key in ("peak", "steady")}
-        said = [f"{key} {rows[-1][f'{key}_mb']:5.0f} MB above idle ({shares[key]:.2f})" for key in shares]
-        print(f"{name:24s} {', '.join(said)}, idle {rows[-1]['idle_mb']:.0f} MB", flush=True)
+        texts = [f"{key} {rows[-1][f'{key}_mb']:5.0f} MB above idle ({shares[key]:.2f})" for key in shares]
+        print(f"{name:24s} {', '.join(texts)}, idle {rows[-1]['idle_mb']:.0f} MB", flush=True)
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""
     file = ROOT / "artifacts" / f"memory-{args.what}{ipc}.json"
     write_record(file, rows)
@@ -60,13 +60,15 @@ def main() -> None:
 
 def _steps(ipc: int) -> dict[str, variants.Variant]:
     """Return the variants at several numbers of steps, those that are compared at 20 first."""
-    named: dict[str, variants.Variant] = {}
+    by_name: dict[str, variants.Variant] = {}
     for steps in (20, 5, 10):
-        named[f"unrolled, T = {steps}"] = functools.partial(variants.plain_trajectory, ipc, steps)
+        by_name[f"unrolled, T = {steps}"] = functools.partial(variants.plain_trajectory, ipc, steps)
     for steps in (5, 10, 20, 40):
-        named[f"exact, T = {steps}"] = functools.partial(variants.ours_trajectory, ipc, steps, "exact", True)
-    named["truncated, T = 20"] = functools.partial(variants.ours_trajectory, ipc, 20, "truncated", True)
-    return named
+        by_name[f"exact, T = {steps}"] = functools.partial(
+            variants.ours_trajectory, ipc, steps, "exact", True
+        )
+    by_name["truncated, T = 20"] = functools.partial(variants.ours_trajectory, ipc, 20, "truncated", True)
+    return by_name
 
 
 def measure(prepare: variants.Variant, iterations: int, pipe: Connection) -> None:

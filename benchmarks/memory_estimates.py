@@ -140,11 +140,11 @@ def train_experts(path: Path, count: int = 2, epochs: int = 3, steps: int = 10) 
 
 def configured(method: str, ipc: int, compile: bool, experts: Path) -> RunConfig:
     """Return a run that takes the memory of the recipe's in little time."""
-    told = {"method": method, "ipc": ipc, "iterations": ITERATIONS, "data": {"name": DATA}}
-    engine = configs.resolve(told).engine
+    flags = {"method": method, "ipc": ipc, "iterations": ITERATIONS, "data": {"name": DATA}}
+    engine = configs.resolve(flags).engine
     supply = engine.supply
     if engine.kind == "trajectory":  # whose every iteration is of many steps
-        told["iterations"] = 2
+        flags["iterations"] = 2
     options = [f"compute.compile={str(compile).lower()}", "compute.precision=fp32"]
     if supply.takes_experts:
         options.append(f"engine.supply.path={experts}")
@@ -159,7 +159,7 @@ def configured(method: str, ipc: int, compile: bool, experts: Path) -> RunConfig
         options += ["engine.supply.updates_per_network=4", "engine.supply.epochs=1"]
     if supply.kind == "queue":
         options += ["engine.supply.steps=2"] + (["engine.batch_real=1024"] if ipc < 5 else [])
-    return configs.resolve(told, options)
+    return configs.resolve(flags, options)
 
 
 def measure(method: str, ipc: int, compile: bool, experts: Path) -> dict[str, Any]:

@@ -83,11 +83,11 @@ def write(root: Path, classes: int, per_class: int) -> None:
 def opened(folder: Path, how: str) -> dict[str, Any]:
     """Open the data in a process of its own, and return its seconds."""
     environment = {**os.environ, "DSDISTILL_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
-    for kept in (folder / "cache").rglob("*.index") if how == "looked" else ():
-        kept.unlink()
+    for index in (folder / "cache").rglob("*.index") if how == "looked" else ():
+        index.unlink()
     command = [sys.executable, "-c", _OPEN, str(folder / "data"), how]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    row: dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    row: dict[str, Any] = json.loads(process.stdout)
     return row
 
 

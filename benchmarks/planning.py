@@ -71,13 +71,13 @@ def runs(size: Size, folder: Path) -> dict[str, Run]:
     training = {**common, "network": size.network, "overwrite": True, "overrides": list(COMPUTE)}
 
     def loop(kind: str, method: str, **options: Any) -> Run:
-        told = {**training, "method": method, "ipc": 1, "iterations": size.iterations[kind], **options}
-        return "distill", (folder / f"{kind}.h5",), told
+        keywords = {**training, "method": method, "ipc": 1, "iterations": size.iterations[kind], **options}
+        return "distill", (folder / f"{kind}.h5",), keywords
 
     experts = {**training, "recipe": "mtt", "count": 1, "epochs": size.epochs}
     followed = str(folder / "followed.h5")
     students = {**common, "epochs": size.students, "repeats": 1, "save": False, "precision": "fp32"}
-    named = folder / "made.h5", folder / "labelled.h5"
+    files = folder / "made.h5", folder / "labelled.h5"
     labels = {"teachers": followed, "views": size.views, "overwrite": True}
     labels |= {"device": "cpu", "precision": "fp32"}
     start = {"least": 0, "most": 1, "widen_from": 0, "widen_until": 0}
@@ -89,7 +89,7 @@ def runs(size: Size, folder: Path) -> dict[str, Run]:
         "trajectory": loop("trajectory", "mtt", experts=followed, overrides=follow),
         "experts": ("train_experts", (folder / "experts.h5",), experts),
         "evaluate": ("evaluate", (folder / "made.h5",), students),
-        "label": ("label", named, labels),
+        "label": ("label", files, labels),
     }
 
 
@@ -109,10 +109,10 @@ def main() -> None:
 
 def prepare(size: Size, folder: Path) -> None:
     """Make the experts that others follow or learn from, and the set that is evaluated and labelled."""
-    made = runs(size, folder)
-    _, _, experts = made["experts"]
+    by_kind = runs(size, folder)
+    _, _, experts = by_kind["experts"]
     dsdistill.train_experts(folder / "followed.h5", **experts)
-    _, _, options = made["distribution"]
+    _, _, options = by_kind["distribution"]
     dsdistill.distill(folder / "made.h5", **{**options, "iterations": 2})
 
 

@@ -62,11 +62,11 @@ def main() -> None:
             for row in measured(file, bits, args.baselines, args.network, args.repeats, folder):
                 rows[_key(row)] = row
             write_record(FILE, sorted(rows.values(), key=_order))
-    found = sorted(rows.values(), key=_order)
-    FILE.with_suffix(".md").write_text(tables(found))
-    if any(row["bits"] < 8 for row in found):
-        draw(found)
-    print(tables(found))
+    ordered_rows = sorted(rows.values(), key=_order)
+    FILE.with_suffix(".md").write_text(tables(ordered_rows))
+    if any(row["bits"] < 8 for row in ordered_rows):
+        draw(ordered_rows)
+    print(tables(ordered_rows))
 
 
 def _key(row: Row) -> str:
@@ -101,13 +101,17 @@ def measured(
             save=False,
             json=report,
         )
-    found, size = json.loads(report.read_text()), set_file.describe(coded)
-    print(name, *(f"{row['set']} {row['mean']:.2f} ± {row['std']:.2f}" for row in found["rows"]), flush=True)
+    evaluation, size = json.loads(report.read_text()), set_file.describe(coded)
+    print(
+        name,
+        *(f"{row['set']} {row['mean']:.2f} ± {row['std']:.2f}" for row in evaluation["rows"]),
+        flush=True,
+    )
     shared = {"method": method, "ipc": ipc, "bits": bits, "storage": size.storage}
     shared |= {"bytes": size.image_bytes + size.label_bytes}
-    shared |= {key: found[key] for key in ("protocol", "machine", "date", "seed")}
+    shared |= {key: evaluation[key] for key in ("protocol", "machine", "date", "seed")}
     keys = ("set", "network", "epochs", "images", "values")
-    return [shared | {key: row[key] for key in keys} for row in found["rows"]]
+    return [shared | {key: row[key] for key in keys} for row in evaluation["rows"]]
 
 
 def tables(rows: Sequence[Row]) -> str:

@@ -160,9 +160,9 @@ def seconds_of(case: Case, folder: Path, processes: int) -> float:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         variables = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
         words = [sys.executable, *(launcher if processes > 1 else []), *script]
-        done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+        process = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
         if not result.exists():
-            raise RuntimeError(f"{case.name} with {processes} processes failed:\n{done.stderr}")
+            raise RuntimeError(f"{case.name} with {processes} processes failed:\n{process.stderr}")
         return float(result.read_text())
 
 

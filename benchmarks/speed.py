@@ -65,13 +65,13 @@ def compared(what: str, ipc: int, steps: int = 20) -> dict[str, variants.Variant
     if what == "perclass":
         return {mode: functools.partial(variants.per_class, mode) for mode in ("loop", "vmap", "capture")}
     plain, ours = getattr(variants, f"plain_{what}"), getattr(variants, f"ours_{what}")
-    named: dict[str, variants.Variant] = {"plain: eager fp32": functools.partial(plain, ipc)}
-    named |= {f"ours, {name}": functools.partial(ours, ipc, *level) for name, level in LEVELS.items()}
+    by_name: dict[str, variants.Variant] = {"plain: eager fp32": functools.partial(plain, ipc)}
+    by_name |= {f"ours, {name}": functools.partial(ours, ipc, *level) for name, level in LEVELS.items()}
     if what == "recovery":  # a CPU without AMX is slow at the gradients of so few maps in bf16
-        del named["ours, bf16, compiled"]
+        del by_name["ours, bf16, compiled"]
     if what == "student":
-        named["ours, bf16, compiled, 3 stacked"] = functools.partial(ours, ipc, "bf16", True, 3)
-    return named
+        by_name["ours, bf16, compiled, 3 stacked"] = functools.partial(ours, ipc, "bf16", True, 3)
+    return by_name
 
 
 def main() -> None:

@@ -268,9 +268,9 @@ class Protocol:
         Raises:
             UserError: the protocol takes a learned rate, and the set has none or one that is not positive.
         """
-        named = max((key for key in self.lr_of if network.startswith(key)), key=len, default=None)
-        if named is not None:
-            return self.lr_of[named]
+        prefix = max((key for key in self.lr_of if network.startswith(key)), key=len, default=None)
+        if prefix is not None:
+            return self.lr_of[prefix]
         if self.lr != "learned":
             return self.lr
         if learned is None:

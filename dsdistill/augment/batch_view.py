@@ -52,10 +52,10 @@ class BatchViewConfig:
     def scale(self, iteration: int, iterations: int) -> tuple[float, float]:
         """Return the bounds of the share in an iteration, counted from 0, of so many."""
         least, most = self.crop or (1.0, 1.0)
-        done = iteration / (self.milestone * max(1, iterations))
-        left = {"none": 0.0, "cosine": (1 + math.cos(math.pi * min(1.0, done))) / 2}
-        left |= {"linear": max(0.0, 1 - done), "step": float(done < 1)}
-        return least + (most - least) * left[self.curriculum], most
+        progress = iteration / (self.milestone * max(1, iterations))
+        factors = {"none": 0.0, "cosine": (1 + math.cos(math.pi * min(1.0, progress))) / 2}
+        factors |= {"linear": max(0.0, 1 - progress), "step": float(progress < 1)}
+        return least + (most - least) * factors[self.curriculum], most
 
     def draw(
         self, size: int, mirror: bool, iteration: int, iterations: int, generators: Sequence[torch.Generator]

@@ -27,7 +27,7 @@ from dsdistill.bench import encode_step
 from dsdistill.bench.expert_set import Environment, ExpertSet, overrides, slug
 from dsdistill.bench.label_step import CellTeacher, LabelStep, teacher_words
 from dsdistill.config.options import flatten
-from dsdistill.config.sharing import told
+from dsdistill.config.sharing import values_without_folders
 from dsdistill.data import catalog
 from dsdistill.runtime.checkpoints import RunDirectory
 
@@ -240,7 +240,7 @@ class Cell:
         encoded = {self.evaluated_file(each, results): each for each in self.all_evaluations if each.bits}
         commands += [self.encode(each, results) for each in encoded.values()]
         commands += [self.evaluate(each, results, environment) for each in self.all_evaluations]
-        return [shlex.join(["dsdistill", *told(words)]) for words in commands]
+        return [shlex.join(["dsdistill", *values_without_folders(words)]) for words in commands]
 
     def report(self, evaluation: Evaluation, results: Path) -> Path:
         """Return where the report of an evaluation lies."""

@@ -102,8 +102,8 @@ def submit(words: Sequence[str], folder: Path, options: str, jobs: int, cluster:
             queued.append(str(executor.submit(SuiteJob(words)).job_id))
     except Exception as error:  # whatever submitit or sbatch says of the options
         reason = shortened(" ".join(str(error).split()) or type(error).__name__, 200)
-        done = f" ({', '.join(queued)})" if queued else ""
-        raise UserError(f"{len(queued)} of {jobs} jobs are queued{done}: {reason}") from error
+        ids = f" ({', '.join(queued)})" if queued else ""
+        raise UserError(f"{len(queued)} of {jobs} jobs are queued{ids}: {reason}") from error
     return queued
 
 

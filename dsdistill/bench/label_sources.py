@@ -33,21 +33,21 @@ def source_of(
     Raises:
         UserError: nothing makes the labels that are wanted.
     """
-    wanted = protocol.labels.source
+    source = protocol.labels.source
     name = f'labels = "{chosen}"' if chosen else f"protocol {protocol.name!r}"
     kind = step.config.kind if step else None
-    if wanted == "file":
+    if source == "file":
         return "static" if kind == "static" or makes_labels(config) else "hard"
-    if wanted == "static" and not (kind == "static" or makes_labels(config)):
+    if source == "static" and not (kind == "static" or makes_labels(config)):
         raise UserError(
             f"{name} trains on stored logits of each image, which nothing makes: write label = {{}} and "
             "teacher = NAME"
         )
-    if wanted == "views":
+    if source == "views":
         _check_views(protocol, step if kind == "views" else None, name)
-    if wanted == "teacher" and not teachers:
+    if source == "teacher" and not teachers:
         raise UserError(f"{name} has a teacher label every batch: write teacher = NAME of an [experts.NAME]")
-    return wanted
+    return source
 
 
 def _check_views(protocol: Protocol, step: LabelStep | None, name: str) -> None:

@@ -58,8 +58,8 @@ class LabelStep:
         Raises:
             UserError: an option is unknown or its value cannot be, or options contradict one another.
         """
-        if named := next((key for key in ("teachers", "teacher") if key in self.options), None):
-            raise UserError(f"label has no option {named!r}: write teacher = NAME beside it")
+        if option := next((key for key in ("teachers", "teacher") if key in self.options), None):
+            raise UserError(f"label has no option {option!r}: write teacher = NAME beside it")
         if self.options.get("stop", "auto") != "auto":
             raise UserError(f"label.stop is 'auto', not {self.options['stop']!r}; an epoch is NAME@EPOCH")
         options = {key: value for key, value in self.options.items() if key != "stop"}

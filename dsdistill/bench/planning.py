@@ -69,9 +69,9 @@ def matching(cells: Sequence[Cell], only: str) -> list[Cell]:
 
 
 def _check_names(suite: Suite) -> None:
-    named = [*suite.baselines, *(name for each in suite.method.values() for name in each.baselines)]
-    named += [name for each in suite.evaluation.values() for name in each.baselines or ()]
-    for name in baselines.expanded_names(named):
+    names = [*suite.baselines, *(name for each in suite.method.values() for name in each.baselines)]
+    names += [name for each in suite.evaluation.values() for name in each.baselines or ()]
+    for name in baselines.expanded_names(names):
         baselines.check(name)
         if baselines.needs_teacher(name) and not any(map(suite.teacher_of, suite.methods)):
             raise UserError(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from dsdistill.config.sharing import told, told_toml
+from dsdistill.config.sharing import toml_without_folders, values_without_folders
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.measures import Amount, Count, Percent
@@ -199,9 +199,9 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
         UserError: a value is missing or cannot be.
     """
     known = [each.name for each in dataclasses.fields(CellResult)]
-    values = told({key: value for key, value in table.items() if key in known})
+    values = values_without_folders({key: value for key, value in table.items() if key in known})
     if isinstance(config := table.get("config"), str):
-        values["config"] = told_toml(config)
+        values["config"] = toml_without_folders(config)
     values["evaluations"] = _with_regimes(values.get("evaluations"))
     result: CellResult = validate(CellResult, {**values, "path": path}, f"{path}: key", known)
     for evaluation in result.evaluations:

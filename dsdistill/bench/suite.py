@@ -210,9 +210,9 @@ class Suite:
     def _check_tables(self, kind: str, names: Iterable[str], who: str, subject: str) -> None:
         """Raise a UserError, with the nearest name, where there is no such table of a kind."""
         tables = getattr(self, kind)
-        for named in names:
-            if named not in tables:
-                raise unknown(f"table of {kind} for {who} in {subject}:", named, tables or ("none",))
+        for name in names:
+            if name not in tables:
+                raise unknown(f"table of {kind} for {who} in {subject}:", name, tables or ("none",))
 
     def settings_of(self, method: str) -> MethodSettings:
         """Return the settings of one method; defaults where it has no table."""
@@ -249,9 +249,9 @@ def _check_bits(bits: tuple[int, ...], subject: str) -> None:
     if repeated := [each for each in bits if bits.count(each) > 1]:
         raise UserError(f"{subject} lists {repeated[0]} twice in bits; drop one")
     if UNCODED not in bits:
-        named = ", ".join(map(str, (UNCODED, *bits)))
+        choices = ", ".join(map(str, (UNCODED, *bits)))
         raise UserError(
-            f"{subject} leaves {UNCODED} out of bits, the set as it is distilled: write bits = [{named}]"
+            f"{subject} leaves {UNCODED} out of bits, the set as it is distilled: write bits = [{choices}]"
         )
 
 

@@ -16,7 +16,7 @@ from dsdistill.bench.lines import OWN, Line, gains, lines, pixel_bits, without_c
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
 from dsdistill.bench.worth import NOTE, sentences
-from dsdistill.config.sharing import told
+from dsdistill.config.sharing import values_without_folders
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import Row
 from dsdistill.text import cell, kilobytes, plain
@@ -181,7 +181,7 @@ def check_replaceable(folder: Path) -> None:
 
 def write(folder: Path, suite: str, results: Sequence[CellResult], problems: Sequence[str]) -> list[Path]:
     """Write results.json, results.csv and table.md, each at once or not at all; return them."""
-    problems = told(problems)
+    problems = values_without_folders(problems)
     table = {"suite": suite, "cells": [each.to_dict() for each in results], "problems": problems}
     texts = (json.dumps(table, indent=1) + "\n", csv_text(results), markdown(results, problems))
     for name, text in zip(FILES, texts, strict=True):

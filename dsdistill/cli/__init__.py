@@ -209,8 +209,8 @@ def _stopped(stop: Interrupted, words: Sequence[str]) -> int:
     """Print that a command was stopped at once, and what it leaves."""
     if isinstance(stop, OutputLost) and stop.is_closed_pipe:
         return stop.code  # nobody wants to read more
-    kept = _KEPT.get(words[0] if words else "", "") if {"--no-save", "--dry-run"}.isdisjoint(words) else ""
-    return _fail("; ".join(filter(None, (str(stop), kept))), stop.code)
+    remark = _KEPT.get(words[0] if words else "", "") if {"--no-save", "--dry-run"}.isdisjoint(words) else ""
+    return _fail("; ".join(filter(None, (str(stop), remark))), stop.code)
 
 
 def _failed(error: Exception, words: Sequence[str]) -> int:

@@ -34,11 +34,11 @@ def callbacks_of(quiet: bool, verbose: bool, log: Sequence[str] | None, name: st
         raise UserError("--quiet and --verbose exclude each other; leave one out")
     if not launch.is_first():  # another process of the run speaks
         return []
-    shown = _Quiet() if quiet else ProgressBar(verbose, console.err)
+    display = _Quiet() if quiet else ProgressBar(verbose, console.err)
     writers = loggers_of(log or (), name)
     for each in writers if not quiet else ():
         console.notify(f"--log: {type(each).__name__} writes to {each.place}", style="")
-    return [shown, *writers]
+    return [display, *writers]
 
 
 class _Quiet(Callback):

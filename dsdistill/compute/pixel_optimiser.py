@@ -68,8 +68,8 @@ class OptimiserConfig:
         """Return the learning rate in an iteration counted from 0, of so many."""
         if self.schedule == "constant":
             return self.lr
-        done = min(1.0, iteration / iterations)
-        share = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
+        progress = min(1.0, iteration / iterations)
+        share = (1 + math.cos(math.pi * progress)) / 2 if self.schedule == "cosine" else 1 - progress
         return self.lr * (self.final + (1 - self.final) * share)
 
     def __post_init__(self) -> None:

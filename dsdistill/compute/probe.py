@@ -54,5 +54,5 @@ def linear_probe(
 
     with torch.enable_grad():
         optimiser.step(closure)
-    found = weight.detach() * scale
-    return found, bias.detach() - found @ mean
+    raw_weight = weight.detach() * scale
+    return raw_weight, bias.detach() - raw_weight @ mean

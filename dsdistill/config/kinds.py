@@ -93,13 +93,13 @@ class Kinds(Registry[type[Any]]):
 
     def members(self) -> tuple[type[Any], ...]:
         """Return all classes. What an installed package cannot load is left out, until it is asked for."""
-        found = []
+        classes = []
         for name in self.names():
             try:
-                found.append(self.find(name))
+                classes.append(self.find(name))
             except UserError as error:
                 self._broken[name] = error
-        return tuple(each for each in found if each is not None)
+        return tuple(each for each in classes if each is not None)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return the schema of a table of one of these."""

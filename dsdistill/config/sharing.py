@@ -37,14 +37,14 @@ def network_names(names: str) -> str:
 
 def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run or of experts as their file tells them; sharing twice changes nothing."""
-    named: dict[str, Any] = {
+    replacements: dict[str, Any] = {
         key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "init") if key in table
     }
     if "network" in table:
-        named["network"] = network_names(str(table["network"]))
+        replacements["network"] = network_names(str(table["network"]))
     if path := table_at(table, "engine", "supply").get("path"):
-        named["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}
-    result = merge(table, named)
+        replacements["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}
+    result = merge(table, replacements)
     if data := table_at(table, "data"):
         result["data"] = {key: value for key, value in data.items() if key not in _HERE}
         if "name" in data:
@@ -52,16 +52,16 @@ def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def told(value: Any) -> Any:
+def values_without_folders(value: Any) -> Any:
     """Return values as JSON has them, in which every text is without folders.
 
     >>> told(["folder:/home/anna/pets", "/home/anna/my set.h5", {"seed": 0}])
     ['folder:pets', 'my set.h5', {'seed': 0}]
     """
     if isinstance(value, Mapping):
-        return {key: told(inner) for key, inner in value.items()}
+        return {key: values_without_folders(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [told(inner) for inner in value]
+        return [values_without_folders(inner) for inner in value]
     if not isinstance(value, str):
         return value
     if path_of(value) and "\n" not in value:
@@ -71,12 +71,12 @@ def told(value: Any) -> Any:
     return without_folders(value)
 
 
-def told_toml(text: str) -> str:
+def toml_without_folders(text: str) -> str:
     """Return a config, which an earlier version may have written with folders, as `shared` tells it."""
     try:
         return as_toml(shared(parse_toml(text)))
     except (ValueError, TypeError, AttributeError):  # it is no config
-        return str(told(text))
+        return str(values_without_folders(text))
 
 
 _HOMES = re.compile(r"(?<![\w.~/-])/(?:home|Users)/[^\s/'\",;:]+")

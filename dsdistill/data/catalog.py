@@ -116,10 +116,10 @@ def _entry(name: str) -> _Entry:
         return _CATALOG[kind]
     if kind in _CATALOG and kind not in _OWN and not colon:
         return _CATALOG[kind]
-    if (found := expanded(name)).is_dir():
+    if (location := expanded(name)).is_dir():
         raise UserError(f"{name!r} is a path; write it as folder:{name}")
-    if found.is_file():
-        written = f"hf:{found.absolute()}" if found.suffix in hf.READERS else f"npz:{name}"
+    if location.is_file():
+        written = f"hf:{location.absolute()}" if location.suffix in hf.READERS else f"npz:{name}"
         raise UserError(f"{name!r} is a path; write it as {written}")
     raise unknown("data set", name, names())
 

@@ -206,8 +206,8 @@ def _decode_to(
                 advance(min(at + _BLOCK, end) - start, end - start)
                 yield written.read(min(_BLOCK, end - at))
 
-        found = fingerprint(shape, listing.classes, blocks(), listing.labels)
-        if found.encode() != written.read():
+        mark_on_disk = fingerprint(shape, listing.classes, blocks(), listing.labels)
+        if mark_on_disk.encode() != written.read():
             raise OSError("it reads back otherwise than it was written; the disk may be failing")
 
     with caching(cached, verify) as file:

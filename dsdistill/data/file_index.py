@@ -144,7 +144,7 @@ def indexed(paths: Sequence[Path], what: str = "", progress: Progress = silent) 
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Contents:
     """What a folder of class folders holds.
 
     Attributes:
@@ -159,7 +159,7 @@ class Found:
     passed_over: str
 
 
-def recalled(folder: Path, classes: Sequence[str] | None) -> Found | None:
+def recalled(folder: Path, classes: Sequence[str] | None) -> Contents | None:
     """Return what was kept of a folder; None if nothing was, or something has changed.
 
     Args:
@@ -177,34 +177,34 @@ def recalled(folder: Path, classes: Sequence[str] | None) -> Found | None:
     paths = IndexedPaths.of_bytes(content[8 + head_bytes :], sum(head["counts"]))
     if not _is_as_it_was(head["folders"], paths):
         return None
-    return Found(tuple(head["classes"]), paths, tuple(head["counts"]), head["passed_over"])
+    return Contents(tuple(head["classes"]), paths, tuple(head["counts"]), head["passed_over"])
 
 
 def keep(
-    folder: Path, classes: Sequence[str] | None, found: Found, states: dict[str, State], since: int
+    folder: Path, classes: Sequence[str] | None, contents: Contents, states: dict[str, State], since: int
 ) -> None:
     """Keep what a folder holds, unless it may have changed since it was looked at.
 
     Args:
         folder, classes: as `recalled` takes them.
-        found: its paths are indexed.
+        contents: its paths are indexed.
         states: of all folders that were looked into, by path.
         since: when that began, in nanoseconds.
     """
-    assert isinstance(found.paths, IndexedPaths)
+    assert isinstance(contents.paths, IndexedPaths)
     if any(since - max(times) < _SETTLED_NS for *times, _, _ in states.values()):
         return
     head = {
-        "classes": found.classes,
-        "counts": found.counts,
-        "passed_over": found.passed_over,
+        "classes": contents.classes,
+        "counts": contents.counts,
+        "passed_over": contents.passed_over,
         "folders": states,
     }
     written = json.dumps(head).encode()
     written += b" " * (-len(written) % 8)  # so that the numbers behind it are aligned
-    content = len(written).to_bytes(8, "little") + written + found.paths.to_bytes()
+    index_bytes = len(written).to_bytes(8, "little") + written + contents.paths.to_bytes()
     try:
-        store(_file(folder, classes), content)
+        store(_file(folder, classes), index_bytes)
     except UserError:  # a cache that cannot be written is said where the pixels go
         return
 
@@ -236,7 +236,7 @@ def _is_as_it_was(folders: dict[str, Iterable[int]], paths: IndexedPaths) -> boo
 
 
 def _file(folder: Path, classes: Sequence[str] | None) -> Path:
-    asked = None if classes is None else list(classes)
-    name = json.dumps([_VERSION, sorted(suffixes()), os.path.abspath(folder), asked])
+    class_names = None if classes is None else list(classes)
+    name = json.dumps([_VERSION, sorted(suffixes()), os.path.abspath(folder), class_names])
     key = hashlib.sha256(name.encode()).hexdigest()
     return cache_folder() / "pictures" / f"{key[:32]}.index"

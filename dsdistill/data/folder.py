@@ -137,8 +137,8 @@ def listings(config: DataConfig, progress: Progress = silent) -> dict[Split, Lis
         return {split: _held_out(whole, config.test_fraction, split) for split in ("train", "test")}
     layout = _layout(root)
     whole = list_classes(layout.train, config.name, "train", progress=progress)
-    told = tuple(f"{config.name}: {sentence}" for sentence in layout.notices)
-    whole = replace(whole, notices=told + whole.notices)
+    notices = tuple(f"{config.name}: {sentence}" for sentence in layout.notices)
+    whole = replace(whole, notices=notices + whole.notices)
     if layout.test is None:
         return {split: _held_out(whole, config.test_fraction, split) for split in ("train", "test")}
     test = list_classes(layout.test, config.name, "test", progress=progress)

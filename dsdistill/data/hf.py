@@ -148,7 +148,7 @@ def _offline(datasets: Any) -> Iterator[None]:
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
     """Keep progress bars from the terminal, and what is said of every try to reach the server."""
-    shown, server = not datasets.utils.are_progress_bars_disabled(), logging.getLogger("huggingface_hub")
+    has_bars, server = not datasets.utils.are_progress_bars_disabled(), logging.getLogger("huggingface_hub")
     level = server.level
     datasets.utils.disable_progress_bars()
     server.setLevel(logging.ERROR)
@@ -156,5 +156,5 @@ def _quiet(datasets: Any) -> Iterator[None]:
         yield
     finally:
         server.setLevel(level)
-        if shown:
+        if has_bars:
             datasets.utils.enable_progress_bars()

@@ -17,7 +17,7 @@ from torch import Tensor
 from dsdistill.config.unlabelled import UNLABELLED
 from dsdistill.data import file_index
 from dsdistill.data.config import Split
-from dsdistill.data.file_index import Found, IndexedPaths, State, indexed, keep, now, recalled, state_of
+from dsdistill.data.file_index import Contents, IndexedPaths, State, indexed, keep, now, recalled, state_of
 from dsdistill.data.pictures import suffixes
 from dsdistill.errors import UserError
 from dsdistill.files import reason
@@ -122,13 +122,13 @@ def list_classes(
     Raises:
         UserError: no class folders, a class without pictures, or a single class; a folder cannot be read.
     """
-    found = recalled(folder, classes) or _found(folder, f"{name}: {{}} {split}", classes, progress)
-    labels = torch.arange(len(found.classes)).repeat_interleave(torch.tensor(found.counts))
-    told = (f"{name} ({split}): {found.passed_over}",) if found.passed_over else ()
-    return Listing(name, split, found.paths, labels, found.classes, told)
+    contents = recalled(folder, classes) or _contents(folder, f"{name}: {{}} {split}", classes, progress)
+    labels = torch.arange(len(contents.classes)).repeat_interleave(torch.tensor(contents.counts))
+    notices = (f"{name} ({split}): {contents.passed_over}",) if contents.passed_over else ()
+    return Listing(name, split, contents.paths, labels, contents.classes, notices)
 
 
-def _found(folder: Path, what: str, asked: Sequence[str] | None, progress: Progress) -> Found:
+def _contents(folder: Path, what: str, asked: Sequence[str] | None, progress: Progress) -> Contents:
     """Look into a folder of class folders, and keep the list of many files.
 
     Args:
@@ -157,13 +157,13 @@ def _found(folder: Path, what: str, asked: Sequence[str] | None, progress: Progr
         links += walk.links
         states |= walk.states
     paths: Sequence[Path] = tuple(path for paths in per_class for path in paths)
-    told, counts = _passed_over(passed_over, links, stray), tuple(map(len, per_class))
+    remark, counts = _passed_over(passed_over, links, stray), tuple(map(len, per_class))
     if len(paths) < file_index.MANY:
-        return Found(tuple(classes), paths, counts, told)
+        return Contents(tuple(classes), paths, counts, remark)
     paths = indexed(paths, what.format("looking at the files of"), progress)
-    found = Found(tuple(classes), paths, counts, told)
-    keep(folder, asked, found, states, since)
-    return found
+    contents = Contents(tuple(classes), paths, counts, remark)
+    keep(folder, asked, contents, states, since)
+    return contents
 
 
 def holds_pictures(folder: Path) -> bool:
@@ -183,9 +183,9 @@ def list_pictures(folder: Path, name: str) -> Listing:
     """
     walk = _Walk(frozenset(map(identity, folder.resolve().parents)))
     paths = tuple(walk.pictures(folder))
-    told = _passed_over(walk.passed_over, walk.links, 0)
+    remark = _passed_over(walk.passed_over, walk.links, 0)
     labels = torch.zeros(len(paths), dtype=torch.int64)
-    return Listing(name, "train", paths, labels, UNLABELLED, (f"{name}: {told}",) if told else ())
+    return Listing(name, "train", paths, labels, UNLABELLED, (f"{name}: {remark}",) if remark else ())
 
 
 def _check_classes(folder: Path, classes: Sequence[str]) -> None:
@@ -231,17 +231,17 @@ class _Walk:
                 continue
             self._seen.add(real)
             self.states[os.path.abspath(here)] = state_of(here)
-            found: list[Path] = []
+            folder_links: list[Path] = []
             for entry in _entries(here):
                 if _is_folder(entry):
-                    (found if entry.is_symlink() else folders).append(here / entry.name)
+                    (folder_links if entry.is_symlink() else folders).append(here / entry.name)
                 elif self._takes(entry):
                     paths.append(entry.path)
-            links += sorted(found)
+            links += sorted(folder_links)
         if not paths:
-            held = _passed_over(self.passed_over, self.links, 0)
+            remark = _passed_over(self.passed_over, self.links, 0)
             raise UserError(
-                f"the class folder {folder} holds no pictures{f' ({held})' if held else ''}; "
+                f"the class folder {folder} holds no pictures{f' ({remark})' if remark else ''}; "
                 "add some or remove the folder"
             )
         return [Path(path) for path in sorted(paths, key=lambda path: os.path.normcase(path).split(os.sep))]
@@ -302,10 +302,10 @@ def _passed_over(kinds: Counter[str], links: int, stray: int) -> str:
     parts = []
     if total := kinds.total():
         ranked = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-        named = [f"{count} {kind}" for kind, count in ranked[:_COMMON]]
+        amounts = [f"{count} {kind}" for kind, count in ranked[:_COMMON]]
         if rest := total - sum(count for _, count in ranked[:_COMMON]):
-            named.append(f"{rest} of further kinds")
-        parts.append(f"{_plural(total, 'file')} skipped: {', '.join(named)}")
+            amounts.append(f"{rest} of further kinds")
+        parts.append(f"{_plural(total, 'file')} skipped: {', '.join(amounts)}")
     if links:
         parts.append(f"{_plural(links, 'link')} not followed, to folders that are read anyway")
     if stray:

@@ -77,13 +77,13 @@ def _read(config: DataConfig, split: Split, archive: Archive, observer: Callback
         return present(
             config, split, mapped.gathered(images, positions), labels[positions], classes, observer
         )
-    if found := _without_labels(keys):
-        return _read_unlabelled(config, split, archive, found, observer)
+    if unlabelled_keys := _without_labels(keys):
+        return _read_unlabelled(config, split, archive, unlabelled_keys, observer)
     expected = " or ".join(", ".join(names) for names in SPLIT_KEYS + WHOLE_KEYS)
     shown = (key if key.isprintable() else quoted(key) for key in archive.keys)
-    held = ", ".join(shown)[:_SHOWN] or "(none)"
+    listing = ", ".join(shown)[:_SHOWN] or "(none)"
     raise UserError(
-        f"{archive.name} holds the keys {held}; it needs {expected}, or one array of images without labels"
+        f"{archive.name} holds the keys {listing}; it needs {expected}, or one array of images without labels"
     )
 
 
@@ -93,8 +93,8 @@ _SHOWN = 200
 def _without_labels(keys: Collection[str]) -> list[str]:
     """Return the keys of images, of train and perhaps of test, where there are none of labels."""
     groups = (*SPLIT_KEYS, *WHOLE_KEYS)
-    found = [key for group in groups for key in group if key in keys]
-    return found if found in [list(part) for group in groups for part in (group[:1], group[::2])] else []
+    names = [key for group in groups for key in group if key in keys]
+    return names if names in [list(part) for group in groups for part in (group[:1], group[::2])] else []
 
 
 def _read_unlabelled(

@@ -149,8 +149,8 @@ def _check_pair(images: Path, labels: Path, classes: int) -> None:
     Raises:
         UserError: they do not, or one is damaged.
     """
-    shape, found = idx_shape(images), read_idx(labels)
-    if len(shape) != 3 or found.shape != shape[:1] or int(found.max()) >= classes:
+    shape, label_values = idx_shape(images), read_idx(labels)
+    if len(shape) != 3 or label_values.shape != shape[:1] or int(label_values.max()) >= classes:
         raise UserError(f"{images} and {labels.name} do not fit each other; fetch them again")
 
 

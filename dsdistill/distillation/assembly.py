@@ -222,7 +222,7 @@ def _repetition_notice(config: RunConfig, real: RealDataset, stored: Sequence[in
     if config.init in ("noise", "patches") or is_set_file(config.init):
         return
     needed = images_to_start_from(stored, config.init, config.multi_formation)
-    lacking = [most - have for most, have in zip(needed, real.counts.tolist(), strict=True)]
+    lacking = [most - real_count for most, real_count in zip(needed, real.counts.tolist(), strict=True)]
     if (most := max(lacking)) <= 0:
         return
     label, others = lacking.index(most), sum(count > 0 for count in lacking) - 1

@@ -41,14 +41,14 @@ class _Terms:
         draw_bytes: that are kept of a draw.
         iterations: that the run takes, at least about.
         free: bytes that the cache may take; None where the system does not tell.
-        asked: draws of each network, 0 if they are to be chosen.
+        fixed_draws: draws of each network, 0 if they are to be chosen.
     """
 
     networks: int
     draw_bytes: int
     iterations: int
     free: int | None
-    asked: int
+    fixed_draws: int
 
     @property
     def fit(self) -> int:
@@ -61,13 +61,13 @@ class _Terms:
     def draws(self) -> int:
         """Draws of each network, at least one."""
         chosen = min(self.iterations // (_SHARE_OF_RUN * self.networks), _MOST_DRAWS, self.fit)
-        return self.asked or max(1, chosen)
+        return self.fixed_draws or max(1, chosen)
 
     @property
     def pays(self) -> bool:
         """Whether the cache is worth it, going by the length of the run."""
-        if self.asked:
-            return self.iterations >= _USES * self.networks * self.asked
+        if self.fixed_draws:
+            return self.iterations >= _USES * self.networks * self.fixed_draws
         return self.draws >= _FEWEST_DRAWS
 
     def sentence(self) -> str:
@@ -185,7 +185,7 @@ def _terms(config: RunConfig, task: Task, real: RealDataset, device: torch.devic
         draw_bytes=VALUE_BYTES * _kept(config, request.frozen(), task, real),
         iterations=_iterations(config, real, device),
         free=None if free is None else int(_SHARE_OF_MEMORY * free),
-        asked=config.compute.cache_draws,
+        fixed_draws=config.compute.cache_draws,
     )
 
 

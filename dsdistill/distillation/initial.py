@@ -34,14 +34,16 @@ def resolved(config: RunConfig) -> RunConfig:
     """
     if not is_set_file(config.init):
         return config
-    found = set_file.describe(config.init)
-    if config.init_digest not in ("", found.digest):
+    description = set_file.describe(config.init)
+    if config.init_digest not in ("", description.digest):
         raise UserError(
-            f"{config.init} holds another set (digest {found.digest[:16]}) than the one this run was started "
-            f"from ({config.init_digest[:16]}): put that back, or start anew, with --set init_digest= "
-            "where a config is replayed"
+            f"{config.init} holds another set (digest {description.digest[:16]}) than the one this run was "
+            f"started from ({config.init_digest[:16]}): put that back, or start anew, with --set "
+            "init_digest= where a config is replayed"
         )
-    return dataclasses.replace(config, init_digest=found.digest, multi_formation=found.multi_formation)
+    return dataclasses.replace(
+        config, init_digest=description.digest, multi_formation=description.multi_formation
+    )
 
 
 _BY_CLASS = ("correct", "representative", "patches")

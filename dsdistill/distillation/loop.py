@@ -166,8 +166,8 @@ class Distiller:
             self._clamp(self.iteration)
         if self._ema and stepped:
             self.synthetic.update_average(self._ema)
-        named = _learned(self.synthetic)
-        learned = {name: value.detach().clone() for name, value in named if value.dim() == 0}
+        parameters = _learned(self.synthetic)
+        learned = {name: value.detach().clone() for name, value in parameters if value.dim() == 0}
         caching = self._caching - cached_before
         return IterationReport(self.iteration, totals, not stepped, learned, caching)
 

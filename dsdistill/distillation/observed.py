@@ -40,7 +40,7 @@ def taken(
     """
     losses: list[float] = []
     failure: Exception | None = None
-    told = False
+    is_estimated = False
     snapshots, on_the_way = config.checkpoint.snapshots, without_refining(config)
     stored = math.floor(loop.share * snapshots + 1e-9)
     with contextlib.closing(iter(loop)) as entries:  # signals go to their own handlers as soon as it ends
@@ -48,8 +48,8 @@ def taken(
             losses.append(entry["loss"])
             try:
                 if failure is None:
-                    if loop.pace.is_known and not told:
-                        told = True
+                    if loop.pace.is_known and not is_estimated:
+                        is_estimated = True
                         estimated()
                     observer.on_iteration(entry, current)
             except Exception as error:

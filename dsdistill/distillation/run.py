@@ -204,9 +204,9 @@ class DistillationRun:
 
             def estimated() -> None:
                 done, spent = distiller.iteration, loop.seconds
-                left = run_estimate(self._config, distiller, memory, loop.pace, done, spent)
-                if left.amount:
-                    self._tell(left)
+                remainder = run_estimate(self._config, distiller, memory, loop.pace, done, spent)
+                if remainder.amount:
+                    self._tell(remainder)
 
             losses = taken(loop, self._config, current, observer, estimated)
             if self._config.compute.compile and losses and self._ranks.is_first:

@@ -161,19 +161,19 @@ class RunLoop:
             caching = sum(report.caching for report in reports)  # which comes to an end
             self.pace.add(len(reports), time.monotonic() - self._timed - caching)
         for report, names, numbers in zip(reports, scalars, values, strict=True):
-            named = dict(zip(names, numbers, strict=True))
-            if bad := [name for name, value in named.items() if not math.isfinite(value)]:
+            by_name = dict(zip(names, numbers, strict=True))
+            if bad := [name for name, value in by_name.items() if not math.isfinite(value)]:
                 kind = "loss term" if bad[0] in report.terms else "learned value"
                 last = next((f"last good state: {path}" for path in self.run.checkpoints()), None)
                 raise NonFiniteLoss(
-                    f"iteration {report.iteration}: the {kind} {bad[0]!r} is {named[bad[0]]}; start anew "
+                    f"iteration {report.iteration}: the {kind} {bad[0]!r} is {by_name[bad[0]]}; start anew "
                     "with a lower optimiser.lr and --overwrite "
                     f"({last or 'no checkpoint had been written yet'})"
                 )
             yield {
                 "iteration": report.iteration,
-                "loss": sum(named[name] for name in report.terms),
-                **named,
+                "loss": sum(by_name[name] for name in report.terms),
+                **by_name,
                 **({"discarded": True} if report.discarded else {}),
                 "seconds": round(self.seconds, 3),
             }

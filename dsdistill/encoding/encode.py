@@ -62,16 +62,16 @@ def encoded(
             "leave out refine"
         )
     room = _room(plain, config)
-    found = coded(plain.images, config, room)
+    pixels = coded(plain.images, config, room)
     if not config.refine:
-        return with_coded(plain, found)
+        return with_coded(plain, pixels)
     device = device or torch.device("cpu")
     images, preprocess = plain.images.to(device), plain.preprocess.to(device)
     fresh = _networks(plain, network, device, seed)
-    better = refined(found, images, fresh, preprocess, config.refine, seed, tick)
+    better = refined(pixels, images, fresh, preprocess, config.refine, seed, tick)
     if room is not None and bytes_of(better) > room:  # other codes compress less
         notify("refined images take more bytes than the budget leaves, so they are coded without refining")
-        return with_coded(plain, found)
+        return with_coded(plain, pixels)
     return with_coded(plain, better, {_REFINED: config.refine})
 
 
@@ -110,11 +110,11 @@ def _networks(
 
 
 def with_coded(
-    distilled: DistilledSet, found: CodedPixels, attributes: Mapping[str, Scalar] | None = None
+    distilled: DistilledSet, pixels: CodedPixels, attributes: Mapping[str, Scalar] | None = None
 ) -> DistilledSet:
     """Return a set with the images of coded pixels in place of its own."""
     more = {**distilled.attributes, **(attributes or {})}
-    return dataclasses.replace(distilled, images=found.decode(), coded=found, attributes=more)
+    return dataclasses.replace(distilled, images=pixels.decode(), coded=pixels, attributes=more)
 
 
 def _room(distilled: DistilledSet, config: CodingConfig) -> int | None:

@@ -64,11 +64,11 @@ def refined(
         rows = rows.to(images.device)
         features = network(step).embed
         with torch.no_grad():
-            wanted = features(preprocess(images[rows]))
+            target = features(preprocess(images[rows]))
         patches = rounded(levels[rows], coded.bits) * scales[rows] + offsets[rows]
-        found = features(preprocess(from_patches(patches, coded.shape, coded.patch)))
+        coded_features = features(preprocess(from_patches(patches, coded.shape, coded.patch)))
         optimiser.zero_grad()
-        (found - wanted).square().sum(1).mean().backward()
+        (coded_features - target).square().sum(1).mean().backward()
         optimiser.step()
         with torch.no_grad():  # further out, a level would take many steps to come back
             levels.clamp_(-0.5, 2**coded.bits - 0.5)
@@ -106,11 +106,11 @@ class _Checked:
     def _loss(self, coded: CodedPixels) -> float:
         """Return the squared distance of features, summed over images and networks."""
         total = 0.0
-        for own, found in zip(self._images.split(_IMAGES), coded.decode().split(_IMAGES), strict=True):
-            pair = [self._preprocess(each.to(own.device)) for each in (own, found)]
+        for own, decoded in zip(self._images.split(_IMAGES), coded.decode().split(_IMAGES), strict=True):
+            pair = [self._preprocess(each.to(own.device)) for each in (own, decoded)]
             for network in self._networks:
-                wanted, features = (network.embed(each) for each in pair)
-                total += float((features - wanted).square().sum())
+                target, features = (network.embed(each) for each in pair)
+                total += float((features - target).square().sum())
         return total
 
 

@@ -37,11 +37,11 @@ def coded(images: Tensor, config: CodingConfig, room: int | None = None) -> Code
         return Coder(images, patch).code(bits, groups)
     best: CodedPixels | None = None
     smallest, least = (math.inf, ""), math.inf
-    for found in _candidates(images, config):
-        size, error = bytes_of(found), float((found.decode() - images).square().mean())
-        smallest = min(smallest, (size, found.words))
+    for candidate in _candidates(images, config):
+        size, error = bytes_of(candidate), float((candidate.decode() - images).square().mean())
+        smallest = min(smallest, (size, candidate.words))
         if size <= room and error < least:
-            best, least = found, error
+            best, least = candidate, error
     if best is None:
         raise UserError(
             f"the budget leaves {max(0, room):,} bytes for the images, which take {smallest[0]:,} at least "

@@ -129,11 +129,11 @@ class Clusters:
         Args:
             embed: by the network of the iteration; called where the class is clustered.
         """
-        begun = iteration - iteration % self._period
+        start = iteration - iteration % self._period
         at, chosen = self._chosen.get((label, count), (-1, torch.empty(0, dtype=torch.int64)))
-        if at != begun:
-            chosen = self._cluster(label, count, begun, embed)
-            self._chosen[label, count] = begun, chosen
+        if at != start:
+            chosen = self._cluster(label, count, start, embed)
+            self._chosen[label, count] = start, chosen
         return chosen
 
     def _cluster(self, label: int, count: int, iteration: int, embed: Embed) -> Tensor:

@@ -342,8 +342,8 @@ class DecoupledEngine(Engine[Teachers]):
         """
         if not sources.augmentation.operators:
             return lambda rows, images: images
-        drawn: Parameters = sources.siamese()
-        return lambda rows, images: sources.augmentation(images, drawn[owners[rows]])
+        parameters: Parameters = sources.siamese()
+        return lambda rows, images: sources.augmentation(images, parameters[owners[rows]])
 
     def _seen(
         self,

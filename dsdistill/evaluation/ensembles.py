@@ -179,23 +179,23 @@ class Ensembles:
         if size in self._by_size:
             self._by_size[size].load(networks)
         else:
-            self._by_size[size] = self._made(networks)
+            self._by_size[size] = self._ensemble(networks)
         return self._by_size[size]
 
-    def _made(self, networks: Sequence[Network]) -> Ensemble:
+    def _ensemble(self, networks: Sequence[Network]) -> Ensemble:
         """Return a new ensemble of these networks."""
-        made: Ensemble
+        ensemble: Ensemble
         if len(networks) == 1:
-            made = SingleStudent(networks[0], self.execution, self.objective)
+            ensemble = SingleStudent(networks[0], self.execution, self.objective)
         else:
-            made = StackedStudents(networks, self.execution, self.objective)
+            ensemble = StackedStudents(networks, self.execution, self.objective)
         if self.execution.cuda_graphs is not False:
             if reason := why_not_captured(networks[0]):
                 if self.execution.cuda_graphs is True:
                     self.execution.notify(f"running without CUDA graphs: {reason}")
             else:
-                made.capture(self.execution)
-        return made
+                ensemble.capture(self.execution)
+        return ensemble
 
 
 def _outputs(network: Network) -> int:

@@ -219,22 +219,22 @@ def source_of(
         UserError: the labels that are wanted are not there, or the protocol wants hard ones of a set that has
             soft ones.
     """
-    wanted = chosen or protocol.labels.source
+    source = chosen or protocol.labels.source
     name = f"--labels {chosen}" if chosen else f"protocol {protocol.name!r}"
     static, views = distilled.soft_labels is not None, distilled.views is not None
-    if wanted == "file":
+    if source == "file":
         return "static" if static else "hard"
-    if wanted == "hard" and (static or views) and not chosen:
+    if source == "hard" and (static or views) and not chosen:
         raise UserError(
             f"{name} trains on hard labels, and the set has soft ones: pass --labels hard to leave them out"
         )
-    if wanted == "static" and not static:
+    if source == "static" and not static:
         raise UserError(f"{name} trains on stored logits of each image, which dsdistill label writes")
-    if wanted == "views":
+    if source == "views":
         _check_views(protocol, distilled.views, name)
-    if wanted == "teacher" and teacher is None:
+    if source == "teacher" and teacher is None:
         raise UserError(f"{name} has a teacher label every batch: name one by --teacher FILE")
-    return wanted
+    return source
 
 
 def _check_views(protocol: Protocol, views: Views | None, name: str) -> None:

@@ -93,24 +93,24 @@ class Taught:
         return rows[k_means(self.real.unit(rows).flatten(1), count, fit)]
 
 
-def names_of(asked: Sequence[str] | None, teacher: bool) -> list[str]:
+def names_of(names: Sequence[str] | None, teacher: bool) -> list[str]:
     """Return the names of the baselines of an evaluation.
 
     Args:
-        asked: those that are named; None for the default.
+        names: those that are named; None for the default.
         teacher: whether one is at hand.
 
     Raises:
         UserError: one is unknown, or has targets and there is no teacher.
     """
-    if asked is None:
+    if names is None:
         return list(BASELINES) if teacher else [SCRATCH]
-    for name in asked:
+    for name in names:
         if name not in BASELINES:
             raise unknown("baseline of pre-training", name, BASELINES)
         if name.endswith(TARGETS) and not teacher:
             raise UserError(f"baseline {name} has targets of a teacher: name the set's by --teacher FILE")
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(names))
 
 
 def plan_sets(

@@ -87,13 +87,13 @@ class RowParts:
         if planned.earlier is not None:
             return planned.earlier
         parts = [self._part(place, rank) for rank, count in enumerate(self._counts[place]) if count]
-        found = [part for part in parts if part is not None]
-        if len(found) < len(parts):
+        ready_parts = [part for part in parts if part is not None]
+        if len(ready_parts) < len(parts):
             return None
         for rank in range(self._ranks.count):
             self._parts.pop((place, rank), None)
-        examined = Examined.cat([each for each, _ in found])
-        return _row(planned, examined, sum(seconds for _, seconds in found), self._teacher)
+        examined = Examined.cat([each for each, _ in ready_parts])
+        return _row(planned, examined, sum(seconds for _, seconds in ready_parts), self._teacher)
 
     def _part(self, place: int, rank: int) -> Part | None:
         key = place, rank

@@ -119,10 +119,10 @@ CLOSE = 1.0
 def labels_do_the_work(rows: Iterable[Row]) -> list[str]:
     """Say for which networks random real images with the set's labels come within a point of the set."""
     means = {(row.network, row.set): row.mean for row in rows}
-    found = []
+    sentences = []
     for (network, name), mean in means.items():
         random = means.get((network, RANDOM + LABELLED), -math.inf)
         if name == DISTILLED and mean - random <= CLOSE + 1e-9:
             both = f"{random:.2f} % on random images and {mean:.2f} % on the set"
-            found.append(f"labels do the work: with the same labels {network} reaches {both}")
-    return found
+            sentences.append(f"labels do the work: with the same labels {network} reaches {both}")
+    return sentences

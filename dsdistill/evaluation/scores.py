@@ -147,8 +147,8 @@ def _of_network(network: str, rows: Sequence[Row], soft_labels: bool) -> dict[st
 def sentence(scores: Mapping[str, Any]) -> str:
     """Write the scores of `of_rows` in one line; "" where there are none."""
     networks = scores.get("networks", {})
-    named = len(networks) > 1 or "cross_architecture" in scores
-    parts = [(f"{network}: " if named else "") + _terms(values) for network, values in networks.items()]
+    several = len(networks) > 1 or "cross_architecture" in scores
+    parts = [(f"{network}: " if several else "") + _terms(values) for network, values in networks.items()]
     if across := scores.get("cross_architecture"):
         parts.append(
             f"{across['networks']} networks: mean {100 * across['mean']:.2f} %, "

@@ -75,9 +75,9 @@ class Plan:
         self, network: str, each: PretrainingSet, data: DownstreamData, earlier: Sequence[Row]
     ) -> Row | None:
         """Return the row of an earlier, otherwise identical evaluation."""
-        wanted = (each.name, network, each.protocol.epochs, each.images, each.decoded, self.transfer(data))
+        identity = (each.name, network, each.protocol.epochs, each.images, each.decoded, self.transfer(data))
         rows = ((row.set, row.network, row.epochs, row.images, row.decoded, row.transfer) for row in earlier)
-        return next((row for row, key in zip(earlier, rows, strict=True) if key == wanted), None)
+        return next((row for row, key in zip(earlier, rows, strict=True) if key == identity), None)
 
 
 @dataclass(frozen=True, repr=False)

@@ -68,9 +68,9 @@ class TransferRequest:
         Raises:
             UserError: one is invalid.
         """
-        asked = {name: getattr(self, name) for name in ("tuning", "steps")}
+        options = {name: getattr(self, name) for name in ("tuning", "steps")}
         table = dataclasses.asdict(protocol.transfer or TransferConfig())
-        table |= {name: value for name, value in asked.items() if value is not None}
+        table |= {name: value for name, value in options.items() if value is not None}
         config: TransferConfig = validate(TransferConfig, table, "transfer:", list(table))
         return dataclasses.replace(protocol, transfer=config)
 
@@ -80,14 +80,22 @@ class TransferRequest:
         Raises:
             UserError: one is no share.
         """
-        asked = (1.0,) if self.fractions is None else self.fractions
-        parts = [part for part in asked.split(",") if part.strip()] if isinstance(asked, str) else asked
+        fractions = (1.0,) if self.fractions is None else self.fractions
+        parts = (
+            [part for part in fractions.split(",") if part.strip()]
+            if isinstance(fractions, str)
+            else fractions
+        )
         try:
             shares = [float(part) for part in parts]
         except (TypeError, ValueError) as error:
-            raise UserError(f"fractions of labels are numbers, such as 0.01,0.1,1, not {asked!r}") from error
+            raise UserError(
+                f"fractions of labels are numbers, such as 0.01,0.1,1, not {fractions!r}"
+            ) from error
         if not shares or not all(0 < share <= 1 for share in shares):
-            raise UserError(f"fractions of labels lie above 0 and up to 1, such as 0.01,0.1,1, not {asked!r}")
+            raise UserError(
+                f"fractions of labels lie above 0 and up to 1, such as 0.01,0.1,1, not {fractions!r}"
+            )
         return list(dict.fromkeys(shares))
 
     def sources(self) -> list[DataSource]:

@@ -195,9 +195,9 @@ class ExpertConfig:
             "sharpness.rho": self.sharpness.rho,
             "record_el2n": self.record_el2n,
         }
-        if asked := [name for name, value in of_labels.items() if value]:
+        if names := [name for name, value in of_labels.items() if value]:
             raise UserError(
-                f"objective={self.objective} has no classes that {asked[0]} is of: set {asked[0]}=0"
+                f"objective={self.objective} has no classes that {names[0]} is of: set {names[0]}=0"
             )
 
     def _check_el2n(self) -> None:

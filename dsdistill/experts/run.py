@@ -177,10 +177,10 @@ def _as_begun(asked: ExpertConfig, output: Path) -> ExpertConfig:
     file = parts(output) / "config.toml"
     if asked.compute.compile != "auto" or not file.exists():
         return asked
-    begun = table_at(files.read_toml(file), "compute").get("compile")
-    if not isinstance(begun, bool):
+    decision = table_at(files.read_toml(file), "compute").get("compile")
+    if not isinstance(decision, bool):
         return asked
-    return dataclasses.replace(asked, compute=dataclasses.replace(asked.compute, compile=begun))
+    return dataclasses.replace(asked, compute=dataclasses.replace(asked.compute, compile=decision))
 
 
 def train(

@@ -129,8 +129,8 @@ def _images(dataset: DistilledDataset, loader: _Loader | None) -> Tensor:
 
 def _loading(name: str, loader: _Loader | None, size: int) -> list[str]:
     if loader is None:
-        named = f"the data set {name!r}" if name else "the data set, which the file does not name"
-        return [f"DD-Ranking 0.2.0 has no loader for {named}; the images have the set's own preprocessing"]
+        data_set = f"the data set {name!r}" if name else "the data set, which the file does not name"
+        return [f"DD-Ranking 0.2.0 has no loader for {data_set}; the images have the set's own preprocessing"]
     if loader.size not in (None, size):
         return [f"DD-Ranking 0.2.0 tests on {loader.name} at {loader.size} pixels, the set has {size}"]
     return []

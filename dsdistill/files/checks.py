@@ -54,7 +54,7 @@ def check_target(path: str | Path) -> None:
     """
     target = Path(os.path.realpath(path))
     try:
-        found = os.stat(path)  # not of the target: that of a pipe behind /dev/stdout has no path
+        status = os.stat(path)  # not of the target: that of a pipe behind /dev/stdout has no path
     except FileNotFoundError:
         check_folder(target)
         return
@@ -63,10 +63,10 @@ def check_target(path: str | Path) -> None:
             raise UserError(f"cannot write {path}: {reason(error)}; choose another name") from error
         check_folder(target)
         raise UserError(f"cannot write {path}: {reason(error)}; choose another place") from error
-    if problem := not_regular(found.st_mode):
+    if problem := not_regular(status.st_mode):
         raise UserError(f"cannot write {path}: {problem}; choose another name")
-    if not (found.st_mode & 0o222 and os.access(target, os.W_OK)):  # root may write all, but should not
-        own = not hasattr(os, "geteuid") or found.st_uid in (os.geteuid(), 0)
+    if not (status.st_mode & 0o222 and os.access(target, os.W_OK)):  # root may write all, but should not
+        own = not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0)
         hint = f", or allow it: chmod u+w {path}" if own else ""
         raise UserError(f"{path} is write-protected; choose another name{hint}")
     check_folder(target)

@@ -38,8 +38,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     if len(text) > LARGEST:
         raise ValueError(f"it has {len(text):,} characters, and settings have {LARGEST:,} at most")
-    if found := _LONG_KEY.search(text):  # tomllib takes a time that grows with the square of the parts
-        line = text.count("\n", 0, found.start()) + 1
+    if match := _LONG_KEY.search(text):  # tomllib takes a time that grows with the square of the parts
+        line = text.count("\n", 0, match.start()) + 1
         raise ValueError(f"a key of more than {DEEPEST} parts (at line {line})")
     return _parsed(tomllib.loads, text)
 

@@ -80,16 +80,16 @@ def exclusive(path: str | Path, notify: Callable[[str], None] = lambda _: None) 
         UserError: another process does not end its change.
     """
     lock = _lock_file(path, "changing")
-    since, told = time.monotonic(), False
+    since, is_announced = time.monotonic(), False
     while (handle := _acquire(lock)) is None:
         waited = time.monotonic() - since
         if waited > WAIT:
             raise UserError(
                 f"{path} is being changed by another process ({_owner(lock)}); try again when it has ended"
             )
-        if waited > _NOTICE_AFTER and not told:
+        if waited > _NOTICE_AFTER and not is_announced:
             notify(f"waiting for {_owner(lock)}, which changes {path}")
-            told = True
+            is_announced = True
         time.sleep(_POLL)
     try:
         yield
@@ -190,10 +190,10 @@ def _owner(lock: Path) -> str:
             text = file.read(200).decode(errors="replace")
     except OSError:
         text = ""
-    found = re.fullmatch(r"process (\d+) on (.+)", text)
-    if found is None:
+    match = re.fullmatch(r"process (\d+) on (.+)", text)
+    if match is None:
         return "another process"
-    ended = found[2] == socket.gethostname() and not _lives(int(found[1]))
+    ended = match[2] == socket.gethostname() and not _lives(int(match[1]))
     return f"a command that {text} left running" if ended else text
 
 

@@ -216,9 +216,9 @@ def hold_outputs(
     if dry:
         yield
         return
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         for path in paths:
-            held.enter_context(locks.hold(path, work, wait=wait))
+            stack.enter_context(locks.hold(path, work, wait=wait))
         for path in paths:
             sweep(path)
         yield
@@ -238,16 +238,16 @@ def sweep(path: str | Path, unused: float = 0.0) -> int:
         bytes freed.
     """
     target = Path(os.path.realpath(path))
-    found = list(_leftovers(target.parent, _stem(target)))
+    parts = list(_leftovers(target.parent, _stem(target)))
     if target.is_dir():
-        found += _leftovers(target, "")
+        parts += _leftovers(target, "")
     freed = 0
-    for part in found:
+    for part in parts:
         with contextlib.suppress(OSError):
-            found_part = part.stat()
-            if time.time() - found_part.st_mtime >= unused and _is_abandoned(part):
+            status = part.stat()
+            if time.time() - status.st_mtime >= unused and _is_abandoned(part):
                 _remove(part)
-                freed += found_part.st_size
+                freed += status.st_size
     locks.clear(path)
     return freed
 
@@ -256,8 +256,8 @@ def _leftovers(folder: Path, stem: str) -> Iterator[Path]:
     """Yield the temporary files in a folder: of the output with this stem, or of all where it is empty."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            found = _TEMPORARY.fullmatch(entry.name)
-            if found and stem in ("", found["stem"]) and not entry.is_symlink():
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match and stem in ("", match["stem"]) and not entry.is_symlink():
                 yield folder / entry.name
 
 

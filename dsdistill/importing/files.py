@@ -68,8 +68,8 @@ def _torch(data: bytes, path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        needed = re.search(r"(?:GLOBAL|global|type) `?([\w.]+\.\w+)", str(error))
-        what = f"{needed[1]}, and reading that" if needed else "more than tensors, and reading it"
+        match = re.search(r"(?:GLOBAL|global|type) `?([\w.]+\.\w+)", str(error))
+        what = f"{match[1]}, and reading that" if match else "more than tensors, and reading it"
         raise UserError(
             f"{path} is a pickle that holds {what} could run code; where you trust it, load it with torch "
             'and save {"images": ..., "labels": ...} of tensors'

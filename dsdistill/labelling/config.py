@@ -160,9 +160,9 @@ def resolve(**options: Any) -> LabellingConfig:
     known = known_keys(LabellingConfig)
     explicit = {key: value for key, value in options.items() if value is not None}
     config: LabellingConfig = validate(LabellingConfig, explicit, "option", known)
-    given = [key for key in _OF_VIEWS if key in explicit and explicit[key] != _DEFAULTS[key]]
-    if config.kind == "static" and given:
-        raise UserError(f"{given[0]} is an option of views; ask for some (views=100, --views 100)")
+    view_options = [key for key in _OF_VIEWS if key in explicit and explicit[key] != _DEFAULTS[key]]
+    if config.kind == "static" and view_options:
+        raise UserError(f"{view_options[0]} is an option of views; ask for some (views=100, --views 100)")
     return config
 
 

@@ -98,9 +98,9 @@ class LabelParts:
         Raises:
             UserError: a file cannot be read, which may be otherwise next time.
         """
-        found: list[tuple[range, Views]] = []
+        parts: list[tuple[range, Views]] = []
         for path, first in self._files():
-            if found and first < found[-1][0].stop:  # of epochs that were labelled twice
+            if parts and first < parts[-1][0].stop:  # of epochs that were labelled twice
                 files.remove(path)
                 continue
             try:
@@ -111,8 +111,8 @@ class LabelParts:
                 notify(f"{path.name} is damaged; its epochs are labelled anew")
                 files.remove(path)
                 continue
-            found.append((range(first, end), views))
-        return found
+            parts.append((range(first, end), views))
+        return parts
 
     def _read(self, path: Path) -> tuple[Views, int]:
         """Return the views in a file, and the epoch after them."""
@@ -155,5 +155,5 @@ class LabelParts:
     def _files(self) -> list[tuple[Path, int]]:
         """Return the files of views by their first epochs, in order."""
         paths = self.path.iterdir() if self.path.is_dir() else ()
-        found = [(path, int(match[1])) for path in paths if (match := _NAME.fullmatch(path.name))]
-        return sorted(found, key=lambda each: each[1])
+        parts = [(path, int(match[1])) for path in paths if (match := _NAME.fullmatch(path.name))]
+        return sorted(parts, key=lambda each: each[1])

@@ -68,17 +68,17 @@ def run(
         place = resolve_device(device)
         arithmetic = resolve_precision(precision, place, observer.on_notice)
         committee = load_committee(job.distilled, config, place, arithmetic, download)
-        wanted = identity(job.distilled, committee, config)
-        ranks.check_same({"images, teachers or options": wanted})
-        result = _finished(output, wanted) if resume and not observer.dry else None
+        label_identity = identity(job.distilled, committee, config)
+        ranks.check_same({"images, teachers or options": label_identity})
+        result = _finished(output, label_identity) if resume and not observer.dry else None
         if result is None:
             job.check_output(overwrite)
             ranks.wait()  # until all have seen what is there
-            parts = job.parts(wanted, resume, overwrite)
+            parts = job.parts(label_identity, resume, overwrite)
             with full_float32():
                 result = job.write(committee, parts, attributes or {})
         if config.kind == "views" and ranks.is_first:
-            LabelParts(output, wanted).clear()
+            LabelParts(output, label_identity).clear()
     return LabelSummary.of(output, config.kind, result)
 
 
@@ -108,11 +108,11 @@ class _Job:
         if in_place and set_file.results(self.file):
             self.observer.on_notice(f"the results in {self.file} are of its earlier labels and go with them")
 
-    def parts(self, wanted: str, resume: bool, overwrite: bool) -> LabelParts | None:
+    def parts(self, label_identity: str, resume: bool, overwrite: bool) -> LabelParts | None:
         """Return where finished epochs of views are kept; None where none are."""
         if self.config.kind == "static" or self.observer.dry:
             return None
-        parts, ranks = LabelParts(self.output, wanted), self.ranks
+        parts, ranks = LabelParts(self.output, label_identity), self.ranks
         if ranks.is_first:
             parts.begin(resume, overwrite, self.observer.on_notice)
         if ranks.count > 1:  # all write there
@@ -148,16 +148,16 @@ class _Job:
         return result
 
 
-def _finished(output: Path, wanted: str) -> DistilledSet | None:
+def _finished(output: Path, label_identity: str) -> DistilledSet | None:
     """Return the set in a file if it has exactly the labels that are asked for: a kill came after it was
     written."""
     if not output.exists():
         return None
     try:
-        found = set_file.read(output)
+        distilled = set_file.read(output)
     except UserError:
         return None
-    return found if found.attributes.get("labelling") == wanted else None
+    return distilled if distilled.attributes.get("labelling") == label_identity else None
 
 
 def mirrors(distilled: DistilledSet, notify: Notify) -> bool:

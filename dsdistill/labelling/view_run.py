@@ -50,8 +50,8 @@ class ViewRun:
         if parts is not None and ranks.is_first:
             self._finished = parts.read(observer.on_notice)
         self._unsaved = 0  # of the finished
-        kept = [[epochs.start, epochs.stop] for epochs, _ in self._finished]
-        there = {epoch for ends in json.loads(ranks.of_first(json.dumps(kept))) for epoch in range(*ends)}
+        spans = [[epochs.start, epochs.stop] for epochs, _ in self._finished]
+        there = {epoch for ends in json.loads(ranks.of_first(json.dumps(spans))) for epoch in range(*ends)}
         missing = [block for block in answers.blocks() if not there.issuperset(block)]
         self._own = missing[ranks.part(len(missing))]
         self._epochs_left = sum(map(len, missing))
@@ -122,10 +122,10 @@ class ViewRun:
             raise signals[0]
         if not self._observer.stop:
             raise StopRun("another process has stopped")
-        kept = "resume=True goes on" if self._parts is not None else "nothing is kept"
+        remark = "resume=True goes on" if self._parts is not None else "nothing is kept"
         epochs = self._answers.draws.config.views
         done = f"{epochs - self._epochs_left} of {epochs} epochs of views"
-        raise UserError(f"stopped by a callback with {done}: {self._observer.stop}; {kept}")
+        raise UserError(f"stopped by a callback with {done}: {self._observer.stop}; {remark}")
 
     def _save(self) -> None:
         """Keep the finished epochs that are not kept yet."""

@@ -55,8 +55,8 @@ def make(name: str, factory: NetworkFactory, channels: int, size: int, num_class
     except Exception as error:  # whatever the user's code raises
         if passes_on(error):
             raise
-        given = ", ".join([*map(str, positional), *(f"{key}={value}" for key, value in keywords.items())])
-        raise UserError(f"network {name} cannot be made with ({given}): {cause(error)}") from error
+        arguments = ", ".join([*map(str, positional), *(f"{key}={value}" for key, value in keywords.items())])
+        raise UserError(f"network {name} cannot be made with ({arguments}): {cause(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"network {name} makes a {type(module).__name__}, not a torch.nn.Module")
     if any(is_lazy(parameter) for parameter in module.parameters()):

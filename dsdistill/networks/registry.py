@@ -127,9 +127,11 @@ def network_list(networks: str | NetworkFactory | Iterable[str | NetworkFactory]
         networks = networks.split(",")
     elif callable(networks):
         networks = [networks]
-    given: list[str | NetworkFactory] = [each.strip() if isinstance(each, str) else each for each in networks]
+    entries: list[str | NetworkFactory] = [
+        each.strip() if isinstance(each, str) else each for each in networks
+    ]
     added: dict[str, NetworkFactory | None] = {}
-    for each in (each for each in given if each):
+    for each in (each for each in entries if each):
         name = without_folder(add_network(each))
         factory = _own(name)
         if added.setdefault(name, factory) is not factory:
@@ -166,12 +168,12 @@ def check_network(name: str) -> None:
     _factory(name)
 
 
-def source_digest(given: Iterable[str]) -> str:
+def source_digest(networks: Iterable[str]) -> str:
     """Return a digest of the code of those networks that are the user's own; empty if none is.
 
     Where the code cannot be read, every digest is another one.
     """
-    sources = [f"{name}\n{_source(factory)}" for name in given if (factory := _own(name))]
+    sources = [f"{name}\n{_source(factory)}" for name in networks if (factory := _own(name))]
     return hashlib.sha256("\n".join(sources).encode()).hexdigest() if sources else ""
 
 

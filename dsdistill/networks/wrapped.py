@@ -172,11 +172,11 @@ class _Tap(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self._linear = [linear]  # in a list: the layer's weights belong to the classifier
-        self._seen: Tensor | None = None
+        self._input: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer."""
-        self._seen = x
+        self._input = x
         return self._linear[0](x)
 
     def __getattr__(self, name: str) -> Any:
@@ -188,9 +188,9 @@ class _Tap(nn.Module):
 
     def take(self) -> Tensor:
         """Return the input, and forget it."""
-        seen, self._seen = self._seen, None
-        assert seen is not None
-        return seen
+        recorded_input, self._input = self._input, None
+        assert recorded_input is not None
+        return recorded_input
 
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)

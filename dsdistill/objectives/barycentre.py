@@ -266,10 +266,10 @@ def weighted_barycentre(
         support = support.lerp(free_support(points, support, weights), damping)
         if number + 1 == rounds:
             break
-        found = fixed_support(points, support)
-        if (found - weights).norm() < 1e-6:
+        new_weights = fixed_support(points, support)
+        if (new_weights - weights).norm() < 1e-6:
             break
-        weights = found
+        weights = new_weights
     return support, weights
 
 

@@ -37,8 +37,8 @@ def class_activation(
     tensor([[[0.3333, 0.6667],
              [1.0000, 0.0000]]])
     """
-    found = torch.einsum("bkhw,bk->bhw", at_least_float32(maps), at_least_float32(weights)).relu()
-    least, most = found.amin((1, 2), keepdim=True), found.amax((1, 2), keepdim=True)
-    scaled = torch.where(most > least, (found - least) / (most - least), 0.0)
+    activation = torch.einsum("bkhw,bk->bhw", at_least_float32(maps), at_least_float32(weights)).relu()
+    least, most = activation.amin((1, 2), keepdim=True), activation.amax((1, 2), keepdim=True)
+    scaled = torch.where(most > least, (activation - least) / (most - least), 0.0)
     enlarged = F.interpolate(scaled[:, None], (size, size), mode="bilinear", align_corners=False)
     return enlarged[:, 0]

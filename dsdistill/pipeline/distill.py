@@ -141,16 +141,16 @@ def distill(
         if automatic.lacks(distillation.config):
             source = catalog.opened(distillation.config.data, source)  # which three readers share
             asked = (distillation.config, scale, available, observer, source)
-            told = json.dumps(dataclasses.asdict(_scale(*asked))) if ranks.is_first else ""
-            wanted = Scale(**json.loads(ranks.of_first(told)))  # by the clock of one
-            limits = automatic.limits(distillation.config, wanted)
+            scale_json = json.dumps(dataclasses.asdict(_scale(*asked))) if ranks.is_first else ""
+            common_scale = Scale(**json.loads(ranks.of_first(scale_json)))  # by the clock of one
+            limits = automatic.limits(distillation.config, common_scale)
             for sentence in automatic.describe(limits):
                 observer.on_notice(sentence)
             # What the user has set comes before the limits, and may ask for more epochs.
             distillation.plan(explicit, overrides, file, limits, silent)
             with contextlib.ExitStack() as stack:
                 with ranks.first_before_others():  # which find them trained
-                    trained = automatic.provided(distillation.config, wanted, observer, source)
+                    trained = automatic.provided(distillation.config, common_scale, observer, source)
                     provision = stack.enter_context(trained)
                 explicit, overrides = merge(explicit, provision), _named(overrides)
                 distillation.plan(_within(available, explicit, distillation), overrides, file, limits, silent)

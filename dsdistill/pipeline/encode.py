@@ -102,8 +102,8 @@ def resolve(**options: Any) -> CodingConfig:
     Raises:
         UserError: one is out of range.
     """
-    given = {key: value for key, value in options.items() if value is not None}
-    config: CodingConfig = validate(CodingConfig, given, "option", known_keys(CodingConfig))
+    explicit = {key: value for key, value in options.items() if value is not None}
+    config: CodingConfig = validate(CodingConfig, explicit, "option", known_keys(CodingConfig))
     return config
 
 

@@ -93,8 +93,8 @@ class ExpertPlan:
         # The fingerprint is of the images as they are presented; how they are whitened is no part of it.
         weights = {key: value for key, value in options.items() if key == "data.zca" or key[:5] != "data."}
         precision = training_precision(config.compute.precision, resolve_device(config.compute.device))
-        made_by = [fingerprint, weights | {"compute.precision": precision}, source_digest([config.network])]
-        key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+        key_parts = [fingerprint, weights | {"compute.precision": precision}, source_digest([config.network])]
+        key = hashlib.sha256(json.dumps(key_parts, sort_keys=True).encode()).hexdigest()[:16]
         return _folder() / f"{Path(config.recipe).stem}-{key}.h5"
 
     def sentence(self, file: Path) -> str:
@@ -126,8 +126,8 @@ def lacks(config: RunConfig) -> bool:
     supply = config.engine.supply
     path = str(getattr(supply, "path", ""))
     names = [path] if Path(path).exists() else path.split(",")
-    named = [Path(re.sub(r"#\d+$", "", name)) for name in names]
-    return supply.needs_experts or any(_OURS.fullmatch(file.name) and not file.exists() for file in named)
+    paths = [Path(re.sub(r"#\d+$", "", name)) for name in names]
+    return supply.needs_experts or any(_OURS.fullmatch(file.name) and not file.exists() for file in paths)
 
 
 @contextmanager
@@ -154,20 +154,20 @@ def provided(
     real = catalog.read(planned[0].config.data, "train", observer, source)
     initial.check(config, real, config.engine.supply.count or sum(each.config.count for each in planned))
     _check_networks(config, planned, real)
-    wanted = {each.file(real.fingerprint): each for each in planned}
+    by_file = {each.file(real.fingerprint): each for each in planned}
     if not observer.dry:
         files.make_folder(_folder(), parents=True)
-    with files.hold_outputs(list(wanted), "a training", observer.dry, observer.on_notice):
-        lacking = {file: each for file, each in wanted.items() if not _has(file, each, observer)}
+    with files.hold_outputs(list(by_file), "a training", observer.dry, observer.on_notice):
+        lacking = {file: each for file, each in by_file.items() if not _has(file, each, observer)}
         if not observer.dry:
             for file, each in lacking.items():
                 _train(each, file, observer, source)
     if not observer.dry or not lacking:
-        yield _options(config, {file: each.config.count for file, each in wanted.items()})
+        yield _options(config, {file: each.config.count for file, each in by_file.items()})
         return
     with tempfile.TemporaryDirectory() as folder:
         training: RunEstimate | None = None
-        counts = {file: each.config.count for file, each in wanted.items() if file not in lacking}
+        counts = {file: each.config.count for file, each in by_file.items() if file not in lacking}
         for file, each in lacking.items():
             stand_in = Path(folder) / file.name
             estimated = _estimate(each, file, observer, source, stand_in)
@@ -194,10 +194,10 @@ def _check_networks(config: RunConfig, planned: Sequence[ExpertPlan], real: Real
 
 def _has(file: Path, planned: ExpertPlan, observer: Observer) -> bool:
     """Whether the cache has the experts that are planned."""
-    found = _count(file, observer.on_notice, observer.dry) >= planned.config.count
-    if found:
+    is_cached = _count(file, observer.on_notice, observer.dry) >= planned.config.count
+    if is_cached:
         observer.on_info(f"experts: those in {file}, trained for an earlier run")
-    return found
+    return is_cached
 
 
 def _options(config: RunConfig, counts: Mapping[Path, int]) -> dict[str, Any]:

@@ -171,8 +171,8 @@ def candidates(stored: Sequence[int], most: int) -> list[int]:
     if len(epochs) <= most:
         return epochs
     growth = epochs[-1] / epochs[0]
-    wanted = [epochs[0] * growth ** (place / (most - 1)) for place in range(most)]
-    return sorted({min(epochs, key=lambda epoch: abs(epoch - each)) for each in wanted})
+    targets = [epochs[0] * growth ** (place / (most - 1)) for place in range(most)]
+    return sorted({min(epochs, key=lambda epoch: abs(epoch - each)) for each in targets})
 
 
 def _one_teacher(config: LabellingConfig) -> TeacherReference:

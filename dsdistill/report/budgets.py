@@ -21,15 +21,15 @@ def sentences(lines: Sequence[Line]) -> list[str]:
     Sets of any IPC and number of bits count, encoded copies among them, and real images with the same
     student, protocol and regime of labels. Nothing is said of data sets without copies.
     """
-    named, said = families.places(lines), []
+    titles, texts = families.places(lines), []
     first = [line for line in lines if line.first and not line.for_scores]
     places = dict.fromkeys((line.suite, line.dataset, line.regime) for line in first if line.of_copy)
     several = len({regime for *_, regime in places}) > 1
     for suite, dataset, regime in places:
         here = [line for line in first if (line.suite, line.dataset, line.regime) == (suite, dataset, regime)]
-        title = named[suite, dataset] + (f", labels {regime}" if several else "")
-        said += [f"{title}, {sentence}" for sentence in _of_place(here)]
-    return said
+        title = titles[suite, dataset] + (f", labels {regime}" if several else "")
+        texts += [f"{title}, {sentence}" for sentence in _of_place(here)]
+    return texts
 
 
 def _of_place(here: Sequence[Line]) -> Iterator[str]:

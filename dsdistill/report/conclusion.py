@@ -55,7 +55,7 @@ class Finding:
 def findings(lines: Sequence[Line]) -> list[Finding]:
     """Say for every data set, IPC and regime of labels what the first students found."""
     first = [line for line in lines if line.first and not line.for_scores]
-    named = places(lines)
+    titles = places(lines)
     settings: dict[tuple[str, str, int, str], list[Line]] = {}
     for line in first:
         settings.setdefault((line.suite, line.dataset, line.ipc, line.regime), []).append(line)
@@ -66,7 +66,7 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
     several = len({regime for *_, regime in settings}) > 1
     return [
         _finding(
-            at(named[suite, dataset], ipc) + (f", labels {regime}" if several else ""),
+            at(titles[suite, dataset], ipc) + (f", labels {regime}" if several else ""),
             here,
             students[suite, dataset, ipc],
         )
@@ -74,14 +74,14 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
     ]
 
 
-def overall(found: Sequence[Finding]) -> str:
+def overall(all_findings: Sequence[Finding]) -> str:
     """Say of all findings together how distilled images stand to random real ones."""
-    random = [each.random for each in found if each.random.compared]
-    equal_bytes = [each.bytes for each in found if each.bytes.compared]
-    soft = any(each.regime != "HL" for each in found if each.random.compared)
+    random = [each.random for each in all_findings if each.random.compared]
+    equal_bytes = [each.bytes for each in all_findings if each.bytes.compared]
+    soft = any(each.regime != "HL" for each in all_findings if each.random.compared)
     parts = [_wins(random, _random("SL" if soft else "HL"))] if random else []
     parts += [_wins(equal_bytes, "random real images for the same bytes")] if equal_bytes else []
-    if parts and (students := list(dict.fromkeys(name for each in found for name in each.students))):
+    if parts and (students := list(dict.fromkeys(name for each in all_findings for name in each.students))):
         parts[0] = f"with the student{'s' * (len(students) > 1)} {listing(students, most=4)}, {parts[0]}"
     return _sentence(parts) or "No distilled set is compared with random real images by several students."
 

@@ -58,8 +58,8 @@ def anchor(result: CellResult) -> str:
 
 def accuracies(lines: Sequence[Line]) -> list[Figure]:
     """Draw a dot plot for every family of lines, a figure per suite and data set."""
-    named = families.places(lines)
-    return [accuracy(named[place], group) for place, group in families.by_place(lines).items()]
+    titles = families.places(lines)
+    return [accuracy(titles[place], group) for place, group in families.by_place(lines).items()]
 
 
 def accuracy(title: str, group: Sequence[Family]) -> Figure:
@@ -117,7 +117,7 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
     Accuracies are those of the first evaluation. There is no figure where all methods took about the same
     time and none was evaluated on the way.
     """
-    named, figures = families.places(results), []
+    titles, figures = families.places(results), []
     several = len({each.main.regime for each in results}) > 1
     for group in dict.fromkeys(map(_of_time, results)):
         suite, dataset, ipc, regime = group
@@ -134,7 +134,7 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
                 level = [Mark(end, random.mean) for end in (min(seconds), max(seconds))]
                 methods[line.cells[0].method].real.append(level)
         suffix, words = _of_regime(regime, several)
-        title = families.at(named[suite, dataset], ipc) + words
+        title = families.at(titles[suite, dataset], ipc) + words
         panels = _panels(methods, "accuracy against seconds")
         figures.append(Figure(f"seconds-{suite}-{dataset}-ipc{ipc}{suffix}", title, panels))
     return [figure for figure in figures if figure.panels]
@@ -147,7 +147,7 @@ def over_bytes(lines: Sequence[Line]) -> list[Figure]:
     one IPC where encoded copies were evaluated. Students are the first of each evaluation. There is no figure
     where all sets take about as many bytes.
     """
-    named, figures = families.places(lines), []
+    titles, figures = families.places(lines), []
     shown = [line for line in lines if line.first and not line.for_scores]
     regimes = {line.regime for line in shown if not line.baseline}
     for suite, dataset, regime in dict.fromkeys((each.suite, each.dataset, each.regime) for each in shown):
@@ -155,7 +155,7 @@ def over_bytes(lines: Sequence[Line]) -> list[Figure]:
         methods = {} if all(line.baseline for line in here) else _with_bytes(here)
         panels = _panels(methods, "accuracy against kB")
         suffix, words = _of_regime(regime, len(regimes) > 1)
-        figures.append(Figure(f"bytes-{suite}-{dataset}{suffix}", named[suite, dataset] + words, panels))
+        figures.append(Figure(f"bytes-{suite}-{dataset}{suffix}", titles[suite, dataset] + words, panels))
     return [figure for figure in figures if figure.panels]
 
 
@@ -226,8 +226,8 @@ def _with_random(lines: Sequence[Line], suite: str, dataset: str, ipc: int) -> I
 def _random(here: Sequence[Line], line: Line) -> list[Line]:
     """Return the random real images that a set is compared with: as many, and for the same bytes."""
     same = [each for each in here if each.ipc == line.ipc]
-    found = comparison.random_images(line, same), comparison.random_images_of_bytes(line, same)
-    return [each for each in found if each]
+    lines = comparison.random_images(line, same), comparison.random_images_of_bytes(line, same)
+    return [each for each in lines if each]
 
 
 def _panels(methods: Mapping[str, _Method], what: str) -> tuple[Panel, ...]:
@@ -305,7 +305,7 @@ def _stored(line: Line) -> Mark:
 
 def losses(results: Sequence[CellResult]) -> list[Figure]:
     """Draw the loss of every cell that still has its run, by data set and IPC."""
-    named = families.places(results)
+    titles = families.places(results)
     groups: dict[tuple[str, str, int], list[Panel]] = {}
     for each in results:
         if not each.folder or each.file_problem == ANOTHER:
@@ -316,7 +316,7 @@ def losses(results: Sequence[CellResult]) -> list[Figure]:
             panels = groups.setdefault((each.suite, each.dataset, each.ipc), [])
             panels.append(Panel(name, drawing, f"#{anchor(each)}"))
     return [
-        Figure(f"loss-{suite}-{dataset}-ipc{ipc}", families.at(named[suite, dataset], ipc), tuple(panels))
+        Figure(f"loss-{suite}-{dataset}-ipc{ipc}", families.at(titles[suite, dataset], ipc), tuple(panels))
         for (suite, dataset, ipc), panels in groups.items()
     ]
 

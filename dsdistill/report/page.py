@@ -13,7 +13,7 @@ from dsdistill.bench.collection import collect
 from dsdistill.bench.lines import gains, without_copies
 from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.results import CellResult
-from dsdistill.config.sharing import told
+from dsdistill.config.sharing import values_without_folders
 from dsdistill.errors import UserError
 from dsdistill.report import cell, figures, pictures, sections, tables
 from dsdistill.report.markup import LONG, escape, sentences
@@ -41,7 +41,7 @@ def write(results: Path, output: Path, notify: Callable[[str], None]) -> Path:
             + (f" ({len(problems)} files left out, see above)" if problems else "")
             + "; make some with: dsdistill bench digits"
         )
-    files.replace(output, html(cells, told(problems)).encode())
+    files.replace(output, html(cells, values_without_folders(problems)).encode())
     return output
 
 
@@ -97,8 +97,8 @@ def _facts(results: Sequence[CellResult]) -> Iterator[tuple[str, str]]:
     yield "machine", "; ".join(dict.fromkeys(each.machine for each in results))
     days = sorted({day for each in results if (day := str(each.report.get("date", ""))[:10])})
     versions = dict.fromkeys(version for each in results if (version := cell.version(each)))
-    made = f"evaluated {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
-    yield "results", ", ".join(filter(None, [made, f"dsdistill {', '.join(versions)}" if versions else ""]))
+    period = f"evaluated {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
+    yield "results", ", ".join(filter(None, [period, f"dsdistill {', '.join(versions)}" if versions else ""]))
     written = f"written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, dsdistill {metadata.version('dsdistill')}"
     commit = provenance.commit()
     yield "page", f"{written}, commit {commit}" if commit else written

@@ -22,7 +22,7 @@ _ABOUT = (
 
 def pictures(results: Sequence[CellResult]) -> str:
     """Return the images of every method, data set and IPC, by its first seed whose set can be read."""
-    named = families.places(results)
+    titles = families.places(results)
     groups: dict[tuple[str, str, int], dict[str, str]] = {}
     for each in results:
         group = groups.setdefault((each.suite, each.dataset, each.ipc), {})
@@ -33,7 +33,7 @@ def pictures(results: Sequence[CellResult]) -> str:
         except UserError:
             continue
         group[each.method] = _figure(each, distilled)
-    drawn = {families.at(named[key[:2]], key[2]): "".join(group.values()) for key, group in groups.items()}
+    drawn = {families.at(titles[key[:2]], key[2]): "".join(group.values()) for key, group in groups.items()}
     parts = [
         f'<h3>{escape(title)}</h3><div class="pictures">{inside}</div>'
         for title, inside in drawn.items()

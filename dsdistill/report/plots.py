@@ -19,9 +19,9 @@ def write(folder: Path, results: Sequence[CellResult]) -> list[Path]:
     all_lines = joined_lines(results)
     lines = without_copies(all_lines)
     style = (resources.files("dsdistill.report") / "style.css").read_text(encoding="utf-8")
-    drawn = [*figures.accuracies(lines), *figures.over_time(results, lines), *figures.over_bytes(all_lines)]
+    charts = [*figures.accuracies(lines), *figures.over_time(results, lines), *figures.over_bytes(all_lines)]
     written = []
-    for figure in drawn:
+    for figure in charts:
         files.make_folder(folder, parents=True)
         path = folder / f"{slug(figure.name)}.svg"
         panels = [(panel.name, panel.drawing) for panel in figure.panels]

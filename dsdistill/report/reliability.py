@@ -45,10 +45,10 @@ _COLUMNS = (
 
 def _value(row: Row, place: str) -> float | None:
     """Return what a row has at a place; None where it has nothing."""
-    found: Any = row
+    value: Any = row
     for name in place.split("."):
-        found = getattr(found, name, None)
-    return found if isinstance(found, float) else None
+        value = getattr(value, name, None)
+    return value if isinstance(value, float) else None
 
 
 def tables(lines: Sequence[Line]) -> str:
@@ -72,18 +72,18 @@ def _table(title: str, lines: Sequence[Line]) -> str:
 
 def _mean(line: Line, place: str, form: str) -> str:
     """Return the mean of a value over the rows of a line; "" where one has none."""
-    found = [each for row in line.rows if (each := _value(row, place)) is not None]
-    return form.format(statistics.mean(found)) if found and len(found) == len(line.rows) else ""
+    values = [each for row in line.rows if (each := _value(row, place)) is not None]
+    return form.format(statistics.mean(values)) if values and len(values) == len(line.rows) else ""
 
 
 def figures(lines: Sequence[Line]) -> list[Figure]:
     """Draw the reliability of every distilled set and of random images, a figure per data set and IPC."""
-    drawn = []
+    diagrams = []
     for title, here in _groups(lines):
         shown = [line for line in here if not line.baseline or line.set == RANDOM]
         panels = tuple(Panel(line.method, diagram(line), href(line)) for line in shown)
-        drawn.append(Figure(f"reliability-{title}", f"Reliability, {title}", panels))
-    return [figure for figure in drawn if figure.panels]
+        diagrams.append(Figure(f"reliability-{title}", f"Reliability, {title}", panels))
+    return [figure for figure in diagrams if figure.panels]
 
 
 def _groups(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
@@ -91,10 +91,10 @@ def _groups(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
     measured = [
         line for line in lines if line.first and line.rows and all(row.calibration for row in line.rows)
     ]
-    named = families.places(lines)
+    titles = families.places(lines)
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in measured):
         here = [line for line in measured if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
-        yield families.at(named[suite, dataset], ipc), here
+        yield families.at(titles[suite, dataset], ipc), here
 
 
 def diagram(line: Line) -> Drawing:

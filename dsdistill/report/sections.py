@@ -47,13 +47,13 @@ LOSSES = (
 
 def conclusions(lines: Sequence[Line]) -> str:
     """Say what the results show: one sentence, then one entry per data set and IPC."""
-    found = conclusion.findings(lines)
-    remarks = f"{conclusion.NOTE} {conclusion.MIXED if any(each.mixed for each in found) else ''}".strip()
+    findings = conclusion.findings(lines)
+    remarks = f"{conclusion.NOTE} {conclusion.MIXED if any(each.mixed for each in findings) else ''}".strip()
     entries = "".join(
-        f"<li><strong>{escape(each.title)}:</strong> {_unbroken(each.text)}</li>" for each in found
+        f"<li><strong>{escape(each.title)}:</strong> {_unbroken(each.text)}</li>" for each in findings
     )
     return (
-        f'<p class="conclusion">{escape(conclusion.overall(found), LONG)}</p>'
+        f'<p class="conclusion">{escape(conclusion.overall(findings), LONG)}</p>'
         f'<ul class="findings">{entries}</ul>{note(remarks)}'
     )
 
@@ -78,17 +78,17 @@ def _unbroken(text: str) -> str:
 
 def results(lines: Sequence[Line]) -> str:
     """Return a chart per family and a table per data set, and where published values come from."""
-    sources, named = citations(lines), families.places(lines)
+    sources, titles = citations(lines), families.places(lines)
     text = note(CAPTION) + note(_KEY)
     for place, group in families.by_place(lines).items():
         here = [line for family in group for line in family.lines]
         _, shared = families.fold(families.COLUMNS, here)
         kinds = dots.key([figures.kind(line) for line in here])
-        drawn = _panels(figures.accuracy(named[place], group).panels, "dotplots")
-        text += f"<h3>{escape(named[place])}</h3>{note(shared)}{kinds}{drawn}"
+        charts = _panels(figures.accuracy(titles[place], group).panels, "dotplots")
+        text += f"<h3>{escape(titles[place])}</h3>{note(shared)}{kinds}{charts}"
         text += _tables(group, here, sources)
-    if said := worth(lines):
-        text += note(NOTE) + sentences(said)
+    if remarks := worth(lines):
+        text += note(NOTE) + sentences(remarks)
     return text + tables.listed(sources)
 
 
@@ -106,12 +106,12 @@ def _tables(group: Sequence[Family], lines: Sequence[Line], sources: Sequence[st
 
 def calibration(lines: Sequence[Line]) -> str:
     """Return tables of calibration and fidelity, and reliability diagrams, of the first students."""
-    drawn = [
+    diagrams = [
         f"<h3>{escape(figure.title)}</h3>{_panels(figure.panels, 'curves')}"
         for figure in reliability.figures(lines)
     ]
     text = reliability.tables(lines)
-    return note(reliability.ABOUT) + text + "".join(drawn) if text else ""
+    return note(reliability.ABOUT) + text + "".join(diagrams) if text else ""
 
 
 def gained(gains: Sequence[Gain]) -> str:

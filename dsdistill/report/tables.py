@@ -94,7 +94,7 @@ _RATES = (
 
 def rates(lines: Sequence[Line]) -> str:
     """Return a table for each data set of which sets were also encoded in fewer bits; empty without any."""
-    named, text = families.places(lines), ""
+    titles, text = families.places(lines), ""
     first = [line for line in lines if line.first and not line.for_scores]
     for place in dict.fromkeys((line.suite, line.dataset) for line in first if line.of_copy):
         here = [line for line in first if (line.suite, line.dataset) == place]
@@ -102,7 +102,7 @@ def rates(lines: Sequence[Line]) -> str:
         head = [heading("method", False), heading("accuracy %")]
         head += [heading(column.name, column.number) for column in columns]
         rows = "".join(_row(line, line.method, columns, (), False) for line in here)
-        text += note(shared) + table(f"accuracy against bytes on {named[place]}", head, rows)
+        text += note(shared) + table(f"accuracy against bytes on {titles[place]}", head, rows)
     return text
 
 
@@ -114,7 +114,7 @@ def networks(lines: Sequence[Line]) -> str:
 
     Methods go down, students across.
     """
-    text, named = "", families.places(lines)
+    text, titles = "", families.places(lines)
     shown = [line for line in lines if not line.for_scores and line.set != TEACHER]
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in shown):
         here = [line for line in shown if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
@@ -125,7 +125,7 @@ def networks(lines: Sequence[Line]) -> str:
             methods.setdefault(key, {})[line.network] = line
         if not any(len(at) > 1 for (_, baseline, _, _), at in methods.items() if not baseline):
             continue
-        title = families.at(named[suite, dataset], ipc)
+        title = families.at(titles[suite, dataset], ipc)
         head = [heading("method", False), *map(heading, (*students, "mean", "worst"))]
         text += f"<h3>{escape(title)}</h3>{table(f'students on {title}', head, _heat_map(methods, students))}"
     if not text:
@@ -194,12 +194,12 @@ def scores(lines: Sequence[Line]) -> str:
     """Return a table of scores per data set and IPC, where suites ask for them."""
     own = [line for line in lines if not line.baseline and not line.for_scores]
     requested = {(line.suite, line.dataset, line.ipc) for line in lines if line.for_scores}
-    named, text = families.places(lines), ""
+    titles, text = families.places(lines), ""
     for suite, dataset, ipc in dict.fromkeys((line.suite, line.dataset, line.ipc) for line in own):
         here = [line for line in own if (line.suite, line.dataset, line.ipc) == (suite, dataset, ipc)]
         weighed = any({"lrs", "ars"} & _scores_of(line).keys() for line in here)
         if (suite, dataset, ipc) in requested or weighed:
-            title = families.at(named[suite, dataset], ipc)
+            title = families.at(titles[suite, dataset], ipc)
             text += f"<h3>{escape(title)}</h3>{_scores_table(title, here, lines)}"
     return note(_ABOUT_SCORES) + text if text else ""
 

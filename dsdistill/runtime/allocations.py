@@ -43,12 +43,14 @@ class Allocations(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Compute, and count the results."""
-        given = {_storage(leaf)._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        input_storages = {
+            _storage(leaf)._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
+        }
         results = func(*args, **(kwargs or {}))
         self._forget()
         for leaf in tree_leaves(results):
             if isinstance(leaf, Tensor):
-                self._count(_storage(leaf), given)
+                self._count(_storage(leaf), input_storages)
         self.peak = max(self.peak, self.alive)
         return results
 
@@ -57,8 +59,8 @@ class Allocations(TorchDispatchMode):
         self._forget()
         return self.alive
 
-    def _count(self, storage: torch.UntypedStorage, given: set[int]) -> None:
-        if storage._cdata not in self._storages and storage._cdata not in given:
+    def _count(self, storage: torch.UntypedStorage, input_storages: set[int]) -> None:
+        if storage._cdata not in self._storages and storage._cdata not in input_storages:
             self._storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
             self.alive += storage.nbytes()
 

@@ -315,17 +315,17 @@ def _as_list(callbacks: Any) -> list[Any]:
     return list(callbacks)
 
 
-def _as_callback(given: Any) -> Callback:
+def _as_callback(listener: Any) -> Callback:
     """Return a callback, or a function as one.
 
     Raises:
         UserError: it is neither.
     """
-    name = getattr(given, "__name__", type(given).__name__)
-    if isinstance(given, type):
+    name = getattr(listener, "__name__", type(listener).__name__)
+    if isinstance(listener, type):
         raise UserError(f"callbacks has the class {name}: pass an instance, {name}()")
-    if isinstance(given, Callback):
-        return given
-    if not callable(given):
+    if isinstance(listener, Callback):
+        return listener
+    if not callable(listener):
         raise UserError(f"callbacks has a {name}: pass instances of dsdistill.Callback, or functions")
-    return _Function(given)
+    return _Function(listener)

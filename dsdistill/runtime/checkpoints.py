@@ -101,8 +101,8 @@ class RunDirectory:
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, latest first."""
-        found = [path for path in self.path.glob("checkpoint-*.safetensors") if _NAME.fullmatch(path.name)]
-        return sorted(found, key=iteration_of, reverse=True)
+        paths = [path for path in self.path.glob("checkpoint-*.safetensors") if _NAME.fullmatch(path.name)]
+        return sorted(paths, key=iteration_of, reverse=True)
 
     def snapshot(self, iteration: int) -> Path:
         """Return the file of the set after so many iterations."""
@@ -146,8 +146,8 @@ class RunDirectory:
             NoCheckpoint: all are damaged, or the run that made them had another configuration.
             UserError: one cannot be read, which may be otherwise next time.
         """
-        found = self.checkpoints()
-        for path in found:
+        checkpoints = self.checkpoints()
+        for path in checkpoints:
             try:
                 state, metadata = tensors.read(path)
             except OSError as error:
@@ -161,7 +161,7 @@ class RunDirectory:
                     f"{self.config_file.name}; start anew with --overwrite"
                 )
             return state, metadata
-        if found:
+        if checkpoints:
             raise NoCheckpoint(f"every checkpoint in {self.path} is damaged; start anew with --overwrite")
         return None
 

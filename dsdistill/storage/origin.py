@@ -27,10 +27,10 @@ def is_of_run(attributes: Mapping[str, Scalar], run: Mapping[str, Any]) -> bool:
         run: the content of the run's ``config.toml``.
     """
     try:
-        made_with = parse_toml(str(attributes.get("config", "")))
+        config = parse_toml(str(attributes.get("config", "")))
     except ValueError:
         return False
-    return bool(made_with) and shared(made_with) == shared(run)
+    return bool(config) and shared(config) == shared(run)
 
 
 def options_of_run(path: Path, attributes: Mapping[str, Scalar]) -> dict[str, Any]:

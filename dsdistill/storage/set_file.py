@@ -245,8 +245,8 @@ def append_result(
     with exclusive(path, notify):  # or two evaluations that end at the same time would lose one result
         with opened(path, SET) as file:
             parse(file)
-            found, earlier = str(attribute(file, "sha256")), parse_results(file)
-            check_same(path, found, expected)
+            sha256, earlier = str(attribute(file, "sha256")), parse_results(file)
+            check_same(path, sha256, expected)
         number = max(earlier, default=-1) + 1
         if number >= MOST_RESULTS:
             raise UserError(
@@ -255,7 +255,7 @@ def append_result(
         buffer = io.BytesIO(_bytes(path))
         with h5py.File(buffer, "r+", libver=LAYOUT) as file:
             add_result(file, number, text)
-        _check_added(buffer, path, found, earlier | {number: json.loads(text)})
+        _check_added(buffer, path, sha256, earlier | {number: json.loads(text)})
         replace(path, buffer.getbuffer())
 
 
@@ -284,18 +284,18 @@ def _check_added(
         raise UserError(f"{path} stays as it is: with the result it holds something else")
 
 
-def check_same(path: str | Path, found: str, expected: str) -> None:
+def check_same(path: str | Path, sha256: str, expected: str) -> None:
     """Check that a file still holds a set.
 
     Args:
-        found, expected: digests; of the set that it holds, and of the one that it held (empty for any).
+        sha256, expected: digests; of the set that it holds, and of the one that it held (empty for any).
 
     Raises:
         UserError: it holds another one.
     """
-    if expected and found != expected:
+    if expected and sha256 != expected:
         raise UserError(
-            f"{path} holds another set by now ({found[:8]}… in place of {expected[:8]}…); evaluate it anew"
+            f"{path} holds another set by now ({sha256[:8]}… in place of {expected[:8]}…); evaluate it anew"
         )
 
 

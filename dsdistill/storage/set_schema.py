@@ -193,10 +193,10 @@ def _parse_compensators(arrays: Mapping[str, np.ndarray]) -> Tensor | None:
     Raises:
         ValueError: they are of an unknown type.
     """
-    found = arrays.get("compensators")
-    if found is not None and str(found.dtype) not in ("float32", "float16"):
+    compensators = arrays.get("compensators")
+    if compensators is not None and str(compensators.dtype) not in ("float32", "float16"):
         raise ValueError("/compensators has an unknown type")
-    return None if found is None else _decode(found, 1.0)
+    return None if compensators is None else _decode(compensators, 1.0)
 
 
 def _fill_views(file: h5py.File, views: Views) -> None:

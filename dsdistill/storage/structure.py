@@ -77,9 +77,9 @@ def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:
     """
     left, seen = NODES, set()
     waiting: list[tuple[str, h5py.Group, bytes, int]] = []
-    found: tuple[str, Node, int] | None = ("", file["/"], 0)
-    while found:
-        path, node, depth = found
+    entry: tuple[str, Node, int] | None = ("", file["/"], 0)
+    while entry:
+        path, node, depth = entry
         address = h5py.h5o.get_info(node.id).addr
         left -= 1 + h5py.h5a.get_num_attrs(node.id)
         members = node.id.get_num_objs() if isinstance(node, h5py.Group) else 0
@@ -88,7 +88,7 @@ def nodes(file: h5py.File) -> Iterator[tuple[str, Node]]:
         seen.add(address)
         yield path, node
         waiting += [(path, node, name, depth + 1) for name in (node.id if members else ())]
-        found = _opened(*waiting.pop()) if waiting else None  # one at a time: an open node takes memory
+        entry = _opened(*waiting.pop()) if waiting else None  # one at a time: an open node takes memory
 
 
 def _opened(path: str, group: h5py.Group, name: bytes, depth: int) -> tuple[str, Node, int]:

@@ -159,7 +159,7 @@ class Population(Fresh):
         self.config = config
         self.individuals: list[Individual] = []
         self.position = 0
-        self._made = 0
+        self._next_number = 0
         self._loss = self._plain_loss
 
     def ready(self, passes: PassOptions) -> None:
@@ -204,12 +204,12 @@ class Population(Fresh):
 
     def advance(self, iteration: int, batches: TrainingBatches) -> None:
         """Have the individual that was drawn take a step, or replace it."""
-        drawn = self.individuals[self.position]
-        if drawn.age < self.config.max_age:
-            self._train(drawn, batches, steps=1)
-            drawn.age += 1
+        individual = self.individuals[self.position]
+        if individual.age < self.config.max_age:
+            self._train(individual, batches, steps=1)
+            individual.age += 1
             return
-        self.individuals[self.position] = self._new(0 if self.config.reset_age else drawn.age)
+        self.individuals[self.position] = self._new(0 if self.config.reset_age else individual.age)
 
     def _begin(self, batches: TrainingBatches) -> None:
         """Make the first individuals, and train them if they are to be."""
@@ -221,10 +221,10 @@ class Population(Fresh):
 
     def _new(self, age: int) -> Individual:
         """Make an individual of new weights."""
-        self.initialise(self._made)
-        self._made += 1
+        self.initialise(self._next_number)
+        self._next_number += 1
         state = {f"network.{name}": value.clone() for name, value in self.network.state_dict().items()}
-        return Individual(self._made - 1, age, 0, state)
+        return Individual(self._next_number - 1, age, 0, state)
 
     def _train(self, individual: Individual, batches: TrainingBatches, steps: int) -> None:
         """Take steps on the synthetic set as it is; dropout stays off."""
@@ -260,7 +260,7 @@ class Population(Fresh):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return every network with its age and what its optimiser remembers."""
-        state = {"made": torch.tensor(self._made)}
+        state = {"made": torch.tensor(self._next_number)}
         for place, each in enumerate(self.individuals):
             key = f"individual.{place}."
             state[f"{key}counts"] = torch.tensor([each.number, each.age, each.steps])
@@ -269,7 +269,7 @@ class Population(Fresh):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict`."""
-        self._made = int(state["made"])
+        self._next_number = int(state["made"])
         self.individuals = []
         while (key := f"individual.{len(self.individuals)}.") + "counts" in state:
             number, age, steps = state[f"{key}counts"].tolist()

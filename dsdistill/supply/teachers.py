@@ -44,10 +44,10 @@ class NamedTeachersConfig(StoredConfig):
             UserError: a name cannot be read.
         """
         names = [self.path] if expanded(self.path).exists() else teacher_names(self.path)
-        found = [TeacherReference.parse(name) for name in names]
+        references = [TeacherReference.parse(name) for name in names]
         return [
             each if each.weights or "#" in name.rpartition("/")[2] else dataclasses.replace(each, expert=None)
-            for name, each in zip(names, found, strict=True)
+            for name, each in zip(names, references, strict=True)
         ]
 
     def resolved(self) -> Self:
@@ -182,10 +182,10 @@ class Teachers(NetworkSource, TrainedNetworks):
                 f"{published[0]} does not say how hard each training image was: train networks that record "
                 "it, by dsdistill experts --recipe el2n, and pass --experts FILE"
             )
-        found = dict.fromkeys((each.file, each.expert) for each in self.members)
+        sources = dict.fromkeys((each.file, each.expert) for each in self.members)
         scores = [
             ExpertFile.open(file).el2n(expert)
-            for file, expert in found
+            for file, expert in sources
             if file is not None and expert is not None
         ]
         return torch.stack(scores).mean(0)

@@ -265,8 +265,8 @@ def _grouped(ranges: Tensor, groups: int) -> Tensor:
 
 def _joined(values: Tensor, groups: Tensor, how: str) -> Tensor:
     """Return the extreme value of each group."""
-    found = values.new_zeros(int(groups.max()) + 1)
-    return found.scatter_reduce_(0, groups, values, how, include_self=False)
+    extremes = values.new_zeros(int(groups.max()) + 1)
+    return extremes.scatter_reduce_(0, groups, values, how, include_self=False)
 
 
 def _quantised(patches: Tensor, scales: Tensor, offsets: Tensor, groups: Tensor | None, bits: int) -> Tensor:

@@ -108,18 +108,23 @@ class DistilledSet:
 
     def _check_compensators(self) -> None:
         """Raise a UserError where compensators do not fit the images."""
-        found, shape = self.compensators, list(self.images.shape[1:])
-        if found is None:
+        compensators, shape = self.compensators, list(self.images.shape[1:])
+        if compensators is None:
             return
-        if found.dtype != torch.float32 or list(found.shape[1:]) != shape or not len(found):
-            raise UserError(f"compensators must be float32 {['n', *shape]}, got {_signature(found)}")
-        if not found.isfinite().all():
+        if (
+            compensators.dtype != torch.float32
+            or list(compensators.shape[1:]) != shape
+            or not len(compensators)
+        ):
+            raise UserError(f"compensators must be float32 {['n', *shape]}, got {_signature(compensators)}")
+        if not compensators.isfinite().all():
             raise UserError("compensators hold values that are not finite (NaN or infinity)")
         counts = set(self.counts)
-        if len(counts) > 1 or len(found) % min(counts):
+        if len(counts) > 1 or len(compensators) % min(counts):
             raise UserError(
                 "compensators are a multiple of the images that every class has, which all have as many: "
-                f"there are {len(found)}, and {' or '.join(map(str, sorted(counts)))} images of a class"
+                f"there are {len(compensators)}, and {' or '.join(map(str, sorted(counts)))} images of a "
+                "class"
             )
         if not self.multi_formation.is_identity:
             raise UserError("a set has compensators or a multi-formation, not both")
@@ -129,15 +134,15 @@ class DistilledSet:
         if self.views is None:
             return
         count, size, classes = self.decoded_count, self.images.shape[-1], len(self.classes)
-        found = self.views
-        if (found.images, found.size, found.answers.num_classes) != (count, size, classes):
+        views = self.views
+        if (views.images, views.size, views.answers.num_classes) != (count, size, classes):
             raise UserError(
-                f"the views are of {found.images} images of {found.size}×{found.size} in "
-                f"{found.answers.num_classes} classes, and the set has {count} of {size}×{size} in {classes}"
+                f"the views are of {views.images} images of {views.size}×{views.size} in "
+                f"{views.answers.num_classes} classes, and the set has {count} of {size}×{size} in {classes}"
             )
-        if found.digest not in ("", self.digest):
+        if views.digest not in ("", self.digest):
             raise UserError(
-                f"the views are of the images of another set ({found.digest[:8]}… in place of "
+                f"the views are of the images of another set ({views.digest[:8]}… in place of "
                 f"{self.digest[:8]}…), which no teacher has seen; label the set anew, or leave out its views"
             )
 
@@ -210,9 +215,9 @@ class DistilledSet:
         """Return the training images of a class from its stored ones."""
         if self.compensators is None:
             return decode(images, self.multi_formation)
-        found = compensation.compensated(images, self.compensators)
-        found[len(images) :].clamp_(0, 1)
-        return found
+        training_images = compensation.compensated(images, self.compensators)
+        training_images[len(images) :].clamp_(0, 1)
+        return training_images
 
     def _repr_html_(self) -> str:
         """Return a picture of the stored images, a column per class, as notebooks show it."""

@@ -35,7 +35,7 @@ def from_set(
             f"{name} has compensators, which no run goes on from: start from another set, or from its "
             "training images, which dsdistill import writes as a set of their own"
         )
-    found = tuple(torch.bincount(distilled.labels, minlength=len(distilled.classes)).tolist())
+    set_counts = tuple(torch.bincount(distilled.labels, minlength=len(distilled.classes)).tolist())
     if distilled.classes != task.classes:
         raise UserError(
             f"{name} has classes {listing(distilled.classes)}, and {task.name} has {listing(task.classes)}: "
@@ -54,10 +54,10 @@ def from_set(
             f"{name} was made for preprocessing {kinds[0]}, and this run has {kinds[1]}"
             + (f": pass --set data.zca={whitens}" if kinds[0] != kinds[1] else " of other constants")
         )
-    if found != tuple(counts):
+    if set_counts != tuple(counts):
         raise UserError(
-            f"{name} has {as_words(found)} images per class, and this run {as_words(tuple(counts))}: leave "
-            "out --ipc"
+            f"{name} has {as_words(set_counts)} images per class, and this run {as_words(tuple(counts))}: "
+            "leave out --ipc"
         )
     images = distilled.images if space == "unit" else task.preprocess(distilled.images)
     return SyntheticSet(images.clone(), counts, space, task.preprocess, distilled.multi_formation)

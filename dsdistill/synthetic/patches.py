@@ -79,17 +79,17 @@ class PatchConfig:
         Raises:
             UserError: naming the class that lacks most.
         """
-        have = real.counts.clamp(max=self.pool or len(real)).tolist()
-        lacking = [count - found for count, found in zip(needed, have, strict=True)]
+        pool_sizes = real.counts.clamp(max=self.pool or len(real)).tolist()
+        lacking = [count - pool_size for count, pool_size in zip(needed, pool_sizes, strict=True)]
         if max(lacking) <= 0:
             return
         label = lacking.index(max(lacking))
         total = int(real.counts[label])
-        limit = f", of {total}" if have[label] < total else ""
-        remedy = "a larger patches.pool, or " if have[label] < total else ""
+        limit = f", of {total}" if pool_sizes[label] < total else ""
+        remedy = "a larger patches.pool, or " if pool_sizes[label] < total else ""
         grid = ", or a smaller patches.grid" if self.grid > 1 else ""
         raise UserError(
-            f"class {real.classes[label]!r} has {have[label]} images to choose from{limit}, fewer than "
+            f"class {real.classes[label]!r} has {pool_sizes[label]} images to choose from{limit}, fewer than "
             f"the {needed[label]} to start from: set {remedy}a smaller --ipc{grid}"
         )
 
@@ -171,8 +171,8 @@ class PatchSelection:
         if not crops:
             return torch.tensor([0, 0, size, size]).expand(count, 1, 4)
         stream = generator(self._seed, "patches", label)
-        drawn = RandomResizedCrop(scale=self._config.scale, ratio=(1.0, 1.0))
-        return drawn.draw(count * crops, size, stream).boxes.unflatten(0, (count, crops))
+        crop = RandomResizedCrop(scale=self._config.scale, ratio=(1.0, 1.0))
+        return crop.draw(count * crops, size, stream).boxes.unflatten(0, (count, crops))
 
     def _kept_crops(self, label: int, pool: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the crop of each image that is kept, int64 [n, 4], and its loss if that decided."""
@@ -183,8 +183,8 @@ class PatchSelection:
             worth = torch.cat([self._coverage(label, *part) for part in self._parts(pool, boxes)])
             return boxes[of_images, worth.argmax(1)], None
         losses = torch.cat([self._crop_losses(label, *part) for part in self._parts(pool, boxes)])
-        kept = losses.argmin(1)
-        return boxes[of_images, kept], losses[of_images, kept]
+        best = losses.argmin(1)
+        return boxes[of_images, best], losses[of_images, best]
 
     def _parts(self, pool: Tensor, boxes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images in unit space, in batches, each with its boxes."""
@@ -198,8 +198,8 @@ class PatchSelection:
     def _coverage(self, label: int, images: Tensor, boxes: Tensor) -> Tensor:
         """Return how much of an image's class activation map each of its crops holds, [m, crops]."""
         labels = torch.full((len(images),), label)
-        found = self._teacher.activation(0, self._task.preprocess(images), labels)
-        above = F.pad(found.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
+        activation = self._teacher.activation(0, self._task.preprocess(images), labels)
+        above = F.pad(activation.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
         image, (top, left, height, width) = torch.arange(len(images))[:, None], boxes.unbind(2)
         bottom, right = top + height, left + width
         return (

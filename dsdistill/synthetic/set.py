@@ -316,8 +316,8 @@ class SyntheticSet(nn.Module):
         """Return the compensators in unit space [k·m, C, H, W], detached, or None."""
         if self.compensators is None or self.space == "unit":
             return None if self.compensators is None else self.compensators.detach()
-        inverse, found = self._local_preprocess().inverse, self.compensators.detach()
-        return inverse(found) - inverse(torch.zeros_like(found[:1]))
+        inverse, compensators = self._local_preprocess().inverse, self.compensators.detach()
+        return inverse(compensators) - inverse(torch.zeros_like(compensators[:1]))
 
     @torch.no_grad()
     def clamp_(self) -> None:

@@ -140,8 +140,8 @@ class Views:
             count = batches + (name == "starts") if per_batch else views
             shape = (count, columns) if columns else (count,)
             if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-                found = f"{tensor.dtype} {list(tensor.shape)}"
-                raise UserError(f"views: {name} must be {dtype} {list(shape)}, got {found}")
+                signature = f"{tensor.dtype} {list(tensor.shape)}"
+                raise UserError(f"views: {name} must be {dtype} {list(shape)}, got {signature}")
         if self.mixing not in get_args(Mixing):
             raise unknown("mixing of views", self.mixing, get_args(Mixing))
         sizes = self.starts.diff()

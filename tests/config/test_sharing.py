@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dsdistill.config.sharing import file_name, shared, told, told_toml, without_folders
+from dsdistill.config.sharing import (
+    file_name,
+    shared,
+    toml_without_folders,
+    values_without_folders,
+    without_folders,
+)
 
 RUN = {
     "method": "/home/anna/mine.toml",
@@ -40,9 +46,9 @@ def test_options_are_shared_without_folders() -> None:
 
 def test_configs_of_earlier_versions_are_told_without_folders() -> None:
     text = 'method = "dm"\n\n[data]\nname = "folder:/srv/anna/pets"\nroot = "/srv/anna"\n'
-    assert told_toml(text) == 'method = "dm"\n\n[data]\nname = "folder:pets"\n'
-    assert told_toml("data = 3\n") == "data = 3\n"
-    assert told_toml("no TOML: /srv/anna/x") == "no TOML: x"
+    assert toml_without_folders(text) == 'method = "dm"\n\n[data]\nname = "folder:pets"\n'
+    assert toml_without_folders("data = 3\n") == "data = 3\n"
+    assert toml_without_folders("no TOML: /srv/anna/x") == "no TOML: x"
 
 
 @pytest.mark.parametrize(
@@ -63,9 +69,12 @@ def test_sentences_lose_folders_and_users(text: str, said: str) -> None:
 def test_the_own_home_is_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/srv/people/anna smith")
     assert without_folders("no folder /srv/people/anna smith/pets here") == "no folder ~/pets here"
-    assert told("/srv/people/anna smith") == "~"
+    assert values_without_folders("/srv/people/anna smith") == "~"
 
 
 def test_every_text_of_a_table_is_told() -> None:
     table = {"a": ["folder:/srv/anna/my pets", "hf:/srv/pets", "--root", "/srv/my data"], "b": {"c": 1.5}}
-    assert told(table) == {"a": ["folder:my pets", "hf:./pets", "--root", "my data"], "b": {"c": 1.5}}
+    assert values_without_folders(table) == {
+        "a": ["folder:my pets", "hf:./pets", "--root", "my data"],
+        "b": {"c": 1.5},
+    }
