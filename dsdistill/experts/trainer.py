@@ -102,7 +102,7 @@ class Trainer:
         self._train, self.unseen = self._parted(real)
         self.images = len(self._train)
         stream = generator(config.seed, "experts-measured")
-        self._measured = torch.randperm(self.images, generator=stream)[:_MEASURED]
+        self._measured = torch.randperm(self.images, generator=stream)[:_MEASURED].sort().values
         self._size = min(config.batch_size, self.images)
         self.batches = self._batches_of_epoch()
         last = self.images - (self.batches - 1) * self._size

@@ -85,7 +85,7 @@ def test_students_train_on_decoded_images_with_a_committees_static_labels(
     run: Path, two_teachers: str, tmp_path: Path
 ) -> None:
     teachers = two_teachers.split(",")
-    dsdistill.label(run, tmp_path / "labelled.h5", teachers=teachers, device="cpu")
+    dsdistill.label(run, tmp_path / "labelled.h5", teachers=teachers, device="cpu", precision="fp32")
     labelled = set_file.read(tmp_path / "labelled.h5")
     assert labelled.soft_labels is not None
     assert labelled.soft_labels.shape == (60, 10)

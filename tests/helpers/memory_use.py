@@ -44,7 +44,8 @@ def peak_of(name, call):
     peaks[name] = max(highest, own())
 
 folder, dataset = sys.argv[1:3]
-quick = {"overrides": ["compute.threads=1", "compute.compile=false"], "overwrite": True}
+plain = ["compute.threads=1", "compute.compile=false", "compute.precision=fp32"]
+quick = {"overrides": plain, "overwrite": True}
 """
 _END = "\nprint(json.dumps(peaks))\n"
 

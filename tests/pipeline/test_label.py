@@ -51,7 +51,9 @@ def test_a_set_is_labelled(finished: Path, pool: Path, tmp_path: Path) -> None:
 
 
 def test_views_are_those_of_the_core(finished: Path, pool: Path, tmp_path: Path) -> None:
-    found = label(finished, tmp_path / "views.h5", teachers=pool, **VIEWS, encoding="float32")
+    found = label(
+        finished, tmp_path / "views.h5", teachers=pool, **VIEWS, encoding="float32", precision="fp32"
+    )
     assert (found.kind, found.views) == ("views", 40)
     again = read(tmp_path / "views.h5")
     assert not again.views.flips.any()  # a mirrored digit is another one, or none

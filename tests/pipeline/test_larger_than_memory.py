@@ -12,7 +12,7 @@ from tests.helpers.memory_use import peaks, write_images
 SMALL, LARGE = 1200, 3600
 DIFFERENCE = (LARGE - SMALL) * 3 * 64 * 64
 """Bytes of training images."""
-LITTLE = DIFFERENCE // 6
+LITTLE = DIFFERENCE // 3
 
 CALLS = """
 options = {"dataset": dataset, "network": "mlp", "device": "cpu", **quick}
