@@ -107,8 +107,9 @@ def main() -> None:
                 write_herding(source, ipc, args.folder / "teacher.h5")
             for way in ways(args.folder / "early.h5", args.folder / "teacher.h5"):
                 controls = place == 0 and not args.no_controls
-                rows += evaluated(source, name, ipc, way, args.folder, args.students, controls)
-                for row in rows[-2 if controls else -1 :]:
+                latest = evaluated(source, name, ipc, way, args.folder, args.students, controls)
+                rows += latest
+                for row in latest:
                     print(f"IPC {ipc:2d}  {row['labels']:28s}{row['set']:10s}{row['mean']:6.2f}", flush=True)
                 (args.folder / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
 

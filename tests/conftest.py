@@ -25,6 +25,9 @@ TINY: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": "convnet2-w8",
 
 THREADS = "compute.threads=1"
 
+FLOAT32 = [THREADS, "compute.precision=fp32"]
+"""The same on CPUs with and without bf16."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked ``gpu`` where there is none."""

@@ -127,6 +127,7 @@ class Trainer:
         self._difficulty = self._new_difficulty()
 
     def _batches_of_epoch(self) -> int:
+        """Count the steps of an epoch: those of a pass, or as many as it has at most."""
         config = self._config
         every = self.images // self._size if config.drop_last else -(-self.images // self._size)
         return min(every, config.epoch_batches or every)

@@ -210,15 +210,15 @@ def _selection(
 ) -> Select:
     """Return the selection from a class."""
 
-    def clustered(label: int, count: int) -> Tensor:
-        return some(label, max(candidates, count)).sort().values if candidates else real.indices_of(label)
-
     def shuffled(label: int) -> Tensor:
         members = real.indices_of(label)
         return members[torch.randperm(len(members), generator=seeding.generator(seed, "init", label))]
 
     def some(label: int, count: int) -> Tensor:
         return shuffled(label)[:count]
+
+    def clustered(label: int, count: int) -> Tensor:
+        return some(label, max(candidates, count)).sort().values if candidates else real.indices_of(label)
 
     def near_centres(label: int, points: Tensor, count: int, rows: Tensor) -> Tensor:
         fit = partial(mini_batch, seed=seeding.derive(seed, "init", label) % 2**32)

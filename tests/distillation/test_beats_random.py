@@ -11,14 +11,11 @@ import dsdistill
 from dsdistill.config.presets import RECIPES
 from dsdistill.evaluation.rows import Row
 from dsdistill.storage import set_file
-from tests.conftest import THREADS
+from tests.conftest import FLOAT32
 from tests.distillation.test_beats_noise import METHODS
 from tests.helpers.experts import trained_once
 
 NETWORK = "convnet2-w32"
-
-ALIKE = [THREADS, "compute.precision=fp32"]
-"""The same on CPUs with and without bf16."""
 
 ITERATIONS = {
     "dm": 30,
@@ -123,7 +120,7 @@ def test_a_short_run_on_digits_beats_random_selection(
     against_random: Callable[[Path], tuple[Row, Row]],
 ) -> None:
     file, experts = tmp_path / "digits.h5", trained(method)
-    overrides = [*ALIKE, *([f"engine.supply.path={experts}"] if experts else [])]
+    overrides = [*FLOAT32, *([f"engine.supply.path={experts}"] if experts else [])]
     if method.startswith("fyi") or method.endswith(
         "flip"
     ):  # a digit's mirror image is not that digit, but here it need not be

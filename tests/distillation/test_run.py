@@ -24,7 +24,7 @@ from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.storage import set_file
 from dsdistill.synthetic.set import Space, SyntheticSet
-from tests.conftest import THREADS, TINY
+from tests.conftest import FLOAT32, THREADS, TINY
 from tests.helpers.callbacks import Told
 from tests.helpers.cli import TINY as WORDS
 from tests.helpers.cli import Captured, refused
@@ -270,8 +270,7 @@ def test_a_class_smaller_than_the_real_batch_is_mentioned_once(tmp_path: Path, m
         assert said == expected
 
 
-ALIKE = [THREADS, "compute.precision=fp32"]
-COMPILED: dict[str, Any] = TINY | {"overrides": [*ALIKE, "compute.compile=true"]}
+COMPILED: dict[str, Any] = TINY | {"overrides": [*FLOAT32, "compute.compile=true"]}
 
 
 def compiled(config: str) -> bool:
@@ -296,7 +295,7 @@ def test_a_run_whose_compiler_fails_says_so_in_its_config(
     made = set_file.read(output)
     assert not compiled(str(made.attributes["config"]))
     dsdistill.distill(output, resume=True)  # one and the same run
-    dsdistill.distill(plain, **TINY, overrides=ALIKE)
+    dsdistill.distill(plain, **TINY, overrides=FLOAT32)
     torch.testing.assert_close(made.images, set_file.read(plain).images)
 
 
