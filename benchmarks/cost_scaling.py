@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
+from dsdistill.distillation.loop import Distiller
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime.device import full_float32, quiet_allocator
@@ -90,13 +91,14 @@ def fitted(sizes: Sequence[float], values: Sequence[float]) -> Fit:
     return Fit(fixed, each, float(apart))
 
 
-def generated(classes: int) -> tuple[Task, RealDataset]:
-    """Return a task of noise."""
+def generated(classes: int, per_class: int, channels: int = 1, size: int = SIZE) -> tuple[Task, RealDataset]:
+    """Return a task of noise, with so many real images of each class."""
     names = tuple(f"class {number}" for number in range(classes))
-    labels = torch.arange(classes).repeat_interleave(PER_CLASS)
+    labels = torch.arange(classes).repeat_interleave(per_class)
     stream = generator(SEED, "generated", classes)
-    images = torch.randint(0, 256, (len(labels), 1, SIZE, SIZE), generator=stream).to(torch.uint8)
-    task = Task("generated", names, 1, SIZE, Standardise.of((0.5,), (0.29,)), mirror=True)
+    images = torch.randint(0, 256, (len(labels), channels, size, size), generator=stream).to(torch.uint8)
+    scale = Standardise.of((0.5,) * channels, (0.29,) * channels)
+    task = Task("generated", names, channels, size, scale, mirror=True)
     return task, RealDataset(task.name, "train", images, labels, names)
 
 
@@ -111,26 +113,31 @@ def write_experts(path: Path, task: Task, real: RealDataset, network: str) -> No
     variants.write_experts(path, task, real, layout, [walk], network)
 
 
+def assembled(options: Mapping[str, Any], task: Task, real: RealDataset, folder: Path) -> Distiller:
+    """Return a loop that has not begun, from stored networks with random weights where it needs them.
+
+    Args:
+        options: of the distillation, but for its data and seed.
+        folder: of the networks.
+    """
+    config = configs.resolve({"seed": SEED, "data": {"name": "fashion-mnist"}, **options})
+    if config.engine.supply.takes_experts:
+        path = folder / "experts.h5"
+        write_experts(path, task, real, config.network)
+        config = configs.resolve(configs.as_table(config), [f"engine.supply.path={path}"])
+    return assembly.assemble(config, task, real, variants.DEVICE, print)
+
+
 def measure(method: str, classes: int, ipc: int, rounds: int) -> dict[str, Any]:
     """Return the seconds and the memory of an iteration."""
     torch.set_num_threads(1)
     quiet_allocator()
     load_libraries()
-    task, real = generated(classes)
-    options = {
-        "method": method,
-        "ipc": ipc,
-        "seed": SEED,
-        "data": {"name": "fashion-mnist"},
-        **METHODS[method],
-    }
-    config = configs.resolve({**options, "compute": {"compile": False, "precision": "fp32"}})
+    task, real = generated(classes, PER_CLASS)
+    compute = {"compile": False, "precision": "fp32"}
+    options = {"method": method, "ipc": ipc, "compute": compute, **METHODS[method]}
     with tempfile.TemporaryDirectory() as folder, full_float32():
-        if config.engine.supply.takes_experts:
-            path = Path(folder) / "experts.h5"
-            write_experts(path, task, real, config.network)
-            config = configs.resolve(configs.as_table(config), [f"engine.supply.path={path}"])
-        loop = assembly.assemble(config, task, real, variants.DEVICE, print)
+        loop = assembled(options, task, real, Path(folder))
         idle = trimmed()
         keep_resident()
         forget_peak()
