@@ -149,6 +149,7 @@ def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> di
     options |= {"data": {"name": dataset}}
     options |= {key: value for key, value in explicit.items() if value}
     options |= {"checkpoint": {"snapshots": suite.curve}} if suite.curve else {}
+    options |= {"storage": "float32"} if suite.bits_of(method) else {}  # copies are encoded of that
     return merge(merge(options, suite.set), settings.set)
 
 

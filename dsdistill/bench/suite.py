@@ -229,10 +229,13 @@ class Suite:
             return None
         return self.label if own is None else own
 
+    def bits_of(self, method: str) -> tuple[int, ...]:
+        """Return the bits in which a method's sets are evaluated; none where the suite does not say."""
+        return self.settings_of(method).bits or self.bits
+
     def coded_bits_of(self, method: str) -> tuple[int, ...]:
         """Return the bits of the encoded copies of a method's sets, most first."""
-        bits = self.settings_of(method).bits or self.bits
-        return tuple(sorted((each for each in bits if each != UNCODED), reverse=True))
+        return tuple(sorted((each for each in self.bits_of(method) if each != UNCODED), reverse=True))
 
     def recipe_of(self, method: str) -> str:
         """Return the recipe of one method: a name or a TOML file."""

@@ -94,7 +94,7 @@ def print_summary(summary: Summary) -> None:
     if not math.isnan(summary.first_loss):  # NaN if this call took no step and the log is gone
         means = f"{summary.first_loss:.4g} -> {summary.last_loss:.4g}"
         rows.insert(1, ("loss", f"{means} (means of the first and last 5 %)"))
-    if summary.storage != "float32":
+    if summary.storage:
         changed = f", changed pixels by up to {summary.storage_error:.2g}" if summary.storage_error else ""
         rows.insert(1, ("storage", summary.storage + changed))
     print_pairs(rows)

@@ -58,6 +58,25 @@ class CodingConfig:
 
 Storage = Dtype | CodingConfig
 
+WHOLE_BYTES = CodingConfig(bits=8)
+"""A byte a pixel: each image's range in 256 levels."""
+
+
+def decided_storage(storage: Storage | Auto, whitened: bool) -> Storage:
+    """Return how a set is stored.
+
+    In 8 bits students lose nothing that can be told from their spread (``benchmarks/rates.py``). That was
+    measured on standardised images. Whitening would multiply the rounding: whitened sets keep float32.
+
+    Args:
+        storage: what is asked for; "auto" decides.
+        whitened: whether networks see the images whitened.
+    """
+    if storage != "auto":
+        return storage
+    return "float32" if whitened else WHOLE_BYTES
+
+
 _PIXEL_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "uint8": 1}
 
 

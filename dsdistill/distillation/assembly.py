@@ -50,11 +50,12 @@ def decide_auto(
     config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, supply=supply))
     compute = decide_caching(config, task, real, device)
     config = dataclasses.replace(config, compute=compute)
-    sizes = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
-    if compute.compile == "auto" and sizes > _COMPILED_SIZES:
+    counts = len(set(counts_of(config.ipc, task.num_classes))) if config.engine.class_by_class else 1
+    if compute.compile == "auto" and counts > _COMPILED_SIZES:
         compute = dataclasses.replace(compute, compile=False)
     data = dataclasses.replace(config.data, size=task.size, channels=task.channels)
-    config = dataclasses.replace(config, data=data, sizes=decided_sizes(config.sizes, config.ipc))
+    sizes = decided_sizes(config.sizes, config.ipc)
+    config = dataclasses.replace(config, data=data, storage=config.stored_as, sizes=sizes)
     pixels, options = pixels_of_run(config, real), compiled_options(config, real)
     compute = compute.decide(device, pixels, notify, options, config.seconds)
     return dataclasses.replace(config, compute=compute)

@@ -23,7 +23,7 @@ from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
 from dsdistill.config.options import as_toml, known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
 from dsdistill.config.sizes import Sizes, check_sizes
-from dsdistill.config.storage import Storage
+from dsdistill.config.storage import Auto, Storage, decided_storage
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.data.config import DataConfig
 from dsdistill.engines import ENGINES, Engine
@@ -117,9 +117,10 @@ class RunConfig:
     labels: Literal["hard", "teacher"] = "hard"
     """teacher: the set stores the logits that a trained network gives its images when they are finished, for
     methods that have such networks. Labels that are learned are stored anyway."""
-    storage: Storage = "float32"
+    storage: Storage | Auto = "auto"
     """How pixels are stored: float32, float16, uint8 (which clips them to [0, 1] and rounds them to 256
-    levels), or coded in fewer bits, with the options of `CodingConfig`."""
+    levels), or coded in fewer bits, with the options of `CodingConfig`. auto: in 8 bits, each image's range
+    in 256 levels, which clips nothing; float32 with data.zca."""
     sizes: Sizes = ()
     """How many first images of each class are to be a good set themselves (MDC), ascending, the last the IPC:
     [1, 2, 5, 10]; or auto. Empty: the set is good as a whole only. See `dsdistill.config.sizes`."""
@@ -134,6 +135,11 @@ class RunConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     compute: DistillationCompute = field(default_factory=DistillationCompute)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    @property
+    def stored_as(self) -> Storage:
+        """How pixels are stored, once auto is decided."""
+        return decided_storage(self.storage, self.data.zca)
 
     def __post_init__(self) -> None:
         check_sizes(self.sizes, self.ipc)

@@ -98,7 +98,8 @@ def _within(seconds: float, distiller: Distiller, pace: PaceMeter) -> int:
 
 def _refining(config: RunConfig) -> str:
     """Say that coded pixels are refined after the last iteration; empty where they are not."""
-    steps = config.storage.refine if isinstance(config.storage, CodingConfig) else 0
+    storage = config.stored_as
+    steps = storage.refine if isinstance(storage, CodingConfig) else 0
     return f"the {steps:,} steps of storage.refine, which come after the last iteration" if steps else ""
 
 
@@ -118,7 +119,7 @@ def _labels(config: RunConfig, distiller: Distiller) -> tuple[int, dict[str, str
 def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, int]:
     """Return the bytes that a run writes, at most, by what they are for."""
     task, learned = distiller.sources.task, distiller.synthetic
-    pixel = pixel_bytes(config.storage)
+    pixel = pixel_bytes(config.stored_as)
     stored = int(learned.images.numel() * pixel) + learned.labels.nbytes
     if learned.compensators is not None:  # which 8 bits do not hold
         stored += int(learned.compensators.numel() * max(2, pixel))

@@ -129,13 +129,14 @@ def store(
     Raises:
         UserError: the file cannot be written.
     """
-    if not isinstance(config.storage, CodingConfig):
-        return set_file.write(path, distilled, config.storage, notify)
-    device, refine = resolve_device(config.compute.device), config.storage.refine
+    storage = config.stored_as
+    if not isinstance(storage, CodingConfig):
+        return set_file.write(path, distilled, storage, notify)
+    device, refine = resolve_device(config.compute.device), storage.refine
     try:
         coded = encoded(
             distilled,
-            config.storage,
+            storage,
             device=device,
             seed=config.seed,
             tick=lambda done: tick(done, refine),
@@ -150,6 +151,7 @@ def store(
 
 def without_refining(config: RunConfig) -> RunConfig:
     """Return the options with which sets on the way are stored: refining would take its time for each."""
-    if not isinstance(config.storage, CodingConfig):
+    storage = config.stored_as
+    if not isinstance(storage, CodingConfig):
         return config
-    return dataclasses.replace(config, storage=dataclasses.replace(config.storage, refine=0))
+    return dataclasses.replace(config, storage=dataclasses.replace(storage, refine=0))

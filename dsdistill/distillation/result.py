@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from datetime import UTC, datetime
@@ -13,11 +14,15 @@ import torch.nn.functional as F
 from dsdistill.config.options import as_toml
 from dsdistill.config.sharing import shared
 from dsdistill.config.sizes import as_attribute
+from dsdistill.config.storage import CodingConfig
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
+from dsdistill.encoding.encode import encoded
+from dsdistill.errors import UserError
 from dsdistill.runtime import provenance
+from dsdistill.storage.set_schema import as_stored
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 
 
@@ -84,7 +89,8 @@ def attributes(
 def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSet) -> DistilledSet:
     """Add the logits of labels that were learned, or of those that a teacher gives to the training images.
 
-    The teacher is the first trained network. Where it is wrong the label becomes that of the class, one-hot;
+    The teacher is the first trained network. It sees the images as they are stored, but for codes that are
+    refined afterwards. Where it is wrong the label becomes that of the class, one-hot;
     softened like all others, it does not say more than e against 1 (NCFM's code).
     """
     learned, teachers = distiller.synthetic.label_logits, distiller.sources.supply.teachers
@@ -92,9 +98,19 @@ def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSe
         return dataclasses.replace(distilled, soft_labels=learned.detach().float().cpu().clone())
     if config.labels == "hard" or teachers is None:
         return distilled
-    images, origins = distilled.decode()
+    images, origins = _stored(config, distilled).decode()
     labels = distilled.labels[origins]
     logits = teachers.logits(0, distilled.preprocess(images))
     wrong = logits.argmax(1) != labels
     logits[wrong] = F.one_hot(labels[wrong], len(distilled.classes)).float()
     return dataclasses.replace(distilled, soft_labels=logits)
+
+
+def _stored(config: RunConfig, distilled: DistilledSet) -> DistilledSet:
+    """Return a set with the pixels that its file will hold."""
+    storage = config.stored_as
+    if not isinstance(storage, CodingConfig):
+        return dataclasses.replace(distilled, images=as_stored(distilled.images, storage))
+    with contextlib.suppress(UserError):  # what cannot be coded is stored as it is
+        return encoded(distilled, dataclasses.replace(storage, refine=0))
+    return distilled

@@ -240,7 +240,7 @@ class DistillationRun:
             UserError: the options are not those of the run that is resumed.
         """
         asked = self._config
-        check_storage(asked.storage, task)
+        check_storage(asked.stored_as, task)
         decided = assembly.decide_auto(asked, task, real, device, self._observer.on_notice)
         self._config = agreed(self._ranks, decided)
         self._observer.on_info(decisions(configs.as_table(asked), configs.as_table(self._config)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dsdistill.bench.lines import lines as joined_lines
 from dsdistill.bench.planning import plan
 from dsdistill.bench.suite import load_suite
 from dsdistill.errors import UserError
+from dsdistill.storage import set_file
 from tests.bench.test_bench import Commands, OneProcess
 from tests.helpers.bench import coded, result, row
 from tests.helpers.cli import Captured, succeed
@@ -36,6 +38,15 @@ bits = [32, 4, 8]
 baselines = ["random", "random@bytes"]
 """
 DM = "digits/dm-ipc1-seed0"
+
+
+@pytest.fixture(scope="module")
+def finished(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the finished run whose pixels are float32, as a suite with bits has them."""
+    folder = tmp_path_factory.mktemp("float32")
+    shutil.copytree(finished.parent, folder, dirs_exist_ok=True)
+    set_file.write(folder / finished.name, set_file.read(finished), "float32")
+    return folder / finished.name
 
 
 def planned(folder: Path, text: str = SUITE) -> list[Cell]:

@@ -232,7 +232,7 @@ def _newer(path: Path, good: bytes) -> None:
 def _flipped(path: Path, good: bytes) -> None:
     path.write_bytes(good)
     with h5py.File(path) as file:
-        offset = file["images"].id.get_chunk_info(0).byte_offset
+        offset = file["pixels/codes"].id.get_chunk_info(0).byte_offset
     path.write_bytes(good[: offset + 9] + bytes([good[offset + 9] ^ 8]) + good[offset + 10 :])
 
 

@@ -91,7 +91,7 @@ def test_info_and_show_describe_a_set(capsys: Captured, made: Path) -> None:
     out, _ = succeed(capsys, "info", made)
     assert "verified" in out
     assert "10 of 1x8x8, 1 a class" in out
-    assert "stored as          float32" in out
+    assert "stored as          8 bits, scaled by image" in out
     out, _ = succeed(capsys, "show", made)
     assert str(made.with_suffix(".png")) in out
     with Image.open(made.with_suffix(".png")) as picture:

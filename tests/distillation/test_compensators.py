@@ -27,7 +27,7 @@ from tests.helpers.callbacks import Told
 
 NETWORKS = "convnet2-w6-batch,convnet2-w8-batch"
 RUN: dict[str, Any] = {"dataset": "digits", "method": "infer", "ipc": 3, "network": NETWORKS}
-RUN |= {"iterations": 6, "device": "cpu", "overrides": [THREADS, "compute.compile=false"]}
+RUN |= {"iterations": 6, "device": "cpu", "overrides": [THREADS, "compute.compile=false", "storage=float32"]}
 
 
 @pytest.fixture(scope="module")

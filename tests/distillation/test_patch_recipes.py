@@ -44,7 +44,7 @@ def made(output: Path, method: str, experts: Path, *overrides: str, **options: A
         network=NETWORK,
         experts=experts,
         device="cpu",
-        overrides=[*PLAIN, *overrides],
+        overrides=[*PLAIN, "storage=float32", *overrides],
         **options,
     )
     return set_file.read(output)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import dsdistill
+from dsdistill.config.storage import CodingConfig
 from dsdistill.distillation.config import resolve, to_toml
 from dsdistill.errors import UserError
 from dsdistill.files import read_toml
@@ -25,7 +26,7 @@ def distill(output: Path, *overrides: str, **options: Any) -> dsdistill.Summary:
 
 def test_a_run_codes_its_images(tmp_path: Path) -> None:
     plain, coded = tmp_path / "plain.h5", tmp_path / "coded.h5"
-    distill(plain)
+    distill(plain, "storage=float32")
     summary = distill(coded, "storage.bits=2", "storage.groups=8", "checkpoint.snapshots=2")
     found, original = set_file.read(coded), set_file.read(plain)
     assert found.coded is not None
@@ -37,12 +38,34 @@ def test_a_run_codes_its_images(tmp_path: Path) -> None:
     assert again.storage_error == summary.storage_error
 
 
+def test_a_run_stores_a_byte_a_pixel(tmp_path: Path) -> None:
+    exact, usual = tmp_path / "exact.h5", tmp_path / "usual.h5"
+    distill(exact, "storage=float32")
+    summary = distill(usual)
+    assert set_file.describe(exact).storage == "float32"
+    assert set_file.describe(usual).coded == Coding(8, 0, 0)
+    assert read_toml(tmp_path / "usual.run" / "config.toml")["storage"]["bits"] == 8
+    found, original = set_file.read(usual).images, set_file.read(exact).images
+    low, high = original.amin((1, 2, 3)), original.amax((1, 2, 3))
+    assert (low < 0).any()  # nothing is clipped
+    most = 0.5 / 255 + 2**-11  # half a level, and that offsets are float16
+    assert ((found - original).abs().amax((1, 2, 3)) <= most * (high - low) + 2**-11).all()
+    assert summary.storage_error == float((found - original).abs().max()) > 0
+
+
+def test_whitened_sets_are_stored_as_they_are() -> None:
+    options: dict[str, Any] = {"data": {"name": "digits", "zca": True}, "ipc": 1}
+    assert resolve(options).stored_as == "float32"
+    assert resolve({**options, "storage": {"bits": 4}}).stored_as == CodingConfig(bits=4)
+    assert resolve({"data": {"name": "digits"}, "ipc": 1}).stored_as == CodingConfig(bits=8)
+
+
 def test_finished_images_are_never_lost_to_a_budget(tmp_path: Path) -> None:
     notices = Notices()
     distill(tmp_path / "set.h5", "storage.budget=60B", callbacks=[notices])
     assert set_file.describe(tmp_path / "set.h5").storage == "float32"
     assert "stored as float32: the budget leaves" in " ".join(notices.sentences)
-    distill(tmp_path / "plain.h5")
+    distill(tmp_path / "plain.h5", "storage=float32")
     plain = set_file.read(tmp_path / "plain.h5")
     assert torch.equal(set_file.read(tmp_path / "set.h5").images, plain.images)
 
