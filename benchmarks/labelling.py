@@ -6,7 +6,8 @@
 
 The plain labelling is tests/reference/fkd.py: PNG files are opened, cropped and resized by PIL one by one,
 and torch saves a file for each batch, in one process. Ours replaces the whole of it: it draws, crops and
-mixes a block of batches at once, passes them through the teacher together, and writes one verified file.
+mixes a block of batches at once, passes them through the teacher together, and writes one verified file. In
+bf16 the teacher computes as `dsdistill label` has it do on a CPU with such instructions.
 "views alone" replays stored batches and trains on none of them; it has to take less than training does.
 
 Every variant runs in a process of its own, and they take turns. Medians and paired ratios are printed and go
@@ -46,7 +47,7 @@ from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.labelled import labelled
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol
-from dsdistill.runtime.device import quiet_allocator
+from dsdistill.runtime.device import Precision, quiet_allocator
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import set_file
 from dsdistill.storage.set_schema import as_stored
@@ -97,10 +98,10 @@ def network(sizes: Sizes, name: str) -> Network:
         return build_network(name, 1, sizes.size, 10)
 
 
-def committee(sizes: Sizes) -> Committee:
+def committee(sizes: Sizes, precision: Precision = "fp32") -> Committee:
     """Return a teacher that knows nothing, which takes as long as one that does."""
     frozen = answering(network(sizes, sizes.teacher), CPU)
-    return Committee([Teacher(frozen, "teacher", "0" * 16)])
+    return Committee([Teacher(frozen, "teacher", "0" * 16)], precision=precision)
 
 
 def config(sizes: Sizes) -> LabellingConfig:
@@ -124,11 +125,11 @@ def plain_views(sizes: Sizes) -> Callable[[], Any]:
     return label
 
 
-def our_views(sizes: Sizes) -> Callable[[], Any]:
+def our_views(sizes: Sizes, precision: Precision) -> Callable[[], Any]:
     """Label views of a set, and write its file."""
     quiet_allocator()
     target = Path(tempfile.mkdtemp()) / "views.h5"
-    distilled, teachers, options = example(sizes), committee(sizes), config(sizes)
+    distilled, teachers, options = example(sizes), committee(sizes, precision), config(sizes)
 
     def label() -> Path:
         set_file.write(target, labelled(distilled, teachers, options), "uint8")
@@ -175,8 +176,11 @@ def _training_set(sizes: Sizes, source: Source) -> TrainingSet:
 def compared(what: str, sizes: Sizes) -> dict[str, Variant]:
     """Return the variants of a benchmark, the one to compare with first."""
     if what == "views":
-        plain, ours = (functools.partial(each, sizes) for each in (plain_views, our_views))
-        return {"plain: a file for each batch": plain, "ours: one file, batches joined": ours}
+        return {
+            "plain: a file for each batch": functools.partial(plain_views, sizes),
+            "ours: one file, batches joined": functools.partial(our_views, sizes, "fp32"),
+            "ours, bf16": functools.partial(our_views, sizes, "bf16"),
+        }
     return {
         "online teacher": functools.partial(training, sizes, "teacher"),
         "stored views": functools.partial(training, sizes, "views"),

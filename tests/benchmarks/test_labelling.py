@@ -28,7 +28,7 @@ def test_variants_can_be_run(what: str) -> None:
 
 
 def test_both_label_every_image_as_often_by_the_same_teacher() -> None:
-    plain, ours = labelling.plain_views(QUICK)(), labelling.our_views(QUICK)()
+    plain, ours = labelling.plain_views(QUICK)(), labelling.our_views(QUICK, "fp32")()
     batches = [torch.load(file, weights_only=True) for file in sorted(plain.rglob("*.tar"))]
     views = set_file.read(ours).views
     assert views is not None
