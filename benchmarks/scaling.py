@@ -7,8 +7,10 @@
 Every kind is a command of `dsdistill` on random images of Fashion-MNIST's size. One process and those of
 torchrun take turns. The command alone is timed, from the moment at which all processes have imported what it
 needs: reading, writing and waiting for one another are part of it. The efficiency is what several processes
-do in a second, over what one does times their number. Rows go to artifacts/scaling.json, in place of earlier
-ones of their kinds.
+do in a second, over what one does times their number. Processes that share a machine also share its caches
+and its memory, so that as many separate ones, each with the whole work, run side by side as well: what one
+alone does, over what each of these does, is the most that the machine allows. Rows go to
+artifacts/scaling.json, in place of earlier ones of their kinds.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +169,12 @@ def seconds_of(case: Case, folder: Path, processes: int) -> float:
         return float(result.read_text())
 
 
+def seconds_apart(case: Case, folder: Path, processes: int) -> float:
+    """Run a command in so many separate processes at once, and return the seconds of the slowest."""
+    with ThreadPoolExecutor(processes) as pool:
+        return max(pool.map(lambda _: seconds_of(case, folder, 1), range(processes)))
+
+
 def timed(result: Path, words: Sequence[str]) -> None:
     """Run a command in this process, or its share of it, and have the first one write the seconds."""
     from dsdistill.cli import main as command
@@ -187,44 +196,50 @@ def measure(chosen: Sequence[Case], sizes: Sizes, processes: int, rounds: int) -
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), sizes)
         for case in chosen:
-            pairs = [
-                (seconds_of(case, Path(name), 1), seconds_of(case, Path(name), processes))
+            measured = [
+                tuple(
+                    of(case, Path(name), count)
+                    for of, count in ((seconds_of, 1), (seconds_of, processes), (seconds_apart, processes))
+                )
                 for _ in range(rounds)
             ]
-            rows.append(row(case, pairs, processes))
+            rows.append(row(case, measured, processes))
             print(sentence(rows[-1]), flush=True)
     return rows
 
 
-def row(case: Case, pairs: Sequence[tuple[float, float]], processes: int) -> dict[str, Any]:
+def row(case: Case, measured: Sequence[tuple[float, ...]], processes: int) -> dict[str, Any]:
     """Return what is known of a kind of work.
 
     Args:
-        pairs: the seconds of one process, and of several.
+        measured: the seconds of one process, of several, and of as many that do not share the work.
     """
-    alone, together = (statistics.median(each) for each in zip(*pairs, strict=True))
-    efficiencies = [one / (processes * several) for one, several in pairs]
+    alone, together, _ = (statistics.median(each) for each in zip(*measured, strict=True))
+    efficiencies = [one / (processes * several) for one, several, _ in measured]
+    possible = [one / apart for one, _, apart in measured]
     return {
         "case": case.name,
         "amount": case.amount,
         "unit": case.unit,
         "processes": processes,
-        "rounds": len(pairs),
+        "rounds": len(measured),
         "seconds_of_one": alone,
         "seconds": together,
         "a_second_of_one": case.amount / alone,
         "a_second": case.amount / together,
         "efficiency": statistics.median(efficiencies),
         "efficiencies": sorted(efficiencies),
+        "possible": statistics.median(possible),
     }
 
 
 def sentence(row: dict[str, Any]) -> str:
     """Return a row, for people."""
-    rates = f"{row['a_second_of_one']:,.0f} -> {row['a_second']:,.0f} {row['unit']} a second"
+    rates = f"{row['a_second_of_one']:,.4g} -> {row['a_second']:,.4g} {row['unit']} a second"
     low, high = min(row["efficiencies"]), max(row["efficiencies"])
     spread = f"({100 * low:.0f}..{100 * high:.0f} %)"
-    return f"{row['case']:12s} {rates}, efficiency {100 * row['efficiency']:.0f} % {spread}"
+    most = f"the machine allows {100 * row['possible']:.0f} %"
+    return f"{row['case']:12s} {rates}, efficiency {100 * row['efficiency']:.0f} % {spread}; {most}"
 
 
 def main() -> None:

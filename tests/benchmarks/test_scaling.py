@@ -35,11 +35,14 @@ def test_a_command_that_fails_is_not_timed(tmp_path: Path) -> None:
 
 def test_two_processes_that_take_as_long_as_one_are_half_as_efficient() -> None:
     case = Case("label", 600, "views", lambda folder, output: [])
-    row = scaling.row(case, [(3.0, 3.0), (3.0, 1.5), (2.0, 2.0)], 2)
+    row = scaling.row(case, [(3.0, 3.0, 3.0), (3.0, 1.5, 4.0), (2.0, 2.0, 2.5)], 2)
     assert row["efficiency"] == 0.5
     assert row["efficiencies"] == [0.5, 0.5, 1.0]
+    assert row["possible"] == 0.8  # as many that share nothing, side by side
     assert (row["a_second_of_one"], row["a_second"]) == (200, 300)
-    assert scaling.sentence(row) == ("label        200 -> 300 views a second, efficiency 50 % (50..100 %)")
+    assert scaling.sentence(row) == (
+        "label        200 -> 300 views a second, efficiency 50 % (50..100 %); the machine allows 80 %"
+    )
 
 
 def test_unknown_kinds_are_refused(
