@@ -58,7 +58,7 @@ class Size:
 
 
 FULL = Size(
-    "fashion-mnist", "convnet3", {"distribution": 60, "gradient": 12, "trajectory": 60}, 2, 1500, 10_000
+    "fashion-mnist", "convnet3-w32", {"distribution": 60, "gradient": 12, "trajectory": 150}, 2, 6000, 20_000
 )
 
 Run = tuple[str, tuple[Any, ...], dict[str, Any]]

@@ -184,7 +184,7 @@ def _evaluations(
             for each in baselines.expanded_names(names)
             if is_possible(each, source, config, bool(teachers))
         ]
-        students = (loaded.student_for(config.network), *suite.networks)
+        students = (loaded.student_for(config.student or config.network), *suite.networks)
         for seed in table.seeds or (config.seed,):
             yield Evaluation(
                 name=f"{name}-seed{seed}" if table.seeds else name,

@@ -185,8 +185,9 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("method", "protocol"):
         if str(options.get(key, "")).endswith(".toml"):
             result[key] = absolute(options[key])
-    if isinstance(network := options.get("network"), str):
-        result["network"] = ",".join(map(absolute_reference, names_in(network)))
+    for key in ("network", "student"):
+        if isinstance(network := options.get(key), str):
+            result[key] = ",".join(map(absolute_reference, names_in(network)))
     return result
 
 

@@ -40,8 +40,9 @@ def shared(table: Mapping[str, Any]) -> dict[str, Any]:
     replacements: dict[str, Any] = {
         key: file_name(str(table[key])) for key in ("method", "protocol", "recipe", "init") if key in table
     }
-    if "network" in table:
-        replacements["network"] = network_names(str(table["network"]))
+    for key in ("network", "student"):
+        if table.get(key):
+            replacements[key] = network_names(str(table[key]))
     if path := table_at(table, "engine", "supply").get("path"):
         replacements["engine"] = {"supply": {"path": ",".join(map(file_name, str(path).split(",")))}}
     result = merge(table, replacements)

@@ -114,6 +114,8 @@ class RunConfig:
     """Pixel space the optimiser works in; the file always holds unit pixels."""
     protocol: str = "dm"
     """The evaluation protocol the method's paper uses."""
+    student: str = ""
+    """The network that the set is made for, where it is not the one that is matched."""
     labels: Literal["hard", "teacher"] = "hard"
     """teacher: the set stores the logits that a trained network gives its images when they are finished, for
     methods that have such networks. Labels that are learned are stored anyway."""

@@ -68,6 +68,7 @@ def attributes(
         **rate,
         **sizes,
         **({"targets": what} if what else {}),
+        **({"student": table["student"]} if table["student"] else {}),
         "method": Path(config.method).stem,  # of a recipe file, or a name as it is
         "config": as_toml(table),
         "dataset": task.name,

@@ -339,5 +339,7 @@ def _add_networks(config: RunConfig) -> None:
     Raises:
         UserError: there is no such network, or they are several and the method takes one.
     """
+    if config.student:
+        add_networks(config.student)
     if len(names_in(add_networks(config.network))) > 1 and not config.engine.supply.several:
         raise UserError(f"method {config.method!r} takes one network, not {config.network}: name one of them")

@@ -92,7 +92,7 @@ def _default_student(distilled: DistilledDataset, protocol: Protocol) -> str:
     Raises:
         UserError: there is no such network here. Of code that a file names, none is loaded.
     """
-    student = file_name(protocol.student_for(str(distilled.attributes.get("network", ""))))
+    student = file_name(protocol.student_for(distilled.made_for))
     try:
         check_network(student)
     except UserError as error:

@@ -145,7 +145,7 @@ def _config(dataset: DistilledDataset, name: str, protocol: Protocol) -> tuple[d
     """Return the training of students as options of DD-Ranking's evaluators, and what they cannot do."""
     soft = dataset.soft_labels is not None
     size = tuple(dataset.images.shape[2:])
-    student = plain(protocol.student_for(str(dataset.attributes.get("network", ""))))
+    student = plain(protocol.student_for(dataset.made_for))
     network = model_name(student, size[-1])
     model = network or f"ConvNet-{depth_for(size[-1])}"
     notes = [] if network else [f"DD-Ranking has no network {student!r}; {CONFIG} names {model}"]

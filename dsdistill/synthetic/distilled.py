@@ -393,6 +393,11 @@ class DistilledDataset(Dataset[tuple[Tensor, "int | Tensor"]]):
         return f"<DistilledDataset: {words}, in {self._space} space, {self._kind}>"
 
     @property
+    def made_for(self) -> str:
+        """The network that the set is made for, or that was matched; empty if none is known."""
+        return str(self.attributes.get("student") or self.attributes.get("network", ""))
+
+    @property
     def ipc(self) -> int:
         """Stored images of a class, by which protocols have settings; the mean, rounded, if they differ.
 

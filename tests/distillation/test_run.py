@@ -377,3 +377,12 @@ def test_a_run_directory_that_leads_nowhere_is_refused_before_the_run(tmp_path: 
     (tmp_path / "set.run").symlink_to("set.run")
     with pytest.raises(UserError, match=r"set\.run is a link that leads nowhere"):
         dsdistill.distill(tmp_path / "set.h5", **TINY)
+
+
+def test_a_set_says_which_student_it_is_made_for(tmp_path: Path) -> None:
+    options = TINY | {"device": "cpu", "iterations": 1}
+    dsdistill.distill(tmp_path / "set.h5", **options, overrides=[THREADS, "student=mlp"])
+    assert set_file.load(tmp_path / "set.h5").made_for == "mlp"
+    with pytest.raises(UserError, match="unknown network 'mpl'"):
+        dsdistill.distill(tmp_path / "other.h5", **options, overrides=[THREADS, "student=mpl"])
+    assert not (tmp_path / "other.h5").exists()

@@ -51,6 +51,14 @@ def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> 
     assert set_file.load(digits_file).classes  # still verifies
 
 
+def test_students_are_those_that_a_set_is_made_for(digits_file: Path, tmp_path: Path) -> None:
+    content = set_file.read(digits_file)
+    made = dataclasses.replace(content, attributes={**content.attributes, "student": "mlp"})
+    set_file.write(tmp_path / "made.h5", made, "float32")
+    report = evaluate(tmp_path / "made.h5", repeats=1, epochs=1, device="cpu", baselines="")
+    assert [row.network for row in report.rows] == ["mlp"]
+
+
 def test_a_repeated_evaluation_is_stored_once(digits_file: Path) -> None:
     def evaluated(**changes: Any) -> list[float]:
         options = {"repeats": 2, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
