@@ -53,10 +53,10 @@ class Sizes:
     network: str = "convnet3"
     real: int = 2000
     ipc: int = 20
-    expert_epochs: int = 16
-    student_epochs: int = 60
-    views: int = 600
-    iterations: int = 12
+    expert_epochs: int = 1
+    student_epochs: int = 5
+    views: int = 80
+    iterations: int = 24
     trajectories: int = 2
 
 
