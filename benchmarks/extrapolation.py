@@ -6,13 +6,16 @@
     python benchmarks/extrapolation.py --quick              small images: whether it works; writes nothing
 
 The seconds of an iteration are measured with one, two and four classes of noise in ImageNet's size, ten
-synthetic images each, with one thread, uncompiled, and a line is fitted to them. Of R processes, each has
-K / R of the K classes (or of the batches that are recovered), and adds up the gradient of all pixels with the
-others:
+synthetic images each, with one thread, uncompiled, in the precision that this machine chooses, and a line is
+fitted to them. The work on K classes has P parts that nothing divides: the classes of DM, the batches of a
+hundred images that SRe2L recovers. Of R processes each has at most ⌈P / R⌉ of them, and adds up the gradient
+of all pixels with the others:
 
-    seconds = (fixed + each · ⌈K / R⌉) / times + 2 (R - 1) / R · bytes / bandwidth
+    seconds = (fixed + each · K / P · ⌈P / R⌉) / times + 2 (R - 1) / R · bytes / bandwidth
 
-Bytes are four for each number of the synthetic images. ``times`` is how many times as fast as this core a
+Bytes are four for each number of the synthetic images. Two things are left out: every process takes the step
+of all pixels, which the line counts as if it were divided; and a batch of a hundred images takes less than
+ten of ten, which were measured. ``times`` is how many times as fast as this core a
 process is, and the bandwidth that of its network: assumptions, unless this is their machine. Between two
 processes of this machine the bandwidth is measured. Nobody has run what these figures are about. They go to
 artifacts/extrapolation.json.
@@ -40,7 +43,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.common import ARTIFACTS, write_record
 from benchmarks.cost_scaling import Fit, assembled, fitted, generated
 from benchmarks.memory_estimates import in_process
-from dsdistill.runtime.device import full_float32, quiet_allocator
+from dsdistill.runtime.device import full_float32, quiet_allocator, resolve_precision
 from dsdistill.text import byte_size, duration
 
 CLASSES = 1000
@@ -73,12 +76,14 @@ class Work:
         method: its name. options: over its recipe.
         size: side of an image with three channels, in pixels.
         per_class: real images of a class, from which those of an iteration are drawn.
+        parts: of an iteration on ImageNet-1K, none of which is divided.
     """
 
     method: str
     options: Mapping[str, Any]
     size: int
     per_class: int
+    parts: int = CLASSES
 
     @property
     def pixel_bytes(self) -> int:
@@ -88,7 +93,7 @@ class Work:
 
 WORKS = (
     Work("dm", {"network": "convnet4"}, 64, 256),
-    Work("sre2l", {"network": "resnet18-batch"}, 224, 16),
+    Work("sre2l", {"network": "resnet18-batch"}, 224, 16, CLASSES * IPC // 100),
 )
 QUICK = (Work("dm", {"network": "convnet2-w4", "engine": {"batch_real": 4}}, 16, 16),)
 
@@ -128,7 +133,8 @@ def iteration_seconds(line: Fit, work: Work, ranks: int, times: float, bandwidth
         times: how many times as fast as that core each process is.
         bandwidth: bytes a second between them.
     """
-    computing = (line.fixed + line.each * math.ceil(CLASSES / ranks)) / times
+    classes = CLASSES / work.parts * math.ceil(work.parts / ranks)
+    computing = (line.fixed + line.each * classes) / times
     return computing + 2 * (ranks - 1) / ranks * work.pixel_bytes / bandwidth
 
 
@@ -181,7 +187,12 @@ def main() -> None:
     if not args.quick:
         assumed = {"times": args.times, "bandwidth": args.bandwidth}
         write_record(
-            ARTIFACTS / "extrapolation.json", rows, measured_bandwidth=here, assumed=assumed, lines=lines
+            ARTIFACTS / "extrapolation.json",
+            rows,
+            precision=resolve_precision("auto", torch.device("cpu")),
+            measured_bandwidth=here,
+            assumed=assumed,
+            lines=lines,
         )
 
 

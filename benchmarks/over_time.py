@@ -57,7 +57,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="digits, seconds; writes no record")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    dataset, minutes, epochs = "fashion-mnist", arguments.minutes, EPOCHS.get(arguments.ipc, max(EPOCHS))
+    dataset, minutes = "fashion-mnist", arguments.minutes
+    epochs = EPOCHS.get(arguments.ipc, EPOCHS[max(EPOCHS)])
     students = {"networks": arguments.network, "repeats": arguments.students}
     if arguments.quick:
         dataset, minutes, epochs, students = "digits", 0.2, 2, {"networks": "convnet2-w8", "repeats": 1}

@@ -31,6 +31,7 @@ from matplotlib import pyplot as plt
 import dsdistill
 from benchmarks.chart import BLUE, FAINT, GREY, STYLE
 from benchmarks.common import ARTIFACTS, RUNS, spread, write_record
+from dsdistill.errors import UserError
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
 from dsdistill.text import byte_size
@@ -82,6 +83,8 @@ def measured(
 ) -> list[dict[str, Any]]:
     """Encode a set, evaluate it, and return its row and those of real images."""
     about = set_file.describe(file)
+    if about.coded:
+        raise UserError(f"{file} has fewer than 32 bits a pixel: distil it with --set storage=float32")
     method, ipc = str(about.attributes["method"]), int(about.attributes["ipc"])
     settings = f"{about.digest} {bits} {baselines} {network} {repeats} {EPOCHS[ipc]}"
     name = f"{method}-ipc{ipc}-{bits}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
@@ -145,12 +148,12 @@ def tables(rows: Sequence[Row]) -> str:
             lines.append(
                 _line([row["method"], row["storage"], size, spread(row["values"]), lost, ", ".join(real)])
             )
-        first = own[0]
+        first, counts = own[0], sorted({len(row["values"]) for row in own})
         lines += [
             "",
             "Test accuracy after the last epoch, mean ± standard deviation of "
-            f"{len(first['values'])} students, {first['network']}, {first['epochs']} epochs of the method's "
-            "own protocol; lost: of each student against its twin at 32 bits, in points.",
+            f"{' or '.join(map(str, counts))} students, {first['network']}, {first['epochs']} epochs of the "
+            "method's own protocol; lost: of each student against its twin at 32 bits, in points.",
             "",
         ]
     return "\n".join(lines)

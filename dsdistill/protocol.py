@@ -212,7 +212,7 @@ class Protocol:
         """Return the network of the students of a set, unless the user names another.
 
         Args:
-            network: that the set was distilled with, the first of several counts; empty if it is not known.
+            network: that the set is made for, the first of several counts; empty if it is not known.
         """
         name = names_in(network or self.student)[0]
         return with_norm(name, self.student_norm) if self.student_norm else name

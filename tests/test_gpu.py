@@ -32,7 +32,7 @@ def test_distil_and_evaluate(tmp_path: Path, precision: str) -> None:
 @pytest.mark.gpu
 def test_the_device_changes_no_draw(tmp_path: Path) -> None:
     told = {"dataset": "digits", "ipc": 1, "network": "convnet2-w16", "iterations": 2}
-    exact = ["compute.precision=fp32", "compute.compile=false"]
+    exact = ["compute.precision=fp32", "compute.compile=false", "storage=float32"]
     for device in ("cpu", "cuda"):
         dsdistill.distill(tmp_path / f"{device}.h5", **told, device=device, overrides=exact)
     images = [dsdistill.load(tmp_path / f"{device}.h5", space="unit").images for device in ("cpu", "cuda")]
@@ -153,7 +153,7 @@ def test_queue_and_adversary_killed_and_resumed(tmp_path: Path, pool: Path, meth
 
 @pytest.mark.gpu
 def test_a_class_at_a_time_is_all_of_them_on_the_device(tmp_path: Path, pool: Path) -> None:
-    exact = ("compute.precision=fp32", "compute.compile=false")
+    exact = ("compute.precision=fp32", "compute.compile=false", "storage=float32")
     for chunk in (0, 1):
         told = features_matched("dm", pool, *exact, f"compute.class_chunk={chunk}")
         dsdistill.distill(tmp_path / f"{chunk}.h5", **told, iterations=2)
@@ -187,7 +187,8 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_device_changes_no_student(tmp_path: Path, following: dict[str, Any], init: str) -> None:
     sets = []
     for device in ("cpu", "cuda"):
-        told = following | {"options": {"init": init}, "iterations": 2, "device": device}
+        options = {"init": init, "storage": "float32"}
+        told = following | {"options": options, "iterations": 2, "device": device}
         dsdistill.distill(tmp_path / f"{device}.h5", **told)
         sets.append(set_file.read(tmp_path / f"{device}.h5"))
     one, other = sets

@@ -40,7 +40,7 @@ def check_possible(bits: Sequence[int], config: RunConfig, step: LabelStep | Non
     Raises:
         UserError: they are coded already, or have views, of which a teacher has seen the images as they are.
     """
-    if bits and isinstance(config.storage, CodingConfig):
+    if bits and isinstance(config.stored_as, CodingConfig):
         raise UserError("its storage codes its sets already: leave out bits, or storage")
     if bits and step and step.config.kind == "views":
         raise UserError(

@@ -91,9 +91,13 @@ def _cell(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> Cell:
     try:
         options = _options(suite, dataset, method, ipc, seed)
         config = configs.resolve(options)
+        if suite.coded_bits_of(method) and config.storage == "auto":  # copies are encoded of what is exact
+            options = merge(options, {"storage": "float32"})
+            config = configs.resolve(options)
         if config.ipc != ipc:
             raise UserError("options set no ipc in a suite: name the numbers of images in ipcs")
         add_networks(config.network)
+        add_networks(config.student or config.network)
         teachers = _teachers(suite, method, config)
         step = _label_step(suite, method, config, teachers)
         evaluations = tuple(_evaluations(suite, method, config, step, teachers))
@@ -149,7 +153,6 @@ def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> di
     options |= {"data": {"name": dataset}}
     options |= {key: value for key, value in explicit.items() if value}
     options |= {"checkpoint": {"snapshots": suite.curve}} if suite.curve else {}
-    options |= {"storage": "float32"} if suite.bits_of(method) else {}  # copies are encoded of that
     return merge(merge(options, suite.set), settings.set)
 
 

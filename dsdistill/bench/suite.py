@@ -76,7 +76,7 @@ class EvaluationSettings:
     labels: LabelSource = ""
     """In place of the method's."""
     networks: tuple[str, ...] = ()
-    """All of its students; empty: the network distilled with, then the suite's ``networks``."""
+    """All of its students; empty: the network that the set is made for, then the suite's ``networks``."""
     students: OrDefault = 0
     """Fresh ones of each network."""
     epochs: OrDefault = 0
@@ -229,13 +229,10 @@ class Suite:
             return None
         return self.label if own is None else own
 
-    def bits_of(self, method: str) -> tuple[int, ...]:
-        """Return the bits in which a method's sets are evaluated; none where the suite does not say."""
-        return self.settings_of(method).bits or self.bits
-
     def coded_bits_of(self, method: str) -> tuple[int, ...]:
         """Return the bits of the encoded copies of a method's sets, most first."""
-        return tuple(sorted((each for each in self.bits_of(method) if each != UNCODED), reverse=True))
+        bits = self.settings_of(method).bits or self.bits
+        return tuple(sorted((each for each in bits if each != UNCODED), reverse=True))
 
     def recipe_of(self, method: str) -> str:
         """Return the recipe of one method: a name or a TOML file."""
@@ -292,7 +289,7 @@ def _with_places(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             return _with_places(value, folder)
         if key == "networks" and isinstance(value, list):
             return [placed("network", each) for each in value]
-        if key == "network" and isinstance(value, str):
+        if key in ("network", "student") and isinstance(value, str):
             names = names_in(value)
             return ",".join(
                 str(folder / expanded(each)) if is_file_reference(each) else each for each in names

@@ -42,7 +42,7 @@ def evaluate(
         str,
         typer.Option(
             help="Students, comma-separated (see `dsdistill networks`).",
-            show_default="the one it was distilled with",
+            show_default="the one it is made for",
             autocompletion=completion.networks,
         ),
     ] = "",

@@ -63,6 +63,6 @@ def _own_network(config: dict[str, Any]) -> list[str]:
     from dsdistill.networks.names import is_known
     from dsdistill.plugs import names_in
 
-    network = str(config.get("network", ""))
+    network = str(config.get("student") or config.get("network", ""))
     own = any(":" in name and not is_known(name) for name in names_in(network))
     return ["--networks", network] if own else []

@@ -205,6 +205,8 @@ def resolve(
             raise UserError(
                 f"method {recipe.name!r} takes no networks trained beforehand: leave out --experts"
             )
+    if "network" in options:  # then the set is made for it, whatever the recipe's own is for
+        defaults = {key: value for key, value in defaults.items() if key != "student"}
     return validate(RunConfig, merge(defaults, options), "option", known)
 
 

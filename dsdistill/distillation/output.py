@@ -92,12 +92,20 @@ def refuse_changes(
     before = configs.as_table(configs.resolve({}, (), written))  # what it lacks had its default
     if not table_at(before, "engine", "supply").get("digest"):  # begun before it was written down
         undecided = (*undecided, "engine.supply.digest")
-    if changes := difference(before, configs.as_table(config), ignoring=undecided):
+    now = configs.as_table(config)
+    if changes := difference(_with_storage(before), _with_storage(now), ignoring=undecided):
         key, earlier, later = changes[0]
         raise UserError(
             f"cannot resume {run.path.name} with {key} = {later!r}: it was started with "
             f"{earlier!r}; leave the option as it was, or start anew with --overwrite"
         )
+
+
+def _with_storage(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options in which the storage is one text, which a sentence can name."""
+    coding = table_at(options, "storage") if isinstance(options["storage"], Mapping) else {}
+    words = ", ".join(f"{key} = {value}" for key, value in coding.items() if value != "")
+    return {**options, "storage": words or options["storage"]}
 
 
 def check_storage(storage: Storage, task: Task) -> None:

@@ -112,6 +112,8 @@ def _stored(config: RunConfig, distilled: DistilledSet) -> DistilledSet:
     storage = config.stored_as
     if not isinstance(storage, CodingConfig):
         return dataclasses.replace(distilled, images=as_stored(distilled.images, storage))
+    room = torch.zeros(distilled.decoded_count, len(distilled.classes))  # labels will take some of a budget
+    distilled = dataclasses.replace(distilled, soft_labels=room)
     with contextlib.suppress(UserError):  # what cannot be coded is stored as it is
         return encoded(distilled, dataclasses.replace(storage, refine=0))
     return distilled

@@ -140,7 +140,8 @@ class DistillationRun:
         _add_networks(config)
         load_protocol(config.protocol, config.data.name, typical(config.ipc))  # the file will name it
         if self._resumes:
-            undecided = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
+            undecided: tuple[str, ...] = ("compute",) if isinstance(config.ipc, int) else ("compute", "ipc")
+            undecided += ("storage",) * (config.storage == "auto")
             refuse_changes(self._written, config, directory, undecided)
         self._config = config
         self._set_by_user = {}

@@ -81,7 +81,7 @@ def evaluate(
         protocol: a protocol's name or TOML file, read for the data set and the IPC; default the one of the
             method that made the file, else dm.
         networks: names, or one string with commas, or your own, as `distill` takes one; default the network
-            the set was distilled with, else the protocol's student.
+            the set is made for, else the protocol's student.
         repeats, epochs: in place of the protocol's.
         seed: of every random draw.
         compile, stack, cuda_graphs: see ``dsdistill.evaluation.execution.ExecutionConfig``.

@@ -123,6 +123,7 @@ _ORIGIN = (
     "imported_from",
     "dataset",
     "network",
+    "student",
     "protocol",
     "iterations",
     "seconds",

@@ -30,7 +30,8 @@ def is_of_run(attributes: Mapping[str, Scalar], run: Mapping[str, Any]) -> bool:
         config = parse_toml(str(attributes.get("config", "")))
     except ValueError:
         return False
-    return bool(config) and shared(config) == shared(run)
+    config, begun = shared(config), shared(run)  # which lacks options that came later
+    return bool(config) and {key: config.get(key) for key in begun} == begun
 
 
 def options_of_run(path: Path, attributes: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -77,6 +77,20 @@ def test_a_copy_is_evaluated_like_its_set_with_real_images_for_its_own_bytes(tmp
     assert commands[1].endswith("set-8bits.h5 --bits 8")
 
 
+@pytest.mark.parametrize(
+    ("text", "storage"),
+    [
+        (SUITE, "float32"),
+        (SUITE.replace("[32, 4, 8]", "[32]"), None),
+        (SUITE.replace("bits = [32, 4, 8]", ""), None),
+        (SUITE + 'set = { storage = "float16" }', "float16"),
+    ],
+)
+def test_copies_are_encoded_of_what_is_exact(tmp_path: Path, text: str, storage: str | None) -> None:
+    (cell,) = planned(tmp_path, text)
+    assert cell.options.get("storage") == storage
+
+
 def test_a_suite_without_bits_has_the_settings_it_had(tmp_path: Path) -> None:
     (cell,) = planned(tmp_path, SUITE.replace("bits = [32, 4, 8]", ""))
     assert cell.bits == ()
@@ -173,7 +187,6 @@ def test_a_set_is_distilled_once_and_encoded_from_its_file(tmp_path: Path, finis
     [
         ("[32, 8, 4, 2]", [ENCODE.format(2), EVALUATE.format(2)]),
         ("[32, 4]", []),
-        ("[32]", []),
     ],
 )
 def test_other_bits_of_a_finished_suite_do_only_what_is_new(

@@ -29,6 +29,12 @@ def test_several_share_the_classes_but_not_what_is_fixed() -> None:
     assert iteration_seconds(LINE, WORK, 3, times=10.0, bandwidth=float("inf")) == pytest.approx(computing)
 
 
+def test_a_batch_is_not_divided() -> None:
+    batches = Work("sre2l", {}, 224, 16, parts=100)
+    computing = 5 + 2 * 13 * 10  # one of eight processes has 13 batches of ten classes each
+    assert iteration_seconds(LINE, batches, 8, times=1.0, bandwidth=float("inf")) == pytest.approx(computing)
+
+
 def test_each_process_sends_nearly_twice_the_pixels() -> None:
     bandwidth = 1e9
     sent = iteration_seconds(LINE, WORK, 8, 1.0, bandwidth) - iteration_seconds(LINE, WORK, 8, 1.0, 1e99)

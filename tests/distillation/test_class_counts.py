@@ -149,7 +149,7 @@ def test_a_run_of_unequal_classes_is_replayed_and_resumed(tmp_path: Path, tail: 
         if len(steps) == 3:
             raise KeyboardInterrupt
 
-    every = ("checkpoint.iterations=1", "optimiser.updates=per-class")
+    every = ("storage=float32", "checkpoint.iterations=1", "optimiser.updates=per-class")
     told = {"dataset": tail, "iterations": 5}
     whole = distilled(tmp_path / "whole.h5", "1,2,5", *every, **told)
     with pytest.raises(KeyboardInterrupt):

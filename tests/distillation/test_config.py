@@ -122,3 +122,10 @@ def test_flips_are_left_out_where_they_change_labels() -> None:
     config = told().augmentation
     assert "flip" in config.build(mirror=True).operators
     assert "flip" not in config.build(mirror=False).operators
+
+
+def test_a_set_is_made_for_the_network_that_is_named() -> None:
+    options = {"data": {"name": "fashion-mnist"}, "method": "dsdistill", "ipc": 1}
+    assert resolve(options).student == "convnet"
+    assert resolve({**options, "network": "convnet-w32"}).student == ""
+    assert resolve({**options, "network": "convnet-w32", "student": "mlp"}).student == "mlp"
