@@ -84,7 +84,9 @@ def test_the_file_holds_what_was_learned(home: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_without_averages_and_labels_the_file_holds_the_last_images(home: Path, tmp_path: Path) -> None:
     output = tmp_path / "set.h5"
-    made = distilled(home, output, "optimiser.ema=0", "engine.labels.learned=false", "space=unit")
+    made = distilled(
+        home, output, "optimiser.ema=0", "engine.labels.learned=false", "space=unit", "storage=float32"
+    )
     learned = checkpoint(output)
     assert made.soft_labels is None
     assert torch.equal(made.images, learned["synthetic.images"])
@@ -127,8 +129,9 @@ def test_a_learned_rate_that_is_no_rate_is_refused(home: Path, tmp_path: Path, r
 
 @pytest.mark.slow
 def test_images_the_experts_know_are_chosen(home: Path, tmp_path: Path) -> None:
+    still = ("optimiser.lr=0", "storage=float32")
     sets = {
-        init: distilled(home, tmp_path / f"{init}.h5", f"init={init}", "optimiser.lr=0", iterations=1).images
+        init: distilled(home, tmp_path / f"{init}.h5", f"init={init}", *still, iterations=1).images
         for init in ("real", "correct", "representative")
     }
     _, real = catalog.load(DataConfig(name="digits"), "train")

@@ -21,6 +21,7 @@ def file(two_teachers: str, tmp_path: Path) -> Path:
         network="convnet2-w6-batch,convnet2-w8-batch",
         experts=two_teachers,
         iterations=2,
+        options={"storage": "float32"},
     )
     return tmp_path / "infer.h5"
 

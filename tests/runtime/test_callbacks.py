@@ -90,7 +90,7 @@ class Sets(Callback):
 @pytest.mark.parametrize("space", ["network", "unit"])
 def test_the_set_of_an_iteration_is_that_of_a_run_of_so_many(tmp_path: Path, space: str) -> None:
     seen = Sets(3, 8)
-    told = EIGHT | {"overrides": [*OVERRIDES, f"space={space}"]}
+    told = EIGHT | {"overrides": [*OVERRIDES, f"space={space}", "storage=float32"]}
     dsdistill.distill(tmp_path / "set.h5", **told, callbacks=[seen])
     dsdistill.distill(tmp_path / "short.h5", **told | {"iterations": 3})
     third = seen.sets[3]
