@@ -138,7 +138,7 @@ def test_the_file_is_read_by_stock_h5py(workplace: Path, capsys: pytest.CaptureF
     page = ROOT / "docs" / "file-format.md"
     (script,) = (code for code in documents.blocks(page, "python") if "import h5py" in code)
     assert "dsdistill" not in script
-    assert len(script.strip().splitlines()) <= 15
+    assert len(script.strip().splitlines()) <= 12
     scope = documents.run([script], page.name)
     expected = dsdistill.load("digits.h5")
     torch.testing.assert_close(scope["inputs"].float(), expected.images)

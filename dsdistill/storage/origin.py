@@ -30,8 +30,8 @@ def is_of_run(attributes: Mapping[str, Scalar], run: Mapping[str, Any]) -> bool:
         config = parse_toml(str(attributes.get("config", "")))
     except ValueError:
         return False
-    config, begun = shared(config), shared(run)  # which lacks options that came later
-    return bool(config) and {key: config.get(key) for key in begun} == begun
+    config, options = shared(config), shared(run)  # which lacks those that came later
+    return bool(config) and {key: config.get(key) for key in options} == options
 
 
 def options_of_run(path: Path, attributes: Mapping[str, Scalar]) -> dict[str, Any]:

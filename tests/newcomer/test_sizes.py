@@ -28,7 +28,7 @@ def distilled(file: Path, method: str, iterations: int, **told: Any) -> torch.Te
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sizes") / "sizes.h5"
-    distilled(path, "mdc", 5)
+    distilled(path, "mdc", 5, options={"storage": "float32"})
     return path
 
 
@@ -52,9 +52,7 @@ def test_each_size_is_evaluated_for_itself(file: Path) -> None:
     whole = dsdistill.evaluate(file, **told)
     part = dsdistill.evaluate(file, ipc=2, **told)
     assert [row.images for row in (*whole.rows, *part.rows)] == [50, 50, 20, 20]
-    assert part.cost["image_bytes"] == pytest.approx(
-        0.4 * whole.cost["image_bytes"], rel=0.25
-    )  # fewer compress less
+    assert part.cost["image_bytes"] == pytest.approx(0.4 * whole.cost["image_bytes"], rel=0.05)
     again = dsdistill.evaluate(file, ipc=2, resume=True, **told)
     assert again.rows == part.rows
     assert dsdistill.evaluate(file, resume=True, **told).rows == whole.rows
