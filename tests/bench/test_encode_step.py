@@ -187,6 +187,7 @@ def test_a_set_is_distilled_once_and_encoded_from_its_file(tmp_path: Path, finis
     [
         ("[32, 8, 4, 2]", [ENCODE.format(2), EVALUATE.format(2)]),
         ("[32, 4]", []),
+        ("[32]", []),
     ],
 )
 def test_other_bits_of_a_finished_suite_do_only_what_is_new(
