@@ -293,6 +293,7 @@ def test_the_warm_up_is_linear_and_the_cosine_that_of_the_epochs_after_it() -> N
     ("name", "dataset", "ipc", "expected"),
     [
         ("sre2l", "cifar100", 10, ("teacher", 30.0, "train", 128, 1.0, 0.0)),
+        ("sre2l", "fashion-mnist", 10, ("teacher", 30.0, "train", 50, 1.0, 0.0)),
         ("sre2l", "tiny-imagenet", 50, ("teacher", 20.0, "eval", 256, 0.0, 0.0)),
         ("sre2l", "imagenet", 10, ("teacher", 20.0, "eval", 1024, 0.0, 1.0)),
         ("fkd", "imagenet", 10, ("views", 20.0, "eval", 1024, 0.0, 1.0)),

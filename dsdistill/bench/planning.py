@@ -13,7 +13,7 @@ from dsdistill.bench.conditions import Conditions
 from dsdistill.bench.expert_set import ExpertSet, slug
 from dsdistill.bench.label_sources import check_possible, decoded_count, is_possible, source_of
 from dsdistill.bench.label_step import CellTeacher, LabelStep
-from dsdistill.bench.suite import OWN, EvaluationSettings, Suite, references, table_names
+from dsdistill.bench.suite import OWN, EvaluationSettings, Suite, at_ipc, references, table_names
 from dsdistill.config.ipc import typical
 from dsdistill.config.options import merge
 from dsdistill.config.recipe import load_recipe
@@ -143,12 +143,11 @@ def _check_unused(step: LabelStep, own: bool, evaluations: Sequence[Evaluation])
 def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> dict[str, Any]:
     """Return the options of a distillation over its recipe."""
     settings = suite.settings_of(method)
-    own = settings.iterations[ipc] if isinstance(settings.iterations, dict) else settings.iterations
     tables = [suite.experts[name] for name in table_names(settings.experts)]
     network = ",".join(dict.fromkeys(each.network for each in tables if each.network)) or suite.network
     protocol = "" if suite.protocol == OWN else suite.protocol
     explicit: dict[str, Any] = {"network": network, "protocol": protocol}
-    explicit |= {"iterations": own or suite.iterations, "seconds": suite.seconds}
+    explicit |= {"iterations": at_ipc(settings.iterations, ipc) or suite.iterations, "seconds": suite.seconds}
     options: dict[str, Any] = {"method": suite.recipe_of(method), "ipc": ipc, "seed": seed}
     options |= {"data": {"name": dataset}}
     options |= {key: value for key, value in explicit.items() if value}
@@ -195,7 +194,7 @@ def _evaluations(
                 networks=table.networks or tuple(dict.fromkeys(students)),
                 seed=seed,
                 students=table.students or suite.students,
-                epochs=table.epochs or suite.epochs,
+                epochs=at_ipc(table.epochs or suite.epochs, typical(config.ipc)),
                 precision=table.precision,
                 labels=chosen,
                 labelled=labelled,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +21,8 @@ from dsdistill.teachers.reference import TeacherReference, teacher_names
 Count = Annotated[int, Ge(1)]
 OrDefault = Annotated[int, Ge(0)]
 """0 leaves it to the recipe or the protocol."""
+ByIpc = OrDefault | dict[Count, Count]
+"""One number, or one for each IPC: ``{ 1 = 1000, 10 = 2000 }``."""
 LabelSource = Literal["", "hard", "static", "views", "teacher"]
 """Where students' labels come from, in place of what the protocol says."""
 OWN = "own"
@@ -52,8 +54,8 @@ class MethodSettings:
     """In place of the suite's; "own" is that of its recipe."""
     ipcs: tuple[Count, ...] = ()
     """In place of the suite's."""
-    iterations: OrDefault | dict[Count, Count] = 0
-    """In place of the suite's; one number, or one for each IPC: ``{ 1 = 1000, 10 = 2000 }``."""
+    iterations: ByIpc = 0
+    """In place of the suite's."""
     bits: tuple[int, ...] = ()
     """In place of the suite's."""
     evaluations: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ class EvaluationSettings:
     """All of its students; empty: the network that the set is made for, then the suite's ``networks``."""
     students: OrDefault = 0
     """Fresh ones of each network."""
-    epochs: OrDefault = 0
+    epochs: ByIpc = 0
     """In place of the protocol's."""
     seeds: tuple[int, ...] = ()
     """The set is evaluated once with each; empty: with the cell's seed."""
@@ -148,7 +150,7 @@ class Suite:
     of it that are encoded. Beside a copy are those baselines that take its bytes, coded alike."""
     students: OrDefault = 0
     """Fresh ones of each network."""
-    epochs: OrDefault = 0
+    epochs: ByIpc = 0
     """In place of the protocol's."""
     baselines: tuple[str, ...] = ("random",)
     """Evaluated once for the cells that share data set, IPC, seed and protocol, with the first of them; those
@@ -181,8 +183,12 @@ class Suite:
             raise UserError(f"{subject} gives its cells both iterations and seconds; keep one of them")
         _check_bits(self.bits, subject)
         self._check_tables("experts", table_names(self.teacher), "the teacher", subject)
+        every = [ipc for name in self.methods for ipc in self.settings_of(name).ipcs or self.ipcs]
+        self._check_ipcs(self.epochs, every, subject, "epochs")
         for name, settings in self.method.items():
             self._check_method(name, settings, subject)
+        for name, evaluation in self.evaluation.items():
+            self._check_ipcs(evaluation.epochs, every, f"evaluation {name!r} of {subject}", "epochs")
 
     def _check_method(self, name: str, settings: MethodSettings, subject: str) -> None:
         if name not in self.methods:
@@ -195,17 +201,17 @@ class Suite:
         if settings.gain_over and (settings.gain_over == name or settings.gain_over not in self.methods):
             others = [each for each in self.methods if each != name]
             raise unknown(f"method that {name!r} of {subject} compares with:", settings.gain_over, others)
-        if isinstance(settings.iterations, dict):
-            ipcs = settings.ipcs or self.ipcs
-            if missing := [ipc for ipc in ipcs if ipc not in settings.iterations]:
-                raise UserError(
-                    f"method {name!r} of {subject} has no iterations for IPC {missing[0]}; add them"
-                )
+        self._check_ipcs(settings.iterations, settings.ipcs, f"method {name!r} of {subject}", "iterations")
         if settings.bits:
             _check_bits(settings.bits, f"method {name!r} of {subject}")
         experts = [*table_names(settings.experts), *table_names(settings.teacher)]
         self._check_tables("experts", experts, repr(name), subject)
         self._check_tables("evaluation", settings.evaluations, repr(name), subject)
+
+    def _check_ipcs(self, numbers: ByIpc, ipcs: Sequence[int], subject: str, what: str) -> None:
+        """Raise a UserError where numbers by IPC leave out one that a suite has."""
+        if isinstance(numbers, dict) and (missing := sorted({*(ipcs or self.ipcs)} - {*numbers})):
+            raise UserError(f"{subject} has no {what} for IPC {missing[0]}; add them")
 
     def _check_tables(self, kind: str, names: Iterable[str], who: str, subject: str) -> None:
         """Raise a UserError, with the nearest name, where there is no such table of a kind."""
@@ -237,6 +243,11 @@ class Suite:
     def recipe_of(self, method: str) -> str:
         """Return the recipe of one method: a name or a TOML file."""
         return self.settings_of(method).recipe or method
+
+
+def at_ipc(numbers: ByIpc, ipc: int) -> int:
+    """Return the number for one IPC."""
+    return numbers[ipc] if isinstance(numbers, dict) else numbers
 
 
 def _check_bits(bits: tuple[int, ...], subject: str) -> None:

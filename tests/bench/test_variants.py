@@ -105,6 +105,12 @@ def test_every_set_has_its_evaluations(tmp_path: Path) -> None:
     assert dict(itertools.pairwise(snapshot))["--protocol"] == "dsa"  # the first
 
 
+def test_epochs_may_depend_on_the_ipc(tmp_path: Path) -> None:
+    text = SUITE.replace("epochs = 2", "epochs = { 1 = 20, 10 = 5 }")
+    near, *_, large = planned(tmp_path, text.replace("epochs = 3\n", ""))
+    assert [each.epochs for each in (*near.evaluations, *large.evaluations)] == [20, 20, 5, 5]
+
+
 def test_seeds_of_an_evaluation_are_evaluations(tmp_path: Path) -> None:
     cell = planned(tmp_path, SUITE.replace('precision = "fp32"', "seeds = [0, 5]"))[0]
     assert [(each.name, each.seed) for each in cell.evaluations] == [
@@ -143,6 +149,7 @@ def test_evaluations_share_baselines_under_equal_conditions(tmp_path: Path) -> N
         (("[method.dm]", '[method.dm]\nrecipe = "mmd"'), "its name is another recipe's; rename it"),
         (("{ 1 = 5, 10 = 7 }", "{ 1 = 5 }"), "method 'near' of suite 'mine' has no iterations for IPC 10"),
         (("{ 1 = 5, 10 = 7 }", "-1"), "greater than or equal to 0"),
+        (("epochs = 3", "epochs = { 1 = 2 }"), "evaluation 'dm' of suite 'mine' has no epochs for IPC 10"),
         (("iterations = 4", "iterations = 4\nevaluations = ['dsa']"), "unknown table of evaluation for 'dm'"),
         (('precision = "fp32"', 'precision = "fp64"'), "key 'evaluation.dm.precision' is 'fp64'"),
         (
