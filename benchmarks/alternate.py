@@ -9,14 +9,15 @@ from __future__ import annotations
 import multiprocessing as mp
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 Variant = Callable[[], Callable[[], Any]]
 
 
-def alternate(variants: dict[str, Variant], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+def alternate(variants: Mapping[str, Variant], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
     """Time each variant once a round.
 
     Args:
@@ -28,7 +29,8 @@ def alternate(variants: dict[str, Variant], rounds: int, warmup: int = 2) -> dic
         name -> seconds of every timed call.
     """
     context = mp.get_context("spawn")
-    pipes, processes = {}, []
+    pipes: dict[str, Connection] = {}
+    processes: list[SpawnProcess] = []
     for name, prepare in variants.items():
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(prepare, theirs), daemon=True)

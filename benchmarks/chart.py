@@ -35,7 +35,7 @@ DATASET, NETWORK, PROTOCOL = "fashion-mnist", "convnet", "dm"
 RANDOM = "random selection"
 INK, GREY, FAINT = "#1f2328", "#6e7781", "#d8dee4"
 BLUE = "#0969da"
-STYLE = {
+STYLE: dict[Any, object] = {  # keys of rcParams: str, and from matplotlib 3.11 on a Literal of them all
     "font.family": ["sans-serif"],
     "font.size": 9,
     "text.color": INK,

@@ -74,9 +74,9 @@ def main() -> None:
         errors = {"standardise": loader_error(folder, zca=False)}
         if args.zca:
             errors["zca"] = loader_error(folder, zca=True)
-        for kind, error in errors.items():
+        for kind, most in errors.items():
             print(
-                f"loader, {kind}: exported images differ from DD-Ranking's by at most {error:.2g}", flush=True
+                f"loader, {kind}: exported images differ from DD-Ranking's by at most {most:.2g}", flush=True
             )
         rows = evaluated(folder, args)
     print(f"{'program':12s} {'HLR':>8s} {'IOR':>8s} {'LRS':>8s}   (fractions)")

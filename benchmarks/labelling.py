@@ -163,8 +163,8 @@ def _protocol(sizes: Sizes, source: Source) -> Protocol:
     )
     labels = LabelConfig(source=source, loss="kl", temperature=20.0)
     options: dict[str, Any] = {"optimiser": "adamw", "lr": 1e-3, "schedule": "cosine", **augmentation}
-    names = {"name": "example", "title": "example", "source": "example"}
-    return Protocol(**names, epochs=1, batch_size=sizes.batch, labels=labels, **options)
+    options |= {"name": "example", "title": "example", "source": "example"}
+    return Protocol(**options, epochs=1, batch_size=sizes.batch, labels=labels)
 
 
 def _training_set(sizes: Sizes, source: Source) -> TrainingSet:

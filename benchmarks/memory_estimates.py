@@ -42,17 +42,22 @@ from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.memory import estimate
+from dsdistill.engines import DecoupledEngine, GradientEngine, TrajectoryEngine
 from dsdistill.networks import build_network
 from dsdistill.networks.layout import Layout
 from dsdistill.runtime import provenance
 from dsdistill.runtime.device import full_float32, quiet_allocator
 from dsdistill.seeding import generator
+from dsdistill.supply import QueueConfig, TrainedConfig
+from dsdistill.supply.trajectories import TrajectoriesConfig
 
 DATA = "fashion-mnist"
 METHODS = [
     name
     for name in RECIPES.names()
-    if configs.resolve({"method": name, "ipc": 10, "data": {"name": DATA}}).engine.kind != "decoupled"
+    if not isinstance(
+        configs.resolve({"method": name, "ipc": 10, "data": {"name": DATA}}).engine, DecoupledEngine
+    )
 ]
 """Those that match; recovery from a teacher is not measured here."""
 ITERATIONS = 6
@@ -143,21 +148,21 @@ def configured(method: str, ipc: int, compile: bool, experts: Path) -> RunConfig
     flags = {"method": method, "ipc": ipc, "iterations": ITERATIONS, "data": {"name": DATA}}
     engine = configs.resolve(flags).engine
     supply = engine.supply
-    if engine.kind == "trajectory":  # whose every iteration is of many steps
+    if isinstance(engine, TrajectoryEngine):  # whose every iteration is of many steps
         flags["iterations"] = 2
     options = [f"compute.compile={str(compile).lower()}", "compute.precision=fp32"]
     if supply.takes_experts:
         options.append(f"engine.supply.path={experts}")
-    if supply.kind == "trajectories":
+    if isinstance(supply, TrajectoriesConfig):
         start = {"least": 0, "most": 2, "widen_from": 0, "widen_until": 0}
         options += [f"engine.start.{key}={value}" for key, value in start.items()]
         options += ["engine.expert_epochs=2", "engine.skip_above=0", "init=real"]
         options += [f"engine.steps={STEPS[ipc]}"] if ipc in STEPS else []
-    if engine.kind == "gradient":  # which takes no more of them at once
+    if isinstance(engine, GradientEngine):  # which takes no more of them at once
         options.append(f"engine.batch_real={min(64, engine.batch_real)}")
-    if supply.kind == "trained":
+    if isinstance(supply, TrainedConfig):
         options += ["engine.supply.updates_per_network=4", "engine.supply.epochs=1"]
-    if supply.kind == "queue":
+    if isinstance(supply, QueueConfig):
         options += ["engine.supply.steps=2"] + (["engine.batch_real=1024"] if ipc < 5 else [])
     return configs.resolve(flags, options)
 

@@ -29,8 +29,8 @@ from dsdistill.export.png import export_png
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
 
-HEAD = ("method", "IPC", "protocol, epochs", "outside [0, 1]", "form", "images kB", "largest error")
-HEAD += ("accuracy %", "lost")
+HEAD: tuple[str, ...] = ("method", "IPC", "protocol, epochs", "outside [0, 1]", "form", "images kB")
+HEAD += ("largest error", "accuracy %", "lost")
 FORMS = ("float32", "float16", "clipped", "uint8")
 
 
@@ -106,7 +106,8 @@ def measured(
 def unlike(paths: list[Path]) -> list[Path]:
     """Return the reports that are missing, or have another code, protocol or data than the latest."""
     reports = {path: json.loads(path.read_text()) for path in paths if path.exists()}
-    latest = max(reports.values(), key=lambda report: str(report["date"]), default={}).get("conditions")
+    nothing: dict[str, Any] = {}
+    latest = max(reports.values(), key=lambda report: str(report["date"]), default=nothing).get("conditions")
     return [path for path in paths if path not in reports or reports[path].get("conditions") != latest]
 
 

@@ -59,7 +59,7 @@ def records(cell: CellResult) -> Iterator[dict[str, Any]]:
     for evaluation, command in zip(cell.evaluations, evaluations, strict=True):
         about = {key: evaluation.report.get(key) for key in OF_REPORT} | by | {"evaluated_by": command}
         for row in evaluation.rows:
-            place = {"cell": cell.cell, "evaluation": evaluation.name}
+            place: dict[str, Any] = {"cell": cell.cell, "evaluation": evaluation.name}
             place |= {"bits": evaluation.bits} if cell.is_copy(evaluation) else {}
             yield place | dataclasses.asdict(row) | about
 

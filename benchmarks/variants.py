@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call, grad, vmap
+from torch.nn.grad import conv2d_weight
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the plain versions live beside the tests
@@ -288,7 +289,7 @@ def per_class(how: str) -> Callable[[], Any]:
             for each, d in zip(a.split(64), slope.split(64), strict=True):
                 if isinstance(layer, torch.nn.Conv2d):
                     shape, padding = list(layer.weight.shape), layer.padding
-                    gradients.append(torch.nn.grad.conv2d_weight(each, shape, d, padding=padding))  # type: ignore[arg-type]
+                    gradients.append(conv2d_weight(each, shape, d, padding=padding))
                 else:
                     gradients.append(d.T @ each)
         return gradients

@@ -78,7 +78,7 @@ def train_in_steps(
     rates = []
     network.train()
     for epoch in range(epochs):
-        rates.append(scheduler.get_last_lr()[0])
+        rates.append(float(scheduler.get_last_lr()[0]))
         for batch, chosen in enumerate(order(epoch).split(batch_size)):
             x, y = augment(images[chosen], epoch, batch).clone(), labels[chosen]
             rows, columns, partner, kept = box(len(chosen), epoch, batch)
