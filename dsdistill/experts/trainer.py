@@ -45,6 +45,8 @@ from dsdistill.storage.expert_file import Snapshot
 
 _TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
 _TIMING_SECONDS = 3.0
+_TIMED_SHARE, _LEAST_STEPS = 50, 2  # of a short training, one step in so many is timed before, but some are
+_REPEATS = 3  # of what is timed besides: a smaller batch, and the metrics
 _MEASURED = 10_000  # training images that tell the loss and the accuracy of a trained network, at most
 EL2N = "el2n"
 """The tensor of a state that holds the scores of the training images so far, if they are recorded."""
@@ -253,12 +255,17 @@ class Trainer:
             correct += more_correct
         return float(loss) / len(rows), int(correct) / len(rows)
 
-    def pace(self) -> Pace:
+    def pace(self, steps: int | None = None) -> Pace:
         """Time steps that change no weights, once every size of batch has been compiled for.
 
         Call `initialise` before training: the optimiser's state and the statistics of batch normalisation are
         not those of an expert afterwards.
+
+        Args:
+            steps: that are to come, if known; few of them are not worth many that are only timed.
         """
+        most = _TIMED_STEPS if steps is None else max(_LEAST_STEPS, min(_TIMED_STEPS, steps // _TIMED_SHARE))
+        repeats = min(most, _REPEATS)
         order = torch.randperm(len(self._train), generator=generator(self._config.seed, "experts", 0, 0))
         batches = list(order.split(self._size)[: self.batches])
         full = [rows for rows in batches if len(rows) == self._size]
@@ -268,11 +275,11 @@ class Trainer:
             group["lr"] = 0.0
         with forked(self._config.seed, "experts-noise"):
             first = [self._timed_step(rows, 0) for rows in (full[0], *smaller)]
-            step = typical(list(self._timed_steps(full)))
-            last = [typical([self._timed_step(rows, turn) for turn in range(3)]) for rows in smaller]
+            step = typical(list(self._timed_steps(full, most)))
+            last = [typical([self._timed_step(rows, turn) for turn in range(repeats)]) for rows in smaller]
         self._optimiser = make_optimiser(self._trained, self._config)
         warm_up = max(0.0, sum(first) - step - sum(last))
-        return Pace(len(full) * step + sum(last), self._seconds_of_metrics(), warm_up)
+        return Pace(len(full) * step + sum(last), self._seconds_of_metrics(repeats), warm_up)
 
     def memory_bytes(self) -> int:
         """Estimate what the training adds to the process, or takes on the GPU, from a step on one batch.
@@ -293,10 +300,10 @@ class Trainer:
         )
         return images_bytes + weights + 2 * batch.images.nbytes + step + unused
 
-    def _timed_steps(self, batches: list[Tensor]) -> Iterator[float]:
+    def _timed_steps(self, batches: list[Tensor], most: int) -> Iterator[float]:
         """Yield the seconds of steps on batches in turn, until they are enough."""
         total = 0.0
-        for turn in range(_TIMED_STEPS):
+        for turn in range(most):
             if turn >= _FEWEST_STEPS and total >= _TIMING_SECONDS:
                 return
             seconds = self._timed_step(batches[turn % len(batches)], turn)
@@ -312,12 +319,12 @@ class Trainer:
         loss.item()  # waits for the device
         return time.monotonic() - since
 
-    def _seconds_of_metrics(self) -> float:
+    def _seconds_of_metrics(self, repeats: int) -> float:
         """Estimate the seconds of `training_metrics` by a few images."""
         self.network.eval()
         rows = self._measured[:CHUNK]
         times = []
-        for _ in range(3):
+        for _ in range(repeats):
             since = time.monotonic()
             self._tested(self._train, rows)[0].item()
             times.append(time.monotonic() - since)

@@ -249,7 +249,7 @@ class ExpertRun:
         trainer.initialise(missing.start)
         state = trainer.state_dict()
         saving = 0.0 if dry else workdir.seconds_of_saving(state)
-        pace = trainer.pace()
+        pace = trainer.pace(len(epochs) * trainer.batches)
         seconds = len(epochs) * (pace.epoch + saving) + stored * saving + unfinished * pace.metrics
         if trainer.unseen:
             seconds += stored * pace.metrics * len(trainer.unseen) / trainer.images

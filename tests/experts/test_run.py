@@ -185,11 +185,27 @@ def test_timing_ends_after_a_few_steps_where_they_are_long(monkeypatch: pytest.M
     assert taken == [16, 2, *[16] * 5, *[2] * 3]
 
 
+@pytest.mark.parametrize(("steps", "timed"), [(4, 2), (150, 3), (10_000, 5)])
+def test_little_is_timed_before_a_short_training(
+    steps: int, timed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def step(self: Trainer, rows: torch.Tensor, turn: int) -> float:
+        taken.append(len(rows))
+        return 1000.0
+
+    monkeypatch.setattr(Trainer, "_timed_step", step)
+    trainer = Trainer(told(batch_size=16, drop_last=False), *toys(), CPU, print)
+    assert trainer.pace(steps).epoch == 4000.0
+    assert taken == [16, 2, *[16] * timed, *[2] * min(timed, 3)]
+
+
 def test_the_estimate_counts_what_is_left_saving_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two experts of two epochs: four epochs, two of them stored besides the checkpoint, and two ends."""
-    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=10.0))
+    monkeypatch.setattr(Trainer, "pace", lambda self, steps: Pace(epoch=100.0, metrics=10.0))
     monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 1.0)
     seen: list[RunEstimate] = []
     train(tmp_path / "pool.h5", 2, callbacks=[Told(estimated=seen.append)])
@@ -342,7 +358,7 @@ def test_the_estimate_counts_the_accuracies_on_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 270 training and 90 test images, or a tenth of the former held out, after each of two epochs."""
-    monkeypatch.setattr(Trainer, "pace", lambda self: Pace(epoch=100.0, metrics=float(self.images)))
+    monkeypatch.setattr(Trainer, "pace", lambda self, steps: Pace(epoch=100.0, metrics=float(self.images)))
     monkeypatch.setattr(WorkDir, "seconds_of_saving", lambda self, state: 0.0)
     seen: list[RunEstimate] = []
     starts: list[str] = []
