@@ -51,7 +51,8 @@ from dsdistill.runtime.device import Precision, quiet_allocator
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import set_file
 from dsdistill.storage.set_schema import as_stored
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import Committee, Teacher
 from dsdistill.teachers.teacher import answering
 from tests.reference import fkd

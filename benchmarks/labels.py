@@ -34,7 +34,7 @@ from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.selection import herding
 from dsdistill.pipeline.stopping import candidates
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.teachers import load_teachers
 from dsdistill.teachers.reference import parse_references
@@ -174,7 +174,7 @@ def evaluated(
         "image_bytes": report.cost["image_bytes"],
         "label_bytes": report.cost["label_bytes"],
     }
-    stored = {each["set"]: each for each in set_file.results(file)}  # the last of each
+    stored = {each["set"]: each for each in set_results.results(file)}  # the last of each
     return [
         shared
         | asdict(row)

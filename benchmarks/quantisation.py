@@ -28,6 +28,7 @@ from benchmarks.common import ARTIFACTS, RUNS, date_range, spread
 from dsdistill.export.png import export_png
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 
 HEAD: tuple[str, ...] = ("method", "IPC", "protocol, epochs", "outside [0, 1]", "form", "images kB")
 HEAD += ("largest error", "accuracy %", "lost")
@@ -93,7 +94,7 @@ def measured(
                 "form": form,
                 "values": values,
                 "lost": [before - after for before, after in zip(whole, values, strict=True)],
-                "image_bytes": set_file.describe(path).image_bytes,
+                "image_bytes": describe(path).image_bytes,
                 "png_bytes": png_bytes(path) if form == "uint8" else None,
                 "outside": float((distilled.images != clipped.images).double().mean()),
                 "largest_error": errors[form],

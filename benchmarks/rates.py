@@ -34,6 +34,7 @@ from benchmarks.common import ARTIFACTS, RUNS, spread, write_record
 from dsdistill.errors import UserError
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.text import byte_size
 
 BITS = (32, 8, 4, 2)
@@ -82,7 +83,7 @@ def measured(
     file: Path, bits: int, baselines: str, network: str, repeats: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Encode a set, evaluate it, and return its row and those of real images."""
-    about = set_file.describe(file)
+    about = describe(file)
     if about.coded:
         raise UserError(f"{file} has fewer than 32 bits a pixel: distil it with --set storage=float32")
     method, ipc = str(about.attributes["method"]), int(about.attributes["ipc"])
@@ -104,7 +105,7 @@ def measured(
             save=False,
             json=report,
         )
-    evaluation, size = json.loads(report.read_text()), set_file.describe(coded)
+    evaluation, size = json.loads(report.read_text()), describe(coded)
     print(
         name,
         *(f"{row['set']} {row['mean']:.2f} ± {row['std']:.2f}" for row in evaluation["rows"]),

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from dsdistill.runtime.signals import Interrupted
     from dsdistill.storage.expert_file import ExpertFile
     from dsdistill.storage.set_file import load
-    from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+    from dsdistill.synthetic.distilled import DistilledSet
+    from dsdistill.synthetic.distilled_dataset import DistilledDataset
     from dsdistill.synthetic.view_dataset import ViewDataset
 
     __version__: str
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Callback": "runtime.callbacks",
     "Discrepancy": "engines.discrepancies",
-    "DistilledDataset": "synthetic.distilled",
+    "DistilledDataset": "synthetic.distilled_dataset",
     "DistilledSet": "synthetic.distilled",
     "EncodeSummary": "encoding.summary",
     "Engine": "engines.base",

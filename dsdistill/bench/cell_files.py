@@ -23,6 +23,7 @@ from dsdistill.evaluation.rows import read_row
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.storage import set_file as storage
 from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.storage.set_description import describe
 
 FAILURE = "failed.txt"
 """Why a cell failed, in its folder."""
@@ -156,7 +157,7 @@ def write_result(suite: str, cell: Cell, results: Path, commands: list[str]) -> 
     """
     folder = results / cell.name
     set_file = folder / "set.h5"
-    about = storage.describe(set_file)
+    about = describe(set_file)
     attributes = about.attributes
     evaluations = []
     for evaluation in cell.all_evaluations:
@@ -231,7 +232,7 @@ def _seconds(experts: ExpertSet, results: Path) -> float:
 
 def _point(cell: Cell, results: Path, snapshot: Path) -> Point:
     path = cell.snapshot_report(results, snapshot)
-    rows, attributes = files.read_json(path).get("rows"), storage.describe(snapshot).attributes
+    rows, attributes = files.read_json(path).get("rows"), describe(snapshot).attributes
     row = read_row(rows[0]) if isinstance(rows, list) and rows else None
     if row is None or not {"iterations", "seconds"} <= attributes.keys():
         raise UserError(f"{path} holds no accuracy of {snapshot.name}; delete both, and run the suite again")

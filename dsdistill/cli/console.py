@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dsdistill.distillation.summary import Summary
     from dsdistill.runtime.estimate import RunEstimate
     from dsdistill.storage.expert_file import ExpertFile
-    from dsdistill.storage.set_file import Description
+    from dsdistill.storage.set_description import Description
 
 _WIDE = 200  # columns of a file or a pipe, so that a row of a table stays on one line
 _SENTENCE, _NAME = 2000, 60  # characters

@@ -30,7 +30,8 @@ def info(
     """
     with importing():
         from dsdistill.cli import console
-        from dsdistill.storage import expert_file, set_file
+        from dsdistill.storage import expert_file
+        from dsdistill.storage.set_description import describe
 
     if str(file) in RECIPES.names() and not file.exists():
         raise UserError(f"info describes files, and {file} is a method: see dsdistill methods {file}")
@@ -42,7 +43,7 @@ def info(
         else:
             console.print_experts(experts)
         return
-    description = set_file.describe(file)
+    description = describe(file)
     if config and "config" not in description.attributes:
         raise UserError(f"{file} does not hold the configuration it was made by")
     if config:

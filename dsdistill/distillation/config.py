@@ -30,7 +30,7 @@ from dsdistill.engines import ENGINES, Engine
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
 from dsdistill.runtime.notice import Notify, silent
-from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.patches import PatchConfig
@@ -222,7 +222,7 @@ def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, Ipc]:
     if not (dataset := data.get("name")):
         raise UserError("no data set given; pass --dataset NAME (dsdistill datasets lists them)")
     if ipc is None and is_set_file(init := str(options.get("init", ""))):
-        ipc = set_file.describe(init).counts
+        ipc = describe(init).counts
     if ipc is None:
         raise UserError("no IPC (images per class) given; pass --ipc N")
     return dataset, read_ipc(ipc)

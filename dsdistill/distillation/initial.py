@@ -19,6 +19,7 @@ from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.compensation import ipc_of
 from dsdistill.synthetic.from_set import from_set
 from dsdistill.synthetic.initial import Embed, Init, initialise
@@ -34,7 +35,7 @@ def resolved(config: RunConfig) -> RunConfig:
     """
     if not is_set_file(config.init):
         return config
-    description = set_file.describe(config.init)
+    description = describe(config.init)
     if config.init_digest not in ("", description.digest):
         raise UserError(
             f"{config.init} holds another set (digest {description.digest[:16]}) than the one this run was "

@@ -10,7 +10,7 @@ from typing import Any
 
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.runtime import metrics
-from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.distilled import DistilledSet
 
 
@@ -69,7 +69,7 @@ def summarise(
         last_loss=sum(losses[-edge:]) / edge if losses else math.nan,
         peak_memory_bytes=loop.peak_memory,
         storage_error=storage_error,
-        storage=set_file.describe(output).storage,
+        storage=describe(output).storage,
         on_gpu=loop.on_gpu,
         compensators=distilled.compensator_count,
     )

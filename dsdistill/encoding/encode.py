@@ -16,7 +16,7 @@ from dsdistill.networks import Network, build_network
 from dsdistill.plugs import names_in
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.seeding import forked
-from dsdistill.storage import set_file
+from dsdistill.storage.set_sizes import sizes_of
 from dsdistill.synthetic.coded import CodedPixels, check_patch
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 
@@ -123,6 +123,6 @@ def _room(distilled: DistilledSet, config: CodingConfig) -> int | None:
         return None
     image_bytes = 4 * distilled.images[0].numel()
     budget = bytes_of_budget(config.budget, image_bytes, len(distilled.classes))
-    sizes = set_file.sizes_of(distilled)
+    sizes = sizes_of(distilled)
     others = sizes.label_bytes + sizes.compensator_bytes
     return budget - others

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dsdistill.config.storage import CodingConfig
 from dsdistill.errors import UserError
-from dsdistill.storage.set_file import stored_bytes
 from dsdistill.storage.set_schema import fill_coded
+from dsdistill.storage.set_sizes import stored_bytes
 from dsdistill.synthetic.coded import CodedPixels, Coder
 
 _MOST_GROUPS = 1024

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.coded import Coding
 from dsdistill.text import byte_size
 
@@ -54,7 +54,7 @@ def summarise(path: Path, coding: Coding, before: int, error: float, largest_err
         before: bytes of the images in the file that they come from.
         error, largest_error: of a pixel, as `EncodeSummary` has them.
     """
-    about = set_file.describe(path)
+    about = describe(path)
     return EncodeSummary(
         path=path,
         coding=coding,

@@ -36,7 +36,7 @@ from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
 from dsdistill.storage.hdf5 import create
-from dsdistill.storage.set_file import stored_bytes
+from dsdistill.storage.set_sizes import stored_bytes
 from dsdistill.synthetic.coded import Coding, encode
 
 CONTROLS = (NOISE + LABELLED, DISTILLED_HARD, TEACHER)

@@ -12,11 +12,11 @@ from dsdistill.evaluation.execution import ExecutionConfig
 from dsdistill.evaluation.report import Report
 from dsdistill.protocol import Protocol
 from dsdistill.runtime import provenance
-from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.storage.set_description import Description
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 
 
-def cost_of(content: set_file.Description) -> dict[str, float]:
+def cost_of(content: Description) -> dict[str, float]:
     """Return the bytes of a set's file and of its parts, and the cost of its distillation if stated."""
     sizes = {
         "file_bytes": content.file_bytes,

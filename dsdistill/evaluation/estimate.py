@@ -22,7 +22,7 @@ from dsdistill.runtime.allocations import beside_tensors, peak_of
 from dsdistill.runtime.device import process_memory, wait
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import Committee
 
 WORTHWHILE = 500

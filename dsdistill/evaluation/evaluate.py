@@ -37,7 +37,7 @@ from dsdistill.runtime.notice import once
 from dsdistill.runtime.ranks import Ranks
 from dsdistill.seeding import forked
 from dsdistill.synthetic.coded import Coding
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import Committee
 
 

@@ -31,7 +31,9 @@ from dsdistill.protocol import Protocol
 from dsdistill.runtime import provenance
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.storage.set_description import Description
+from dsdistill.storage.set_sizes import sizes_of
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.prefix import prefix
 from dsdistill.teachers import Committee, TeacherReference, load_teachers
 
@@ -41,7 +43,7 @@ Work = tuple[Report, Callable[[Sequence[Row]], list[Row]]]
 
 def class_work(
     request: EvaluationRequest,
-    content: set_file.Description,
+    content: Description,
     distilled: DistilledDataset,
     execution: ExecutionConfig,
     observer: Observer,
@@ -77,7 +79,7 @@ def class_work(
 
 def transfer_work(
     request: EvaluationRequest,
-    content: set_file.Description,
+    content: Description,
     distilled: DistilledDataset,
     execution: ExecutionConfig,
     observer: Observer,
@@ -157,10 +159,10 @@ def _committee(
     return Committee(teachers, mode=mode, precision=precision)
 
 
-def _of_first(content: set_file.Description, file: Path, ipc: int) -> set_file.Description:
+def _of_first(content: Description, file: Path, ipc: int) -> Description:
     """Return a description with the bytes of the first images of each class."""
     part = prefix(set_file.read(file), ipc)
-    sizes = set_file.sizes_of(part, content.dtype)
+    sizes = sizes_of(part, content.dtype)
     return dataclasses.replace(
         content,
         image_bytes=sizes.image_bytes + sizes.compensator_bytes,

@@ -9,7 +9,7 @@ from dsdistill.evaluation.config import RealData
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet
 from dsdistill.evaluation.rows import FULL, NOISE
 from dsdistill.protocol import Protocol
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 
 
 def notices(

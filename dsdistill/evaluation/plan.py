@@ -26,7 +26,7 @@ from dsdistill.evaluation.rows import (
 )
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.views import Views
 from dsdistill.teachers import Committee
 

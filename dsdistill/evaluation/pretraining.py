@@ -21,7 +21,7 @@ from dsdistill.evaluation.rows import DISTILLED, FULL, RANDOM, SCRATCH, TARGETS
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import Teacher
 
 K_MEANS = "k-means"

@@ -18,7 +18,7 @@ from dsdistill.evaluation import scores
 from dsdistill.evaluation.rows import DISTILLED, Row, canonical, labels_do_the_work, read_row
 from dsdistill.runtime import provenance
 from dsdistill.runtime.notice import Notify, silent
-from dsdistill.storage import set_file
+from dsdistill.storage import set_results
 from dsdistill.text import byte_size, plain
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ class Report:
             UserError: the file is not a distilled set, holds another set by now, or cannot be written.
         """
         result = json.loads(json.dumps({**self._circumstances(), **dataclasses.asdict(row)}))
-        if _comparable(result) not in map(_comparable, set_file.results(path)):
-            set_file.append_result(path, result, expected, notify)
+        if _comparable(result) not in map(_comparable, set_results.results(path)):
+            set_results.append_result(path, result, expected, notify)
 
     def earlier_rows(self, path: str | Path) -> list[Row]:
         """Return the rows in a set's file of an otherwise identical evaluation on the same machine.
@@ -125,7 +125,7 @@ class Report:
         same = [key for key in circumstances if key not in ("date", "machine", *keys)]
         return [
             row
-            for result in set_file.results(path)
+            for result in set_results.results(path)
             if (row := read_row(result))
             and all(_comparable(result).get(key) == circumstances[key] for key in same)
             and provenance.same_machine(str(result.get("machine", "")), self.machine)

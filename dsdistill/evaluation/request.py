@@ -24,7 +24,7 @@ from dsdistill.networks import NetworkFactory, check_network, network_list
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.storage import origin
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import TeacherReference
 
 

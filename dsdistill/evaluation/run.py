@@ -31,7 +31,8 @@ from dsdistill.runtime.cuda_graphs import resolve_mode
 from dsdistill.runtime.device import full_float32, resolve_device, training_precision
 from dsdistill.runtime.notice import Notify
 from dsdistill.runtime.ranks import Ranks, current
-from dsdistill.storage import origin, set_file
+from dsdistill.storage import origin, set_file, set_results
+from dsdistill.storage.set_description import describe
 from dsdistill.teachers.reference import parse_references
 
 
@@ -119,7 +120,7 @@ def evaluate(
     json = None if json is None else files.expanded(json)
     ranks = current()
     with Observer.of_rank(callbacks, ranks) as observer:
-        content = set_file.describe(file)
+        content = describe(file)
         distilled = set_file.load(file, ipc=ipc)
         set_file.check_same(file, set_file.digest(file), content.digest)
         name, source = opened(dataset)
@@ -193,7 +194,7 @@ def _earlier_rows(report: Report, file: Path, leak: bool, notify: Notify) -> lis
     Args:
         leak: whether rows need a leak test. Students of the full training set have none.
     """
-    rows, stored = report.earlier_rows(file), len(set_file.results(file))
+    rows, stored = report.earlier_rows(file), len(set_results.results(file))
     if leak:
         rows = [row for row in rows if row.leak or method_of(row.set) == FULL]
     if not stored:

@@ -25,7 +25,7 @@ from dsdistill.evaluation.pretraining import Taught, names_of, plan_sets
 from dsdistill.evaluation.transfer import Plan
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import load_teachers
 from dsdistill.teachers.reference import TeacherReference
 

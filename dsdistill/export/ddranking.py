@@ -29,7 +29,8 @@ from dsdistill.networks.convnet import depth_for
 from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.storage.origin import protocol_of
 from dsdistill.storage.set_file import read
-from dsdistill.synthetic.distilled import DistilledDataset, left_out
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
+from dsdistill.synthetic.extra_labels import left_out
 from dsdistill.text import plain
 
 IMAGES, LABELS, LR, CONFIG = "images.pt", "labels.pt", "lr.pt", "ddranking.yaml"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dsdistill.errors import UserError
 from dsdistill.files import expanded
-from dsdistill.storage.set_file import Dtype, check_writable, describe, read, write
+from dsdistill.storage.set_description import describe
+from dsdistill.storage.set_file import Dtype, check_writable, read, write
 
 
 def export_h5(path: str | Path, out: str | Path, dtype: Dtype) -> str:

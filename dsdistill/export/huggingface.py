@@ -11,7 +11,7 @@ from dsdistill.evaluation.rows import Row, read_row
 from dsdistill.export.parquet import parquet_bytes
 from dsdistill.export.training_images import TrainingImages
 from dsdistill.files import check_new_folder, expanded, make_folder, new_folder, write_new
-from dsdistill.storage.set_file import Description, describe
+from dsdistill.storage.set_description import Description, describe
 from dsdistill.text import clock, listing, plain
 
 _DATA = "train-00000-of-00001.parquet"

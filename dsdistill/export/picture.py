@@ -16,7 +16,8 @@ from torch.nn.functional import interpolate
 from dsdistill.config.unlabelled import is_labelled
 from dsdistill.errors import UserError
 from dsdistill.files import check_replaceable, expanded, replace
-from dsdistill.synthetic.distilled import DistilledSet, extra_labels
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.extra_labels import extra_labels
 from dsdistill.synthetic.picture import displayable, first_of_classes, omissions, reduced, to_uint8
 from dsdistill.text import plain
 

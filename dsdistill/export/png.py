@@ -17,7 +17,8 @@ from dsdistill.errors import UserError
 from dsdistill.export.training_images import png
 from dsdistill.files import check_new_folder, expanded, make_folder, new_folder, parse_toml, write_new
 from dsdistill.storage.set_file import read, to_uint8
-from dsdistill.synthetic.distilled import DistilledSet, left_out
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.extra_labels import left_out
 from dsdistill.text import cell, within
 
 

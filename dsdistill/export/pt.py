@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dsdistill.files import check_replaceable, expanded, replace
 from dsdistill.storage.set_file import read
-from dsdistill.synthetic.distilled import DistilledDataset, left_out
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
+from dsdistill.synthetic.extra_labels import left_out
 
 _LABELS = ("soft_labels", "sample_weights", "targets")
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dsdistill.errors import UserError
 from dsdistill.storage.set_file import read, to_uint8
-from dsdistill.synthetic.distilled import DistilledDataset, left_out
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
+from dsdistill.synthetic.extra_labels import left_out
 
 
 @dataclass(frozen=True, eq=False)

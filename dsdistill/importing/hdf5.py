@@ -8,7 +8,9 @@ from pathlib import Path
 from dsdistill.errors import UserError
 from dsdistill.importing.source import Format, Request, Source
 from dsdistill.storage.set_file import read
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, left_out
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
+from dsdistill.synthetic.extra_labels import left_out
 
 
 def _read(path: Path, request: Request) -> Source:

@@ -22,7 +22,8 @@ from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
 from dsdistill.runtime.ranks import ALONE, Ranks
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet, Scalar
+from dsdistill.synthetic.distilled import DistilledSet, Scalar
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import Committee
 from dsdistill.teachers.committee import Unseen
 

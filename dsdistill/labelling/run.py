@@ -23,7 +23,8 @@ from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.device import full_float32, resolve_device, resolve_precision
 from dsdistill.runtime.notice import Notify
 from dsdistill.runtime.ranks import ALONE, Ranks
-from dsdistill.storage import origin, set_file
+from dsdistill.storage import origin, set_file, set_results
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.distilled import DistilledSet, Scalar
 from dsdistill.teachers import Committee
 
@@ -105,7 +106,7 @@ class _Job:
                 f"{self.output} is the set itself; choose another name, or pass --overwrite to replace it"
             )
         set_file.check_writable(self.output, overwrite, ", or pass --overwrite")
-        if in_place and set_file.results(self.file):
+        if in_place and set_results.results(self.file):
             self.observer.on_notice(f"the results in {self.file} are of its earlier labels and go with them")
 
     def parts(self, label_identity: str, resume: bool, overwrite: bool) -> LabelParts | None:
@@ -142,7 +143,7 @@ class _Job:
             ranks.check_shared(self.output)  # once it is written
             return set_file.read(self.output)
         result = dataclasses.replace(result, attributes={**result.attributes, **attributes})
-        dtype = set_file.describe(self.file).dtype  # None where pixels are coded, which `result` knows
+        dtype = describe(self.file).dtype  # None where pixels are coded, which `result` knows
         set_file.write(self.output, result, dtype, observer.on_notice)
         ranks.check_shared(self.output)
         return result

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.labelling.config import Kind
-from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.views import Views
 from dsdistill.text import byte_size
@@ -85,7 +85,7 @@ class LabelSummary:
         Raises:
             UserError: the file cannot be read.
         """
-        content = set_file.describe(path)
+        content = describe(path)
         return cls(
             path=path,
             kind=kind,

@@ -19,6 +19,7 @@ from dsdistill.runtime.callbacks import Listener, Observer
 from dsdistill.runtime.device import resolve_device
 from dsdistill.runtime.estimate import refuse_dry_run
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 
 
 def encode(
@@ -81,7 +82,7 @@ def encode(
 
         with files.hold_outputs([output], "an encoding"):
             _check_output(file, output, overwrite)
-            distilled, before = set_file.read(file), set_file.describe(file).image_bytes
+            distilled, before = set_file.read(file), describe(file).image_bytes
             where, notify = resolve_device(device), observer.on_notice
             result = encoded(distilled, config, name, where, seed, tick, notify)
             set_file.write(output, result, None, notify)

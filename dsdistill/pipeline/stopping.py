@@ -35,7 +35,8 @@ from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.seeding import generator
 from dsdistill.storage import origin, set_file
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import TeacherReference
 
 CANDIDATES = 8

@@ -1,27 +1,23 @@
 """The file of a distilled set: HDF5, typed, checksummed, readable by stock h5py.
 
-`set_schema` lists its nodes.
+`set_schema` lists its nodes, `set_results` has its evaluations, and `set_description` says what it holds.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import h5py
 import torch
 
 from dsdistill import files
-from dsdistill.config.storage import Dtype, pixel_bytes
-from dsdistill.config.unlabelled import is_labelled
+from dsdistill.config.storage import Dtype
 from dsdistill.errors import UserError
-from dsdistill.files import exclusive, parse_json, reason, replace
+from dsdistill.files import exclusive, replace
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.hdf5 import (
     LAYOUT,
@@ -32,50 +28,24 @@ from dsdistill.storage.hdf5 import (
     check_suffix,
     opened,
 )
-from dsdistill.storage.set_schema import (
-    add_result,
-    as_stored,
-    fill,
-    parse,
-    parse_results,
-    pixels_of,
-    to_uint8,
-)
-from dsdistill.storage.structure import LONGEST, NODES
-from dsdistill.synthetic.coded import Coding
-from dsdistill.synthetic.decoding import decoded_counts
-from dsdistill.synthetic.distilled import (
-    DistilledDataset,
-    DistilledSet,
-    LabelKind,
-    Scalar,
-    extra_labels,
-)
-from dsdistill.synthetic.multi_formation import MultiFormation
+from dsdistill.storage.set_schema import as_stored, fill, parse, pixels_of, to_uint8
+from dsdistill.synthetic.distilled import DistilledSet, Scalar
+from dsdistill.synthetic.distilled_dataset import DistilledDataset, LabelKind
 from dsdistill.synthetic.prefix import prefix
 from dsdistill.synthetic.view_dataset import ViewDataset
 
 __all__ = [
-    "Description",
     "Dtype",
-    "append_result",
     "check_same",
     "check_storable",
     "check_writable",
-    "describe",
     "digest",
     "largest_error",
     "load",
     "read",
-    "results",
-    "sizes_of",
-    "stored_bytes",
     "to_uint8",
     "write",
 ]
-
-MOST_RESULTS = NODES // 4
-"""Evaluations that a file may hold; a node and an attribute each."""
 
 
 def write(
@@ -218,72 +188,6 @@ def load(
     return ViewDataset(read(path))
 
 
-def append_result(
-    path: str | Path, result: Mapping[str, Any], expected: str = "", notify: Notify = silent
-) -> None:
-    """Add an evaluation to a set's file; the set and its checksum do not change.
-
-    Args:
-        expected: the `digest` of the set that was evaluated; empty for any.
-        notify: as for `write`.
-
-    Raises:
-        UserError: as `read`; the result is not JSON, or too large; the file holds another set by now, or
-            cannot be written.
-    """
-    try:
-        text = json.dumps(result, allow_nan=False)
-        parse_json(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"the result cannot be written as JSON: {reason(error)}") from error
-    if len(text) > LONGEST:
-        raise UserError(f"a result of more than {LONGEST / 1e6:.3g} MB is no evaluation; shorten it")
-    path = files.expanded(path)
-    if not path.exists():
-        digest(path)  # raises the error of a file that is not there
-    files.check_target(path)
-    with exclusive(path, notify):  # or two evaluations that end at the same time would lose one result
-        with opened(path, SET) as file:
-            parse(file)
-            sha256, earlier = str(attribute(file, "sha256")), parse_results(file)
-            check_same(path, sha256, expected)
-        number = max(earlier, default=-1) + 1
-        if number >= MOST_RESULTS:
-            raise UserError(
-                f"{path} holds {number:,} results, as many as it can; evaluate a copy without them"
-            )
-        buffer = io.BytesIO(_bytes(path))
-        with h5py.File(buffer, "r+", libver=LAYOUT) as file:
-            add_result(file, number, text)
-        _check_added(buffer, path, sha256, earlier | {number: json.loads(text)})
-        replace(path, buffer.getbuffer())
-
-
-def _bytes(path: str | Path) -> bytes:
-    try:
-        return files.read(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
-
-
-def _check_added(
-    buffer: io.BytesIO, path: str | Path, digest: str, results: Mapping[int, Mapping[str, Any]]
-) -> None:
-    """Check that the new content of a file holds the same set as the old one, and these results.
-
-    Raises:
-        UserError: it does not.
-    """
-    try:
-        with h5py.File(buffer, "r") as file:
-            parse(file)
-            whole = attribute(file, "sha256") == digest and parse_results(file) == results
-    except Exception as error:  # h5py meets damage with OSError, KeyError, RuntimeError, ValueError, …
-        raise UserError(f"{path} stays as it is: with the result it cannot be read") from error
-    if not whole:
-        raise UserError(f"{path} stays as it is: with the result it holds something else")
-
-
 def check_same(path: str | Path, sha256: str, expected: str) -> None:
     """Check that a file still holds a set.
 
@@ -297,167 +201,6 @@ def check_same(path: str | Path, sha256: str, expected: str) -> None:
         raise UserError(
             f"{path} holds another set by now ({sha256[:8]}… in place of {expected[:8]}…); evaluate it anew"
         )
-
-
-def results(path: str | Path) -> list[dict[str, Any]]:
-    """Return the evaluations in a set's file, in the order in which they were added.
-
-    Raises:
-        UserError: as `read`.
-    """
-    with opened(path, SET) as file:
-        return list(parse_results(file).values())
-
-
-@dataclass(frozen=True)
-class Description:
-    """The content of a set's file and its size.
-
-    Attributes:
-        counts: stored images of each class.
-        compensators: stored images that are added to those of all classes; they are of no class.
-        decoded_counts: training images of each class; equal to ``counts`` if the set needs no decoding.
-        shape: of an image: C, H, W.
-        dtype: of the stored pixels; None where they are coded.
-        storage: how pixels are stored, for people.
-        coded: their bits, side of a patch and number of shared quantisers; None where they are not.
-        preprocess: its kind.
-        labels: which it has: "hard", "hard, soft labels", "hard, 3000 views (30 epochs, cutmix, float16)",
-            "targets of 512 numbers".
-        file_bytes, image_bytes, label_bytes, preprocess_bytes: bytes on disk, compressed; compensators are
-            images; labels are the hard and the soft ones, the weights of images, targets and views.
-        view_bytes: those of the views alone.
-        digest: the checksum of the set, results aside.
-        attributes: how the set was made.
-        results: the evaluations, in the order in which they were added.
-    """
-
-    classes: tuple[str, ...]
-    counts: tuple[int, ...]
-    compensators: int
-    decoded_counts: tuple[int, ...]
-    multi_formation: MultiFormation
-    shape: tuple[int, ...]
-    dtype: Dtype | None
-    storage: str
-    coded: Coding | None
-    preprocess: str
-    has_soft_labels: bool
-    labels: str
-    file_bytes: int
-    image_bytes: int
-    label_bytes: int
-    view_bytes: int
-    preprocess_bytes: int
-    digest: str
-    attributes: dict[str, Scalar]
-    results: list[dict[str, Any]]
-
-    @property
-    def bits(self) -> int:
-        """Of a stored pixel."""
-        if self.coded:
-            return self.coded.bits
-        assert self.dtype
-        return int(8 * pixel_bytes(self.dtype))
-
-
-def describe(path: str | Path) -> Description:
-    """Verify a file and describe its content.
-
-    Raises:
-        UserError: as `read`.
-    """
-    with opened(path, SET) as file:
-        distilled = parse(file)
-        sizes, coded = _sizes(file), distilled.coded
-        dtype = None if coded else str(file["images"].dtype)
-        per_class = Counter(distilled.labels.tolist())
-        counts = tuple(per_class[label] for label in range(len(distilled.classes)))
-        return Description(
-            classes=distilled.classes,
-            counts=counts,
-            compensators=distilled.compensator_count,
-            decoded_counts=tuple(
-                decoded_counts(counts, distilled.multi_formation, distilled.compensator_count)
-            ),
-            multi_formation=distilled.multi_formation,
-            shape=tuple(distilled.images.shape[1:]),
-            dtype=dtype,  # type: ignore[arg-type]  # which `parse` has checked
-            storage=coded.words if coded else str(dtype),
-            coded=coded.coding if coded else None,
-            preprocess=distilled.preprocess.kind,
-            has_soft_labels=distilled.soft_labels is not None,
-            labels=_label_words(distilled),
-            file_bytes=files.expanded(path).stat().st_size,
-            image_bytes=sizes.image_bytes + sizes.compensator_bytes,
-            label_bytes=sizes.label_bytes,
-            view_bytes=sizes.view_bytes,
-            preprocess_bytes=sizes.preprocess_bytes,
-            digest=str(attribute(file, "sha256")),
-            attributes=dict(distilled.attributes),
-            results=list(parse_results(file).values()),
-        )
-
-
-_LABELS = ("labels", "soft_labels", "sample_weights", "targets", "views")
-"""The nodes that tell what the images are."""
-
-
-def _label_words(distilled: DistilledSet) -> str:
-    """Say which labels a set has."""
-    hard = ["hard"] if is_labelled(distilled.classes) else []
-    return ", ".join([*hard, *extra_labels(distilled).values()]) or "none"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes of a set in a file, compressed.
-
-    Attributes:
-        image_bytes: of the images. compensator_bytes: of compensators.
-        label_bytes: of hard and soft labels, weights of images, targets and views.
-        view_bytes: of the views alone.
-        preprocess_bytes: of the preprocessing.
-    """
-
-    image_bytes: int
-    compensator_bytes: int
-    label_bytes: int
-    view_bytes: int
-    preprocess_bytes: int
-
-
-def sizes_of(distilled: DistilledSet, dtype: Dtype | None = None) -> Sizes:
-    """Return the bytes that a set would take in a file.
-
-    Args:
-        dtype: as of `write`.
-
-    Raises:
-        UserError: the dtype cannot hold a pixel.
-    """
-    with h5py.File(io.BytesIO(), "w", libver=LAYOUT) as file:
-        fill(file, distilled, dtype)
-        return _sizes(file)
-
-
-def _sizes(file: h5py.File) -> Sizes:
-    size = Counter({name: stored_bytes(node) for name, node in file.items()})
-    return Sizes(
-        image_bytes=size["images"] + size["pixels"],
-        compensator_bytes=size["compensators"],
-        label_bytes=sum(size[name] for name in _LABELS),
-        view_bytes=size["views"],
-        preprocess_bytes=size["preprocess"],
-    )
-
-
-def stored_bytes(node: h5py.Group | h5py.Dataset) -> int:
-    """Return the bytes on disk of a data set, or of all in a group."""
-    if isinstance(node, h5py.Dataset):
-        return int(node.id.get_storage_size())
-    return sum(map(stored_bytes, node.values()))
 
 
 def digest(path: str | Path) -> str:

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dsdistill.errors import UserError
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.views import Views
 
 

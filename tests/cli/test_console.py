@@ -11,7 +11,7 @@ import pytest
 from dsdistill.bench.lines import lines
 from dsdistill.cli import console
 from dsdistill.loggers.progress import ProgressBar
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from tests.helpers.bench import result, row
 from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.expert_files import metadata, states, training
@@ -39,7 +39,7 @@ def nasty(tmp_path: Path) -> Path:
     """Return a set whose every name tries to command a terminal."""
     path = tmp_path / "set.h5"
     set_file.write(path, make(classes=(NASTY, "b", "c"), attributes=FACTS))
-    set_file.append_result(path, RESULT)
+    set_results.append_result(path, RESULT)
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.coded import Coding
 from tests.helpers.cli import refused, succeed
 
@@ -16,7 +16,7 @@ def test_the_encode_command(finished: Path, tmp_path: Path, capsys: pytest.Captu
     out, err = succeed(capsys, "encode", finished, "-o", output, "--bits", 2, "--groups", 8)
     assert "2 bits in patches of 4×4, 8 scales" in out
     assert err == ""
-    assert set_file.describe(output).coded == Coding(2, 4, 8)
+    assert describe(output).coded == Coding(2, 4, 8)
     out, _ = succeed(capsys, "info", output)
     assert "10 of 1x8x8, 1 a class stored as 2 bits in patches of 4×4, 8 scales" in " ".join(out.split())
 

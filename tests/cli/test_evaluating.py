@@ -12,7 +12,7 @@ import torch
 import dsdistill
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from tests.helpers.cli import FAST, Captured, refused, succeed
 from tests.helpers.evaluation import write_digits, write_stripes
 
@@ -27,7 +27,7 @@ def test_evaluate_prints_and_stores_the_results(capsys: Captured, made: Path) ->
     assert out.count("2 students") == 2
     assert out.count(" epochs: ") == 2
     succeed(capsys, "evaluate", made, *FAST, "--no-save", "--baselines", "")
-    assert len(set_file.results(made)) == 2
+    assert len(set_results.results(made)) == 2
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.exports import of_cifar
 
@@ -28,7 +28,7 @@ def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (tmp_path / "png" / "labels.csv").exists()
     _, err = succeed(capsys, "export", tmp_path / "set.h5", tmp_path / "small.h5", "--dtype", "float16")
     assert "float16: the largest error" in err
-    assert set_file.describe(tmp_path / "small.h5").dtype == "float16"
+    assert describe(tmp_path / "small.h5").dtype == "float16"
 
     words = "export", tmp_path / "set.h5"
     assert "did you mean 'ddranking'" in refused(capsys, *words, tmp_path / "no", "--to", "dd-ranking")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from tests.helpers.cli import Captured, refused, succeed
 
 
@@ -24,7 +25,7 @@ def test_labels_and_their_bytes_are_printed(
     out, err = succeed(capsys, "label", finished, "--teacher", f"{pool}@1", "-o", tmp_path / "labelled.h5")
     assert "logits of 10 images, by convnet2-w6" in out
     assert "expert 0, epoch 1 of pool.h5" in out
-    about = set_file.describe(tmp_path / "labelled.h5")
+    about = describe(tmp_path / "labelled.h5")
     assert f"{about.label_bytes} B, {about.label_bytes // 10}" in out
     assert "for each training image" in out
     assert "labelling 10 images by" in err
@@ -123,6 +124,6 @@ def test_views_belong_to_their_pixels(views: Path, tmp_path: Path, capsys: Captu
     assert "store the set without its views first, then label what is stored" in sentence
     assert not (tmp_path / "small.h5").exists()
     succeed(capsys, "export", views, tmp_path / "same.h5", "--dtype", "float32")
-    assert set_file.describe(tmp_path / "same.h5").labels == set_file.describe(views).labels
+    assert describe(tmp_path / "same.h5").labels == describe(views).labels
     sentence = refused(capsys, "import", views, "-o", tmp_path / "imported.h5", "--dataset", "digits")
     assert "holds views that a teacher has labelled" in sentence

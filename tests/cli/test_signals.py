@@ -11,7 +11,7 @@ import pytest
 
 from dsdistill.cli import app
 from dsdistill.runtime.signals import NUMBERS
-from dsdistill.storage import set_file
+from dsdistill.storage import set_results
 from tests.helpers.cli import pictures
 from tests.helpers.processes import DISTIL, TRAIN, Ended, command, run
 
@@ -132,7 +132,7 @@ def test_ctrl_c_in_an_evaluation_keeps_finished_rows(made: Path, tmp_path: Path)
         process.send(signal.SIGINT, group=True)
         kept = "finished rows are kept, --resume goes on"
         check(process.end(), signal.SIGINT, f"stopped by SIGINT; {kept}")
-    assert len(set_file.results(made)) == 1
+    assert len(set_results.results(made)) == 1
 
 
 # Loops with a state -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import dsdistill
 from dsdistill.config.presets import RECIPES
 from dsdistill.evaluation.rows import Row
-from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from tests.conftest import FLOAT32
 from tests.distillation.test_beats_noise import METHODS
 from tests.helpers.experts import trained_once
@@ -96,10 +96,10 @@ def against_random() -> Callable[[Path], tuple[Row, Row]]:
     known: dict[str, Row] = {}
 
     def rows(file: Path) -> tuple[Row, Row]:
-        protocol = str(set_file.describe(file).attributes["protocol"])
+        protocol = str(describe(file).attributes["protocol"])
         report = dsdistill.evaluate(
             file,
-            epochs=PATIENT.get(str(set_file.describe(file).attributes["method"]), 80),
+            epochs=PATIENT.get(str(describe(file).attributes["method"]), 80),
             repeats=3,
             baselines="" if protocol in known else "random",
             device="cpu",

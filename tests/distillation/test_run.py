@@ -22,7 +22,8 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.errors import UserError
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.metrics import MetricsLog
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.conftest import FLOAT32, THREADS, TINY
 from tests.helpers.callbacks import Told
@@ -37,10 +38,10 @@ JUDGED: dict[str, Any] = {"epochs": 2, "repeats": 1, "networks": "convnet2-w8"}
 
 def test_resuming_a_finished_run_keeps_its_results(made: Path) -> None:
     dsdistill.evaluate(made, **JUDGED)
-    before = set_file.results(made)
+    before = set_results.results(made)
     assert len(before) == 2
     dsdistill.distill(made, resume=True)
-    assert set_file.results(made) == before
+    assert set_results.results(made) == before
 
 
 def test_resuming_does_not_replace_another_set(made: Path, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_an_evaluation_that_is_stopped_keeps_what_it_finished(made: Path) -> Non
 
     with pytest.raises(KeyboardInterrupt):
         dsdistill.evaluate(made, **JUDGED, callbacks=[Told(progress=stop)])
-    assert [result["set"] for result in set_file.results(made)] == ["distilled"]
+    assert [result["set"] for result in set_results.results(made)] == ["distilled"]
 
 
 def write_arrays(path: Path) -> None:
@@ -204,7 +205,7 @@ def test_what_storing_changed_is_reported(tmp_path: Path, dtype: str) -> None:
     assert (error == 0) is (dtype == "float32")
     assert dsdistill.distill(output, resume=True).storage_error == error  # of the file that is there
     kept = RunDirectory(made.run_dir).snapshots()
-    assert [set_file.describe(path).dtype for path in (output, *kept)] == [dtype] * 3
+    assert [describe(path).dtype for path in (output, *kept)] == [dtype] * 3
 
 
 CALLS: dict[str, Callable[..., object]] = {
@@ -359,7 +360,7 @@ def test_a_set_tells_no_folder_and_its_run_tells_them_all(tmp_path: Path) -> Non
         assert "anna" not in (tmp_path / "report.json").read_text()
     assert f'root = "{home}"' in (home / "set.run" / "config.toml").read_text()
     dsdistill.distill(home / "set.h5", config=home / "set.run" / "config.toml", resume=True)
-    assert len(set_file.results(home / "set.h5")) == 1  # it was seen to be that of the run
+    assert len(set_results.results(home / "set.h5")) == 1  # it was seen to be that of the run
 
     (tmp_path / "shared.toml").write_text(str(set_file.read(home / "set.h5").attributes["config"]))
     replay = {"config": tmp_path / "shared.toml", "dataset": told["dataset"], "overrides": overrides}

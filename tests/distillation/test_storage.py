@@ -18,6 +18,7 @@ from dsdistill.encoding.encode import encoded
 from dsdistill.errors import UserError
 from dsdistill.files import read_toml
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.coded import Coding
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.newcomer.notices import Notices
@@ -38,7 +39,7 @@ def test_a_run_codes_its_images(tmp_path: Path) -> None:
     assert found.coded.coding == Coding(2, 4, 8)
     assert summary.storage_error == float((found.images - original.images).abs().max()) > 0
     (snapshot,) = (tmp_path / "coded.run").glob("snapshot-*.h5")
-    assert set_file.describe(snapshot).coded == Coding(2, 4, 8)
+    assert describe(snapshot).coded == Coding(2, 4, 8)
     again = distill(coded, "storage.bits=2", "storage.groups=8", "checkpoint.snapshots=2", resume=True)
     assert again.storage_error == summary.storage_error
 
@@ -47,8 +48,8 @@ def test_a_run_stores_a_byte_a_pixel(tmp_path: Path) -> None:
     exact, usual = tmp_path / "exact.h5", tmp_path / "usual.h5"
     distill(exact, "storage=float32")
     summary = distill(usual)
-    assert set_file.describe(exact).storage == "float32"
-    assert set_file.describe(usual).coded == Coding(8, 0, 0)
+    assert describe(exact).storage == "float32"
+    assert describe(usual).coded == Coding(8, 0, 0)
     assert read_toml(tmp_path / "usual.run" / "config.toml")["storage"]["bits"] == 8
     found, original = set_file.read(usual).images, set_file.read(exact).images
     low, high = original.amin((1, 2, 3)), original.amax((1, 2, 3))
@@ -87,7 +88,7 @@ def test_another_storage_is_named_where_a_run_is_resumed(tmp_path: Path) -> None
 def test_finished_images_are_never_lost_to_a_budget(tmp_path: Path) -> None:
     notices = Notices()
     distill(tmp_path / "set.h5", "storage.budget=60B", callbacks=[notices])
-    assert set_file.describe(tmp_path / "set.h5").storage == "float32"
+    assert describe(tmp_path / "set.h5").storage == "float32"
     assert "stored as float32: the budget leaves" in " ".join(notices.sentences)
     distill(tmp_path / "plain.h5", "storage=float32")
     plain = set_file.read(tmp_path / "plain.h5")

@@ -15,7 +15,8 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.conftest import THREADS
 from tests.helpers.supply import NETWORK

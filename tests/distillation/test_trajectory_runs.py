@@ -21,7 +21,7 @@ from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import EXPERTS, checksum, contents, fixed_text
 from dsdistill.synthetic.distilled import DistilledSet
@@ -182,9 +182,9 @@ def test_a_set_tells_of_no_folder_and_a_finished_run_knows_it(home: Path, tmp_pa
     told = tomllib.loads(str(made.attributes["config"]))
     assert (told["method"], told["engine"]["supply"]["path"]) == ("method.toml", "experts.h5")
     assert not [value for value in made.attributes.values() if str(home) in str(value)]
-    set_file.append_result(output, {"an": "evaluation"})
+    set_results.append_result(output, {"an": "evaluation"})
     distilled(home, output, iterations=1, resume=True)
-    assert set_file.results(output) == [{"an": "evaluation"}]  # the file was not written again
+    assert set_results.results(output) == [{"an": "evaluation"}]  # the file was not written again
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
+from dsdistill.storage.set_sizes import sizes_of
 from dsdistill.synthetic.coded import Coding, encode
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.evaluation import PREPROCESS, real, tiny
@@ -81,7 +83,7 @@ def test_real_images_are_weighed_as_they_would_be_stored(tmp_path: Path) -> None
     half = DistilledSet(every.images[:150], every.labels[:150], data.classes, PREPROCESS)
     for content, count, tolerance in ((every, 300, 0.02), (half, 150, 0.1)):
         set_file.write(path, content, "uint8")
-        size = set_file.describe(path).image_bytes
+        size = describe(path).image_bytes
         assert baselines.images_in_bytes(data, size, 0) == pytest.approx(count, rel=tolerance)
     assert baselines.images_in_bytes(data, 1, 0) == 0
 
@@ -97,8 +99,8 @@ def test_real_images_fit_into_the_bytes_that_they_are_compared_for(count: int, c
             data.unit(rows.sort().values), data.labels[rows.sort().values], data.classes, PREPROCESS
         )
         if coding is None:
-            return set_file.sizes_of(plain, "uint8").image_bytes
-        return set_file.sizes_of(with_coded(plain, encode(plain.images, coding))).image_bytes
+            return sizes_of(plain, "uint8").image_bytes
+        return sizes_of(with_coded(plain, encode(plain.images, coding))).image_bytes
 
     found = baselines.images_in_bytes(data, size(order[:count]), 0, coding)
     assert found == pytest.approx(count, rel=0.1, abs=1)  # another sample compresses a little otherwise

@@ -15,7 +15,7 @@ from dsdistill.evaluation.config import EvaluationConfig
 from dsdistill.evaluation.plan import plan_sets
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.callbacks import Observer
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from tests.helpers.callbacks import Told
 from tests.helpers.evaluation import distilled, evaluated, real_data, tiny, training_set
 from tests.helpers.teachers import committee, views_of

@@ -18,7 +18,8 @@ from dsdistill.evaluation.ensembles import Ensemble
 from dsdistill.evaluation.rows import Row
 from dsdistill.evaluation.students import fit
 from dsdistill.runtime.callbacks import Observer
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.callbacks import Told
 from tests.helpers.evaluation import (

@@ -26,7 +26,7 @@ from dsdistill.evaluation.rows import Row
 from dsdistill.runtime.callbacks import Callback, Observer, StopRun
 from dsdistill.runtime.device import threads
 from dsdistill.runtime.ranks import ALONE, Ranks
-from dsdistill.storage import set_file
+from dsdistill.storage import set_results
 from tests.helpers.callbacks import Told
 from tests.helpers.evaluation import NETWORK, distilled, real_data, tiny, write_digits
 from tests.helpers.processes import together
@@ -197,4 +197,4 @@ def test_torchruns_processes_evaluate_together(tmp_path: Path) -> None:
         alone = dsdistill.evaluate(tmp_path / "alone.h5", **options, device="cpu")
     shared = json.loads((tmp_path / "shared.json").read_text())
     assert [row["values"] for row in shared["rows"]] == [row.values for row in alone.rows]
-    assert len(set_file.results(tmp_path / "shared.h5")) == 2
+    assert len(set_results.results(tmp_path / "shared.h5")) == 2

@@ -13,7 +13,7 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation.measures import BINS, Calibration, Fidelity, Leak, Scores
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.rows import Row
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from tests.helpers.writers import uninstall
 
 
@@ -101,11 +101,11 @@ def test_equal_results_are_stored_once(digits_file: Path, report: Report) -> Non
     for each, seconds in ((report, 1.0), (later, 2.0)):
         each.append_to(digits_file, row("random", seconds=seconds))
     dataclasses.replace(report, seed=1).append_to(digits_file, row("random"))
-    assert [(result["seed"], result["seconds"]) for result in set_file.results(digits_file)] == [
+    assert [(result["seed"], result["seconds"]) for result in set_results.results(digits_file)] == [
         (0, 1),
         (1, 1),
     ]
-    assert "scores" not in set_file.results(digits_file)[0]
+    assert "scores" not in set_results.results(digits_file)[0]
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def test_results_under_the_former_name_of_full_are_read_and_not_stored_again(
     digits_file: Path, report: Report
 ) -> None:
     report.append_to(digits_file, row("full"))
-    (today,) = set_file.results(digits_file)
+    (today,) = set_results.results(digits_file)
     former = digits_file.with_name("former.h5")
     set_file.write(former, set_file.read(digits_file))
-    set_file.append_result(former, today | {"set": "whole"})
+    set_results.append_result(former, today | {"set": "whole"})
     assert report.earlier_rows(former) == [row("full")]
     report.append_to(former, row("full"))
-    assert [result["set"] for result in set_file.results(former)] == ["whole"]
+    assert [result["set"] for result in set_results.results(former)] == ["whole"]
 
 
 def test_the_report_is_written_as_json(tmp_path: Path, report: Report) -> None:

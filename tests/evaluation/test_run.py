@@ -19,7 +19,7 @@ from dsdistill.evaluation import scores
 from dsdistill.evaluation.run import evaluate
 from dsdistill.evaluation.students import train_students
 from dsdistill.runtime import provenance
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.callbacks import Told
@@ -45,7 +45,7 @@ def test_evaluate_writes_json_and_results(digits_file: Path, tmp_path: Path) -> 
     assert set(written["rows"][0]) >= {"set", "network", "protocol", "mean", "std", "values"}
     assert written["rows"][0]["network"] == "convnet3-w8"
     assert (written["dataset"], written["epochs"], written["repeats"]) == ("digits", 3, 2)
-    stored = set_file.results(digits_file)
+    stored = set_results.results(digits_file)
     assert [row["values"] for row in stored] == [row["values"] for row in written["rows"]]
     assert stored[0]["dataset"] == "digits"
     assert set_file.load(digits_file).classes  # still verifies
@@ -67,7 +67,8 @@ def test_a_repeated_evaluation_is_stored_once(digits_file: Path) -> None:
     assert evaluated() == evaluated()
     assert evaluated(seed=1) == evaluated(seed=1) != evaluated()
     evaluated(epochs=2)
-    assert [(row["epochs"], row["seed"]) for row in set_file.results(digits_file)] == [(1, 0), (1, 1), (2, 0)]
+    stored = set_results.results(digits_file)
+    assert [(row["epochs"], row["seed"]) for row in stored] == [(1, 0), (1, 1), (2, 0)]
 
 
 def test_what_a_kill_left_of_the_outputs_is_deleted(digits_file: Path, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
     stopping, ticks = True, list[tuple[str, int, int]]()
     with pytest.raises(KeyboardInterrupt):
         evaluated()
-    assert len(set_file.results(digits_file)) == 4
+    assert len(set_results.results(digits_file)) == 4
     trained.clear()
     ticks.clear()
     stopping = False
@@ -121,7 +122,7 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
         (network, kind) for network in ("mlp", "convnet2-w4") for kind in ("distilled", "random", "herding")
     ]
     assert ticks[-1][1] == ticks[-1][2]
-    assert len(set_file.results(digits_file)) == 6
+    assert len(set_results.results(digits_file)) == 6
     assert evaluated(resume=True) == rows == evaluated()
     assert len(trained) == 2 + 6  # nothing, then everything
     evaluated(resume=True, repeats=1, baselines="")
@@ -197,7 +198,7 @@ def test_rows_of_another_machine_code_seed_or_data_are_trained_anew(
         write_stripes(stripes_file.parent, **{f"{other}_seed": 7})
     *before, last = notices(resume=True, **{"seed": 1} if other == "seed" else {})
     assert last.startswith(f"{kept} of the 2 rows in the file are kept")
-    assert len(set_file.results(stripes_file)) == 4 - kept
+    assert len(set_results.results(stripes_file)) == 4 - kept
     name = f"npz:{stripes_file.with_suffix('.npz')}"
     unlike = f"{name} on this machine is not the data the set was distilled from"
     assert before == ([unlike] if other == "train" else [])
@@ -209,7 +210,7 @@ def test_evaluate_a_multi_formation(digits_file: Path, tmp_path: Path) -> None:
         path, dataclasses.replace(set_file.read(digits_file), multi_formation=MultiFormation(factor=2))
     )
     report = evaluate(path, repeats=1, epochs=1, device="cpu")
-    assert [(row["images"], row["decoded"]) for row in set_file.results(path)] == [(20, 80), (20, 20)]
+    assert [(row["images"], row["decoded"]) for row in set_results.results(path)] == [(20, 80), (20, 20)]
     assert list(report.table().columns[3].cells) == ["20 → 80 decoded", "20"]
 
 
@@ -219,7 +220,7 @@ def test_evaluate_at_the_same_bytes_and_on_the_full_training_set(digits_file: Pa
     fit = int(report.cost["real_images"])
     assert 20 < fit < 80  # the file holds 20 in float32, of values that 8 bits hold
     assert [row.images for row in report.rows] == [20, 20, fit, 1347]
-    assert [row["images"] for row in set_file.results(digits_file)[-4:]] == [20, 20, fit, 1347]
+    assert [row["images"] for row in set_results.results(digits_file)[-4:]] == [20, 20, fit, 1347]
     assert f"as many bytes as {fit} real images" in str(report.table().caption)
     assert list(report.table().columns[1].cells) == ["distilled", "random", "random@bytes", "full"]
 
@@ -229,20 +230,20 @@ def test_a_caller_may_use_the_former_name_of_full(digits_file: Path, monkeypatch
     options: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "device": "cpu"}
     report = evaluate(digits_file, baselines="whole", **options)
     assert [row.set for row in report.rows] == ["distilled", "full"]
-    assert [result["set"] for result in set_file.results(digits_file)] == ["distilled", "full"]
+    assert [result["set"] for result in set_results.results(digits_file)] == ["distilled", "full"]
     former = write_digits(digits_file.with_name("former.h5"), network="convnet3-w8")
-    for result in set_file.results(digits_file):  # as an earlier version stored them
-        set_file.append_result(former, result | {"set": result["set"].replace("full", "whole")})
+    for result in set_results.results(digits_file):  # as an earlier version stored them
+        set_results.append_result(former, result | {"set": result["set"].replace("full", "whole")})
     monkeypatch.setattr(
         "dsdistill.evaluation.evaluate.train_students", lambda *options: pytest.fail("trains")
     )
     again = evaluate(former, baselines="full", resume=True, **options)
     assert again.rows == report.rows
-    assert len(set_file.results(former)) == 2
+    assert len(set_results.results(former)) == 2
 
 
 def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:
-    before = set_file.results(digits_file)
+    before = set_results.results(digits_file)
     report = evaluate(
         digits_file,
         networks="mlp, convnet3-w8",
@@ -258,7 +259,7 @@ def test_evaluate_across_networks_without_saving(digits_file: Path) -> None:
         ("mlp", "distilled"),
         ("convnet3-w8", "distilled"),
     ]
-    assert set_file.results(digits_file) == before
+    assert set_results.results(digits_file) == before
     table = report.table()
     assert table.row_count == 2
     assert "digits" in str(table.title)
@@ -299,7 +300,7 @@ def test_a_report_has_its_scores(tmp_path: Path) -> None:
     assert "(full data set, 2 epochs)" in sentence
     assert "2 networks: mean" in sentence
     assert [line.partition(":")[0] for line in measured] == ["mlp", "convnet2-w8"]
-    stored = set_file.results(soft_digits)
+    stored = set_results.results(soft_digits)
     assert [result["set"] for result in stored] == [row.set for row in report.rows]
     assert "scores" not in stored[0]
 
@@ -360,7 +361,7 @@ def test_the_permissions_of_an_evaluated_file_stay(digits_file: Path) -> None:
     with pytest.raises(UserError, match=r"write-protected; .*--no-save"):
         evaluate(digits_file, **told)
     evaluate(digits_file, **told, save=False)
-    assert len(set_file.results(digits_file)) == 1
+    assert len(set_results.results(digits_file)) == 1
 
 
 def test_resuming_nothing_is_said(digits_file: Path) -> None:
@@ -378,13 +379,13 @@ def test_results_name_no_folder_and_those_that_do_are_reused(stripes_file: Path)
     told: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
     report = evaluate(stripes_file, **told)
     assert (report.file, report.dataset) == (stripes_file.name, "npz:stripes.npz")
-    (row,) = set_file.results(stripes_file)
+    (row,) = set_results.results(stripes_file)
     assert row["dataset"] == "npz:stripes.npz"
     earlier = row | {"dataset": f"npz:{stripes_file.with_suffix('.npz')}", "values": [12.5]}
     set_file.write(stripes_file, set_file.read(stripes_file))  # without its results
-    set_file.append_result(stripes_file, earlier)  # as an earlier version wrote it
+    set_results.append_result(stripes_file, earlier)  # as an earlier version wrote it
     assert evaluate(stripes_file, **told, resume=True).rows[0].values == [12.5]
-    assert len(set_file.results(stripes_file)) == 1
+    assert len(set_results.results(stripes_file)) == 1
 
 
 @pytest.mark.parametrize(
@@ -410,7 +411,7 @@ def test_a_stored_description_of_the_data_that_makes_no_sense(
 def test_results_of_other_programs_are_not_reused(digits_file: Path) -> None:
     options: dict[str, Any] = {"repeats": 1, "epochs": 1, "networks": "mlp", "baselines": "", "device": "cpu"}
     values = evaluate(digits_file, **options).rows[0].values
-    stored = set_file.results(digits_file)[0]
-    set_file.append_result(digits_file, stored | {"values": "many", "seconds": -1})
-    set_file.append_result(digits_file, {"mean": 0.5})
+    stored = set_results.results(digits_file)[0]
+    set_results.append_result(digits_file, stored | {"values": "many", "seconds": -1})
+    set_results.append_result(digits_file, {"mean": 0.5})
     assert evaluate(digits_file, **options, resume=True).rows[0].values == values

@@ -18,9 +18,9 @@ from dsdistill.evaluation.pretraining import Taught, plan_sets
 from dsdistill.evaluation.rows import Row
 from dsdistill.networks import build_network
 from dsdistill.protocol import load_protocol
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.storage.expert_file import ExpertFile
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import load_teachers
 from dsdistill.teachers.reference import TeacherReference
 from tests.helpers.callbacks import Told
@@ -68,7 +68,7 @@ def test_a_probe_leaves_the_features_as_they_are(file: Path) -> None:
 def test_rows_are_stored_told_and_reused(file: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"epochs": 2, "steps": 2, "repeats": 1}
     report = transferred(file, **options, json=tmp_path / "report.json")
-    stored = set_file.results(file)
+    stored = set_results.results(file)
     assert [(row["set"], row["transfer"]["dataset"]) for row in stored] == [
         ("distilled", "digits"),
         ("scratch", "digits"),
@@ -85,7 +85,7 @@ def test_rows_are_stored_told_and_reused(file: Path, tmp_path: Path) -> None:
     shares = [(row.set, row.transfer.fraction) for row in again.rows if row.transfer]
     assert shares == [("distilled", 1.0), ("scratch", 1.0), ("distilled", FIVE), ("scratch", FIVE)]
     assert by_set(again.rows[2:]) == by_set(report.rows)
-    assert len(set_file.results(file)) == 4
+    assert len(set_results.results(file)) == 4
     trained.clear()
     transferred(file, **{**options, "steps": 3}, resume=True, callbacks=[lambda row: trained.append(row.set)])
     assert trained == ["distilled", "scratch"]
@@ -166,7 +166,7 @@ def test_a_stopped_evaluation_keeps_its_rows(file: Path) -> None:
     report = transferred(file, **options, callbacks=[stop, Told(notify=notices.append)])
     assert [row.set for row in report.rows] == ["distilled"]
     assert any("stopped by a callback with 1 of 2 rows: enough" in each for each in notices)
-    assert len(set_file.results(file)) == 1
+    assert len(set_results.results(file)) == 1
 
 
 def test_an_estimate_trains_nobody(file: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_estimate_trains_nobody(file: Path) -> None:
     estimate = dsdistill.dry_run(dsdistill.evaluate, file, **options)
     assert (estimate.amount, estimate.work) == (3 * (1000 + 2 * 10_000), "steps of students")
     assert estimate.seconds > 10
-    assert set_file.results(file) == []
+    assert set_results.results(file) == []
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_refusals(file: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         transferred(file, **options)
     assert "\n" not in str(caught.value)
-    assert set_file.results(file) == []
+    assert set_results.results(file) == []
 
 
 def test_data_without_labels_cannot_be_learned(file: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import Row
 from dsdistill.export.huggingface import card, export_huggingface
 from dsdistill.export.training_images import TrainingImages
-from dsdistill.storage import set_file
+from dsdistill.storage import set_results
+from dsdistill.storage.set_description import describe
 from tests.helpers.exports import of_cifar, written
 
 
 def text_of(path: Path) -> str:
-    return card(set_file.describe(path), TrainingImages(path))
+    return card(describe(path), TrainingImages(path))
 
 
 def test_the_card_tells_origin_accuracies_and_terms(tmp_path: Path) -> None:
@@ -25,8 +26,8 @@ def test_the_card_tells_origin_accuracies_and_terms(tmp_path: Path) -> None:
     of_cifar(path, attributes={"dataset": "cifar10", "protocol": "dsa", "method": "dsa", "seconds": 61.0})
     assert "holds no evaluation" in text_of(path)
     row = Row("distilled", "convnet3", "dsa", 1000, 51.25, 0.5, [50.75, 51.75], 6, 6, 3.0)
-    set_file.append_result(path, vars(row))
-    set_file.append_result(path, {"mine": 1})
+    set_results.append_result(path, vars(row))
+    set_results.append_result(path, {"mine": 1})
     text = text_of(path)
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["license"] == "unknown"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.storage.expert_file import ExpertFile
 from tests.faults.injector import Injector, Outcome
 
@@ -27,7 +27,7 @@ def content_of_set(folder: Path) -> Content:
     """Pixels and labels of the set, and the accuracies of its results."""
     path = folder / "set.h5"
     distilled = set_file.read(path)
-    rows = [(row["network"], row["set"], row["values"]) for row in set_file.results(path)]
+    rows = [(row["network"], row["set"], row["values"]) for row in set_results.results(path)]
     return {
         "images": distilled.images.numpy().tobytes(),
         "labels": distilled.labels.tolist(),

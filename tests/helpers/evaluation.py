@@ -31,7 +31,8 @@ from dsdistill.protocol import Protocol, load_protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.seeding import forked, generator
 from dsdistill.storage import set_file
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import Committee
 
 SIZE, CLASSES = 8, 3

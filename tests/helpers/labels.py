@@ -14,7 +14,8 @@ from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.draws import ViewDraws
 from dsdistill.networks import build_network
 from dsdistill.seeding import forked, generator
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.views import Views
 from dsdistill.teachers import Committee, Teacher
 from tests.helpers.storage import make

@@ -10,7 +10,7 @@ import torch
 from dsdistill.labelling import answering
 from dsdistill.labelling.answering import ViewAnswers, static_logits
 from dsdistill.objectives.labels import label_distances
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.views import Views
 from dsdistill.teachers import Committee
 from tests.helpers.labels import answers, committee, config, equal

@@ -16,7 +16,7 @@ from dsdistill.labelling.labelled import identity, labelled
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.labelling.start import LabellingStart
 from dsdistill.runtime.callbacks import Callback, Observer, StopRun
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.teachers import Committee
 from tests.helpers.labels import committee, config, equal, teacher, with_views

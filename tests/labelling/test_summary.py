@@ -12,7 +12,7 @@ import torch
 from dsdistill.labelling import summary
 from dsdistill.labelling.labelled import labelled
 from dsdistill.labelling.summary import LabelSummary, agreement
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.multi_formation import MultiFormation
 from tests.helpers.labels import committee, config, with_views
 from tests.helpers.storage import make

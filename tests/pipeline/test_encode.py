@@ -11,6 +11,7 @@ import dsdistill
 from dsdistill.errors import UserError
 from dsdistill.pipeline.encode import encode
 from dsdistill.storage import set_file
+from dsdistill.storage.set_description import describe
 from tests.helpers.labels import with_views
 from tests.helpers.storage import make
 from tests.newcomer.notices import Notices
@@ -25,7 +26,7 @@ def test_images_are_coded_and_all_else_stays(finished: Path, tmp_path: Path) -> 
     difference = after.images - before.images
     assert summary.error == pytest.approx(float(difference.square().mean().sqrt()))
     assert summary.largest_error == pytest.approx(float(difference.abs().max()))
-    assert summary.bytes_after == set_file.describe(output).image_bytes < summary.bytes_before
+    assert summary.bytes_after == describe(output).image_bytes < summary.bytes_before
     assert [name for name, _ in summary.rows()] == ["file", "images", "labels", "error"]
 
 
@@ -33,10 +34,10 @@ def test_a_budget_is_of_images_and_labels(tmp_path: Path) -> None:
     source, output = tmp_path / "set.h5", tmp_path / "small.h5"
     set_file.write(source, make(soft_labels=make().images[:, :, 0, 0]))
     encode(source, output, budget="2 kB")
-    about = set_file.describe(output)
+    about = describe(output)
     assert 1000 < about.image_bytes + about.label_bytes <= 2000
     encode(source, output, budget="1 images", overwrite=True)  # 3·8·8 pixels of 4 bytes
-    about = set_file.describe(output)
+    about = describe(output)
     assert about.image_bytes + about.label_bytes <= 768
 
 
@@ -54,7 +55,7 @@ def test_refining_is_the_same_twice_and_keeps_the_budget(finished: Path, tmp_pat
     assert set_file.digest(one) == set_file.digest(other)
     assert set_file.read(one).attributes["refine"] == 4
     assert done[-1] == ("refining", 4, 4)
-    about = set_file.describe(one)
+    about = describe(one)
     assert about.image_bytes + about.label_bytes <= 700
 
 
@@ -64,7 +65,7 @@ def test_refined_codes_that_do_not_fit_are_left_out(finished: Path, tmp_path: Pa
     budget = f"{plain.bytes_after + plain.label_bytes}B"
     options = {"bits": 2, "groups": 8, "network": "convnet2-w8", "budget": budget}
     encode(finished, tmp_path / "tight.h5", **options, refine=20, callbacks=[notices])
-    about = set_file.describe(tmp_path / "tight.h5")
+    about = describe(tmp_path / "tight.h5")
     assert about.image_bytes <= plain.bytes_after
     left_out = "coded without refining" in " ".join(notices.sentences)
     assert left_out != ("refine" in about.attributes)

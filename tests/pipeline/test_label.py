@@ -18,7 +18,8 @@ from dsdistill.labelling.config import resolve
 from dsdistill.labelling.labelled import labelled
 from dsdistill.pipeline.label import label
 from dsdistill.runtime.signals import Interrupted
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
+from dsdistill.storage.set_description import describe
 from tests.helpers.labels import equal
 from tests.helpers.storage import make, same
 from tests.newcomer.notices import Notices
@@ -38,7 +39,7 @@ def test_a_set_is_labelled(finished: Path, pool: Path, tmp_path: Path) -> None:
     assert after.attributes["teacher_epochs"] == "1, 1"
     assert (found.kind, found.images, found.views, found.path) == ("static", 10, 0, output)
     assert found.agreement == float((after.soft_labels.argmax(1) == after.labels).double().mean())
-    described = set_file.describe(output)
+    described = describe(output)
     assert (found.image_bytes, found.label_bytes) == (described.image_bytes, described.label_bytes)
     assert [name for name, _ in found.rows()] == [
         "file",
@@ -68,7 +69,7 @@ def test_views_are_those_of_the_core(finished: Path, pool: Path, tmp_path: Path)
 def test_pixels_are_stored_as_they_are(finished: Path, pool: Path, tmp_path: Path) -> None:
     small = dsdistill.export_set(finished, tmp_path / "small.h5", dtype="uint8")
     label(small, tmp_path / "views.h5", teachers=pool, **VIEWS)
-    assert set_file.describe(tmp_path / "views.h5").dtype == "uint8"
+    assert describe(tmp_path / "views.h5").dtype == "uint8"
     assert torch.equal(read(tmp_path / "views.h5").images, read(small).images)
 
 
@@ -91,12 +92,12 @@ def test_an_output_is_replaced_only_if_asked_for(made: Path, pool: Path, tmp_pat
 
 
 def test_a_set_is_labelled_in_place_if_asked_for(made: Path, pool: Path) -> None:
-    set_file.append_result(made, {"mean": 1})
+    set_results.append_result(made, {"mean": 1})
     notices = Notices()
     label(made, made, teachers=pool, overwrite=True, callbacks=[notices])
     assert read(made).soft_labels is not None
     assert "are of its earlier labels and go with them" in notices.sentences[0]
-    assert set_file.results(made) == []
+    assert set_results.results(made) == []
 
 
 def test_labels_that_are_replaced_are_told(made: Path, pool: Path, tmp_path: Path) -> None:

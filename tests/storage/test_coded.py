@@ -14,8 +14,10 @@ import torch
 from dsdistill.config.storage import Dtype
 from dsdistill.encoding.encode import with_coded
 from dsdistill.errors import UserError
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.storage.hdf5 import checksum, contents, set_attributes
+from dsdistill.storage.set_description import describe
+from dsdistill.storage.set_sizes import sizes_of
 from dsdistill.synthetic.coded import Coding, encode
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers import documents
@@ -62,13 +64,13 @@ def test_the_lines_in_the_documents_decode_it(tmp_path: Path, coding: tuple[int,
 def test_what_is_described(tmp_path: Path) -> None:
     set_file.write(tmp_path / "coded.h5", coded_set())
     set_file.write(tmp_path / "plain.h5", make())
-    coded, plain = (set_file.describe(tmp_path / name) for name in ("coded.h5", "plain.h5"))
+    coded, plain = (describe(tmp_path / name) for name in ("coded.h5", "plain.h5"))
     assert (coded.dtype, coded.coded) == (None, Coding(2, 4, 5))
     assert coded.storage == "2 bits in patches of 4×4, 5 scales"
     assert (plain.dtype, plain.storage, plain.coded) == ("float32", "float32", None)
     assert coded.image_bytes < plain.image_bytes / 10
     assert coded.label_bytes == plain.label_bytes
-    assert set_file.sizes_of(coded_set()).image_bytes == coded.image_bytes
+    assert sizes_of(coded_set()).image_bytes == coded.image_bytes
     with h5py.File(tmp_path / "coded.h5") as file, h5py.File(tmp_path / "plain.h5") as other:
         assert (file.attrs["version"], other.attrs["version"]) == (4, 1)
         assert "images" not in file
@@ -77,20 +79,20 @@ def test_what_is_described(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("dtype", "bits"), [("float32", 32), ("float16", 16), ("uint8", 8), (None, 2)])
 def test_bits_of_a_stored_pixel_are_described(tmp_path: Path, dtype: Dtype | None, bits: int) -> None:
     set_file.write(tmp_path / "set.h5", make() if dtype else coded_set(), dtype)
-    assert set_file.describe(tmp_path / "set.h5").bits == bits
+    assert describe(tmp_path / "set.h5").bits == bits
 
 
 def test_a_dtype_that_is_asked_for_replaces_the_coding(tmp_path: Path) -> None:
     set_file.write(tmp_path / "set.h5", coded_set(), "float32")
-    assert set_file.describe(tmp_path / "set.h5").storage == "float32"
+    assert describe(tmp_path / "set.h5").storage == "float32"
     assert torch.equal(set_file.read(tmp_path / "set.h5").images, coded_set().images)
 
 
 def test_results_are_added(tmp_path: Path) -> None:
     set_file.write(tmp_path / "set.h5", coded_set())
-    set_file.append_result(tmp_path / "set.h5", {"mean": 0.5})
+    set_results.append_result(tmp_path / "set.h5", {"mean": 0.5})
     assert same(set_file.read(tmp_path / "set.h5"), coded_set())
-    assert set_file.results(tmp_path / "set.h5") == [{"mean": 0.5}]
+    assert set_results.results(tmp_path / "set.h5") == [{"mean": 0.5}]
 
 
 def test_compensators_stay_beside_coded_images(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
-from dsdistill.storage import hdf5, set_file
+from dsdistill.storage import hdf5, set_file, set_results
 from dsdistill.storage.hdf5 import SET, checksum, contents, set_attributes
+from dsdistill.storage.set_description import describe
 from tests.helpers.labels import views_of
 from tests.helpers.storage import make, refusal, same, with_compensators
 
@@ -66,7 +67,7 @@ def test_they_count_as_images(tmp_path: Path) -> None:
     ours = with_compensators()
     set_file.write(tmp_path / "set.h5", ours)
     set_file.write(tmp_path / "plain.h5", dataclasses.replace(ours, compensators=None))
-    about, plain = set_file.describe(tmp_path / "set.h5"), set_file.describe(tmp_path / "plain.h5")
+    about, plain = describe(tmp_path / "set.h5"), describe(tmp_path / "plain.h5")
     with h5py.File(tmp_path / "set.h5") as file:
         size = file["compensators"].id.get_storage_size()
     assert about.image_bytes - plain.image_bytes == size > 0
@@ -77,7 +78,7 @@ def test_they_count_as_images(tmp_path: Path) -> None:
 def test_a_class_without_images_has_no_decoded_ones(tmp_path: Path) -> None:
     ours = dataclasses.replace(with_compensators(), classes=("a", "b", "c", "none"))
     set_file.write(tmp_path / "set.h5", ours)
-    assert set_file.describe(tmp_path / "set.h5").decoded_counts == (12, 12, 12, 0)
+    assert describe(tmp_path / "set.h5").decoded_counts == (12, 12, 12, 0)
 
 
 def test_a_dtype_that_changes_what_was_viewed_is_refused(tmp_path: Path) -> None:
@@ -102,8 +103,8 @@ def test_compensators_of_bytes_are_damage(tmp_path: Path) -> None:
 
 def test_results_may_be_added(tmp_path: Path) -> None:
     set_file.write(tmp_path / "set.h5", with_compensators())
-    set_file.append_result(tmp_path / "set.h5", {"mean": 0.5})
-    assert set_file.results(tmp_path / "set.h5") == [{"mean": 0.5}]
+    set_results.append_result(tmp_path / "set.h5", {"mean": 0.5})
+    assert set_results.results(tmp_path / "set.h5") == [{"mean": 0.5}]
     assert same(set_file.read(tmp_path / "set.h5"), with_compensators())
 
 

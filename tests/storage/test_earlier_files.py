@@ -11,8 +11,9 @@ import torch
 import dsdistill
 from dsdistill.data.preprocess import Standardise
 from dsdistill.networks import build_network
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.storage import same
 
@@ -38,7 +39,7 @@ def test_golden_file_of_version_1() -> None:
     """Version 1 stays readable for ever. Do not regenerate the file; a change of format is a new version."""
     assert same(set_file.read(GOLDEN), golden_set())
     assert set_file.load(GOLDEN).lr == 0.015625
-    assert set_file.results(GOLDEN) == [{"protocol": "golden", "mean": 0.5, "values": [0.25, 0.75]}]
+    assert set_results.results(GOLDEN) == [{"protocol": "golden", "mean": 0.5, "values": [0.25, 0.75]}]
 
 
 def test_there_are_earlier_sets() -> None:
@@ -48,7 +49,7 @@ def test_there_are_earlier_sets() -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_sets_of_earlier_versions_are_read(name: str) -> None:
-    description = set_file.describe(ARTIFACTS / name)
+    description = describe(ARTIFACTS / name)
     dataset = dsdistill.load(ARTIFACTS / name)
     assert len(dataset) == sum(description.decoded_counts) >= sum(description.counts) > 0
     assert dataset.stored.tolist() == list(description.counts)

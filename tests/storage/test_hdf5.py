@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dsdistill.errors import UserError
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import LAYOUT, check_suffix, fixed_text, set_attributes
 from dsdistill.storage.structure import LONGEST
@@ -145,7 +145,7 @@ def test_flipped_bits_never_go_unnoticed(tmp_path: Path) -> None:
         count=2, size=16, soft_labels=torch.ones(6, 3), attributes={"method": "dm", "config": "x" * 99}
     )
     set_file.write(tmp_path / "set.h5", distilled)
-    set_file.append_result(tmp_path / "set.h5", {"mean": 0.5})
+    set_results.append_result(tmp_path / "set.h5", {"mean": 0.5})
     data = (tmp_path / "set.h5").read_bytes()
     found = []
     for i, place in enumerate(np.linspace(0, len(data) - 1, 400).astype(int)):
@@ -153,7 +153,7 @@ def test_flipped_bits_never_go_unnoticed(tmp_path: Path) -> None:
         damaged[place] ^= 1 << (i % 8)
         found.append(outcome(tmp_path / "damaged.h5", bytes(damaged), distilled))
         with contextlib.suppress(UserError):
-            assert set_file.results(tmp_path / "damaged.h5") == [{"mean": 0.5}]
+            assert set_results.results(tmp_path / "damaged.h5") == [{"mean": 0.5}]
     assert set(found) <= {"refused", "equal"}
     assert found.count("refused") > 200  # most of the file is content
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from dsdistill.errors import UserError
-from dsdistill.storage import set_file
+from dsdistill.storage import set_file, set_results
 from dsdistill.storage.hdf5 import SET
+from dsdistill.storage.set_description import describe
 from dsdistill.storage.set_schema import as_stored
 from dsdistill.synthetic.multi_formation import Mode, MultiFormation
 from tests.helpers.labels import equal, with_views
@@ -85,7 +86,7 @@ def test_a_multi_formation_survives(tmp_path: Path, mode: Mode) -> None:
             "mode": mode.encode(),
             "bound": 17,
         }
-    found = set_file.describe(path)
+    found = describe(path)
     assert found.multi_formation == distilled.multi_formation
     assert (found.counts, found.decoded_counts) == (
         (4, 4, 4),
@@ -97,7 +98,7 @@ def test_factor_one_is_written_as_plain_images(tmp_path: Path) -> None:
     set_file.write(tmp_path / "a.h5", make())
     set_file.write(tmp_path / "b.h5", make(multi_formation=MultiFormation(mode="multi")))
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-    assert set_file.describe(tmp_path / "a.h5").decoded_counts == (4, 4, 4)
+    assert describe(tmp_path / "a.h5").decoded_counts == (4, 4, 4)
 
 
 def test_same_set_same_bytes(tmp_path: Path) -> None:
@@ -195,19 +196,19 @@ def test_a_sound_file_with_unsound_content_is_refused(tmp_path: Path) -> None:
 def test_a_changed_result_is_noticed_and_a_bad_one_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     set_file.write(path, make())
-    set_file.append_result(path, {"mean": 0.5})
+    set_results.append_result(path, {"mean": 0.5})
     for bad in ({"mean": float("nan")}, {"mean": torch.ones(1)}):
         with pytest.raises(UserError, match="JSON"):
-            set_file.append_result(path, bad)
+            set_results.append_result(path, bad)
     with h5py.File(path, "r+") as file:
         assert file["results/0"].asstr()[()] == '{"mean": 0.5}'
         file["results/0"][()] = b'{"mean": 0.9}'
     with pytest.raises(UserError, match="/results/0 does not match"):
-        set_file.results(path)
+        set_results.results(path)
     assert same(set_file.read(path), make())
     for missing in (tmp_path / "absent.h5", tmp_path / "no" / "folder.h5"):
         with pytest.raises(UserError, match="no file at"):
-            set_file.append_result(missing, {})
+            set_results.append_result(missing, {})
 
 
 # Labels -----------------------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ import pytest
 from dsdistill.cli import console
 from dsdistill.errors import UserError
 from dsdistill.runtime import device
-from dsdistill.storage import set_file, structure
+from dsdistill.storage import set_file, set_results, structure
 from dsdistill.storage.expert_file import ExpertFile, holds_experts
 from dsdistill.storage.hdf5 import LAYOUT, checksum, contents, fixed_text, set_attributes
+from dsdistill.storage.set_description import describe
 from tests.helpers.expert_files import refused
 from tests.helpers.labels import with_views
 from tests.helpers.mutants import refusal as refused_sentence
@@ -34,7 +35,7 @@ RESULT |= {"values": [1.0], "images": 12, "decoded": 12, "seconds": 1.0, "date":
 def written(path: Path) -> Path:
     """Write a set with a result."""
     set_file.write(path, make(attributes=ATTRIBUTES))
-    set_file.append_result(path, RESULT)
+    set_results.append_result(path, RESULT)
     return path
 
 
@@ -111,7 +112,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change
     assert said in refusal(path)
     assert "damaged" in refusal(path)
     with pytest.raises(UserError, match="damaged"):
-        set_file.results(path)
+        set_results.results(path)
 
 
 def test_a_sound_content_that_is_too_large_is_no_damage(
@@ -273,7 +274,7 @@ def test_mutants_of_sets(tmp_path: Path) -> None:
                     set_attributes(file, sha256=checksum(*contents(file)))
         sentences = [
             refused_sentence(lambda: set_file.load(path)),
-            refused_sentence(lambda: console.print_description(path, set_file.describe(path))),
+            refused_sentence(lambda: console.print_description(path, describe(path))),
         ]
         assert not any("\n" in each or len(each) > 600 for each in sentences), seed
         if not sentences[0] and not forged:

@@ -14,6 +14,7 @@ from dsdistill.config.unlabelled import UNLABELLED
 from dsdistill.errors import UserError
 from dsdistill.storage import hdf5, set_file
 from dsdistill.storage.hdf5 import SET, checksum, contents, set_attributes
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.helpers.storage import make, refusal, same
 
@@ -112,7 +113,7 @@ def test_they_count_as_labels(tmp_path: Path) -> None:
     ours = with_targets()
     set_file.write(tmp_path / "set.h5", ours)
     set_file.write(tmp_path / "bare.h5", dataclasses.replace(ours, targets=None))
-    about, bare = set_file.describe(tmp_path / "set.h5"), set_file.describe(tmp_path / "bare.h5")
+    about, bare = describe(tmp_path / "set.h5"), describe(tmp_path / "bare.h5")
     with h5py.File(tmp_path / "set.h5") as file:
         size = file["targets"].id.get_storage_size()
     assert about.label_bytes - bare.label_bytes == size > 0

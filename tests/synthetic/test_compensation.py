@@ -12,7 +12,8 @@ from torch import Tensor
 from dsdistill.data.preprocess import ZCA
 from dsdistill.errors import UserError
 from dsdistill.synthetic.compensation import compensated, naturals_within
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.helpers.clusters import PREPROCESS

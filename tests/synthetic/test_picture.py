@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dsdistill.synthetic import picture
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from tests.helpers.storage import make
 
 

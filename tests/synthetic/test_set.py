@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from dsdistill.data.preprocess import ZCA, Preprocess
-from dsdistill.synthetic.distilled import DistilledDataset, DistilledSet
+from dsdistill.synthetic.distilled import DistilledSet
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.multi_formation import Mode, MultiFormation, decode
 from dsdistill.synthetic.set import Space, SyntheticSet
 from tests.helpers.clusters import PREPROCESS, TWO, start

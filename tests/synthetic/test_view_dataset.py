@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dsdistill.errors import UserError
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.view_dataset import ViewDataset
 from tests.helpers.labels import with_views
 from tests.helpers.storage import make

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from dsdistill.data.preprocess import Standardise
 from dsdistill.errors import UserError
 from dsdistill.seeding import generator
-from dsdistill.synthetic.distilled import DistilledDataset
+from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.views import ViewBatch, Views
 from tests.helpers.labels import equal, noise, replaced, views_of, with_views
 from tests.helpers.storage import make
