@@ -13,10 +13,13 @@ from dsdistill.config.storage import CodingConfig, pixel_bytes
 from dsdistill.distillation.config import RunConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate
+from dsdistill.distillation.start import RunStart
+from dsdistill.distillation.work import trial_parts
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
+from dsdistill.runtime.ranks import StandIn
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.views import bytes_of_view
 from dsdistill.text import byte_size, duration
@@ -46,8 +49,40 @@ def measure(distiller: Distiller, at_once: int) -> PaceMeter:
     return pace
 
 
+def trial_estimate(config: RunConfig, distiller: Distiller, start: RunStart, at_once: int) -> RunEstimate:
+    """Take a few steps, if there is memory for them, and estimate the run; the distiller is used up.
+
+    Of steps that take minutes, one part is taken.
+
+    Args:
+        config: resolved.
+        distiller, at_once: as for `measure`.
+        start: what is known of the run.
+    """
+    done, share = distiller.iteration, 1.0
+    if not start.fits:
+        return run_estimate(config, distiller, start.memory, None, done, 0.0)
+    device, ranks = distiller.synthetic.images.device, distiller.sources.ranks
+    parts = trial_parts(config, start.real, distiller.parts, device)
+    if parts > 1 and ranks.count == 1:
+        stand_in = StandIn(count=parts)
+        distiller.divide(stand_in)
+        own = stand_in.part(distiller.parts)
+        share, at_once = (own.stop - own.start) / distiller.parts, 1
+    pace = measure(distiller, at_once)
+    if cache := distiller.sources.cache:
+        cache.forget()  # the run will begin without it
+    return run_estimate(config, distiller, start.memory, pace, done, pace.warm_up, share)
+
+
 def run_estimate(
-    config: RunConfig, distiller: Distiller, memory: Estimate, pace: PaceMeter, done: int, spent: float
+    config: RunConfig,
+    distiller: Distiller,
+    memory: Estimate,
+    pace: PaceMeter | None,
+    done: int,
+    spent: float,
+    share: float = 1.0,
 ) -> RunEstimate:
     """Estimate what is left of a run.
 
@@ -55,23 +90,27 @@ def run_estimate(
         config: resolved.
         distiller: its loop.
         memory: what it takes in memory.
-        pace: measured.
+        pace: measured; None where the run does not fit into memory.
         done: iterations that are taken.
         spent: seconds of the run's budget that are gone.
+        share: of an iteration whose pace was measured.
     """
-    if config.seconds and config.iterations:
-        seconds = max(0.0, config.seconds - spent)
-        amount = _within(seconds, distiller, pace)
-    else:
-        amount = max(0, config.iterations - done)
-        seconds = _seconds_of(amount, distiller, pace)
+    amount, seconds = max(0, config.iterations - done), None
+    if pace:
+        step = pace.step / share
+        if config.seconds and config.iterations:
+            seconds = max(0.0, config.seconds - spent)
+            amount = _within(seconds, distiller, step)
+        else:
+            seconds = _seconds_of(amount, distiller, step)
     labels, about_labels = _labels(config, distiller)
     return RunEstimate(
         covers="distillation",
         amount=amount,
         work="iterations",
         seconds=seconds,
-        warm_up=pace.warm_up,
+        share=share,
+        warm_up=pace.warm_up if pace else 0.0,
         memory_bytes=memory.total,
         cached_bytes=memory.cached,
         process_bytes=process_memory(distiller.synthetic.images.device),
@@ -82,18 +121,18 @@ def run_estimate(
     )
 
 
-def _seconds_of(amount: int, distiller: Distiller, pace: PaceMeter) -> float:
+def _seconds_of(amount: int, distiller: Distiller, step: float) -> float:
     """Estimate what so many further iterations take, with what the first of them compute for all."""
     cache = distiller.sources.cache
-    return amount * pace.step + (cache.seconds_to_come(amount) if cache else 0.0)
+    return amount * step + (cache.seconds_to_come(amount) if cache else 0.0)
 
 
-def _within(seconds: float, distiller: Distiller, pace: PaceMeter) -> int:
+def _within(seconds: float, distiller: Distiller, step: float) -> int:
     """Estimate how many further iterations there will be in so many seconds."""
-    most = round(seconds / pace.step)
+    most = round(seconds / step)
     if distiller.sources.cache is None:
         return most
-    return bisect.bisect_left(range(most), seconds, key=lambda amount: _seconds_of(amount, distiller, pace))
+    return bisect.bisect_left(range(most), seconds, key=lambda amount: _seconds_of(amount, distiller, step))
 
 
 def _refining(config: RunConfig) -> str:
@@ -147,7 +186,7 @@ def advice(config: RunConfig, estimate: RunEstimate) -> str:
         config: resolved; its iterations are those of the recipe.
         estimate: of all of them.
     """
-    if config.seconds or estimate.seconds <= _LONG:
+    if config.seconds or estimate.seconds is None or estimate.seconds <= _LONG:
         return ""
     recipe = load_recipe(config.method)
     whose = {"paper": "those of its paper", "code": "those of its authors' code"}[recipe.follows]

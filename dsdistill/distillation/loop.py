@@ -17,6 +17,7 @@ from dsdistill.engines.base import Engine
 from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import Sources
 from dsdistill.errors import UserError
+from dsdistill.runtime.ranks import Ranks
 from dsdistill.synthetic.set import SyntheticSet
 
 
@@ -103,9 +104,33 @@ class Distiller:
         self._plateau = Plateau(optimiser.lr, optimiser.patience)
         self.subset = SubsetChoice(synthetic.sizes, size_period)
         self._separable = engine.separable(sources.supply.network)
+        self._class_chunk = class_chunk if self._separable else 0
+        self._passes = self._own_passes()
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts of equal work processes can divide the loss."""
+        if self._separable:
+            return self.sources.task.num_classes
+        return self.engine.parts(self.synthetic)
+
+    def divide(self, ranks: Ranks) -> None:
+        """Compute from now on what is this process's among others.
+
+        Raises:
+            UserError: the processes cannot share the loss.
+        """
+        self.sources.ranks = ranks
+        self._passes = self._own_passes()
+
+    def _own_passes(self) -> list[Tensor]:
+        """Return the classes of each pass.
+
+        Raises:
+            UserError: the processes cannot share the loss.
+        """
         classes = self._own_classes()
-        whole = not class_chunk or not self._separable
-        self._passes = [classes] if whole else list(classes.split(class_chunk))
+        return list(classes.split(self._class_chunk)) if self._class_chunk else [classes]
 
     def _own_classes(self) -> Tensor:
         """Return the classes whose loss this process computes: all, where the engine divides it otherwise.

@@ -22,9 +22,9 @@ from dsdistill.distillation import config as configs
 from dsdistill.distillation.agreement import agreed, check_devices, check_same
 from dsdistill.distillation.caching import caching_words
 from dsdistill.distillation.config import RunConfig
-from dsdistill.distillation.estimate import advice, measure, run_estimate
+from dsdistill.distillation.estimate import advice, run_estimate, trial_estimate
 from dsdistill.distillation.loop import Distiller
-from dsdistill.distillation.memory import Estimate, estimate
+from dsdistill.distillation.memory import estimate
 from dsdistill.distillation.observed import read_every, taken
 from dsdistill.distillation.output import (
     check_output,
@@ -194,7 +194,7 @@ class DistillationRun:
             start = RunStart(self._config, task, real, memory, done, free, stored, short, caching)
             observer.on_start(start)
             if observer.dry:
-                self._measure(distiller, memory, device)
+                self._tell(trial_estimate(self._config, distiller, start, read_every(device)))
             cadence, budget = self._config.checkpoint, self._config.seconds
             loop = RunLoop(distiller, self._directory, cadence, read_every(device), metadata, budget)
             if recompiles and loop.share < 1:
@@ -219,14 +219,6 @@ class DistillationRun:
         error = self._write(distilled, resumed_when_finished=not losses) if self._ranks.is_first else 0.0
         self._ranks.check_shared(self._output)  # once it is written
         return summarise(self._output, loop, distilled, losses, error)
-
-    def _measure(self, distiller: Distiller, memory: Estimate, device: torch.device) -> None:
-        """End a dry run: take a few steps, and tell what all of them take."""
-        done = distiller.iteration
-        pace = measure(distiller, read_every(device))
-        if cache := distiller.sources.cache:
-            cache.forget()  # the run will begin without it
-        self._tell(run_estimate(self._config, distiller, memory, pace, done, pace.warm_up))
 
     def _tell(self, estimated: RunEstimate) -> None:
         """Pass the estimate on; and say whose the iterations are, if nobody has set them."""

@@ -59,12 +59,14 @@ class RunStart:
             lines.append(self.caching)
         if self.iteration:
             lines.append(f"resuming after iteration {self.iteration}")
-        if self.memory_available is not None and self.memory.total > self.memory_available:
-            lines.append(
-                f"only {byte_size(self.memory_available)} is free: "
-                "--set compute.class_chunk=1 --set compute.chunk=8 needs less"
-            )
+        if self.memory_available is not None and not self.fits:
+            lines.append(f"only {byte_size(self.memory_available)} is free: {self.config.engine.less_memory}")
         return lines
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is memory enough, as far as the system says."""
+        return self.memory_available is None or self.memory.total <= self.memory_available
 
     def _memory(self) -> str:
         memory = self.memory

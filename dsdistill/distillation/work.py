@@ -12,6 +12,9 @@ from dsdistill.distillation.config import RunConfig
 from dsdistill.plugs import names_in
 from dsdistill.supply.cost import Cost, Sizes
 
+_TRIAL_PIXELS = {"cpu": 2 * 10**7, "cuda": 10**10}
+"""That an iteration passes through a network in a minute or two: so much at most is timed of it."""
+
 
 @dataclass(frozen=True)
 class IterationImages:
@@ -30,6 +33,20 @@ class IterationImages:
         """Count them; the IPC is decided."""
         cost = _cost(config, real)
         return cls(cost.passes, int(real.counts.clamp(max=cost.real_per_class).sum()) if cost.kept else 0)
+
+
+def trial_parts(config: RunConfig, real: RealDataset, parts: int, device: torch.device) -> int:
+    """Return in how many parts a dry run divides an iteration, to time one of them: 1 where it is short.
+
+    Args:
+        config, real: as for `pixels_of_run`.
+        parts: that there are, at most.
+    """
+    cost = _cost(config, real)
+    if cost.training:  # which every part has to do
+        return 1
+    pixels = real.images[0].numel() * cost.passes
+    return max(1, min(parts, pixels // _TRIAL_PIXELS[device.type]))
 
 
 def pixels_of_run(config: RunConfig, real: RealDataset) -> int:

@@ -141,6 +141,15 @@ class Engine(ABC, Generic[S]):
         """
         return self.separable(network)
 
+    @property
+    def less_memory(self) -> str:
+        """Say which options need less memory."""
+        return "--set compute.class_chunk=1 --set compute.chunk=8 needs less"
+
+    def parts(self, synthetic: SyntheticSet) -> int:
+        """Return how many parts of equal work a loss has that is no sum over classes; 1 where none are."""
+        return 1
+
     def features(self, network: Network) -> Callable[[Tensor], Tensor]:
         """Return what is matched of one network: images [B, C, H, W] to [B, D], row by row."""
         return network.embed

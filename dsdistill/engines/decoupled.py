@@ -257,6 +257,15 @@ class DecoupledEngine(Engine[Teachers]):
         """Yes: processes share the batches."""
         return True
 
+    @property
+    def less_memory(self) -> str:
+        """Say what needs less: all images, and what the optimiser keeps of them, are in memory at once."""
+        return "a smaller --ipc or --size needs less"
+
+    def parts(self, synthetic: SyntheticSet) -> int:
+        """Return the number of batches."""
+        return len(self.all_batches(synthetic))
+
     def loss(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> dict[str, Tensor]:
         """Return the target's term and ``alignment``, summed over batches; the first has the gradient."""
         pixels = recovered_pixels(synthetic, sources.classes)

@@ -27,8 +27,8 @@ _BLOCK = 1 << 20
 _PART = ".part"
 
 
-def replace(path: str | Path, data: bytes | memoryview) -> None:
-    """Write ``data`` at ``path``, durably, verified and atomically.
+def replace(path: str | Path, *data: bytes | memoryview) -> None:
+    """Write ``data`` at ``path``, one part after the other, durably, verified and atomically.
 
     A link is followed, so it remains a link. A replaced file passes on its permissions and its owner.
 
@@ -37,8 +37,9 @@ def replace(path: str | Path, data: bytes | memoryview) -> None:
             device).
     """
 
-    with replacing(path, lambda written: _compare(written, data)) as file:
-        file.write(data)
+    with replacing(path, lambda written: _compare(written, *data)) as file:
+        for part in data:
+            file.write(part)
 
 
 def write_new(path: str | Path, data: bytes | memoryview) -> None:
@@ -98,14 +99,16 @@ def mismatch() -> OSError:
     return OSError(errno.EIO, "it reads back otherwise than it was written; the disk may be failing")
 
 
-def _compare(written: BinaryIO, data: bytes | memoryview) -> None:
-    """Check that a file holds these bytes from here to its end."""
-    rest = memoryview(data).cast("B")
-    while block := written.read(_BLOCK):
-        if block != bytes(rest[: len(block)]):
-            raise mismatch()
-        rest = rest[len(block) :]
-    if len(rest):
+def _compare(written: BinaryIO, *data: bytes | memoryview) -> None:
+    """Check that a file holds these bytes, one part after the other, from here to its end."""
+    for part in filter(len, data):  # an empty one cannot be cast
+        rest = memoryview(part).cast("B")
+        while len(rest):
+            block = written.read(min(_BLOCK, len(rest)))
+            if not block or block != bytes(rest[: len(block)]):
+                raise mismatch()
+            rest = rest[len(block) :]
+    if written.read(1):
         raise mismatch()
 
 

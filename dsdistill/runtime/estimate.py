@@ -31,8 +31,11 @@ class RunEstimate:
     """How much is left to do."""
     work: str
     """The unit of it: iterations, epochs, views, images, or steps of a student."""
-    seconds: float
-    """That it takes at the pace measured, without compiling."""
+    seconds: float | None
+    """That it takes at the pace measured, without compiling; None where nothing was timed, as the run needs
+    more memory than is free."""
+    share: float = 1.0
+    """Of a step that was timed, where a step is long; the rest is taken to last as long, part by part."""
     warm_up: float = 0.0
     """Seconds that the first steps took above that pace: compiling, mostly."""
     memory_bytes: int | None = None
@@ -55,9 +58,10 @@ class RunEstimate:
     """What follows and is not estimated, with the reason; empty if nothing does."""
 
     @property
-    def total_seconds(self) -> float:
-        """Seconds of all that is estimated, what comes first and warming up included."""
-        return self.seconds + self.warm_up + (self.before.total_seconds if self.before else 0.0)
+    def total_seconds(self) -> float | None:
+        """Seconds of all that is estimated, what comes first and warming up included; None if not known."""
+        before = self.before.total_seconds if self.before else 0.0
+        return None if self.seconds is None or before is None else self.seconds + self.warm_up + before
 
     @property
     def disk_bytes(self) -> int:
@@ -86,20 +90,27 @@ class RunEstimate:
         while stages[0].before is not None:
             stages.insert(0, stages[0].before)
         parts = [(f"{part.covers}: {name}", words) for part in stages for name, words in part._own_rows()]
-        return [*parts, *left_out, ("in all", clock(self.total_seconds))]
+        seconds = self.total_seconds
+        return [*parts, *left_out, *([] if seconds is None else [("in all", clock(seconds))])]
 
     def _own_rows(self) -> list[tuple[str, str]]:
-        each = f" ({_seconds(self.seconds / self.amount)} each)" if self.amount else ""
-        time = f"{clock(self.seconds)} for {self.amount:,} {self.work}{each}"
-        if self.warm_up >= _WORTH_SAYING:
-            time += f", besides {clock(self.warm_up)} of compiling and warming up"
-        rows = [("estimated time", time)]
+        rows = [("estimated time", self._time())]
         if self.memory_bytes is not None:
             rows.append(("memory", self._memory(self.memory_bytes)))
         if self.disk:
             parts = ", ".join(f"{name} {byte_size(count)}" for name, count in self.disk.items())
             rows.append(("disk", f"{byte_size(self.disk_bytes)} ({parts})"))
         return [*rows, *self.later.items()]
+
+    def _time(self) -> str:
+        if self.seconds is None:
+            return f"not known for {self.amount:,} {self.work}: they need more memory than is free"
+        part = f", of which {self.share:.2g} was timed" if self.share < 1 else ""
+        each = f" ({_seconds(self.seconds / self.amount)} each{part})" if self.amount else ""
+        time = f"{clock(self.seconds)} for {self.amount:,} {self.work}{each}"
+        if self.warm_up >= _WORTH_SAYING:
+            time += f", besides {clock(self.warm_up)} of compiling and warming up"
+        return time
 
     def _memory(self, own: int) -> str:
         cached = f", {byte_size(self.cached_bytes)} of it the cached real side" if self.cached_bytes else ""

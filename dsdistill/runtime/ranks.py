@@ -242,6 +242,24 @@ ALONE = Ranks()
 """One process."""
 
 
+class StandIn(Ranks):
+    """The first of several processes, the others of which are not there: its part of a step can be timed.
+
+    >>> StandIn(count=4).part(6)
+    slice(0, 2, None)
+    """
+
+    def sum_(self, *tensors: Tensor) -> None:
+        """Add up nothing."""
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return the flags of this process."""
+        return flags
+
+    def _gathered(self, data: bytes) -> list[bytes]:
+        return [data]
+
+
 def current() -> Ranks:
     """Return the processes of this run; those of torchrun are joined at the first call.
 

@@ -47,6 +47,9 @@ __all__ = [
     "write",
 ]
 
+_AT_ONCE = 256
+"""Images that are compared at once: their differences take memory, too."""
+
 
 def write(
     path: str | Path, distilled: DistilledSet, dtype: Dtype | None = None, notify: Notify = silent
@@ -85,7 +88,8 @@ def write(
 def largest_error(stored: DistilledSet, distilled: DistilledSet) -> float:
     """Return the largest absolute difference of two sets in a pixel or in a compensator."""
     pairs = zip(pixels_of(stored), pixels_of(distilled), strict=True)
-    return max(float((one - other).abs().max()) for (one, _), (other, _) in pairs)
+    parts = (zip(one.split(_AT_ONCE), other.split(_AT_ONCE), strict=True) for (one, _), (other, _) in pairs)
+    return max(float((some - others).abs().max()) for part in parts for some, others in part)
 
 
 def _check_viewed(distilled: DistilledSet, dtype: Dtype | None) -> None:

@@ -7,7 +7,7 @@ shares one with the patches whose ranges are alike (post-training quantisation, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from dsdistill.errors import UserError
 
 LARGEST = torch.finfo(torch.float16).max
 """Of a pixel: scales and offsets are stored as float16."""
+_BYTES_AT_ONCE = 1 << 20
+"""That are packed, or read, at once."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,7 @@ class CodedPixels:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return what a file stores of it, by name: codes are packed, the first in the lowest bits."""
-        flat = self.codes.flatten(1).numpy()
-        bits = np.unpackbits(flat[:, :, None], axis=2, count=self.bits, bitorder="little")
-        packed = np.packbits(bits.reshape(len(flat), -1), axis=1, bitorder="little")
+        packed = _packed(self.codes.flatten(1).numpy(), self.bits)
         columns = {"codes": packed, "scales": self.scales.numpy(), "offsets": self.offsets.numpy()}
         if self.groups is not None:
             columns["groups"] = self.groups.numpy().astype(np.min_scalar_type(max(1, len(self.scales) - 1)))
@@ -129,9 +129,7 @@ class CodedPixels:
         patches, pixels = _patch_shape(shape, patch)
         if packed.dtype != torch.uint8 or packed.shape[1:] != (-(-patches * pixels * bits // 8),):
             raise ValueError("the codes are of images of another size")
-        flat = np.unpackbits(packed.numpy(), axis=1, count=patches * pixels * bits, bitorder="little")
-        values = flat.reshape(len(packed), -1, bits)
-        codes = torch.from_numpy(np.packbits(values, axis=2, bitorder="little")[:, :, 0])
+        codes = torch.from_numpy(_unpacked(packed.numpy(), patches * pixels, bits))
         groups = columns.get("groups")
         return cls(
             codes=codes.view(len(packed), patches, pixels),
@@ -186,7 +184,7 @@ class Coder:
         images = images.detach().cpu()
         self._count, self._shape = len(images), (images.shape[1], images.shape[2], images.shape[3])
         check_patch(patch, self._shape)
-        if (largest := float(images.abs().max())) > LARGEST:
+        if (largest := max(map(abs, (float(end) for end in images.aminmax())))) > LARGEST:
             raise UserError(f"coded pixels cannot hold a value of {largest:.3g}; store the set as float32")
         self._patch = patch
         self._patches = to_patches(images, patch)
@@ -272,8 +270,39 @@ def _joined(values: Tensor, groups: Tensor, how: str) -> Tensor:
 def _quantised(patches: Tensor, scales: Tensor, offsets: Tensor, groups: Tensor | None, bits: int) -> Tensor:
     """Return the nearest code of each pixel, uint8."""
     scale, offset = (_by_patch(each, groups, len(patches)) for each in (scales, offsets))
-    levels = (patches - offset) / torch.where(scale > 0, scale, 1.0)
+    levels = (patches - offset).div_(torch.where(scale > 0, scale, 1.0))
     return levels.round_().clamp_(0, 2**bits - 1).to(torch.uint8)
+
+
+def _packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Return codes, uint8 [N, n], without the bits that none of them needs, uint8 [N, ⌈n · bits / 8⌉]."""
+    if bits == 8:
+        return codes
+
+    def pack(some: np.ndarray) -> np.ndarray:
+        each = np.unpackbits(some[:, :, None], axis=2, count=bits, bitorder="little")
+        return np.packbits(each.reshape(len(some), -1), axis=1, bitorder="little")
+
+    return np.concatenate([pack(some) for some in _blocks(codes)])
+
+
+def _unpacked(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
+    """Return the ``count`` codes of each row that `_packed` has packed."""
+    if bits == 8:
+        return packed
+
+    def unpack(some: np.ndarray) -> np.ndarray:
+        flat = np.unpackbits(some, axis=1, count=count * bits, bitorder="little")
+        return np.packbits(flat.reshape(len(some), -1, bits), axis=2, bitorder="little")[:, :, 0]
+
+    return np.concatenate([unpack(some) for some in _blocks(packed)])
+
+
+def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows some at a time: each byte of them takes eight on the way."""
+    at_once = max(1, _BYTES_AT_ONCE // max(1, rows.shape[1]))
+    for start in range(0, len(rows), at_once):
+        yield rows[start : start + at_once]
 
 
 def _by_patch(values: Tensor, groups: Tensor | None, images: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 import dsdistill
 from dsdistill.distillation import config as configs
+from dsdistill.distillation import work
 from dsdistill.distillation.estimate import advice
+from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.distillation.run_loop import RunLoop
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.runtime.pace import PaceMeter
@@ -84,6 +87,65 @@ def test_refining_is_said_not_to_be_estimated(tmp_path: Path) -> None:
     assert seen[0].leaves_out == "the 3 steps of storage.refine, which come after the last iteration"
     seen, _ = estimates(tmp_path / "plain.h5", iterations=8)
     assert seen[0].leaves_out == ""
+
+
+def dry(**options: Any) -> RunEstimate:
+    told = TINY | {"overrides": [THREADS], "device": "cpu"} | options
+    return dsdistill.dry_run(dsdistill.distill, "set.h5", **told)
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+def test_one_part_of_a_long_step_is_timed(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
+    monkeypatch.setattr(PaceMeter, "step", 3.0)
+    taken: list[list[int]] = []
+    step = Distiller.step
+
+    def stepped(self: Distiller) -> IterationReport:
+        report = step(self)
+        taken.append(self.sources.classes.tolist())
+        return report
+
+    monkeypatch.setattr(Distiller, "step", stepped)
+    estimate = dry(iterations=40, overrides=[THREADS, f"compute.class_chunk={chunk}"])
+    assert estimate.share == 0.1
+    assert estimate.seconds == pytest.approx(40 * 30.0)
+    assert taken == [[0]] * 5
+    assert "(30 s each, of which 0.1 was timed)" in str(estimate)
+
+
+def test_a_step_of_recovery_has_as_many_parts_as_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
+    network = "resnet10-batch-w4"
+    options: dict[str, Any] = {"dataset": "digits", "network": network, "device": "cpu", "recipe": "teacher"}
+    dsdistill.train_experts(tmp_path / "teacher.h5", **options, count=1, epochs=1)
+    options = {"method": "sre2l", "network": network, "experts": tmp_path / "teacher.h5", "ipc": 3}
+    whole = options | {"overrides": [THREADS, "engine.batches=per-class"]}
+    for told, parts in ((options, 3), (whole, 10)):
+        assert dry(**told).share == pytest.approx(1 / parts)
+
+
+def test_networks_that_are_trained_on_the_way_are_timed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
+    assert dry(method="idm").share == 1.0
+
+
+def test_what_does_not_fit_into_memory_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.distillation.run.available_memory", lambda device: 1000)
+    monkeypatch.setattr(Distiller, "step", lambda self: pytest.fail("a step was taken"))
+    starts: list[Any] = []
+    estimate = dry(callbacks=[Told(started=starts.append)])
+    assert (estimate.seconds, estimate.total_seconds, estimate.amount) == (None, None, 3)
+    assert estimate.rows()[0] == (
+        "estimated time",
+        "not known for 3 iterations: they need more memory than is free",
+    )
+    assert estimate.memory_bytes
+    assert estimate.disk_bytes
+    assert json.loads(json.dumps(estimate.to_dict()))["seconds"] is None
+    assert "class_chunk=1" in starts[0].describe()[-1]
 
 
 def config(**options: Any) -> configs.RunConfig:

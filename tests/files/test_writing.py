@@ -31,6 +31,8 @@ def test_bytes_are_written(tmp_path: Path, size: int) -> None:
     for content in (data, memoryview(data), memoryview(bytearray(data))):
         files.replace(tmp_path / "a", content)
         assert (tmp_path / "a").read_bytes() == data
+    files.replace(tmp_path / "a", data, b"", memoryview(b"end"))
+    assert (tmp_path / "a").read_bytes() == data + b"end"
     assert names(tmp_path) == ["a"]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load, save
 
 from dsdistill.runtime import tensors
@@ -30,6 +32,28 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[name], value) for name, value in TENSORS.items())
     assert all(found[name].dtype == value.dtype for name, value in TENSORS.items())
+
+
+def test_the_library_reads_them(tmp_path: Path) -> None:
+    dtypes = (torch.float64, torch.float16, torch.int32, torch.int16, torch.int8, torch.uint8)
+    written = TENSORS | {str(dtype): torch.arange(5).to(dtype) for dtype in dtypes}
+    tensors.write(tmp_path / "a", written, METADATA)
+    found = load((tmp_path / "a").read_bytes())
+    assert found.keys() == written.keys()
+    assert all(torch.equal(found[name], value) for name, value in written.items())
+    with safe_open(tmp_path / "a", "pt") as file:
+        assert METADATA.items() <= file.metadata().items()
+
+
+def test_writing_takes_no_copy_of_the_tensors(tmp_path: Path) -> None:
+    large = {"weights": torch.zeros(1 << 22), "more": torch.ones(1 << 22)}
+    tracemalloc.start()
+    try:
+        tensors.write(tmp_path / "a", large, METADATA)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < large["weights"].nbytes / 2
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
