@@ -120,7 +120,9 @@ def test_a_step_of_recovery_has_as_many_parts_as_batches(
     monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
     network = "resnet10-batch-w4"
     options: dict[str, Any] = {"dataset": "digits", "network": network, "device": "cpu", "recipe": "teacher"}
-    dsdistill.train_experts(tmp_path / "teacher.h5", **options, count=1, epochs=1)
+    dsdistill.train_experts(
+        tmp_path / "teacher.h5", **options, count=1, epochs=1, overrides=["epoch_batches=2"]
+    )
     options = {"method": "sre2l", "network": network, "experts": tmp_path / "teacher.h5", "ipc": 3}
     whole = options | {"overrides": [THREADS, "engine.batches=per-class"]}
     for told, parts in ((options, 3), (whole, 10)):
