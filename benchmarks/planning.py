@@ -123,6 +123,8 @@ def compared(kind: str, run: Run, call: Callable[..., Any]) -> dict[str, Any]:
         call: calls a function with arguments, in a process of its own or not.
     """
     planned, taken = call(plan, run), call(make, run)
+    if planned["seconds"] is None:
+        raise RuntimeError(f"{kind}: there is too little memory to plan it")
     return {
         "kind": kind,
         "amount": f"{planned['amount']:,} {planned['work']}",

@@ -183,12 +183,10 @@ class Suite:
             raise UserError(f"{subject} gives its cells both iterations and seconds; keep one of them")
         _check_bits(self.bits, subject)
         self._check_tables("experts", table_names(self.teacher), "the teacher", subject)
-        every = [ipc for name in self.methods for ipc in self.settings_of(name).ipcs or self.ipcs]
-        self._check_ipcs(self.epochs, every, subject, "epochs")
         for name, settings in self.method.items():
             self._check_method(name, settings, subject)
-        for name, evaluation in self.evaluation.items():
-            self._check_ipcs(evaluation.epochs, every, f"evaluation {name!r} of {subject}", "epochs")
+        for name in self.methods:
+            self._check_epochs(name, subject)
 
     def _check_method(self, name: str, settings: MethodSettings, subject: str) -> None:
         if name not in self.methods:
@@ -207,6 +205,14 @@ class Suite:
         experts = [*table_names(settings.experts), *table_names(settings.teacher)]
         self._check_tables("experts", experts, repr(name), subject)
         self._check_tables("evaluation", settings.evaluations, repr(name), subject)
+
+    def _check_epochs(self, method: str, subject: str) -> None:
+        """Raise a UserError where an evaluation of a method has no epochs for one of its IPCs."""
+        settings = self.settings_of(method)
+        for name in settings.evaluations or tuple(self.evaluation) or ("",):
+            own = self.evaluation[name].epochs if name else 0
+            where = f"evaluation {name!r} of {subject}" if own else subject
+            self._check_ipcs(own or self.epochs, settings.ipcs, where, "epochs")
 
     def _check_ipcs(self, numbers: ByIpc, ipcs: Sequence[int], subject: str, what: str) -> None:
         """Raise a UserError where numbers by IPC leave out one that a suite has."""

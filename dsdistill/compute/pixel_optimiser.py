@@ -95,6 +95,11 @@ class PixelOptimiser(ABC):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self.parameters = dict(parameters)
 
+    @property
+    def bytes_to_come(self) -> int:
+        """Bytes of the state that the first step makes, before that step."""
+        return 0
+
     def prepare(self) -> None:  # noqa: B027 - a joint step needs no preparation
         """Move the parameters to the point where the losses of this pass are evaluated."""
 
@@ -186,6 +191,7 @@ class JointOptimiser(PixelOptimiser):
         super().__init__(parameters)
         tensors, decay = list(self.parameters.values()), config.weight_decay
         self._optimiser: torch.optim.Optimizer
+        self._slots = bool(config.momentum) if config.kind == "sgd" else 2
         if config.kind == "sgd":
             self._optimiser = torch.optim.SGD(tensors, config.lr, config.momentum, weight_decay=decay)
         elif config.kind == "lamb":
@@ -201,6 +207,13 @@ class JointOptimiser(PixelOptimiser):
     def set_lr(self, lr: float) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = lr
+
+    @property
+    def bytes_to_come(self) -> int:
+        """Bytes of the state that the first step makes; 0 after it."""
+        if self._optimiser.state:
+            return 0
+        return self._slots * sum(each.nbytes for each in self.parameters.values())
 
     def state_dict(self) -> dict[str, Tensor]:
         names = list(self.parameters)

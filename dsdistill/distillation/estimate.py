@@ -18,8 +18,8 @@ from dsdistill.distillation.work import trial_parts
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.device import process_memory
 from dsdistill.runtime.estimate import RunEstimate
-from dsdistill.runtime.pace import PaceMeter
-from dsdistill.runtime.ranks import StandIn
+from dsdistill.runtime.pace import PaceMeter, StepPace
+from dsdistill.runtime.ranks import LonePart
 from dsdistill.synthetic.answers import Encoding
 from dsdistill.synthetic.views import bytes_of_view
 from dsdistill.text import byte_size, duration
@@ -52,37 +52,50 @@ def measure(distiller: Distiller, at_once: int) -> PaceMeter:
 def trial_estimate(config: RunConfig, distiller: Distiller, start: RunStart, at_once: int) -> RunEstimate:
     """Take a few steps, if there is memory for them, and estimate the run; the distiller is used up.
 
-    Of steps that take minutes, one part is taken.
-
     Args:
         config: resolved.
         distiller, at_once: as for `measure`.
         start: what is known of the run.
     """
-    done, share = distiller.iteration, 1.0
-    if not start.fits:
-        return run_estimate(config, distiller, start.memory, None, done, 0.0)
-    device, ranks = distiller.synthetic.images.device, distiller.sources.ranks
+    done, memory = distiller.iteration, start.memory
+    device = distiller.synthetic.images.device
+    if not start.fits and device.type == "cpu" and distiller.iterations:  # a GPU raises an error; a CPU kills
+        return run_estimate(config, distiller, memory, None, done, 0.0)
     parts = trial_parts(config, start.real, distiller.parts, device)
-    if parts > 1 and ranks.count == 1:
-        stand_in = StandIn(count=parts)
-        distiller.divide(stand_in)
-        own = stand_in.part(distiller.parts)
-        share, at_once = (own.stop - own.start) / distiller.parts, 1
-    pace = measure(distiller, at_once)
+    if parts > 1 and distiller.sources.cache is None:
+        pace = _measure_parts(distiller, parts)
+    else:
+        pace = measure(distiller, at_once).pace
     if cache := distiller.sources.cache:
         cache.forget()  # the run will begin without it
-    return run_estimate(config, distiller, start.memory, pace, done, pace.warm_up, share)
+    return run_estimate(config, distiller, memory, pace, done, pace.warm_up)
+
+
+def _measure_parts(distiller: Distiller, parts: int) -> StepPace:
+    """Time an iteration's first part, and then twice as much: the difference is that of every further one.
+
+    Args:
+        parts: of equal work, about, in which an iteration is divided.
+    """
+    most = distiller.parts
+    own = -(-most // parts)
+    paces = []
+    for some in (own, min(2 * own, most)):
+        distiller.divide(LonePart(some, most))
+        paces.append(measure(distiller, 1))
+    one, two = (each.step for each in paces)
+    each = max(0.0, two - one) / own
+    share = min(2 * own, most) / most
+    return StepPace(one + each * (most - own), sum(each.warm_up for each in paces), share)
 
 
 def run_estimate(
     config: RunConfig,
     distiller: Distiller,
     memory: Estimate,
-    pace: PaceMeter | None,
+    pace: StepPace | None,
     done: int,
     spent: float,
-    share: float = 1.0,
 ) -> RunEstimate:
     """Estimate what is left of a run.
 
@@ -93,23 +106,20 @@ def run_estimate(
         pace: measured; None where the run does not fit into memory.
         done: iterations that are taken.
         spent: seconds of the run's budget that are gone.
-        share: of an iteration whose pace was measured.
     """
     amount, seconds = max(0, config.iterations - done), None
-    if pace:
-        step = pace.step / share
-        if config.seconds and config.iterations:
-            seconds = max(0.0, config.seconds - spent)
-            amount = _within(seconds, distiller, step)
-        else:
-            seconds = _seconds_of(amount, distiller, step)
+    if pace and config.seconds and config.iterations:
+        seconds = max(0.0, config.seconds - spent)
+        amount = _within(seconds, distiller, pace.step)
+    elif pace:
+        seconds = _seconds_of(amount, distiller, pace.step)
     labels, about_labels = _labels(config, distiller)
     return RunEstimate(
         covers="distillation",
         amount=amount,
         work="iterations",
         seconds=seconds,
-        share=share,
+        share=pace.share if pace else 1.0,
         warm_up=pace.warm_up if pace else 0.0,
         memory_bytes=memory.total,
         cached_bytes=memory.cached,
@@ -169,10 +179,9 @@ def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, 
     elif config.labels == "teacher":
         stored += 4 * sum(learned.decoded_counts) * task.num_classes
     stored += sum(each.nbytes for each in task.preprocess.state().values())
-    state = sum(each.nbytes for each in distiller.state_dict().values())
     parts = {
         "set": stored,
-        "checkpoints": _CHECKPOINTS * state,
+        "checkpoints": _CHECKPOINTS * distiller.state_bytes(),
         "log": _ENTRY_BYTES * iterations,
         "snapshots": max(0, config.checkpoint.snapshots - 1) * stored,
     }

@@ -109,7 +109,7 @@ class Distiller:
 
     @property
     def parts(self) -> int:
-        """Into how many parts of equal work processes can divide the loss."""
+        """Into how many parts of about equal work the loss falls: classes, where it is a sum over them."""
         if self._separable:
             return self.sources.task.num_classes
         return self.engine.parts(self.synthetic)
@@ -299,6 +299,12 @@ class Distiller:
         if self._plateau.patience:
             state |= self._plateau.state_dict()
         return state | {"iteration": torch.tensor(self.iteration)}
+
+    def state_bytes(self) -> int:
+        """Return the bytes of a state after the next step."""
+        optimisers = [self._pixel_optimiser, *self._auxiliary.values()]
+        here = sum(each.nbytes for each in self.state_dict().values())
+        return here + sum(each.bytes_to_come for each in optimisers)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""

@@ -205,7 +205,7 @@ class DistillationRun:
 
             def estimated() -> None:
                 done, spent = distiller.iteration, loop.seconds
-                remainder = run_estimate(self._config, distiller, memory, loop.pace, done, spent)
+                remainder = run_estimate(self._config, distiller, memory, loop.pace.pace, done, spent)
                 if remainder.amount:
                     self._tell(remainder)
 

@@ -13,7 +13,8 @@ from dsdistill.plugs import names_in
 from dsdistill.supply.cost import Cost, Sizes
 
 _TRIAL_PIXELS = {"cpu": 2 * 10**7, "cuda": 10**10}
-"""That an iteration passes through a network in a minute or two: so much at most is timed of it."""
+"""That an iteration may pass through a network to be timed whole: a quarter of a minute to two minutes of a
+CPU core, by the network."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ def trial_parts(config: RunConfig, real: RealDataset, parts: int, device: torch.
         config, real: as for `pixels_of_run`.
         parts: that there are, at most.
     """
-    cost = _cost(config, real)
-    if cost.training:  # which every part has to do
+    sizes = _sizes(config, real)
+    if config.engine.supply.training_images(sizes):  # which every part has to do
         return 1
-    pixels = real.images[0].numel() * cost.passes
+    pixels = real.images[0].numel() * config.engine.cost(sizes).passes
     return max(1, min(parts, pixels // _TRIAL_PIXELS[device.type]))
 
 
@@ -63,6 +64,10 @@ def pixels_of_run(config: RunConfig, real: RealDataset) -> int:
 
 
 def _cost(config: RunConfig, real: RealDataset) -> Cost:
+    return config.engine.cost(_sizes(config, real))
+
+
+def _sizes(config: RunConfig, real: RealDataset) -> Sizes:
     copies = 2 if config.synthetic.flip else 1
     stored = counts_of(config.ipc, len(real.classes))
     decoded = torch.tensor([config.multi_formation.decoded_count(count) for count in stored])
@@ -70,12 +75,10 @@ def _cost(config: RunConfig, real: RealDataset) -> Cost:
     if config.synthetic.learn == "compensators":
         networks = len(names_in(config.network))
         decoded, compensators = networks * decoded, networks * max(stored)
-    return config.engine.cost(
-        Sizes(
-            counts=real.counts,
-            decoded=decoded,
-            copies=copies,
-            feature_dim=1,
-            compensators=compensators,
-        )
+    return Sizes(
+        counts=real.counts,
+        decoded=decoded,
+        copies=copies,
+        feature_dim=1,
+        compensators=compensators,
     )

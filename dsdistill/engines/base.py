@@ -147,7 +147,7 @@ class Engine(ABC, Generic[S]):
         return "--set compute.class_chunk=1 --set compute.chunk=8 needs less"
 
     def parts(self, synthetic: SyntheticSet) -> int:
-        """Return how many parts of equal work a loss has that is no sum over classes; 1 where none are."""
+        """Return into how many parts of about equal work a loss falls that is no sum over classes, or 1."""
         return 1
 
     def features(self, network: Network) -> Callable[[Tensor], Tensor]:

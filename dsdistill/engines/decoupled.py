@@ -260,11 +260,11 @@ class DecoupledEngine(Engine[Teachers]):
     @property
     def less_memory(self) -> str:
         """Say what needs less: all images, and what the optimiser keeps of them, are in memory at once."""
-        return "a smaller --ipc or --size needs less"
+        return "a smaller --ipc, --size or engine.pass_images needs less"
 
     def parts(self, synthetic: SyntheticSet) -> int:
-        """Return the number of batches."""
-        return len(self.all_batches(synthetic))
+        """Return the number of batches; 1 where some of them have no teacher, so that they are not alike."""
+        return 1 if synthetic.compensators is not None else len(self.all_batches(synthetic))
 
     def loss(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> dict[str, Tensor]:
         """Return the target's term and ``alignment``, summed over batches; the first has the gradient."""

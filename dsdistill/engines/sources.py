@@ -65,7 +65,7 @@ class Sources(Generic[S]):
         clusters: chooses the real images; None where they are drawn at random.
         cache: keeps what was computed of real images; None computes it anew in every iteration.
         ranks: the processes that share the run, of which each computes its part of every loss; set before
-            the loop is made.
+            the loop is made, or by `Distiller.divide`.
         largest_class: real images of the class that has most.
         iteration, iterations: that at hand and all there are; set by the loop.
         update: which of an iteration's steps of the pixels is taken; set by the loop.

@@ -45,7 +45,7 @@ from dsdistill.storage.expert_file import Snapshot
 
 _TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
 _TIMING_SECONDS = 3.0
-_TIMED_SHARE, _LEAST_STEPS = 50, 2  # of a short training, one step in so many is timed before, but some are
+_TIMED_SHARE, _LEAST_STEPS = 50, 3  # of a short training, one step in so many is timed before, but some are
 _REPEATS = 3  # of what is timed besides: a smaller batch, and the metrics
 _MEASURED = 10_000  # training images that tell the loss and the accuracy of a trained network, at most
 EL2N = "el2n"

@@ -27,8 +27,8 @@ _BLOCK = 1 << 20
 _PART = ".part"
 
 
-def replace(path: str | Path, *data: bytes | memoryview) -> None:
-    """Write ``data`` at ``path``, one part after the other, durably, verified and atomically.
+def replace(path: str | Path, data: bytes | memoryview, *more: bytes | memoryview) -> None:
+    """Write ``data`` at ``path``, and ``more`` after it, durably, verified and atomically.
 
     A link is followed, so it remains a link. A replaced file passes on its permissions and its owner.
 
@@ -37,8 +37,8 @@ def replace(path: str | Path, *data: bytes | memoryview) -> None:
             device).
     """
 
-    with replacing(path, lambda written: _compare(written, *data)) as file:
-        for part in data:
+    with replacing(path, lambda written: _compare(written, data, *more)) as file:
+        for part in (data, *more):
             file.write(part)
 
 

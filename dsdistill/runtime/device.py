@@ -181,7 +181,8 @@ def reset_peak_memory(device: torch.device) -> None:
 def available_memory(device: torch.device) -> int | None:
     """Return the bytes free on the device; None if the system does not tell."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     with contextlib.suppress(OSError), open("/proc/meminfo") as lines:  # MemAvailable counts caches as free
         for line in lines:
             if line.startswith("MemAvailable:"):

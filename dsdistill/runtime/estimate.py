@@ -35,7 +35,8 @@ class RunEstimate:
     """That it takes at the pace measured, without compiling; None where nothing was timed, as the run needs
     more memory than is free."""
     share: float = 1.0
-    """Of a step that was timed, where a step is long; the rest is taken to last as long, part by part."""
+    """Of a step that was timed: less than 1 where a step is long, whose other parts are taken to last as
+    long as those that were timed."""
     warm_up: float = 0.0
     """Seconds that the first steps took above that pace: compiling, mostly."""
     memory_bytes: int | None = None
@@ -104,8 +105,8 @@ class RunEstimate:
 
     def _time(self) -> str:
         if self.seconds is None:
-            return f"not known for {self.amount:,} {self.work}: they need more memory than is free"
-        part = f", of which {self.share:.2g} was timed" if self.share < 1 else ""
+            return "not known: the run needs more memory than is free"
+        part = f", by {100 * self.share:.2g} % of one" if self.share < 1 else ""
         each = f" ({_seconds(self.seconds / self.amount)} each{part})" if self.amount else ""
         time = f"{clock(self.seconds)} for {self.amount:,} {self.work}{each}"
         if self.warm_up >= _WORTH_SAYING:

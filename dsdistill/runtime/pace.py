@@ -12,6 +12,21 @@ _FEWEST, _ENOUGH = 3, 16
 and after enough of them in any case."""
 
 
+@dataclass(frozen=True)
+class StepPace:
+    """What a step takes.
+
+    Attributes:
+        step: seconds, from now on.
+        warm_up: seconds that the measured steps took above that.
+        share: of a step that was measured.
+    """
+
+    step: float
+    warm_up: float
+    share: float = 1.0
+
+
 @dataclass
 class PaceMeter:
     """The seconds of steps, measured one by one or several at a time.
@@ -50,6 +65,11 @@ class PaceMeter:
         first = 1 if len(self._steps) > 1 else 0
         pairs = zip(self._seconds[first:], self._steps[first:], strict=True)
         return typical([seconds / steps for seconds, steps in pairs])
+
+    @property
+    def pace(self) -> StepPace:
+        """What a step takes; there must be a measurement."""
+        return StepPace(self.step, self.warm_up)
 
     @property
     def warm_up(self) -> float:

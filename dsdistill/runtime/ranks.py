@@ -242,12 +242,25 @@ ALONE = Ranks()
 """One process."""
 
 
-class StandIn(Ranks):
-    """The first of several processes, the others of which are not there: its part of a step can be timed.
+class LonePart(Ranks):
+    """One of several processes, the others of which are not there: its part of a step can be timed.
 
-    >>> StandIn(count=4).part(6)
-    slice(0, 2, None)
+    >>> LonePart(2, 6).part(12)
+    slice(0, 4, None)
     """
+
+    def __init__(self, own: int, of: int) -> None:
+        """Describe it.
+
+        Args:
+            own, of: parts of a step that it takes, and all of them, more than one.
+        """
+        super().__init__(index=0, count=2)
+        self._own, self._of = own, of
+
+    def part(self, count: int) -> slice:
+        """Return which of ``count`` items it takes: the first ones, one at least."""
+        return slice(0, max(1, -(-self._own * count // self._of)))
 
     def sum_(self, *tensors: Tensor) -> None:
         """Add up nothing."""

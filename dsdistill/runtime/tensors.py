@@ -18,6 +18,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from dsdistill import files
+from dsdistill.errors import UserError
 
 _DTYPES = {
     torch.float64: "F64",
@@ -30,6 +31,12 @@ _DTYPES = {
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
 }
 _ALIGNMENT = 8
 
@@ -38,7 +45,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     """Write tensors and texts; they replace at once any file at ``path``.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or cannot hold the dtype of a tensor.
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     plain = dict(sorted(plain.items(), key=lambda pair: (-pair[1].itemsize, pair[0])))  # which aligns them
@@ -73,9 +80,14 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes
     table: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name, value in tensors.items():
+        if value.dtype not in _DTYPES:
+            raise UserError(f"a state cannot hold {name!r}, which is {value.dtype}: keep it as float32")
         begin, end = end, end + value.nbytes
-        dtype = _DTYPES[value.dtype]
-        table[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [begin, end]}
+        table[name] = {
+            "dtype": _DTYPES[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(table, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import dsdistill
 from dsdistill.distillation import config as configs
+from dsdistill.distillation import estimate as estimates_of
 from dsdistill.distillation import work
 from dsdistill.distillation.estimate import advice
 from dsdistill.distillation.loop import Distiller, IterationReport
@@ -94,44 +96,77 @@ def dry(**options: Any) -> RunEstimate:
     return dsdistill.dry_run(dsdistill.distill, "set.h5", **told)
 
 
+class Stepped:
+    """Takes the place of a step: notes what it is about, and passes the seconds of a clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fixed: float = 0.0, each: float = 1.0) -> None:
+        self.parts: list[int] = []
+        self._now, self._fixed, self._each = 0.0, fixed, each
+        monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
+        monkeypatch.setattr(Distiller, "step", lambda distiller: self._step(distiller))
+        monkeypatch.setattr("dsdistill.distillation.estimate.time", self)
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def _step(self, distiller: Distiller) -> IterationReport:
+        ranks, passes = distiller.sources.ranks, distiller._passes
+        own = ranks.part(distiller.engine.parts(distiller.synthetic))
+        separable = distiller.engine.separable(distiller.sources.supply.network)
+        self.parts.append(sum(map(len, passes)) if separable else own.stop - own.start)
+        self._now += self._fixed + self._each * self.parts[-1]
+        return IterationReport(distiller.iteration, {"loss": torch.zeros(())})
+
+
 @pytest.mark.parametrize("chunk", [0, 3])
-def test_one_part_of_a_long_step_is_timed(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
-    monkeypatch.setattr(PaceMeter, "step", 3.0)
-    taken: list[list[int]] = []
-    step = Distiller.step
-
-    def stepped(self: Distiller) -> IterationReport:
-        report = step(self)
-        taken.append(self.sources.classes.tolist())
-        return report
-
-    monkeypatch.setattr(Distiller, "step", stepped)
-    estimate = dry(iterations=40, overrides=[THREADS, f"compute.class_chunk={chunk}"])
-    assert estimate.share == 0.1
-    assert estimate.seconds == pytest.approx(40 * 30.0)
-    assert taken == [[0]] * 5
-    assert "(30 s each, of which 0.1 was timed)" in str(estimate)
+@pytest.mark.parametrize("method", ["dm", "datadam"])
+def test_parts_of_a_long_step_are_timed(method: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = Stepped(monkeypatch, fixed=5.0, each=2.0)
+    estimate = dry(method=method, iterations=40, overrides=[THREADS, f"compute.class_chunk={chunk}"])
+    assert stepped.parts == [1] * 5 + [2] * 5
+    assert estimate.share == 0.2
+    assert estimate.seconds == pytest.approx(40 * (5.0 + 10 * 2.0))
+    assert "for 40 iterations (25 s each, by 20 % of one)" in str(estimate)
 
 
-def test_a_step_of_recovery_has_as_many_parts_as_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_part_may_be_several_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = Stepped(monkeypatch, fixed=5.0, each=2.0)
+    monkeypatch.setattr(estimates_of, "trial_parts", lambda *_: 3)
+    estimate = dry(iterations=40)
+    assert stepped.parts == [4] * 5 + [8] * 5
+    assert estimate.seconds == pytest.approx(40 * (5.0 + 10 * 2.0))
+
+
+RESNET = "resnet10-batch-w4"
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("teachers") / "teacher.h5"
+    options: dict[str, Any] = {"dataset": "digits", "network": RESNET, "device": "cpu", "recipe": "teacher"}
+    dsdistill.train_experts(file, **options, count=1, epochs=1, overrides=["epoch_batches=2"])
+    return file
+
+
+@pytest.mark.parametrize(("more", "batches"), [([], 3), (["engine.batches=per-class"], 10)])
+def test_a_step_of_recovery_falls_into_batches(
+    teacher: Path, more: list[str], batches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
-    network = "resnet10-batch-w4"
-    options: dict[str, Any] = {"dataset": "digits", "network": network, "device": "cpu", "recipe": "teacher"}
-    dsdistill.train_experts(
-        tmp_path / "teacher.h5", **options, count=1, epochs=1, overrides=["epoch_batches=2"]
-    )
-    options = {"method": "sre2l", "network": network, "experts": tmp_path / "teacher.h5", "ipc": 3}
-    whole = options | {"overrides": [THREADS, "engine.batches=per-class"]}
-    for told, parts in ((options, 3), (whole, 10)):
-        assert dry(**told).share == pytest.approx(1 / parts)
+    stepped = Stepped(monkeypatch)
+    options: dict[str, Any] = {"method": "sre2l", "network": RESNET, "experts": teacher, "ipc": 3}
+    estimate = dry(**options, iterations=10, overrides=[THREADS, *more])
+    assert stepped.parts == [1] * 5 + [2] * 5
+    assert estimate.seconds == pytest.approx(10 * batches)
 
 
-def test_networks_that_are_trained_on_the_way_are_timed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_TRIAL_PIXELS", {"cpu": 1})
+def test_steps_whose_parts_are_not_alike_are_timed_whole(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks of IDM are trained on the way, and natural images of INFER have no teacher."""
+    stepped = Stepped(monkeypatch)
     assert dry(method="idm").share == 1.0
+    assert dry(method="infer", network=RESNET, experts=teacher, ipc=2).share == 1.0
+    assert set(stepped.parts) == {10, 1}
 
 
 def test_what_does_not_fit_into_memory_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,14 +175,25 @@ def test_what_does_not_fit_into_memory_is_not_timed(monkeypatch: pytest.MonkeyPa
     starts: list[Any] = []
     estimate = dry(callbacks=[Told(started=starts.append)])
     assert (estimate.seconds, estimate.total_seconds, estimate.amount) == (None, None, 3)
-    assert estimate.rows()[0] == (
-        "estimated time",
-        "not known for 3 iterations: they need more memory than is free",
-    )
+    assert estimate.rows()[0] == ("estimated time", "not known: the run needs more memory than is free")
     assert estimate.memory_bytes
-    assert estimate.disk_bytes
     assert json.loads(json.dumps(estimate.to_dict()))["seconds"] is None
     assert "class_chunk=1" in starts[0].describe()[-1]
+
+
+@pytest.mark.parametrize("optimiser", ["kind=adamw", "kind=sgd", "momentum=0.0"])
+def test_disk_is_known_before_the_first_step(optimiser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [THREADS, f"optimiser.{optimiser}", "optimiser.updates=joint"]
+    fits = dry(overrides=overrides)
+    monkeypatch.setattr("dsdistill.distillation.run.available_memory", lambda device: 1000)
+    found = dry(overrides=overrides)
+    assert found.seconds is None
+    assert found.disk["checkpoints"] == pytest.approx(fits.disk["checkpoints"], rel=0.01)
+
+
+def test_a_method_without_iterations_fits_always(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.distillation.run.available_memory", lambda device: 1000)
+    assert dry(method="rded", network=RESNET, experts=teacher, iterations=0).seconds == 0.0
 
 
 def config(**options: Any) -> configs.RunConfig:

@@ -185,7 +185,7 @@ def test_timing_ends_after_a_few_steps_where_they_are_long(monkeypatch: pytest.M
     assert taken == [16, 2, *[16] * 5, *[2] * 3]
 
 
-@pytest.mark.parametrize(("steps", "timed"), [(4, 2), (150, 3), (10_000, 5)])
+@pytest.mark.parametrize(("steps", "timed"), [(4, 3), (200, 4), (10_000, 5)])
 def test_little_is_timed_before_a_short_training(
     steps: int, timed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,8 @@ def test_a_disk_that_changes_bytes_is_found_out(
     for write in (files.replace, files.write_new):
         with pytest.raises(UserError, match="it reads back otherwise than it was written"):
             write(tmp_path / ("a" if write is files.replace else "b"), b"new")
+    with pytest.raises(UserError, match="it reads back otherwise"):
+        files.replace(tmp_path / "a", b"ne", b"w")
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
