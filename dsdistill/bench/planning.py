@@ -147,7 +147,8 @@ def _options(suite: Suite, dataset: str, method: str, ipc: int, seed: int) -> di
     network = ",".join(dict.fromkeys(each.network for each in tables if each.network)) or suite.network
     protocol = "" if suite.protocol == OWN else suite.protocol
     explicit: dict[str, Any] = {"network": network, "protocol": protocol}
-    explicit |= {"iterations": at_ipc(settings.iterations, ipc) or suite.iterations, "seconds": suite.seconds}
+    own = suite.iterations if settings.iterations is None else settings.iterations
+    explicit |= {"iterations": at_ipc(own, ipc), "seconds": suite.seconds}
     options: dict[str, Any] = {"method": suite.recipe_of(method), "ipc": ipc, "seed": seed}
     options |= {"data": {"name": dataset}}
     options |= {key: value for key, value in explicit.items() if value}

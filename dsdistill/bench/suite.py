@@ -54,8 +54,8 @@ class MethodSettings:
     """In place of the suite's; "own" is that of its recipe."""
     ipcs: tuple[Count, ...] = ()
     """In place of the suite's."""
-    iterations: ByIpc = 0
-    """In place of the suite's."""
+    iterations: ByIpc | None = None
+    """In place of the suite's; 0 takes its recipe's own."""
     bits: tuple[int, ...] = ()
     """In place of the suite's."""
     evaluations: tuple[str, ...] = ()
@@ -214,7 +214,7 @@ class Suite:
             where = f"evaluation {name!r} of {subject}" if own else subject
             self._check_ipcs(own or self.epochs, settings.ipcs, where, "epochs")
 
-    def _check_ipcs(self, numbers: ByIpc, ipcs: Sequence[int], subject: str, what: str) -> None:
+    def _check_ipcs(self, numbers: ByIpc | None, ipcs: Sequence[int], subject: str, what: str) -> None:
         """Raise a UserError where numbers by IPC leave out one that a suite has."""
         if isinstance(numbers, dict) and (missing := sorted({*(ipcs or self.ipcs)} - {*numbers})):
             raise UserError(f"{subject} has no {what} for IPC {missing[0]}; add them")

@@ -90,6 +90,16 @@ EXPERTS = ("ncfm", "mtt", "tesla", "ftd", "datm", "ast")
 EXPERTS += ("sre2l", "cda", "cv", "wmdd", "infer", "cim", "nrr", "rded", "pca")
 
 
+def test_methods_that_optimise_nothing_take_no_iterations() -> None:
+    checked = 0
+    for name in SUITES.names():
+        for cell in plan(load_suite(name)):
+            if cell.method.partition("-")[0] in ("rded", "pca"):
+                assert "iterations" not in cell.options  # so that the recipe's hold, which are none
+                checked += 1
+    assert checked
+
+
 def test_there_are_the_promised_suites() -> None:
     promised = {
         "digits",
