@@ -29,7 +29,7 @@ WORTHWHILE = 500
 """Steps of all students below which an evaluation is over before its estimate would be."""
 
 _SECONDS = 0.5  # of timing steps of one size
-_AT_ONCE, _SLOW = 8, 0.1  # quick steps are timed together, those that take longer (seconds) one by one
+_TOGETHER, _MOST = 0.25, 100  # seconds of steps that are timed together, and their number at most
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Timer:
         peak = self._peak(sets, protocol)
         ensemble, pace = self._filled(self.ensembles, students), PaceMeter(enough_seconds=_SECONDS)
         while not pace.is_known:
-            count = 1 if pace.is_new or pace.step > _SLOW else _AT_ONCE
+            count = 1 if pace.is_new else max(1, round(_TOGETHER / max(pace.step, _TOGETHER / _MOST)))
             since = time.monotonic()
             self._train(ensemble, sets, protocol, count)
             wait(execution.device)

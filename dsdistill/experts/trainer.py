@@ -46,7 +46,7 @@ from dsdistill.storage.expert_file import Snapshot
 _TIMED_STEPS, _FEWEST_STEPS = 16, 5  # between these, the timing ends after _TIMING_SECONDS
 _TIMING_SECONDS = 3.0
 _TIMED_SHARE, _LEAST_STEPS = 50, 3  # of a short training, one step in so many is timed before, but some are
-_REPEATS = 3  # of what is timed besides: a smaller batch, and the metrics
+_REPEATS = 3  # of the metrics of a few images, before a long training
 _MEASURED = 10_000  # training images that tell the loss and the accuracy of a trained network, at most
 EL2N = "el2n"
 """The tensor of a state that holds the scores of the training images so far, if they are recorded."""
@@ -261,11 +261,12 @@ class Trainer:
         Call `initialise` before training: the optimiser's state and the statistics of batch normalisation are
         not those of an expert afterwards.
 
+        A smaller last batch takes its share of the time of the others.
+
         Args:
             steps: that are to come, if known; few of them are not worth many that are only timed.
         """
         most = _TIMED_STEPS if steps is None else max(_LEAST_STEPS, min(_TIMED_STEPS, steps // _TIMED_SHARE))
-        repeats = min(most, _REPEATS)
         order = torch.randperm(len(self._train), generator=generator(self._config.seed, "experts", 0, 0))
         batches = list(order.split(self._size)[: self.batches])
         full = [rows for rows in batches if len(rows) == self._size]
@@ -276,10 +277,10 @@ class Trainer:
         with forked(self._config.seed, "experts-noise"):
             first = [self._timed_step(rows, 0) for rows in (full[0], *smaller)]
             step = typical(list(self._timed_steps(full, most)))
-            last = [typical([self._timed_step(rows, turn) for turn in range(repeats)]) for rows in smaller]
         self._optimiser = make_optimiser(self._trained, self._config)
-        warm_up = max(0.0, sum(first) - step - sum(last))
-        return Pace(len(full) * step + sum(last), self._seconds_of_metrics(repeats), warm_up)
+        last = sum(step * len(rows) / self._size for rows in smaller)
+        metrics = self._seconds_of_metrics(_REPEATS if most == _TIMED_STEPS else 1)
+        return Pace(len(full) * step + last, metrics, max(0.0, sum(first) - step - last))
 
     def memory_bytes(self) -> int:
         """Estimate what the training adds to the process, or takes on the GPU, from a step on one batch.
