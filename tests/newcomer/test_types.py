@@ -59,7 +59,7 @@ def settings(folder: Path) -> Path:
     Names of the package count if it exports them, as `--strict` has it.
     """
     mypy = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]
-    del mypy["packages"]
+    del mypy["files"]
     mypy["overrides"] = [
         {"module": ["right", "wrong"], **dict.fromkeys(STRICT.split(), True)},
         {"module": "dsdistill", "implicit_reexport": False},
