@@ -173,23 +173,8 @@ def test_steps_that_differ_as_operators_do_are_averaged(monkeypatch: pytest.Monk
     assert pace_by(Clock(0.5, 0.5, *steps), monkeypatch).epoch == pytest.approx((3 + 2 / 16) * 0.03)
 
 
-def test_timing_ends_after_a_few_steps_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
-
-    def step(self: Trainer, rows: torch.Tensor, turn: int) -> float:
-        taken.append(len(rows))
-        return 1000.0
-
-    monkeypatch.setattr(Trainer, "_timed_step", step)
-    trainer = Trainer(told(batch_size=16, drop_last=False), *toys(), CPU, print)
-    assert trainer.pace().epoch == 3125.0
-    assert taken == [16, 2, *[16] * 5]
-
-
-@pytest.mark.parametrize(("steps", "timed"), [(4, 3), (200, 4), (10_000, 5)])
-def test_little_is_timed_before_a_short_training(
-    steps: int, timed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def timed_sizes(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the sizes of the batches that are timed, where each step takes 1000 s."""
     taken: list[int] = []
 
     def step(self: Trainer, rows: torch.Tensor, turn: int) -> float:
@@ -199,7 +184,18 @@ def test_little_is_timed_before_a_short_training(
     monkeypatch.setattr(Trainer, "_timed_step", step)
     trainer = Trainer(told(batch_size=16, drop_last=False), *toys(), CPU, print)
     assert trainer.pace(steps).epoch == 3125.0
-    assert taken == [16, 2, *[16] * timed]
+    return taken
+
+
+def test_timing_ends_after_a_few_steps_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert timed_sizes(None, monkeypatch) == [16, 2, *[16] * 5]
+
+
+@pytest.mark.parametrize(("steps", "timed"), [(4, 3), (200, 4), (10_000, 5)])
+def test_little_is_timed_before_a_short_training(
+    steps: int, timed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert timed_sizes(steps, monkeypatch) == [16, 2, *[16] * timed]
 
 
 def test_the_estimate_counts_what_is_left_saving_and_metrics(
