@@ -255,9 +255,11 @@ def test_the_bytes_of_compensators_are_estimated(storage: Any, size: int) -> Non
         """What is read of a loop."""
 
         def __init__(self, synthetic: SyntheticSet) -> None:
-            self.synthetic, self.sources, self.state_dict = synthetic, self, dict
-            self.task = self
+            self.synthetic, self.sources, self.task = synthetic, self, self
             self.preprocess = preprocess
+
+        def state_bytes(self) -> int:
+            return 0
 
     plain, more = (disk(config, Loop(each), 1)["set"] for each in sets)  # type: ignore[arg-type]
     assert more - plain == 4 * 64 * size
