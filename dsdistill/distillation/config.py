@@ -15,7 +15,7 @@ from annotated_types import Ge, Lt
 from pydantic import Field
 
 from dsdistill.augment.config import AugmentationConfig
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.config.aliases import modernise, notice
 from dsdistill.config.data_names import data_name
 from dsdistill.config.initial_names import SetFile, is_set_file

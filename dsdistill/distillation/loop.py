@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau, make_pixel_optimiser
+from dsdistill.compute.config import OptimiserConfig
+from dsdistill.compute.pixel_optimiser import Plateau, make_pixel_optimiser
 from dsdistill.distillation.multisize import SubsetChoice
 from dsdistill.engines.base import Engine
 from dsdistill.engines.matching import MatchingEngine
@@ -305,6 +306,10 @@ class Distiller:
         optimisers = [self._pixel_optimiser, *self._auxiliary.values()]
         here = sum(each.nbytes for each in self.state_dict().values())
         return here + sum(each.bytes_to_come for each in optimisers)
+
+    def optimiser_bytes(self) -> int:
+        """Return the bytes of what the optimisers of the images and of all else know after the next step."""
+        return sum(each.state_bytes for each in (self._pixel_optimiser, *self._auxiliary.values()))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""

@@ -41,7 +41,7 @@ class Estimate:
     real: int
     """The training images, as bytes."""
     synthetic: int
-    """All that is learned, with gradient and momentum."""
+    """All that is learned, with gradients and what optimisers remember."""
     graph: int
     """The pass that takes most: maps kept for a gradient, and what is alive on the way back."""
     frozen: int
@@ -114,7 +114,7 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
     device, compiled = synthetic.images.device, sources.learner.compiled
     return Estimate(
         real=sources.data.memory_bytes,
-        synthetic=3 * learned + averages,
+        synthetic=2 * learned + distiller.optimiser_bytes() + averages,
         graph=graph,
         frozen=frozen,
         networks=networks,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.config.validation import forbid_extra
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.real import RealDataset

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dsdistill import seeding
 from dsdistill.augment.dsa import Parameters
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.compute.custom_gradient import attach_gradients
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.config.kinds import Kinds
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.sources import ClassFeatures, Sources

@@ -26,8 +26,8 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dsdistill.augment.dsa import Parameters
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.compute.custom_gradient import settled
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.engines.discrepancies import DISCREPANCIES, Discrepancy, Means
 from dsdistill.engines.matching import MatchingEngine
 from dsdistill.engines.sources import ClassFeatures, Sources

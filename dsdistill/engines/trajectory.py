@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from dsdistill import seeding
 from dsdistill.compute.chunks import equal_chunk
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.compute.custom_gradient import attach_gradients
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import Engine

@@ -13,6 +13,7 @@ from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.evaluation.ensembles import Ensemble
 from dsdistill.evaluation.execution import Execution
+from dsdistill.runtime.allocations import peak_of
 from dsdistill.runtime.device import autocast
 
 _RESIDENT_BYTES = 1 << 30  # a test set up to this size is preprocessed once, not once per student
@@ -111,6 +112,12 @@ def seconds_of_testing(
         times.append(time.monotonic() - since)
     usual = min(times[1:])
     return max(0.0, times[0] - usual), usual * test_images.chunks
+
+
+def bytes_of_testing(ensemble: Ensemble, test_images: TestImages, execution: Execution) -> int:
+    """Return the most bytes of tensors that testing makes at once, besides those of the images."""
+    chunk = next(iter(test_images))
+    return peak_of(lambda: _correct(ensemble, [chunk], execution))
 
 
 @torch.inference_mode()

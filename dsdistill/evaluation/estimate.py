@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from dsdistill.config.labels import Source
-from dsdistill.evaluation.accuracy import seconds_of_testing
+from dsdistill.evaluation.accuracy import bytes_of_testing, seconds_of_testing
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles
 from dsdistill.evaluation.exam import Exam
@@ -97,7 +97,7 @@ class Timer:
 
     def _measured(self, sets: Sequence[TrainingSet], protocol: Protocol) -> Cost:
         execution, students = self.ensembles.execution, len(sets)
-        peak = self._peak(sets, protocol)
+        memory = self._memory(sets, protocol)
         ensemble, pace = self._filled(self.ensembles, students), PaceMeter(enough_seconds=_SECONDS)
         while not pace.is_known:
             count = 1 if pace.is_new else max(1, round(_TOGETHER / max(pace.step, _TOGETHER / _MOST)))
@@ -108,17 +108,21 @@ class Timer:
         test_images = self.exam.test_images
         first, test = seconds_of_testing(ensemble, test_images, execution)
         test *= self.exam.chunks / test_images.chunks
-        weights = 2 * sum(each.nbytes for each in ensemble.parameters)  # momentum, and the next students
-        unused = beside_tensors(peak, execution.device, execution.compile)
-        memory = peak + weights + unused + test_images.resident_bytes
         return Cost(pace.step, test, pace.warm_up + first, memory)
 
-    def _peak(self, sets: Sequence[TrainingSet], protocol: Protocol) -> int:
-        """Return the most bytes of tensors that a step makes, those of the students among them."""
-        eager = Ensembles(
-            dataclasses.replace(self.ensembles.execution, compile=False), self.ensembles.objective
-        )
-        return peak_of(lambda: self._train(self._filled(eager, len(sets)), sets, protocol, 1))
+    def _memory(self, sets: Sequence[TrainingSet], protocol: Protocol) -> int:
+        """Return the bytes that students take, with the test images that are kept."""
+        execution, device = self.ensembles.execution, self.ensembles.execution.device
+        eager = Ensembles(dataclasses.replace(execution, compile=False), self.ensembles.objective)
+        step = peak_of(lambda: self._train(self._filled(eager, len(sets)), sets, protocol, 1))
+        step += beside_tensors(step, device, execution.compile)
+        students = self._filled(eager, len(sets))
+        weights = sum(each.nbytes for each in students.parameters)
+        # Maps of a whole chunk are blocks so large that the heap gives them back at once.
+        test = weights + bytes_of_testing(students, self.exam.test_images, eager.execution)
+        test += beside_tensors(0, device, execution.compile)
+        others = 2 * weights  # momentum, and the next students
+        return max(step, test) + others + self.exam.test_images.resident_bytes
 
     def _filled(self, ensembles: Ensembles, students: int) -> Ensemble:
         return ensembles.fill([self.build(repeat) for repeat in range(students)])

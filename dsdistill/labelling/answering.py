@@ -129,17 +129,22 @@ class ViewAnswers:
         answers, done = [], 0
         for group in self._groups(batches):
             answers.append(self._answer(group))
-            done += sum(len(batch) for _, batch in group)
+            done += _views_in(group)
             tick(done)
-        config = self.draws.config
-        pool, count = config.keep < 1, len(self.images)
-        return Views.of(batches, Answers.cat(answers), count, config.mixing, pool, self.digest)
+        return self._views(batches, Answers.cat(answers))
 
     def pace(self) -> PaceMeter:
         """Measure the seconds of a view by a few groups of batches."""
-        epochs = next(self.blocks())
-        group = next(self._groups(self._batches(epochs)))
-        return measured(sum(len(batch) for _, batch in group), lambda: self._answer(group))
+        pace, epochs = PaceMeter(enough_seconds=_SECONDS), next(self.blocks())
+        while not pace.is_known:
+            since = time.monotonic()
+            batches = self._batches(epochs)
+            drawing = time.monotonic() - since
+            group = next(self._groups(batches))
+            since = time.monotonic()
+            self._views(group, self._answer(group))
+            pace.add(_views_in(group), time.monotonic() - since + drawing * len(group) / len(batches))
+        return pace
 
     def views_of(self, epochs: range) -> int:
         """Return how many views some epochs have."""
@@ -170,6 +175,11 @@ class ViewAnswers:
             size += len(batch)
         yield group
 
+    def _views(self, batches: Batches, answers: Answers) -> Views:
+        """Return batches with their answers as a set stores them."""
+        config = self.draws.config
+        return Views.of(batches, answers, len(self.images), config.mixing, config.keep < 1, self.digest)
+
     def _answer(self, group: Batches) -> Answers:
         config, batches = self.draws.config, [batch for _, batch in group]
         joined = ViewBatch.cat(batches)
@@ -184,3 +194,7 @@ class ViewAnswers:
             distances = label_distances(logits.cpu(), labels, labels[joined.mix.partner])
             return encode_distances(distances, logits.shape[1])
         return encode(logits, config.encoding, config.top)
+
+
+def _views_in(batches: Batches) -> int:
+    return sum(len(batch) for _, batch in batches)

@@ -16,7 +16,7 @@ from dsdistill.labelling.draws import ViewDraws
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.labelling.start import LabellingStart
 from dsdistill.labelling.view_run import ViewRun
-from dsdistill.runtime.allocations import peak_of
+from dsdistill.runtime.allocations import beside_tensors, peak_of
 from dsdistill.runtime.board import Tally
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.runtime.estimate import RunEstimate
@@ -29,6 +29,9 @@ from dsdistill.teachers.committee import Unseen
 
 WORTHWHILE = 50_000
 """Images or views below which labelling is over before its estimate would be."""
+
+_STORED_COPIES = 3
+"""Copies of the labels while a set is stored: its own, the file that is made, and what is read back of it."""
 
 _OF_LABELS = (
     *("labels", "labelling", "own_protocol", "stop_curve"),
@@ -81,8 +84,8 @@ def labelled(
     run = ViewRun(answers, observer, parts, ranks)
     observer.on_start(dataclasses.replace(start, total=answers.total, done=run.done))
     left = answers.total - run.done
-    label_bytes = left * config.bytes_of_view(len(bare.classes))
-    memory = functools.partial(_memory, images, committee)
+    each = config.bytes_of_view(len(bare.classes))
+    label_bytes, memory = left * each, functools.partial(_memory, images, committee, answers.total * each)
     _estimate(observer, left, "views", answers.pace, label_bytes, memory, run.share)
     return dataclasses.replace(bare, views=run.views(), attributes=attributes)
 
@@ -104,16 +107,19 @@ def _static(
     def tick(done: int) -> None:
         observer.on_progress("labelling", tally.total(done), len(images))
 
-    label_bytes, memory = 4 * len(images) * classes, functools.partial(_memory, images, committee)
+    label_bytes = 4 * len(images) * classes
+    memory = functools.partial(_memory, images, committee, label_bytes)
     _estimate(observer, len(images), "images", pace, label_bytes, memory, 1 / ranks.count)
     return static_logits(images, committee, config, tick, ranks)
 
 
-def _memory(images: Tensor, committee: Committee) -> int:
-    """Estimate what labelling takes: images, teachers, and the largest pass through them."""
+def _memory(images: Tensor, committee: Committee, label_bytes: int) -> int:
+    """Estimate what labelling takes: images, teachers, and the largest pass, or storing labels."""
     some = images[: images_at_once(images)]
     teachers = sum(each.nbytes for one in committee.teachers for each in one.network.parameters())
-    return images.nbytes + teachers + peak_of(lambda: committee.logits(some))
+    peak = peak_of(lambda: committee.logits(some))
+    answering = peak + beside_tensors(peak, committee.device, compiled=False) + label_bytes
+    return images.nbytes + teachers + max(answering, _STORED_COPIES * label_bytes)
 
 
 def _estimate(

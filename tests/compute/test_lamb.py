@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.compute.lamb import Lamb
-from dsdistill.compute.pixel_optimiser import OptimiserConfig, make_pixel_optimiser
+from dsdistill.compute.pixel_optimiser import make_pixel_optimiser
 from dsdistill.errors import UserError
 from tests.reference.regression import lamb_steps
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.compute.pixel_optimiser import (
     JointOptimiser,
-    OptimiserConfig,
     PerClassOptimiser,
     PixelOptimiser,
     make_pixel_optimiser,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dsdistill.augment.config import AugmentationConfig
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.config.recipe import load_expert_recipe, load_recipe
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation.config import RunConfig, resolve, to_toml

@@ -83,7 +83,10 @@ def of(*overrides: str, ipc: Ipc = 2) -> Estimate:
 def test_an_estimate_follows_what_it_depends_on() -> None:
     base = of()
     assert base.total == sum(dataclasses.astuple(base))
-    assert base.synthetic == 3 * 20 * 64 * 4
+    assert base.synthetic == 3 * 20 * 64 * 4  # pixels, gradient and momentum
+    assert of("optimiser.momentum=0").synthetic == 2 * 20 * 64 * 4
+    for kind in ("adamw", "lamb"):  # with two averages of the gradient
+        assert of(f"optimiser.kind={kind}").synthetic == 4 * 20 * 64 * 4
     assert base.real == 1347 * 64
     assert base.allocator > 0
     assert base.tensors == base.total - base.allocator
@@ -142,7 +145,8 @@ def test_an_estimate_is_right_within_a_fifth(
     expected = estimate(distiller, real)
     before = sum(each.nbytes for each in distiller.synthetic.parameters())
     before += distiller.sources.supply.network_bytes(0)
-    found = max(peak_of(distiller.step) for _ in range(2)) + before
+    first = peak_of(distiller.step)  # it makes what the optimisers remember
+    found = before + max(first, distiller.optimiser_bytes() + peak_of(distiller.step))
     assert 0.8 * found < expected.tensors - expected.real < 1.2 * found
 
 

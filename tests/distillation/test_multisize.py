@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.config.sizes import check_sizes, decided_sizes, of_attribute
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.multisize import SubsetChoice

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.engines import AttentionEngine, DistributionEngine, Engine, KernelEngine
 from dsdistill.engines.clusters import RealBatchesConfig

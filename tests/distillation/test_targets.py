@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import dsdistill
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.config.unlabelled import UNLABELLED
 from dsdistill.storage import set_file
 from dsdistill.synthetic.set import SyntheticSet

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.errors import UserError
 from dsdistill.supply import TrainedConfig

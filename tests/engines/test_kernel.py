@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset, Task
 from dsdistill.distillation.loop import Distiller

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsdistill import seeding
-from dsdistill.compute.pixel_optimiser import OptimiserConfig, Plateau
+from dsdistill.compute.config import OptimiserConfig
+from dsdistill.compute.pixel_optimiser import Plateau
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DistributionEngine
 from dsdistill.engines.discrepancies import Characteristic

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines.trajectory import StudentConfig
 from dsdistill.errors import UserError

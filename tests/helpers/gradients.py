@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.compute.embedder import Embedder
 from dsdistill.compute.learner import Learner
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
 from dsdistill.data.batches import RealBatches
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import GradientEngine

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import dsdistill
-from dsdistill.compute.pixel_optimiser import OptimiserConfig
+from dsdistill.compute.config import OptimiserConfig
 from dsdistill.compute.unroll import UnrolledStudent
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.loop import Distiller
