@@ -1,7 +1,7 @@
 """How long data in ImageNet's layout take to open: the first time, and ever after.
 
     python benchmarks/opening.py                       1,000 classes of 130 pictures
-    python benchmarks/opening.py --per-class 1300      as many files as ImageNet, and half an hour
+    python benchmarks/opening.py --per-class 1300      as many files as ImageNet, and nine minutes
 
 The folders are those of ImageNet. The files are names of one small picture of each class, so that they take
 no room; to list and to look at them costs what it costs for files of their own. Each opening is a process
