@@ -79,7 +79,7 @@ class Protocol:
         accumulate: equal parts that a batch is split into. Their gradients are averaged before a step; a
             network with batch statistics sees one part at a time.
         crop_scale: smallest and largest share of an image that a random crop takes and enlarges, before the
-            augmentation; None for no crop.
+            augmentation; None, or (1, 1), for no crop.
         patches: before the crop, columns and then rows of F×F patches are permuted, the same way in all
             images of a batch (RDED); 1 for none.
         cells: an image is a grid of g×g smaller ones of its class. One of them is drawn, and the crop is
@@ -193,7 +193,8 @@ class Protocol:
 
     def transform_for(self, mirror: bool) -> Transform:
         """Return what happens to the students' images before they are mixed; ``mirror`` as above."""
-        crop = RandomResizedCrop(scale=self.crop_scale) if self.crop_scale else None
+        crops = self.crop_scale not in (None, (1.0, 1.0))
+        crop = RandomResizedCrop(scale=self.crop_scale) if self.crop_scale and crops else None
         return Transform(self.augmentation_for(mirror), crop, self.patches, self.cells)
 
     def check_size(self, size: int) -> None:

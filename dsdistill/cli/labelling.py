@@ -38,8 +38,8 @@ def label(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Of a committee: equal, or accuracy on training images that teachers held out (dsdistill "
-            "experts --set test=validation).",
+            help="Of a committee: equal, numbers such as 0.2,0.8, or accuracy on training images that "
+            "teachers held out (dsdistill experts --set test=validation).",
             show_default="equal",
         ),
     ] = None,
@@ -51,6 +51,12 @@ def label(
         typer.Option(
             help="eval, or train: teachers normalise by the statistics of each batch (CV-DD).",
             show_default="eval",
+        ),
+    ] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            help="Of a batch, each normalised on its own in mode train (CV-DD: 2).", show_default="1"
         ),
     ] = None,
     views: Annotated[
@@ -153,9 +159,10 @@ def label(
     quiet_allocator()
     options: dict[str, Any] = {
         "teachers": teacher,
-        "weights": weights,
+        "weights": _weights(weights),
         "mean": mean,
         "mode": mode,
+        "parts": parts,
         "views": views,
         "batch_size": batch_size,
         "crop_scale": _range(crop_scale),
@@ -183,6 +190,14 @@ def label(
     summary = labelling.label(file, output, **options)
     command = shlex.join(["dsdistill", "evaluate", str(summary.path)])
     return console.print_pairs([*summary.rows(), ("next", command)])
+
+
+def _weights(text: str | None) -> str | tuple[float, ...] | None:
+    """Return numbers that are written with commas, or a name."""
+    try:
+        return text if text is None else tuple(map(float, text.split(",")))
+    except ValueError:
+        return text
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

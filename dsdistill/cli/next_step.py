@@ -53,8 +53,10 @@ def _views(protocol: Protocol) -> list[str]:
     if protocol.labels.source != "views":
         return []
     words = ["--views", str(protocol.views_wanted)]
-    if protocol.labels.teacher_mode == "train":  # then labels depend on the batches
-        words += ["--mode", "train", "--batch-size", str(protocol.batch_size)]
+    words += ["--batch-size", str(protocol.batch_size)]
+    if protocol.labels.teacher_mode == "train":  # then labels depend on what is normalised together
+        words += ["--mode", "train"]
+        words += ["--parts", str(protocol.accumulate)] if protocol.accumulate > 1 else []
     return words + (["--encoding", "distances"] if protocol.labels.loss == "dbr" else [])
 
 

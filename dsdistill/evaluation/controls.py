@@ -42,7 +42,7 @@ def labeller_of(teacher: Committee, attributes: Mapping[str, Scalar]) -> Committ
     digest = attributes.get("teacher_digest")
     if digest is None:
         return teacher
-    for each in _candidates(teacher):
+    for each in _candidates(teacher, int(attributes.get("teacher_parts", 1))):
         if each.digest == digest:
             return each
     raise UserError(
@@ -51,14 +51,14 @@ def labeller_of(teacher: Committee, attributes: Mapping[str, Scalar]) -> Committ
     )
 
 
-def _candidates(teacher: Committee) -> Iterator[Committee]:
+def _candidates(teacher: Committee, parts: int) -> Iterator[Committee]:
     """Yield the committees that the same teachers can make."""
     weights: list[Sequence[float]] = [teacher.weights, ()]
     for images in get_args(Unseen):  # earlier versions weighed by the accuracy on test images
         if sum(known := teacher.accuracies(images)) > 0:
             weights.append(known)
     for mode, mean, weight in itertools.product(get_args(Mode), get_args(Mean), weights):
-        yield dataclasses.replace(teacher, mode=mode, mean=mean, weights=weight)
+        yield dataclasses.replace(teacher, mode=mode, mean=mean, weights=weight, parts=parts)
 
 
 def labelled(

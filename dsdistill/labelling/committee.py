@@ -40,7 +40,7 @@ def load_committee(
     name = str(about.get("dataset", "a set of unknown data"))
     task = Task(name, distilled.classes, channels, size, distilled.preprocess, mirror=True)
     teachers = load_teachers(config.references, task, str(about.get("fingerprint", "")), device, download)
-    return Committee(teachers, _weights(teachers, config), config.mean, config.mode, precision)
+    return Committee(teachers, _weights(teachers, config), config.mean, config.mode, precision, config.parts)
 
 
 def _weights(teachers: Sequence[Teacher], config: LabellingConfig) -> list[float]:
@@ -51,6 +51,8 @@ def _weights(teachers: Sequence[Teacher], config: LabellingConfig) -> list[float
     """
     if config.weights == "equal":
         return []
+    if config.weights != "accuracy":
+        return list(config.weights)
     weights = []
     for teacher in teachers:
         if teacher.validation_accuracy is None:

@@ -23,7 +23,7 @@ from dsdistill.teachers import TeacherReference
 from dsdistill.teachers.committee import Mean, Mode
 from dsdistill.teachers.reference import parse_references
 
-Weights = Literal["equal", "accuracy"]
+Weights = Literal["equal", "accuracy"] | tuple[Annotated[float, Ge(0)], ...]
 Kind = Literal["static", "views"]
 
 _BETA = {"none": 1.0, "cutmix": 1.0, "mixup": 0.8}
@@ -42,11 +42,15 @@ class LabellingConfig:
     teachers: tuple[str, ...] = ()
     """FILE, FILE@EPOCH, FILE#EXPERT@EPOCH or FILE#all@EPOCH; several are a committee."""
     weights: Weights = "equal"
-    """Of the teachers in their mean; accuracy: in proportion to that on the images that they held out."""
+    """Of the teachers in their mean: numbers, of which only proportions count; equal; or accuracy, in
+    proportion to that on the images that they held out."""
     mean: Mean = "logits"
     """What is averaged over a committee: logits, or probabilities (stored as their logarithm)."""
     mode: Mode = "eval"
     """eval: teachers normalise by the statistics of their training; train: by those of each batch (CV-DD)."""
+    parts: Annotated[int, Ge(1)] = 1
+    """Of a batch, each normalised on its own in mode train: 2 for students that take a batch in halves
+    (CV-DD)."""
     views: Annotated[int, Ge(0)] = 0
     """Views of each image, each in an epoch of its own; 0 labels the images themselves (static labels)."""
     batch_size: Annotated[int, Ge(1)] = 64
@@ -77,6 +81,10 @@ class LabellingConfig:
             raise UserError(
                 "two distances are those to the labels of an image and of its partner: choose a mixing, or "
                 "another encoding"
+            )
+        if self.parts > 1 and self.mode != "train":
+            raise UserError(
+                "parts of a batch are normalised on their own in mode train: choose that, or 1 part"
             )
         self.crop  # noqa: B018 (raises if the range is empty)
 
@@ -130,10 +138,11 @@ class LabellingConfig:
         if self.kind == "views" and height != width:
             raise UserError(f"views are of square images, not of {height}×{width}; label them without views")
         last = (distilled.decoded_count - 1) % self.batch_size + 1
-        if self.mode == "train" and last == 1:
+        if self.mode == "train" and last < 2 * self.parts:
+            where = f", in {self.parts} parts," if self.parts > 1 else ""
             raise UserError(
-                f"{distilled.decoded_count} images in batches of {self.batch_size} leave one alone, with no "
-                "statistics but its own: choose another batch size, or mode eval"
+                f"{distilled.decoded_count} images in batches of {self.batch_size}{where} leave one alone, "
+                "with no statistics but its own: choose another batch size, or mode eval"
             )
 
     def shared(self) -> dict[str, Any]:

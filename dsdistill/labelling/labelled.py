@@ -10,12 +10,14 @@ from typing import get_args
 
 from torch import Tensor
 
+from dsdistill.config.presets import PROTOCOLS
 from dsdistill.labelling.answering import ViewAnswers, images_at_once, measured, static_logits
 from dsdistill.labelling.config import LabellingConfig
 from dsdistill.labelling.draws import ViewDraws
 from dsdistill.labelling.parts import LabelParts
 from dsdistill.labelling.start import LabellingStart
 from dsdistill.labelling.view_run import ViewRun
+from dsdistill.protocol import load_protocol
 from dsdistill.runtime.allocations import beside_tensors, peak_of
 from dsdistill.runtime.board import Tally
 from dsdistill.runtime.callbacks import Observer
@@ -35,7 +37,8 @@ _STORED_COPIES = 3
 
 _OF_LABELS = (
     *("labels", "labelling", "own_protocol", "stop_curve"),
-    *("teacher", "teacher_digest", "teacher_mean", "teacher_mode", "teacher_precision", "teacher_epochs"),
+    *("teacher", "teacher_digest", "teacher_mean", "teacher_mode", "teacher_precision"),
+    *("teacher_parts", "teacher_epochs"),
     *("teacher_accuracies", "teacher_test_accuracies", "teacher_validation_accuracies"),  # first: an old name
 )
 
@@ -169,15 +172,26 @@ def about(distilled: DistilledSet, committee: Committee, config: LabellingConfig
         "teacher_mode": committee.mode,
         "teacher_precision": committee.precision,
     }
+    if committee.parts > 1:
+        attributes["teacher_parts"] = committee.parts
     if all(each.epoch is not None for each in teachers):
         attributes["teacher_epochs"] = ", ".join(str(each.epoch) for each in teachers)
     for images in get_args(Unseen):
         if accuracies := committee.accuracies(images):
             attributes[f"teacher_{images}_accuracies"] = ", ".join(f"{each:.4f}" for each in accuracies)
-    if config.protocol is not None:
+    if config.protocol is not None and not _replays(attributes.get("protocol"), config):
         attributes["own_protocol"] = attributes.get("protocol", "dm")
         attributes["protocol"] = config.protocol
     return attributes
+
+
+def _replays(name: Scalar | None, config: LabellingConfig) -> bool:
+    """Whether a protocol that ships replays such labels."""
+    if name not in PROTOCOLS.names():
+        return False
+    labels = load_protocol(str(name)).labels
+    distances = labels.loss == "dbr", config.encoding == "distances"
+    return labels.source == "views" and len(set(distances)) == 1 and labels.teacher_mode == config.mode
 
 
 def identity(distilled: DistilledSet, committee: Committee, config: LabellingConfig) -> str:

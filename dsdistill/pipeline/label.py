@@ -33,6 +33,7 @@ def label(
     weights: Weights | None = None,
     mean: Mean | None = None,
     mode: Mode | None = None,
+    parts: int | None = None,
     views: int | None = None,
     batch_size: int | None = None,
     crop_scale: tuple[float, float] | None = None,
@@ -70,10 +71,11 @@ def label(
         output: the HDF5 file to write.
         teachers: a file of experts, ``FILE@EPOCH``, ``FILE#EXPERT@EPOCH`` or ``FILE#all``; several, in a list
             or with commas, are a committee. They must be of the set's data, classes and preprocessing.
-        weights: of a committee: "equal" (default), or "accuracy" on the training images that each teacher
-            held out (option ``test`` "validation" of `train_experts`).
+        weights: of a committee: "equal" (default), numbers of which only proportions count, or "accuracy" on
+            the training images that each teacher held out (option ``test`` "validation" of `train_experts`).
         mean: what is averaged: "logits" (default) or "probabilities".
         mode: "eval" (default), or "train": teachers normalise by the statistics of each batch (CV-DD).
+        parts: of a batch, each normalised on its own in mode "train"; default 1, CV-DD 2.
         views: of each image; 0, the default, labels the images themselves.
         batch_size: views of a batch, at most; default 64.
         crop_scale: smallest and largest share of the area that is cropped; default (0.08, 1).
@@ -110,6 +112,7 @@ def label(
         weights=weights,
         mean=mean,
         mode=mode,
+        parts=parts,
         views=views,
         batch_size=batch_size,
         crop_scale=crop_scale,

@@ -41,6 +41,7 @@ class Committee:
             (CV-DD's batch-specific soft labels; SRe2L's code on CIFAR-100). In neither do the teachers
             change.
         precision: of the computation.
+        parts: of the images at hand, each normalised on its own in mode "train".
 
     Raises:
         UserError: there is no teacher, or the weights are not as many, negative or 0 in all.
@@ -51,6 +52,7 @@ class Committee:
     mean: Mean = "logits"
     mode: Mode = "eval"
     precision: Precision = "fp32"
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if not self.teachers:
@@ -77,6 +79,7 @@ class Committee:
         """16 hexadecimal digits that identify the answers: weights of the networks, of the mean, and the
         mode."""
         identity = [[each.digest for each in self.teachers], list(self.weights), self.mean, self.mode]
+        identity += [self.parts] if self.parts > 1 else []  # digests without it are in files
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     def accuracies(self, images: Unseen) -> list[float]:
@@ -100,7 +103,7 @@ class Committee:
         Returns:
             float32 [B, K], on the device.
         """
-        chunks = [images] if self.mode == "train" else images.split(_chunk(images))
+        chunks = images.chunk(self.parts) if self.mode == "train" else images.split(_chunk(images))
         return torch.cat([self._answer(chunk) for chunk in chunks])
 
     def _answer(self, images: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ def test_an_online_teacher_is_named(capsys: Captured, two_teachers: str, tmp_pat
     ("method", "ipc", "options"),
     [
         ("infer", "2", []),
-        ("wmdd", "1", ["--views", "300"]),
-        ("cv-dd", "1", ["--views", "300", "--mode", "train", "--batch-size", "16"]),
+        ("wmdd", "1", ["--views", "300", "--batch-size", "100"]),
+        ("cv-dd", "1", ["--views", "300", "--batch-size", "16", "--mode", "train", "--parts", "2"]),
     ],
 )
 def test_stored_labels_are_made_first(
