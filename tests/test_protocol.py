@@ -293,6 +293,7 @@ def test_the_warm_up_is_linear_and_the_cosine_that_of_the_epochs_after_it() -> N
     ("name", "dataset", "ipc", "expected"),
     [
         ("sre2l", "cifar100", 10, ("teacher", 30.0, "train", 128, 1.0, 0.0)),
+        ("wmdd", "imagenet", 10, ("views", 20.0, "eval", 100, 0.0, 1.0)),
         ("sre2l", "fashion-mnist", 10, ("teacher", 30.0, "train", 50, 1.0, 0.0)),
         ("sre2l", "tiny-imagenet", 50, ("teacher", 20.0, "eval", 256, 0.0, 0.0)),
         ("sre2l", "imagenet", 10, ("teacher", 20.0, "eval", 1024, 0.0, 1.0)),
@@ -321,6 +322,24 @@ def test_published_protocols_of_decoupled_methods(
     labels = protocol.labels
     how = labels.source, labels.temperature, labels.teacher_mode
     assert (*how, protocol.batch_size, protocol.mixup, protocol.cutmix) == expected
+
+
+@pytest.mark.parametrize(
+    ("dataset", "crop", "operators"),
+    [
+        ("cifar100", None, "crop_flip"),
+        ("fashion-mnist", None, "crop_flip"),
+        ("tiny-imagenet", (0.08, 1.0), "flip"),
+        ("imagenet", (0.08, 1.0), "flip"),
+    ],
+)
+def test_students_of_sre2l_see_one_kind_of_crop(
+    dataset: str, crop: tuple[float, float] | None, operators: str
+) -> None:
+    protocol = load_protocol("sre2l", dataset, 10)
+    found = protocol.transform_for(True).crop
+    assert (found.scale if found else None) == crop
+    assert protocol.augmentation == operators
 
 
 def test_labels_of_protocols_in_detail() -> None:

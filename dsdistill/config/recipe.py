@@ -91,8 +91,11 @@ class BaseRecipe(ABC):
             UserError: a table of settings is wrong, or as `lineage`.
         """
         options: dict[str, Any] = {}
+        identity: dict[str, Any] = {}
         for recipe in reversed(self.lineage()):
-            options = merge(options, {**recipe._identity(), **modernise(recipe.defaults, renamed)})
+            inherited, identity = identity, recipe._identity()
+            own = {key: value for key, value in identity.items() if inherited.get(key) != value}
+            options = merge(options, {**own, **modernise(recipe.defaults, renamed)})
             for table in recipe.settings:
                 setting = Setting.read(table, f"recipe {recipe.name!r}", recipe.conditions)
                 if setting.holds(dataset, ipc):

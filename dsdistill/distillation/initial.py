@@ -22,7 +22,7 @@ from dsdistill.storage import set_file
 from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.compensation import ipc_of
 from dsdistill.synthetic.from_set import from_set
-from dsdistill.synthetic.initial import Embed, Init, initialise
+from dsdistill.synthetic.initial import Embed, Init, check_anchors, initialise
 from dsdistill.synthetic.set import SyntheticSet
 from dsdistill.synthetic.trained import TrainedNetworks
 
@@ -76,14 +76,34 @@ def check(config: RunConfig, real: RealDataset, teachers: int) -> None:
 
     Raises:
         UserError: the IPC does not fit the classes or has no room for compensators; classes are too small for
-            the engine; or the images that the run starts from do not fit into a grid, or are too few.
+            the engine, or options contradict it; or the images that the run starts from do not fit into a
+            grid, are too few, or have no real ones to be paired with.
     """
     check_data(config, real)
     config = dataclasses.replace(config, ipc=decided(config.ipc, real.classes))
     counts = stored_counts(config, len(real.classes), teachers)
+    config.engine.check_options(config.synthetic.learn, config.synthetic.flip, config.multi_formation)
+    config.engine.check_count(teachers)
+    _check_paired(config)
     if config.init == "patches":
         config.patches.check_size(real.images.shape[-1])
         config.patches.check_classes(real, config.patches.needed(counts))
+
+
+def _check_paired(config: RunConfig) -> None:
+    """Check that decoded images start from real ones, if the engine compares them.
+
+    Raises:
+        UserError: they do not.
+    """
+    if not config.engine.anchored:
+        return
+    if is_set_file(config.init):
+        raise UserError(
+            f"the images of {Path(config.init).name} have no real images to be paired with: set "
+            "init=patches, or engine.target.kind=cross-entropy"
+        )
+    check_anchors(cast("Init", config.init), config.multi_formation, config.patches)
 
 
 def _random_network(config: RunConfig, task: Task, device: torch.device) -> Embed:
@@ -118,7 +138,7 @@ def build(
     Raises:
         UserError: as `initialise` or `from_set`; or images are to be paired with real ones, and have none.
     """
-    anchored = config.engine.anchored
+    _check_paired(config)
     if not is_set_file(config.init):
         return initialise(
             task,
@@ -130,16 +150,11 @@ def build(
             config.multi_formation,
             teachers,
             config.patches,
-            anchored,
+            config.engine.anchored,
             _random_network(config, task, device) if config.init == "clusters" else None,
             config.init_candidates,
         )
     name = Path(config.init).name
-    if anchored:
-        raise UserError(
-            f"the images of {name} have no real images to be paired with: set init=patches, or "
-            "engine.target.kind=cross-entropy"
-        )
     distilled = set_file.read(config.init)
     naturals = len(distilled.images) // task.num_classes
     if config.synthetic.learn == "compensators" and teachers and counts[0] != naturals:

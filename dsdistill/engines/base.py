@@ -18,6 +18,7 @@ from dsdistill.engines.sources import Sources
 from dsdistill.networks.base import Network
 from dsdistill.supply.base import NetworkConfig, NetworkRequest, NetworkSource
 from dsdistill.supply.cost import Cost, Sizes
+from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import SyntheticSet
 
 S = TypeVar("S", bound=NetworkSource)
@@ -86,6 +87,25 @@ class Engine(ABC, Generic[S]):
     def stepped_with_pixels(self) -> frozenset[str]:
         """Auxiliary parameters, by name on `SyntheticSet`, that the optimiser of the pixels steps too."""
         return frozenset()
+
+    def check_options(self, learn: str, flip: bool, formation: MultiFormation) -> None:
+        """Check what a run has besides the engine, before experts are trained for it.
+
+        Args:
+            learn: what is learned of the set: "images", "residual" or "compensators".
+            flip: whether mirror images are matched beside the images.
+            formation: how many training images a stored one is decoded into.
+
+        Raises:
+            UserError: the engine's options do not fit it.
+        """
+
+    def check_count(self, networks: int) -> None:
+        """Check how many networks a run is to have, before experts are trained for it.
+
+        Raises:
+            UserError: the engine's options are for another number.
+        """
 
     def check_network(self, name: str, network: Network, channels: int, size: int) -> None:
         """Check a network before experts of it are trained; `prepare` and `build_networks` check the experts.

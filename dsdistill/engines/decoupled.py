@@ -22,7 +22,6 @@ then; NRR-DD (Tran et al. 2025) leaves pixels as they are where the teacher sees
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +39,7 @@ from dsdistill.compute.recovery import RecoveryNetwork, Statistics
 from dsdistill.config.validation import forbid_extra
 from dsdistill.engines.base import IMAGE_COPIES, Engine
 from dsdistill.engines.class_statistics import measure_classes, statistics_of
+from dsdistill.engines.committee import CommitteeConfig, own_teacher
 from dsdistill.engines.masks import MaskConfig
 from dsdistill.engines.recovered_pixels import recovered_pixels
 from dsdistill.engines.sources import Sources
@@ -52,6 +52,7 @@ from dsdistill.seeding import generator
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.cost import Cost, Sizes
 from dsdistill.supply.teachers import Teachers, TeachersConfig
+from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import SyntheticSet
 
 _PASS_BYTES = {"cpu": 1 << 25, "cuda": 1 << 32}
@@ -74,49 +75,12 @@ class AlignmentConfig:
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
-class CommitteeConfig:
-    """Which teachers a batch is recovered from, where there are several (CV-DD)."""
-
-    size: Annotated[int, Ge(0)] = 0
-    """Teachers of each batch; 0 takes all. At one image per class they are those of the highest priors; where
-    there are as many images as choices, each choice has its turn, in order; else they are random."""
-    priors: tuple[float, ...] = ()
-    """A score for each teacher, in percent; none are equal. CV-DD's are the accuracies of students on sets
-    recovered from that teacher alone."""
-    temperature: Annotated[float, Gt(0)] = 5.0
-    """Weights are the softmax of the priors divided by it."""
-
-    def members(self, teachers: int, index: int, images: int, seed: int) -> list[tuple[int, float]]:
-        """Return the teachers of a batch and their weights.
-
-        Args:
-            teachers: how many there are.
-            index: of the batch's images in their classes.
-            images: the largest number of a class.
-            seed: of the run.
-        """
-        priors = torch.tensor(self.priors or (0.0,) * teachers, dtype=torch.float64)
-        chosen = self._chosen(priors, index, images, seed)
-        weights = (priors[chosen] / self.temperature).softmax(0)
-        return list(zip(chosen, weights.tolist(), strict=True))
-
-    def _chosen(self, priors: Tensor, index: int, images: int, seed: int) -> list[int]:
-        size = min(self.size or len(priors), len(priors))
-        choices = list(itertools.combinations(range(len(priors)), size))
-        if images == 1:
-            return sorted(priors.argsort(descending=True, stable=True)[:size].tolist())
-        if len(choices) != images:
-            index = int(torch.randint(len(choices), (), generator=generator(seed, "committee", index)))
-        return list(choices[index])
-
-
-@forbid_extra
-@dataclass(frozen=True, kw_only=True)
 class RefreshConfig:
     """Moving images back towards those they start from (FADRM)."""
 
     every: Annotated[int, Ge(0)] = 0
-    """After so many iterations; 0 never does."""
+    """After so many iterations, but not after the last; 0 never does. Adam's averages stay, where FADRM's
+    code begins with new ones."""
     share: Annotated[float, Gt(0), Le(1)] = 0.5
     """How much of the start an image has afterwards."""
 
@@ -185,6 +149,35 @@ class DecoupledEngine(Engine[Teachers]):
         if self.mask.of != "none":
             ClassActivation(network, name, channels, size)
 
+    def check_options(self, learn: str, flip: bool, formation: MultiFormation) -> None:
+        """Check what a run has besides the engine.
+
+        Raises:
+            UserError: mirror images are to be matched, images that are masked are decoded into several, or an
+                option has no meaning for compensators.
+        """
+        if flip:
+            raise UserError(
+                "mirror images are no part of what is recovered here: set synthetic.flip=false; "
+                "engine.view.flip=true mirrors what teachers see"
+            )
+        if learn == "compensators":
+            self._check_compensated()
+        self.mask.check(formation)
+
+    def check_count(self, networks: int) -> None:
+        """Check that a committee has a prior for each teacher, or none.
+
+        Raises:
+            UserError: it does not.
+        """
+        priors = len(self.committee.priors)
+        if priors and priors != networks:
+            raise UserError(
+                f"engine.committee.priors has {priors} numbers for {networks} teachers: give one for each, "
+                "in their order, or set engine.committee.priors=[]"
+            )
+
     def build_networks(self, request: NetworkRequest) -> Teachers:
         """Load the teachers.
 
@@ -198,11 +191,7 @@ class DecoupledEngine(Engine[Teachers]):
                 f"teachers are {', '.join(teachers.architectures)}: name their files in that order, or set "
                 "engine.committee.priors=[]"
             )
-        if self.committee.priors and len(self.committee.priors) != teachers.count:
-            raise UserError(
-                f"engine.committee.priors has {len(self.committee.priors)} numbers for {teachers.count} "
-                "teachers: give one for each, in their order, or none"
-            )
+        self.check_count(teachers.count)
         return teachers
 
     def prepare(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
@@ -210,15 +199,10 @@ class DecoupledEngine(Engine[Teachers]):
 
         Raises:
             UserError: a teacher has no batch normalisation to align, or no class activation maps to mask
-                by; mirror images are to be matched; or an option has no meaning for compensators.
+                by; or as `check_options`.
         """
-        if synthetic.flip:
-            raise UserError(
-                "mirror images are no part of what is recovered here: set synthetic.flip=false; "
-                "engine.view.flip=true mirrors what teachers see"
-            )
-        if synthetic.compensators is not None:
-            self._check_compensated()
+        learn = "images" if synthetic.compensators is None else "compensators"
+        self.check_options(learn, synthetic.flip, synthetic.multi_formation)
         for member, network in zip(sources.supply.members, sources.supply.recovering, strict=True):
             if self.alignment.weight and not network.layers:
                 raise _unalignable(member.name, member.architecture)
@@ -294,9 +278,9 @@ class DecoupledEngine(Engine[Teachers]):
         return terms | ({"alignment": self.alignment.weight * aligned} if self.alignment.weight else {})
 
     def revise(self, synthetic: SyntheticSet, sources: Sources[Teachers]) -> None:
-        """Move images back towards their start, if it is time."""
-        every = self.refresh.every
-        if every and (sources.iteration + 1) % every == 0:
+        """Move images back towards their start, if it is time; the last step of all is not undone."""
+        every, step = self.refresh.every, sources.iteration + 1
+        if every and step % every == 0 and step < sources.iterations:
             synthetic.get_parameter(synthetic.pixels).detach().lerp_(
                 synthetic.constants["start"], self.refresh.share
             )
@@ -322,15 +306,13 @@ class DecoupledEngine(Engine[Teachers]):
 
         They are those of this process, where several share the run.
         """
-        most = max(synthetic.decoded_counts)
         at_once = self._pass_images(sources.batches.device.type, sources.task.size)
         shares: dict[tuple[int, int], list[tuple[Batch, float]]] = {}
-        batches = self.all_batches(synthetic)
-        for batch in batches[sources.ranks.part(len(batches))]:
-            if synthetic.compensators is None:
-                members = self.committee.members(sources.supply.count, batch.index, most, sources.seed)
-            else:
-                members = _own_teacher(batch.index, synthetic.counts[0])
+        taught = [
+            (batch, self.teachers_of(batch, synthetic, sources)) for batch in self.all_batches(synthetic)
+        ]
+        taught = [(batch, members) for batch, members in taught if members]
+        for batch, members in taught[sources.ranks.part(len(taught))]:
             for teacher, weight in members:
                 shares.setdefault((teacher, len(batch.rows)), []).append((batch, weight))
         for (teacher, size), pairs in shares.items():
@@ -338,6 +320,17 @@ class DecoupledEngine(Engine[Teachers]):
             for start in range(0, len(pairs), chunk):
                 some = pairs[start : start + chunk]
                 yield teacher, [batch for batch, _ in some], torch.tensor([weight for _, weight in some])
+
+    def teachers_of(
+        self, batch: Batch, synthetic: SyntheticSet, sources: Sources[Teachers]
+    ) -> list[tuple[int, float]]:
+        """Return the teachers of a batch and their weights; none of one that no teacher moves."""
+        if synthetic.compensators is not None:
+            return own_teacher(batch.index, synthetic.counts[0])
+        turn, turns = batch.index, max(synthetic.decoded_counts)
+        if self.batches == "per-class" and turns > 1:
+            turn, turns = batch.number, len(synthetic.counts)
+        return self.committee.members(sources.supply.count, turn, turns, sources.seed)
 
     def _pass_images(self, device: str, size: int) -> int:
         """Return how many images of ``size`` pixels a side are to go through a network at once."""
@@ -395,12 +388,6 @@ class DecoupledEngine(Engine[Teachers]):
             pixels=at_once,
             images=IMAGE_COPIES * (sizes.compensators + at_once if sizes.compensators else sizes.total),
         )
-
-
-def _own_teacher(index: int, naturals: int) -> list[tuple[int, float]]:
-    """Return the teacher, and its weight, that image number ``index`` of a class has; naturals have none."""
-    stage = index // naturals
-    return [(stage - 1, 1.0)] if stage else []
 
 
 def _unalignable(name: str, architecture: str) -> UserError:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dsdistill.config.validation import forbid_extra
 from dsdistill.errors import UserError
 from dsdistill.supply.teachers import Teachers
+from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.set import SyntheticSet
 
 
@@ -39,19 +40,27 @@ class MaskConfig:
         """
         return (self.threshold - (1 - activation if self.inverted else activation)).clamp(min=0)
 
-    def register(self, synthetic: SyntheticSet, teachers: Teachers) -> None:
-        """Set the mask of a set that no step has changed.
+    def check(self, formation: MultiFormation) -> None:
+        """Check that stored images are the ones that teachers see.
 
         Raises:
-            UserError: stored images are decoded into several, or a teacher has no class activation maps.
+            UserError: they are decoded into several.
         """
-        if self.of == "none":
-            return
-        if not synthetic.multi_formation.is_identity:
+        if self.of != "none" and not formation.is_identity:
             raise UserError(
                 "the mask is of whole images, and these are decoded into several: set "
                 "multi_formation.factor=1 or engine.mask.of=none"
             )
+
+    def register(self, synthetic: SyntheticSet, teachers: Teachers) -> None:
+        """Set the mask of a set that no step has changed.
+
+        Raises:
+            UserError: as `check`; or a teacher has no class activation maps.
+        """
+        if self.of == "none":
+            return
+        self.check(synthetic.multi_formation)
         images = synthetic.of(torch.arange(len(synthetic.counts))).detach()
         labels = synthetic.labels
         maps = torch.stack([teachers.activation(number, images, labels) for number in range(teachers.count)])

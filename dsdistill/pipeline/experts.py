@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from dsdistill import files
+from dsdistill.compute.class_activation import ClassActivation
 from dsdistill.config.options import flatten
 from dsdistill.config.recipe import Budget, ExpertRecipe, load_expert_recipe, load_recipe
 from dsdistill.data import catalog
@@ -183,13 +184,21 @@ def _check_networks(config: RunConfig, planned: Sequence[ExpertPlan], real: Real
     """Check the networks that a run is to have before they are trained.
 
     Raises:
-        UserError: the engine could not use one of them.
+        UserError: the engine could not use one of them, nor choose images by it.
     """
     channels, size = real.images.shape[1], real.images.shape[-1]
     for name in (each.config.network for each in planned):
         with forked(0, "check", 0):
             network = build_network(name, channels, size, len(real.classes)).eval()
         config.engine.check_network(name, network, channels, size)
+        if config.init == "patches" and config.patches.keep == "cam":
+            ClassActivation(network, name, channels, size)
+    if config.init == "patches" and config.patches.score == "el2n" and not planned[0].config.record_el2n:
+        raise UserError(
+            "patches.score=el2n goes by what training records, and recipe "
+            f"{planned[0].config.recipe} records nothing: train networks by dsdistill experts --recipe "
+            "el2n, and pass --experts FILE"
+        )
 
 
 def _has(file: Path, planned: ExpertPlan, observer: Observer) -> bool:

@@ -90,7 +90,7 @@ def initialise(
             f"{task.name}; choose a smaller --ipc"
         )
     if anchored:
-        _check_anchors(init, multi_formation, patches)
+        check_anchors(init, multi_formation, patches)
     if init == "noise":
         shape = (sum(counts), *task.shape)
         images = torch.randn(shape, generator=seeding.generator(seed, "init"))
@@ -121,7 +121,7 @@ def initialise(
     return synthetic
 
 
-def _check_anchors(init: Init, multi_formation: MultiFormation, patches: PatchConfig) -> None:
+def check_anchors(init: Init, multi_formation: MultiFormation, patches: PatchConfig) -> None:
     """Check that each decoded image starts from one real image.
 
     Raises:

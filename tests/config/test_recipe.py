@@ -644,6 +644,22 @@ def test_a_recipe_has_paper_source_and_protocol_of_its_base(tmp_path: Path) -> N
         load_recipe(write("mine", "dmm"))
 
 
+@pytest.mark.parametrize(
+    ("dataset", "protocol"), [("imagenet", "fkd"), ("imagenette", "fkd"), ("cifar10", "sre2l")]
+)
+def test_an_heir_has_the_protocol_that_its_base_has_for_the_data(dataset: str, protocol: str) -> None:
+    for method in ("sre2l", "cda"):
+        options = load_recipe(method).options(dataset, 10)
+        assert (options["method"], options["protocol"]) == (method, protocol)
+
+
+@pytest.mark.parametrize("method", ["sre2l", "cda", "cv-dd", "wmdd", "cim"])
+@pytest.mark.parametrize(("dataset", "most"), [("cifar10", 4), ("fashion-mnist", 4), ("imagenet", 32)])
+def test_small_images_are_shifted_by_few_pixels(method: str, dataset: str, most: int) -> None:
+    view = load_recipe(method).options(dataset, 10)["engine"].get("view", {})
+    assert view.get("shift", [0, most]) == [0, most]
+
+
 def test_data_sets_of_a_table_are_a_list(tmp_path: Path) -> None:
     """In a text, "cifar10" would be found in "cifar100"."""
     mine = recipe(tmp_path / "mine.toml", 'when = { dataset = "cifar100" }\nset = { seed = 4 }')

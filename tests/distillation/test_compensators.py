@@ -198,6 +198,18 @@ def test_a_set_to_start_from_asks_for_the_ipc_that_leaves_its_images(
         ({"ipc": [3] * 9 + [4]}, "all have one IPC"),
         ({"method": "rded", "ipc": 1, "overrides": ["patches.grid=3"]}, "3 cells do not divide a side of 8"),
         ({"method": "rded", "ipc": 40, "overrides": ["patches.pool=30"]}, "set a larger patches.pool"),
+        ({"method": "rded", "ipc": 1, "overrides": ["patches.score=el2n"]}, "recipe teacher records nothing"),
+        (
+            {"method": "rded", "ipc": 1, "overrides": ["patches.keep=cam"], "network": "resnet10-batch,mlp"},
+            "class activation",
+        ),
+        (
+            {"method": "cv-dd", "ipc": 2, "overrides": ["engine.committee.priors=[1.0]"]},
+            "has 1 numbers for 2 teachers: give one for each",
+        ),
+        ({"method": "sre2l", "ipc": 1, "overrides": ["synthetic.flip=true"]}, "set synthetic.flip=false"),
+        ({"method": "cim", "ipc": 1, "overrides": ["engine.mask.of=cam"]}, "the mask is of whole images"),
+        ({"method": "cim", "ipc": 1, "overrides": ["init=noise"]}, "have no real images to be paired with"),
     ],
 )
 def test_what_the_data_do_not_allow_is_refused_before_networks_are_trained(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dsdistill.config.recipe import load_recipe
-from dsdistill.engines.decoupled import CommitteeConfig, DecoupledEngine
+from dsdistill.engines.committee import CommitteeConfig
+from dsdistill.engines.decoupled import DecoupledEngine
 from dsdistill.errors import UserError
 from dsdistill.supply.base import NetworkRequest
 from dsdistill.supply.teachers import Teachers, TeachersConfig

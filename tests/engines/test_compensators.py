@@ -17,7 +17,8 @@ from dsdistill.compute.learner import Learner
 from dsdistill.data.batches import RealBatches
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DecoupledEngine
-from dsdistill.engines.decoupled import AlignmentConfig, CommitteeConfig, RefreshConfig
+from dsdistill.engines.committee import CommitteeConfig
+from dsdistill.engines.decoupled import AlignmentConfig, RefreshConfig
 from dsdistill.engines.masks import MaskConfig
 from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import PairedFeatures

@@ -21,7 +21,8 @@ from dsdistill.compute.learner import Learner
 from dsdistill.data.batches import RealBatches
 from dsdistill.distillation.loop import Distiller
 from dsdistill.engines import DecoupledEngine
-from dsdistill.engines.decoupled import AlignmentConfig, CommitteeConfig, RefreshConfig
+from dsdistill.engines.committee import CommitteeConfig
+from dsdistill.engines.decoupled import AlignmentConfig, RefreshConfig
 from dsdistill.engines.sources import Sources
 from dsdistill.engines.targets import PairedFeatures
 from dsdistill.errors import UserError
@@ -171,6 +172,28 @@ def test_pairs_of_a_committee_have_their_turns() -> None:
     assert random == {(0, 1), (0, 2), (1, 2)}
     weights = [weight for _, weight in pairs.members(3, 1, 3, 0)]
     assert weights == pytest.approx([1 / (1 + math.exp(0.8)), 1 / (1 + math.exp(-0.8))])
+
+
+def test_each_choice_of_teachers_has_its_turn_where_a_batch_is_a_class() -> None:
+    pairs = CommitteeConfig(size=2, priors=(66.0, 60.0, 70.0))
+    ours = distiller(
+        *(teacher(seed) for seed in range(3)), committee=pairs, batches="per-class", ipc=(2,) * 3
+    )
+    assert isinstance(ours.engine, DecoupledEngine)
+    batches = ours.engine.all_batches(ours.synthetic)
+    used = [ours.engine.teachers_of(batch, ours.synthetic, ours.sources) for batch in batches]
+    assert [[number for number, _ in each] for each in used] == [[0, 1], [0, 2], [1, 2]]
+
+
+def test_the_last_step_is_not_undone() -> None:
+    refresh = RefreshConfig(every=1, share=1.0)
+    ours = distiller(optimiser=FREE, refresh=refresh)
+    start = ours.synthetic.images.detach().clone()
+    for _ in range(ours.iterations - 1):
+        ours.step()
+        assert torch.equal(ours.synthetic.images.detach(), start)
+    ours.step()
+    assert not torch.equal(ours.synthetic.images.detach(), start)
 
 
 def test_images_are_drawn_back_to_their_start() -> None:

@@ -49,6 +49,15 @@ def test_a_probability_of_nothing_stays_finite() -> None:
     assert found.isfinite().all()
 
 
+def test_parts_of_a_batch_are_normalised_on_their_own() -> None:
+    halves = Committee([teacher()], mode="train", parts=2)
+    found, whole = halves.logits(IMAGES), Committee([teacher()], mode="train").logits(IMAGES)
+    expected = torch.cat([teacher().network.train()(part) for part in (IMAGES[:4], IMAGES[4:])])
+    torch.testing.assert_close(found, expected.detach())
+    assert not torch.allclose(found, whole)
+    assert halves.digest != Committee([teacher()], mode="train").digest
+
+
 def test_train_normalises_by_the_batch_and_leaves_the_teacher_as_it_was() -> None:
     each = teacher()
     before = {name: value.clone() for name, value in each.network.state_dict().items()}
