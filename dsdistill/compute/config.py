@@ -39,7 +39,7 @@ class OptimiserConfig:
     """Whether that comes before the step of an iteration, or after it (SRe2L)."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """cosine: the learning rate is multiplied by ½(1 + cos(πt/R)) in iteration t of R, counted from 0;
-    linear: by 1 - t/R."""
+    linear: by 1 - t/R. Where seconds end a run, t/R is their share that is spent."""
     final: Annotated[float, Ge(0), Le(1)] = 0.0
     """The share of the learning rate that a schedule ends at: what it multiplies by goes from 1 to it."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0

@@ -198,7 +198,7 @@ def _iterations(config: RunConfig, real: RealDataset, device: torch.device) -> i
         return config.iterations
     images = IterationImages.of(config, real)
     pixels = (images.total - images.real + images.real / _SHARE_OF_RUN) * real.images[0].numel()
-    return min(config.iterations, int(config.seconds * PIXELS_A_SECOND / pixels))
+    return int(config.seconds * PIXELS_A_SECOND / pixels)
 
 
 def _kept(config: RunConfig, network: Network, task: Task, real: RealDataset) -> int:

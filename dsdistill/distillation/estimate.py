@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import time
 
 import torch
@@ -61,6 +62,7 @@ def trial_estimate(config: RunConfig, distiller: Distiller, start: RunStart, at_
     device = distiller.synthetic.images.device
     if not start.fits and device.type == "cpu" and distiller.iterations:  # a GPU raises an error; a CPU kills
         return run_estimate(config, distiller, memory, None, done, 0.0)
+    before = _seconds_of_beginning(distiller)
     parts = trial_parts(config, start.real, distiller.parts, device)
     if parts > 1 and distiller.sources.cache is None:
         pace = _measure_parts(distiller, parts)
@@ -68,7 +70,20 @@ def trial_estimate(config: RunConfig, distiller: Distiller, start: RunStart, at_
         pace = measure(distiller, at_once).pace
     if cache := distiller.sources.cache:
         cache.forget()  # the run will begin without it
+    pace = dataclasses.replace(pace, warm_up=pace.warm_up + before)
     return run_estimate(config, distiller, memory, pace, done, pace.warm_up)
+
+
+def _seconds_of_beginning(distiller: Distiller) -> float:
+    """Estimate by a few steps what training networks before the first iteration takes, and leave the rest."""
+    since, steps, left, pace = time.monotonic(), 0, 0, PaceMeter()
+    for done, total in distiller.begin():
+        pace.add(done - steps, time.monotonic() - since)
+        since, steps, left = time.monotonic(), done, total - done
+        if pace.is_known:
+            break
+    distiller.sources.supply.leave_untrained()
+    return pace.warm_up + (steps + left) * pace.step if steps else 0.0
 
 
 def _measure_parts(distiller: Distiller, parts: int) -> StepPace:

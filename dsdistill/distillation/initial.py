@@ -82,7 +82,7 @@ def check(config: RunConfig, real: RealDataset, teachers: int) -> None:
     check_data(config, real)
     config = dataclasses.replace(config, ipc=decided(config.ipc, real.classes))
     counts = stored_counts(config, len(real.classes), teachers)
-    config.engine.check_options(config.synthetic.learn, config.synthetic.flip, config.multi_formation)
+    config.engine.check_options(config.synthetic.learn, bool(config.synthetic.flip), config.multi_formation)
     config.engine.check_count(teachers)
     _check_paired(config)
     if config.init == "patches":

@@ -162,6 +162,14 @@ class Distiller:
         """Classes whose graphs are held at once."""
         return len(self._passes[0])
 
+    def begin(self) -> Iterator[tuple[int, int]]:
+        """Train networks before the first iteration, a little at a time; yield steps done, and all."""
+        return self.sources.begin(self.synthetic) if not self.iteration else iter(())
+
+    def expect(self, iterations: int) -> None:
+        """Take a run to have so many iterations, with which schedules of rates and of views end."""
+        self.iterations = self.sources.iterations = iterations
+
     def step(self) -> IterationReport:
         """Take one iteration, whether or not `iterations` have been taken."""
         self.sources.iteration = self.iteration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,15 @@ class DistillationRun:
             if observer.dry:
                 self._tell(trial_estimate(self._config, distiller, start, read_every(device)))
             cadence, budget = self._config.checkpoint, self._config.seconds
-            loop = RunLoop(distiller, self._directory, cadence, read_every(device), metadata, budget)
+            loop = RunLoop(
+                distiller,
+                self._directory,
+                cadence,
+                read_every(device),
+                metadata,
+                budget,
+                functools.partial(observer.on_progress, "training the first networks"),
+            )
             if recompiles and loop.share < 1:
                 self._write_uncompiled()
 

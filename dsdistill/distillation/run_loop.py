@@ -9,7 +9,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class RunLoop:
         read_every: int,
         metadata: dict[str, str] | None = None,
         budget: float = 0.0,
+        begun: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Prepare.
 
@@ -55,6 +56,8 @@ class RunLoop:
             read_every: iterations between reads of the losses; reading waits for the device.
             metadata: what every checkpoint records besides the state; that of the checkpoint that is resumed.
             budget: seconds after which the loop ends, whatever its iterations; 0 leaves it to them.
+            begun: is told how many steps of networks are done, and all there are, that come before the first
+                iteration.
         """
         self._distiller = distiller
         self._ranks = distiller.sources.ranks
@@ -62,6 +65,7 @@ class RunLoop:
         self._cadence = cadence
         self._read_every = read_every
         self._budget = budget
+        self._begun = begun
         self._unread: list[IterationReport] = []
         self._metadata = metadata or {}
         self._earlier = float(self._metadata.get("seconds", 0.0))
@@ -107,13 +111,15 @@ class RunLoop:
             Interrupted: after a checkpoint, on a signal that asks to stop.
             UserError: the disk is full; the state is saved if that is possible.
         """
-        saved_at = time.monotonic()
         with deferred_signals() as received, self.run.log() as log:
+            self._begin(received)
+            saved_at = time.monotonic()
             finished = self.share >= 1 and (self._distiller.iteration > 0 or not self._distiller.iterations)
             finished, ends = self._ranks.any(finished, self._ends)
             while not finished and not ends:
                 if not self._unread:
                     self._timed = time.monotonic()
+                self._expect()
                 report = self._distiller.step()
                 self._unread.append(report)
                 every = self._cadence.iterations
@@ -132,6 +138,33 @@ class RunLoop:
                     saved_at = time.monotonic()
                 if stopping:
                     raise (received or [Interrupted(signal.SIGTERM)])[0]
+
+    def _begin(self, received: Sequence[Interrupted]) -> None:
+        """Have networks trained that the first iteration needs, and save them now and then.
+
+        Raises:
+            Interrupted: on a signal, once the state is saved.
+        """
+        saved_at = time.monotonic()
+        for done, total in self._distiller.begin():
+            self._begun(done, total)
+            due = time.monotonic() - saved_at >= self._cadence.seconds
+            due, stopping = self._ranks.any(due, bool(received))
+            if due or stopping:
+                self._save()
+                saved_at = time.monotonic()
+            if stopping:
+                raise (received or [Interrupted(signal.SIGTERM)])[0]
+
+    def _expect(self) -> None:
+        """Where seconds end the loop, have schedules end with them: at the iterations that the pace gives."""
+        done, share = self._distiller.iteration, self.share
+        if not self._budget or not done or not share:
+            return
+        expected = max(done + 1, round(done / share))
+        if self._ranks.count > 1:
+            expected = int(self._ranks.of_first(str(expected)))
+        self._distiller.expect(expected)
 
     def _is_time_to_read(self) -> bool:
         """Whether to wait for the device: now and then, and at once while the pace is unknown."""

@@ -102,6 +102,10 @@ class Sources(Generic[S]):
         self._drawn: DrawnNetwork | None = None
         self._drawn_at = -1
 
+    def begin(self, synthetic: SyntheticSet) -> Iterator[tuple[int, int]]:
+        """Train what has to be trained before the first iteration: see `NetworkSource.begin`."""
+        return self.supply.begin(self.training_batches(synthetic))
+
     def drawn(self: Sources[Supply], synthetic: SyntheticSet | None = None) -> DrawnNetwork:
         """Draw this iteration's network, once, and return what the supply knows of it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -97,6 +97,19 @@ class NetworkSource(ABC):
 
     def ready(self, passes: PassOptions) -> None:  # noqa: B027 - most have nothing of their own to compile
         """Prepare passes of the source's own; called once, before the first iteration."""
+
+    def begin(self, batches: TrainingBatches) -> Iterator[tuple[int, int]]:
+        """Train, a little at a time, what has to be trained before the first iteration.
+
+        What is not done when the iterator is left is done by the next call, or by the first draw.
+
+        Yields:
+            steps that are done, and all there are.
+        """
+        return iter(())
+
+    def leave_untrained(self) -> None:  # noqa: B027
+        """Have the first iteration take networks as `begin` has left them, for a trial."""
 
     def network_bytes(self, iterations: int) -> int:
         """Return the most bytes of networks on the device in a run of so many iterations."""

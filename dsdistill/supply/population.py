@@ -35,6 +35,10 @@ _KEPT = 0.25
 """Of an image's maps, what lies between the parts of a network that are computed again."""
 
 
+_TOGETHER = 20
+"""Steps of a network that is trained before the first iteration, between two looks at signals."""
+
+
 def _part(chunk: int) -> int:
     """Return the images of a part: half of a pass, as their maps are there beside what lies between parts."""
     return -(-chunk // 2)
@@ -160,6 +164,7 @@ class Population(Fresh):
         self.individuals: list[Individual] = []
         self.position = 0
         self._next_number = 0
+        self._pretrains = config.pretrain
         self._loss = self._plain_loss
 
     def ready(self, passes: PassOptions) -> None:
@@ -184,6 +189,10 @@ class Population(Fresh):
         error = (at_least_float32(logits_of(self.network, images, chunk)) - answers).square()
         return error.mean() if self.config.training.loss == "mse" else error.sum() / (2 * len(images))
 
+    def leave_untrained(self) -> None:
+        """Have the first iterations take networks as `begin` has left them, for a trial."""
+        self._pretrains = False
+
     def network_bytes(self, iterations: int) -> int:
         """Count all networks with what their optimisers remember, and one in training."""
         parameters = bytes_of(dict(self.network.named_parameters()))
@@ -193,9 +202,9 @@ class Population(Fresh):
         return (self.config.size + 1) * each + parameters
 
     def draw(self, iteration: int, batches: TrainingBatches) -> DrawnNetwork:
-        """Give ``network`` the weights of a random individual; the first time, make all of them."""
-        if not self.individuals:
-            self._begin(batches)
+        """Give ``network`` the weights of a random individual; the first time, make all that are missing."""
+        for _ in self.begin(batches):
+            pass
         stream = generator(self.request.seed, "population", iteration)
         self.position = int(torch.randint(len(self.individuals), (), generator=stream))
         state = self.individuals[self.position].state
@@ -211,13 +220,19 @@ class Population(Fresh):
             return
         self.individuals[self.position] = self._new(0 if self.config.reset_age else individual.age)
 
-    def _begin(self, batches: TrainingBatches) -> None:
+    def begin(self, batches: TrainingBatches) -> Iterator[tuple[int, int]]:
         """Make the first individuals, and train them if they are to be."""
-        for age in self.config.ages(self.request.seed):
-            individual = self._new(age)
-            if self.config.pretrain:
-                self._train(individual, batches, steps=age)
-            self.individuals.append(individual)
+        ages = self.config.ages(self.request.seed)
+        for age in ages[len(self.individuals) :]:
+            self.individuals.append(self._new(age))
+        goals = ages if self._pretrains else [0] * len(ages)
+        total, done = sum(goals), 0
+        for individual in self.individuals:
+            goal = goals[individual.number] if individual.number < len(goals) else 0  # later ones have none
+            while individual.steps < goal:
+                self._train(individual, batches, steps=min(_TOGETHER, goal - individual.steps))
+                yield done + individual.steps, total
+            done += goal
 
     def _new(self, age: int) -> Individual:
         """Make an individual of new weights."""

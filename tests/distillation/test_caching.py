@@ -73,7 +73,7 @@ def test_a_budget_of_seconds_counts_as_the_iterations_that_it_allows(pool: Path)
     """As fast as with a cache: 30 passes for synthetic images, and an eighth of those for 80 real ones."""
     seconds = 8 * NETWORKS * 6.5 * 64 * (3 * 10 + 80 / 8) / 1.25e6
     assert decided(pool, SNAPSHOTS, iterations=10**9, seconds=seconds) == (True, 6)
-    assert decided(pool, SNAPSHOTS, iterations=5, seconds=seconds) == (False, 0)
+    assert decided(pool, SNAPSHOTS, iterations=5, seconds=seconds) == (True, 6)  # they do not end it
 
 
 def test_what_memory_does_not_hold_is_refused_with_what_it_holds(

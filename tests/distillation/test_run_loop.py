@@ -20,10 +20,11 @@ from torch import Tensor
 
 import dsdistill
 from dsdistill.cli import main
+from dsdistill.compute.pixel_optimiser import JointOptimiser
 from dsdistill.errors import NonFiniteLoss, UserError
 from dsdistill.runtime.checkpoints import RunDirectory
 from dsdistill.runtime.metrics import MetricsLog
-from dsdistill.runtime.signals import NUMBERS
+from dsdistill.runtime.signals import NUMBERS, Interrupted
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
 from tests.helpers.callbacks import Told
@@ -234,6 +235,45 @@ def test_what_is_trained_beside_the_images_survives_a_kill(tmp_path: Path, pool:
     assert steps == [4, 5, 6, 7, 8]
     assert torch.equal(images(output), images(whole))
     assert logged(output) == logged(whole)
+
+
+class Signal(dsdistill.Callback):
+    """Sends this process a signal while the first networks are trained."""
+
+    def __init__(self) -> None:
+        self.left: list[int] = []
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        if what == "training the first networks" and not self.left:
+            self.left.append(total - done)
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_training_before_the_first_iteration_may_be_stopped(tmp_path: Path, pool: Path) -> None:
+    told: dict[str, Any] = THIRTY | {"method": "krr-st", "iterations": 2, "network": TRAINED["krr-st"][1]}
+    supply = [f"engine.supply.{each}" for each in (f"path={pool}", "size=3", "max_age=99")]
+    told["overrides"] = [THREADS, "engine.batch_real=8", *supply]
+    whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
+    dsdistill.distill(whole, **told)
+    with pytest.raises(Interrupted):
+        dsdistill.distill(output, **told, callbacks=[stop := Signal()])
+    assert stop.left[0] > 0
+    assert checkpoints(output) == ["checkpoint-000000000.safetensors"]
+    dsdistill.distill(output, **told, resume=True)
+    assert torch.equal(images(output), images(whole))
+
+
+def test_a_schedule_ends_with_the_seconds_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(JointOptimiser, "set_lr", lambda _, lr: rates.append(lr))
+    told = THIRTY | {"iterations": 1_000_000, "options": {"seconds": 2.0}}
+    overrides = [THREADS, "optimiser.schedule=linear", "optimiser.lr=8"]
+    dsdistill.distill(tmp_path / "set.h5", **told, overrides=overrides)
+    assert rates[0] == 8
+    assert rates[-1] < 1
+    middle = rates[len(rates) // 2]
+    assert 2 < middle < 6
 
 
 def snapshots(file: Path) -> list[str]:

@@ -144,6 +144,28 @@ def test_first_networks_may_be_trained_for_their_age() -> None:
         assert_close(state[f"network.{name}"], value, rtol=1e-9, atol=1e-12)
 
 
+def test_training_before_the_first_iteration_goes_on_where_it_was_left() -> None:
+    options = {"size": 2, "max_age": 60, "pretrain": True}
+    whole, ours, resumed = (with_supply(**options) for _ in range(3))
+    whole.sources.drawn(whole.synthetic)
+    assert list(with_supply(**options).begin()) == [(20, 30), (30, 30)]
+    assert next(ours.begin()) == (20, 30)
+    resumed.load_state_dict(ours.state_dict())
+    assert list(resumed.begin()) == [(30, 30)]
+    for each, other in zip(population(whole).individuals, population(resumed).individuals, strict=True):
+        assert (each.number, each.age, each.steps) == (other.number, other.age, other.steps)
+        assert all(torch.equal(each.state[name], other.state[name]) for name in each.state)
+    assert not list(resumed.begin())
+
+
+def test_a_trial_leaves_the_first_networks_untrained() -> None:
+    ours = with_supply(size=2, max_age=60, pretrain=True)
+    next(ours.begin())
+    population(ours).leave_untrained()
+    ours.step()
+    assert sum(each.steps for each in population(ours).individuals) == 21
+
+
 def test_batches_of_large_sets_are_random_and_of_the_network_and_step() -> None:
     ours = with_supply(training=RegressionTraining(batch_size=4))
     ours.sources.drawn(ours.synthetic)
