@@ -162,7 +162,7 @@ class _Member:
             return evaluation.image_bytes + evaluation.label_bytes
         if self.row.set.startswith(NOISE):
             return 0.0
-        return self.row.images * evaluation.real_image_bytes + self.label_bytes
+        return evaluation.bytes_of_real(self.row) + self.label_bytes
 
     @property
     def label_bytes(self) -> float:

@@ -76,6 +76,10 @@ class EvaluationResult:
         count = float(self.report.get("cost", {}).get("real_images", 0.0))
         return (self.image_bytes + self.label_bytes) / count if count else 0.0
 
+    def bytes_of_real(self, row: Row) -> float:
+        """Return the compressed bytes of the real images of a baseline; by their number in earlier rows."""
+        return row.images * self.real_image_bytes if row.image_bytes is None else row.image_bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:

@@ -144,7 +144,7 @@ def _csv_row(result: CellResult, evaluation: EvaluationResult, row: Row) -> list
     seconds = f"{result.label_seconds:.2f}" if row.regime == "SL" and result.label_seconds else ""
     cost += [f"{result.seconds:.2f}", seconds, result.peak_memory_bytes]
     if row.set not in OWN:  # real images, which cost nothing but their bytes
-        size = row.images * evaluation.real_image_bytes + (labels if row.images else 0.0)
+        size = evaluation.bytes_of_real(row) + (labels if row.images else 0.0)
         cost = [f"{size:.0f}" if size else "", labels or "", "", "", "", ""]
     of_file = [f"{result.cell}/{result.file}", result.sha256, result.machine]
     of_file += [str(evaluation.report.get("date", "")), evaluation.name]

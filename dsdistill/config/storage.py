@@ -21,6 +21,10 @@ _WHOLE_BITS = 6
 """From so many bits on, one quantiser for a whole image costs less than those of patches."""
 
 
+_LARGEST_IMAGE = 1 << 30
+"""Bytes of an image so large that any share of it holds something."""
+
+
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)
 class CodingConfig:
@@ -46,7 +50,7 @@ class CodingConfig:
 
     def __post_init__(self) -> None:
         if self.budget:
-            bytes_of_budget(self.budget, 1, 1)
+            bytes_of_budget(self.budget, _LARGEST_IMAGE, _LARGEST_IMAGE)  # whether it is one at all
 
     def resolved(self, bits: int) -> tuple[int, int]:
         """Return the side of a patch and the groups for a number of bits, without a budget; 0 as above."""

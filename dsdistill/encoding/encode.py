@@ -43,7 +43,7 @@ def encoded(
         device: for refining; None for the CPU.
         seed: of every draw.
         tick: called with the number of steps of refining that are done.
-        notify: receives a sentence where refined images do not fit into the budget.
+        notify: receives a sentence where no refined images fit into the budget.
 
     Raises:
         UserError: the set has views, of which a teacher has seen the images as they are; nothing fits into
@@ -68,8 +68,16 @@ def encoded(
     device = device or torch.device("cpu")
     images, preprocess = plain.images.to(device), plain.preprocess.to(device)
     fresh = _networks(plain, network, device, seed)
-    better = refined(pixels, images, fresh, preprocess, config.refine, seed, tick)
-    if room is not None and bytes_of(better) > room:  # other codes compress less
+
+    too_large: list[CodedPixels] = []
+
+    def fits(other: CodedPixels) -> bool:  # other codes compress less
+        if room is not None and bytes_of(other) > room:
+            too_large.append(other)
+        return not too_large or too_large[-1] is not other
+
+    better = refined(pixels, images, fresh, preprocess, config.refine, seed, tick, fits)
+    if too_large and better is pixels:
         notify("refined images take more bytes than the budget leaves, so they are coded without refining")
         return with_coded(plain, pixels)
     return with_coded(plain, better, {_REFINED: config.refine})

@@ -41,8 +41,9 @@ def refined(
     steps: int,
     seed: int = 0,
     tick: Callable[[int], None] = lambda done: None,
+    fits: Callable[[CodedPixels], bool] = lambda coded: True,
 ) -> CodedPixels:
-    """Return the same images with codes that keep more of their features.
+    """Return the same images with codes that keep more of their features; ``coded`` where none are found.
 
     Args:
         coded: the images, coded.
@@ -52,12 +53,14 @@ def refined(
         steps: of Adam.
         seed: of the choice of images.
         tick: called with the number of steps that are done.
+        fits: whether codes may be taken: others compress more or less.
     """
     scales, offsets = (each.to(images.device) for each in coded.quantisers())
-    scales = torch.where(scales > 0, scales, 1.0)
-    levels = ((to_patches(images, coded.patch) - offsets) / scales).requires_grad_()
+    divisors = torch.where(scales > 0, scales, 1.0)  # a patch of one value stays what it is
+    levels = ((to_patches(images, coded.patch) - offsets) / divisors).requires_grad_()
     optimiser = torch.optim.Adam([levels], lr=RATE)
-    checked = _Checked(images, coded, [network(-1 - number) for number in range(NETWORKS)], preprocess)
+    networks = [network(-1 - number) for number in range(NETWORKS)]
+    checked = _Checked(images, coded, networks, preprocess, fits)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
         rows = torch.randperm(len(images), generator=generator(seed, "refine", step))[:_IMAGES]
@@ -82,7 +85,7 @@ class _Checked:
     """Codes on the way.
 
     Attributes:
-        best: those with the least loss so far.
+        best: those with the least loss so far, of those that fit.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class _Checked:
         coded: CodedPixels,
         networks: Sequence[Network],
         preprocess: Callable[[Tensor], Tensor],
+        fits: Callable[[CodedPixels], bool],
     ) -> None:
+        self._fits = fits
         self._images, self._networks, self._preprocess = images, networks, preprocess
         self.best = coded
         self._least = self._loss(coded)
@@ -99,7 +104,7 @@ class _Checked:
     def add(self, codes: Tensor) -> None:
         """Compare other codes, uint8 [N, P, n], with the best so far."""
         other = dataclasses.replace(self.best, codes=codes)
-        if (loss := self._loss(other)) < self._least:
+        if (loss := self._loss(other)) < self._least and self._fits(other):
             self.best, self._least = other, loss
 
     @torch.no_grad()

@@ -117,7 +117,8 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
     Args:
         stored: int64 [K], images of each class in the distilled set.
         real_images: how many real images take the bytes of the set; None for a set from no file. They are
-            shared out equally, the remainder to the first classes: at least one per class, at most all.
+            shared out equally, the remainder to the first classes: at least one per class. What a class has
+            too few of, others take.
 
     Raises:
         UserError: the name is unknown, or ``real_images`` is needed and None.
@@ -133,14 +134,32 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
         raise UserError(
             f"baseline {name!r} needs the bytes of a set's file; evaluate a set that is stored in one"
         )
-    share, remainder = divmod(real_images, len(stored))
-    return (share + (torch.arange(len(stored)) < remainder).long()).clamp(min=1).minimum(real.counts)
+    return _dealt(max(real_images, len(stored)), real.counts)
+
+
+def _dealt(images: int, available: Tensor) -> Tensor:
+    """Deal images to classes equally, the remainder to the first; what a small class lacks, others take.
+
+    >>> _dealt(8, torch.tensor([9, 1, 9])).tolist()
+    [4, 1, 3]
+
+    Args:
+        available: int64 [K], of each class.
+    """
+    counts = torch.zeros_like(available)
+    while left := min(images, int(available.sum())) - int(counts.sum()):
+        open_classes = (counts < available).nonzero().flatten()
+        share, remainder = divmod(left, len(open_classes))
+        counts[open_classes] += share + (torch.arange(len(open_classes)) < remainder).long()
+        counts = counts.minimum(available)
+    return counts
 
 
 def images_in_bytes(real: RealDataset, size: int, seed: int, coding: Coding | None = None) -> int:
     """Return how many real images fit into ``size`` bytes.
 
-    So many of a random sample do, compressed as the images of a distilled set are.
+    So many of a random sample do, compressed as the images of a distilled set are. Images that are chosen by
+    other means compress a little better or worse: a row says what its own take.
 
     Args:
         coding: of the set; None for 8 bits a pixel, as real images have.
@@ -228,10 +247,19 @@ def _preprocessed(
     real: RealDataset, rows: Tensor | None, preprocess: Preprocess, coding: Coding | None
 ) -> TrainingSet:
     """Return the training set of some real images, or of all."""
-    places = torch.arange(len(real)) if rows is None else rows
+    if rows is None:
+        everything = torch.arange(len(real))
+        return TrainingSet(in_network_space(real, None, preprocess), real.labels, real_rows=everything)
     if coding is None:
-        images = in_network_space(real, rows, preprocess)
+        images, size = in_network_space(real, rows, preprocess), _bytes_of_many(real, rows)
     else:
-        coded, order = encode(real.unit(places), coding), torch.arange(len(places))
+        coded, order = encode(real.unit(rows), coding), torch.arange(len(rows))
         images = torch.cat([preprocess(coded[part].decode()) for part in order.split(_CHUNK)])
-    return TrainingSet(images, real.labels[places], real_rows=places)
+        size = float(bytes_of(coded))
+    return TrainingSet(images, real.labels[rows], real_rows=rows, image_bytes=size)
+
+
+def _bytes_of_many(real: RealDataset, rows: Tensor) -> float:
+    """Return the bytes of real images in 8 bits a pixel in a file; of very many, by a sample of them."""
+    some = rows[:: -(-len(rows) * real.images[0].numel() // _SAMPLE_BYTES)]
+    return _bytes_of(real, some, None) * len(rows) / len(some)

@@ -40,6 +40,7 @@ class TrainingSet:
         relabelled: the views were answered for other images. A teacher answers them anew, and its answers are
             encoded as the stored ones.
         real_rows: int64, the places of the images in the real training set; None where they are not real.
+        image_bytes: of chosen real images, compressed as a set's are; None of other images.
     """
 
     images: Tensor | RealImages
@@ -50,6 +51,7 @@ class TrainingSet:
     source: Source = "hard"
     relabelled: bool = False
     real_rows: Tensor | None = None
+    image_bytes: float | None = None
 
     def __len__(self) -> int:
         return len(self.images)

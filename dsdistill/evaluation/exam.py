@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class Examined:
         validation: images that they were fitted to.
         fidelity: to the teacher, or None.
         members, fresh: of the leak test; empty without one.
+        image_bytes: of the real images of each, where it was trained on some that were chosen.
     """
 
     fractions: list[float]
@@ -58,6 +59,7 @@ class Examined:
     fidelity: FidelitySums | None
     members: list[_Losses]
     fresh: list[_Losses]
+    image_bytes: list[float] = field(default_factory=list)
 
     @staticmethod
     def cat(parts: Sequence[Examined]) -> Examined:
@@ -74,6 +76,7 @@ class Examined:
             FidelitySums.cat(fidelity) if fidelity else None,
             [each for part in parts for each in part.members],
             [each for part in parts for each in part.fresh],
+            [each for part in parts for each in part.image_bytes],
         )
 
     @property
@@ -189,6 +192,7 @@ class Exam:
             fidelity,
             members,
             fresh,
+            [each.image_bytes for each in sets if each.image_bytes is not None],
         )
 
     def of_teacher(self) -> Examined:

@@ -134,6 +134,7 @@ def _row(planned: PlannedRow, examined: Examined, seconds: float, teacher: Commi
         disagreement=examined.disagreement,
         fidelity=examined.fidelity_to(teacher.name) if teacher else None,
         leak=examined.leak,
+        image_bytes=statistics.mean(examined.image_bytes) if examined.image_bytes else None,
     )
 
 
@@ -156,6 +157,7 @@ def encode(part: Part) -> bytes:
         "temperatures": _numbers(examined.temperatures),
         "predictions": examined.predictions,
         "validation": torch.tensor(examined.validation),
+        "image_bytes": _numbers(examined.image_bytes),
     }
     for name in _SUMS:
         if sums := getattr(examined, name):
@@ -182,6 +184,7 @@ def decode(data: bytes) -> Part:
         predictions=tensors["predictions"],
         temperatures=tensors["temperatures"].tolist(),
         validation=int(tensors["validation"]),
+        image_bytes=tensors["image_bytes"].tolist(),
         **fields,
     )
     return examined, float(tensors["seconds"])

@@ -61,7 +61,10 @@ class Row:
             on the test images of these, and ``seconds`` has the pre-training. None where the set taught them
             all they know.
 
-    The last five are None in rows of earlier versions.
+        image_bytes: of the real images of a baseline, in the mean over students that have their own, as they
+            were chosen and coded; None for other sets, and for the baseline "full".
+
+    The last six are None in rows of earlier versions.
     """
 
     set: str
@@ -80,6 +83,7 @@ class Row:
     fidelity: Fidelity | None = None
     leak: Leak | None = None
     transfer: Transfer | None = None
+    image_bytes: Amount | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "set", canonical(self.set))

@@ -47,6 +47,27 @@ def test_refined_codes_keep_more_of_the_features() -> None:
     assert torch.equal(found.codes, again.codes)
 
 
+def test_codes_that_do_not_fit_are_not_taken() -> None:
+    plain = encode(images(), Coding(2, 4, 3))
+    found = refined(plain, images(), network, lambda unit: unit, 80, fits=lambda coded: False)
+    assert found is plain
+
+
+def test_a_patch_of_one_value_is_seen_as_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moving its codes changes nothing, so that Adam is given no reason to."""
+    dark = images()
+    dark[:, :, :4] = 0
+    plain = encode(dark, Coding(2, 4, 0))
+    seen: list[Tensor] = []
+
+    def watched(unit: Tensor) -> Tensor:
+        seen.append(unit.detach())
+        return unit
+
+    refined(plain, dark, network, watched, 20)
+    assert all(bool((unit[:, :, :4] == 0).all()) for unit in seen)
+
+
 def test_steps_that_lead_away_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refine, "RATE", 50.0)
     plain = encode(images(), Coding(2, 4, 0))

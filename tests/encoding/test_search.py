@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsdistill.config.storage import CodingConfig
+from dsdistill.config.storage import CodingConfig, bytes_of_budget
 from dsdistill.encoding.search import bytes_of, coded
 from dsdistill.errors import UserError
 from dsdistill.pipeline.encode import resolve
@@ -59,6 +59,11 @@ def test_nothing_fits() -> None:
 def test_options_out_of_range(options: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):
         resolve(**options)
+
+
+@pytest.mark.parametrize(("budget", "size"), [("0.5 ipc", 5 * 64), ("0.25 images", 16), ("1B", 1)])
+def test_budgets_below_one_float32_image_may_hold_coded_ones(budget: str, size: int) -> None:
+    assert bytes_of_budget(CodingConfig(budget=budget).budget, 64, 10) == size
 
 
 @pytest.mark.parametrize("budget", ["0B", "ten bytes", "-5B", "3 apples", "inf"])

@@ -9,6 +9,7 @@ import torch
 
 from dsdistill.data.selection import random_selection
 from dsdistill.encoding.encode import with_coded
+from dsdistill.encoding.search import bytes_of
 from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines
 from dsdistill.seeding import generator
@@ -74,6 +75,23 @@ def test_counts_for_the_same_bytes() -> None:
 @pytest.mark.parametrize("name", ["random", "herding"])
 def test_a_class_with_fewer_images_gives_all(name: str) -> None:
     assert baselines.counts_of(name, real(2), torch.tensor([3, 1, 2]), None).tolist() == [2, 1, 2]
+
+
+def test_others_take_what_a_small_class_lacks() -> None:
+    data = real(20)
+    data = data.part(torch.cat([torch.arange(20), torch.arange(20, 22), torch.arange(40, 60)]))
+    assert data.counts.tolist() == [20, 2, 20]
+    taken = baselines.counts_of("herding@bytes", data, torch.tensor([5, 5, 5]), 17)
+    assert taken.tolist() == [8, 2, 7]
+
+
+def test_chosen_images_are_weighed_as_a_set_stores_them(tmp_path: Path) -> None:
+    data = real(20)
+    found = baselines.training_sets("random", data, torch.tensor([4, 4, 4]), None, PREPROCESS, 0)(0)
+    assert found.real_rows is not None
+    stored = DistilledSet(data.unit(found.real_rows), found.labels, data.classes, PREPROCESS)
+    set_file.write(tmp_path / "set.h5", stored, "uint8")
+    assert found.image_bytes == describe(tmp_path / "set.h5").image_bytes
 
 
 def test_real_images_are_weighed_as_they_would_be_stored(tmp_path: Path) -> None:
@@ -147,5 +165,7 @@ def test_only_images_of_as_many_bytes_are_coded() -> None:
     )
     found = baselines.training_sets("random@bytes", data, counts, None, PREPROCESS, 0, coding)(0)
     assert found.real_rows is not None
-    coded = encode(data.unit(found.real_rows), coding).decode()
+    coded = encode(data.unit(found.real_rows), coding)
+    assert found.image_bytes == bytes_of(coded)
+    coded = coded.decode()
     assert torch.equal(found.images, PREPROCESS(coded))

@@ -152,6 +152,7 @@ def examined(students: int, scaled: bool) -> Examined:
         fidelity if scaled else None,
         losses if scaled else [],
         losses if scaled else [],
+        [0.1 + each for each in range(students)] if scaled else [],
     )
 
 
