@@ -71,10 +71,11 @@ def encoded(
 
     too_large: list[CodedPixels] = []
 
-    def fits(other: CodedPixels) -> bool:  # other codes compress less
-        if room is not None and bytes_of(other) > room:
-            too_large.append(other)
-        return not too_large or too_large[-1] is not other
+    def fits(other: CodedPixels) -> bool:
+        if room is None or bytes_of(other) <= room:
+            return True
+        too_large.append(other)  # other codes compress less
+        return False
 
     better = refined(pixels, images, fresh, preprocess, config.refine, seed, tick, fits)
     if too_large and better is pixels:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dsdistill.errors import UserError
+from dsdistill.synthetic import coded
 from dsdistill.synthetic.coded import CodedPixels, Coder, Coding, encode, from_patches, to_patches
 
 
@@ -89,6 +90,16 @@ def test_there_are_as_many_quantisers_as_asked_for_or_as_ranges(asked: int) -> N
     ranges = torch.stack([patches.amin(2).flatten(), patches.amax(2).flatten()], 1)
     coded = Coder(original, 4).code(2, asked)
     assert len(coded.scales) == min(asked, len(ranges.unique(dim=0)))
+
+
+def test_of_many_ranges_k_means_goes_by_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = images(count=50)
+    whole = encode(many, Coding(4, 3, 5)).decode()
+    monkeypatch.setattr(coded, "_CLUSTERED", 40)
+    some = encode(many, Coding(4, 3, 5))
+    assert len(some.scales) == 5
+    errors = [float((each - many).square().mean()) for each in (whole, some.decode())]
+    assert errors[1] < 1.5 * errors[0]
 
 
 def test_more_quantisers_code_better() -> None:
