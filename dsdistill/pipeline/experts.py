@@ -316,7 +316,7 @@ def plan(config: RunConfig, scale: Scale, network: str | None = None) -> ExpertP
     networks = config.engine.supply.expert_networks(config.network)
     name = network or networks
     explicit = {
-        "recipe": recipe.name,
+        "recipe": _recipe_name(config),
         "data": data,
         **({"network": name} if name else {}),
         "count": max(int(options["count"]), -(-config.engine.supply.count // (len(names_in(networks)) or 1))),
@@ -359,4 +359,9 @@ def scale_within(config: RunConfig, seconds: float, observer: Observer, source: 
 
 def _recipe(config: RunConfig) -> ExpertRecipe:
     """Return the recipe of experts of a method, or else that of the kind of networks it takes."""
-    return load_expert_recipe(load_recipe(config.method).experts or config.engine.supply.recipe)
+    return load_expert_recipe(_recipe_name(config))
+
+
+def _recipe_name(config: RunConfig) -> str:
+    """Return the name of that recipe, or the path of its file."""
+    return load_recipe(config.method).experts or str(config.engine.supply.recipe)
