@@ -202,7 +202,7 @@ class Job:
         """
         name = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
         cache, set_file = folder / f"{name}.cache", folder / f"{name}.h5"
-        isolation.empty_cache(cache)
+        isolation.prepare(cache)
         method, data = self._recipe(cache), self._data()
         began = time.monotonic()
         try:
