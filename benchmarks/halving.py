@@ -7,9 +7,14 @@
     python benchmarks/halving.py FOLDER --quick                     digits, seconds: whether it works
 
 A tenth of the training images of each class is held out; sets are distilled from the rest, and students are
-tested on what is held out. The test images are never read. Every run has a cache of its own, so that its
-seconds hold the training of its experts, too. In each round the better half goes on, with twice the seconds.
-Candidates are the recipe as it is, each single change of ``CHANGES``, and random combinations of them.
+tested on what is held out. The test images are never read. In each round the better half goes on, with twice
+the seconds. Candidates are the recipe as it is, each single change of ``CHANGES``, and random combinations of
+them. An ablation has every single change, and those of ``CORE``, which leave little of the recipe.
+
+Every run is as the first on its machine: it has a process of its own, and an emptied cache, in which torch
+keeps compiled code, too. So its seconds hold the training of its experts, a quarter of them at most, and a
+minute of compiling where it is long enough to compile. Whoever uses the recipe once pays the same. A run
+counts as 0 if its time is too short for its experts.
 
 Finished runs are kept in FOLDER/runs.json, and the same command goes on. Nothing else may run meanwhile. The
 record goes to artifacts/halving-ipc10.json or artifacts/ablation-ipc10.json.
@@ -21,37 +26,43 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import dsdistill
+from benchmarks import isolation
 from benchmarks.common import ARTIFACTS, write_record
-from dsdistill.config.options import flatten, merge
+from dsdistill.config.options import merge
+from dsdistill.config.recipe import load_expert_recipe, load_recipe
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.selection import validation_split
-from dsdistill.errors import UserError
+from dsdistill.errors import OutOfTime
 from dsdistill.files import replace
 from dsdistill.seeding import generator
 
 Options = dict[str, Any]
 
-EXPERTS = "experts"
-"""Among the options of a change: those of the training of its experts, which is part of the run's time."""
+Parts = dict[str, dict[str, Options]]
 
-CHANGES: dict[str, dict[str, Options]] = {
+RECIPE = "dsdistill"
+
+EXPERTS = "experts"
+"""Among the options of a change: those in the recipe of its experts. The time decides how many of the epochs
+there are, as it does for the recipe's own."""
+
+CHANGES: Parts = {
     "lr": {
         "0.003": {"optimiser": {"lr": 0.003}},
         "0.03": {"optimiser": {"lr": 0.03}},
@@ -69,8 +80,8 @@ CHANGES: dict[str, dict[str, Options]] = {
         "128 maps": {"network": "convnet-w128"},
     },
     "experts": {
-        "two": {EXPERTS: {"count": 2}},
-        "of 48 epochs, doubling": {EXPERTS: {"epochs": 48, "keep": "doubling"}},
+        "two": {"engine": {"supply": {"networks": 2}}},
+        "of up to 48 epochs, doubling": {EXPERTS: {"epochs": 48, "keep": "doubling"}},
     },
     "real images": {
         "64": {"engine": {"batch_real": 64}},
@@ -95,6 +106,19 @@ CHANGES: dict[str, dict[str, Options]] = {
 }
 """Parts of the recipe, and what else each could be."""
 
+CORE: Parts = {
+    "snapshots": {
+        "the last epoch alone": {EXPERTS: {"keep": "last"}, "compute": {"cache_draws": 102}},
+        "none, fresh networks": {
+            "engine": {"supply": {"kind": "fresh"}},
+            "compute": {"cache_real": False},
+        },
+    },
+}
+"""What the recipe is made of, and what could be in its place. The last epoch alone has as many draws as 17
+snapshots have together. Fresh networks are endless, so that nothing is cached of them. The search leaves
+these out, as some of its changes are of snapshots."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -115,13 +139,13 @@ class Candidate:
         """Return the nested options of the changes."""
         options: Options = {}
         for part, value in self.changes:
-            options = merge(options, CHANGES[part][value])
+            options = merge(options, (CHANGES | CORE)[part][value])
         return options
 
 
-def singles() -> Iterator[Candidate]:
+def singles(parts: Parts) -> Iterator[Candidate]:
     """Yield the recipe with one part changed, for every part and value."""
-    for part, values in CHANGES.items():
+    for part, values in parts.items():
         for value in values:
             yield Candidate(((part, value),))
 
@@ -132,7 +156,7 @@ def candidates(count: int, seed: int) -> list[Candidate]:
     Half of them are combinations of up to three changes.
     """
     stream = generator(seed, "candidates")
-    alone = list(singles())
+    alone = list(singles(CHANGES))
     chosen = [Candidate(), *(alone[index] for index in torch.randperm(len(alone), generator=stream))]
     chosen = chosen[: max(1, count - count // 2)]
     while len(chosen) < count:
@@ -168,18 +192,39 @@ class Job:
     workers: int
 
     def run(self, folder: Path) -> dict[str, Any]:
-        """Distil and evaluate; the set and the run's own cache are files of the folder."""
+        """Distil and evaluate, in a process that has done nothing before.
+
+        Args:
+            folder: where the set and the run's own cache lie.
+
+        Returns:
+            accuracy in percent, the mean of ``values``; iterations; seconds of the distillation by the clock.
+        """
         name = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
-        cache = folder / f"{name}.cache"  # its experts are its own, not those of a run that was stopped
-        shutil.rmtree(cache, ignore_errors=True)
-        os.environ["DSDISTILL_CACHE"] = str(cache)
-        data, set_file = self._data(), folder / f"{name}.h5"
+        cache, set_file = folder / f"{name}.cache", folder / f"{name}.h5"
+        isolation.prepare(cache)
+        method, data = self._recipe(cache), self._data()
+        began = time.monotonic()
         try:
-            iterations = self._distil(set_file, cache, data)
-        except UserError as error:  # no time is left after the experts
-            return {"accuracy": 0.0, "values": [], "iterations": 0, "refused": str(error)}
+            summary = dsdistill.distill(
+                set_file,
+                dataset=data,
+                method=method,
+                ipc=self.ipc,
+                budget=f"{self.seconds:g}s",
+                seed=self.seed,
+                options={key: value for key, value in self.options.items() if key != EXPERTS},
+                overwrite=True,
+            )
+        except OutOfTime as error:
+            isolation.remove_code(cache)
+            result = {"accuracy": 0.0, "values": [], "iterations": 0, "refused": str(error)}
+            return result | {"wall_seconds": time.monotonic() - began}
+        seconds = time.monotonic() - began
         (row,) = dsdistill.evaluate(set_file, dataset=data, baselines="", **self.student).rows
-        return {"accuracy": row.mean, "values": row.values, "iterations": iterations}
+        isolation.remove_code(cache)
+        result = {"accuracy": row.mean, "values": row.values, "iterations": summary.iterations}
+        return result | {"wall_seconds": seconds}
 
     def _data(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Return what is not held out, and as test images what is."""
@@ -187,31 +232,19 @@ class Job:
         parts = zip(("train", "test"), validation_split(real), strict=True)
         return {part: (real.images[rows], real.labels[rows]) for part, rows in parts}
 
-    def _distil(self, set_file: Path, cache: Path, data: dict[str, Any]) -> int:
-        """Train experts, if the candidate has some of its own, and distil; return the iterations."""
-        began, options = time.monotonic(), dict(self.options)
-        experts = None
-        if of_experts := options.pop(EXPERTS, {}):
-            cache.mkdir()
-            experts = cache / "experts.h5"
-            overrides = [f"{key}={value}" for key, value in flatten(of_experts).items()]
-            network = options.get("network")
-            dsdistill.train_experts(
-                experts, dataset=data, recipe="dsdistill", network=network, overrides=overrides
-            )
-        left = self.seconds - (time.monotonic() - began)
-        summary = dsdistill.distill(
-            set_file,
-            dataset=data,
-            method="dsdistill",
-            ipc=self.ipc,
-            experts=experts,
-            budget=f"{max(left, 0):.1f}s",
-            seed=self.seed,
-            options=options,
-            overwrite=True,
-        )
-        return summary.iterations
+    def _recipe(self, folder: Path) -> str:
+        """Return the recipe; one whose experts are the candidate's own is written into a folder."""
+        own = self.options.get(EXPERTS)
+        if not own:
+            return RECIPE
+        usual = load_expert_recipe(load_recipe(RECIPE).experts)
+        method, experts = folder / f"{RECIPE}.toml", folder / f"{EXPERTS}.toml"
+        scale = {key: own.get(key, value) for key, value in usual.laptop.items()}
+        of_experts = {"title": self.candidate, "base": usual.name, "defaults": own, "laptop": scale}
+        experts.write_text(tomli_w.dumps(of_experts))
+        of_method = {"title": self.candidate, "base": RECIPE, "experts": str(experts)}
+        method.write_text(tomli_w.dumps(of_method))
+        return str(method)
 
 
 class Runs:
@@ -223,7 +256,7 @@ class Runs:
         Args:
             folder: of the runs.
             dataset, ipc, student: of every `Job`.
-            workers: how many run at once, each in a process of one thread; 1 runs them here.
+            workers: how many run at once; of several, each has one thread.
         """
         self.folder, self.dataset, self.ipc, self._student = folder, dataset, ipc, student
         self._workers = workers
@@ -239,15 +272,16 @@ class Runs:
 
     def _results(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
         """Yield the result of each job, as they finish."""
-        if self._workers == 1:
-            for job in jobs:
-                yield job, job.run(self.folder)
-            return
-        os.environ["OMP_NUM_THREADS"] = "1"
-        with ProcessPoolExecutor(self._workers, get_context("spawn"), max_tasks_per_child=1) as pool:
+        if self._workers > 1:
+            os.environ["OMP_NUM_THREADS"] = "1"
+        with isolation.processes(self._workers) as pool:
             pending = {pool.submit(job.run, self.folder): job for job in jobs}
-            for result in as_completed(pending):
-                yield pending[result], result.result()
+            try:
+                for result in as_completed(pending):
+                    yield pending[result], result.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def _job(self, candidate: Candidate, seconds: float, seed: int) -> Job:
         options = candidate.options
@@ -283,7 +317,8 @@ def halve(runs: Runs, field: Sequence[Candidate], seconds: float) -> list[dict[s
 
 def ablate(runs: Runs, seconds: float, seeds: int) -> list[dict[str, Any]]:
     """Run the recipe as it is, and with each part changed alone."""
-    return runs.rows([(each, seed) for each in (Candidate(), *singles()) for seed in range(seeds)], seconds)
+    field = (Candidate(), *singles(CHANGES | CORE))
+    return runs.rows([(each, seed) for each in field for seed in range(seeds)], seconds)
 
 
 def main() -> None:

@@ -5,16 +5,20 @@
     python benchmarks/over_time.py FOLDER --quick                       digits, seconds: whether it works
 
 Each method has the minutes of the budget on this machine, its experts' training included, and keeps its set
-at ten moments of its loop. Students are trained on each of these sets, and on as many real images: random
-ones, and herded ones. The test images judge, and nothing is chosen by them. Finished runs and evaluations
-stay in FOLDER, and the same command goes on. Nothing else may run during the distillations. Rows go to
+at ten moments of its loop. Each run has a process and a cache of its own, so that it compiles and trains for
+itself. Minutes are those of the clock from the call on; the last iteration may end after the budget.
+
+Students are trained on each of these sets, and on as many real images: random ones, and herded ones. Where a
+set stores soft labels, as DATM's does, it has two curves: of students that learn from these (SL), and of
+others that learn from hard labels (HL), as all students of other sets and of real images do. The test images
+judge, and nothing is chosen by them. Finished runs and evaluations stay in FOLDER, and the same command goes
+on. A run that was stopped begins anew. Nothing else may run during the distillations. Rows go to
 artifacts/over-time-ipc10.json, and the chart to artifacts/over-time-ipc10.svg.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,8 +36,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import dsdistill
+from benchmarks import isolation
 from benchmarks.chart import BLUE, FAINT, GREY, STYLE
 from benchmarks.common import ARTIFACTS, write_record
+from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD
 from dsdistill.storage import set_file
 
 METHODS = ("dsdistill", "dm", "ncfm", "datm")
@@ -41,6 +47,10 @@ REAL = ("random", "herding")
 MOMENTS = 10
 EPOCHS = {1: 600, 10: 200, 50: 60}
 """Of a student, by images per class; of others, as for the largest of these."""
+REGIMES = {
+    "HL": "students learn from hard labels",
+    "SL": "students learn from soft labels that the set stores",
+}
 COLOURS = {"dsdistill": BLUE, "dm": "#8250df", "ncfm": "#1a7f37", "datm": "#bc4c00"}
 Row = Mapping[str, Any]
 
@@ -63,28 +73,24 @@ def main() -> None:
     if arguments.quick:
         dataset, minutes, epochs, students = "digits", 0.2, 2, {"networks": "convnet2-w8", "repeats": 1}
     rows: list[Row] = []
+    wall_seconds: dict[str, float] = {}
     for place, method in enumerate(arguments.methods.split(",")):
         folder = arguments.folder.resolve() / f"{method}-ipc{arguments.ipc}-{minutes:g}min"
         sets = distilled(folder, dataset, method, arguments.ipc, minutes)
+        wall_seconds[method] = 60 * sets[-1][1]
         shared = {"dataset": dataset, "ipc": arguments.ipc, "epochs": epochs}
         for number, (file, at) in enumerate(sets):
-            with_real = place == 0 and number == 0
-            report = dsdistill.evaluate(
-                file,
-                epochs=epochs,
-                protocol="dm",
-                baselines=REAL if with_real else (),
-                resume=True,
-                **students,
-            )
-            for row in report.rows:
-                of_set = row.set == "distilled"
-                names = {"set": method if of_set else row.set, "minutes": at if of_set else 0.0}
-                rows.append(shared | names | {"mean": row.mean, "std": row.std, "values": row.values})
-                print("{set:10s}{minutes:6.1f} min  {mean:6.2f} ± {std:.2f}".format(**rows[-1]), flush=True)
+            real = REAL if place == number == 0 else ()
+            for row in evaluated(file, method, at, real, epochs=epochs, **students):
+                rows.append(shared | row)
+                print(
+                    "{set:10s}{regime:3s}{minutes:6.1f} min  {mean:6.2f} ± {std:.2f}".format(**rows[-1]),
+                    flush=True,
+                )
     if not arguments.quick:
         file = ARTIFACTS / f"over-time-ipc{arguments.ipc}.json"
-        write_record(file, rows, budget_minutes=minutes, students=students)
+        about = {"budget_minutes": minutes, "wall_seconds": wall_seconds, "regimes": REGIMES}
+        write_record(file, rows, students=students, **about)
         title = f"Fashion-MNIST, {arguments.ipc} images per class: accuracy against minutes on this machine"
         draw(rows, title).savefig(
             file.with_suffix(".svg"), metadata={"Date": None, "Creator": "python benchmarks/over_time.py"}
@@ -95,47 +101,71 @@ def main() -> None:
 def distilled(folder: Path, dataset: str, method: str, ipc: int, minutes: float) -> list[tuple[Path, float]]:
     """Distil, unless that is done, and return the sets with the minutes that each had, experts included.
 
+    They are those of the clock. What did not pass in the loop counts as before it, the last writing too.
+
     Args:
         folder: of this run; its experts are trained for it alone.
         minutes: the budget.
     """
     output, run = folder / "set.h5", folder / "run"
-    if not output.exists():
-        folder.mkdir(exist_ok=True)
-        os.environ["DSDISTILL_CACHE"] = str(folder / "cache")
-        dsdistill.distill(
-            output,
-            dataset=dataset,
-            method=method,
-            ipc=ipc,
-            budget=f"{60 * minutes:g}s",
-            run_dir=run,
-            options={"checkpoint": {"snapshots": MOMENTS}},
-            overwrite=True,
-        )
+    folder.mkdir(exist_ok=True)
+    wall = isolation.distil(
+        output,
+        dataset=dataset,
+        method=method,
+        ipc=ipc,
+        budget=f"{60 * minutes:g}s",
+        run_dir=run,
+        options={"checkpoint": {"snapshots": MOMENTS}},
+    )
     files = [*sorted(run.glob("snapshot-*.h5")), output]
     seconds = [float(set_file.read(file).attributes["seconds"]) for file in files]
-    before = 60 * minutes - seconds[-1]  # the experts had what the loop did not
-    return [(file, (before + each) / 60) for file, each in zip(files, seconds, strict=True)]
+    return [(file, (wall - seconds[-1] + each) / 60) for file, each in zip(files, seconds, strict=True)]
+
+
+def evaluated(
+    file: Path, method: str, minutes: float, baselines: Sequence[str], **students: Any
+) -> list[dict[str, Any]]:
+    """Train students on a set, on real images, and on a set's hard labels if it has soft ones; return rows.
+
+    Args:
+        minutes: that the set had; real images have none.
+        baselines: real images.
+        students: of `dsdistill.evaluate`.
+    """
+    has_soft_labels = set_file.read(file).soft_labels is not None
+    names = [*baselines, *[DISTILLED_HARD] * has_soft_labels]
+    report = dsdistill.evaluate(file, protocol="dm", baselines=names, resume=True, **students)
+    rows = []
+    for row in report.rows:
+        of_set = row.set in (DISTILLED, DISTILLED_HARD)
+        place = {"set": method if of_set else row.set, "minutes": minutes if of_set else 0.0}
+        rows.append(place | {"regime": row.regime, "mean": row.mean, "std": row.std, "values": row.values})
+    return rows
 
 
 def draw(rows: Sequence[Row], title: str) -> Figure:
-    """Draw a line for each method with the spread of its students, and one across for real images."""
+    """Draw a line for each method and regime with the spread of students, and one across for real images."""
     plt.rcParams.update(STYLE)
     picture, panel = plt.subplots(figsize=(7.2, 4.2))
-    names = list(dict.fromkeys(row["set"] for row in rows))
+    curves = list(dict.fromkeys((row["set"], row["regime"]) for row in rows))
     end = max(row["minutes"] for row in rows)
-    for name in names:
-        points = sorted((row for row in rows if row["set"] == name), key=lambda row: row["minutes"])
+    for name, regime in curves:
+        points = sorted(
+            (row for row in rows if (row["set"], row["regime"]) == (name, regime)),
+            key=lambda row: row["minutes"],
+        )
+        is_soft = regime != "HL"
         colour = COLOURS.get(name, GREY)
         if name in REAL:
             panel.axhline(points[0]["mean"], color=GREY, lw=1.0, ls=(0, (4, 3)))
         else:
             at, means = [row["minutes"] for row in points], [row["mean"] for row in points]
             spread = [row["std"] for row in points]
-            panel.errorbar(at, means, yerr=spread, fmt="o-", ms=4, color=colour, capsize=2, lw=1.4)
+            line, fill = ("o:", "white") if is_soft else ("o-", colour)
+            panel.errorbar(at, means, yerr=spread, fmt=line, ms=4, color=colour, mfc=fill, capsize=2, lw=1.4)
         panel.annotate(
-            f"{name} {points[-1]['mean']:.1f}",
+            f"{name}{' soft' * is_soft} {points[-1]['mean']:.1f}",
             (end, points[-1]["mean"]),
             xytext=(8, 0),
             textcoords="offset points",
@@ -156,8 +186,10 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
         f"Mean ± standard deviation of {count} {students}, {first['epochs']} epochs. "
         f"Grey: as many real images (highest {max(_means(rows, REAL)):.1f})."
     )
+    if any(regime != "HL" for _, regime in curves):
+        note += "\nDotted: students learn from soft labels that the set stores; all others from hard labels."
     picture.text(0.012, 0.915, note, ha="left", va="top", fontsize=8, color=GREY)
-    picture.tight_layout(rect=(0, 0, 1, 0.9))
+    picture.tight_layout(rect=(0, 0, 1, 0.88))
     return picture
 
 

@@ -3,11 +3,12 @@
     python benchmarks/rates.py artifacts/fashion-mnist-*-ipc1*.h5 --bits 32,8      what 8 bits cost
     python benchmarks/rates.py artifacts/fashion-mnist-dm-ipc1*.h5 --baselines random@bytes
 
-A set with 32 bits is the file as it is; with fewer it is what dsdistill encode makes of it. Students are the
-same for every number of bits: they start from the same weights and see the same draws, so that each differs
-from its twin at 32 bits by the pixels alone. Real images take the bytes of the set beside them, at 8 bits a
-pixel where that has 32. Finished evaluations stay in runs/rates/ and are not repeated; artifacts/rates.json
-has those of all calls, of which tables and the chart are made: rates.md and rates.svg.
+A set with 32 bits is the file as it is; with fewer it is what dsdistill encode makes of it. Students are
+the same for every number of bits: they start from the same weights and see the same draws, so that each
+differs from its twin at 32 bits by the pixels alone. Real images take the bytes of the set beside them,
+at 8 bits a pixel where that has 32. A set whose classes have unequal numbers of images stands with those
+of its mean. Finished evaluations stay in runs/rates/ and are not repeated; artifacts/rates.json has those
+of all calls, of which tables and the chart are made: rates.md and rates.svg.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from matplotlib import pyplot as plt
 import dsdistill
 from benchmarks.chart import BLUE, FAINT, GREY, STYLE
 from benchmarks.common import ARTIFACTS, RUNS, spread, write_record
+from dsdistill.config.ipc import as_words, read_ipc, typical
 from dsdistill.errors import UserError
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
@@ -38,8 +40,8 @@ from dsdistill.storage.set_description import describe
 from dsdistill.text import byte_size
 
 BITS = (32, 8, 4, 2)
-EPOCHS = {1: 300, 10: 100, 50: 50}
-"""Of a student, by images per class."""
+EPOCHS = {1: 300, 5: 100, 30: 50}
+"""Of a student, from so many images per class on."""
 FILE = ARTIFACTS / "rates.json"
 COLOURS = (BLUE, "#8250df", "#1a7f37", "#bc4c00", "#bf3989", "#9a6700")
 Row = Mapping[str, Any]
@@ -72,11 +74,22 @@ def main() -> None:
 
 
 def _key(row: Row) -> str:
-    return "/".join(str(row[name]) for name in ("method", "ipc", "bits", "set", "network"))
+    names = [str(row[name]) for name in ("method", "ipc", "bits", "set", "network")]
+    return "/".join([*names, row.get("counts", "")])
+
+
+def _group(row: Row) -> tuple[int, str]:
+    """Return the images per class of a row's set, and words for them where classes have unequal numbers."""
+    return row["ipc"], row.get("counts", "")
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    return row["ipc"], row["method"], -row["bits"], row["set"] != "distilled", row["set"]
+    return *_group(row), row["method"], -row["bits"], row["set"] != "distilled", row["set"]
+
+
+def epochs_for(ipc: int) -> int:
+    """Return the epochs of a student, by images per class."""
+    return EPOCHS[max(least for least in EPOCHS if least <= ipc)]
 
 
 def measured(
@@ -86,8 +99,10 @@ def measured(
     about = describe(file)
     if about.coded:
         raise UserError(f"{file} has fewer than 32 bits a pixel: distil it with --set storage=float32")
-    method, ipc = str(about.attributes["method"]), int(about.attributes["ipc"])
-    settings = f"{about.digest} {bits} {baselines} {network} {repeats} {EPOCHS[ipc]}"
+    method, counts = str(about.attributes["method"]), read_ipc(about.attributes["ipc"])
+    ipc = typical(counts)
+    epochs = epochs_for(ipc)
+    settings = f"{about.digest} {bits} {baselines} {network} {repeats} {epochs}"
     name = f"{method}-ipc{ipc}-{bits}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     coded, report = folder / f"{name}.h5", folder / f"{name}.json"
     if not coded.exists():
@@ -99,7 +114,7 @@ def measured(
         dsdistill.evaluate(
             coded,
             networks=network,
-            epochs=EPOCHS[ipc],
+            epochs=epochs,
             repeats=repeats,
             baselines=baselines,
             save=False,
@@ -112,6 +127,8 @@ def measured(
         flush=True,
     )
     shared = {"method": method, "ipc": ipc, "bits": bits, "storage": size.storage}
+    if counts != ipc:
+        shared["counts"] = as_words(counts)
     shared |= {"bytes": size.image_bytes + size.label_bytes}
     shared |= {key: evaluation[key] for key in ("protocol", "machine", "date", "seed")}
     keys = ("set", "network", "epochs", "images", "values")
@@ -121,9 +138,10 @@ def measured(
 def tables(rows: Sequence[Row]) -> str:
     """Return a table for each IPC: accuracy by bits, and what they cost each student."""
     lines = []
-    for ipc in sorted({row["ipc"] for row in rows}):
-        some = [row for row in rows if row["ipc"] == ipc]
-        lines += [f"## {ipc} image{'s' if ipc > 1 else ''} per class", ""]
+    for group in sorted({_group(row) for row in rows}):
+        some = [row for row in rows if _group(row) == group]
+        ipc, words = group
+        lines += [f"## {words or ipc} image{'s' if ipc > 1 or words else ''} per class", ""]
         head = [
             "method",
             "bits",
@@ -172,9 +190,9 @@ def draw(rows: Sequence[Row]) -> None:
     several = [name for name in methods if len({row["bits"] for row in rows if row["method"] == name}) > 2]
     for name, colour in zip(several, COLOURS * len(several), strict=False):
         own = [row for row in rows if row["method"] == name]
-        for which in dict.fromkeys((row["ipc"], row["set"]) for row in own):
+        for which in dict.fromkeys((_group(row), row["set"]) for row in own):
             points = sorted(
-                (row for row in own if (row["ipc"], row["set"]) == which), key=lambda row: row["bytes"]
+                (row for row in own if (_group(row), row["set"]) == which), key=lambda row: row["bytes"]
             )
             real = which[1] != "distilled"
             means = [sum(row["values"]) / len(row["values"]) for row in points]
@@ -186,7 +204,7 @@ def draw(rows: Sequence[Row]) -> None:
                 ms=3.5,
                 color=GREY if real else colour,
                 mfc="white" if real else colour,
-                label=label if which[0] == min(row["ipc"] for row in own) else None,
+                label=label if which[0] == min(map(_group, own)) else None,
             )
     panel.set_xscale("log")
     panel.set_xlabel("kilobytes of images and labels, compressed")

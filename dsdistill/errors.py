@@ -117,3 +117,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 class NonFiniteLoss(UserError):
     """The loss became infinite or NaN."""
+
+
+class OutOfTime(UserError):
+    """The time for a whole run is too short to train its experts in, or nothing of it is left after them."""

@@ -70,12 +70,13 @@ def _options(
 
 app.command(epilog=_EPILOG)(distilling.distill)
 app.command(
-    epilog="Other options are set with --set key=value: keep (ends, all, doubling, or epochs: [0,20,40]), "
-    "test (none, stored, or validation, which holds out a tenth of the training images to choose by), "
-    "optimiser, lr, momentum, weight_decay, batch_size, drop_last, epoch_batches, schedule, warmup_epochs, "
-    "warmup_from, drop_at, drop_factor, drop_restarts, label_smoothing, sharpness.rho, sharpness.alpha, "
-    "gradient_penalty, ramp_from, ramp_epochs, crop_scale, cutmix, record_el2n, augmentation.operators, "
-    "augmentation.rule, augmentation.align_corners, compute.precision, compute.compile, compute.threads."
+    epilog="Other options are set with --set key=value: keep (ends, last, all, doubling, or epochs: "
+    "[0,20,40]), test (none, stored, or validation, which holds out a tenth of the training images to "
+    "choose by), optimiser, lr, momentum, weight_decay, batch_size, drop_last, epoch_batches, schedule, "
+    "warmup_epochs, warmup_from, drop_at, drop_factor, drop_restarts, label_smoothing, sharpness.rho, "
+    "sharpness.alpha, gradient_penalty, ramp_from, ramp_epochs, crop_scale, cutmix, record_el2n, "
+    "augmentation.operators, augmentation.rule, augmentation.align_corners, compute.precision, "
+    "compute.compile, compute.threads.",
 )(distilling.experts)
 app.command(name="import")(importing.import_)
 for _command in (

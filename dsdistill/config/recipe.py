@@ -1,10 +1,10 @@
 """Recipes in TOML: the settings of a published method, and tables of those that depend on data set and IPC.
 
 A recipe has ``defaults`` and ``settings``, tables that are laid over them: see `dsdistill.config.settings`.
-``base`` names another recipe, whose options come first; ``paper``, ``follows`` and ``protocol`` are those of
-the base where they are not given. ``plugin`` names a file of Python beside the recipe, which registers what
-the recipe needs: an engine, a discrepancy, a network. Recipes of runs and of experts differ in a few fields
-only.
+``base`` names another recipe, or its file, whose options come first; ``paper``, ``follows`` and ``protocol``
+are those of the base where they are not given. ``plugin`` names a file of Python beside the recipe, which
+registers what the recipe needs: an engine, a discrepancy, a network. Recipes of runs and of experts differ
+in a few fields only.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Recipe(BaseRecipe):
     protocol: str
     """The evaluation protocol of the method's paper."""
     experts: str = ""
-    """The recipe of the experts that it matches with; empty where it needs none."""
+    """The recipe of the experts that it matches with, or its file; empty where it needs none."""
 
     def options(self, dataset: str, ipc: int, renamed: list[str] | None = None) -> dict[str, Any]:
         """Return the options of a run on a data set at an IPC, under their present names.
@@ -237,9 +237,10 @@ def _load(kind: type[Kind], name: str, heirs: tuple[str, ...] = ()) -> Kind:
     table = kind.presets.read(name)
     what = f"recipe {table['name']!r}"
     folder = kind.presets.find(name).parent
+    for key in ("base", "experts"):
+        if isinstance(path := table.get(key), str) and path.endswith(".toml"):
+            table[key] = str(folder / expanded(path))
     base, plugin = table.get("base"), table.get("plugin")
-    if isinstance(base, str) and base.endswith(".toml"):
-        table["base"] = base = str(folder / expanded(base))
     if plugin:
         table["plugin"] = _plugin(folder, plugin, what)
     fields = {each.name for each in dataclasses.fields(kind)}

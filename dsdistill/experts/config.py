@@ -106,9 +106,9 @@ class ExpertConfig:
     """Networks in the finished file."""
     epochs: Annotated[int, Ge(1), Le(1_000_000)]
     """Of training each."""
-    keep: Literal["ends", "all", "doubling"] | tuple[Epoch, ...] = "all"
-    """Epochs whose weights are stored: the first and last, all, or those listed; 0 is the initial weights.
-    "doubling" stores 0, 1, 2, 4, 8, … and the last."""
+    keep: Literal["ends", "last", "all", "doubling"] | tuple[Epoch, ...] = "all"
+    """Epochs whose weights are stored: the first and last, the last alone, all, or those listed; 0 is the
+    initial weights. "doubling" stores 0, 1, 2, 4, 8, … and the last."""
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] = 0
     """Of every random draw."""
     optimiser: Kind = "sgd"
@@ -228,6 +228,8 @@ class ExpertConfig:
         match self.keep:
             case "ends":
                 return (0, self.epochs)
+            case "last":
+                return (self.epochs,)
             case "all":
                 return tuple(range(self.epochs + 1))
             case "doubling":

@@ -186,7 +186,7 @@ def _within(
     A method without iterations has no use for it.
 
     Raises:
-        UserError: no time is left.
+        OutOfTime: no time is left.
     """
     if available is None or distillation.resumes or not distillation.config.iterations:
         return explicit

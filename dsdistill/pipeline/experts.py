@@ -28,7 +28,7 @@ from dsdistill.data.memory import InMemory
 from dsdistill.data.real import RealDataset
 from dsdistill.distillation import initial
 from dsdistill.distillation.config import RunConfig
-from dsdistill.errors import UserError
+from dsdistill.errors import OutOfTime, UserError
 from dsdistill.experts import config as expert_config
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.run import pace_of, train
@@ -316,7 +316,7 @@ def plan(config: RunConfig, scale: Scale, network: str | None = None) -> ExpertP
     networks = config.engine.supply.expert_networks(config.network)
     name = network or networks
     explicit = {
-        "recipe": recipe.name,
+        "recipe": _recipe_name(config),
         "data": data,
         **({"network": name} if name else {}),
         "count": max(int(options["count"]), -(-config.engine.supply.count // (len(names_in(networks)) or 1))),
@@ -340,7 +340,8 @@ def scale_within(config: RunConfig, seconds: float, observer: Observer, source: 
         observer, source: as for `provided`.
 
     Raises:
-        UserError: as `plan`; or one epoch takes longer.
+        OutOfTime: one epoch takes longer.
+        UserError: as `plan`.
     """
     planned = plans(config, Scale("laptop"))
     paces = [(each.config.count, pace_of(each.config, observer, source)) for each in planned]
@@ -349,7 +350,7 @@ def scale_within(config: RunConfig, seconds: float, observer: Observer, source: 
     paper = int(_recipe(config).options(config.data.name)["epochs"])
     fitting = [epochs for epochs in _EPOCHS if epochs <= paper and others + epochs * epoch <= seconds]
     if not fitting:
-        raise UserError(
+        raise OutOfTime(
             f"one epoch of the experts of {config.method} takes {duration(others + epoch)} here, and they "
             f"have {duration(seconds)}: pass a larger --budget, or train them first and pass --experts FILE"
         )
@@ -358,4 +359,9 @@ def scale_within(config: RunConfig, seconds: float, observer: Observer, source: 
 
 def _recipe(config: RunConfig) -> ExpertRecipe:
     """Return the recipe of experts of a method, or else that of the kind of networks it takes."""
-    return load_expert_recipe(load_recipe(config.method).experts or config.engine.supply.recipe)
+    return load_expert_recipe(_recipe_name(config))
+
+
+def _recipe_name(config: RunConfig) -> str:
+    """Return the name of that recipe, or the path of its file."""
+    return load_recipe(config.method).experts or str(config.engine.supply.recipe)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from dsdistill.errors import UserError, quoted
+from dsdistill.errors import OutOfTime, UserError, quoted
 from dsdistill.text import duration
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -74,10 +74,10 @@ class TimeBudget:
         """Check that there is time for the loop.
 
         Raises:
-            UserError: there is none.
+            OutOfTime: there is none.
         """
         if self.left <= 0:
-            raise UserError(
+            raise OutOfTime(
                 f"nothing is left of the {duration(self.seconds)} of --budget for the loop; experts that "
                 "were trained are kept: pass a larger --budget"
             )

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import cached_real, gpu_blocks, memory_estimates, speed, variants
+from benchmarks import cached_real, common, gpu_blocks, memory_estimates, speed, variants
 from benchmarks.quantisation import unlike
+from dsdistill.bench.suite import load_suite
 from dsdistill.config.options import merge
 from dsdistill.data import catalog
 from dsdistill.distillation import config as configs
@@ -107,7 +108,7 @@ def test_variants_that_are_compared_do_the_same_work(what: str) -> None:
 
 
 @pytest.mark.usefixtures("_tiny")
-@pytest.mark.parametrize("method", ["tgdd", "ncfm"])
+@pytest.mark.parametrize("method", ["means-classes", "tgdd", "ncfm"])
 def test_an_iteration_that_finds_its_real_side_passes_no_real_images(tmp_path: Path, method: str) -> None:
     path = tmp_path / "experts.h5"
     cached_real.write_snapshots(path, cached_real.QUICK["network"])
@@ -120,6 +121,18 @@ def test_an_iteration_that_finds_its_real_side_passes_no_real_images(tmp_path: P
             step()
         images[mode] = counted.images
     assert images["live"] == images["computed"] == images["found"] + 40
+
+
+def test_what_is_called_tgdd_is_its_recipe() -> None:
+    suite = load_suite(common.SUITES / "cached-real-ipc10.toml")
+    in_suite = [suite.method[name] for name in ("tgdd-live", "tgdd-cached")]
+    assert {each.recipe for each in in_suite} == {"tgdd"}
+    options: list[dict[str, Any]] = [cached_real.METHODS["tgdd"], *(dict(each.set) for each in in_suite)]
+    for each in options:
+        config = configs.resolve({**cached_real.BASE, "method": "tgdd", **each})
+        engine = config.engine
+        assert (engine.classifier, engine.classification, engine.supply.kind) == ("later", 1.0, "snapshots")
+        assert config.multi_formation.factor == 2
 
 
 def test_ten_minutes_are_spent_on_what_is_computed_and_found() -> None:

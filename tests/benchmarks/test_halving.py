@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +16,14 @@ from typing import Any
 import pytest
 
 import dsdistill
-from benchmarks import halving
-from benchmarks.halving import EXPERTS, Candidate
+from benchmarks import halving, isolation
+from benchmarks.halving import CHANGES, CORE, EXPERTS, Candidate, Job
 from dsdistill.config.options import flatten
 from dsdistill.distillation import config as configs
-from dsdistill.errors import UserError
-from dsdistill.experts import config as expert_configs
+from dsdistill.errors import OutOfTime, UserError
+from dsdistill.experts.trainer import Pace
+from dsdistill.pipeline import experts
+from dsdistill.runtime.callbacks import Observer
 
 BEST = "average: 0.99"
 
@@ -51,7 +55,7 @@ def test_candidates_are_the_recipe_single_changes_and_combinations_of_different_
 
 def test_the_better_half_goes_on_with_twice_the_seconds() -> None:
     runs = ScoredRuns()
-    field = [Candidate(), Candidate((("average", "0.99"),)), *list(halving.singles())[:2]]
+    field = [Candidate(), Candidate((("average", "0.99"),)), *list(halving.singles(CHANGES))[:2]]
     rows = halving.halve(runs, field, 10.0)  # type: ignore[arg-type]
     assert [seconds for _, seconds in runs.asked] == [10] * 4 + [20] * 2 + [40]
     assert runs.asked[-1][0] == rows[-1]["candidate"] == BEST
@@ -61,24 +65,71 @@ def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
     runs = ScoredRuns()
     halving.ablate(runs, 10.0, seeds=2)  # type: ignore[arg-type]
     assert runs.asked[:2] == [("as it is", 10.0)] * 2
-    assert len(runs.asked) == 2 * (1 + sum(map(len, halving.CHANGES.values())))
+    assert len(runs.asked) == 2 * (1 + sum(map(len, (CHANGES | CORE).values())))
+    assert {"snapshots: the last epoch alone", "snapshots: none, fresh networks"} <= {
+        name for name, _ in runs.asked
+    }
 
 
-@pytest.mark.parametrize("candidate", list(halving.singles()), ids=lambda each: each.name)
-def test_every_change_is_one_of_the_recipe_or_of_its_experts(candidate: Candidate) -> None:
+def test_the_search_leaves_the_snapshots() -> None:
+    field = halving.candidates(100, seed=0)
+    assert {part for each in field for part, _ in each.changes} == set(CHANGES)
+
+
+def job(candidate: Candidate, seconds: float = 20.0) -> Job:
+    return Job(candidate.name, "fashion-mnist", 10, 0, seconds, candidate.options, {}, 1)
+
+
+def of_experts(candidate: Candidate, folder: Path, epochs: int = 16) -> dict[str, Any]:
+    """Return the options that experts of a candidate are trained with, for so many epochs."""
+    options = {key: value for key, value in candidate.options.items() if key != EXPERTS}
+    data = {"data": {"name": "fashion-mnist"}, "ipc": 10}
+    config = configs.resolve({**data, "method": job(candidate)._recipe(folder), **options})
+    training = experts.plan(config, experts.Scale("laptop", epochs)).config
+    return {**dataclasses.asdict(training), "recipe": ""}
+
+
+@pytest.mark.parametrize("candidate", list(halving.singles(CHANGES | CORE)), ids=lambda each: each.name)
+def test_every_change_is_one_of_the_recipe_or_of_its_experts(candidate: Candidate, tmp_path: Path) -> None:
     data = {"data": {"name": "fashion-mnist"}, "method": "dsdistill", "ipc": 10}
     options = candidate.options
-    of_experts = options.pop(EXPERTS, {})
+    own = options.pop(EXPERTS, {})
     tables = [(configs.as_table(configs.resolve({**data, **extra}))) for extra in ({}, options)]
     plain, changed = map(flatten, tables)
     asked = flatten(options)
     assert {key: changed[key] for key in asked} == asked
-    experts = {"recipe": "dsdistill", "data": {"name": "fashion-mnist"}}
-    usual, other = (
-        dataclasses.asdict(expert_configs.resolve({**experts, **each})) for each in ({}, of_experts)
+    assert all(changed[key] != plain.get(key) for key in asked)
+    if own:
+        usual, other = of_experts(Candidate(), tmp_path), of_experts(candidate, tmp_path)
+        kept = {key: value for key, value in own.items() if key != "epochs"}
+        assert {key: value for key, value in other.items() if value != usual[key]} == kept
+    assert own or asked
+
+
+def test_experts_have_as_many_epochs_as_a_quarter_of_the_time_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experts, "pace_of", lambda *_: Pace(epoch=2.0, metrics=0.0))
+
+    def epochs(candidate: Candidate, seconds: float) -> int:
+        options = {key: value for key, value in candidate.options.items() if key != EXPERTS}
+        data = {"data": {"name": "fashion-mnist"}, "ipc": 10}
+        config = configs.resolve({**data, "method": job(candidate)._recipe(tmp_path), **options})
+        with Observer(()) as observer:
+            return experts.scale_within(config, seconds / 4, observer, None).epochs
+
+    usual, two, many, last = (
+        Candidate(changes)
+        for changes in (
+            (),
+            (("experts", "two"),),
+            (("experts", "of up to 48 epochs, doubling"),),
+            (("snapshots", "the last epoch alone"),),
+        )
     )
-    assert {key: other[key] for key in of_experts} == of_experts
-    assert any(changed[key] != plain.get(key) for key in asked) or usual != other
+    assert [epochs(each, 40.0) for each in (usual, two, many, last)] == [4, 2, 4, 4]
+    assert [epochs(each, 640.0) for each in (usual, two, many, last)] == [16, 16, 48, 16]
+    assert of_experts(two, tmp_path)["count"] == 2
 
 
 class Calls:
@@ -86,10 +137,11 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
-        monkeypatch.setenv("DSDISTILL_CACHE", "elsewhere")
+        for name in ("DSDISTILL_CACHE", "TORCHINDUCTOR_CACHE_DIR"):
+            monkeypatch.setenv(name, "elsewhere")
+        monkeypatch.setattr(isolation, "processes", ThreadPoolExecutor)
         row = SimpleNamespace(mean=80.0, values=[79.0, 81.0])
         results = {
-            "train_experts": None,
             "distill": SimpleNamespace(iterations=7),
             "evaluate": SimpleNamespace(rows=(row,)),
         }
@@ -103,6 +155,7 @@ class Calls:
 
 def test_runs_are_of_held_out_images_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = Calls(monkeypatch)
+    monkeypatch.setattr(halving.time, "monotonic", lambda: 100.0)
 
     def row(seconds: float) -> dict[str, Any]:
         runs = halving.Runs(tmp_path, "digits", 1, {"epochs": 1}, workers=1)
@@ -111,45 +164,56 @@ def test_runs_are_of_held_out_images_and_are_kept(tmp_path: Path, monkeypatch: p
     first = row(20.0)
     assert (first["accuracy"], first["iterations"]) == (80.0, 7)
     (_, distilled), (_, evaluated) = stand_in.calls
-    assert 19.0 < float(distilled["budget"].removesuffix("s")) <= 20.0
-    assert distilled["experts"] is None
+    assert (distilled["budget"], distilled["method"]) == ("20s", "dsdistill")
     train, test = distilled["dataset"]["train"], distilled["dataset"]["test"]
     assert evaluated["dataset"]["test"] is test
     assert len(train[0]) + len(test[0]) == 1347  # the training images of digits, and no test image
     assert row(20.0) == first
     assert len(stand_in.calls) == 2
-    assert row(40.0) == {**first, "seconds": 40.0}
+    assert row(40.0) == {**first, "seconds": 40.0, "wall_seconds": 0.0}
     assert len(stand_in.calls) == 4
 
 
-def test_experts_of_a_candidate_are_trained_in_its_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in = Calls(monkeypatch)
-    clock = iter([100.0, 112.0])
-    monkeypatch.setattr(halving.time, "monotonic", lambda: next(clock))
-    runs = halving.Runs(tmp_path, "digits", 1, {}, workers=1)
-    candidate = Candidate((("experts", "two"), ("network", "32 maps")))
-    runs.rows([(candidate, 0)], 20.0)
-    (_, experts), (_, distilled), _ = stand_in.calls
-    assert (experts["overrides"], experts["network"]) == (["count=2"], "convnet-w32")
-    assert distilled["budget"] == "8.0s"
-    assert distilled["experts"].parent.is_dir()
-    assert distilled["options"] == {"network": "convnet-w32"}
-
-
-def test_a_candidate_without_time_for_its_images_is_the_last(
+def test_every_run_has_an_empty_cache_for_experts_and_compiled_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Calls(monkeypatch)
+    found = []
+
+    def distill(*_: Any, method: str, options: dict[str, Any], **__: Any) -> Any:
+        cache, code = (Path(os.environ[name]) for name in ("DSDISTILL_CACHE", "TORCHINDUCTOR_CACHE_DIR"))
+        recipes = {cache / f"{name}.toml" for name in ("dsdistill", "experts")}
+        found.append((cache, set(cache.rglob("*")) - recipes - {code}, code.parent == cache))
+        assert (Path(method).parent == cache, options) == (True, {"network": "convnet-w32"})
+        (cache / "experts").mkdir()
+        code.mkdir(exist_ok=True)
+        return SimpleNamespace(iterations=7)
+
+    monkeypatch.setattr(dsdistill, "distill", distill)
+    runs = halving.Runs(tmp_path, "digits", 1, {}, workers=2)
+    candidate = Candidate((("experts", "of up to 48 epochs, doubling"), ("network", "32 maps")))
+    for seed in range(2):
+        runs.rows([(candidate, seed)], 20.0)
+    assert len({cache for cache, _, _ in found}) == 2
+    assert [(left, inside) for _, left, inside in found] == [(set(), True)] * 2
+    assert all(list(cache.glob("experts")) and not list(cache.glob("code")) for cache, _, _ in found)
+
+
+def test_a_candidate_without_time_for_its_images_is_the_last_and_a_mistake_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Calls(monkeypatch)
+    errors: list[UserError] = [OutOfTime("no time is left"), UserError("a mistake")]
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise UserError("no time is left")
+        raise errors.pop(0)
 
     monkeypatch.setattr(dsdistill, "distill", refuse)
     runs = halving.Runs(tmp_path, "digits", 1, {}, workers=1)
     (row,) = runs.rows([(Candidate(), 0)], 1.0)
     assert (row["accuracy"], row["refused"]) == (0.0, "no time is left")
+    with pytest.raises(UserError, match="a mistake"):
+        runs.rows([(Candidate(), 1)], 1.0)
 
 
 def test_the_record_has_every_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

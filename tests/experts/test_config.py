@@ -143,6 +143,11 @@ def test_stored_epochs_that_double_end_with_the_last(epochs: int, stored: tuple[
     assert told("mtt", keep="doubling", epochs=epochs).stored_epochs == stored
 
 
+@pytest.mark.parametrize(("keep", "stored"), [("ends", (0, 7)), ("last", (7,)), ([3, 0], (0, 3))])
+def test_stored_epochs_are_the_ends_the_last_or_those_listed(keep: Any, stored: tuple[int, ...]) -> None:
+    assert told("mtt", keep=keep, epochs=7).stored_epochs == stored
+
+
 def test_warming_up_precedes_either_schedule() -> None:
     cosine = told("mtt", epochs=6, lr=1.0, schedule="cosine", warmup_epochs=2, warmup_from=0.5)
     rates = [cosine.learning_rate(epoch) for epoch in range(6)]

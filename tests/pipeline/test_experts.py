@@ -87,6 +87,19 @@ def test_the_paper_scale_is_that_of_the_recipe(method: str, recipe: str, count: 
     assert "laptop" not in planned.sentence(Path("x.h5"))
 
 
+def test_a_recipe_of_ones_own_may_name_the_file_of_its_experts_recipe(tmp_path: Path) -> None:
+    (tmp_path / "longer.toml").write_text(
+        'title = "t"\nbase = "mtt"\ndefaults = { epochs = 80 }\nlaptop = { count = 3, epochs = 20 }\n'
+    )
+    method = tmp_path / "mine.toml"
+    method.write_text('title = "t"\nbase = "mtt"\nexperts = "longer.toml"\n')
+    config = resolved(str(method), 1)
+    laptop, paper = (experts.plan(config, Scale(budget)) for budget in ("laptop", "paper"))
+    assert (laptop.config.count, laptop.config.epochs, paper.config.epochs) == (3, 20, 80)
+    assert "training 3 by recipe longer, 20 epochs each" in laptop.sentence(tmp_path / "x.h5")
+    assert laptop.config.batch_size == experts.plan(resolved("mtt", 1), Scale("paper")).config.batch_size
+
+
 def test_whoever_takes_snapshots_gets_those_of_trajectories() -> None:
     config = resolved("dm", 1, "engine.supply.kind=snapshots")
     assert experts.plan(config, Scale("laptop")).config.recipe == "mtt"

@@ -9,6 +9,7 @@ import pytest
 
 import dsdistill
 from dsdistill.distillation import config as configs
+from dsdistill.errors import OutOfTime
 from dsdistill.experts.trainer import Pace
 from dsdistill.pipeline import experts
 from dsdistill.pipeline.time_budget import TimeBudget
@@ -100,3 +101,9 @@ def test_what_is_no_time_is_refused(tmp_path: Path, options: dict[str, Any], sai
     with pytest.raises(dsdistill.UserError, match=said):
         dsdistill.distill(tmp_path / "set.h5", **SMALL, **options)
     assert not list(tmp_path.glob("*"))
+
+
+@pytest.mark.parametrize("options", [{"budget": "0.04s"}, {"budget": "0.01s", "method": "mtt"}])
+def test_a_time_that_is_too_short_is_told_from_other_errors(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(OutOfTime):
+        dsdistill.distill(tmp_path / "set.h5", **SMALL, **options)

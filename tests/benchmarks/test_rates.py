@@ -1,0 +1,79 @@
+"""Accuracy against bytes: sets of any number of images per class, equal or not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dsdistill
+from benchmarks import rates
+from dsdistill.data.preprocess import Standardise
+from dsdistill.storage import set_file
+from dsdistill.synthetic.distilled import DistilledSet
+
+
+def write_set(path: Path, counts: tuple[int, ...], ipc: int | str) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    images = torch.rand(len(labels), 1, 4, 4)
+    names = tuple("abc"[: len(counts)])
+    attributes: dict[str, Any] = {"method": "dm", "ipc": ipc}
+    learned = DistilledSet(images, labels, names, Standardise.of((0.5,), (0.5,)), attributes=attributes)
+    set_file.write(path, learned, "float32")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Stand in for evaluations, and keep the epochs that are asked for."""
+    epochs_asked: list[int] = []
+
+    def evaluate(file: Path, *, networks: str, epochs: int, json: Path, **options: Any) -> None:
+        epochs_asked.append(epochs)
+        row = {"set": "distilled", "network": networks, "epochs": epochs, "images": 2, "values": [50.0]}
+        about = {"protocol": "dm", "machine": "a machine", "date": "2026-01-02", "seed": 0}
+        json.write_text(dumps({**about, "rows": [row | {"mean": 50.0, "std": 0.0}]}))
+
+    dumps = json.dumps
+    monkeypatch.setattr(dsdistill, "evaluate", evaluate)
+    return epochs_asked
+
+
+def rows(folder: Path, name: str, counts: tuple[int, ...], ipc: int | str) -> list[dict[str, Any]]:
+    write_set(folder / f"{name}.h5", counts, ipc)
+    return [
+        row
+        for bits in (32, 2)
+        for row in rates.measured(folder / f"{name}.h5", bits, "", "convnet-w32", 1, folder)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ipc", "epochs"), [(1, 300), (2, 300), (10, 100), (20, 100), (50, 50), (160, 50), (1000, 50)]
+)
+def test_students_of_more_images_have_fewer_epochs(ipc: int, epochs: int) -> None:
+    assert rates.epochs_for(ipc) == epochs
+
+
+def test_sets_of_any_number_of_images_have_rows_and_a_table(tmp_path: Path, asked: list[int]) -> None:
+    found = rows(tmp_path, "many", (160, 160), 160) + rows(tmp_path, "mixed", (3, 12, 15), "3,12,15")
+    assert asked == [50, 50, 100, 100]
+    assert [(row["ipc"], row.get("counts")) for row in found] == [
+        (160, None),
+        (160, None),
+        (10, "3 to 15"),
+        (10, "3 to 15"),
+    ]
+    page = rates.tables(sorted(found, key=rates._order))
+    assert page.index("## 3 to 15 images per class") < page.index("## 160 images per class")
+
+
+def test_a_mixed_set_is_not_taken_for_one_of_as_many_images_on_average(
+    tmp_path: Path, asked: list[int]
+) -> None:
+    found = rows(tmp_path, "mixed", (5, 15), "5,15") + rows(tmp_path, "equal", (10, 10), 10)
+    assert len({rates._key(row) for row in found}) == len(found) == 4
+    page = rates.tables(sorted(found, key=rates._order))
+    assert page.count("## ") == 2
