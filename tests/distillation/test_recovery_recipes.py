@@ -68,3 +68,41 @@ def test_weights_that_are_learned_are_those_of_the_finished_set(
     weights = dsdistill.load(tmp_path / "a.h5").sample_weights
     assert weights is not None
     assert weights.tolist() == 10 * [0.5, 1.5]
+
+
+class Killed(BaseException):
+    """Nothing is saved on its account, as on a kill."""
+
+
+@pytest.mark.parametrize(
+    ("method", "several", "more"),
+    [
+        ("sre2l", False, []),
+        ("cda", False, []),
+        ("wmdd", False, []),
+        ("cv-dd", True, WITHOUT_PATCHES),
+        ("cim", False, []),
+        ("sre2l", False, ["init=real", "engine.refresh.every=2"]),  # FADRM
+    ],
+)
+def test_a_run_that_is_killed_ends_with_the_same_images(
+    tmp_path: Path, teachers: list[Path], method: str, several: bool, more: list[str]
+) -> None:
+    told: dict[str, Any] = {"dataset": "digits", "method": method, "ipc": 2, "iterations": 6, "device": "cpu"}
+    told["network"] = ",".join(NETWORKS) if several else NETWORKS[0]
+    told["experts"] = ",".join(map(str, teachers)) if several else str(teachers[0])
+    told["overrides"] = [THREADS, "checkpoint.iterations=2", *more]
+
+    def kill(entry: dict[str, Any]) -> None:
+        if entry["iteration"] == 3:
+            raise Killed
+
+    whole, output = tmp_path / "whole.h5", tmp_path / "set.h5"
+    dsdistill.distill(whole, **told)
+    with pytest.raises(Killed):
+        dsdistill.distill(output, **told, callbacks=[kill])
+    taken: list[int] = []
+    dsdistill.distill(output, **told, resume=True, callbacks=[lambda entry: taken.append(entry["iteration"])])
+    assert taken == [3, 4, 5, 6]
+    images = [dsdistill.load(file).images for file in (whole, output)]
+    assert torch.equal(*images)
