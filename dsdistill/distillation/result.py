@@ -99,12 +99,24 @@ def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSe
         return dataclasses.replace(distilled, soft_labels=learned.detach().float().cpu().clone())
     if config.labels == "hard" or teachers is None:
         return distilled
-    images, origins = _stored(config, distilled).decode()
-    labels = distilled.labels[origins]
-    logits = teachers.logits(0, distilled.preprocess(images))
-    wrong = logits.argmax(1) != labels
-    logits[wrong] = F.one_hot(labels[wrong], len(distilled.classes)).float()
-    return dataclasses.replace(distilled, soft_labels=logits)
+    room = torch.zeros(distilled.decoded_count, len(distilled.classes))
+    labelled, seen = dataclasses.replace(distilled, soft_labels=room), torch.empty(0)
+    for _ in range(_TRIES):  # labels take some of a budget, on which the coding of the images depends
+        images, origins = _stored(config, labelled).decode()
+        if torch.equal(images, seen):
+            break
+        seen, labels = images, distilled.labels[origins]
+        logits = teachers.logits(0, distilled.preprocess(images))
+        wrong = logits.argmax(1) != labels
+        logits[wrong] = F.one_hot(labels[wrong], len(distilled.classes)).float()
+        labelled = dataclasses.replace(distilled, soft_labels=logits)
+        if not getattr(config.stored_as, "budget", ""):
+            break
+    return labelled
+
+
+_TRIES = 4
+"""To label images in the coding that leaves room for these labels."""
 
 
 def _stored(config: RunConfig, distilled: DistilledSet) -> DistilledSet:
@@ -112,8 +124,6 @@ def _stored(config: RunConfig, distilled: DistilledSet) -> DistilledSet:
     storage = config.stored_as
     if not isinstance(storage, CodingConfig):
         return dataclasses.replace(distilled, images=as_stored(distilled.images, storage))
-    room = torch.zeros(distilled.decoded_count, len(distilled.classes))  # labels will take some of a budget
-    distilled = dataclasses.replace(distilled, soft_labels=room)
     with contextlib.suppress(UserError):  # what cannot be coded is stored as it is
         return encoded(distilled, dataclasses.replace(storage, refine=0))
     return distilled

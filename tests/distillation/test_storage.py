@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,12 @@ import torch
 
 import dsdistill
 from dsdistill.config.storage import CodingConfig
-from dsdistill.data.preprocess import Standardise
-from dsdistill.distillation import result
 from dsdistill.distillation.config import resolve, to_toml
-from dsdistill.encoding.encode import encoded
 from dsdistill.errors import UserError
 from dsdistill.files import read_toml
 from dsdistill.storage import set_file
 from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.coded import Coding
-from dsdistill.synthetic.distilled import DistilledSet
 from tests.newcomer.notices import Notices
 
 RUN: dict[str, Any] = {"dataset": "digits", "network": "convnet2-w8", "ipc": 1, "iterations": 2}
@@ -64,18 +59,6 @@ def test_whitened_sets_are_stored_as_they_are() -> None:
     assert resolve(options).stored_as == "float32"
     assert resolve({**options, "storage": {"bits": 4}}).stored_as == CodingConfig(bits=4)
     assert resolve({"data": {"name": "digits"}, "ipc": 1}).stored_as == CodingConfig(bits=8)
-
-
-def test_labels_of_a_teacher_are_of_the_pixels_that_fit_beside_them() -> None:
-    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    classes, scale = ("a", "b"), Standardise.of((0.5,), (0.5,))
-    plain = DistilledSet(images, torch.tensor([0, 0, 1, 1]), classes, scale)
-    told: dict[str, Any] = {"data": {"name": "digits"}, "ipc": 2, "storage": {"budget": "230B"}}
-    config = resolve(told)
-    labelled = dataclasses.replace(plain, soft_labels=torch.zeros(4, 2))
-    assert isinstance(config.storage, CodingConfig)
-    assert torch.equal(result._stored(config, plain).images, encoded(labelled, config.storage).images)
-    assert not torch.equal(result._stored(config, plain).images, encoded(plain, config.storage).images)
 
 
 def test_another_storage_is_named_where_a_run_is_resumed(tmp_path: Path) -> None:

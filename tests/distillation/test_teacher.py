@@ -15,6 +15,7 @@ from dsdistill.networks import build_network
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
 from dsdistill.storage.expert_file import ExpertFile
+from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.distilled import DistilledSet
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.multi_formation import MultiFormation
@@ -55,8 +56,9 @@ def test_any_other_number_is_refused() -> None:
         decoded_set(5)
 
 
-@pytest.mark.parametrize("factor", [1, 2])
-def test_a_teacher_labels_what_students_see(tmp_path: Path, pool: Path, factor: int) -> None:
+@pytest.mark.parametrize(("factor", "budget"), [(1, ""), (2, ""), (1, "3000B")])
+def test_a_teacher_labels_what_students_see(tmp_path: Path, pool: Path, factor: int, budget: str) -> None:
+    """Within a budget, they see what fits beside the labels."""
     told = ["labels=teacher", f"multi_formation.factor={factor}", f"engine.supply.path={pool}", THREADS]
     told += ["compute.compile=false", "engine.discrepancy.frequencies=16", "engine.batch_real=8"]
     made = dsdistill.distill(
@@ -67,9 +69,12 @@ def test_a_teacher_labels_what_students_see(tmp_path: Path, pool: Path, factor: 
         network=NETWORK,
         iterations=2,
         device="cpu",
+        options={"storage": {"budget": budget}} if budget else {},
         overrides=told,
     )
     dataset = dsdistill.load(made.path)
+    sizes = describe(made.path)
+    assert not budget or 2400 < sizes.image_bytes + sizes.label_bytes <= 3000
     network = build_network(NETWORK, 1, 8, 10)
     network.load_state_dict(ExpertFile.open(pool).state(0, 1))
     with torch.no_grad():
