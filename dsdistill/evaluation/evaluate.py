@@ -7,7 +7,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -17,11 +16,9 @@ from dsdistill.errors import UserError
 from dsdistill.evaluation import baselines, controls
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig, RealData
-from dsdistill.evaluation.ensembles import Ensemble, Ensembles, stackable
-from dsdistill.evaluation.estimate import WORTHWHILE, Timer, estimate
-from dsdistill.evaluation.exam import Exam, Examined
+from dsdistill.evaluation.estimate import WORTHWHILE, estimate
+from dsdistill.evaluation.exam import Exam
 from dsdistill.evaluation.execution import Execution, ExecutionConfig
-from dsdistill.evaluation.loss import StudentLoss
 from dsdistill.evaluation.notices import notices
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet, plan_rows, plan_sets
 from dsdistill.evaluation.row_parts import RowParts
@@ -29,14 +26,12 @@ from dsdistill.evaluation.rows import Row
 from dsdistill.evaluation.selector import Selector
 from dsdistill.evaluation.start import EvaluationStart
 from dsdistill.evaluation.step_counter import StepCounter
-from dsdistill.evaluation.students import StudentTraining, Tick, train_students
-from dsdistill.networks import Network, build_network, check_network
+from dsdistill.evaluation.trainers import Shared, Trainer, trainer_of
+from dsdistill.networks import check_network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer, StopRun
 from dsdistill.runtime.notice import once
 from dsdistill.runtime.ranks import Ranks
-from dsdistill.seeding import forked
-from dsdistill.synthetic.coded import Coding
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.teachers import Committee
 
@@ -95,10 +90,10 @@ def evaluate_set(
         teacher,
         config.leak,
     )
-    known = _Shared(
+    known = Shared(
         distilled, data.task, protocol, config.seed, exam, students, teacher, labeller, config.coding
     )
-    trainers = {name: _trainer(name, execution, known) for name in networks}
+    trainers = {name: trainer_of(name, execution, known) for name in networks}
     selector = _selector(distilled, data, protocol, execution, config.seed, observer)
     requests = _requests(sets, new)
     choosing = selector.steps(method for method, _ in requests.values())
@@ -131,27 +126,6 @@ def evaluate_set(
     return rows
 
 
-@dataclass(frozen=True, eq=False)
-class _Shared:
-    """What the students of all networks share.
-
-    Attributes:
-        teacher: labels batches where the labels' source is "teacher".
-        labeller: labels controls as the distilled set was labelled.
-        coding: how real images are coded that are as many as fit into the set's bytes; None: they are not.
-    """
-
-    distilled: DistilledDataset
-    task: Task
-    protocol: Protocol
-    seed: int
-    exam: Exam
-    execution: Execution
-    teacher: Committee | None
-    labeller: Committee | None
-    coding: Coding | None
-
-
 def _labeller(
     sets: Sequence[PlannedSet], distilled: DistilledDataset, teacher: Committee | None
 ) -> Committee | None:
@@ -162,23 +136,6 @@ def _labeller(
     """
     stored = any(each.labelled and each.labels != "teacher" for each in sets)
     return controls.labeller_of(teacher, distilled.attributes) if teacher and stored else teacher
-
-
-def _trainer(name: str, execution: ExecutionConfig, shared: _Shared) -> _Trainer:
-    """Return what trains the students of a network.
-
-    Raises:
-        UserError: the network cannot take the images, or be stacked; or the protocol takes a learned rate
-            that the set has not.
-    """
-    protocol, build = shared.protocol, _builder(name, shared.task, shared.seed)
-    return _Trainer(
-        build,
-        _stacked(execution, name, build(0), protocol),
-        Ensembles(shared.execution, StudentLoss(protocol.labels)),
-        protocol.learning_rate(shared.distilled.lr, name),
-        shared,
-    )
 
 
 def _facts(
@@ -214,9 +171,9 @@ def _chosen(
 
 def _rows(
     plan: Sequence[PlannedRow],
-    trainers: dict[str, _Trainer],
+    trainers: dict[str, Trainer],
     sources: Mapping[str, Callable[[int], TrainingSet]],
-    shared: _Shared,
+    shared: Shared,
     steps: StepCounter,
     parts: RowParts,
 ) -> Iterator[Row]:
@@ -307,62 +264,6 @@ def check_fit(distilled: DistilledDataset, task: Task) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Trainer:
-    """Trains and examines the students of one network, row by row."""
-
-    build: Callable[[int], Network]
-    stack: bool
-    ensembles: Ensembles
-    lr: float
-    shared: _Shared
-
-    def timer(self) -> Timer:
-        """Return what times these students."""
-        known, shared = (self.build, self.stack, self.ensembles, self.shared.exam), self.shared
-        return Timer(*known, shared.distilled, shared.task.mirror, self.lr, shared.teacher)
-
-    def examined(
-        self, planned: PlannedRow, source: Callable[[int], TrainingSet], repeats: range, tick: Tick
-    ) -> Examined:
-        """Return what is found of some students of a row, once they are trained and tested."""
-        shared, protocol = self.shared, planned.set.protocol
-        transform = protocol.transform_for(shared.task.mirror)
-        teacher = shared.teacher if planned.set.labels == "teacher" else shared.labeller
-        training = StudentTraining(protocol, transform, shared.seed, self.lr, planned.network, teacher)
-
-        def examine(ensemble: Ensemble, sets: Sequence[TrainingSet]) -> Examined:
-            return shared.exam.examine(ensemble, sets, self.ensembles.execution)
-
-        ensembles, stack = self.ensembles, self.stack
-        return Examined.cat(
-            train_students(self.build, source, examine, training, ensembles, stack, tick, repeats)
-        )
-
-
-def _builder(name: str, task: Task, seed: int) -> Callable[[int], Network]:
-    """Return a function that builds the untrained student of a repeat.
-
-    Its weights do not depend on which other networks are evaluated.
-    """
-
-    def build(repeat: int) -> Network:
-        with forked(seed, f"student/{name}", repeat):
-            return build_network(name, task.channels, task.size, task.num_classes)
-
-    return build
-
-
-def _stacked(execution: ExecutionConfig, name: str, network: Network, protocol: Protocol) -> bool:
-    """Return whether the students of a network are trained together."""
-    possible = stackable(network)
-    if execution.stack == "auto":
-        return possible and execution.device.type == "cuda" and protocol.repeats > 1
-    if execution.stack and not possible:
-        raise UserError(f"students of {name} cannot be stacked (batch statistics or dropout); use stack auto")
-    return execution.stack
-
-
 def _selector(
     distilled: DistilledDataset,
     data: RealData,
@@ -387,7 +288,7 @@ def _requests(sets: Sequence[PlannedSet], rows: Sequence[PlannedRow]) -> dict[st
 
 
 def _source(
-    planned: PlannedSet, shared: _Shared, data: RealData, positions: Tensor | None
+    planned: PlannedSet, shared: Shared, data: RealData, positions: Tensor | None
 ) -> Callable[[int], TrainingSet]:
     """Return a function from a repeat to its training set."""
     distilled = shared.distilled
