@@ -58,8 +58,9 @@ class Plan:
             data.data.task.name,
             data.data.train.fingerprint[:16],
             data.fraction,
-            int(data.counts.sum()),
+            data.labels,
             self.tuning.config.tuning,
+            data.data.test.fingerprint[:16],
         )
 
     def place(self, row: Row) -> tuple[int, int, int]:
@@ -75,7 +76,7 @@ class Plan:
         self, network: str, each: PretrainingSet, data: DownstreamData, earlier: Sequence[Row]
     ) -> Row | None:
         """Return the row of an earlier, otherwise identical evaluation."""
-        identity = (each.name, network, each.protocol.epochs, each.images, each.decoded, self.transfer(data))
+        identity = (each.name, network, each.epochs, each.images, each.decoded, self.transfer(data))
         rows = ((row.set, row.network, row.epochs, row.images, row.decoded, row.transfer) for row in earlier)
         return next((row for row, key in zip(earlier, rows, strict=True) if key == identity), None)
 
@@ -224,12 +225,11 @@ class Students:
             network.load_state_dict(state, strict=False)
             values.append(100 * plan.tuning.accuracy(network, data, repeat, tick))
             self.steps.done += plan.tuning.steps
-        protocol = self.set.protocol
         return Row(
             set=self.set.name,
             network=self.network,
-            protocol=protocol.name,
-            epochs=protocol.epochs,
+            protocol=self.set.protocol.name,
+            epochs=self.set.epochs,
             mean=statistics.mean(values),
             std=statistics.stdev(values) if len(values) > 1 else 0.0,
             values=values,

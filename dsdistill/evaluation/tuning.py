@@ -51,6 +51,11 @@ class DownstreamData:
         counts = self.data.train.counts
         return (counts * self.fraction).round().long().clamp(min=1).minimum(counts)
 
+    @property
+    def labels(self) -> int:
+        """How many labels are seen."""
+        return int(self.counts.sum())
+
     def rows(self, seed: int, repeat: int) -> Tensor:
         """Draw the training images whose labels a repeat sees, int64 [n]: the same for every set."""
         draws = generator(seed, "transfer-labels", repeat)

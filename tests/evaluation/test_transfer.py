@@ -15,7 +15,7 @@ from dsdistill import UserError
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.evaluation.pretraining import Taught, plan_sets
-from dsdistill.evaluation.rows import Row
+from dsdistill.evaluation.rows import Row, read_row
 from dsdistill.networks import build_network
 from dsdistill.protocol import load_protocol
 from dsdistill.storage import set_file, set_results
@@ -41,9 +41,9 @@ def by_set(rows: list[Row]) -> dict[str, list[float]]:
 def test_pretraining_beats_scratch_with_five_labels_a_class_and_is_deterministic(file: Path) -> None:
     report = transferred(file)
     rows = report.rows
-    assert [(row.set, row.images, row.regime) for row in rows] == [
-        ("distilled", 100, "HL"),
-        ("scratch", 0, "HL"),
+    assert [(row.set, row.images, row.epochs, row.regime) for row in rows] == [
+        ("distilled", 100, 20, "HL"),
+        ("scratch", 0, 0, "HL"),
     ]
     assert rows[0].mean > rows[1].mean + 5
     assert rows[0].transfer == rows[1].transfer
@@ -86,9 +86,35 @@ def test_rows_are_stored_told_and_reused(file: Path, tmp_path: Path) -> None:
     assert shares == [("distilled", 1.0), ("scratch", 1.0), ("distilled", FIVE), ("scratch", FIVE)]
     assert by_set(again.rows[2:]) == by_set(report.rows)
     assert len(set_results.results(file)) == 4
-    trained.clear()
-    transferred(file, **{**options, "steps": 3}, resume=True, callbacks=[lambda row: trained.append(row.set)])
-    assert trained == ["distilled", "scratch"]
+    for changed, anew in (({"steps": 3}, ["distilled", "scratch"]), ({"epochs": 3}, ["distilled"])):
+        trained.clear()
+        told = [lambda row: trained.append(row.set)]
+        transferred(file, **{**options, **changed}, resume=True, callbacks=told)
+        assert trained == anew
+
+
+def test_rows_of_other_test_images_are_not_reused(file: Path, tmp_path: Path) -> None:
+    arrays = {key: np.arange(20 * 64, dtype=np.uint8).reshape(20, 8, 8) for key in ("x_train", "x_test")}
+    labels = {key: np.arange(20) % 2 for key in ("y_train", "y_test")}
+    options: dict[str, Any] = {"transfer": f"npz:{tmp_path / 'a.npz'}", "epochs": 1, "steps": 1, "repeats": 1}
+    trained: list[str] = []
+    for shift, anew in ((0, ["distilled", "scratch"]), (0, []), (1, ["distilled", "scratch"])):
+        np.savez(tmp_path / "a.npz", **{**arrays, **labels, "x_test": arrays["x_test"] + np.uint8(shift)})
+        trained.clear()
+        transferred(file, **options, resume=True, callbacks=[lambda row: trained.append(row.set)])
+        assert trained == anew
+
+
+def test_rows_of_earlier_versions_are_read(file: Path) -> None:
+    """They say nothing of the test images, and gave students from scratch the epochs of pre-training."""
+    transferred(file, epochs=2, steps=2, repeats=1)
+    stored = set_results.results(file)[1]
+    assert stored["set"] == "scratch"
+    del stored["transfer"]["test"]
+    row = read_row({**stored, "epochs": 1000})
+    assert row is not None
+    assert row.transfer is not None
+    assert (row.epochs, row.transfer.test) == (0, "")
 
 
 def test_data_are_brought_to_the_shape_of_the_set(file: Path, tmp_path: Path) -> None:
@@ -119,7 +145,7 @@ def test_baselines_have_the_targets_of_the_teacher(file: Path, teacher: Path) ->
     report = transferred(file, **options)
     assert [(row.set, row.images, row.epochs) for row in report.rows] == [
         ("distilled", 100, 2),
-        ("scratch", 0, 2),
+        ("scratch", 0, 0),
         ("random+targets", 100, 2),
         ("k-means+targets", 100, 2),
         ("full+targets", 1347, 2),
