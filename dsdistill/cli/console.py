@@ -162,8 +162,9 @@ def print_description(path: Path, about: Description) -> None:
     for result in about.results:
         if row := read_row(result):
             count = len(row.values)
+            epochs = f"{row.epochs} epochs" if row.epochs else "not pre-trained"
             meaning = (
-                f" {row.network}, protocol {row.protocol}, {row.epochs} epochs: {row.accuracy} % "
+                f" {row.network}, protocol {row.protocol}, {epochs}: {row.accuracy} % "
                 f"{row.regime} ({count} student{'s' * (count > 1)}, {str(result.get('date', ''))[:10]})"
             )
             whole = sum(about.counts) + about.compensators

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from dsdistill.config.unlabelled import UNLABELLED, classes_words
+from dsdistill.config.unlabelled import UNLABELLED, classes_words, is_labelled
 from dsdistill.data import mapped
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.runtime.device import available_memory
@@ -70,7 +70,8 @@ def fingerprint(
 class RealDataset:
     """One split of real images: uint8 [N,C,H,W], in memory or memory-mapped, and int64 labels [N].
 
-    The images may be mapped from a cache file: treat them as read-only.
+    The images may be mapped from a cache file: treat them as read-only. ``labelled`` is the same split with
+    the labels that were left out of it, where some were.
     """
 
     name: str
@@ -78,6 +79,7 @@ class RealDataset:
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    labelled: RealDataset | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -103,6 +105,16 @@ class RealDataset:
         data = dataclasses.replace(self)
         data.__dict__["fingerprint"] = known or self._hashed(progress)
         return data
+
+    def has_images_of(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is that of these images, with the labels that they came with or without any.
+
+        Of the fingerprints of these images, the second is computed only where the first is another.
+        """
+        if fingerprint == self.fingerprint:
+            return True
+        other = self.without_labels() if is_labelled(self.classes) else self.labelled
+        return other is not None and other.fingerprint == fingerprint
 
     def _hashed(self, progress: Progress) -> str:
         advance, total = (
@@ -153,7 +165,9 @@ class RealDataset:
 
     def without_labels(self) -> RealDataset:
         """Return the same images as data without labels."""
-        return RealDataset(self.name, self.split, self.images, torch.zeros_like(self.labels), UNLABELLED)
+        return RealDataset(
+            self.name, self.split, self.images, torch.zeros_like(self.labels), UNLABELLED, labelled=self
+        )
 
     def to(self, device: torch.device | str) -> RealDataset:
         """Return the data set with its images on a device; a memory map is read into the device's memory.

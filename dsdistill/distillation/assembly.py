@@ -166,7 +166,7 @@ def assemble(
     initial.check_data(config, real)
     compute = config.compute
     supply = engine.build_networks(
-        NetworkRequest(config.network, task, device, config.seed, real.fingerprint)
+        NetworkRequest(config.network, task, device, config.seed, real.fingerprint, real=real)
     )
     teachers = supply.teachers
     _check_labels(config, teachers is not None)

@@ -109,7 +109,9 @@ def transfer_work(
     plan = plan_transfer(
         distilled, resolved, networks, request.baselines, taught, downstream, request.seed, plain
     )
-    conditions = [resolved.training, taught.real.fingerprint if taught else "", provenance.code_digest()]
+    # Rows say their own epochs, and students from scratch have none.
+    training = {key: value for key, value in resolved.training.items() if key != "epochs"}
+    conditions = [training, taught.real.fingerprint if taught else "", provenance.code_digest()]
     conditions += filter(None, [source_digest(networks), taught.teacher.digest if taught else None])
     teacher = taught.teacher.name if taught else None
     report = blank_report(

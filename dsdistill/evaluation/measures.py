@@ -46,6 +46,7 @@ class Transfer:
         fraction: of the training images, whose labels students saw.
         labels: how many these were.
         tuning: "fine-tune" of all weights, or a linear "probe" of features that stay as they are.
+        test: 16 hexadecimal digits of the fingerprint of its test images; empty in rows of earlier versions.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class Transfer:
     fraction: Annotated[float, Gt(0), Le(1)]
     labels: Count
     tuning: str
+    test: str = ""
 
     @property
     def words(self) -> str:

@@ -52,6 +52,11 @@ class PretrainingSet:
     source: Callable[[int], TrainingSet] | None
 
     @property
+    def epochs(self) -> int:
+        """Of the pre-training; 0 where there is none."""
+        return self.protocol.epochs if self.source else 0
+
+    @property
     def steps(self) -> int:
         """Of the pre-training of one student."""
         return steps(self.protocol, self.decoded) if self.source else 0

@@ -192,7 +192,7 @@ class Report:
     def _cells(self, row: Row) -> list[str]:
         """Return a row of the table."""
         images = str(row.images) if row.decoded == row.images else f"{row.images} → {row.decoded} decoded"
-        trained = row.set if row.epochs == self.epochs else f"{row.set}, {row.epochs} epochs"
+        trained = row.set if row.epochs in (0, self.epochs) else f"{row.set}, {row.epochs} epochs"
         trained += f" → {row.transfer.words}" if row.transfer else ""
         cells = row.network, trained, row.regime, images, row.accuracy, f"{row.seconds:.1f}"
         return [*map(plain, cells)]

@@ -45,7 +45,8 @@ class Row:
         set: "distilled", "distilled-hard" (the same images under hard labels), or the name of a baseline;
             with "-plain" appended where students were trained without the protocol's augmentation. A former
             name becomes today's.
-        epochs: the protocol's; fewer for the baseline "full".
+        epochs: the protocol's; fewer for the baseline "full", and 0 for students that are not pre-trained,
+            for which earlier versions stored the protocol's.
         std: sample standard deviation over the students (n - 1 in the denominator); 0 for one student.
         values: one per student, in the order of the repeats.
         images: stored images of the set, or real images of the baseline.
@@ -87,6 +88,8 @@ class Row:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "set", canonical(self.set))
+        if self.set == SCRATCH:
+            object.__setattr__(self, "epochs", 0)
 
     @property
     def accuracy(self) -> str:

@@ -7,9 +7,10 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from dsdistill.compute.memory_format import in_fast_order
@@ -26,6 +27,7 @@ from dsdistill.evaluation.tuning import DownstreamData, Tuning
 from dsdistill.networks import Network, build_network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer, StopRun
+from dsdistill.runtime.device import wait
 from dsdistill.runtime.estimate import RunEstimate
 from dsdistill.seeding import forked
 from dsdistill.text import listing
@@ -58,8 +60,9 @@ class Plan:
             data.data.task.name,
             data.data.train.fingerprint[:16],
             data.fraction,
-            int(data.counts.sum()),
+            data.labels,
             self.tuning.config.tuning,
+            data.data.test.fingerprint[:16],
         )
 
     def place(self, row: Row) -> tuple[int, int, int]:
@@ -75,7 +78,7 @@ class Plan:
         self, network: str, each: PretrainingSet, data: DownstreamData, earlier: Sequence[Row]
     ) -> Row | None:
         """Return the row of an earlier, otherwise identical evaluation."""
-        identity = (each.name, network, each.protocol.epochs, each.images, each.decoded, self.transfer(data))
+        identity = (each.name, network, each.epochs, each.images, each.decoded, self.transfer(data))
         rows = ((row.set, row.network, row.epochs, row.images, row.decoded, row.transfer) for row in earlier)
         return next((row for row, key in zip(earlier, rows, strict=True) if key == identity), None)
 
@@ -183,11 +186,22 @@ class Students:
             self.steps.check()
 
     def build(self, outputs: int, repeat: int) -> Network:
-        """Return the untrained student of a repeat on the device, whose features begin alike on every set."""
-        plan, device = self.plan, self.plan.tuning.execution.device
-        with forked(plan.tuning.seed, f"student/{self.network}", repeat):
-            network = build_network(self.network, plan.channels, plan.size, outputs)
+        """Return the untrained student of a repeat on the device, whose features begin alike on every set.
+
+        Some networks draw the weights of their features after those of the classifier, whose number depends
+        on the outputs. All therefore begin with the features of the student of the first set.
+        """
+        device, first = self.plan.tuning.execution.device, self.plan.sets[0].outputs
+        network = self._drawn(outputs, repeat)
+        if outputs != first:
+            network.load_state_dict(_features(self._drawn(first, repeat)), strict=False)
         return in_fast_order(network.to(device), device)
+
+    def _drawn(self, outputs: int, repeat: int) -> Network:
+        """Return a network on the CPU with weights that are drawn for a repeat."""
+        plan = self.plan
+        with forked(plan.tuning.seed, f"student/{self.network}", repeat):
+            return build_network(self.network, plan.channels, plan.size, outputs)
 
     def _pretrained(self, repeat: int) -> State:
         """Return the weights of a repeat's student after its pre-training; none where there is no such."""
@@ -200,9 +214,7 @@ class Students:
             network, images, each.protocol, repeat, self.steps.tick(f"{self.network} on {each.name}")
         )
         self.steps.done += each.steps
-        head = {id(parameter) for parameter in network.classifier.parameters()}
-        heads = {name for name, parameter in network.named_parameters() if id(parameter) in head}
-        return {name: value for name, value in network.state_dict().items() if name not in heads}
+        return _features(network)
 
     def pretrain(
         self, network: Network, images: TrainingSet, protocol: Protocol, repeat: int, tick: Tick
@@ -224,12 +236,11 @@ class Students:
             network.load_state_dict(state, strict=False)
             values.append(100 * plan.tuning.accuracy(network, data, repeat, tick))
             self.steps.done += plan.tuning.steps
-        protocol = self.set.protocol
         return Row(
             set=self.set.name,
             network=self.network,
-            protocol=protocol.name,
-            epochs=protocol.epochs,
+            protocol=self.set.protocol.name,
+            epochs=self.set.epochs,
             mean=statistics.mean(values),
             std=statistics.stdev(values) if len(values) > 1 else 0.0,
             values=values,
@@ -240,38 +251,92 @@ class Students:
         )
 
 
+def _features(network: Network) -> State:
+    """Return the state of a network but for its classifier's."""
+    head = {id(each) for each in (*network.classifier.parameters(), *network.classifier.buffers())}
+    state = network.state_dict(keep_vars=True)
+    return {name: value.detach() for name, value in state.items() if id(value) not in head}
+
+
 _TIMED = 3
 """Steps that are timed for an estimate, after as many that warm up."""
+_PROBED = 512
+"""Labels that a probe is timed with, at most; with more it takes as many times as long."""
 
 
 def estimate(students: Sequence[Students]) -> RunEstimate:
-    """Estimate what all students take by a few steps of the first ones of each network.
-
-    A step of pre-training takes as long for every image, whatever the set.
-    """
-    paces: dict[str, tuple[float, float]] = {}
+    """Estimate what all students take by a few steps of the first one of each network."""
+    timers: dict[str, Timer] = {}
     seconds = 0.0
     for each in students:
-        image, tuned = paces.setdefault(each.network, _pace(each)) if each.total else (0.0, 0.0)
-        batch = min(each.set.decoded, each.set.protocol.batch_size)
-        taught = each.known.count(None) * each.plan.tuning.steps * tuned
-        seconds += each.set.protocol.repeats * (each.set.steps * batch * image + taught)
+        missing = [data for data, row in zip(each.plan.downstream, each.known, strict=True) if row is None]
+        if not missing:
+            continue
+        timer = timers.setdefault(each.network, Timer(each))
+        pretrained = timer.pretraining(each.set) if each.set.source else 0.0
+        seconds += each.set.protocol.repeats * (pretrained + sum(map(timer.teaching, missing)))
     total = sum(each.total for each in students)
     return RunEstimate(covers="evaluation", amount=total, work="steps of students", seconds=seconds)
 
 
-def _pace(students: Students) -> tuple[float, float]:
-    """Return the seconds of pre-training on one image, and of one step of learning a data set."""
-    plan, own, times = students.plan, students.plan.sets[0], list[float]()
-    assert own.source is not None
-    images, data = own.source(0).to(plan.tuning.execution.device), plan.downstream[0]
-    brief = dataclasses.replace(own.protocol, epochs=_TIMED, schedule="steps", drop_at=())
-    short = dataclasses.replace(plan.tuning, config=dataclasses.replace(plan.tuning.config, steps=_TIMED))
-    for _ in range(2):
-        since = time.perf_counter()
-        students.pretrain(students.build(own.outputs, 0), images, brief, 0, lambda done, total: None)
-        middle = time.perf_counter()
-        network = students.build(data.data.task.num_classes, 0)
-        short.teach(network, data, 0, lambda done, total: None)
-        times = [middle - since, time.perf_counter() - middle]
-    return times[0] / (_TIMED * len(images)), times[1] / short.steps
+@dataclass(frozen=True, eq=False)
+class Timer:
+    """Times students of one network, each kind of step once.
+
+    Attributes:
+        students: of that network; those of its first repeat are timed.
+    """
+
+    students: Students
+    _known: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+
+    def pretraining(self, each: PretrainingSet) -> float:
+        """Return the seconds of pre-training a student, a step of which takes as long for every image."""
+        return each.steps * min(each.decoded, each.protocol.batch_size) * self._image
+
+    def teaching(self, data: DownstreamData) -> float:
+        """Return the seconds of teaching a student a data set, and of testing it."""
+        tuning = self.students.plan.tuning
+        part, brief, times = data, tuning, 1.0
+        if tuning.config.tuning == "probe":
+            part = dataclasses.replace(data, fraction=min(data.fraction, _PROBED / len(data.data.train)))
+            size, times = part.labels, data.labels / part.labels
+        else:
+            brief = dataclasses.replace(tuning, config=dataclasses.replace(tuning.config, steps=_TIMED))
+            size, times = min(tuning.config.batch_size, data.labels), tuning.steps / _TIMED
+        key = (data.data.task.num_classes, size)
+        if key not in self._known:
+            self._known[key] = self._taught(part, brief)
+        taught, tested = self._known[key]
+        return times * taught + len(data.test) * tested
+
+    @cached_property
+    def _image(self) -> float:
+        """The seconds of pre-training on one image."""
+        students = self.students
+        own, device = students.plan.sets[0], students.plan.tuning.execution.device
+        assert own.source is not None
+        images, seconds = own.source(0).to(device), 0.0
+        brief = dataclasses.replace(own.protocol, epochs=_TIMED, schedule="steps", drop_at=())
+        for _ in range(2):
+            network, since = students.build(own.outputs, 0), time.perf_counter()
+            students.pretrain(network, images, brief, 0, lambda done, total: None)
+            wait(device)
+            seconds = time.perf_counter() - since
+        return seconds / (_TIMED * len(images))
+
+    def _taught(self, data: DownstreamData, tuning: Tuning) -> tuple[float, float]:
+        """Return the seconds of teaching a student in so many steps, and of its test on one image."""
+        times, device = (0.0, 0.0), tuning.execution.device
+        for _ in range(2):
+            network = self.students.build(data.data.task.num_classes, 0)
+            since = time.perf_counter()
+            classify = tuning.teach(network, data, 0, lambda done, total: None)
+            wait(device)
+            middle = time.perf_counter()
+            images, _ = next(iter(data.test))
+            with torch.inference_mode():
+                classify(images)
+            wait(device)
+            times = middle - since, (time.perf_counter() - middle) / len(images)
+        return times

@@ -26,7 +26,7 @@ from dsdistill.evaluation.transfer import Plan
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.callbacks import Observer
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
-from dsdistill.teachers import load_teachers
+from dsdistill.teachers import load_feature_teacher
 from dsdistill.teachers.reference import TeacherReference
 
 Transfers: TypeAlias = DataSource | list[DataSource]
@@ -178,7 +178,7 @@ def read_taught(
         config: returns how to read the data that the set was distilled from.
 
     Raises:
-        UserError: there are several teachers, or it does not fit the data; or these cannot be read.
+        UserError: there are several teachers, or it was trained on other data; or these cannot be read.
     """
     if not references:
         return None
@@ -187,8 +187,7 @@ def read_taught(
     data = config()
     task, real = catalog.load(data, "train", observer, catalog.opened(data, source))
     task = dataclasses.replace(task, preprocess=distilled.preprocess)
-    (teacher,) = load_teachers(references, task, real.fingerprint, execution.device)
-    return Taught(task, real, teacher)
+    return Taught(task, real, load_feature_teacher(references[0], task, real, execution.device))
 
 
 def plan_transfer(

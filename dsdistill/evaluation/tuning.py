@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dsdistill.augment.dsa import Augmentation
 from dsdistill.augment.training import Transform
-from dsdistill.compute.probe import linear_probe
+from dsdistill.compute.probe import joined, linear_probe
 from dsdistill.config.transfer import TransferConfig
 from dsdistill.data.batches import RealBatches
 from dsdistill.data.selection import random_selection
@@ -50,6 +50,11 @@ class DownstreamData:
         """Labels that are seen of each class, int64 [K]: one at least."""
         counts = self.data.train.counts
         return (counts * self.fraction).round().long().clamp(min=1).minimum(counts)
+
+    @property
+    def labels(self) -> int:
+        """How many labels are seen."""
+        return int(self.counts.sum())
 
     def rows(self, seed: int, repeat: int) -> Tensor:
         """Draw the training images whose labels a repeat sees, int64 [n]: the same for every set."""
@@ -153,7 +158,7 @@ class Tuning:
             with autocast(self.execution.device, self.execution.precision):
                 return network.embed(images).float()
 
-        parts = [features(batches.images(part)) for part in rows.split(_CHUNK)]
+        known = joined((features(batches.images(part)) for part in rows.split(_CHUNK)), len(rows))
         labels, classes = batches.labels(rows), batches.task.num_classes
-        weight, bias = linear_probe(torch.cat(parts), labels, classes)
+        weight, bias = linear_probe(known, labels, classes, overwrite=True)
         return lambda images: features(images) @ weight.T + bias

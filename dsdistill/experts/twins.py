@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dsdistill.compute.probe import linear_probe
+from dsdistill.compute.probe import joined, linear_probe
 from dsdistill.errors import UserError
 from dsdistill.experts.config import ExpertConfig
 from dsdistill.experts.images import NetworkImages
@@ -102,7 +102,7 @@ def fit_classifier(network: Network, images: NetworkImages, classes: int) -> Non
     """
     classifier = linear_classifier(network)
     network.eval()
-    features = torch.cat([network.embed(images.images(rows)).float() for rows in images.chunks()])
-    weight, bias = linear_probe(features, images.labels, classes)
+    parts = (network.embed(images.images(rows)).float() for rows in images.chunks())
+    weight, bias = linear_probe(joined(parts, len(images)), images.labels, classes, overwrite=True)
     classifier.weight.copy_(weight)
     classifier.bias.copy_(bias)

@@ -15,6 +15,9 @@ Norm = Literal["batch", "inputbatch", "none"]
 _KEPT_OF_LAST = 0.9
 """The share of the last batch in running statistics: flax keeps a tenth of them, its momentum being 0.1."""
 
+_TRUNCATED = 0.87962566103423978
+"""The deviation of a standard normal that is cut off two deviations from its mean."""
+
 
 class InputNormalised(Block):
     """norm → conv → ReLU → pool: what is normalised is the input of the convolution."""
@@ -41,7 +44,9 @@ class WideConvNet(Chain):
         ``inputbatch``: of the input of each block but the first, where running statistics keep nine tenths
             of the last batch (FRePo);
         ``none``: FRePo's students.
-    The last two begin with LeCun's normal weights and without biases, as flax's layers do.
+    The last two begin with LeCun's normal weights, cut off at two deviations, and without biases, as flax's
+    layers do. The convolutions draw theirs before the classifier, so that they begin alike whatever
+    ``num_classes`` is.
     """
 
     def __init__(
@@ -63,15 +68,22 @@ class WideConvNet(Chain):
         for level in range(depth):
             maps = width << level
             conv = layers.Convolution(before, maps, 1 if level else 1 + extra)
+            if norm != "batch":
+                _begin_as_flax(conv)
             blocks.append(_block(conv, norm, before, maps, first=level == 0))
             before, side = maps, side // 2
         super().__init__(blocks, nn.Flatten(), before * side**2, num_classes)
         if norm != "batch":
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d | nn.Linear):
-                    nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
+            assert isinstance(self.classifier, nn.Linear)
+            _begin_as_flax(self.classifier)
+
+
+def _begin_as_flax(layer: nn.Conv2d | nn.Linear) -> None:
+    """Draw LeCun's truncated normal weights, of variance 1 / fan-in, and set the bias to zero."""
+    deviation = layer.weight[0].numel() ** -0.5 / _TRUNCATED
+    nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _block(conv: nn.Conv2d, norm: Norm, before: int, maps: int, first: bool) -> Block:

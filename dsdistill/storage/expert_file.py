@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dsdistill import files
-from dsdistill.data.real import Task
+from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
 from dsdistill.files import expanded, reason
 from dsdistill.networks import build_network
@@ -221,12 +221,46 @@ class ExpertFile:
         mine = self.metadata
         if mine.classes != task.classes:
             raise self._other(*_differing(mine.classes, task.classes))
+        self._check_shape(task)
+        if mine.fingerprint != fingerprint:
+            raise self._other("data set", *self._named(task, fingerprint))
+        self._check_preprocess(task)
+        name = without_folder(network)
+        if mine.network != name and not self._same_network(name):
+            raise self._other("network", mine.network, name, f"; pass --network {mine.network}")
+        self._check_layout(name)
+
+    def check_features(self, task: Task, real: RealDataset) -> None:
+        """Check that the experts were trained on the images of a task, so that their features are of these.
+
+        It does not matter whether labels were there, nor which classes.
+
+        Args:
+            task: what the features are for.
+            real: its training images.
+
+        Raises:
+            UserError: images, their shape or preprocessing differ; the sentence names both.
+        """
+        self._check_shape(task)
+        if not real.has_images_of(self.metadata.fingerprint):
+            raise self._other("the images of", *self._named(task, real.fingerprint))
+        self._check_preprocess(task)
+        self._check_layout(self.metadata.network)
+
+    def _named(self, task: Task, fingerprint: str) -> tuple[str, str]:
+        """Return the names and the first digits of the data of the experts, and of a task's."""
+        mine = self.metadata
+        return f"{mine.dataset} ({mine.fingerprint[:8]}…)", f"{task.name} ({fingerprint[:8]}…)"
+
+    def _check_shape(self, task: Task) -> None:
+        mine = self.metadata
         shapes = [f"{c}x{size}x{size}" for c, size in ((mine.channels, mine.size), task.shape[:2])]
         if shapes[0] != shapes[1]:
             raise self._other("images of", shapes[0], shapes[1])
-        if mine.fingerprint != fingerprint:
-            one, other = mine.fingerprint[:8], fingerprint[:8]
-            raise self._other("data set", f"{mine.dataset} ({one}…)", f"{task.name} ({other}…)")
+
+    def _check_preprocess(self, task: Task) -> None:
+        mine = self.metadata
         if mine.preprocess.kind != task.preprocess.kind:
             hint = (
                 "; pass --set data.zca=true"
@@ -237,12 +271,12 @@ class ExpertFile:
         if not mine.preprocess.agrees(task.preprocess):
             kind = mine.preprocess.kind
             raise self._other("preprocessing", f"one {kind}", f"another {kind}, of other constants")
-        name = without_folder(network)
-        if mine.network != name and not self._same_network(name):
-            raise self._other("network", mine.network, name, f"; pass --network {mine.network}")
-        if Layout.of(self._built(name)) != mine.layout:
+
+    def _check_layout(self, name: str) -> None:
+        if Layout.of(self._built(name)) != self.metadata.layout:
             raise UserError(
-                f"{self.path} holds weights of another {mine.network} than is built here; make it again"
+                f"{self.path} holds weights of another {self.metadata.network} than is built here; make it "
+                "again"
             )
 
     def close(self) -> None:

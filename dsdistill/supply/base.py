@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsdistill.compute.embedder import Embedder
 from dsdistill.config.validation import forbid_extra
-from dsdistill.data.real import Task
+from dsdistill.data.real import RealDataset, Task
 from dsdistill.networks import Network, build_network
 from dsdistill.plugs import names_in, without_folder
 from dsdistill.runtime.device import Precision
@@ -36,6 +36,7 @@ class NetworkRequest:
         seed: of the run.
         fingerprint: of the training images; networks trained on other images are refused.
         outputs: numbers that the classifier gives; 0 for one for each class.
+        real: the training images, for whoever takes features alone of networks that were trained on them.
     """
 
     name: str
@@ -44,6 +45,7 @@ class NetworkRequest:
     seed: int
     fingerprint: str
     outputs: int = 0
+    real: RealDataset | None = None
 
     @property
     def architectures(self) -> list[str]:

@@ -13,7 +13,7 @@ from dsdistill.config.validation import forbid_extra
 from dsdistill.supply.base import NetworkRequest, PassOptions, bytes_of
 from dsdistill.supply.population import InPopulationConfig, Population
 from dsdistill.supply.teachers import NamedTeachersConfig
-from dsdistill.teachers import Teacher
+from dsdistill.teachers import Teacher, load_feature_teacher
 
 
 @forbid_extra
@@ -21,7 +21,8 @@ from dsdistill.teachers import Teacher
 class TaughtConfig(NamedTeachersConfig, InPopulationConfig):
     """A population that learns the features of a teacher, a network trained beforehand (KRR-ST).
 
-    What its networks answer are as many numbers as the teacher has features.
+    What its networks answer are as many numbers as the teacher has features. Which classes it knows does not
+    matter, nor whether there were labels when it was trained.
     """
 
     noun: ClassVar[str] = "teachers"
@@ -40,9 +41,13 @@ class TaughtConfig(NamedTeachersConfig, InPopulationConfig):
         """Load the teacher, and return the supply.
 
         Raises:
-            UserError: none is named, or it does not fit the task.
+            UserError: none is named, or it was trained on other images.
         """
-        return TaughtPopulation(request, self, self.loaded(request)[0])
+        first = self.named()[0]
+        assert request.real is not None
+        return TaughtPopulation(
+            request, self, load_feature_teacher(first, request.task, request.real, request.device)
+        )
 
 
 class TaughtPopulation(Population):

@@ -71,18 +71,18 @@ class NamedTeachersConfig(StoredConfig):
             )
         return dataclasses.replace(self, digest=digest)
 
-    def loaded(self, request: NetworkRequest) -> list[Teacher]:
-        """Load them.
+    def named(self) -> list[TeacherReference]:
+        """Return what the path names.
 
         Raises:
-            UserError: none are named, or they do not fit the task.
+            UserError: it names none, or a name cannot be read.
         """
         if not self.path:
             raise UserError(
                 "this method needs trained networks, and none are named: pass --experts auto to have them "
                 "trained, or --experts FILE"
             )
-        return load_teachers(self.references(), request.task, request.fingerprint, request.device)
+        return self.references()
 
 
 @forbid_extra
@@ -115,7 +115,7 @@ class TeachersConfig(NamedTeachersConfig):
             UserError: none are named; they are fewer than are to be used; or they do not fit the task or the
                 networks that the run names.
         """
-        loaded = self.loaded(request)
+        loaded = load_teachers(self.named(), request.task, request.fingerprint, request.device)
         if self.networks > len(loaded):
             raise UserError(
                 f"{self.path} names {len(loaded)} networks, not {self.networks}: set "

@@ -2,6 +2,6 @@
 
 from dsdistill.teachers.committee import Committee
 from dsdistill.teachers.reference import TeacherReference
-from dsdistill.teachers.teacher import Teacher, load_teachers
+from dsdistill.teachers.teacher import Teacher, load_feature_teacher, load_teachers
 
-__all__ = ["Committee", "Teacher", "TeacherReference", "load_teachers"]
+__all__ = ["Committee", "Teacher", "TeacherReference", "load_feature_teacher", "load_teachers"]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dsdistill.compute.memory_format import in_fast_order
-from dsdistill.data.preprocess import Standardise
-from dsdistill.data.real import Task
+from dsdistill.data.preprocess import ZCA, Standardise
+from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
 from dsdistill.networks import Network, build_network
-from dsdistill.networks.pretrained import pretrained, restricted
+from dsdistill.networks.pretrained import Pretrained, pretrained, restricted
 from dsdistill.seeding import forked
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.teachers.reference import TeacherReference
+
+_OWN = "name a network trained on these images, a file of dsdistill experts"
+"""What to do where published weights do not fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,17 +76,40 @@ def load_teachers(
         if each.weights:
             teachers.append(_published(each, task, device, download))
         else:
-            teachers += _trained(each, task, fingerprint, device)
+            file = ExpertFile.open(each.source)
+            file.check(task, file.metadata.network, fingerprint or file.metadata.fingerprint)
+            teachers += _trained(file, each, device)
     return teachers
 
 
-def _trained(
-    reference: TeacherReference, task: Task, fingerprint: str, device: torch.device
-) -> Iterator[Teacher]:
-    """Yield the experts of a file that a reference names."""
+def load_feature_teacher(
+    reference: TeacherReference, task: Task, real: RealDataset, device: torch.device
+) -> Teacher:
+    """Load a teacher whose features alone are taken, and check that they are of a task's images.
+
+    Its classes may be any: it may have been trained with labels, or without.
+
+    Args:
+        reference: which one; of all experts of a file it is the first.
+        task: the shape of the images and their preprocessing.
+        real: the training images.
+        device: to compute on.
+
+    Raises:
+        UserError: a file holds no experts, or not this one or this epoch; or the teacher was trained on other
+            images, or on images that are preprocessed otherwise. The sentence names both.
+    """
+    if reference.weights:
+        return _published(reference, task, device, answers=False)
     file = ExpertFile.open(reference.source)
+    file.check_features(task, real)
+    (teacher,) = _trained(file, dataclasses.replace(reference, expert=reference.expert or 0), device)
+    return teacher
+
+
+def _trained(file: ExpertFile, reference: TeacherReference, device: torch.device) -> Iterator[Teacher]:
+    """Yield the experts of a file that a reference names, and close it."""
     metadata = file.metadata
-    file.check(task, metadata.network, fingerprint or metadata.fingerprint)
     experts = range(file.count) if reference.expert is None else [reference.expert]
     epoch = file.epochs[-1] if reference.epoch is None else reference.epoch
     for expert in experts:
@@ -105,14 +133,20 @@ def _trained(
     file.close()
 
 
-def _published(reference: TeacherReference, task: Task, device: torch.device, download: bool) -> Teacher:
-    """Return a library's network with published weights, for those of its classes that the task has."""
+def _published(
+    reference: TeacherReference,
+    task: Task,
+    device: torch.device,
+    download: bool = False,
+    answers: bool = True,
+) -> Teacher:
+    """Return a library's network with published weights.
+
+    Args:
+        answers: whether it is for those of its classes that the task has; it keeps all of them otherwise.
+    """
     model = pretrained(reference.source, reference.weights, task.size, download)
-    places = {name: place for place, name in enumerate(model.classes)}
-    if absent := [name for name in task.classes if name not in places]:
-        raise UserError(
-            f"{model.name} knows {len(places)} classes of ImageNet, and {absent[0]!r} of {task.name} is none"
-        )
+    rows = _rows_of(task, model) if answers else None
     if task.channels != len(model.mean):
         raise UserError(
             f"{model.name} takes images of {len(model.mean)} channels, and {task.name} has {task.channels}"
@@ -123,12 +157,28 @@ def _published(reference: TeacherReference, task: Task, device: torch.device, do
     ):
         raise UserError(
             f"{model.name} was trained on images standardised by mean {list(model.mean)} and deviation "
-            f"{list(model.std)}, and {task.name} is preprocessed otherwise"
+            f"{list(model.std)}, and {task.name} is preprocessed otherwise: "
+            + ("pass --set data.zca=false" if task.preprocess.kind == ZCA.kind else _OWN)
         )
-    rows = torch.tensor([places[name] for name in task.classes])
-    network = model.network if len(rows) == len(places) else restricted(model.network, rows)
+    network = model.network
+    if rows is not None and len(rows) != len(set(model.classes)):
+        network = restricted(network, rows)
     digest, frozen = _digest(model.name, network), answering(network, device)
     return Teacher(frozen, model.name, digest, architecture=reference.source)
+
+
+def _rows_of(task: Task, model: Pretrained) -> Tensor:
+    """Return the positions of a task's classes among those of a model, int64 [K].
+
+    Raises:
+        UserError: one is not among them.
+    """
+    places = {name: place for place, name in enumerate(model.classes)}
+    if absent := [name for name in task.classes if name not in places]:
+        raise UserError(
+            f"{model.name} knows {len(places)} classes of ImageNet, and {absent[0]!r} of {task.name} is none"
+        )
+    return torch.tensor([places[name] for name in task.classes])
 
 
 def _digest(name: str, network: Network) -> str:

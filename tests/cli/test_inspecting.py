@@ -18,6 +18,7 @@ from tests.helpers import cli as cli_helpers
 from tests.helpers.cli import Captured, refused, succeed
 from tests.helpers.expert_files import FINGERPRINT, NETWORK, metadata, states, training, written
 from tests.helpers.storage import make
+from tests.helpers.transfer import transferred, write_pretraining_set
 
 
 def test_info_describes_experts(capsys: cli_helpers.Captured, tmp_path: Path) -> None:
@@ -85,6 +86,16 @@ def test_info_refuses_bad_experts_with_their_own_sentence(
     with h5py.File(pool, "w", libver=LAYOUT) as file:
         set_attributes(file, format=EXPERTS.name, version=1)
     assert f"{pool} is damaged: " in cli_helpers.refused(capsys, "info", pool)
+
+
+def test_info_says_what_students_learned_after_their_pre_training(capsys: Captured, tmp_path: Path) -> None:
+    file = write_pretraining_set(tmp_path / "set.h5")
+    transferred(file, epochs=2, steps=2, repeats=1)
+    out, _ = succeed(capsys, "info", file)
+    _, distilled, scratch = " ".join(out.split()).split("protocol krr-st, ")
+    assert distilled.startswith("2 epochs: ")
+    assert scratch.startswith("not pre-trained: ")
+    assert "then digits, 3.7 % of the labels (50), fine-tune" in scratch
 
 
 def test_info_and_show_describe_a_set(capsys: Captured, made: Path) -> None:

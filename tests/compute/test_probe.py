@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
-from dsdistill.compute.probe import linear_probe
+from dsdistill.compute.probe import joined, linear_probe
+from dsdistill.runtime.allocations import peak_of
 
 
 def sample(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,3 +52,33 @@ def test_it_is_found_where_no_gradients_are_kept() -> None:
         weight, _ = linear_probe(features, labels, 3)
     assert not weight.requires_grad
     assert weight.abs().max() > 0
+
+
+def test_features_may_be_overwritten_which_changes_nothing_else() -> None:
+    features, labels = sample()
+    kept = features.clone()
+    ours = linear_probe(features, labels, 3)
+    assert torch.equal(features, kept)
+    for mine, other in zip(ours, linear_probe(kept, labels, 3, overwrite=True), strict=True):
+        assert torch.equal(mine, other)
+    torch.testing.assert_close(kept.mean(0), torch.zeros(5, dtype=torch.float64))
+    torch.testing.assert_close(kept.std(0, unbiased=False), torch.ones(5, dtype=torch.float64))
+
+
+def test_the_features_are_in_memory_once() -> None:
+    features = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
+    labels = (features[:, 0] > 0).long()
+
+    def fit() -> None:
+        parts = (part.clone() for part in features.split(64))
+        linear_probe(joined(parts, len(features)), labels, 2, overwrite=True)
+
+    assert features.nbytes < peak_of(fit) < 1.25 * features.nbytes
+
+
+def test_parts_are_joined_in_order_and_counted() -> None:
+    features, _ = sample(10)
+    assert torch.equal(joined(iter(features.split(4)), 10), features)
+    for count in (8, 12):
+        with pytest.raises(ValueError, match=f"of 10 images came where those of {count} were announced"):
+            joined(features.split(4), count)

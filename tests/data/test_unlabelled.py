@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,21 @@ def test_labels_may_be_left_out() -> None:
     assert torch.equal(train.images, labelled.images)
     assert train.fingerprint != labelled.fingerprint
     assert torch.equal(catalog.read(bare, "test").images, catalog.read(plain, "test").images)
+
+
+def test_images_are_known_again_with_labels_and_without() -> None:
+    plain, bare = (load(DataConfig(name="digits", unlabelled=each), "train")[1] for each in (False, True))
+    others = catalog.read(DataConfig(name="digits"), "test")
+    foreign = [others.fingerprint, others.without_labels().fingerprint, ""]
+    for real in (plain, bare, bare.fingerprinted(lambda *_: None)):
+        assert real.has_images_of(plain.fingerprint)
+        assert real.has_images_of(bare.fingerprint)
+        assert not any(map(real.has_images_of, foreign))
+
+
+def test_images_that_never_had_labels_are_known_by_themselves(tmp_path: Path) -> None:
+    _, real = load(DataConfig(name=pictures(tmp_path / "all")), "train")
+    named = dataclasses.replace(real, classes=("cat",))
+    assert real.has_images_of(real.fingerprint)
+    assert not real.has_images_of(named.fingerprint)
+    assert named.has_images_of(real.fingerprint)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import dsdistill
 from dsdistill import UserError
+from dsdistill.config.transfer import TransferConfig
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
-from dsdistill.evaluation.pretraining import Taught, plan_sets
-from dsdistill.evaluation.rows import Row
-from dsdistill.networks import build_network
-from dsdistill.protocol import load_protocol
+from dsdistill.evaluation import transfer
+from dsdistill.evaluation.batches import TrainingSet
+from dsdistill.evaluation.execution import Execution
+from dsdistill.evaluation.pretraining import PretrainingSet, Taught, plan_sets
+from dsdistill.evaluation.rows import Row, read_row
+from dsdistill.evaluation.step_counter import StepCounter
+from dsdistill.evaluation.transfer import Plan, Students
+from dsdistill.evaluation.tuning import DownstreamData, Tuning
+from dsdistill.networks import Network, build_network
+from dsdistill.protocol import Protocol, load_protocol
+from dsdistill.runtime.callbacks import Observer
 from dsdistill.storage import set_file, set_results
 from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
@@ -41,9 +52,9 @@ def by_set(rows: list[Row]) -> dict[str, list[float]]:
 def test_pretraining_beats_scratch_with_five_labels_a_class_and_is_deterministic(file: Path) -> None:
     report = transferred(file)
     rows = report.rows
-    assert [(row.set, row.images, row.regime) for row in rows] == [
-        ("distilled", 100, "HL"),
-        ("scratch", 0, "HL"),
+    assert [(row.set, row.images, row.epochs, row.regime) for row in rows] == [
+        ("distilled", 100, 20, "HL"),
+        ("scratch", 0, 0, "HL"),
     ]
     assert rows[0].mean > rows[1].mean + 5
     assert rows[0].transfer == rows[1].transfer
@@ -86,9 +97,35 @@ def test_rows_are_stored_told_and_reused(file: Path, tmp_path: Path) -> None:
     assert shares == [("distilled", 1.0), ("scratch", 1.0), ("distilled", FIVE), ("scratch", FIVE)]
     assert by_set(again.rows[2:]) == by_set(report.rows)
     assert len(set_results.results(file)) == 4
-    trained.clear()
-    transferred(file, **{**options, "steps": 3}, resume=True, callbacks=[lambda row: trained.append(row.set)])
-    assert trained == ["distilled", "scratch"]
+    for changed, anew in (({"steps": 3}, ["distilled", "scratch"]), ({"epochs": 3}, ["distilled"])):
+        trained.clear()
+        told = [lambda row: trained.append(row.set)]
+        transferred(file, **{**options, **changed}, resume=True, callbacks=told)
+        assert trained == anew
+
+
+def test_rows_of_other_test_images_are_not_reused(file: Path, tmp_path: Path) -> None:
+    arrays = {key: np.arange(20 * 64, dtype=np.uint8).reshape(20, 8, 8) for key in ("x_train", "x_test")}
+    labels = {key: np.arange(20) % 2 for key in ("y_train", "y_test")}
+    options: dict[str, Any] = {"transfer": f"npz:{tmp_path / 'a.npz'}", "epochs": 1, "steps": 1, "repeats": 1}
+    trained: list[str] = []
+    for shift, anew in ((0, ["distilled", "scratch"]), (0, []), (1, ["distilled", "scratch"])):
+        np.savez(tmp_path / "a.npz", **{**arrays, **labels, "x_test": arrays["x_test"] + np.uint8(shift)})
+        trained.clear()
+        transferred(file, **options, resume=True, callbacks=[lambda row: trained.append(row.set)])
+        assert trained == anew
+
+
+def test_rows_of_earlier_versions_are_read(file: Path) -> None:
+    """They say nothing of the test images, and gave students from scratch the epochs of pre-training."""
+    transferred(file, epochs=2, steps=2, repeats=1)
+    stored = set_results.results(file)[1]
+    assert stored["set"] == "scratch"
+    del stored["transfer"]["test"]
+    row = read_row({**stored, "epochs": 1000})
+    assert row is not None
+    assert row.transfer is not None
+    assert (row.epochs, row.transfer.test) == (0, "")
 
 
 def test_data_are_brought_to_the_shape_of_the_set(file: Path, tmp_path: Path) -> None:
@@ -119,7 +156,7 @@ def test_baselines_have_the_targets_of_the_teacher(file: Path, teacher: Path) ->
     report = transferred(file, **options)
     assert [(row.set, row.images, row.epochs) for row in report.rows] == [
         ("distilled", 100, 2),
-        ("scratch", 0, 2),
+        ("scratch", 0, 0),
         ("random+targets", 100, 2),
         ("k-means+targets", 100, 2),
         ("full+targets", 1347, 2),
@@ -175,6 +212,67 @@ def test_an_estimate_trains_nobody(file: Path) -> None:
     assert (estimate.amount, estimate.work) == (3 * (1000 + 2 * 10_000), "steps of students")
     assert estimate.seconds > 10
     assert set_results.results(file) == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock by which pre-training, a step, a probe and a test take seconds for each of their images."""
+    clock = SimpleNamespace(now=0.0, steps=[])
+
+    def take(seconds: float) -> None:
+        clock.now += seconds
+
+    def teach(self: Tuning, network: Network, data: DownstreamData, *_: object) -> Callable[[Tensor], None]:
+        probes, labels = self.config.tuning == "probe", int(data.counts.sum())
+        take(3 * labels if probes else self.config.steps * 5 * min(self.config.batch_size, labels))
+        clock.steps.append(labels if probes else self.config.steps)
+        return lambda images: take(7 * len(images))
+
+    def pretrain(
+        self: Students, network: Network, images: TrainingSet, protocol: Protocol, *_: object
+    ) -> None:
+        take(2 * protocol.epochs * len(images))
+
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(Tuning, "teach", teach)
+    monkeypatch.setattr(Students, "pretrain", pretrain)
+    return clock
+
+
+@pytest.mark.parametrize(("tuning", "taught"), [("fine-tune", (20, 256)), ("probe", (20, 1347))])
+def test_an_estimate_is_of_each_data_set_and_each_share_of_its_labels(
+    file: Path, clock: SimpleNamespace, tmp_path: Path, tuning: str, taught: tuple[int, int]
+) -> None:
+    two = np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8), np.arange(100) % 2
+    options: dict[str, Any] = {"transfer": ["digits", two], "fractions": "0.0149,1", "baselines": "scratch"}
+    estimate = dsdistill.dry_run(
+        dsdistill.evaluate, file, **options, tuning=tuning, epochs=50, steps=40, repeats=2, device="cpu"
+    )
+    few, all_labels = taught
+    images = few + all_labels + 2 + 80  # of digits, and of two classes
+    teaching = 3 * images if tuning == "probe" else 40 * 5 * images
+    testing = 7 * 2 * (450 + 20)
+    assert estimate.seconds == pytest.approx(2 * (2 * 50 * 100 + 2 * (teaching + testing)), rel=1e-3)
+    assert max(clock.steps) <= (520 if tuning == "probe" else 3)
+
+
+@pytest.mark.parametrize("network", ["resnetap10-w4-batch", "convnet2-w4", "wideconvnet2-w4-none"])
+def test_students_begin_with_the_same_features_on_every_set(file: Path, network: str) -> None:
+    """Also where a network draws its classifier before its features, whose weights then depend on both."""
+    plan = Plan([network], plan_of(file), [], Tuning(TransferConfig(), Execution(), 0), 1, 8)
+    students = [Students(plan, network, each, StepCounter(Observer(()), 0), []) for each in plan.sets]
+    built = [each.build(outputs, 1) for each in students for outputs in (10, 3)]
+    assert [each.eval()(torch.zeros(1, 1, 8, 8)).shape[1] for each in built] == [10, 3, 10, 3]
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for each in built[1:]:
+        assert torch.equal(each.embed(images), built[0].embed(images))
+    assert not torch.equal(students[0].build(10, 0).eval().embed(images), built[0].embed(images))
+
+
+def plan_of(file: Path) -> list[PretrainingSet]:
+    """Return the sets of a transfer without a teacher: the distilled one, and none."""
+    names, cpu = ["scratch"], torch.device("cpu")
+    return plan_sets(dsdistill.load(file), names, None, load_protocol("krr-st"), 0, cpu)
 
 
 @pytest.mark.parametrize(

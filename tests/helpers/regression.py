@@ -47,7 +47,7 @@ def loop(
     synthetic = initialise(task, real, ipc, "real", "network", seed=0, multi_formation=multi_formation)
     synthetic = synthetic.double()
     synthetic.flip = flip
-    supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint))
+    supply = engine.build_networks(NetworkRequest(network, task, CPU, 0, real.fingerprint, real=real))
     supply.network.double()
     if supply.target_network is not None:
         supply.target_network.network.double()

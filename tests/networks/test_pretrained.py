@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision import models
 
-from dsdistill.data.preprocess import Standardise
-from dsdistill.data.real import Task
+from dsdistill.config.unlabelled import UNLABELLED
+from dsdistill.data.preprocess import ZCA, Preprocess, Standardise
+from dsdistill.data.real import RealDataset, Task
 from dsdistill.errors import UserError
+from dsdistill.networks import Network
 from dsdistill.networks.pretrained import pretrained
-from dsdistill.teachers import Committee, TeacherReference, load_teachers
+from dsdistill.teachers import Committee, TeacherReference, load_feature_teacher, load_teachers
 from tests.helpers.published import MODEL, WEIGHTS, empty_cache, stored_model
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -83,3 +86,28 @@ def test_a_teacher_of_another_task_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         load_teachers([TeacherReference.parse(f"{MODEL}@DEFAULT")], wrong, "", torch.device("cpu"))
+
+
+def load_features(preprocess: Preprocess | None = None, channels: int = 3) -> Network:
+    """Load the features of the model for pictures without labels."""
+    known = task(UNLABELLED, channels=channels)
+    known = dataclasses.replace(known, preprocess=preprocess or known.preprocess)
+    pixels = torch.zeros(2, channels, 64, 64, dtype=torch.uint8)
+    real = RealDataset("birds", "train", pixels, torch.zeros(2, dtype=torch.int64), UNLABELLED)
+    reference = TeacherReference.parse(f"{MODEL}@DEFAULT")
+    return load_feature_teacher(reference, known, real, torch.device("cpu")).network
+
+
+def test_features_are_taken_of_images_whose_classes_are_others_or_none(stored: models.ShuffleNetV2) -> None:
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        found = load_features().embed(images)
+        torch.testing.assert_close(stored.fc(found), stored(images))
+    zca = ZCA(torch.zeros(3 * 64**2), torch.eye(3 * 64**2))
+    for options, remedy in (
+        ({"preprocess": Standardise.of((0.5,) * 3, (0.5,) * 3)}, "name a network trained on these images"),
+        ({"preprocess": zca}, "pass --set data.zca=false"),
+        ({"channels": 1}, "takes images of 3 channels"),
+    ):
+        with pytest.raises(UserError, match=remedy):
+            load_features(**options)  # type: ignore[arg-type]

@@ -48,15 +48,27 @@ def test_running_statistics_keep_their_share_of_a_batch(norm: str, kept: float) 
 
 
 def test_weights_begin_as_flax_has_them() -> None:
-    """LeCun's: normal, of variance 1 / (9 · channels), and no biases; those for torch's norm are torch's."""
+    """LeCun's: normal, cut off at two deviations, of variance 1 / (9 · channels), and no biases."""
     plain, torch_own = (build(f"wideconvnet2-w64-{norm}") for norm in ("none", "batch"))
-    weight = plain.blocks[1].conv.weight.detach()  # type: ignore[index,union-attr,operator]
-    assert float(weight.std()) == pytest.approx((1 / (9 * 64)) ** 0.5, rel=0.02)  # type: ignore[union-attr,operator]
-    assert float(weight.abs().max()) > 3 * float(weight.std())  # type: ignore[union-attr,operator]
+    layers = [plain.blocks[1].conv, plain.classifier]
+    for layer, inputs in zip(layers, (9 * 64, plain.feature_dim), strict=True):
+        weight = layer.weight.detach()
+        assert float(weight.std()) == pytest.approx(inputs**-0.5, rel=0.02)
+        cut = 2 * inputs**-0.5 / 0.87962566103423978
+        assert 0.98 * cut < float(weight.abs().max()) <= cut
+        # Of a normal that is cut off at two deviations, the fourth moment is 2.366 times the squared second.
+        assert float(weight.pow(4).mean() / weight.square().mean() ** 2) == pytest.approx(2.366, rel=0.05)
     biases = [value for name, value in plain.named_parameters() if name.endswith("bias")]
     assert not any(value.any() for value in biases)
-    assert torch_own.blocks[1].conv.bias.any()  # type: ignore[index,union-attr]
-    assert float(torch_own.blocks[1].conv.weight.detach().abs().max()) <= (9 * 64) ** -0.5  # type: ignore[index,union-attr]
+    assert torch_own.blocks[1].conv.bias.any()
+    assert float(torch_own.blocks[1].conv.weight.detach().abs().max()) <= (9 * 64) ** -0.5
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "inputbatch"])
+def test_features_begin_alike_whatever_the_number_of_classes(norm: str) -> None:
+    few, many = (build(f"wideconvnet2-w4-{norm}", num_classes=classes) for classes in (3, 10))
+    for name, value in few.blocks.state_dict().items():
+        assert torch.equal(value, many.blocks.state_dict()[name])
 
 
 @pytest.mark.parametrize(

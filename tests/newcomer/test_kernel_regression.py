@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,8 +59,8 @@ def test_krr_st_learns_what_a_teacher_says_of_images(tmp_path: Path) -> None:
 
 
 def test_data_without_labels_make_a_set_to_pre_train_on(tmp_path: Path) -> None:
-    plain = ["compute.threads=1", "compute.compile=false", "data.unlabelled=true"]
-    dsdistill.train_experts(
+    plain = ["compute.threads=1", "compute.compile=false"]
+    experts = dsdistill.train_experts(
         tmp_path / "ssl.h5",
         dataset="digits",
         recipe="barlow-twins",
@@ -69,6 +70,7 @@ def test_data_without_labels_make_a_set_to_pre_train_on(tmp_path: Path) -> None:
         budget="laptop",
         overrides=plain,
     )
+    assert experts.training[0].accuracy > 0.3  # of a linear probe, for which alone the labels were read
     dsdistill.distill(
         tmp_path / "set.h5",
         dataset="digits",
@@ -81,3 +83,7 @@ def test_data_without_labels_make_a_set_to_pre_train_on(tmp_path: Path) -> None:
     )
     images, targets = dsdistill.load(tmp_path / "set.h5")[:]
     assert (len(images), targets.shape) == (12, (12, 32))
+    brief: dict[str, Any] = {"transfer": "digits", "epochs": 1, "steps": 1, "repeats": 1, "device": "cpu"}
+    teacher = tmp_path / "ssl.h5"
+    report = dsdistill.evaluate(tmp_path / "set.h5", teacher=teacher, baselines="random+targets", **brief)
+    assert [row.set for row in report.rows] == ["distilled", "random+targets"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from dsdistill.data.preprocess import Standardise
+from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.networks import build_network
 from dsdistill.storage import expert_writer
@@ -107,6 +109,23 @@ def test_another_task_is_refused(
 ) -> None:
     task = dataclasses.replace(TASK, **changes)
     refused(lambda: ExpertFile.open(shared).check(task, network, fingerprint), *words)
+
+
+def test_features_are_checked_by_the_images_alone(shared: Path) -> None:
+    pixels = torch.arange(6 * 64, dtype=torch.int64).to(torch.uint8).view(6, 1, 8, 8)
+    real = RealDataset("toys", "train", pixels, torch.arange(6) % 2, ("up", "down"))
+    with_labels = dataclasses.replace(ExpertFile.open(shared).metadata, fingerprint=real.fingerprint)
+    for images in (real, real.without_labels()):
+        task = dataclasses.replace(TASK, classes=images.classes)
+        found = dataclasses.replace(ExpertFile.open(shared), metadata=with_labels)
+        found.check_features(task, images)
+        words = ("the images of toys (ffffffff…)", f"toys ({images.fingerprint[:8]}…)")
+        refused(partial(ExpertFile.open(shared).check_features, task, images), *words)
+        for changes, word in (
+            ({"size": 16}, "1x16x16"),
+            ({"preprocess": Standardise.of((0.4,), (0.25,))}, "other constants"),
+        ):
+            refused(partial(found.check_features, dataclasses.replace(task, **changes), images), word)
 
 
 def test_the_first_other_class_of_many_is_named() -> None:

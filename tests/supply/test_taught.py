@@ -24,7 +24,7 @@ TEACHER = "convnet2-w3-batch"
 def request_of(tmp_path: Path) -> NetworkRequest:
     task, real = toy()
     written(tmp_path / "experts.h5", task, real, network=TEACHER)
-    return NetworkRequest("wideconvnet2-w4-batch", task, CPU, 0, real.fingerprint)
+    return NetworkRequest("wideconvnet2-w4-batch", task, CPU, 0, real.fingerprint, real=real)
 
 
 def config(tmp_path: Path, name: str = "experts.h5", **options: object) -> TaughtConfig:
@@ -59,6 +59,22 @@ def _named(supply: TaughtPopulation) -> dict[str, torch.Tensor]:
 def test_one_of_several_teachers_is_named(tmp_path: Path, request_of: NetworkRequest) -> None:
     second = config(tmp_path, "experts.h5#1@3").build(request_of)
     assert second.targets_are == f"features of {TEACHER}, expert 1, epoch 3 of experts.h5"
+
+
+def test_labels_and_classes_of_the_teacher_do_not_matter(tmp_path: Path, request_of: NetworkRequest) -> None:
+    task, real = toy()
+    bare = real.without_labels()
+    unlabelled = dataclasses.replace(task, classes=bare.classes)
+    written(tmp_path / "unlabelled.h5", unlabelled, bare, network=TEACHER)
+    for known, images in ((task, real), (unlabelled, bare)):
+        request = dataclasses.replace(request_of, task=known, fingerprint=images.fingerprint, real=images)
+        for name in ("experts.h5", "unlabelled.h5"):
+            assert name in config(tmp_path, name).build(request).targets_are
+    others = dataclasses.replace(real, images=255 - real.images)
+    request = dataclasses.replace(request_of, fingerprint=others.fingerprint, real=others)
+    for name in ("experts.h5", "unlabelled.h5"):
+        with pytest.raises(UserError, match=r"was trained with the images of .*, and this run has"):
+            config(tmp_path, name).build(request)
 
 
 def test_which_teacher_it_is_is_written_down(tmp_path: Path, request_of: NetworkRequest) -> None:
