@@ -107,7 +107,7 @@ def test_a_stopped_evaluation_continues_from_its_stored_rows(
         if stopping and what == "convnet2-w4 on random":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("dsdistill.evaluation.evaluate.train_students", training)
+    monkeypatch.setattr("dsdistill.evaluation.trainers.train_students", training)
     stopping, ticks = True, list[tuple[str, int, int]]()
     with pytest.raises(KeyboardInterrupt):
         evaluated()
@@ -235,7 +235,7 @@ def test_a_caller_may_use_the_former_name_of_full(digits_file: Path, monkeypatch
     for result in set_results.results(digits_file):  # as an earlier version stored them
         set_results.append_result(former, result | {"set": result["set"].replace("full", "whole")})
     monkeypatch.setattr(
-        "dsdistill.evaluation.evaluate.train_students", lambda *options: pytest.fail("trains")
+        "dsdistill.evaluation.trainers.train_students", lambda *options: pytest.fail("trains")
     )
     again = evaluate(former, baselines="full", resume=True, **options)
     assert again.rows == report.rows
