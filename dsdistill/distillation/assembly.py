@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -148,6 +148,7 @@ def assemble(
     device: torch.device,
     notify: Notify,
     ranks: Ranks = ALONE,
+    kept: MutableMapping[Hashable, Any] | None = None,
 ) -> Distiller:
     """Put a run together.
 
@@ -157,6 +158,7 @@ def assemble(
         device: where it is computed.
         notify: receives one sentence if the compiler fails; the rest of the run then goes without it.
         ranks: the processes that share the run.
+        kept: where the cached real side is kept, if that is to be in files.
 
     Raises:
         UserError: the network cannot take such images, the IPC does not fit the data, or so many processes
@@ -184,7 +186,7 @@ def assemble(
     supply.ready(PassOptions(task.channels, task.size, precision, bool(compute.compile), notify))
     embedder = Embedder(*passes, features=engine.features(supply.network))
     batches = RealBatches.of(task, real, config.seed, device)
-    cache = build_cache(config, supply.network, task, real)
+    cache = build_cache(config, supply.network, task, real, kept)
     clusters = engine.clusters(batches)
     sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache)
     sources.ranks = ranks

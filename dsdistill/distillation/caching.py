@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable, MutableMapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
@@ -40,7 +42,7 @@ class _Terms:
         networks: that the supply has in all.
         draw_bytes: that are kept of a draw.
         iterations: that the run takes, at least about.
-        free: bytes that the cache may take; None where the system does not tell.
+        free: bytes that the cache may take; None where the system does not tell, or files take it.
         fixed_draws: draws of each network, 0 if they are to be chosen.
     """
 
@@ -109,15 +111,15 @@ def decide_caching(
     if compute.cache_real is False or config.engine.supply.needs_experts:  # which is refused later
         return off
     if reason := _obstacle(config, real):
-        if compute.cache_real is True:
-            raise UserError(f"compute.cache_real=true {reason}")
+        if compute.cache_real != "auto":
+            raise UserError(f"compute.cache_real={str(compute.cache_real).lower()} {reason}")
         return off
     terms = _terms(config, task, real, device)
-    if compute.cache_real is True:
-        terms.check()
-    elif not terms.pays or terms.draws > terms.fit:
+    if compute.cache_real == "auto" and (not terms.pays or terms.draws > terms.fit):
         return off
-    return dataclasses.replace(compute, cache_real=True, cache_draws=terms.draws)
+    terms.check()
+    kept: Literal["file"] | bool = "file" if compute.cache_real == "file" else True
+    return dataclasses.replace(compute, cache_real=kept, cache_draws=terms.draws)
 
 
 def caching_words(
@@ -133,8 +135,9 @@ def caching_words(
     if asked.compute.cache_real is False or _obstacle(config, real):
         return ""
     terms = _terms(config, task, real, device)
-    if config.compute.cache_real is True:
-        return f"real side cached: {terms.sentence()}, computed when first needed"
+    if config.compute.cache_real:
+        where = ", in files of the run directory" if config.compute.cache_real == "file" else ""
+        return f"real side cached: {terms.sentence()}{where}, computed when first needed"
     why = f"{terms.iterations} iterations are too few for" if not terms.pays else "memory is too small for"
     return (
         f"real side computed in every iteration: {why} {terms.networks} networks x {terms.draws} draws "
@@ -142,20 +145,29 @@ def caching_words(
     )
 
 
-def build_cache(config: RunConfig, network: Network, task: Task, real: RealDataset) -> RealCache | None:
+def build_cache(
+    config: RunConfig,
+    network: Network,
+    task: Task,
+    real: RealDataset,
+    kept: MutableMapping[Hashable, Any] | None = None,
+) -> RealCache | None:
     """Return the cache of a run; None if it has none.
 
     Args:
         config: decided.
         network: of the supply, on the device that computes.
         task, real: what is distilled.
+        kept: where results are kept, if it is not to be memory.
     """
     compute = config.compute
-    if compute.cache_real is not True:
+    if not compute.cache_real:
         return None
     networks, values = config.engine.supply.distinct_networks(), _kept(config, network, task, real)
     device = next(network.parameters()).device
-    return RealCache(config.seed, networks, compute.cache_draws, values, device)
+    in_memory = compute.cache_real != "file"
+    kept = None if in_memory else kept
+    return RealCache(config.seed, networks, compute.cache_draws, values, device, kept, in_memory)
 
 
 def _obstacle(config: RunConfig, real: RealDataset) -> str:
@@ -179,7 +191,7 @@ def _obstacle(config: RunConfig, real: RealDataset) -> str:
 def _terms(config: RunConfig, task: Task, real: RealDataset, device: torch.device) -> _Terms:
     """Return what the decision rests on, for a method whose real side can be cached."""
     request = NetworkRequest(config.network, task, torch.device("cpu"), config.seed, real.fingerprint)
-    free = available_memory(device)
+    free = None if config.compute.cache_real == "file" else available_memory(device)
     return _Terms(
         networks=config.engine.supply.distinct_networks(),
         draw_bytes=VALUE_BYTES * _kept(config, request.frozen(), task, real),

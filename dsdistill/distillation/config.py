@@ -56,10 +56,11 @@ class CheckpointConfig:
 class DistillationCompute(ComputeConfig):
     """Options of the computation, and of what it need not compute anew in every iteration."""
 
-    cache_real: Literal["auto"] | bool = "auto"
+    cache_real: Literal["auto", "file"] | bool = "auto"
     """Compute what is compared of real images once for each of finitely many draws of them, and keep it, so
     that most iterations cost their synthetic side alone. It needs finitely many networks: supply snapshots,
-    or a pool with points. auto does so where that is given, the run is long enough, and memory suffices."""
+    or a pool with points. auto does so where that is given, the run is long enough, and memory suffices.
+    true keeps it in memory; file in the run directory, where a resumed run finds it."""
     cache_draws: Annotated[int, Ge(0)] = 0
     """Draws of real images and augmentation for each network, where the real side is cached; 0 chooses by
     the length of the run and the memory, 32 at most. A draw has engine.batch_real images of a class."""

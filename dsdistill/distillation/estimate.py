@@ -197,6 +197,7 @@ def disk(config: RunConfig, distiller: Distiller, iterations: int) -> dict[str, 
     parts = {
         "set": stored,
         "checkpoints": _CHECKPOINTS * distiller.state_bytes(),
+        "real side": 0 if (cache := distiller.sources.cache) is None or cache.in_memory else cache.bytes,
         "log": _ENTRY_BYTES * iterations,
         "snapshots": max(0, config.checkpoint.snapshots - 1) * stored,
     }

@@ -119,7 +119,7 @@ def estimate(distiller: Distiller, real: RealDataset) -> Estimate:
         frozen=frozen,
         networks=networks,
         allocator=beside_tensors(graph + frozen, device, compiled, second_order=bool(cost.dual)),
-        cached=sources.cache.bytes if sources.cache else 0,
+        cached=sources.cache.bytes if sources.cache and sources.cache.in_memory else 0,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any, TypeVar, cast
 
 import torch
@@ -25,29 +26,43 @@ class RealCache:
     A draw is one of finitely many networks and one of ``draws`` numbers, from which the real images, their
     augmentation and whatever else real features meet are drawn. An iteration takes one of the draws at
     random, by its seed. What it needs of it is computed if no iteration before it needed it, and kept. So
-    nothing is computed that is never used; and a resumed run, which begins with an empty cache, goes on as if
-    it had never stopped.
+    nothing is computed that is never used; and a resumed run, whether it finds what is kept or begins with an
+    empty cache, goes on as if it had never stopped.
 
     Attributes:
         networks: how many there are.
         draws: for each of them.
         seconds: that went into the cache.
+        in_memory: whether what is kept takes memory.
     """
 
-    def __init__(self, seed: int, networks: int, draws: int, values: int, device: torch.device) -> None:
-        """Begin with nothing.
+    def __init__(
+        self,
+        seed: int,
+        networks: int,
+        draws: int,
+        values: int,
+        device: torch.device,
+        kept: MutableMapping[Hashable, Any] | None = None,
+        in_memory: bool = True,
+    ) -> None:
+        """Begin with what is kept.
 
         Args:
             seed: of the run.
             networks: how many the supply has.
             draws: for each of them.
             values: that are kept of a draw.
-            device: where they are computed and kept.
+            device: where they are computed.
+            kept: where; None for memory, which is empty.
+            in_memory: whether what is kept takes memory, or a disk.
         """
+        self.in_memory = in_memory
         self.networks, self.draws = networks, draws
         self.seconds = 0.0
         self._seed, self._values, self._device = seed, values, device
-        self._kept: dict[tuple[int, Hashable], Any] = {}
+        self._kept: MutableMapping[Hashable, Any] = {} if kept is None else kept
+        self._numbers: set[int] = set()  # of the draws that are here
         self._seconds: dict[int, float] = {}  # of each draw
 
     @property
@@ -77,26 +92,30 @@ class RealCache:
         Args:
             number: of the draw.
             what: tells it from all else that is computed of it.
-            compute: it; tensors without a graph.
+            compute: it; a tensor without a graph, or a tuple of several.
         """
         key = number, what
-        if key not in self._kept:
-            wait(self._device)
-            since = time.monotonic()
-            self._kept[key] = compute()
-            wait(self._device)
-            taken = time.monotonic() - since
-            self.seconds += taken
-            self._seconds[number] = self._seconds.get(number, 0.0) + taken
-        return cast("T", self._kept[key])
+        self._numbers.add(number)
+        with contextlib.suppress(KeyError):
+            return cast("T", self._kept[key])
+        wait(self._device)
+        since = time.monotonic()
+        value = compute()
+        self._kept[key] = value
+        wait(self._device)
+        taken = time.monotonic() - since
+        self.seconds += taken
+        self._seconds[number] = self._seconds.get(number, 0.0) + taken
+        return value
 
     def forget(self) -> None:
         """Empty the cache; how long a draw takes is still known."""
         self._kept.clear()
+        self._numbers.clear()
 
     def seconds_to_come(self, iterations: int) -> float:
         """Estimate the seconds that so many further iterations will put into the cache."""
-        missing = self.size - len({number for number, _ in self._kept})
+        missing = self.size - len(self._numbers)
         first_needed = missing * (1 - (1 - 1 / self.size) ** iterations)
         return first_needed * self._seconds_of_draw()
 

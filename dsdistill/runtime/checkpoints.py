@@ -4,6 +4,7 @@
 ``metrics.jsonl``              one line per logged iteration: iteration, terms, seconds
 ``checkpoint-<n>.safetensors`` the state after n iterations; the two latest are kept
 ``snapshot-<n>.h5``            the set after n iterations, if the config has snapshots
+``real-<key>.safetensors``     what is computed once of real images, if the config keeps it in files
 
 A checkpoint carries a digest of its content and one of ``config.toml``, which belongs to it.
 """
@@ -19,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dsdistill import files
@@ -26,8 +28,11 @@ from dsdistill.config.options import flatten
 from dsdistill.errors import UserError
 from dsdistill.runtime import metrics, tensors
 from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.tensor_folder import TensorFolder
 
 _NAME = re.compile(r"checkpoint-(\d{9,18})\.safetensors")
+
+_REAL = "real-"
 
 _MAY_CHANGE = ("compute.compile",)  # where the compiler fails, a run goes on without it
 
@@ -74,7 +79,7 @@ class RunDirectory:
         if self.path.exists() and not self.config_file.exists() and not files.is_empty(self.path):
             raise UserError(f"{self.path} is not a run directory and not empty; choose another --run-dir")
         files.check_folder(self.path)
-        for old in (*self.checkpoints(), *self.snapshots()):  # and no other file
+        for old in (*self.checkpoints(), *self.snapshots(), *self.path.glob(f"{_REAL}*.safetensors")):
             files.remove(old)
         files.make_folder(self.path)
         self.write_config(config)
@@ -111,6 +116,10 @@ class RunDirectory:
     def snapshots(self) -> list[Path]:
         """Return the snapshots, earliest first."""
         return sorted(self.path.glob("snapshot-*.h5"))
+
+    def real_side(self, device: torch.device) -> TensorFolder:
+        """Return where what is computed once of real images is kept, in files."""
+        return TensorFolder(self.path, _REAL, device)
 
     def log(self) -> metrics.MetricsLog:
         """Open the metrics log at its end.

@@ -166,15 +166,16 @@ def run(output: Path, pool: Path, *overrides: str, **options: Any) -> torch.Tens
     return dsdistill.load(output, space="unit").images
 
 
+def killed(entry: dict[str, Any]) -> None:
+    if entry["iteration"] == 7:
+        raise RuntimeError("killed")
+
+
 @pytest.mark.parametrize("overrides", [(), (CHARACTERISTIC, "engine.discrepancy.frequencies=16")])
 def test_a_run_that_was_stopped_goes_on_to_the_same_pixels(
     tmp_path: Path, pool: Path, overrides: tuple[str, ...]
 ) -> None:
     whole = run(tmp_path / "whole.h5", pool, "compute.cache_draws=2", *overrides)
-
-    def killed(entry: dict[str, Any]) -> None:
-        if entry["iteration"] == 7:
-            raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
         run(tmp_path / "set.h5", pool, "compute.cache_draws=2", *overrides, callbacks=[killed])
@@ -182,6 +183,32 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_pixels(
     assert torch.equal(resumed, whole)
     live = run(tmp_path / "live.h5", pool, "compute.cache_real=false", *overrides)
     assert not torch.equal(live, whole)
+
+
+@pytest.mark.parametrize("overrides", [(), (CHARACTERISTIC, "engine.discrepancy.frequencies=16")])
+def test_what_is_kept_in_files_is_found_again(tmp_path: Path, pool: Path, overrides: tuple[str, ...]) -> None:
+    fixed = ("compute.cache_draws=2", *overrides)
+    whole = run(tmp_path / "whole.h5", pool, *fixed)
+    fixed = (*fixed, "compute.cache_real=file")
+    output = tmp_path / "set.h5"
+    with pytest.raises(RuntimeError, match="killed"):
+        run(output, pool, *fixed, callbacks=[killed])
+    kept = {file: file.stat().st_mtime_ns for file in output.with_suffix(".run").glob("real-*")}
+    assert kept
+    assert torch.equal(run(output, pool, *fixed, resume=True), whole)
+    assert all(file.stat().st_mtime_ns == written for file, written in kept.items())  # none is made anew
+    run(output, pool, *fixed, iterations=1, overwrite=True)
+    assert len(list(output.with_suffix(".run").glob("real-*"))) < len(kept)
+
+
+def test_a_dry_run_counts_files_of_the_cache_as_disk(tmp_path: Path, pool: Path) -> None:
+    fixed = (THREADS, "compute.compile=false", FEW, SNAPSHOTS, "compute.cache_real=file")
+    told: dict[str, Any] = {"dataset": "digits", "ipc": 1, "network": NETWORK, "experts": pool}
+    output = tmp_path / "set.h5"
+    estimated = dsdistill.dry_run(dsdistill.distill, output, **told, iterations=10_000, overrides=fixed)
+    assert estimated.cached_bytes == 0
+    assert estimated.disk["real side"] == NETWORKS * 32 * 960
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_tells_the_bytes_of_the_cache(tmp_path: Path, pool: Path) -> None:
