@@ -135,7 +135,7 @@ def caching_words(
     if asked.compute.cache_real is False or _obstacle(config, real):
         return ""
     terms = _terms(config, task, real, device)
-    if config.compute.cache_real:
+    if config.compute.caches:
         where = ", in files of the run directory" if config.compute.cache_real == "file" else ""
         return f"real side cached: {terms.sentence()}{where}, computed when first needed"
     why = f"{terms.iterations} iterations are too few for" if not terms.pays else "memory is too small for"
@@ -161,7 +161,7 @@ def build_cache(
         kept: where results are kept, if it is not to be memory.
     """
     compute = config.compute
-    if not compute.cache_real:
+    if not compute.caches:
         return None
     networks, values = config.engine.supply.distinct_networks(), _kept(config, network, task, real)
     device = next(network.parameters()).device

@@ -65,6 +65,11 @@ class DistillationCompute(ComputeConfig):
     """Draws of real images and augmentation for each network, where the real side is cached; 0 chooses by
     the length of the run and the memory, 32 at most. A draw has engine.batch_real images of a class."""
 
+    @property
+    def caches(self) -> bool:
+        """Whether the real side is cached; not while that is undecided."""
+        return self.cache_real in (True, "file")
+
 
 @forbid_extra
 @dataclass(frozen=True, kw_only=True)

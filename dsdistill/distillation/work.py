@@ -57,7 +57,7 @@ def pixels_of_run(config: RunConfig, real: RealDataset) -> int:
     """
     images, iterations = IterationImages.of(config, real), config.iterations
     passes = images.total * iterations
-    if config.compute.cache_real in (True, "file"):
+    if config.compute.caches:
         draws = config.engine.supply.distinct_networks() * config.compute.cache_draws
         passes -= images.real * max(0, iterations - draws)
     return real.images[0].numel() * passes

@@ -269,6 +269,7 @@ def test_the_bytes_of_compensators_are_estimated(storage: Any, size: int) -> Non
         def __init__(self, synthetic: SyntheticSet) -> None:
             self.synthetic, self.sources, self.task = synthetic, self, self
             self.preprocess = preprocess
+            self.cache = None
 
         def state_bytes(self) -> int:
             return 0
