@@ -193,8 +193,8 @@ class Protocol:
 
     def transform_for(self, mirror: bool) -> Transform:
         """Return what happens to the students' images before they are mixed; ``mirror`` as above."""
-        crops = self.crop_scale not in (None, (1.0, 1.0))
-        crop = RandomResizedCrop(scale=self.crop_scale) if self.crop_scale and crops else None
+        scale = self.crop_scale
+        crop = RandomResizedCrop(scale=scale) if scale and scale != (1.0, 1.0) else None
         return Transform(self.augmentation_for(mirror), crop, self.patches, self.cells)
 
     def check_size(self, size: int) -> None:

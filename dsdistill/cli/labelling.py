@@ -194,10 +194,7 @@ def label(
 
 def _weights(text: str | None) -> str | tuple[float, ...] | None:
     """Return numbers that are written with commas, or a name."""
-    try:
-        return text if text is None else tuple(map(float, text.split(",")))
-    except ValueError:
-        return text
+    return text and (_numbers(text) or text)
 
 
 def _range(text: str | None) -> tuple[float, float] | None:
@@ -208,8 +205,15 @@ def _range(text: str | None) -> tuple[float, float] | None:
     """
     if text is None:
         return None
+    numbers = _numbers(text)
+    if len(numbers) != 2:
+        raise UserError(f"--crop-scale takes two shares of the area, such as 0.25,1, not {text!r}")
+    return numbers[0], numbers[1]
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Return numbers that are written with commas; none where a word is no number."""
     try:
-        low, high = map(float, text.split(","))
+        return tuple(map(float, text.split(",")))
     except ValueError:
-        raise UserError(f"--crop-scale takes two shares of the area, such as 0.25,1, not {text!r}") from None
-    return low, high
+        return ()

@@ -148,7 +148,7 @@ def assemble(
     device: torch.device,
     notify: Notify,
     ranks: Ranks = ALONE,
-    kept: MutableMapping[Hashable, Any] | None = None,
+    store: MutableMapping[Hashable, Any] | None = None,
 ) -> Distiller:
     """Put a run together.
 
@@ -158,7 +158,7 @@ def assemble(
         device: where it is computed.
         notify: receives one sentence if the compiler fails; the rest of the run then goes without it.
         ranks: the processes that share the run.
-        kept: where the cached real side is kept, if that is to be in files.
+        store: where the cached real side is kept, if that is to be in files.
 
     Raises:
         UserError: the network cannot take such images, the IPC does not fit the data, or so many processes
@@ -186,7 +186,7 @@ def assemble(
     supply.ready(PassOptions(task.channels, task.size, precision, bool(compute.compile), notify))
     embedder = Embedder(*passes, features=engine.features(supply.network))
     batches = RealBatches.of(task, real, config.seed, device)
-    cache = build_cache(config, supply.network, task, real, kept)
+    cache = build_cache(config, supply.network, task, real, store)
     clusters = engine.clusters(batches)
     sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache)
     sources.ranks = ranks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -118,8 +118,8 @@ def decide_caching(
     if compute.cache_real == "auto" and (not terms.pays or terms.draws > terms.fit):
         return off
     terms.check()
-    kept: Literal["file"] | bool = "file" if compute.cache_real == "file" else True
-    return dataclasses.replace(compute, cache_real=kept, cache_draws=terms.draws)
+    decided = True if compute.cache_real == "auto" else compute.cache_real
+    return dataclasses.replace(compute, cache_real=decided, cache_draws=terms.draws)
 
 
 def caching_words(
@@ -150,7 +150,7 @@ def build_cache(
     network: Network,
     task: Task,
     real: RealDataset,
-    kept: MutableMapping[Hashable, Any] | None = None,
+    store: MutableMapping[Hashable, Any] | None = None,
 ) -> RealCache | None:
     """Return the cache of a run; None if it has none.
 
@@ -158,16 +158,15 @@ def build_cache(
         config: decided.
         network: of the supply, on the device that computes.
         task, real: what is distilled.
-        kept: where results are kept, if it is not to be memory.
+        store: where results are kept, if it is not to be memory.
     """
     compute = config.compute
     if not compute.caches:
         return None
     networks, values = config.engine.supply.distinct_networks(), _kept(config, network, task, real)
     device = next(network.parameters()).device
-    in_memory = compute.cache_real != "file"
-    kept = None if in_memory else kept
-    return RealCache(config.seed, networks, compute.cache_draws, values, device, kept, in_memory)
+    store = store if compute.cache_real == "file" else None
+    return RealCache(config.seed, networks, compute.cache_draws, values, device, store)
 
 
 def _obstacle(config: RunConfig, real: RealDataset) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dsdistill.compute.config import OptimiserConfig
-from dsdistill.compute.pixel_optimiser import Plateau, make_pixel_optimiser
+from dsdistill.compute.pixel_optimiser import PixelOptimiser, Plateau, make_pixel_optimiser
 from dsdistill.distillation.multisize import SubsetChoice
 from dsdistill.engines.base import Engine
 from dsdistill.engines.matching import MatchingEngine
@@ -206,6 +206,11 @@ class Distiller:
         return IterationReport(self.iteration, totals, not stepped, learned, caching)
 
     @property
+    def _optimisers(self) -> list[PixelOptimiser]:
+        """That of the images, and those of all else that is learned."""
+        return [self._pixel_optimiser, *self._auxiliary.values()]
+
+    @property
     def _caching(self) -> float:
         """Seconds that went into the cache of real images so far."""
         return self.sources.cache.seconds if self.sources.cache else 0.0
@@ -218,9 +223,8 @@ class Distiller:
 
     def _take(self, totals: dict[str, Tensor]) -> bool:
         """Take one step of all that is learned, unless it is discarded, and add its terms to ``totals``."""
-        optimisers = [self._pixel_optimiser, *self._auxiliary.values()]
         with self._frozen():
-            for optimiser in optimisers:
+            for optimiser in self._optimisers:
                 optimiser.zero_grad()
                 optimiser.prepare()
         here: dict[str, Tensor] = {}
@@ -238,7 +242,7 @@ class Distiller:
         self._reduce(here)
         _add(here, totals)
         with self._frozen(), _masked(self.synthetic):
-            for optimiser in optimisers:
+            for optimiser in self._optimisers:
                 optimiser.step()
         return True
 
@@ -311,13 +315,12 @@ class Distiller:
 
     def state_bytes(self) -> int:
         """Return the bytes of a state after the next step."""
-        optimisers = [self._pixel_optimiser, *self._auxiliary.values()]
         here = sum(each.nbytes for each in self.state_dict().values())
-        return here + sum(each.bytes_to_come for each in optimisers)
+        return here + sum(each.bytes_to_come for each in self._optimisers)
 
     def optimiser_bytes(self) -> int:
         """Return the bytes of what the optimisers of the images and of all else know after the next step."""
-        return sum(each.state_bytes for each in (self._pixel_optimiser, *self._auxiliary.values()))
+        return sum(each.state_bytes for each in self._optimisers)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from a state returned by `state_dict` of a loop of the same configuration."""

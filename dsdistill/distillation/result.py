@@ -87,6 +87,10 @@ def attributes(
     }
 
 
+_TRIES = 4
+"""To label images in the coding that leaves room for these labels."""
+
+
 def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSet) -> DistilledSet:
     """Add the logits of labels that were learned, or of those that a teacher gives to the training images.
 
@@ -113,10 +117,6 @@ def _soft_labels(config: RunConfig, distiller: Distiller, distilled: DistilledSe
         if not getattr(config.stored_as, "budget", ""):
             break
     return labelled
-
-
-_TRIES = 4
-"""To label images in the coding that leaves room for these labels."""
 
 
 def _stored(config: RunConfig, distilled: DistilledSet) -> DistilledSet:

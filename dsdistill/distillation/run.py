@@ -185,8 +185,8 @@ class DistillationRun:
             asked = self._config
             recompiles = self._decide(task, real, device)
             failed = observer.on_notice if observer.dry else self._uncompiled
-            kept = None if observer.dry else self._directory.real_side(device)
-            distiller = assembly.assemble(self._config, task, real, device, failed, self._ranks, kept)
+            store = {} if observer.dry else self._directory.real_side(device)  # a dry run writes nothing
+            distiller = assembly.assemble(self._config, task, real, device, failed, self._ranks, store)
             metadata = self._prepare(distiller, real)
             self._ranks.check_same({"state to go on from": f"iteration {distiller.iteration}"})
             memory = estimate(distiller, real)

@@ -45,7 +45,7 @@ class RunLoop:
         read_every: int,
         metadata: dict[str, str] | None = None,
         budget: float = 0.0,
-        begun: Callable[[int, int], None] = lambda done, total: None,
+        tick: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Prepare.
 
@@ -56,7 +56,7 @@ class RunLoop:
             read_every: iterations between reads of the losses; reading waits for the device.
             metadata: what every checkpoint records besides the state; that of the checkpoint that is resumed.
             budget: seconds after which the loop ends, whatever its iterations; 0 leaves it to them.
-            begun: is told how many steps of networks are done, and all there are, that come before the first
+            tick: is told how many steps of networks are done, and all there are, that come before the first
                 iteration.
         """
         self._distiller = distiller
@@ -65,7 +65,7 @@ class RunLoop:
         self._cadence = cadence
         self._read_every = read_every
         self._budget = budget
-        self._begun = begun
+        self._tick = tick
         self._unread: list[IterationReport] = []
         self._metadata = metadata or {}
         self._earlier = float(self._metadata.get("seconds", 0.0))
@@ -137,7 +137,7 @@ class RunLoop:
                     self._save()
                     saved_at = time.monotonic()
                 if stopping:
-                    raise (received or [Interrupted(signal.SIGTERM)])[0]
+                    raise _stop(received)
 
     def _begin(self, received: Sequence[Interrupted]) -> None:
         """Have networks trained that the first iteration needs, and save them now and then.
@@ -147,14 +147,14 @@ class RunLoop:
         """
         saved_at = time.monotonic()
         for done, total in self._distiller.begin():
-            self._begun(done, total)
+            self._tick(done, total)
             due = time.monotonic() - saved_at >= self._cadence.seconds
             due, stopping = self._ranks.any(due, bool(received))
             if due or stopping:
                 self._save()
                 saved_at = time.monotonic()
             if stopping:
-                raise (received or [Interrupted(signal.SIGTERM)])[0]
+                raise _stop(received)
 
     def _expect(self) -> None:
         """Where seconds end the loop, have schedules end with them: at the iterations that the pace gives."""
@@ -216,3 +216,8 @@ class RunLoop:
         self.peak_memory = max(self.peak_memory, here)
         progress = {"seconds": repr(self.seconds), "peak_memory_bytes": str(self.peak_memory)}
         self.run.save(self._distiller.state_dict(), self._metadata | progress)
+
+
+def _stop(received: Sequence[Interrupted]) -> Interrupted:
+    """Return what stops the loop: the signal of this process, or that of another one."""
+    return (received or [Interrupted(signal.SIGTERM)])[0]

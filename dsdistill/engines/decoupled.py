@@ -308,12 +308,11 @@ class DecoupledEngine(Engine[Teachers]):
         """
         at_once = self._pass_images(sources.batches.device.type, sources.task.size)
         shares: dict[tuple[int, int], list[tuple[Batch, float]]] = {}
-        taught = [
-            (batch, self.teachers_of(batch, synthetic, sources)) for batch in self.all_batches(synthetic)
-        ]
-        taught = [(batch, members) for batch, members in taught if members]
-        for batch, members in taught[sources.ranks.part(len(taught))]:
-            for teacher, weight in members:
+        batches = self.all_batches(synthetic)
+        if synthetic.compensators is not None:
+            batches = [batch for batch in batches if own_teacher(batch.index, synthetic.counts[0])]
+        for batch in batches[sources.ranks.part(len(batches))]:
+            for teacher, weight in self.teachers_of(batch, synthetic, sources):
                 shares.setdefault((teacher, len(batch.rows)), []).append((batch, weight))
         for (teacher, size), pairs in shares.items():
             chunk = equal_chunk(len(pairs), max(1, at_once // size))

@@ -43,8 +43,7 @@ class RealCache:
         draws: int,
         values: int,
         device: torch.device,
-        kept: MutableMapping[Hashable, Any] | None = None,
-        in_memory: bool = True,
+        store: MutableMapping[Hashable, Any] | None = None,
     ) -> None:
         """Begin with what is kept.
 
@@ -54,14 +53,13 @@ class RealCache:
             draws: for each of them.
             values: that are kept of a draw.
             device: where they are computed.
-            kept: where; None for memory, which is empty.
-            in_memory: whether what is kept takes memory, or a disk.
+            store: what is kept, on a disk; None for memory, which is empty.
         """
-        self.in_memory = in_memory
+        self.in_memory = store is None
         self.networks, self.draws = networks, draws
         self.seconds = 0.0
         self._seed, self._values, self._device = seed, values, device
-        self._kept: MutableMapping[Hashable, Any] = {} if kept is None else kept
+        self._kept: MutableMapping[Hashable, Any] = {} if store is None else store
         self._numbers: set[int] = set()  # of the draws that are here
         self._seconds: dict[int, float] = {}  # of each draw
 

@@ -61,7 +61,6 @@ class Row:
         transfer: the data that students learned after they were pre-trained on the set; the accuracy is that
             on the test images of these, and ``seconds`` has the pre-training. None where the set taught them
             all they know.
-
         image_bytes: of the real images of a baseline, in the mean over students that have their own, as they
             were chosen and coded; None for other sets, and for the baseline "full".
 

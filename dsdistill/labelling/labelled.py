@@ -190,8 +190,8 @@ def _replays(name: Scalar | None, config: LabellingConfig) -> bool:
     if name not in PROTOCOLS.names():
         return False
     labels = load_protocol(str(name)).labels
-    distances = labels.loss == "dbr", config.encoding == "distances"
-    return labels.source == "views" and len(set(distances)) == 1 and labels.teacher_mode == config.mode
+    same_answers = (labels.loss == "dbr") == (config.encoding == "distances")
+    return labels.source == "views" and same_answers and labels.teacher_mode == config.mode
 
 
 def identity(distilled: DistilledSet, committee: Committee, config: LabellingConfig) -> str:
