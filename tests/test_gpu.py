@@ -13,7 +13,7 @@ from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.distillation.loop import Distiller, IterationReport
 from dsdistill.storage import set_file
-from tests.helpers.callbacks import Told
+from tests.helpers.callbacks import Killed, Told
 from tests.helpers.trajectories import RECIPE, written
 
 
@@ -37,10 +37,6 @@ def test_the_device_changes_no_draw(tmp_path: Path) -> None:
         dsdistill.distill(tmp_path / f"{device}.h5", **told, device=device, overrides=exact)
     images = [dsdistill.load(tmp_path / f"{device}.h5", space="unit").images for device in ("cpu", "cuda")]
     torch.testing.assert_close(*images, rtol=1e-3, atol=1e-3)
-
-
-class Killed(BaseException):
-    """Nothing is saved on its account, as on a kill."""
 
 
 def kill(entry: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import torch
 
 import dsdistill
 from tests.conftest import THREADS
+from tests.helpers.callbacks import Killed
 
 NETWORKS = ("convnet2-w8-batch", "convnet2-w6-batch")
 WITHOUT_PATCHES = ["init=noise"]
@@ -68,10 +69,6 @@ def test_weights_that_are_learned_are_those_of_the_finished_set(
     weights = dsdistill.load(tmp_path / "a.h5").sample_weights
     assert weights is not None
     assert weights.tolist() == 10 * [0.5, 1.5]
-
-
-class Killed(BaseException):
-    """Nothing is saved on its account, as on a kill."""
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from dsdistill.runtime.metrics import MetricsLog
 from dsdistill.runtime.signals import NUMBERS, Interrupted
 from dsdistill.storage import set_file
 from tests.conftest import THREADS
-from tests.helpers.callbacks import Told
+from tests.helpers.callbacks import Killed, Told
 from tests.helpers.supply import NETWORK as POOLED
 
 EVERY_13 = "checkpoint.iterations=13"
@@ -169,10 +169,6 @@ def test_the_handlers_of_the_caller_are_put_back(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     thirty(tmp_path / "set.h5")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-class Killed(BaseException):
-    """Nothing is saved on its account, as on a kill."""
 
 
 def kill(entry: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from dsdistill.storage.expert_file import ExpertFile
 from dsdistill.storage.hdf5 import EXPERTS, checksum, contents, fixed_text
 from dsdistill.synthetic.distilled import DistilledSet
 from tests.conftest import THREADS
+from tests.helpers.callbacks import Killed
 from tests.helpers.cli import Captured, refused
 from tests.helpers.runs import begin_with
 from tests.helpers.trajectories import NETWORK, RECIPE, written
@@ -144,10 +145,6 @@ def test_images_the_experts_know_are_chosen(home: Path, tmp_path: Path) -> None:
 
 
 # Stopping and resuming --------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """Nothing is saved on its account, as on a kill."""
 
 
 def kill(entry: dict[str, Any]) -> None:

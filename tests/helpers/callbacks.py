@@ -47,3 +47,7 @@ def unhandled(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
     logger.addHandler(logging.NullHandler())
     monkeypatch.setattr(callbacks, "_log", logger)
     return logger
+
+
+class Killed(BaseException):
+    """Raised by a callback of an iteration: nothing is saved on its account, as on a kill."""
