@@ -69,11 +69,13 @@ CHANGES: Parts = {
     },
     "images": {
         "whole": {"multi_formation": {"factor": 1}},
-        "ninths": {"multi_formation": {"factor": 3}},
+        "quarters": {"multi_formation": {"factor": 2}, "init": "clusters"},
+        "ninths": {"multi_formation": {"factor": 3}, "init": "clusters"},
     },
     "start": {
         "random images": {"init": "mix"},
         "one random image, cut into four": {"init": "real"},
+        "images that the expert classifies correctly": {"init": "correct"},
     },
     "network": {
         "32 maps": {"network": "convnet-w32"},
@@ -143,20 +145,22 @@ class Candidate:
         return options
 
 
-def singles(parts: Parts) -> Iterator[Candidate]:
-    """Yield the recipe with one part changed, for every part and value."""
+def singles(parts: Parts, dataset: str, ipc: int) -> Iterator[Candidate]:
+    """Yield the recipe with one part changed, for every part and value that it does not have at this IPC."""
+    usual = load_recipe(RECIPE).options(dataset, ipc)
     for part, values in parts.items():
-        for value in values:
-            yield Candidate(((part, value),))
+        for value, options in values.items():
+            if merge(usual, options) != usual:
+                yield Candidate(((part, value),))
 
 
-def candidates(count: int, seed: int) -> list[Candidate]:
+def candidates(count: int, seed: int, dataset: str, ipc: int) -> list[Candidate]:
     """Return so many candidates: the recipe, random combinations of changes, and single changes.
 
     Half of them are combinations of up to three changes.
     """
     stream = generator(seed, "candidates")
-    alone = list(singles(CHANGES))
+    alone = list(singles(CHANGES, dataset, ipc))
     chosen = [Candidate(), *(alone[index] for index in torch.randperm(len(alone), generator=stream))]
     chosen = chosen[: max(1, count - count // 2)]
     while len(chosen) < count:
@@ -317,7 +321,7 @@ def halve(runs: Runs, field: Sequence[Candidate], seconds: float) -> list[dict[s
 
 def ablate(runs: Runs, seconds: float, seeds: int) -> list[dict[str, Any]]:
     """Run the recipe as it is, and with each part changed alone."""
-    field = (Candidate(), *singles(CHANGES | CORE))
+    field = (Candidate(), *singles(CHANGES | CORE, runs.dataset, runs.ipc))
     return runs.rows([(each, seed) for each in field for seed in range(seeds)], seconds)
 
 
@@ -344,7 +348,14 @@ def main() -> None:
     if arguments.ablate:
         name, rows = "ablation", ablate(runs, arguments.ablate, arguments.seeds)
     else:
-        name, rows = "halving", halve(runs, candidates(arguments.candidates, seed=0), arguments.first)
+        name, rows = (
+            "halving",
+            halve(
+                runs,
+                candidates(arguments.candidates, seed=0, dataset=dataset, ipc=arguments.ipc),
+                arguments.first,
+            ),
+        )
     if not arguments.quick:
         file = ARTIFACTS / f"{name}-ipc{arguments.ipc}.json"
         write_record(file, rows, dataset=dataset, students=student, held_out="a tenth of the training images")

@@ -26,10 +26,13 @@ from dsdistill.pipeline import experts
 from dsdistill.runtime.callbacks import Observer
 
 BEST = "average: 0.99"
+WHERE = {"dataset": "fashion-mnist", "ipc": 10}
 
 
 class ScoredRuns:
     """Runs whose accuracies are made up: one candidate is the best."""
+
+    dataset, ipc = WHERE.values()
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float]] = []
@@ -43,8 +46,8 @@ class ScoredRuns:
 
 
 def test_candidates_are_the_recipe_single_changes_and_combinations_of_different_parts() -> None:
-    field = halving.candidates(16, seed=0)
-    assert field == halving.candidates(16, seed=0) != halving.candidates(16, seed=1)
+    field = halving.candidates(16, seed=0, **WHERE)
+    assert field == halving.candidates(16, seed=0, **WHERE) != halving.candidates(16, seed=1, **WHERE)
     assert len(set(field)) == 16
     assert field[0] == Candidate()
     assert [len(each.changes) for each in field[1:8]] == [1] * 7
@@ -55,7 +58,7 @@ def test_candidates_are_the_recipe_single_changes_and_combinations_of_different_
 
 def test_the_better_half_goes_on_with_twice_the_seconds() -> None:
     runs = ScoredRuns()
-    field = [Candidate(), Candidate((("average", "0.99"),)), *list(halving.singles(CHANGES))[:2]]
+    field = [Candidate(), Candidate((("average", "0.99"),)), *list(halving.singles(CHANGES, **WHERE))[:2]]
     rows = halving.halve(runs, field, 10.0)  # type: ignore[arg-type]
     assert [seconds for _, seconds in runs.asked] == [10] * 4 + [20] * 2 + [40]
     assert runs.asked[-1][0] == rows[-1]["candidate"] == BEST
@@ -65,14 +68,22 @@ def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
     runs = ScoredRuns()
     halving.ablate(runs, 10.0, seeds=2)  # type: ignore[arg-type]
     assert runs.asked[:2] == [("as it is", 10.0)] * 2
-    assert len(runs.asked) == 2 * (1 + sum(map(len, (CHANGES | CORE).values())))
+    others = list(halving.singles(CHANGES | CORE, **WHERE))
+    assert len(runs.asked) == 2 * (1 + len(others))
     assert {"snapshots: the last epoch alone", "snapshots: none, fresh networks"} <= {
         name for name, _ in runs.asked
     }
 
 
+@pytest.mark.parametrize(("ipc", "own", "others"), [(10, "quarters", "whole"), (50, "whole", "quarters")])
+def test_what_the_recipe_has_at_an_ipc_is_no_change_of_it(ipc: int, own: str, others: str) -> None:
+    values = [each.changes for each in halving.singles(CHANGES, "fashion-mnist", ipc)]
+    assert (("images", own),) not in values
+    assert (("images", others),) in values
+
+
 def test_the_search_leaves_the_snapshots() -> None:
-    field = halving.candidates(100, seed=0)
+    field = halving.candidates(100, seed=0, **WHERE)
     assert {part for each in field for part, _ in each.changes} == set(CHANGES)
 
 
@@ -89,7 +100,9 @@ def of_experts(candidate: Candidate, folder: Path, epochs: int = 16) -> dict[str
     return {**dataclasses.asdict(training), "recipe": ""}
 
 
-@pytest.mark.parametrize("candidate", list(halving.singles(CHANGES | CORE)), ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "candidate", list(halving.singles(CHANGES | CORE, **WHERE)), ids=lambda each: each.name
+)
 def test_every_change_is_one_of_the_recipe_or_of_its_experts(candidate: Candidate, tmp_path: Path) -> None:
     data = {"data": {"name": "fashion-mnist"}, "method": "dsdistill", "ipc": 10}
     options = candidate.options
@@ -98,12 +111,11 @@ def test_every_change_is_one_of_the_recipe_or_of_its_experts(candidate: Candidat
     plain, changed = map(flatten, tables)
     asked = flatten(options)
     assert {key: changed[key] for key in asked} == asked
-    assert all(changed[key] != plain.get(key) for key in asked)
+    assert own or any(changed[key] != plain.get(key) for key in asked)
     if own:
         usual, other = of_experts(Candidate(), tmp_path), of_experts(candidate, tmp_path)
         kept = {key: value for key, value in own.items() if key != "epochs"}
         assert {key: value for key, value in other.items() if value != usual[key]} == kept
-    assert own or asked
 
 
 def test_experts_have_as_many_epochs_as_a_quarter_of_the_time_allows(
