@@ -70,7 +70,7 @@ CHANGES: Parts = {
     "images": {
         "whole": {"multi_formation": {"factor": 1}},
         "quarters": {"multi_formation": {"factor": 2}, "init": "clusters"},
-        "ninths": {"multi_formation": {"factor": 3}, "init": "clusters"},
+        "ninths": {"multi_formation": {"factor": 3}},
     },
     "start": {
         "random images": {"init": "mix"},
@@ -348,14 +348,8 @@ def main() -> None:
     if arguments.ablate:
         name, rows = "ablation", ablate(runs, arguments.ablate, arguments.seeds)
     else:
-        name, rows = (
-            "halving",
-            halve(
-                runs,
-                candidates(arguments.candidates, seed=0, dataset=dataset, ipc=arguments.ipc),
-                arguments.first,
-            ),
-        )
+        field = candidates(arguments.candidates, seed=0, dataset=dataset, ipc=arguments.ipc)
+        name, rows = "halving", halve(runs, field, arguments.first)
     if not arguments.quick:
         file = ARTIFACTS / f"{name}-ipc{arguments.ipc}.json"
         write_record(file, rows, dataset=dataset, students=student, held_out="a tenth of the training images")
