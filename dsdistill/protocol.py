@@ -247,6 +247,11 @@ class Protocol:
             self, augmentation="none", cutmix=0.0, mixup=0.0, crop_scale=None, patches=1, cells=1
         )
 
+    def lasting(self, epochs: int) -> Protocol:
+        """Return the same protocol with other epochs; all parts of its schedule keep their shares."""
+        warmup = self.warmup_epochs * epochs // self.epochs
+        return dataclasses.replace(self, epochs=epochs, warmup_epochs=warmup)
+
     def with_labels(self, source: Source | None) -> Protocol:
         """Return the same protocol with labels from another source; None keeps it as it is.
 

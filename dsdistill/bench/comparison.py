@@ -1,6 +1,8 @@
 """How accuracies stand to one another, and which real images a distilled set is compared with.
 
-Sets and images are compared within one regime of labels: what labels are worth is no merit of images.
+Sets and images are compared within one regime of labels: what labels are worth is no merit of images. Where
+a set's stored images are decoded into more, real images may have been trained on for as many epochs and for
+as many steps, which are more epochs: a set is compared with the better.
 """
 
 from __future__ import annotations
@@ -9,10 +11,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from dsdistill.bench.lines import Line
-from dsdistill.evaluation.rows import FULL, LABELLED, RANDOM, TEACHER
-
-BYTES = "@bytes"
-"""Ends the names of real images that take the bytes of a set."""
+from dsdistill.evaluation.rows import BYTES, FULL, LABELLED, RANDOM, STEPS, TEACHER
 
 _NEARLY = 0.1  # by which share the bytes of two sets may differ that are compared with the same real images
 
@@ -41,12 +40,16 @@ def verdict(one: Line, other: Line) -> Verdict:
 
 
 def random_images(line: Line, lines: Sequence[Line]) -> Line | None:
-    """Return as many random real images as a set has, with the same labels and trained on like it."""
-    if line.regime == "HL":
-        return _nearest(line, [each for each in lines if each.set == RANDOM and alike(line, each)])
-    labelled = [each for each in lines if each.set == RANDOM + LABELLED and alike(line, each)]
-    own = [each for each in labelled if _of_one_cell(line, each) and line.evaluation == each.evaluation]
-    return own[0] if own else None
+    """Return as many random real images as a set has, with the same labels and trained on like it.
+
+    Returns:
+        those of as many epochs or those of as many steps, whichever are more accurate; None without any.
+    """
+    labels = "" if line.regime == "HL" else LABELLED
+    same = [each for each in lines if each.set == RANDOM + labels and alike(line, each)]
+    of_steps = _own(line, [each for each in lines if each.set == RANDOM + STEPS + labels])
+    of_epochs = _own(line, same) if labels else _nearest(line, same)
+    return max(filter(None, (of_epochs, of_steps)), key=lambda each: each.mean, default=None)
 
 
 def random_images_of_bytes(line: Line, lines: Sequence[Line]) -> Line | None:
@@ -69,10 +72,10 @@ def best_coreset(line: Line, lines: Sequence[Line]) -> Line | None:
         each
         for each in lines
         if each.baseline
-        and each.set not in (RANDOM, FULL, TEACHER)
-        and "@" not in each.set
+        and each.set not in (RANDOM, RANDOM + STEPS, FULL, TEACHER)
+        and BYTES not in each.set
         and not each.set.endswith(LABELLED)
-        and alike(line, each)
+        and (alike(line, each) or (STEPS in each.set and _own(line, [each])))
     ]
     return max(chosen, key=lambda each: each.mean, default=None)
 
@@ -90,6 +93,15 @@ def training(line: Line) -> tuple[str, str, int, str]:
 
 def _setting(report: dict[str, object]) -> tuple[str, str]:
     return str(report.get("lr")), str(report.get("precision"))
+
+
+def _own(line: Line, real: Sequence[Line]) -> Line | None:
+    """Return the real images of a set's own evaluation, which may be trained on for other epochs."""
+
+    def how(each: Line) -> tuple[str, ...]:
+        return each.network, each.protocol, each.regime, each.evaluation
+
+    return next((each for each in real if _of_one_cell(line, each) and how(each) == how(line)), None)
 
 
 def _nearest(line: Line, real: Sequence[Line]) -> Line | None:

@@ -13,7 +13,16 @@ from dsdistill.bench import published
 from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
 from dsdistill.config.regimes import REGIMES
-from dsdistill.evaluation.rows import DISTILLED, DISTILLED_HARD, LABELLED, NOISE, TEACHER, UNAUGMENTED, Row
+from dsdistill.evaluation.rows import (
+    BYTES,
+    DISTILLED,
+    DISTILLED_HARD,
+    LABELLED,
+    NOISE,
+    TEACHER,
+    UNAUGMENTED,
+    Row,
+)
 from dsdistill.text import duration, spread
 
 _UNAUGMENTED = ", no augmentation"
@@ -38,7 +47,7 @@ def pixel_bits(row: str, set_bits: int) -> int:
         return set_bits
     if row == TEACHER or row.startswith(NOISE):
         return 0
-    return min(set_bits, _REAL_BITS) if "@" in row else _REAL_BITS
+    return min(set_bits, _REAL_BITS) if BYTES in row else _REAL_BITS
 
 
 @dataclass(frozen=True)

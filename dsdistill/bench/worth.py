@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dsdistill.bench.comparison import Verdict, random_images, verdict
 from dsdistill.bench.lines import Line
+from dsdistill.evaluation.rows import STEPS
 
 NOTE = (
     "Whose images beat as many random real images with the same labels: means differ by more than both "
@@ -44,7 +45,8 @@ def _parts(here: Sequence[Line]) -> Iterator[str]:
         if random is None:
             alone.append(line.method)
             continue
-        compared = f"{line.method} ({line.accuracy} against {random.accuracy})"
+        how = " in as many steps" if STEPS in random.set else ""
+        compared = f"{line.method} ({line.accuracy} against {random.accuracy}{how})"
         kinds[verdict(line, random)].append(compared)
     ahead, single = kinds[Verdict.AHEAD], kinds[Verdict.UNKNOWN]
     others = kinds[Verdict.LEVEL] + kinds[Verdict.BEHIND]

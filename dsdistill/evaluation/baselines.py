@@ -4,6 +4,10 @@
 ``el2n-easy`` take as many images of each class as the set stores, or all of a class that has fewer. With
 ``@bytes`` appended they take as many as fit into the bytes that its images and labels have in its file. Where
 the images of the set are coded in a few bits, these real images are coded alike.
+
+With ``@steps`` appended there are as many as the set stores, and students train on them for as many steps as
+on the set: where its stored images are decoded into more, an epoch of those has more steps.
+
 ``full`` takes the full training set: the ceiling. ``coresets`` stands for all of these but random and full,
 and ``all`` for every baseline at both sizes. ``whole`` is the former name of ``full``.
 
@@ -15,7 +19,6 @@ what labels are worth without the images.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import io
 from collections.abc import Callable, Iterable
@@ -31,7 +34,17 @@ from dsdistill.encoding.search import bytes_of
 from dsdistill.errors import UserError, unknown
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.images import in_network_space
-from dsdistill.evaluation.rows import DISTILLED_HARD, FULL, LABELLED, NOISE, RANDOM, TEACHER, canonical
+from dsdistill.evaluation.rows import (
+    BYTES,
+    DISTILLED_HARD,
+    FULL,
+    LABELLED,
+    NOISE,
+    RANDOM,
+    STEPS,
+    TEACHER,
+    canonical,
+)
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
@@ -48,7 +61,7 @@ _CHUNK = 4096
 
 
 def baseline_names() -> list[str]:
-    """Return the names of all baselines, without ``@bytes``."""
+    """Return the names of all baselines, without ``@bytes`` and ``@steps``."""
     return sorted({RANDOM, FULL, *selection.BY_FEATURES, *selection.BY_EL2N})
 
 
@@ -61,7 +74,7 @@ def expanded_names(names: Iterable[str]) -> list[str]:
         if group == "coresets":
             single += [coreset + at + size for coreset in coresets]
         elif name == "all":
-            equal_bytes = [f"{method}@bytes" for method in (RANDOM, *coresets)]
+            equal_bytes = [method + BYTES for method in (RANDOM, *coresets)]
             single += [RANDOM, *coresets, *equal_bytes, FULL]
         else:
             single.append(name)
@@ -69,9 +82,9 @@ def expanded_names(names: Iterable[str]) -> list[str]:
 
 
 def all_names() -> list[str]:
-    """Return everything that `check` and `expanded_names` take, with and without ``@bytes``."""
-    sized = [name for name in (*baseline_names(), "coresets") if name != FULL]
-    return [*sized, *(f"{name}@bytes" for name in sized), FULL, "all"]
+    """Return all that `check` and `expanded_names` take, with and without ``@bytes`` and ``@steps``."""
+    plain = [name for name in (*baseline_names(), "coresets") if name != FULL]
+    return [*plain, *(name + like for like in (BYTES, STEPS) for name in plain), FULL, "all"]
 
 
 def check(name: str) -> None:
@@ -80,17 +93,17 @@ def check(name: str) -> None:
         return
     method, at, size = name.removesuffix(LABELLED).partition("@")
     if at and method in (FULL, "all"):
-        raise UserError(f"baseline {method!r} takes no number of bytes; drop '@{size}'")
+        raise UserError(f"baseline {method!r} takes no number of bytes or steps; drop '@{size}'")
     if method == NOISE:
         raise UserError(f"noise has labels from a teacher or none; the baseline is called {NOISE + LABELLED}")
     if method not in baseline_names():
         raise unknown("baseline", method, [*baseline_names(), *CONTROLS, "coresets", "all"])
-    if at and size != "bytes":
-        raise unknown("size of a baseline", f"@{size}", ["@bytes"])
+    if at and at + size not in (BYTES, STEPS):
+        raise unknown("ending of a baseline", at + size, [BYTES, STEPS])
 
 
 def method_of(name: str) -> str:
-    """Return the selection method of a baseline: its name without ``@bytes`` and ``+labels``."""
+    """Return the selection method of a baseline: its name without ``@bytes``, ``@steps`` and ``+labels``."""
     return name.removesuffix(LABELLED).partition("@")[0]
 
 
@@ -99,16 +112,20 @@ def needs_teacher(name: str) -> bool:
     return name == TEACHER or name.endswith(LABELLED)
 
 
-def default_names(soft: bool, teacher: bool) -> list[str]:
+def default_names(soft: bool, teacher: bool, more_steps: bool) -> list[str]:
     """Return the baselines of an evaluation that names none.
 
     Args:
         soft: whether students of the set learn from soft labels.
         teacher: whether a teacher is at hand.
+        more_steps: whether students of the set take more steps than those of as many real images.
     """
+    random = [RANDOM, RANDOM + STEPS] if more_steps else [RANDOM]
     if not soft:
-        return [RANDOM]
-    return [RANDOM, RANDOM + LABELLED, *CONTROLS] if teacher else [RANDOM, DISTILLED_HARD]
+        return random
+    if not teacher:
+        return [*random, DISTILLED_HARD]
+    return [*random, *(name + LABELLED for name in random), *CONTROLS]
 
 
 def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | None) -> Tensor:
@@ -128,7 +145,7 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
         return stored
     if method_of(name) == FULL:
         return real.counts
-    if "@" not in name:
+    if BYTES not in name:
         return stored.minimum(real.counts)
     if real_images is None:
         raise UserError(
@@ -200,7 +217,8 @@ def training_sets(
 
     Random images and noise are drawn anew for every repeat, so that the spread covers the selection as well
     as the student's initial weights. Every other baseline returns the same object for every repeat. Random
-    images with and without a teacher's labels are the same ones. Noise is standard normal in network space.
+    images with and without a teacher's labels are the same ones, for as many epochs or as many steps. Noise
+    is standard normal in network space.
 
     Args:
         counts: int64 [K], images of each class.
@@ -208,14 +226,15 @@ def training_sets(
         preprocess: that of the distilled set, on the CPU.
         coding: of images that are as many as fit into its bytes; None where they stay as they are.
     """
-    coding = coding if "@" in name else None
+    coding = coding if BYTES in name else None
+    stream = f"baseline/{name.removesuffix(LABELLED).removesuffix(STEPS)}"
 
     @functools.cache
     def fixed() -> TrainingSet:
         return _preprocessed(real, positions, preprocess, coding)
 
     def drawn(repeat: int) -> TrainingSet:
-        draw = generator(seed, f"baseline/{name.removesuffix(LABELLED)}", repeat)
+        draw = generator(seed, stream, repeat)
         return _preprocessed(real, selection.random_selection(real, counts, draw), preprocess, coding)
 
     def noise(repeat: int) -> TrainingSet:
@@ -240,7 +259,18 @@ def full_protocol(protocol: Protocol, images: int, others: Iterable[int]) -> Pro
     """
     most = max(steps(protocol, size) for size in others)
     enough = -(-most // -(-images // protocol.batch_size))
-    return dataclasses.replace(protocol, epochs=min(protocol.epochs, max(FULL_EPOCHS, enough)))
+    return protocol.lasting(min(protocol.epochs, max(FULL_EPOCHS, enough)))
+
+
+def stretched_protocol(protocol: Protocol, images: int, wanted: int) -> Protocol:
+    """Return how students train on fewer images for as many steps as on the set, rounded up to whole epochs.
+
+    Args:
+        images: that they train on.
+        wanted: steps of a student of the set.
+    """
+    epochs_run = -(-wanted // -(-images // protocol.batch_size))
+    return protocol.lasting(max(protocol.epochs, epochs_run - (protocol.epochs_run - protocol.epochs)))
 
 
 def _preprocessed(

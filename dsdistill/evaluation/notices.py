@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.config import RealData
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet
-from dsdistill.evaluation.rows import FULL, NOISE
+from dsdistill.evaluation.rows import BYTES, FULL, NOISE, STEPS
+from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
 
@@ -39,10 +40,28 @@ def notices(
             f"protocol {protocol.name!r} shows students one cell of an image at a time, of "
             "baselines' whole images too: a fair comparison evaluates those without cells, by pca-hard"
         )
-    if sentence := _short_notice(sets, distilled, data):
-        yield sentence
+    for sentence in (_steps_notice(sets), _short_notice(sets, distilled, data)):
+        if sentence:
+            yield sentence
     if full := [planned.set for planned in new if baselines.method_of(planned.set.name) == FULL]:
         yield _full_notice(full[0], sets[0], len(full) * full[0].protocol.repeats)
+
+
+def _steps_notice(sets: Sequence[PlannedSet]) -> str | None:
+    """Say that students of the set take more steps than those of real images, where none take as many."""
+    own, *others = sets
+    real = [each for each in others if each.counts is not None and baselines.method_of(each.name) != FULL]
+    of_its_size = [each for each in real if BYTES not in each.name]
+    if not of_its_size or any(STEPS in each.name for each in of_its_size):
+        return None
+    times = steps(own.protocol, own.decoded) / steps(own.protocol, own.images)
+    if times <= 1:
+        return None
+    return (
+        f"students of the set take {times:.3g} times the steps of as many real images, because its "
+        f"{own.images:,} images are decoded into {own.decoded:,}: the baseline random{STEPS} "
+        "takes as many steps"
+    )
 
 
 def _short_notice(sets: Sequence[PlannedSet], distilled: DistilledDataset, data: RealData) -> str | None:
@@ -50,7 +69,7 @@ def _short_notice(sets: Sequence[PlannedSet], distilled: DistilledDataset, data:
     stored, real = distilled.stored, data.train.counts
     others = (FULL, NOISE)
     of_its_size = any(
-        each.counts is not None and "@" not in each.name and baselines.method_of(each.name) not in others
+        each.counts is not None and BYTES not in each.name and baselines.method_of(each.name) not in others
         for each in sets
     )
     label = int((stored - real).argmax())

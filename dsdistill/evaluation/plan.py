@@ -20,6 +20,7 @@ from dsdistill.evaluation.rows import (
     LABELLED,
     NOISE,
     RANDOM,
+    STEPS,
     TEACHER,
     UNAUGMENTED,
     Row,
@@ -153,7 +154,8 @@ def _names(config: EvaluationConfig, own: PlannedSet, teacher: Committee | None)
     """Return the names of the baselines, in order."""
     soft = own.labels != "hard"
     if config.baselines is None:
-        names = baselines.default_names(soft, teacher is not None)
+        more = steps(own.protocol, own.decoded) > steps(own.protocol, own.images)
+        names = baselines.default_names(soft, teacher is not None, more)
         if own.labels == "views" and own.images != own.decoded:  # there are as many views as decoded images
             names = [name for name in names if not name.endswith(LABELLED)]
     else:
@@ -177,7 +179,10 @@ def _baseline(
             for, or of views of a set of another size.
     """
     counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images)
-    planned = PlannedSet(name, own.protocol, int(counts.sum()), int(counts.sum()), counts)
+    images, protocol = int(counts.sum()), own.protocol
+    if STEPS in name:
+        protocol = baselines.stretched_protocol(protocol, images, steps(protocol, own.decoded))
+    planned = PlannedSet(name, protocol, images, images, counts)
     if not planned.labelled:
         return planned
     if own.labels == "hard":

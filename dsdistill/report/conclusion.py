@@ -14,6 +14,7 @@ from dsdistill.bench.comparison import (
     verdict,
 )
 from dsdistill.bench.lines import Line
+from dsdistill.evaluation.rows import STEPS
 from dsdistill.report.families import at, places
 from dsdistill.text import kilobytes, listing
 
@@ -154,7 +155,8 @@ def _against_random(best: Line, random: Line | None, equal_bytes: Line | None) -
     """Say how the best method stands to random real images, as many and for the same bytes."""
     parts = []
     if random:
-        parts.append(f"{stands(best, random)} {_random(best.regime)} ({random.accuracy} %)")
+        how = ", trained for as many steps" if STEPS in random.set else ""
+        parts.append(f"{stands(best, random)} {_random(best.regime)} ({random.accuracy} %{how})")
     if equal_bytes:
         size = f"{equal_bytes.accuracy} %, {kilobytes(equal_bytes.bytes)} kB"
         parts.append(f"{stands(best, equal_bytes)} random real images for the same bytes ({size})")

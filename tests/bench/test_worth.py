@@ -74,6 +74,38 @@ def test_random_images_of_another_method_are_none_with_the_same_labels() -> None
     assert said.endswith("no random images with the same labels were evaluated for one.")
 
 
+def test_the_better_of_random_images_for_as_many_epochs_and_as_many_steps_counts() -> None:
+    def said(of_steps: float, regime: Regime) -> str:
+        labels = "" if regime == "HL" else "+labels"
+        rows = [of(regime, "distilled", [69.0, 71.0]), of(regime, f"random{labels}", [59.0, 61.0])]
+        control = of(regime, f"random@steps{labels}", [of_steps - 1, of_steps + 1])
+        rows.append(dataclasses.replace(control, epochs=4000))
+        (finding,) = conclusion.findings(joined_lines([result("idc", rows=rows)]))
+        (sentence,) = sentences(joined_lines([result("idc", rows=rows)]))
+        return f"{sentence} {finding.text}"
+
+    regimes: tuple[Regime, ...] = ("HL", "SL", "SL+KD")
+    for regime in regimes:
+        better, worse = said(72.0, regime), said(55.0, regime)
+        assert "idc (70.00 ± 1.41 against 72.00 ± 1.41 in as many steps) do not beat" in better
+        assert "It is behind as many random real images" in better
+        assert "(72.00 ± 1.41 %, trained for as many steps)" in better
+        assert "idc (70.00 ± 1.41 against 60.00 ± 1.41) beat" in worse
+        assert "steps" not in worse
+
+
+def test_coresets_for_as_many_steps_count_as_coresets() -> None:
+    def coreset(own: float) -> str:
+        rows = [row("distilled", [69.0, 71.0])]
+        rows += [row("random", [59.0, 61.0]), row("random@steps", [98.0, 99.0]), row("herding", [64.0, 66.0])]
+        rows.append(dataclasses.replace(row("herding@steps", [own - 1, own + 1]), epochs=4000))
+        (finding,) = conclusion.findings(joined_lines([result("idc", rows=rows)]))
+        return finding.text
+
+    assert "chosen by herding@steps are ahead of it (80.00 ± 1.41 %)" in coreset(80.0)
+    assert "chosen by" not in coreset(50.0)
+
+
 def test_findings_are_of_one_regime() -> None:
     found = conclusion.findings(joined_lines(WORTH))
     place = "cifar10, 1 per class, labels"

@@ -11,7 +11,7 @@ from dsdistill.data.selection import random_selection
 from dsdistill.encoding.encode import with_coded
 from dsdistill.encoding.search import bytes_of
 from dsdistill.errors import UserError
-from dsdistill.evaluation import baselines
+from dsdistill.evaluation import baselines, students
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
 from dsdistill.storage.set_description import describe
@@ -44,8 +44,10 @@ def test_the_former_name_of_full_is_understood() -> None:
         ("k-centre", "did you mean 'k-center'"),
         ("herdin@bytes", "unknown baseline 'herdin'; did you mean 'herding'"),
         ("herding@byte", "did you mean '@bytes'"),
-        ("full@bytes", "'full' takes no number of bytes; drop '@bytes'"),
-        ("all@bytes", "'all' takes no number of bytes; drop '@bytes'"),
+        ("herding@step", "did you mean '@steps'"),
+        ("full@bytes", "'full' takes no number of bytes or steps; drop '@bytes'"),
+        ("full@steps", "'full' takes no number of bytes or steps; drop '@steps'"),
+        ("all@bytes", "'all' takes no number of bytes or steps; drop '@bytes'"),
     ],
 )
 def test_unknown_names_are_one_sentence(name: str, message: str) -> None:
@@ -67,6 +69,7 @@ def test_counts_for_the_same_bytes() -> None:
     assert counts(1) == counts(0) == [1, 1, 1]
     assert counts(1000) == [6, 6, 6]
     assert counts(11, "herding") == counts(None, "random") == [2, 2, 2]
+    assert counts(11, "herding@steps") == counts(None, "random@steps+labels") == [2, 2, 2]
     assert counts(None, "full") == [6, 6, 6]
     with pytest.raises(UserError, match="'random@bytes' needs the bytes of a set's file"):
         counts(None, "random@bytes")
@@ -131,6 +134,34 @@ def test_the_full_training_set_is_trained_on_for_as_many_steps() -> None:
     assert shorter == tiny(epochs=21, batch_size=10)  # 101 · 4 / 20, rounded up
     assert baselines.full_protocol(protocol, 2000, [10]).epochs == 10  # at least
     assert baselines.full_protocol(tiny(epochs=3), 2000, [10]).epochs == 3  # the protocol has fewer
+
+
+def test_a_schedule_keeps_its_shares_on_the_full_training_set() -> None:
+    protocol = tiny(epochs=100, batch_size=10, schedule="cosine", warmup_epochs=40)
+    shorter = baselines.full_protocol(protocol, 2000, [10])
+    assert (shorter.epochs, shorter.warmup_epochs) == (10, 4)
+
+
+@pytest.mark.parametrize("schedule", ["restart", "cosine"])
+@pytest.mark.parametrize("decoded", [36, 37, 9])
+def test_real_images_are_trained_on_for_as_many_steps(schedule: str, decoded: int) -> None:
+    protocol = tiny(epochs=20, batch_size=4, schedule=schedule)
+    wanted = students.steps(protocol, decoded)
+    longer = baselines.stretched_protocol(protocol, 9, wanted)
+    assert 0 <= students.steps(longer, 9) - wanted < 3  # an epoch has three steps
+    assert longer == protocol.lasting(longer.epochs)
+
+
+def test_random_images_for_as_many_steps_are_those_for_as_many_epochs() -> None:
+    data, counts = real(20), torch.tensor([2, 2, 2])
+
+    def rows(name: str) -> list[int]:
+        found = baselines.training_sets(name, data, counts, None, PREPROCESS, 7, Coding(2, 4, 16))(1)
+        assert found.real_rows is not None
+        assert torch.equal(found.images, PREPROCESS(data.unit(found.real_rows)))  # in 8 bits, not coded
+        return found.real_rows.tolist()
+
+    assert rows("random") == rows("random@steps") == rows("random@steps+labels")
 
 
 # Images -----------------------------------------------------------------------------------------------------

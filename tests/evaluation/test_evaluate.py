@@ -51,6 +51,15 @@ class Ticks(list[tuple[str, int, int]]):
         assert {total for _, _, total in self} == {steps[-1]}
 
 
+def decoded() -> DistilledDataset:
+    """Return a set of nine images that are decoded into 36."""
+    data, formation = real(3, seed=5), MultiFormation(factor=2)
+    images = data.unit(slice(None))
+    return DistilledDataset(
+        DistilledSet(images, data.labels, data.classes, PREPROCESS, multi_formation=formation)
+    )
+
+
 # Rows -------------------------------------------------------------------------------------------------------
 
 
@@ -74,23 +83,33 @@ def test_rows_come_by_network_and_set() -> None:
 
 @pytest.mark.slow
 def test_a_multi_formation_trains_on_decoded_images_and_its_baseline_on_as_many_as_are_stored() -> None:
-    ticks, data = Ticks(), real(3, seed=5)
-    stored = DistilledSet(
-        data.unit(slice(None)),
-        data.labels,
-        data.classes,
-        PREPROCESS,
-        multi_formation=MultiFormation(factor=2),
-    )
-    networks = [NETWORK, "mlp"]
-    rows = evaluated(tiny(), networks, DistilledDataset(stored), observer=ticks.observer)
-    assert [(row.set, row.images, row.decoded) for row in rows] == [
-        ("distilled", 9, 36),
-        ("random", 9, 9),
+    ticks, networks = Ticks(), [NETWORK, "mlp"]
+    rows = evaluated(tiny(), networks, decoded(), baselines=None, observer=ticks.observer)
+    assert [(row.set, row.images, row.decoded, row.epochs) for row in rows] == [
+        ("distilled", 9, 36, 4),
+        ("random", 9, 9, 4),
+        ("random@steps", 9, 9, 14),
     ] * 2
     ticks.check()
-    # five epochs of batches of four, two students: 9 batches of decoded images, 3 of real ones, two networks
-    assert ticks[-1][1] == 5 * 2 * (9 + 3) * 2
+    # batches of four, two students: five epochs of 9 decoded ones and of 3 real ones, 15 of 3; two networks
+    assert ticks[-1][1] == 2 * (5 * 9 + 5 * 3 + 15 * 3) * 2
+    assert rows[2].values != rows[1].values
+
+
+def test_a_notice_says_that_decoded_images_are_more_steps() -> None:
+    def told(*names: str, batch_size: int = 4) -> list[str]:
+        notices: list[str] = []
+        used, observer = tiny(repeats=1, batch_size=batch_size), Observer([Told(notify=notices.append)])
+        evaluated(used, dataset=decoded(), baselines=names, observer=observer)
+        return notices
+
+    (sentence,) = told("random")
+    assert sentence == (
+        "students of the set take 3 times the steps of as many real images, because its 9 images are decoded "
+        "into 36: the baseline random@steps takes as many steps"
+    )
+    assert told("random", "random@steps") == told() == []
+    assert told("random", batch_size=64) == []  # an epoch is one step in either case
 
 
 @pytest.mark.slow

@@ -84,3 +84,11 @@ def test_labels_do_the_work_where_random_images_come_within_a_point(random: floa
     assert bool(found) == flagged
     assert all(f"{random:.2f} % on random images and 70.00 % on the set" in each for each in found)
     assert not labels_do_the_work(rows[:1] + rows[2:])
+
+
+@pytest.mark.parametrize("better", ["random+labels", "random@steps+labels"])
+def test_labels_do_the_work_in_as_many_epochs_or_as_many_steps(better: str) -> None:
+    means = {"distilled": 70.0, "random+labels": 60.0, "random@steps+labels": 60.0, better: 69.5}
+    rows = [dataclasses.replace(row(name, [mean]), mean=mean) for name, mean in means.items()]
+    (said,) = labels_do_the_work(rows)
+    assert "69.50 % on random images" in said
