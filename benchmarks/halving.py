@@ -4,6 +4,7 @@
     python benchmarks/halving.py FOLDER --ipc 1 --candidates 8 --first 75
     python benchmarks/halving.py FOLDER --ipc 10 --ablate 600       each part off, at 600 seconds
     python benchmarks/halving.py FOLDER --ipc 10 --workers 2        two runs at once, on one thread each
+    python benchmarks/halving.py FOLDER --ipc 50 --epochs 100       students of fewer epochs
     python benchmarks/halving.py FOLDER --quick                     digits, seconds: whether it works
 
 A tenth of the training images of each class is held out; sets are distilled from the rest, and students are
@@ -337,10 +338,13 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, default=1, help="runs at once; of several, each has one thread"
     )
+    parser.add_argument("--epochs", type=int, default=300, help="of the students")
+    parser.add_argument("--repeats", type=int, default=2, help="students of each set")
     parser.add_argument("--quick", action="store_true", help="digits; writes no record")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    dataset, student = "fashion-mnist", {"networks": "convnet3-w64", "repeats": 2, "epochs": 300}
+    dataset, student = "fashion-mnist", {"networks": "convnet3-w64", "epochs": arguments.epochs}
+    student["repeats"] = arguments.repeats
     if arguments.quick:
         dataset, student = "digits", {"networks": "convnet2-w8", "repeats": 1, "epochs": 5}
     folder = arguments.folder.resolve()
