@@ -5,6 +5,7 @@
     python benchmarks/halving.py FOLDER --ipc 10 --ablate 600       each part off, at 600 seconds
     python benchmarks/halving.py FOLDER --ipc 10 --workers 2        two runs at once, on one thread each
     python benchmarks/halving.py FOLDER --ipc 50 --epochs 100       students of fewer epochs
+    python benchmarks/halving.py FOLDER --parts images,schedule     changes of these parts alone
     python benchmarks/halving.py FOLDER --quick                     digits, seconds: whether it works
 
 A tenth of the training images of each class is held out; sets are distilled from the rest, and students are
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -155,22 +157,28 @@ def singles(parts: Parts, dataset: str, ipc: int) -> Iterator[Candidate]:
                 yield Candidate(((part, value),))
 
 
-def candidates(count: int, seed: int, dataset: str, ipc: int) -> list[Candidate]:
-    """Return so many candidates: the recipe, random combinations of changes, and single changes.
+def candidates(count: int, seed: int, dataset: str, ipc: int, parts: Parts = CHANGES) -> list[Candidate]:
+    """Return so many candidates: the recipe, single changes, and random combinations of changes.
 
-    Half of them are combinations of up to three changes.
+    Half of them are combinations of up to three changes. There are fewer where few parts have no more.
     """
     stream = generator(seed, "candidates")
-    alone = list(singles(CHANGES, dataset, ipc))
+    alone = list(singles(parts, dataset, ipc))
     chosen = [Candidate(), *(alone[index] for index in torch.randperm(len(alone), generator=stream))]
     chosen = chosen[: max(1, count - count // 2)]
-    while len(chosen) < count:
+    for _ in range(_DRAWS * count):
+        if len(chosen) == count:
+            break
         size = 2 + int(torch.randint(2, (), generator=stream))
         picks = [alone[index].changes[0] for index in torch.randperm(len(alone), generator=stream)[:size]]
         combined = Candidate(tuple(sorted(dict(picks).items())))
-        if combined not in chosen:
+        if len(combined.changes) > 1 and combined not in chosen:
             chosen.append(combined)
     return chosen
+
+
+_DRAWS = 100
+"""Of combinations, for each candidate: most repeat one another where there are few parts."""
 
 
 @dataclass(frozen=True)
@@ -307,11 +315,13 @@ class Runs:
         )
 
 
-def halve(runs: Runs, field: Sequence[Candidate], seconds: float) -> list[dict[str, Any]]:
-    """Run rounds until one candidate is left, and return all rows."""
+def halve(runs: Runs, field: Sequence[Candidate], seconds: float, rounds: int = 0) -> list[dict[str, Any]]:
+    """Run rounds, until one candidate is left or so many are run, and return all rows."""
     rows = []
     left = list(field)
-    while left:
+    for _ in range(rounds) if rounds else itertools.count():
+        if not left:
+            break
         these = runs.rows([(each, 0) for each in left], seconds)
         rows += these
         order = sorted(range(len(left)), key=lambda index: -these[index]["accuracy"])
@@ -338,6 +348,8 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, default=1, help="runs at once; of several, each has one thread"
     )
+    parser.add_argument("--rounds", type=int, default=0, help="at most; 0 until one is left")
+    parser.add_argument("--parts", default="", help="whose changes are tried, comma-separated")
     parser.add_argument("--epochs", type=int, default=300, help="of the students")
     parser.add_argument("--repeats", type=int, default=2, help="students of each set")
     parser.add_argument("--quick", action="store_true", help="digits; writes no record")
@@ -352,8 +364,10 @@ def main() -> None:
     if arguments.ablate:
         name, rows = "ablation", ablate(runs, arguments.ablate, arguments.seeds)
     else:
-        field = candidates(arguments.candidates, seed=0, dataset=dataset, ipc=arguments.ipc)
-        name, rows = "halving", halve(runs, field, arguments.first)
+        names = filter(None, arguments.parts.split(","))
+        parts = {name: CHANGES[name] for name in names} or CHANGES
+        field = candidates(arguments.candidates, 0, dataset, arguments.ipc, parts)
+        name, rows = "halving", halve(runs, field, arguments.first, arguments.rounds)
     if not arguments.quick:
         file = ARTIFACTS / f"{name}-ipc{arguments.ipc}.json"
         write_record(file, rows, dataset=dataset, students=student, held_out="a tenth of the training images")

@@ -56,12 +56,23 @@ def test_candidates_are_the_recipe_single_changes_and_combinations_of_different_
         assert len({part for part, _ in each.changes}) == len(each.changes)
 
 
+def test_few_parts_have_few_candidates() -> None:
+    field = halving.candidates(
+        20, 0, **WHERE, parts={part: CHANGES[part] for part in ("average", "schedule")}
+    )
+    average, schedule = ("average", "0.99"), ("schedule", "cosine")
+    assert {each.changes for each in field} == {(), (average,), (schedule,), (average, schedule)}
+    assert len(field) == 4
+
+
 def test_the_better_half_goes_on_with_twice_the_seconds() -> None:
     runs = ScoredRuns()
     field = [Candidate(), Candidate((("average", "0.99"),)), *list(halving.singles(CHANGES, **WHERE))[:2]]
     rows = halving.halve(runs, field, 10.0)  # type: ignore[arg-type]
     assert [seconds for _, seconds in runs.asked] == [10] * 4 + [20] * 2 + [40]
     assert runs.asked[-1][0] == rows[-1]["candidate"] == BEST
+    shorter = ScoredRuns()
+    assert halving.halve(shorter, field, 10.0, rounds=2) == rows[:-1]  # type: ignore[arg-type]
 
 
 def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
