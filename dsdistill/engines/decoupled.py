@@ -308,11 +308,12 @@ class DecoupledEngine(Engine[Teachers]):
         """
         at_once = self._pass_images(sources.batches.device.type, sources.task.size)
         shares: dict[tuple[int, int], list[tuple[Batch, float]]] = {}
-        batches = self.all_batches(synthetic)
-        if synthetic.compensators is not None:
-            batches = [batch for batch in batches if own_teacher(batch.index, synthetic.counts[0])]
-        for batch in batches[sources.ranks.part(len(batches))]:
-            for teacher, weight in self.teachers_of(batch, synthetic, sources):
+        every = [
+            (batch, self.teachers_of(batch, synthetic, sources)) for batch in self.all_batches(synthetic)
+        ]
+        taught = [(batch, teachers) for batch, teachers in every if teachers]
+        for batch, teachers in taught[sources.ranks.part(len(taught))]:
+            for teacher, weight in teachers:
                 shares.setdefault((teacher, len(batch.rows)), []).append((batch, weight))
         for (teacher, size), pairs in shares.items():
             chunk = equal_chunk(len(pairs), max(1, at_once // size))
