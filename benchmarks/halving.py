@@ -6,6 +6,7 @@
     python benchmarks/halving.py FOLDER --ipc 10 --workers 2        two runs at once, on one thread each
     python benchmarks/halving.py FOLDER --ipc 50 --epochs 100       students of fewer epochs
     python benchmarks/halving.py FOLDER --parts images,schedule     changes of these parts alone
+    python benchmarks/halving.py FOLDER --try "images: whole"       the recipe and this change, or several
     python benchmarks/halving.py FOLDER --quick                     digits, seconds: whether it works
 
 A tenth of the training images of each class is held out; sets are distilled from the rest, and students are
@@ -19,7 +20,8 @@ minute of compiling where it is long enough to compile. Whoever uses the recipe 
 counts as 0 if its time is too short for its experts.
 
 Finished runs are kept in FOLDER/runs.json, and the same command goes on. Nothing else may run meanwhile. The
-record goes to artifacts/halving-ipc10.json or artifacts/ablation-ipc10.json.
+record goes to artifacts/halving-ipc10.json or artifacts/ablation-ipc10.json; that of a search has the runs of
+earlier ones in FOLDER, of other parts.
 """
 
 from __future__ import annotations
@@ -138,6 +140,18 @@ class Candidate:
     @property
     def name(self) -> str:
         return "; ".join(f"{part}: {value}" for part, value in self.changes) or "as it is"
+
+    @classmethod
+    def named(cls, name: str) -> Candidate:
+        """Return the candidate of a name.
+
+        Raises:
+            KeyError: there is no such part, or no such value of it.
+        """
+        changes = [change.partition(": ") for change in name.split("; ")]
+        candidate = cls(tuple(sorted((part, value) for part, _, value in changes)))
+        candidate.options  # noqa: B018 (raises if there is no such change)
+        return candidate
 
     @property
     def options(self) -> Options:
@@ -283,6 +297,11 @@ class Runs:
             self._keep(job, result)
         return [row for job in jobs if (row := self._finished(job)) is not None]
 
+    def beside(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the other runs that are kept of the same data and students, as of an earlier search."""
+        same = {"dataset": self.dataset, "ipc": self.ipc, "student": self._student, "workers": self._workers}
+        return [row for row in self._rows if same.items() <= row.items() and row not in rows]
+
     def _results(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
         """Yield the result of each job, as they finish."""
         if self._workers > 1:
@@ -350,6 +369,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=0, help="at most; 0 until one is left")
     parser.add_argument("--parts", default="", help="whose changes are tried, comma-separated")
+    parser.add_argument("--try", nargs="+", default=[], dest="names", help="candidates by their names")
     parser.add_argument("--epochs", type=int, default=300, help="of the students")
     parser.add_argument("--repeats", type=int, default=2, help="students of each set")
     parser.add_argument("--quick", action="store_true", help="digits; writes no record")
@@ -366,8 +386,10 @@ def main() -> None:
     else:
         names = filter(None, arguments.parts.split(","))
         parts = {name: CHANGES[name] for name in names} or CHANGES
-        field = candidates(arguments.candidates, 0, dataset, arguments.ipc, parts)
+        named = [Candidate(), *map(Candidate.named, arguments.names)] if arguments.names else []
+        field = named or candidates(arguments.candidates, 0, dataset, arguments.ipc, parts)
         name, rows = "halving", halve(runs, field, arguments.first, arguments.rounds)
+        rows += runs.beside(rows)
     if not arguments.quick:
         file = ARTIFACTS / f"{name}-ipc{arguments.ipc}.json"
         write_record(file, rows, dataset=dataset, students=student, held_out="a tenth of the training images")

@@ -44,6 +44,9 @@ class ScoredRuns:
             for name in (candidate.name for candidate, _ in field)
         ]
 
+    def beside(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"candidate": "of an earlier search", "accuracy": 0.0}]
+
 
 def test_candidates_are_the_recipe_single_changes_and_combinations_of_different_parts() -> None:
     field = halving.candidates(16, seed=0, **WHERE)
@@ -54,6 +57,14 @@ def test_candidates_are_the_recipe_single_changes_and_combinations_of_different_
     for each in field[8:]:
         assert len(each.changes) in (2, 3)
         assert len({part for part, _ in each.changes}) == len(each.changes)
+
+
+def test_candidates_are_named() -> None:
+    for each in halving.candidates(16, seed=0, **WHERE)[1:]:
+        assert Candidate.named(each.name) == each
+    for name in ("average: 0.9", "mean: 0.99"):
+        with pytest.raises(KeyError):
+            Candidate.named(name)
 
 
 def test_few_parts_have_few_candidates() -> None:
@@ -86,11 +97,12 @@ def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
     }
 
 
-@pytest.mark.parametrize(("ipc", "own", "others"), [(10, "quarters", "whole"), (50, "whole", "quarters")])
-def test_what_the_recipe_has_at_an_ipc_is_no_change_of_it(ipc: int, own: str, others: str) -> None:
+@pytest.mark.parametrize(("ipc", "network"), [(10, False), (50, True)])
+def test_what_the_recipe_has_at_an_ipc_is_no_change_of_it(ipc: int, network: bool) -> None:
     values = [each.changes for each in halving.singles(CHANGES, "fashion-mnist", ipc)]
-    assert (("images", own),) not in values
-    assert (("images", others),) in values
+    assert (("images", "quarters"),) not in values
+    assert (("images", "whole"),) in values
+    assert ((("network", "32 maps"),) not in values) == network
 
 
 def test_the_search_leaves_the_snapshots() -> None:
@@ -198,8 +210,10 @@ def test_runs_are_of_held_out_images_and_are_kept(tmp_path: Path, monkeypatch: p
     assert len(train[0]) + len(test[0]) == 1347  # the training images of digits, and no test image
     assert row(20.0) == first
     assert len(stand_in.calls) == 2
-    assert row(40.0) == {**first, "seconds": 40.0, "wall_seconds": 0.0}
+    assert (longer := row(40.0)) == {**first, "seconds": 40.0, "wall_seconds": 0.0}
     assert len(stand_in.calls) == 4
+    assert halving.Runs(tmp_path, "digits", 1, {"epochs": 1}, workers=1).beside([longer]) == [first]
+    assert halving.Runs(tmp_path, "digits", 1, {"epochs": 2}, workers=1).beside([longer]) == []
 
 
 def test_every_run_has_an_empty_cache_for_experts_and_compiled_code(
@@ -250,5 +264,5 @@ def test_the_record_has_every_round(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "argv", ["halving.py", str(tmp_path / "runs"), "--candidates", "4"])
     halving.main()
     record = json.loads((tmp_path / "halving-ipc10.json").read_text())
-    assert len(record["rows"]) == 4 + 2 + 1
+    assert len(record["rows"]) == 4 + 2 + 1 + 1  # the last is of an earlier search
     assert record["dataset"] == "fashion-mnist"
