@@ -55,7 +55,11 @@ LINES = {
     "import a.pt --space s": {"standardised"},
     "distill --budget l": {"laptop"},
     "experts --log te": {"tensorboard"},
-    "evaluate --baselines random,el2n-easy": {"random,el2n-easy", "random,el2n-easy@bytes"},
+    "evaluate --baselines random,el2n-easy": {
+        "random,el2n-easy",
+        "random,el2n-easy@bytes",
+        "random,el2n-easy@steps",
+    },
     "evaluate --precision b": {"bf16"},
     "completion f": {"fish"},
     "methods tes": {"tesla"},
