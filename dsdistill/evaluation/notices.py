@@ -8,7 +8,6 @@ from dsdistill.evaluation import baselines
 from dsdistill.evaluation.config import RealData
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet
 from dsdistill.evaluation.rows import BYTES, FULL, NOISE, STEPS
-from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
 
@@ -54,11 +53,10 @@ def _steps_notice(sets: Sequence[PlannedSet]) -> str | None:
     of_its_size = [each for each in real if BYTES not in each.name]
     if not of_its_size or any(STEPS in each.name for each in of_its_size):
         return None
-    times = steps(own.protocol, own.decoded) / steps(own.protocol, own.images)
-    if times <= 1:
+    if own.times_steps <= 1:
         return None
     return (
-        f"students of the set take {times:.3g} times the steps of as many real images, because its "
+        f"students of the set take {own.times_steps:.3g} times the steps of as many real images, because its "
         f"{own.images:,} images are decoded into {own.decoded:,}: the baseline random{STEPS} "
         "takes as many steps"
     )

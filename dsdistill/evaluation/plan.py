@@ -80,6 +80,11 @@ class PlannedSet:
         return self.protocol.repeats * steps(self.protocol, self.decoded)
 
     @property
+    def times_steps(self) -> float:
+        """How many times the steps its students take that those of as many images would, if it is decoded."""
+        return steps(self.protocol, self.decoded) / steps(self.protocol, self.images)
+
+    @property
     def key(self) -> tuple[str, Regime, str, int, int, int]:
         """What a row of an earlier evaluation must share to be reused, besides the network."""
         protocol = self.protocol
@@ -154,8 +159,7 @@ def _names(config: EvaluationConfig, own: PlannedSet, teacher: Committee | None)
     """Return the names of the baselines, in order."""
     soft = own.labels != "hard"
     if config.baselines is None:
-        more = steps(own.protocol, own.decoded) > steps(own.protocol, own.images)
-        names = baselines.default_names(soft, teacher is not None, more)
+        names = baselines.default_names(soft, teacher is not None, own.times_steps > 1)
         if own.labels == "views" and own.images != own.decoded:  # there are as many views as decoded images
             names = [name for name in names if not name.endswith(LABELLED)]
     else:
