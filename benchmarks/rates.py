@@ -2,23 +2,27 @@
 
     python benchmarks/rates.py artifacts/fashion-mnist-*-ipc1*.h5 --bits 32,8      what 8 bits cost
     python benchmarks/rates.py artifacts/fashion-mnist-dm-ipc1*.h5 --baselines random@bytes
+    python benchmarks/rates.py artifacts/fashion-mnist-dm-ipc1.h5 --baselines herding@1ipc
 
-A set with 32 bits is the file as it is; with fewer it is what dsdistill encode makes of it. Students are
-the same for every number of bits: they start from the same weights and see the same draws, so that each
-differs from its twin at 32 bits by the pixels alone. Real images take the bytes of the set beside them,
-at 8 bits a pixel where that has 32. A set whose classes have unequal numbers of images stands with those
-of its mean. Finished evaluations stay in runs/rates/ and are not repeated; artifacts/rates.json has those
-of all calls, of which tables and the chart are made: rates.md and rates.svg.
+A set with 32 bits is the file as it is; with fewer it is what dsdistill encode makes of it. Students are the
+same for every number of bits: they start from the same weights and see the same draws, so that each differs
+from its twin at 32 bits by the pixels alone. Real images take the bytes of the set beside them, or those that
+their name says, and are coded as it is, in 8 bits a pixel where that has 32. A set whose classes have unequal
+numbers of images stands with those of its mean. Finished evaluations stay in runs/rates/ and are not
+repeated; artifacts/rates.json has those of all calls, of which tables and the chart are made: rates.md and
+rates.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -40,7 +44,7 @@ from dsdistill.storage.set_description import describe
 from dsdistill.text import byte_size
 
 BITS = (32, 8, 4, 2)
-EPOCHS = {1: 300, 5: 100, 30: 50}
+EPOCHS = {1: 300, 5: 100}
 """Of a student, from so many images per class on."""
 FILE = ARTIFACTS / "rates.json"
 COLOURS = (BLUE, "#8250df", "#1a7f37", "#bc4c00", "#bf3989", "#9a6700")
@@ -51,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--bits", default=",".join(map(str, BITS)))
-    parser.add_argument("--baselines", default="", help="such as random@bytes,herding@bytes")
+    parser.add_argument("--baselines", default="", help="such as random@bytes,herding@10ipc")
     parser.add_argument("--network", default="convnet-w32")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
@@ -132,7 +136,11 @@ def measured(
     shared |= {"bytes": size.image_bytes + size.label_bytes}
     shared |= {key: evaluation[key] for key in ("protocol", "machine", "date", "seed")}
     keys = ("set", "network", "epochs", "images", "values")
-    return [shared | {key: row[key] for key in keys} for row in evaluation["rows"]]
+    rows = [shared | {key: row[key] for key in keys} for row in evaluation["rows"]]
+    for row, evaluated in zip(rows, evaluation["rows"], strict=True):
+        if row["set"] != "distilled":
+            row["bytes"] = round(evaluated["image_bytes"])
+    return rows
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -148,7 +156,7 @@ def tables(rows: Sequence[Row]) -> str:
             "bytes",
             "accuracy %",
             "lost against 32 bits",
-            "real images of as many bytes",
+            "real images in as many bytes, or in those named",
         ]
         lines += [_line(head), _line(["---"] * len(head))]
         own = [row for row in some if row["set"] == "distilled"]
@@ -158,7 +166,8 @@ def tables(rows: Sequence[Row]) -> str:
             differences = [before - after for before, after in pairs]
             lost = spread(differences, "+") if differences and row["bits"] < max(BITS) else ""
             real = [
-                f"{each['set'].removesuffix('@bytes')} {spread(each['values'])} ({each['images']} images)"
+                f"{each['set'].removesuffix('@bytes')} {spread(each['values'])} "
+                f"({each['images']:,} images, {byte_size(each['bytes'])})"
                 for each in some
                 if each["set"] != "distilled"
                 and (each["method"], each["bits"]) == (row["method"], row["bits"])
@@ -183,29 +192,28 @@ def _line(cells: Sequence[Any]) -> str:
 
 
 def draw(rows: Sequence[Row]) -> None:
-    """Draw accuracy against bytes: a curve for each method and IPC over its bits, real images dashed."""
+    """Draw accuracy against bytes: each row a point, and the best of each method or coreset so far a line.
+
+    Whatever was not coded in two numbers of bits below 8 is left out.
+    """
     plt.rcParams.update(STYLE)
-    picture, panel = plt.subplots(figsize=(7.2, 4.2))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    several = [name for name in methods if len({row["bits"] for row in rows if row["method"] == name}) > 2]
-    for name, colour in zip(several, COLOURS * len(several), strict=False):
-        own = [row for row in rows if row["method"] == name]
-        for which in dict.fromkeys((_group(row), row["set"]) for row in own):
-            points = sorted(
-                (row for row in own if (_group(row), row["set"]) == which), key=lambda row: row["bytes"]
-            )
-            real = which[1] != "distilled"
-            means = [sum(row["values"]) / len(row["values"]) for row in points]
-            label = f"{which[1]} beside {name}" if real else name
-            panel.plot(
-                [row["bytes"] / 1e3 for row in points],
-                means,
-                "--o" if real else "-o",
-                ms=3.5,
-                color=GREY if real else colour,
-                mfc="white" if real else colour,
-                label=label if which[0] == min(map(_group, own)) else None,
-            )
+    picture, panel = plt.subplots(figsize=(7.2, 4.6))
+    colours = itertools.cycle(COLOURS)
+    greys = itertools.cycle((("#8b949e", ":"), (GREY, "--")))
+    names: dict[str, bool] = {}
+    for row in rows:
+        names.setdefault(_drawn_as(row), row["set"] != "distilled")
+    for name, real in sorted(names.items(), key=lambda each: each[1]):
+        own = sorted((row for row in rows if _drawn_as(row) == name), key=lambda row: row["bytes"])
+        if len({row["bits"] for row in own if row["bits"] < 8}) < 2:
+            continue
+        sizes = [row["bytes"] / 1e3 for row in own]
+        means = [mean(row["values"]) for row in own]
+        colour, dashes = next(greys) if real else (next(colours), "-")
+        face = "white" if real else colour
+        panel.plot(sizes, means, "o", ms=3.5, color=colour, mfc=face, alpha=0.7)
+        best = list(itertools.accumulate(means, max))
+        panel.step(sizes, best, dashes, where="post", color=colour, label=name, linewidth=1.2)
     panel.set_xscale("log")
     panel.set_xlabel("kilobytes of images and labels, compressed")
     panel.set_ylabel("test accuracy, %")
@@ -218,6 +226,11 @@ def draw(rows: Sequence[Row]) -> None:
     picture.savefig(
         FILE.with_suffix(".svg"), metadata={"Date": None, "Creator": "python benchmarks/rates.py"}
     )
+
+
+def _drawn_as(row: Row) -> str:
+    """Return the name of a row in the chart: the method's, or real images' and how they were chosen."""
+    return str(row["method"]) if row["set"] == "distilled" else f"real images, {row['set'].partition('@')[0]}"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from dsdistill.bench.label_step import CellTeacher, LabelStep, teacher_words
 from dsdistill.config.options import flatten
 from dsdistill.config.sharing import values_without_folders
 from dsdistill.data import catalog
-from dsdistill.evaluation.rows import BYTES
+from dsdistill.evaluation.rows import size_of
 from dsdistill.runtime.checkpoints import RunDirectory
 
 _FLAGS = {"method": "method", "ipc": "ipc", "seed": "seed", "iterations": "iterations", "seconds": "seconds"}
@@ -68,7 +68,7 @@ class Evaluation:
 
     def of_copy(self, bits: int) -> Evaluation:
         """Return the same evaluation of a copy of the set, with the baselines that depend on its bytes."""
-        baselines = tuple(name for name in self.baselines if BYTES in name)
+        baselines = tuple(name for name in self.baselines if size_of(name))
         return dataclasses.replace(self, bits=bits, scores=False, baselines=baselines, baselines_from=())
 
     def settings(self, cell_seed: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from dsdistill.bench.lines import Line
-from dsdistill.evaluation.rows import BYTES, FULL, LABELLED, RANDOM, STEPS, TEACHER
+from dsdistill.evaluation.rows import BYTES, FULL, LABELLED, RANDOM, STEPS, TEACHER, size_of
 
 _NEARLY = 0.1  # by which share the bytes of two sets may differ that are compared with the same real images
 
@@ -73,7 +73,7 @@ def best_coreset(line: Line, lines: Sequence[Line]) -> Line | None:
         for each in lines
         if each.baseline
         and each.set not in (RANDOM, RANDOM + STEPS, FULL, TEACHER)
-        and BYTES not in each.set
+        and not size_of(each.set)
         and not each.set.endswith(LABELLED)
         and (alike(line, each) or (STEPS in each.set and _own(line, [each])))
     ]

@@ -14,7 +14,6 @@ from dsdistill.bench.published import Published
 from dsdistill.bench.results import CellResult, EvaluationResult
 from dsdistill.config.regimes import REGIMES
 from dsdistill.evaluation.rows import (
-    BYTES,
     DISTILLED,
     DISTILLED_HARD,
     LABELLED,
@@ -22,6 +21,7 @@ from dsdistill.evaluation.rows import (
     TEACHER,
     UNAUGMENTED,
     Row,
+    size_of,
 )
 from dsdistill.text import duration, spread
 
@@ -47,7 +47,7 @@ def pixel_bits(row: str, set_bits: int) -> int:
         return set_bits
     if row == TEACHER or row.startswith(NOISE):
         return 0
-    return min(set_bits, _REAL_BITS) if BYTES in row else _REAL_BITS
+    return min(set_bits, _REAL_BITS) if size_of(row) else _REAL_BITS
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,12 @@ def evaluate(
         str | None,
         typer.Option(
             help="Real images to compare with, comma-separated: random, herding, k-center, k-means, el2n, "
-            "el2n-easy (append @bytes for as many as fit into the file's bytes, @steps for as many steps as "
-            "on a set that is decoded into more images, +labels for labels such as the set's, by "
-            "--teacher), full (the full training set); coresets for all of these but random "
-            "and full, all for every baseline at both sizes; noise+labels, distilled-hard, teacher; of "
-            "pre-training: scratch, random+targets, k-means+targets, full+targets; '' for none.",
+            "el2n-easy (append @bytes for as many as fit into the file's bytes, @31kB or @10ipc for as "
+            "many as fit into a size or into that of float32 images, @steps for as many steps as on a set "
+            "that is decoded into more images, +labels for labels such as the set's, by --teacher), full "
+            "(the full training set); coresets for all of these but random and full, all for every "
+            "baseline at both sizes; noise+labels, distilled-hard, teacher; of pre-training: scratch, "
+            "random+targets, k-means+targets, full+targets; '' for none.",
             show_default="random; random@steps where students of the set take more steps; with soft labels "
             "distilled-hard, and with --teacher all controls",
             autocompletion=completion.baselines,

@@ -2,8 +2,9 @@
 
 ``random``, ``herding``, ``k-center``, ``k-means``, ``el2n`` (the hardest images, as published) and
 ``el2n-easy`` take as many images of each class as the set stores, or all of a class that has fewer. With
-``@bytes`` appended they take as many as fit into the bytes that its images and labels have in its file. Where
-the images of the set are coded in a few bits, these real images are coded alike.
+``@bytes`` appended they take as many as fit into the bytes that its images and labels have in its file, with
+``@SIZE`` as many as fit into a size of one's own: ``@31kB``, or that of float32 images, ``@10ipc``. Where the
+images of the set are coded in a few bits, these real images are coded alike.
 
 With ``@steps`` appended there are as many as the set stores, and students train on them for as many steps as
 on the set: where its stored images are decoded into more, an epoch of those has more steps.
@@ -27,6 +28,7 @@ import h5py
 import torch
 from torch import Tensor
 
+from dsdistill.config.storage import bytes_of_budget
 from dsdistill.data import selection
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
@@ -44,6 +46,7 @@ from dsdistill.evaluation.rows import (
     STEPS,
     TEACHER,
     canonical,
+    size_of,
 )
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
@@ -98,12 +101,15 @@ def check(name: str) -> None:
         raise UserError(f"noise has labels from a teacher or none; the baseline is called {NOISE + LABELLED}")
     if method not in baseline_names():
         raise unknown("baseline", method, [*baseline_names(), *CONTROLS, "coresets", "all"])
-    if at and at + size not in (BYTES, STEPS):
-        raise unknown("ending of a baseline", at + size, [BYTES, STEPS])
+    if not at or at + size in (BYTES, STEPS):
+        return
+    if not size[:1].isdigit():
+        raise unknown("ending of a baseline", at + size, [BYTES, STEPS, "@10ipc", "@31kB"])
+    bytes_of_budget(size, 4, 1)
 
 
 def method_of(name: str) -> str:
-    """Return the selection method of a baseline: its name without ``@bytes``, ``@steps`` and ``+labels``."""
+    """Return the selection method of a baseline: its name without ``@bytes`` and the like and ``+labels``."""
     return name.removesuffix(LABELLED).partition("@")[0]
 
 
@@ -133,7 +139,7 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
 
     Args:
         stored: int64 [K], images of each class in the distilled set.
-        real_images: how many real images take the bytes of the set; None for a set from no file. They are
+        real_images: how many real images take the bytes it names; None for a set from no file. They are
             shared out equally, the remainder to the first classes: at least one per class. What a class has
             too few of, others take.
 
@@ -145,7 +151,7 @@ def counts_of(name: str, real: RealDataset, stored: Tensor, real_images: int | N
         return stored
     if method_of(name) == FULL:
         return real.counts
-    if BYTES not in name:
+    if not size_of(name):
         return stored.minimum(real.counts)
     if real_images is None:
         raise UserError(
@@ -196,6 +202,29 @@ def images_in_bytes(real: RealDataset, size: int, seed: int, coding: Coding | No
     return fitting
 
 
+def images_filling(
+    names: Iterable[str], real: RealDataset, seed: int, coding: Coding | None
+) -> dict[str, int]:
+    """Return how many real images fit into the sizes that baselines name, by those sizes; see above.
+
+    Raises:
+        UserError: fewer than one of each class.
+    """
+    filling = {}
+    for size in dict.fromkeys(map(size_of, names)):
+        if not size or "@" + size == BYTES:
+            continue
+        classes = len(real.counts)
+        budget = bytes_of_budget(size, 4 * real.images[0].numel(), classes)
+        filling[size] = images_in_bytes(real, budget, seed, coding)
+        if filling[size] < classes:
+            raise UserError(
+                f"baselines @{size}: {budget:,} bytes hold {filling[size]} images of {real.name}, which has "
+                f"{classes} classes; name more bytes"
+            )
+    return filling
+
+
 def _bytes_of(real: RealDataset, rows: Tensor, coding: Coding | None) -> int:
     """Return the bytes of some real images in a file."""
     if coding is not None:
@@ -226,7 +255,7 @@ def training_sets(
         preprocess: that of the distilled set, on the CPU.
         coding: of images that are as many as fit into its bytes; None where they stay as they are.
     """
-    coding = coding if BYTES in name else None
+    coding = coding if size_of(name) else None
     stream = f"baseline/{name.removesuffix(LABELLED).removesuffix(STEPS)}"
 
     @functools.cache

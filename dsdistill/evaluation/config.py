@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dsdistill.config.labels import Source
 from dsdistill.data.real import RealDataset, Task
@@ -32,8 +32,8 @@ class EvaluationConfig:
     Attributes:
         networks: names of architectures; the protocol's student where empty.
         baselines: see ``dsdistill.evaluation.baselines``; None for those of the regime.
-        real_images: how many real images take the bytes of the set's file, for baselines ``@bytes``; None for
-            a set from no file. coding: how they are coded then, as the set is; None for 8 bits as they are.
+        real_images: how many real images take so many bytes, by `rows.size_of` the baselines; none for a set
+            from no file. coding: how they are coded then, as the set is; None for 8 bits as they are.
         scores: also train the students that DD-Ranking's scores compare: where the set has soft labels, on
             its images with hard labels; where the protocol augments and random is among the baselines, on the
             set and on random images without augmentation.
@@ -44,7 +44,7 @@ class EvaluationConfig:
 
     networks: Sequence[str] = ()
     baselines: Sequence[str] | None = (RANDOM,)
-    real_images: int | None = None
+    real_images: Mapping[str, int] = field(default_factory=dict)
     coding: Coding | None = None
     scores: bool = False
     labels: Source | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from dsdistill.config.data_names import data_name
 from dsdistill.config.regimes import REGIMES
 from dsdistill.errors import UserError
-from dsdistill.evaluation.baselines import check, expanded_names, images_in_bytes
+from dsdistill.evaluation.baselines import check, expanded_names, images_filling, images_in_bytes
 from dsdistill.evaluation.blank_report import blank_report, cost_of
 from dsdistill.evaluation.config import EvaluationConfig, RealData
 from dsdistill.evaluation.evaluate import evaluate_set
@@ -18,7 +18,7 @@ from dsdistill.evaluation.plan import source_of
 from dsdistill.evaluation.pretraining import names_of
 from dsdistill.evaluation.report import Report
 from dsdistill.evaluation.request import EvaluationRequest, read_real_data, students_of
-from dsdistill.evaluation.rows import Row
+from dsdistill.evaluation.rows import BYTES, Row, size_of
 from dsdistill.evaluation.transfer import evaluate_transfer
 from dsdistill.evaluation.transfer_run import (
     check_targets,
@@ -64,7 +64,9 @@ def class_work(
     content = content if request.ipc is None else _of_first(content, request.file, request.ipc)
     size = content.image_bytes + content.label_bytes
     real_images = images_in_bytes(data.train, size, request.seed, content.coded)
-    config = dataclasses.replace(config, real_images=real_images, coding=content.coded)
+    filling = images_filling(config.baselines or (), data.train, request.seed, content.coded)
+    filling[size_of(BYTES)] = real_images
+    config = dataclasses.replace(config, real_images=filling, coding=content.coded)
     cost = cost_of(content) | {"real_images": float(real_images)}
     cost |= {"coded_bits": float(content.coded.bits)} if content.coded else {}
     committee = _committee(request.references, distilled, data, resolved, execution)

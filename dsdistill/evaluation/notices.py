@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dsdistill.evaluation import baselines
 from dsdistill.evaluation.config import RealData
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet
-from dsdistill.evaluation.rows import BYTES, FULL, NOISE, STEPS
+from dsdistill.evaluation.rows import FULL, NOISE, STEPS, size_of
 from dsdistill.protocol import Protocol
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
 
@@ -50,7 +50,7 @@ def _steps_notice(sets: Sequence[PlannedSet]) -> str | None:
     """Say that students of the set take more steps than those of real images, where none take as many."""
     own, *others = sets
     real = [each for each in others if each.counts is not None and baselines.method_of(each.name) != FULL]
-    of_its_size = [each for each in real if BYTES not in each.name]
+    of_its_size = [each for each in real if not size_of(each.name)]
     if not of_its_size or any(STEPS in each.name for each in of_its_size):
         return None
     if own.times_steps <= 1:
@@ -67,7 +67,7 @@ def _short_notice(sets: Sequence[PlannedSet], distilled: DistilledDataset, data:
     stored, real = distilled.stored, data.train.counts
     others = (FULL, NOISE)
     of_its_size = any(
-        each.counts is not None and BYTES not in each.name and baselines.method_of(each.name) not in others
+        each.counts is not None and not size_of(each.name) and baselines.method_of(each.name) not in others
         for each in sets
     )
     label = int((stored - real).argmax())

@@ -24,6 +24,7 @@ from dsdistill.evaluation.rows import (
     TEACHER,
     UNAUGMENTED,
     Row,
+    size_of,
 )
 from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
@@ -182,7 +183,7 @@ def _baseline(
         UserError: the name is unknown; or it asks for labels which the set has not, which there is no teacher
             for, or of views of a set of another size.
     """
-    counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images)
+    counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images.get(size_of(name)))
     images, protocol = int(counts.sum()), own.protocol
     if STEPS in name:
         protocol = baselines.stretched_protocol(protocol, images, steps(protocol, own.decoded))

@@ -27,7 +27,8 @@ TARGETS = "+targets"
 
 BYTES, STEPS = "@bytes", "@steps"
 """End the names of real images that are as many as fill a set's bytes, and of those that are trained on for
-as many steps as a set whose stored images are decoded into more; before `LABELLED`."""
+as many steps as a set whose stored images are decoded into more; before `LABELLED`. A size may stand in
+place of "bytes", as in "random@31kB"."""
 
 UNAUGMENTED = "-plain"
 """Ends the names of sets that students are trained on without augmentation."""
@@ -38,7 +39,17 @@ _FORMER_NAMES = {"whole": FULL}
 def canonical(name: str) -> str:
     """Return today's name of a set or baseline: files and suites may still say ``whole`` for ``full``."""
     method, at, size = name.partition("@")
-    return _FORMER_NAMES.get(method, method) + at + size
+    return _FORMER_NAMES.get(method, method) + at + size.replace(" ", "")
+
+
+def size_of(name: str) -> str:
+    """Return what the images of a baseline fill: "bytes" for those of the set, a size, or "" for neither.
+
+    >>> size_of("random@bytes+labels"), size_of("random@10ipc"), size_of("random@steps"), size_of("random")
+    ('bytes', '10ipc', '', '')
+    """
+    at_size = "".join(name.removesuffix(LABELLED).partition("@")[1:])
+    return "" if at_size == STEPS else at_size.removeprefix("@")
 
 
 @dataclass(frozen=True)

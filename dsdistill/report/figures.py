@@ -13,7 +13,7 @@ from pathlib import Path
 from dsdistill.bench import comparison
 from dsdistill.bench.lines import Line
 from dsdistill.bench.results import ANOTHER, CellResult
-from dsdistill.evaluation.rows import BYTES, FULL, LABELLED, RANDOM, TEACHER
+from dsdistill.evaluation.rows import FULL, LABELLED, RANDOM, TEACHER, size_of
 from dsdistill.report import curves, dots, families
 from dsdistill.report.curves import Curve, Mark
 from dsdistill.report.dots import Dot, Kind
@@ -76,7 +76,7 @@ def kind(line: Line) -> Kind:
         return Kind.FULL
     if line.set.endswith(LABELLED) or line.set == TEACHER:
         return Kind.CONTROL
-    return Kind.REAL_BYTES if BYTES in line.set else Kind.REAL
+    return Kind.REAL_BYTES if size_of(line.set) else Kind.REAL
 
 
 def _dot_plots(group: Sequence[Family]) -> Iterator[Panel]:
@@ -164,7 +164,7 @@ def _with_bytes(here: Sequence[Line]) -> dict[str, _Method]:
     several = len({line.protocol for line in here if not line.baseline}) > 1
     groups: dict[str, list[Line]] = {}
     for line in here:
-        if not line.baseline or line.set.endswith(BYTES):
+        if not line.baseline or kind(line) is Kind.REAL_BYTES:
             name = line.set if line.baseline else line.method
             groups.setdefault(f"{name} ({line.protocol})" if several else name, []).append(line)
     methods = {}

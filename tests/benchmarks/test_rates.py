@@ -33,25 +33,31 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def evaluate(file: Path, *, networks: str, epochs: int, json: Path, **options: Any) -> None:
         epochs_asked.append(epochs)
         row = {"set": "distilled", "network": networks, "epochs": epochs, "images": 2, "values": [50.0]}
+        row |= {"mean": 50.0, "std": 0.0, "image_bytes": None}
         about = {"protocol": "dm", "machine": "a machine", "date": "2026-01-02", "seed": 0}
-        json.write_text(dumps({**about, "rows": [row | {"mean": 50.0, "std": 0.0}]}))
+        rows = [row]
+        if options["baselines"]:
+            rows.append(row | {"set": options["baselines"], "images": 2000, "image_bytes": 999.6})
+        json.write_text(dumps({**about, "rows": rows}))
 
     dumps = json.dumps
     monkeypatch.setattr(dsdistill, "evaluate", evaluate)
     return epochs_asked
 
 
-def rows(folder: Path, name: str, counts: tuple[int, ...], ipc: int | str) -> list[dict[str, Any]]:
+def rows(
+    folder: Path, name: str, counts: tuple[int, ...], ipc: int | str, baselines: str = ""
+) -> list[dict[str, Any]]:
     write_set(folder / f"{name}.h5", counts, ipc)
     return [
         row
-        for bits in (32, 2)
-        for row in rates.measured(folder / f"{name}.h5", bits, "", "convnet-w32", 1, folder)
+        for bits in (32, 4, 2)
+        for row in rates.measured(folder / f"{name}.h5", bits, baselines, "convnet-w32", 1, folder)
     ]
 
 
 @pytest.mark.parametrize(
-    ("ipc", "epochs"), [(1, 300), (2, 300), (10, 100), (20, 100), (50, 50), (160, 50), (1000, 50)]
+    ("ipc", "epochs"), [(1, 300), (2, 300), (10, 100), (20, 100), (50, 100), (160, 100), (1000, 100)]
 )
 def test_students_of_more_images_have_fewer_epochs(ipc: int, epochs: int) -> None:
     assert rates.epochs_for(ipc) == epochs
@@ -59,13 +65,8 @@ def test_students_of_more_images_have_fewer_epochs(ipc: int, epochs: int) -> Non
 
 def test_sets_of_any_number_of_images_have_rows_and_a_table(tmp_path: Path, asked: list[int]) -> None:
     found = rows(tmp_path, "many", (160, 160), 160) + rows(tmp_path, "mixed", (3, 12, 15), "3,12,15")
-    assert asked == [50, 50, 100, 100]
-    assert [(row["ipc"], row.get("counts")) for row in found] == [
-        (160, None),
-        (160, None),
-        (10, "3 to 15"),
-        (10, "3 to 15"),
-    ]
+    assert asked == [100] * 6
+    assert [(row["ipc"], row.get("counts")) for row in found] == 3 * [(160, None)] + 3 * [(10, "3 to 15")]
     page = rates.tables(sorted(found, key=rates._order))
     assert page.index("## 3 to 15 images per class") < page.index("## 160 images per class")
 
@@ -74,6 +75,19 @@ def test_a_mixed_set_is_not_taken_for_one_of_as_many_images_on_average(
     tmp_path: Path, asked: list[int]
 ) -> None:
     found = rows(tmp_path, "mixed", (5, 15), "5,15") + rows(tmp_path, "equal", (10, 10), 10)
-    assert len({rates._key(row) for row in found}) == len(found) == 4
+    assert len({rates._key(row) for row in found}) == len(found) == 6
     page = rates.tables(sorted(found, key=rates._order))
     assert page.count("## ") == 2
+
+
+def test_real_images_have_their_own_bytes_and_a_curve_of_their_own(
+    tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rows(tmp_path, "equal", (10, 10), 10, "herding@10ipc")
+    assert {row["bytes"] for row in found if row["set"] == "herding@10ipc"} == {1000}
+    assert rates.tables(found).count("herding@10ipc 50.00 ± 0.00 (2,000 images, 1 KB)") == 3
+    monkeypatch.setattr(rates, "FILE", tmp_path / "rates.json")
+    rates.draw(found)
+    assert (tmp_path / "rates.svg").stat().st_size > 1000
+    drawn = {rates._drawn_as(row) for row in found}
+    assert drawn == {"dm", "real images, herding"}

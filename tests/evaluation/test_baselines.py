@@ -32,6 +32,14 @@ def test_names_that_stand_for_several_baselines() -> None:
     assert every == ["random", *CORESETS, "random@bytes", *equal_bytes, "full"]
 
 
+def test_sizes_are_names_of_their_own() -> None:
+    names = ["herding@10 ipc", "herding@10ipc", "random@31kB", "random@31kB+labels"]
+    assert baselines.expanded_names(names) == ["herding@10ipc", "random@31kB", "random@31kB+labels"]
+    for name in baselines.expanded_names(names):
+        baselines.check(name)
+    assert baselines.expanded_names(["coresets@2ipc"]) == [f"{name}@2ipc" for name in CORESETS]
+
+
 def test_the_former_name_of_full_is_understood() -> None:
     assert baselines.expanded_names(["whole", "random", "full"]) == ["full", "random"]
 
@@ -45,6 +53,9 @@ def test_the_former_name_of_full_is_understood() -> None:
         ("herdin@bytes", "unknown baseline 'herdin'; did you mean 'herding'"),
         ("herding@byte", "did you mean '@bytes'"),
         ("herding@step", "did you mean '@steps'"),
+        ("herding@ten ipc", "unknown ending of a baseline '@ten ipc'"),
+        ("herding@10epochs", "a budget is a number of bytes or of float32 images"),
+        ("random@0B", "holds nothing"),
         ("full@bytes", "'full' takes no number of bytes or steps; drop '@bytes'"),
         ("full@steps", "'full' takes no number of bytes or steps; drop '@steps'"),
         ("all@bytes", "'all' takes no number of bytes or steps; drop '@bytes'"),
@@ -126,6 +137,19 @@ def test_real_images_fit_into_the_bytes_that_they_are_compared_for(count: int, c
     found = baselines.images_in_bytes(data, size(order[:count]), 0, coding)
     assert found == pytest.approx(count, rel=0.1, abs=1)  # another sample compresses a little otherwise
     assert baselines.images_in_bytes(data, 1, 0, coding) == 0
+
+
+@pytest.mark.parametrize("coding", [None, Coding(2, 4, 16)])
+def test_real_images_fill_the_sizes_that_baselines_name(coding: Coding | None) -> None:
+    data = real(100)
+    names = ["random@2kB", "herding@2kB+labels", "random@2ipc", "random@bytes", "random"]
+    pixels, classes = data.images[0].numel(), len(data.counts)
+    assert baselines.images_filling(names, data, 0, coding) == {
+        "2kB": baselines.images_in_bytes(data, 2000, 0, coding),
+        "2ipc": baselines.images_in_bytes(data, 2 * 4 * pixels * classes, 0, coding),
+    }
+    with pytest.raises(UserError, match=r"@9B: 9 bytes hold 0 images of .*, which has 3 classes"):
+        baselines.images_filling(["random@9B"], data, 0, coding)
 
 
 def test_the_full_training_set_is_trained_on_for_as_many_steps() -> None:

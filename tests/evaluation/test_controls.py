@@ -100,7 +100,7 @@ def test_views_store_what_the_loss_takes(encoding: str, protocol: str, sentence:
 
 
 def test_views_are_of_so_many_images() -> None:
-    config = EvaluationConfig(baselines=["random@bytes+labels"], real_images=30)
+    config = EvaluationConfig(baselines=["random@bytes+labels"], real_images={"bytes": 30})
     used = tiny(labels=tiny().labels.of("views"))
     with pytest.raises(UserError, match="has 30 images, and the views are of 9"):
         plan_sets(with_views(), real_data(), used, config, committee())

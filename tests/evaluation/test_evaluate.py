@@ -118,7 +118,7 @@ def test_every_baseline_has_its_size() -> None:
     ticks = Ticks()
     names = [*METHODS, *(f"{name}@bytes" for name in METHODS), "full"]
     protocol = tiny(epochs=1, repeats=1, student=NETWORK)
-    rows = evaluated(protocol, baselines=names, real_images=16, observer=ticks.observer)
+    rows = evaluated(protocol, baselines=names, real_images={"bytes": 16}, observer=ticks.observer)
     expected = {name: 16 if "@" in name else 90 if name == "full" else 9 for name in names}
     assert {row.set: row.images for row in rows} == {"distilled": 9} | expected
     assert [row.set for row in rows] == ["distilled", *names]

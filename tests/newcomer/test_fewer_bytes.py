@@ -24,6 +24,7 @@ def test_fewer_bytes(tmp_path: Path) -> None:
         networks="convnet2-w8",
         epochs=2,
         repeats=1,
-        baselines=["random", "random@bytes"],
+        baselines=["random", "random@bytes", "random@1ipc"],
     )
-    assert [row.set for row in report.rows] == ["distilled", "random", "random@bytes"]
+    assert [row.set for row in report.rows] == ["distilled", "random", "random@bytes", "random@1ipc"]
+    assert report.rows[3].images > report.rows[2].images  # those of float32 images are more bytes
