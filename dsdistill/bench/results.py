@@ -14,7 +14,7 @@ from dsdistill.config.sharing import toml_without_folders, values_without_folder
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.measures import Amount, Count, Percent
-from dsdistill.evaluation.rows import DISTILLED, Row, with_regime
+from dsdistill.evaluation.rows import DISTILLED, Row, completed
 from dsdistill.files import read_json
 from dsdistill.storage import set_file as storage
 
@@ -206,7 +206,7 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     values = values_without_folders({key: value for key, value in table.items() if key in known})
     if isinstance(config := table.get("config"), str):
         values["config"] = toml_without_folders(config)
-    values["evaluations"] = _with_regimes(values.get("evaluations"))
+    values["evaluations"] = _completed(values.get("evaluations"))
     result: CellResult = validate(CellResult, {**values, "path": path}, f"{path}: key", known)
     for evaluation in result.evaluations:
         rows = evaluation.rows
@@ -218,19 +218,19 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     return result
 
 
-def _with_regimes(evaluations: Any) -> Any:
-    """Return the evaluations of a table with the regimes of their rows, which earlier versions left out."""
+def _completed(evaluations: Any) -> Any:
+    """Return the evaluations of a table with what earlier versions left out of their rows."""
     if not isinstance(evaluations, list):
         return evaluations
-    completed = []
+    found = []
     for each in evaluations:
         if isinstance(each, Mapping) and isinstance(each.get("rows"), list):
             report = each.get("report")
             soft = isinstance(report, Mapping) and report.get("soft_labels") is True
-            rows = [with_regime(row, soft) if isinstance(row, Mapping) else row for row in each["rows"]]
+            rows = [completed(row, soft) if isinstance(row, Mapping) else row for row in each["rows"]]
             each = {**each, "rows": rows}
-        completed.append(each)
-    return completed
+        found.append(each)
+    return found
 
 
 def _check_report(report: Mapping[str, Any], path: Path) -> None:

@@ -111,11 +111,15 @@ class Row:
         return spread(self.mean, self.std, len(self.values))
 
 
-def with_regime(row: Mapping[str, Any], soft_labels: bool) -> dict[str, Any]:
-    """Return a stored row with its regime. Earlier versions told it by the evaluation's ``soft_labels``, and
-    only students of the set itself learned from soft labels."""
+def completed(row: Mapping[str, Any], soft_labels: bool) -> dict[str, Any]:
+    """Return a stored row with what earlier versions left out.
+
+    They told its regime by the evaluation's ``soft_labels``, and only students of the set itself learned from
+    soft labels. Before stored images could be decoded into more, students trained on the stored ones.
+    """
     soft = soft_labels and row.get("set") in (DISTILLED, DISTILLED + UNAUGMENTED)
-    return {"regime": "SL" if soft else "HL", **row}
+    images = {"decoded": row["images"]} if "images" in row else {}
+    return {"regime": "SL" if soft else "HL", **images, **row}
 
 
 def read_row(result: Any) -> Row | None:
@@ -123,9 +127,7 @@ def read_row(result: Any) -> Row | None:
     if not isinstance(result, Mapping):
         return None
     keys = [each.name for each in fields(Row)]
-    table = with_regime(
-        {key: result[key] for key in keys if key in result}, result.get("soft_labels") is True
-    )
+    table = completed({key: result[key] for key in keys if key in result}, result.get("soft_labels") is True)
     try:
         row: Row = validate(Row, table, "key", keys)
     except UserError:

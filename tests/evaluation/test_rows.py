@@ -57,6 +57,14 @@ def test_rows_of_earlier_versions_get_the_regime_that_they_had(name: str, soft: 
     assert found.calibration is found.disagreement is found.fidelity is found.leak is None
 
 
+def test_rows_from_before_sets_were_decoded_have_as_many_images_as_they_store() -> None:
+    stored = dataclasses.asdict(row("distilled", [50.0]))
+    del stored["decoded"]
+    found = read_row(stored)
+    assert found is not None
+    assert found.decoded == found.images > 0
+
+
 def test_measures_are_read_as_they_were_stored() -> None:
     scores, bins = Scores(12.5, 1.0, 0.5), [1.0] * BINS
     measured = dataclasses.replace(
