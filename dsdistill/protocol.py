@@ -154,6 +154,14 @@ class Protocol:
         """Epochs that a student trains: ``epochs``, and one more with the schedule "restart"."""
         return self.epochs + 1 if self.schedule == "restart" else self.epochs
 
+    def batches(self, images: int) -> int:
+        """Return the batches of an epoch of so many images, the last of which may be smaller."""
+        return -(-images // self.batch_size)
+
+    def steps(self, images: int) -> int:
+        """Return the optimiser steps that one student takes on so many images."""
+        return self.epochs_run * self.batches(images)
+
     @property
     def milestones(self) -> tuple[int, ...]:
         """The first epoch at each lower rate, ascending, counted from 0: 502 for DSA's 1000 epochs."""

@@ -48,7 +48,6 @@ from dsdistill.evaluation.rows import (
     canonical,
     size_of,
 )
-from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
 from dsdistill.storage.hdf5 import create
@@ -286,8 +285,8 @@ def full_protocol(protocol: Protocol, images: int, others: Iterable[int]) -> Pro
         images: of the full training set.
         others: training images of the other sets.
     """
-    most = max(steps(protocol, size) for size in others)
-    enough = -(-most // -(-images // protocol.batch_size))
+    most = max(protocol.steps(size) for size in others)
+    enough = -(-most // protocol.batches(images))
     return protocol.lasting(min(protocol.epochs, max(FULL_EPOCHS, enough)))
 
 
@@ -298,7 +297,7 @@ def stretched_protocol(protocol: Protocol, images: int, wanted: int) -> Protocol
         images: that they train on.
         wanted: steps of a student of the set.
     """
-    epochs_run = -(-wanted // -(-images // protocol.batch_size))
+    epochs_run = -(-wanted // protocol.batches(images))
     return protocol.lasting(max(protocol.epochs, epochs_run - (protocol.epochs_run - protocol.epochs)))
 
 

@@ -15,7 +15,7 @@ from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensemble, Ensembles
 from dsdistill.evaluation.exam import Exam
 from dsdistill.evaluation.plan import PlannedRow, PlannedSet
-from dsdistill.evaluation.students import StudentTraining, fit, group_size, steps
+from dsdistill.evaluation.students import StudentTraining, fit, group_size
 from dsdistill.networks import Network
 from dsdistill.protocol import Protocol
 from dsdistill.runtime.allocations import beside_tensors, peak_of
@@ -82,7 +82,7 @@ class Timer:
     def seconds(self, planned: PlannedSet) -> float:
         """Return the seconds of all students on a set."""
         cost, groups = self.cost(planned), -(-planned.protocol.repeats // self._group(planned))
-        return groups * (steps(planned.protocol, planned.decoded) * cost.step + cost.test)
+        return groups * (planned.protocol.steps(planned.decoded) * cost.step + cost.test)
 
     def _group(self, planned: PlannedSet) -> int:
         """Return how many students are trained together on a set."""

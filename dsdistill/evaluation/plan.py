@@ -26,7 +26,6 @@ from dsdistill.evaluation.rows import (
     Row,
     size_of,
 )
-from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
 from dsdistill.synthetic.views import Views
@@ -78,12 +77,12 @@ class PlannedSet:
     @property
     def steps(self) -> int:
         """Optimiser steps of all students of one network."""
-        return self.protocol.repeats * steps(self.protocol, self.decoded)
+        return self.protocol.repeats * self.protocol.steps(self.decoded)
 
     @property
     def times_steps(self) -> float:
         """How many times the steps its students take that those of as many images would, if it is decoded."""
-        return steps(self.protocol, self.decoded) / steps(self.protocol, self.images)
+        return self.protocol.steps(self.decoded) / self.protocol.steps(self.images)
 
     @property
     def key(self) -> tuple[str, Regime, str, int, int, int]:
@@ -186,7 +185,7 @@ def _baseline(
     counts = baselines.counts_of(name, data.train, distilled.stored, config.real_images.get(size_of(name)))
     images, protocol = int(counts.sum()), own.protocol
     if STEPS in name:
-        protocol = baselines.stretched_protocol(protocol, images, steps(protocol, own.decoded))
+        protocol = baselines.stretched_protocol(protocol, images, protocol.steps(own.decoded))
     planned = PlannedSet(name, protocol, images, images, counts)
     if not planned.labelled:
         return planned

@@ -18,7 +18,6 @@ from dsdistill.evaluation.baselines import full_protocol
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.images import in_network_space
 from dsdistill.evaluation.rows import DISTILLED, FULL, RANDOM, SCRATCH, TARGETS
-from dsdistill.evaluation.students import steps
 from dsdistill.protocol import Protocol
 from dsdistill.seeding import generator
 from dsdistill.synthetic.distilled_dataset import DistilledDataset
@@ -59,7 +58,7 @@ class PretrainingSet:
     @property
     def steps(self) -> int:
         """Of the pre-training of one student."""
-        return steps(self.protocol, self.decoded) if self.source else 0
+        return self.protocol.steps(self.decoded) if self.source else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,7 +81,7 @@ def train_students(
     most = group_size(protocol, len(images), images.shape[-1], stack)
     chosen = range(protocol.repeats) if repeats is None else repeats
     groups = [chosen[first : first + most] for first in range(0, len(chosen), most)]
-    total = len(chosen) * steps(protocol, len(images))
+    total = len(chosen) * protocol.steps(len(images))
     results: list[Result] = []
     done = 0
     for group in groups:
@@ -93,7 +93,7 @@ def train_students(
 
         fit(ensemble, sets, group, training, execution, advance)
         results.append(examine(ensemble, sets))
-        done += len(group) * steps(protocol, len(images))
+        done += len(group) * protocol.steps(len(images))
     return results
 
 
@@ -107,11 +107,6 @@ def group_size(protocol: Protocol, images: int, side: int, stack: bool) -> int:
     """
     fitting = max(1, _STACKED_PIXELS // (min(images, protocol.batch_size) * side**2))
     return min(protocol.repeats, fitting) if stack else 1
-
-
-def steps(protocol: Protocol, images: int) -> int:
-    """Return the optimiser steps that one student takes on so many images."""
-    return protocol.epochs_run * -(-images // protocol.batch_size)
 
 
 def fit(
@@ -130,7 +125,7 @@ def fit(
     protocol, seed = training.protocol, training.seed
     batches = _batches(sets, repeats, training, ensemble.classes)
     rate = protocol.learning_rate(training.lr, training.network)
-    total = ensemble.count * steps(protocol, len(sets[0]))
+    total = ensemble.count * protocol.steps(len(sets[0]))
     optimiser = _optimiser(ensemble, protocol, rate, epoch=0)
     ensemble.train(True)
     with forked(seed, "student-noise", *repeats):  # for dropout, which draws from the global generator alone

@@ -11,7 +11,7 @@ from dsdistill.data.selection import random_selection
 from dsdistill.encoding.encode import with_coded
 from dsdistill.encoding.search import bytes_of
 from dsdistill.errors import UserError
-from dsdistill.evaluation import baselines, students
+from dsdistill.evaluation import baselines
 from dsdistill.seeding import generator
 from dsdistill.storage import set_file
 from dsdistill.storage.set_description import describe
@@ -170,9 +170,9 @@ def test_a_schedule_keeps_its_shares_on_the_full_training_set() -> None:
 @pytest.mark.parametrize("decoded", [36, 37, 9])
 def test_real_images_are_trained_on_for_as_many_steps(schedule: str, decoded: int) -> None:
     protocol = tiny(epochs=20, batch_size=4, schedule=schedule)
-    wanted = students.steps(protocol, decoded)
+    wanted = protocol.steps(decoded)
     longer = baselines.stretched_protocol(protocol, 9, wanted)
-    assert 0 <= students.steps(longer, 9) - wanted < 3  # an epoch has three steps
+    assert 0 <= longer.steps(9) - wanted < 3  # an epoch has three steps
     assert longer == protocol.lasting(longer.epochs)
 
 

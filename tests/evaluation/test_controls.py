@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dsdistill.errors import UserError
-from dsdistill.evaluation import controls, evaluate, students
+from dsdistill.evaluation import controls, evaluate
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.config import EvaluationConfig
 from dsdistill.evaluation.plan import plan_sets
@@ -206,4 +206,4 @@ def test_a_teacher_of_the_students_network_is_tested_and_not_trained(monkeypatch
     )
     assert (alone.set, tested.set, tested.images) == ("distilled", "teacher", 0)
     assert alone.network == tested.network
-    assert seen[0].amount == students.steps(protocol, alone.decoded)
+    assert seen[0].amount == protocol.steps(alone.decoded)

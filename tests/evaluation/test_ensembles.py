@@ -13,7 +13,7 @@ from dsdistill.augment.training import Transform
 from dsdistill.evaluation.batches import TrainingSet
 from dsdistill.evaluation.ensembles import Ensembles, SingleStudent, StackedStudents, stackable
 from dsdistill.evaluation.execution import Execution
-from dsdistill.evaluation.students import StudentTraining, fit, steps
+from dsdistill.evaluation.students import StudentTraining, fit
 from dsdistill.protocol import load_protocol
 from dsdistill.runtime.cuda_graphs import Backward, Batch
 from tests.helpers.evaluation import (
@@ -92,7 +92,7 @@ def test_students_that_are_replayed_are_the_same(monkeypatch: pytest.MonkeyPatch
         fit(ensemble, sets, range(count), training, execution)
         ended.append([each.detach().clone() for each in ensemble.parameters])
     assert all(torch.equal(one, other) for one, other in zip(*ended, strict=True))
-    assert len(replayed) == steps(training.protocol, len(images))
+    assert len(replayed) == training.protocol.steps(len(images))
     assert len(set(replayed)) == 2
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dsdistill.evaluation import evaluate, students
+from dsdistill.evaluation import evaluate
 from dsdistill.evaluation.config import EvaluationConfig
 from dsdistill.evaluation.ensembles import Ensembles
 from dsdistill.evaluation.estimate import Timer, estimate
@@ -69,7 +69,7 @@ def test_seconds_are_those_of_steps_and_tests(monkeypatch: pytest.MonkeyPatch) -
         mirror=False,
         lr=0.01,
     )
-    full = students.steps(sets[2].protocol, 90)
+    full = sets[2].protocol.steps(90)
     found = estimate(rows, {"mlp": timer}, choosing=10, data=1000)
     assert found.seconds == 3 * (2 * (5 * 2.0 + 7.0) + full * 2.0 + 7.0) + 10 * 2.0
     assert found.amount == 3 * (5 + 5 + full) + 10
