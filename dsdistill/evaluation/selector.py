@@ -1,22 +1,33 @@
-"""Networks trained briefly on all real images, and the images chosen by their features or scores."""
+"""Networks trained briefly on all real images, and the images chosen by their features or scores.
+
+Networks whose training takes long are kept in the cache, where later evaluations on the same data find them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dsdistill.compute.sgd import sgd
+from dsdistill.data.cache import recall, store
 from dsdistill.data.preprocess import Preprocess
 from dsdistill.data.real import RealDataset
 from dsdistill.data.selection import BY_EL2N, BY_FEATURES, el2n
 from dsdistill.errors import UserError
 from dsdistill.evaluation.execution import Execution
+from dsdistill.files import cache_folder
 from dsdistill.networks import Network, build_network
+from dsdistill.networks.registry import source_digest
+from dsdistill.runtime import provenance
 from dsdistill.runtime.device import autocast
 from dsdistill.seeding import forked, generator
 
@@ -54,6 +65,7 @@ class SelectorTraining:
 TRAINING = SelectorTraining()
 _TIMED_STEPS = 10
 _NOTICE_SECONDS = 30.0  # a choice that takes longer is announced
+_KEPT_SECONDS = 30.0  # a network whose training takes longer is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +110,7 @@ class Selector:
         """
         methods = [method for method, _ in requests.values()]
         advance = self._clock(self.steps(methods), tick)
-        networks = [self._trained(index, advance) for index in range(self._networks(methods))]
+        networks = [self._network(index, advance) for index in range(self._networks(methods))]
         chosen: dict[str, list[Tensor]] = {key: [] for key in requests}
         for label in range(len(self.real.classes)):
             members = self.real.indices_of(label)
@@ -141,11 +153,46 @@ class Selector:
 
         return advance
 
-    def _trained(self, index: int, advance: Callable[[], None]) -> Network:
-        training, images, device = self.training, len(self.real), self.execution.device
+    def _network(self, index: int, advance: Callable[[], None]) -> Network:
+        """Return a trained network in evaluation mode: that of the cache, or one that it then gets."""
+        path, notify = self._kept_at(index), self.execution.notify
+        if (stored := recall(path, notify)) is not None:
+            network = self._built(index)
+            network.load_state_dict(load_tensors(stored))
+            images = len(self.real)
+            for _ in range(self.training.epochs_on(images) * self.training.batches(images)):
+                advance()
+            return network.eval()
+        start = time.perf_counter()
+        network = self._trained(index, advance)
+        if time.perf_counter() - start >= _KEPT_SECONDS:
+            weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+            try:
+                store(path, save_tensors(weights))
+            except UserError as error:
+                notify(f"the network that chooses real images is not kept for later: {error}")
+        return network
+
+    def _kept_at(self, index: int) -> Path:
+        """Return the file of the cache, whose name says all that the weights depend on."""
+        execution = self.execution
+        parts = [provenance.code_digest(), torch.__version__, execution.device.type, execution.precision]
+        parts += [self.network, source_digest([self.network]), self.real.fingerprint, self.preprocess.kind]
+        parts += [str(self.training), str(self.seed), str(index)]
+        digest = hashlib.sha256("\0".join(parts).encode())
+        for name, value in sorted(self.preprocess.state().items()):
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return cache_folder() / "selectors" / f"{digest.hexdigest()[:32]}.safetensors"
+
+    def _built(self, index: int) -> Network:
         _, channels, size, _ = self.real.images.shape
         with forked(self.seed, "selector", index):
-            network = build_network(self.network, channels, size, len(self.real.classes)).to(device)
+            network = build_network(self.network, channels, size, len(self.real.classes))
+        return network.to(self.execution.device)
+
+    def _trained(self, index: int, advance: Callable[[], None]) -> Network:
+        training, images, device = self.training, len(self.real), self.execution.device
+        network = self._built(index)
         optimiser = sgd(network, training)
         with forked(self.seed, "selector-noise", index):  # for dropout
             for epoch in range(training.epochs_on(images)):

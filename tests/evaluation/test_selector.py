@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.evaluation import selector as module
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.selector import Selector, SelectorTraining
+from dsdistill.networks import Network
 from tests.helpers.evaluation import CLASSES, NETWORK, PREPROCESS, real
 
 BRIEF = SelectorTraining(epochs=2, least_steps=12, batch_size=16, lr=0.05, networks=2)
@@ -81,3 +88,55 @@ def test_a_long_choice_is_announced_and_a_diverged_one_is_an_error(monkeypatch: 
     assert "takes up to 1 min" in notices[0]
     with pytest.raises(UserError, match="diverged"):
         selector(data, training=SelectorTraining(lr=1e30)).choose(requests, lambda done, total: None)
+
+
+def test_a_network_that_took_long_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
+    data, requests = real(20), {"herding": ("herding", torch.tensor([2, 1, 3]))}
+    trained: list[int] = []
+    train = Selector._trained
+
+    def counted(self: Selector, index: int, advance: Callable[[], None]) -> Network:
+        trained.append(index)
+        return train(self, index, advance)
+
+    monkeypatch.setattr(Selector, "_trained", counted)
+
+    def chosen(**changes: Any) -> tuple[list[int], list[tuple[int, int]]]:
+        ticks: list[tuple[int, int]] = []
+        asked = dataclasses.replace(selector(data), **changes)
+        found = asked.choose(requests, lambda done, total: ticks.append((done, total)))
+        return found["herding"].tolist(), ticks
+
+    first, again = chosen(), chosen()
+    assert first == again
+    assert trained == [0]
+    others: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"real": real(21)},
+        {"training": dataclasses.replace(BRIEF, epochs=4)},
+        {"preprocess": Standardise.of((0.4,), (0.5,))},
+        {"network": "mlp"},
+    ]
+    for count, change in enumerate(others, 2):
+        chosen(**change)
+        assert trained == [0] * count
+
+
+def test_a_damaged_or_unwritable_cache_costs_a_training_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
+    notices: list[str] = []
+    asked = dataclasses.replace(selector(real(20)), execution=Execution(notify=notices.append))
+    path = asked._kept_at(0)
+    network = asked._network(0, lambda: None)
+    path.write_bytes(path.read_bytes()[:-1])
+    again = asked._network(0, lambda: None)
+    assert len(notices) == 1
+    for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "file"))
+    assert not asked._network(0, lambda: None).training
+    assert "not kept for later" in notices[-1]
