@@ -30,8 +30,8 @@ CAPTION = (
 )
 CODED = (
     "Bits are those of a stored pixel. A set with fewer than the first of its method is an encoded copy of "
-    "that; real images named @bytes take the bytes of a set or of a copy, those named by a size as many bytes "
-    "as it says, and both are coded like the set or the copy."
+    "that; real images named @bytes take the bytes of a set or of a copy, those named by a size as many "
+    "bytes as it says, and both are coded like the set or the copy."
 )
 GAINS = "Gains of one method over another, mean ± sample standard deviation of the differences seed by seed:"
 

@@ -1,4 +1,4 @@
-"""The cache of what takes long to prepare: decoded pictures, their headers, whitening matrices, small networks.
+"""The cache of what takes long to prepare: decoded pictures and headers, whitening matrices, small networks.
 
 Each file ends in a digest of its content, which is compared whenever the file is read: what a disk or a
 program has changed is made anew. A file of gigabytes is compared once a month if nothing has touched it.
