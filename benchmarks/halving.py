@@ -3,6 +3,7 @@
     python benchmarks/halving.py FOLDER --ipc 10                    16 candidates at 40 s, 8 at 80, … 1 at 640
     python benchmarks/halving.py FOLDER --ipc 1 --candidates 8 --first 75
     python benchmarks/halving.py FOLDER --ipc 10 --ablate 600       each part off, at 600 seconds
+    python benchmarks/halving.py FOLDER --ablate 600 --parts start,cache    these parts alone
     python benchmarks/halving.py FOLDER --ipc 10 --workers 2        two runs at once, on one thread each
     python benchmarks/halving.py FOLDER --ipc 50 --epochs 100       students of fewer epochs
     python benchmarks/halving.py FOLDER --parts images,schedule     changes of these parts alone
@@ -20,8 +21,8 @@ minute of compiling where it is long enough to compile. Whoever uses the recipe 
 counts as 0 if its time is too short for its experts.
 
 Finished runs are kept in FOLDER/runs.json, and the same command goes on. Nothing else may run meanwhile. The
-record goes to artifacts/halving-ipc10.json or artifacts/ablation-ipc10.json; that of a search has the runs of
-earlier ones in FOLDER, of other parts.
+record goes to artifacts/halving-ipc10.json or artifacts/ablation-ipc10.json. That of a search has the runs of
+earlier ones in FOLDER, and that of an ablation those of other parts in as many seconds.
 """
 
 from __future__ import annotations
@@ -349,10 +350,11 @@ def halve(runs: Runs, field: Sequence[Candidate], seconds: float, rounds: int = 
     return rows
 
 
-def ablate(runs: Runs, seconds: float, seeds: int) -> list[dict[str, Any]]:
-    """Run the recipe as it is, and with each part changed alone."""
-    field = (Candidate(), *singles(CHANGES | CORE, runs.dataset, runs.ipc))
-    return runs.rows([(each, seed) for each in field for seed in range(seeds)], seconds)
+def ablate(runs: Runs, seconds: float, seeds: int, parts: Parts = CHANGES | CORE) -> list[dict[str, Any]]:
+    """Run the recipe as it is, and with each part changed alone; other runs as long stand with them."""
+    field = (Candidate(), *singles(parts, runs.dataset, runs.ipc))
+    rows = runs.rows([(each, seed) for each in field for seed in range(seeds)], seconds)
+    return rows + [row for row in runs.beside(rows) if row["seconds"] == seconds]
 
 
 def main() -> None:
@@ -381,11 +383,11 @@ def main() -> None:
         dataset, student = "digits", {"networks": "convnet2-w8", "repeats": 1, "epochs": 5}
     folder = arguments.folder.resolve()
     runs = Runs(folder, dataset, arguments.ipc, student, arguments.workers)
+    every = CHANGES | CORE if arguments.ablate else CHANGES
+    parts = {name: every[name] for name in filter(None, arguments.parts.split(","))} or every
     if arguments.ablate:
-        name, rows = "ablation", ablate(runs, arguments.ablate, arguments.seeds)
+        name, rows = "ablation", ablate(runs, arguments.ablate, arguments.seeds, parts)
     else:
-        names = filter(None, arguments.parts.split(","))
-        parts = {name: CHANGES[name] for name in names} or CHANGES
         named = [Candidate(), *map(Candidate.named, arguments.names)] if arguments.names else []
         field = named or candidates(arguments.candidates, 0, dataset, arguments.ipc, parts)
         name, rows = "halving", halve(runs, field, arguments.first, arguments.rounds)

@@ -45,7 +45,7 @@ class ScoredRuns:
         ]
 
     def beside(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{"candidate": "of an earlier search", "accuracy": 0.0}]
+        return [{"candidate": "of an earlier search", "accuracy": 0.0, "seconds": 10.0}]
 
 
 def test_candidates_are_the_recipe_single_changes_and_combinations_of_different_parts() -> None:
@@ -95,6 +95,15 @@ def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
     assert {"snapshots: the last epoch alone", "snapshots: none, fresh networks"} <= {
         name for name, _ in runs.asked
     }
+
+
+def test_an_ablation_of_some_parts_has_others_that_took_as_long_beside_it() -> None:
+    runs = ScoredRuns()
+    parts = {"start": CHANGES["start"], "snapshots": CORE["snapshots"]}
+    rows = halving.ablate(runs, 10.0, 1, parts)  # type: ignore[arg-type]
+    asked = [f"{part}: {value}" for part, values in parts.items() for value in values]
+    assert [row["candidate"] for row in rows] == ["as it is", *asked, "of an earlier search"]
+    assert len(halving.ablate(runs, 20.0, 1, parts)) == len(rows) - 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("ipc", "network"), [(10, False), (50, True)])
