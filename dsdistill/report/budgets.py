@@ -43,7 +43,7 @@ def _of_place(here: Sequence[Line]) -> Iterator[str]:
         text = f"in the {kilobytes(budget)} kB of {families.per_class(ipc)} as distilled: {_about(best)}"
         others = [line for line in real if (line.network, line.protocol) == (best.network, best.protocol)]
         if other := _best(others, budget):
-            text += f" {stands(best, other)} the best real images, {_about(other)}"
+            text += f" {stands(best, other)} the best real images evaluated here, {_about(other)}"
         yield f"{text}."
 
 
