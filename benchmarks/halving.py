@@ -22,7 +22,7 @@ counts as 0 if its time is too short for its experts.
 
 Finished runs are kept in FOLDER/runs.json, and the same command goes on. Nothing else may run meanwhile. The
 record goes to artifacts/halving-ipc10.json or artifacts/ablation-ipc10.json. That of a search has the runs of
-earlier ones in FOLDER, and that of an ablation those of other parts in as many seconds.
+earlier ones in FOLDER, and that of an ablation those of single changes of other parts in as many seconds.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ CHANGES: Parts = {
         "by the last, in a step of its own": {"engine": {"calibration": 0.5}},
     },
     "distance": {
+        "means": {"engine": {"discrepancy": {"kind": "mean"}}},
         "characteristic functions": {
             "engine": {"discrepancy": {"kind": "characteristic", "frequencies": 1024}}
         },
@@ -128,6 +129,10 @@ snapshots have together. Fresh networks are endless, so that nothing is cached o
 these out, as some of its changes are of snapshots."""
 
 
+_AND = "; "
+"""Between the changes in a candidate's name."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """The recipe with some of its parts changed.
@@ -140,7 +145,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return "; ".join(f"{part}: {value}" for part, value in self.changes) or "as it is"
+        return _AND.join(f"{part}: {value}" for part, value in self.changes) or "as it is"
 
     @classmethod
     def named(cls, name: str) -> Candidate:
@@ -149,7 +154,7 @@ class Candidate:
         Raises:
             KeyError: there is no such part, or no such value of it.
         """
-        changes = [change.partition(": ") for change in name.split("; ")]
+        changes = [change.partition(": ") for change in name.split(_AND)]
         candidate = cls(tuple(sorted((part, value) for part, _, value in changes)))
         candidate.options  # noqa: B018 (raises if there is no such change)
         return candidate
@@ -354,7 +359,8 @@ def ablate(runs: Runs, seconds: float, seeds: int, parts: Parts = CHANGES | CORE
     """Run the recipe as it is, and with each part changed alone; other runs as long stand with them."""
     field = (Candidate(), *singles(parts, runs.dataset, runs.ipc))
     rows = runs.rows([(each, seed) for each in field for seed in range(seeds)], seconds)
-    return rows + [row for row in runs.beside(rows) if row["seconds"] == seconds]
+    beside = [row for row in runs.beside(rows) if row["seconds"] == seconds]
+    return rows + [row for row in beside if _AND not in row["candidate"]]
 
 
 def main() -> None:

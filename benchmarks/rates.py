@@ -38,6 +38,7 @@ from benchmarks.chart import BLUE, FAINT, GREY, STYLE
 from benchmarks.common import ARTIFACTS, RUNS, spread, write_record
 from dsdistill.config.ipc import as_words, read_ipc, typical
 from dsdistill.errors import UserError
+from dsdistill.evaluation.rows import size_of
 from dsdistill.runtime.device import quiet_allocator
 from dsdistill.storage import set_file
 from dsdistill.storage.set_description import describe
@@ -64,7 +65,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Row] = {}
     if FILE.exists():
-        rows = {_key(row): row for row in json.loads(FILE.read_text())["rows"]}
+        known = json.loads(FILE.read_text())["rows"]
+        rows = {_key(row): row for row in known if row["epochs"] == epochs_for(row["ipc"])}
     for file in args.files:
         for bits in map(int, args.bits.split(",")):
             for row in measured(file, bits, args.baselines, args.network, args.repeats, folder):
@@ -72,8 +74,7 @@ def main() -> None:
             write_record(FILE, sorted(rows.values(), key=_order))
     ordered_rows = sorted(rows.values(), key=_order)
     FILE.with_suffix(".md").write_text(tables(ordered_rows))
-    if any(row["bits"] < 8 for row in ordered_rows):
-        draw(ordered_rows)
+    draw(ordered_rows)
     print(tables(ordered_rows))
 
 
@@ -138,9 +139,9 @@ def measured(
     keys = ("set", "network", "epochs", "images", "values")
     rows = [shared | {key: row[key] for key in keys} for row in evaluation["rows"]]
     for row, evaluated in zip(rows, evaluation["rows"], strict=True):
-        if row["set"] != "distilled":
+        if evaluated["image_bytes"] is not None:
             row["bytes"] = round(evaluated["image_bytes"])
-    return rows
+    return [row for row in rows if row["set"] == "distilled" or size_of(str(row["set"]))]
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -194,19 +195,22 @@ def _line(cells: Sequence[Any]) -> str:
 def draw(rows: Sequence[Row]) -> None:
     """Draw accuracy against bytes: each row a point, and the best of each method or coreset so far a line.
 
-    Whatever was not coded in two numbers of bits below 8 is left out.
+    That best is by the test images, as the points are. Whatever was not coded in two numbers of bits below 8
+    is left out, and there is no chart where nothing was.
     """
+    names: dict[str, bool] = {}
+    for row in rows:
+        bits = {each["bits"] for each in rows if _drawn_as(each) == _drawn_as(row) and each["bits"] < 8}
+        if len(bits) > 1:
+            names[_drawn_as(row)] = row["set"] != "distilled"
+    if not names:
+        return
     plt.rcParams.update(STYLE)
     picture, panel = plt.subplots(figsize=(7.2, 4.6))
     colours = itertools.cycle(COLOURS)
     greys = itertools.cycle((("#8b949e", ":"), (GREY, "--")))
-    names: dict[str, bool] = {}
-    for row in rows:
-        names.setdefault(_drawn_as(row), row["set"] != "distilled")
     for name, real in sorted(names.items(), key=lambda each: each[1]):
         own = sorted((row for row in rows if _drawn_as(row) == name), key=lambda row: row["bytes"])
-        if len({row["bits"] for row in own if row["bits"] < 8}) < 2:
-            continue
         sizes = [row["bytes"] / 1e3 for row in own]
         means = [mean(row["values"]) for row in own]
         colour, dashes = next(greys) if real else (next(colours), "-")
@@ -229,8 +233,11 @@ def draw(rows: Sequence[Row]) -> None:
 
 
 def _drawn_as(row: Row) -> str:
-    """Return the name of a row in the chart: the method's, or real images' and how they were chosen."""
-    return str(row["method"]) if row["set"] == "distilled" else f"real images, {row['set'].partition('@')[0]}"
+    """Return the name of a row in the chart: the method's, or how real images were chosen and by whose
+    protocol they are trained on."""
+    if row["set"] == "distilled":
+        return str(row["method"])
+    return f"real images, {row['set'].partition('@')[0]}, protocol {row['protocol']}"
 
 
 if __name__ == "__main__":

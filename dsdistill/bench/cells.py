@@ -67,7 +67,7 @@ class Evaluation:
     baselines_from: tuple[str, ...] = ()
 
     def of_copy(self, bits: int) -> Evaluation:
-        """Return the same evaluation of a copy of the set, with the baselines that depend on its bytes."""
+        """Return the same evaluation of a copy of the set, with the baselines that are coded like it."""
         baselines = tuple(name for name in self.baselines if size_of(name))
         return dataclasses.replace(self, bits=bits, scores=False, baselines=baselines, baselines_from=())
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Conditions:
     """All that the accuracy of as many real images depends on, but for the student's network.
 
-    Baselines for the bytes of a set depend on more, and are never shared; nor is ``full`` where it would
+    Baselines that fill bytes depend on more, and are never shared; nor is ``full`` where it would
     train for fewer steps.
 
     Attributes:

@@ -294,8 +294,8 @@ def _expert_set(suite: Suite, name: str, config: RunConfig) -> ExpertSet:
 def _with_baselines(cells: Iterable[Cell], suite: Suite) -> list[Cell]:
     """Leave baselines that several evaluations share to the first of them.
 
-    Those for the bytes or the labels of a set, those that scores compare, and a method's own stay with every
-    cell.
+    Those that fill bytes or have the labels of a set, those that scores compare, and a method's own stay with
+    every cell.
     """
     first: dict[tuple[Any, ...], tuple[str, str]] = {}
     planned = []

@@ -147,15 +147,15 @@ class Suite:
     """Where students' labels come from, in place of what the protocol says."""
     bits: tuple[int, ...] = (UNCODED,)
     """Of a pixel, in which every set is evaluated: 32, the set as it is distilled, and any of 1 to 8, copies
-    of it that are encoded. Beside a copy are those baselines that take its bytes, coded alike."""
+    of it that are encoded. Beside a copy are those baselines that fill bytes, coded alike."""
     students: OrDefault = 0
     """Fresh ones of each network."""
     epochs: ByIpc = 0
     """In place of the protocol's."""
     baselines: tuple[str, ...] = ("random",)
     """Evaluated once for the cells that share data set, IPC, seed and protocol, with the first of them; those
-    that depend on a set's bytes or labels with every cell. Controls of labels are left out where labels are
-    hard, or where there is no teacher for them."""
+    that depend on a set's bytes, coding or labels with every cell. Controls of labels are left out where
+    labels are hard, or where there is no teacher for them."""
     scores: bool = False
     """Also train the students that DD-Ranking's scores compare, and evaluate random and full, where they are
     among the baselines, with every cell."""

@@ -144,3 +144,30 @@ def tables_of(hint: Any) -> tuple[type[Any], ...]:
         return tables_of(hint.__origin__)
     types = get_args(hint) or (hint,)
     return tuple(each for each in types if isinstance(each, type) and dataclasses.is_dataclass(each))
+
+
+def without_other_kinds(usual: Mapping[str, Any], chosen: Mapping[str, Any], of: type[Any]) -> dict[str, Any]:
+    """Return usual options of a dataclass, without what belongs to kinds that a choice replaces.
+
+    Where ``chosen`` names another kind of a table inside than ``usual`` has, that table keeps the options
+    that the chosen kind has, too. Kinds that there are not are left for `validate` to refuse.
+
+    Args:
+        usual: nested options, such as a recipe's.
+        chosen: nested options that will be merged over them, and that stay as they are.
+        of: the dataclass of both.
+    """
+    hints, kept = get_type_hints(of, include_extras=True), dict(usual)
+    for name, table in usual.items():
+        over = chosen.get(name)
+        if name not in hints or not isinstance(table, Mapping) or not isinstance(over, Mapping):
+            continue
+        kind = over.get("kind", table.get("kind"))
+        member = next((each for each in tables_of(hints[name]) if kind_of(each) == kind), None)
+        if member is None:
+            continue
+        if kind != table.get("kind"):
+            own = {each.name for each in dataclasses.fields(member)}
+            table = {key: value for key, value in table.items() if key in own}
+        kept[name] = without_other_kinds(table, over, member)
+    return kept

@@ -20,6 +20,7 @@ from dsdistill.config.aliases import modernise, notice
 from dsdistill.config.data_names import data_name
 from dsdistill.config.initial_names import SetFile, is_set_file
 from dsdistill.config.ipc import Ipc, as_words, read_ipc, typical
+from dsdistill.config.kinds import without_other_kinds
 from dsdistill.config.options import as_toml, known_keys, merge, parse_override, table_at, with_absolute_paths
 from dsdistill.config.recipe import load_recipe
 from dsdistill.config.sizes import Sizes, check_sizes
@@ -213,7 +214,19 @@ def resolve(
             )
     if "network" in options:  # then the set is made for it, whatever the recipe's own is for
         defaults = {key: value for key, value in defaults.items() if key != "student"}
-    return validate(RunConfig, merge(defaults, options), "option", known)
+    return validate(RunConfig, merge(_of_chosen_kinds(defaults, options), options), "option", known)
+
+
+def _of_chosen_kinds(defaults: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's options without those of its engine that other choices replace.
+
+    A recipe is made of its engine, so with another kind of that nothing is left out, and both are refused.
+    """
+    engine, chosen = table_at(defaults, "engine"), table_at(options, "engine")
+    kind = chosen.get("kind", engine.get("kind"))
+    if kind != engine.get("kind") or (found := ENGINES.find(str(kind))) is None:
+        return defaults
+    return {**defaults, "engine": without_other_kinds(engine, chosen, found)}
 
 
 def _data_and_ipc(options: Mapping[str, Any]) -> tuple[str, Ipc]:

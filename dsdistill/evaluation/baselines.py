@@ -1,4 +1,4 @@
-"""Baselines: real images under the same protocol, as many as the distilled set stores or as fill its bytes.
+"""Baselines: real images under the same protocol, as many as the distilled set stores or as fill some bytes.
 
 ``random``, ``herding``, ``k-center``, ``k-means``, ``el2n`` (the hardest images, as published) and
 ``el2n-easy`` take as many images of each class as the set stores, or all of a class that has fewer. With
@@ -68,7 +68,7 @@ def baseline_names() -> list[str]:
 
 
 def expanded_names(names: Iterable[str]) -> list[str]:
-    """Write out ``coresets``, ``coresets@bytes`` and ``all``, replace former names and drop repeated ones."""
+    """Write out ``all``, ``coresets`` and ``coresets@…``, replace former names and drop repeated ones."""
     coresets = [name for name in baseline_names() if name not in (RANDOM, FULL)]
     single: list[str] = []
     for name in map(canonical, names):
@@ -84,7 +84,7 @@ def expanded_names(names: Iterable[str]) -> list[str]:
 
 
 def all_names() -> list[str]:
-    """Return all that `check` and `expanded_names` take, with and without ``@bytes`` and ``@steps``."""
+    """Return what `check` and `expanded_names` take, but for sizes of one's own and endings ``+labels``."""
     plain = [name for name in (*baseline_names(), "coresets") if name != FULL]
     return [*plain, *(name + like for like in (BYTES, STEPS) for name in plain), FULL, "all"]
 
@@ -104,7 +104,10 @@ def check(name: str) -> None:
         return
     if not size[:1].isdigit():
         raise unknown("ending of a baseline", at + size, [BYTES, STEPS, "@10ipc", "@31kB"])
-    bytes_of_budget(size, 4, 1)
+    try:
+        bytes_of_budget(size, 4, 1)
+    except UserError as error:
+        raise UserError(f"baseline {name!r}: {error}") from error
 
 
 def method_of(name: str) -> str:
@@ -252,7 +255,7 @@ def training_sets(
         counts: int64 [K], images of each class.
         positions: int64 positions in ``real`` of the images that networks chose; None for random and full.
         preprocess: that of the distilled set, on the CPU.
-        coding: of images that are as many as fit into its bytes; None where they stay as they are.
+        coding: of images that are as many as fit into some bytes; None where they stay as they are.
     """
     coding = coding if size_of(name) else None
     stream = f"baseline/{name.removesuffix(LABELLED).removesuffix(STEPS)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -37,9 +38,23 @@ _FORMER_NAMES = {"whole": FULL}
 
 
 def canonical(name: str) -> str:
-    """Return today's name of a set or baseline: files and suites may still say ``whole`` for ``full``."""
+    """Return the one name of a set or baseline.
+
+    Files and suites may still say ``whole`` for ``full``, and sizes may be written in several ways.
+
+    >>> canonical("whole"), canonical("random@10 IPC"), canonical("herding@31KB+labels")
+    ('full', 'random@10ipc', 'herding@31kB+labels')
+    """
     method, at, size = name.partition("@")
-    return _FORMER_NAMES.get(method, method) + at + size.replace(" ", "")
+    return _FORMER_NAMES.get(method, method) + at + _SIZE.sub(_spelt, size)
+
+
+_SIZE = re.compile(r"([\d.]+) *([A-Za-z]+)")
+
+
+def _spelt(size: re.Match[str]) -> str:
+    amount, unit = size.group(1), size.group(2).lower()
+    return amount + (unit[:-1].replace("m", "M") + "B" if unit.endswith("b") else unit)
 
 
 def size_of(name: str) -> str:

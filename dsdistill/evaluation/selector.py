@@ -6,13 +6,15 @@ Networks whose training takes long are kept in the cache, where later evaluation
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -64,6 +66,10 @@ class SelectorTraining:
 
 TRAINING = SelectorTraining()
 _TIMED_STEPS = 10
+
+Advance = Callable[..., None]
+"""Called after steps, one by default; with ``taken=False`` where the cache saves them."""
+
 _NOTICE_SECONDS = 30.0  # a choice that takes longer is announced
 _KEPT_SECONDS = 30.0  # a network whose training takes longer is kept
 
@@ -88,9 +94,20 @@ class Selector:
 
     def steps(self, methods: Iterable[str]) -> int:
         """Return the batches that go through networks to choose by ``methods``, in training and after it."""
-        count, images = self._networks(methods), len(self.real)
         embedding_batches = sum(self.training.batches(members) for members in self.real.counts.tolist())
-        return count * (self.training.epochs_on(images) * self.training.batches(images) + embedding_batches)
+        return self._networks(methods) * (self._training_steps + embedding_batches)
+
+    def steps_left(self, methods: Iterable[str]) -> int:
+        """Return `steps` without those that networks in the cache save."""
+        methods = list(methods)
+        kept = sum(self._kept_at(index).exists() for index in range(self._networks(methods)))
+        return self.steps(methods) - kept * self._training_steps
+
+    @property
+    def _training_steps(self) -> int:
+        """Of a network."""
+        images = len(self.real)
+        return self.training.epochs_on(images) * self.training.batches(images)
 
     def choose(
         self, requests: Mapping[str, tuple[str, Tensor]], tick: Callable[[int, int], None]
@@ -109,7 +126,7 @@ class Selector:
             UserError: the training diverged, or the network cannot take the images.
         """
         methods = [method for method, _ in requests.values()]
-        advance = self._clock(self.steps(methods), tick)
+        advance = self._clock(methods, tick)
         networks = [self._network(index, advance) for index in range(self._networks(methods))]
         chosen: dict[str, list[Tensor]] = {key: [] for key in requests}
         for label in range(len(self.real.classes)):
@@ -135,16 +152,21 @@ class Selector:
         names = set(methods)
         return 0 if not names else 1 if names.isdisjoint(BY_EL2N) else self.training.networks
 
-    def _clock(self, total: int, tick: Callable[[int, int], None]) -> Callable[[], None]:
-        """Return a function to call after each step. It notifies once if all of them take long."""
-        start, done = time.perf_counter(), 0
+    def _clock(self, methods: Sequence[str], tick: Callable[[int, int], None]) -> Advance:
+        """Return a function to call after steps. It notifies once if those that are left take long."""
+        total, left = self.steps(methods), self.steps_left(methods)
+        start, done, timed = time.perf_counter(), 0, 0
 
-        def advance() -> None:
-            nonlocal done
-            done += 1
+        def advance(steps: int = 1, taken: bool = True) -> None:
+            nonlocal done, timed, start
+            done += steps
             tick(done, total)
-            if done == _TIMED_STEPS:
-                seconds = (time.perf_counter() - start) / done * total
+            if not taken:
+                start = time.perf_counter() if not timed else start
+                return
+            timed += 1
+            if timed == _TIMED_STEPS:
+                seconds = (time.perf_counter() - start) / timed * left
                 if seconds > _NOTICE_SECONDS:
                     self.execution.notify(
                         f"choosing real images for the baselines: {self.network} is trained briefly on "
@@ -153,20 +175,23 @@ class Selector:
 
         return advance
 
-    def _network(self, index: int, advance: Callable[[], None]) -> Network:
+    def _network(self, index: int, advance: Advance) -> Network:
         """Return a trained network in evaluation mode: that of the cache, or one that it then gets."""
         path, notify = self._kept_at(index), self.execution.notify
         if (stored := recall(path, notify)) is not None:
             network = self._built(index)
-            network.load_state_dict(load_tensors(stored))
-            images = len(self.real)
-            for _ in range(self.training.epochs_on(images) * self.training.batches(images)):
-                advance()
-            return network.eval()
+            try:
+                network.load_state_dict(load_tensors(stored))
+            except (RuntimeError, SafetensorError):  # as one's own network has since got other layers
+                notify(f"{self.network} is not as the cache has it, so it is trained again to choose images")
+            else:
+                advance(self._training_steps, taken=False)
+                return network.eval()
         start = time.perf_counter()
         network = self._trained(index, advance)
         if time.perf_counter() - start >= _KEPT_SECONDS:
-            weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+            # A clone of each, because weights that are tied share memory.
+            weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
             try:
                 store(path, save_tensors(weights))
             except UserError as error:
@@ -174,11 +199,11 @@ class Selector:
         return network
 
     def _kept_at(self, index: int) -> Path:
-        """Return the file of the cache, whose name says all that the weights depend on."""
-        execution = self.execution
-        parts = [provenance.code_digest(), torch.__version__, execution.device.type, execution.precision]
+        """Return the file of the cache. Its name says all that the weights depend on, rounding aside."""
+        execution, packages = self.execution, provenance.package_versions()
+        parts = [provenance.code_digest(), json.dumps(packages, sort_keys=True)]
+        parts += [execution.device.type, execution.precision, str(self.training), str(self.seed), str(index)]
         parts += [self.network, source_digest([self.network]), self.real.fingerprint, self.preprocess.kind]
-        parts += [str(self.training), str(self.seed), str(index)]
         digest = hashlib.sha256("\0".join(parts).encode())
         for name, value in sorted(self.preprocess.state().items()):
             digest.update(name.encode() + value.cpu().numpy().tobytes())
@@ -190,7 +215,7 @@ class Selector:
             network = build_network(self.network, channels, size, len(self.real.classes))
         return network.to(self.execution.device)
 
-    def _trained(self, index: int, advance: Callable[[], None]) -> Network:
+    def _trained(self, index: int, advance: Advance) -> Network:
         training, images, device = self.training, len(self.real), self.execution.device
         network = self._built(index)
         optimiser = sgd(network, training)
@@ -210,7 +235,7 @@ class Selector:
         return network.eval()
 
     @torch.inference_mode()
-    def _embeddings(self, network: Network, rows: Tensor, advance: Callable[[], None]) -> Tensor:
+    def _embeddings(self, network: Network, rows: Tensor, advance: Advance) -> Tensor:
         """Return the features of images, float32 [n, D] on the device."""
         parts = []
         for part in rows.split(self.training.batch_size):

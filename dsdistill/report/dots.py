@@ -163,7 +163,7 @@ def _linked(dot: Dot, inside: str, tabindex: int) -> str:
 def shape(kind: Kind) -> str:
     """Draw a dot around the origin.
 
-    A distilled set is a disc. Real images are a ring, for equal bytes a square, and all of them a diamond.
+    A distilled set is a disc. Real images are a ring, for some bytes a square, and all of them a diamond.
     A control is a triangle.
     """
     match kind:
@@ -184,7 +184,7 @@ def key(kinds: Sequence[Kind]) -> str:
     words = {
         Kind.DISTILLED: "distilled images",
         Kind.REAL: "as many real images",
-        Kind.REAL_BYTES: "real images for the same bytes",
+        Kind.REAL_BYTES: "real images for so many bytes",
         Kind.FULL: "the full training set",
         Kind.CONTROL: "other images with the same labels, and the teacher",
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from dsdistill.bench import comparison
 from dsdistill.bench.lines import Line
 from dsdistill.bench.results import ANOTHER, CellResult
-from dsdistill.evaluation.rows import FULL, LABELLED, RANDOM, TEACHER, size_of
+from dsdistill.evaluation.rows import BYTES, FULL, LABELLED, RANDOM, TEACHER, size_of
 from dsdistill.report import curves, dots, families
 from dsdistill.report.curves import Curve, Mark
 from dsdistill.report.dots import Dot, Kind
@@ -143,7 +143,8 @@ def over_time(results: Sequence[CellResult], lines: Sequence[Line]) -> list[Figu
 def over_bytes(lines: Sequence[Line]) -> list[Figure]:
     """Draw accuracy against stored bytes, a panel per method and protocol; by suite, data set and regime.
 
-    So are real images for these bytes, a panel per selection. A curve joins IPCs, or the numbers of bits at
+    So are real images for these bytes, a panel per selection; those for a size of their own are left out, as
+    all of them take as many. A curve joins IPCs, or the numbers of bits at
     one IPC where encoded copies were evaluated. Students are the first of each evaluation. There is no figure
     where all sets take about as many bytes.
     """
@@ -164,7 +165,7 @@ def _with_bytes(here: Sequence[Line]) -> dict[str, _Method]:
     several = len({line.protocol for line in here if not line.baseline}) > 1
     groups: dict[str, list[Line]] = {}
     for line in here:
-        if not line.baseline or kind(line) is Kind.REAL_BYTES:
+        if not line.baseline or line.set.endswith(BYTES):
             name = line.set if line.baseline else line.method
             groups.setdefault(f"{name} ({line.protocol})" if several else name, []).append(line)
     methods = {}

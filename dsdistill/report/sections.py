@@ -31,10 +31,10 @@ TIME = (
 )
 BYTES = (
     f"Accuracy % against kB of images and labels (log scale). {_CURVES.replace('as many random', 'random')} "
-    "Names that end in @bytes, their points squares, are real images for the bytes of sets, those that end "
-    "in a size real images for that. Bytes are compressed, as in the file; real images count what they take "
-    "stored in the same way. Not counted is the matrix of a whitened set, whose size its cell tells. "
-    "Students are the first of each evaluation."
+    "Names that end in @bytes, their points squares, are real images for the bytes of sets; those for a "
+    "size of their own stand in the table alone. Bytes are compressed, as in the file; real images count "
+    "what they take stored in the same way. Not counted is the matrix of a whitened set, whose size its cell "
+    "tells. Students are the first of each evaluation."
 )
 CODED = (
     "Sets were also encoded in fewer bits a pixel, and decoded for their students; real images for the bytes "

@@ -35,7 +35,7 @@ network = "convnet2-w8"
 students = 2
 epochs = 2
 bits = [32, 4, 8]
-baselines = ["random", "random@bytes"]
+baselines = ["random", "random@bytes", "random@2ipc"]
 """
 DM = "digits/dm-ipc1-seed0"
 
@@ -69,7 +69,11 @@ def test_a_copy_is_evaluated_like_its_set_with_real_images_for_its_own_bytes(tmp
     words = [cell.evaluate(each, tmp_path, Environment()) for each in cell.all_evaluations]
     assert [Path(each[1]).name for each in words] == ["set.h5", "set-8bits.h5", "set-4bits.h5"]
     pairs = [dict(itertools.pairwise(each)) for each in words]
-    assert [each["--baselines"] for each in pairs] == ["random,random@bytes", "random@bytes", "random@bytes"]
+    assert [each["--baselines"] for each in pairs] == [
+        "random,random@bytes,random@2ipc",
+        "random@bytes,random@2ipc",
+        "random@bytes,random@2ipc",
+    ]
     for option in ("--seed", "--networks", "--protocol", "--epochs", "--repeats"):
         assert len({each[option] for each in pairs}) == 1
     commands = cell.commands(tmp_path, Environment())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,25 @@ def test_real_images_have_their_own_bytes_and_a_curve_of_their_own(
     assert {row["bytes"] for row in found if row["set"] == "herding@10ipc"} == {1000}
     assert rates.tables(found).count("herding@10ipc 50.00 ± 0.00 (2,000 images, 1 KB)") == 3
     monkeypatch.setattr(rates, "FILE", tmp_path / "rates.json")
+    rates.draw([row for row in found if row["bits"] > 2])
+    assert not (tmp_path / "rates.svg").exists()
     rates.draw(found)
-    assert (tmp_path / "rates.svg").stat().st_size > 1000
-    drawn = {rates._drawn_as(row) for row in found}
-    assert drawn == {"dm", "real images, herding"}
+    drawn = (tmp_path / "rates.svg").read_text()
+    assert "real images, herding, protocol dm" in drawn
+    assert ">dm<" in drawn
+    assert not {row["set"] for row in rows(tmp_path, "again", (10, 10), 10, "full")} - {"distilled"}
+
+
+def test_rows_of_other_epochs_are_not_compared(
+    tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "FILE", tmp_path / "rates.json")
+    monkeypatch.setattr(rates, "RUNS", tmp_path)
+    write_set(tmp_path / "equal.h5", (10, 10), 10)
+    monkeypatch.setattr(sys, "argv", ["rates.py", str(tmp_path / "equal.h5"), "--bits", "32"])
+    rates.main()
+    record = json.loads(rates.FILE.read_text())
+    (row,) = record["rows"]
+    rates.FILE.write_text(json.dumps(record | {"rows": [row | {"bits": 2, "epochs": 50}, row]}))
+    rates.main()
+    assert [each["bits"] for each in json.loads(rates.FILE.read_text())["rows"]] == [32]

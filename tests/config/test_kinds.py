@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from torch import Tensor
 
-from dsdistill.config.kinds import Kinds
+from dsdistill.config.kinds import Kinds, without_other_kinds
 from dsdistill.config.options import known_keys
 from dsdistill.config.validation import forbid_extra, validate
 from dsdistill.errors import UserError
@@ -75,6 +75,32 @@ def test_a_registered_kind_joins_the_options() -> None:
             read({"shape": {"kind": "square", "radius": 2}})
     with pytest.raises(UserError, match=r"unknown option 'shape.kind' 'disc'"):
         read({"shape": {"kind": "disc"}})
+
+
+@dataclass(frozen=True)
+class Frame:
+    drawing: Drawing = field(default_factory=Drawing)
+    width: float = 1.0
+
+
+def test_what_belongs_to_a_kind_that_is_replaced_is_left_out() -> None:
+    usual = {"shape": {"kind": "square", "side": 2.0}}
+    with SHAPES.restored():
+        SHAPES.register(Disc)
+        left = {"shape": {"kind": "square"}}
+        assert without_other_kinds(usual, {"shape": {"kind": "disc"}}, Drawing) == left
+        same: tuple[dict[str, Any], ...] = (
+            {"shape": {"side": 3.0}},
+            {"shape": {"kind": "square"}},
+            {},
+            {"shape": 1},
+        )
+        for chosen in same:
+            assert without_other_kinds(usual, chosen, Drawing) == usual
+        framed = {"drawing": usual, "width": 2.0}
+        deep = {"drawing": {"shape": {"kind": "disc", "radius": 1.0}}}
+        assert without_other_kinds(framed, deep, Frame) == {"drawing": left, "width": 2.0}
+    assert without_other_kinds(usual, {"shape": {"kind": "disk"}}, Drawing) == usual
 
 
 class NoDataclass(Square):

@@ -13,6 +13,7 @@ from dsdistill.config.recipe import load_recipe
 from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.config import RunConfig, resolve
+from dsdistill.engines.distribution import DistributionEngine
 from dsdistill.errors import UserError
 from tests.helpers.engines import CPU, toy
 
@@ -129,3 +130,14 @@ def test_a_set_is_made_for_the_network_that_is_named() -> None:
     assert resolve(options).student == "convnet"
     assert resolve({**options, "network": "convnet-w32"}).student == ""
     assert resolve({**options, "network": "convnet-w32", "student": "mlp"}).student == "mlp"
+
+
+def test_another_discrepancy_leaves_out_what_the_recipe_says_of_its_own() -> None:
+    usual = told("fashion-mnist", 10, method="ncfm")
+    config = told("fashion-mnist", 10, method="ncfm", engine={"discrepancy": {"kind": "mean"}})
+    assert isinstance(config.engine, DistributionEngine)
+    assert config.engine.discrepancy.kind == "mean"
+    assert config.engine.batch_real == usual.engine.batch_real
+    both = {"discrepancy": {"kind": "mean", "frequencies": 8}}
+    with pytest.raises(UserError, match=r"'engine.discrepancy.frequencies' belongs to another kind"):
+        told("fashion-mnist", 10, method="ncfm", engine=both)

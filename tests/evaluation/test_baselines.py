@@ -33,7 +33,7 @@ def test_names_that_stand_for_several_baselines() -> None:
 
 
 def test_sizes_are_names_of_their_own() -> None:
-    names = ["herding@10 ipc", "herding@10ipc", "random@31kB", "random@31kB+labels"]
+    names = ["herding@10 ipc", "herding@10IPC", "random@31kB", "random@31 kb", "random@31KB+labels"]
     assert baselines.expanded_names(names) == ["herding@10ipc", "random@31kB", "random@31kB+labels"]
     for name in baselines.expanded_names(names):
         baselines.check(name)
@@ -54,7 +54,11 @@ def test_the_former_name_of_full_is_understood() -> None:
         ("herding@byte", "did you mean '@bytes'"),
         ("herding@step", "did you mean '@steps'"),
         ("herding@ten ipc", "unknown ending of a baseline '@ten ipc'"),
-        ("herding@10epochs", "a budget is a number of bytes or of float32 images"),
+        (
+            "herding@10epochs",
+            "baseline 'herding@10epochs': a budget is a number of bytes or of float32 images",
+        ),
+        ("random@10ipc+label", r"baseline 'random@10ipc\+label': a budget is"),
         ("random@0B", "holds nothing"),
         ("full@bytes", "'full' takes no number of bytes or steps; drop '@bytes'"),
         ("full@steps", "'full' takes no number of bytes or steps; drop '@steps'"),

@@ -17,7 +17,14 @@ def row(name: str, values: list[float]) -> Row:
 
 @pytest.mark.parametrize(
     ("name", "today"),
-    [("whole", FULL), ("whole@bytes", "full@bytes"), ("full", FULL), ("random-plain", "random-plain")],
+    [
+        ("whole", FULL),
+        ("whole@bytes", "full@bytes"),
+        ("full", FULL),
+        ("random-plain", "random-plain"),
+        ("random@2 MB", "random@2MB"),
+        ("random@2KiB", "random@2kiB"),
+    ],
 )
 def test_former_names_become_those_of_today(name: str, today: str) -> None:
     assert canonical(name) == row(name, [1.0]).set == today

@@ -9,17 +9,25 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
+from torch import Tensor, nn
 
+from dsdistill.data.cache import store
 from dsdistill.data.preprocess import Standardise
 from dsdistill.data.real import RealDataset
 from dsdistill.errors import UserError
 from dsdistill.evaluation import selector as module
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.selector import Selector, SelectorTraining
-from dsdistill.networks import Network
+from dsdistill.networks import Network, add_network
 from tests.helpers.evaluation import CLASSES, NETWORK, PREPROCESS, real
 
 BRIEF = SelectorTraining(epochs=2, least_steps=12, batch_size=16, lr=0.05, networks=2)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "cache"))
 
 
 def selector(data: RealDataset, seed: int = 0, training: SelectorTraining = BRIEF) -> Selector:
@@ -90,13 +98,16 @@ def test_a_long_choice_is_announced_and_a_diverged_one_is_an_error(monkeypatch: 
         selector(data, training=SelectorTraining(lr=1e30)).choose(requests, lambda done, total: None)
 
 
+def _ignored(steps: int = 1, taken: bool = True) -> None: ...
+
+
 def test_a_network_that_took_long_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
     data, requests = real(20), {"herding": ("herding", torch.tensor([2, 1, 3]))}
     trained: list[int] = []
     train = Selector._trained
 
-    def counted(self: Selector, index: int, advance: Callable[[], None]) -> Network:
+    def counted(self: Selector, index: int, advance: Callable[..., None]) -> Network:
         trained.append(index)
         return train(self, index, advance)
 
@@ -109,8 +120,10 @@ def test_a_network_that_took_long_is_trained_once(monkeypatch: pytest.MonkeyPatc
         return found["herding"].tolist(), ticks
 
     first, again = chosen(), chosen()
-    assert first == again
+    assert first[0] == again[0]
     assert trained == [0]
+    assert again[1][0][0] > 1  # the steps of its training are done at once
+    assert again[1][-1] == first[1][-1]
     others: list[dict[str, Any]] = [
         {"seed": 1},
         {"real": real(21)},
@@ -130,13 +143,73 @@ def test_a_damaged_or_unwritable_cache_costs_a_training_and_no_more(
     notices: list[str] = []
     asked = dataclasses.replace(selector(real(20)), execution=Execution(notify=notices.append))
     path = asked._kept_at(0)
-    network = asked._network(0, lambda: None)
+    network = asked._network(0, _ignored)
     path.write_bytes(path.read_bytes()[:-1])
-    again = asked._network(0, lambda: None)
+    again = asked._network(0, _ignored)
     assert len(notices) == 1
     for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     (tmp_path / "file").touch()
     monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "file"))
-    assert not asked._network(0, lambda: None).training
+    assert not asked._network(0, _ignored).training
     assert "not kept for later" in notices[-1]
+
+
+def test_a_quick_network_is_not_kept() -> None:
+    asked = selector(real(20))
+    asked._network(0, _ignored)
+    assert not asked._kept_at(0).exists()
+
+
+def test_precision_is_a_part_of_what_is_kept() -> None:
+    asked = selector(real(20))
+    other = dataclasses.replace(asked, execution=Execution(precision="bf16"))
+    assert asked._kept_at(0) != other._kept_at(0)
+
+
+class Tied(nn.Module):
+    """A network that uses one layer twice."""
+
+    def __init__(self, channels: int, size: int, classes: int) -> None:
+        super().__init__()
+        self.first = self.second = nn.Linear(channels * size * size, channels * size * size)
+        self.classifier = nn.Linear(channels * size * size, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.second(self.first(images.flatten(1)).relu()))
+        return logits
+
+
+def test_weights_that_are_tied_are_kept_and_others_of_that_name_are_trained_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
+    notices: list[str] = []
+    execution = Execution(notify=notices.append)
+    asked = dataclasses.replace(selector(real(20)), network=add_network(Tied), execution=execution)
+    network = asked._network(0, _ignored)
+    again = asked._network(0, _ignored)
+    assert not notices
+    for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    store(asked._kept_at(0), save({"first.weight": torch.zeros(2)}))
+    asked._network(0, _ignored)
+    assert notices == [f"{asked.network} is not as the cache has it, so it is trained again to choose images"]
+
+
+def test_what_is_left_of_a_choice_is_announced_where_a_network_is_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_NOTICE_SECONDS", 0.0)
+    notices: list[str] = []
+    asked = dataclasses.replace(selector(real(20)), execution=Execution(notify=notices.append))
+    counts = torch.tensor([2, 1, 3])
+    every = asked.steps_left(["el2n"])
+    assert every == asked.steps(["el2n"])
+    asked.choose({"herding": ("herding", counts)}, _ignored)
+    assert asked.steps_left(["el2n"]) == every - asked._training_steps
+    assert asked.steps(["el2n"]) == every
+    notices.clear()
+    asked.choose({"el2n": ("el2n", counts)}, _ignored)
+    assert len(notices) == 1
