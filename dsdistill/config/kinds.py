@@ -162,11 +162,12 @@ def without_other_kinds(usual: Mapping[str, Any], chosen: Mapping[str, Any], of:
         over = chosen.get(name)
         if name not in hints or not isinstance(table, Mapping) or not isinstance(over, Mapping):
             continue
-        kind = over.get("kind", table.get("kind"))
+        usual_kind = table.get("kind", "")
+        kind = over.get("kind", usual_kind)
         member = next((each for each in tables_of(hints[name]) if kind_of(each) == kind), None)
         if member is None:
             continue
-        if kind != table.get("kind"):
+        if kind != usual_kind:
             own = {each.name for each in dataclasses.fields(member)}
             table = {key: value for key, value in table.items() if key in own}
         kept[name] = without_other_kinds(table, over, member)

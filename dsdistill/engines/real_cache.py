@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from dsdistill.runtime.device import wait
 from dsdistill.runtime.pace import typical
@@ -60,6 +61,7 @@ class RealCache:
         self.seconds = 0.0
         self._seed, self._values, self._device = seed, values, device
         self._kept: MutableMapping[Hashable, Any] = {} if store is None else store
+        self._block: _Block | None = None if store is not None else _Block(self.size * values, device)
         self._numbers: set[int] = set()  # of the draws that are here
         self._seconds: dict[int, float] = {}  # of each draw
 
@@ -99,7 +101,7 @@ class RealCache:
         wait(self._device)
         since = time.monotonic()
         value = compute()
-        self._kept[key] = value
+        self._kept[key] = value = self._compact(value)
         wait(self._device)
         taken = time.monotonic() - since
         self.seconds += taken
@@ -109,7 +111,19 @@ class RealCache:
     def forget(self) -> None:
         """Empty the cache; how long a draw takes is still known."""
         self._kept.clear()
+        if self._block is not None:
+            self._block.taken = 0
         self._numbers.clear()
+
+    def _compact(self, value: T) -> T:
+        """Return a value that is to be kept, in the block of all that memory keeps."""
+        if self._block is None:
+            return value
+        if isinstance(value, Tensor):
+            return cast("T", self._block.copy(value))
+        if isinstance(value, tuple):
+            return cast("T", tuple(map(self._block.copy, value)))
+        return value
 
     def seconds_to_come(self, iterations: int) -> float:
         """Estimate the seconds that so many further iterations will put into the cache."""
@@ -124,3 +138,30 @@ class RealCache:
 
     def __repr__(self) -> str:
         return f"<RealCache of {self.networks} networks x {self.draws} draws>"
+
+
+class _Block:
+    """Memory for many small tensors, allocated at once.
+
+    Each for itself would lie among the large ones that it was computed from, and keep the allocator from
+    using their place again: megabytes for every kilobyte that is kept. Memory that nothing was copied to is
+    not resident.
+
+    Attributes:
+        taken: values that were copied.
+    """
+
+    def __init__(self, values: int, device: torch.device) -> None:
+        self.taken = 0
+        self._values = torch.empty(values, device=device)
+
+    def copy(self, value: Tensor) -> Tensor:
+        """Return a copy in this memory; elsewhere, if there is no room or it is not float32."""
+        end = self.taken + value.numel()
+        if value.dtype != self._values.dtype or end > len(self._values):
+            return value.clone()
+        # Of .data, because views of one tensor count its changes together: a copy would spoil every graph
+        # that an earlier one is part of.
+        place = self._values.data[self.taken : end].view(value.shape)
+        self.taken = end
+        return place.copy_(value)

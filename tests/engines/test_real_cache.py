@@ -179,3 +179,30 @@ def test_seconds_to_come_are_those_of_draws_that_are_missing(monkeypatch: pytest
     assert ours.seconds_to_come(10**6) == pytest.approx(6 * 3)
     ours.forget()
     assert ours.seconds_to_come(10**6) == pytest.approx(8 * 3)
+
+
+def test_what_memory_keeps_lies_in_one_block() -> None:
+    """Small tensors among large ones would keep the allocator from using the place of these again."""
+    held = RealCache(0, NETWORKS, DRAWS, 3, CPU)
+    one = held.once(0, "one", lambda: torch.tensor([1.0, 2.0]))
+    pair = held.once(1, "pair", lambda: (torch.ones(2, 2), torch.zeros(1)))
+    assert one.tolist() == [1.0, 2.0]
+    assert [part.tolist() for part in pair] == [[[1.0, 1.0], [1.0, 1.0]], [0.0]]
+    assert len({part.untyped_storage().data_ptr() for part in (one, *pair)}) == 1
+    assert held.once(0, "one", lambda: torch.zeros(2)) is one
+    double = held.once(2, "double", lambda: torch.ones(2, dtype=torch.float64))
+    assert double.dtype == torch.float64
+    many = held.once(3, "many", lambda: torch.arange(100.0))  # more than was said
+    assert many.sum() == 4950
+    held.forget()
+    assert held.once(4, "new", lambda: torch.tensor([5.0])).data_ptr() == one.data_ptr()
+
+
+def test_a_value_may_be_part_of_a_graph_while_others_are_kept() -> None:
+    held = RealCache(0, NETWORKS, DRAWS, 3, CPU)
+    learned = torch.ones(2, requires_grad=True)
+    loss = (learned * held.once(0, "first", lambda: torch.tensor([1.0, 2.0]))).square().sum()
+    held.once(1, "second", lambda: torch.tensor([9.0]))
+    loss.backward()
+    assert learned.grad is not None
+    assert learned.grad.tolist() == [2.0, 8.0]
