@@ -4,13 +4,13 @@
     python benchmarks/rates.py artifacts/fashion-mnist-dm-ipc1*.h5 --baselines random@bytes
     python benchmarks/rates.py artifacts/fashion-mnist-dm-ipc1.h5 --baselines herding@1ipc
 
-A set with 32 bits is the file as it is; with fewer it is what dsdistill encode makes of it. Students are the
-same for every number of bits: they start from the same weights and see the same draws, so that each differs
-from its twin at 32 bits by the pixels alone. Real images take the bytes of the set beside them, or those that
-their name says, and are coded as it is, in 8 bits a pixel where that has 32. A set whose classes have unequal
-numbers of images stands with those of its mean. Finished evaluations stay in runs/rates/ and are not
-repeated; artifacts/rates.json has those of all calls, of which tables and the chart are made: rates.md and
-rates.svg.
+The most bits that a set has are the file as it is, 32 or 8; with fewer it is what dsdistill encode makes of
+it. Students are the same for every number of bits: they start from the same weights and see the same draws,
+so that each differs from its twin at 32 bits by the pixels alone. Real images take the bytes of the set
+beside them, or those that their name says, and are coded as it is, in 8 bits a pixel where that has 32. A set
+whose classes have unequal numbers of images stands with those of its mean. Finished evaluations stay in
+runs/rates/ and are not repeated; artifacts/rates.json has those of all calls, of which tables and the chart
+are made: rates.md and rates.svg.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,6 @@ from dsdistill.config.ipc import as_words, read_ipc, typical
 from dsdistill.errors import UserError
 from dsdistill.evaluation.rows import size_of
 from dsdistill.runtime.device import quiet_allocator
-from dsdistill.storage import set_file
 from dsdistill.storage.set_description import describe
 from dsdistill.text import byte_size
 
@@ -102,8 +102,11 @@ def measured(
 ) -> list[dict[str, Any]]:
     """Encode a set, evaluate it, and return its row and those of real images."""
     about = describe(file)
-    if about.coded:
-        raise UserError(f"{file} has fewer than 32 bits a pixel: distil it with --set storage=float32")
+    own = about.coded.bits if about.coded else max(BITS)
+    if bits > own:
+        raise UserError(
+            f"{file} has {own} bits a pixel: leave --bits {bits} out, or distil it with --set storage=float32"
+        )
     method, counts = str(about.attributes["method"]), read_ipc(about.attributes["ipc"])
     ipc = typical(counts)
     epochs = epochs_for(ipc)
@@ -111,10 +114,10 @@ def measured(
     name = f"{method}-ipc{ipc}-{bits}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     coded, report = folder / f"{name}.h5", folder / f"{name}.json"
     if not coded.exists():
-        if bits < 32:
+        if bits < own:
             dsdistill.encode(file, coded, bits=bits)
         else:
-            set_file.write(coded, set_file.read(file), "float32")
+            shutil.copyfile(file, coded)
     if not report.exists():
         dsdistill.evaluate(
             coded,

@@ -13,6 +13,7 @@ import torch
 import dsdistill
 from benchmarks import rates
 from dsdistill.data.preprocess import Standardise
+from dsdistill.errors import UserError
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
 
@@ -110,3 +111,15 @@ def test_rows_of_other_epochs_are_not_compared(
     rates.FILE.write_text(json.dumps(record | {"rows": [row | {"bits": 2, "epochs": 50}, row]}))
     rates.main()
     assert [each["bits"] for each in json.loads(rates.FILE.read_text())["rows"]] == [32]
+
+
+def test_a_set_in_eight_bits_is_taken_as_it_is_and_in_fewer(tmp_path: Path, asked: list[int]) -> None:
+    write_set(tmp_path / "whole.h5", (10, 10), 10)
+    dsdistill.encode(tmp_path / "whole.h5", tmp_path / "eight.h5", bits=8)
+    eight, two = (
+        rates.measured(tmp_path / "eight.h5", bits, "", "convnet-w32", 1, tmp_path)[0] for bits in (8, 2)
+    )
+    assert (eight["storage"], two["storage"][:6]) == ("8 bits, scaled by image", "2 bits")
+    assert eight["bytes"] > two["bytes"]
+    with pytest.raises(UserError, match="has 8 bits a pixel: leave --bits 32 out"):
+        rates.measured(tmp_path / "eight.h5", 32, "", "convnet-w32", 1, tmp_path)
