@@ -91,7 +91,7 @@ def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
     runs = ScoredRuns()
     halving.ablate(runs, 10.0, seeds=2)  # type: ignore[arg-type]
     assert runs.asked[:2] == [("as it is", 10.0)] * 2
-    changes = sum(map(len, (CHANGES | CORE).values())) - 1  # the recipe has quarters itself
+    changes = sum(map(len, (CHANGES | CORE).values())) - 2  # the recipe has quarters and frequencies itself
     assert len(runs.asked) == 2 * (1 + changes)
     assert {"snapshots: the last epoch alone", "snapshots: none, fresh networks"} <= {
         name for name, _ in runs.asked
