@@ -20,6 +20,7 @@ from dsdistill.evaluation import selector as module
 from dsdistill.evaluation.execution import Execution
 from dsdistill.evaluation.selector import Selector, SelectorTraining
 from dsdistill.networks import Network, add_network
+from dsdistill.networks.registry import NETWORKS
 from tests.helpers.evaluation import CLASSES, NETWORK, PREPROCESS, real
 
 BRIEF = SelectorTraining(epochs=2, least_steps=12, batch_size=16, lr=0.05, networks=2)
@@ -186,15 +187,18 @@ def test_weights_that_are_tied_are_kept_and_others_of_that_name_are_trained_agai
     monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
     notices: list[str] = []
     execution = Execution(notify=notices.append)
-    asked = dataclasses.replace(selector(real(20)), network=add_network(Tied), execution=execution)
-    network = asked._network(0, _ignored)
-    again = asked._network(0, _ignored)
-    assert not notices
-    for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
-        assert torch.equal(one, other)
-    store(asked._kept_at(0), save({"first.weight": torch.zeros(2)}))
-    asked._network(0, _ignored)
-    assert notices == [f"{asked.network} is not as the cache has it, so it is trained again to choose images"]
+    with NETWORKS.restored():
+        asked = dataclasses.replace(selector(real(20)), network=add_network(Tied), execution=execution)
+        network = asked._network(0, _ignored)
+        again = asked._network(0, _ignored)
+        assert not notices
+        for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
+            assert torch.equal(one, other)
+        store(asked._kept_at(0), save({"first.weight": torch.zeros(2)}))
+        asked._network(0, _ignored)
+        assert notices == [
+            f"{asked.network} is not as the cache has it, so it is trained again to choose images"
+        ]
 
 
 def test_what_is_left_of_a_choice_is_announced_where_a_network_is_in_the_cache(
