@@ -157,7 +157,7 @@ def without_other_kinds(usual: Mapping[str, Any], chosen: Mapping[str, Any], of:
         chosen: nested options that will be merged over them, and that stay as they are.
         of: the dataclass of both.
     """
-    hints, kept = get_type_hints(of, include_extras=True), dict(usual)
+    hints, options = get_type_hints(of, include_extras=True), dict(usual)
     for name, table in usual.items():
         over = chosen.get(name)
         if name not in hints or not isinstance(table, Mapping) or not isinstance(over, Mapping):
@@ -170,5 +170,5 @@ def without_other_kinds(usual: Mapping[str, Any], chosen: Mapping[str, Any], of:
         if kind != usual_kind:
             own = {each.name for each in dataclasses.fields(member)}
             table = {key: value for key, value in table.items() if key in own}
-        kept[name] = without_other_kinds(table, over, member)
-    return kept
+        options[name] = without_other_kinds(table, over, member)
+    return options

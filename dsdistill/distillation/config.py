@@ -202,6 +202,7 @@ def resolve(
     recipe = load_recipe(str(options.get("method", "dm")))
     recipe.load_plugins()
     defaults, known = recipe.options(dataset, typical(ipc), renamed), known_keys(RunConfig)
+    defaults = _of_chosen_kinds(defaults, options)
     if renamed:
         notify(notice(renamed))
     if table_at(options, "engine", "supply").keys() == {"path"}:
@@ -214,7 +215,7 @@ def resolve(
             )
     if "network" in options:  # then the set is made for it, whatever the recipe's own is for
         defaults = {key: value for key, value in defaults.items() if key != "student"}
-    return validate(RunConfig, merge(_of_chosen_kinds(defaults, options), options), "option", known)
+    return validate(RunConfig, merge(defaults, options), "option", known)
 
 
 def _of_chosen_kinds(defaults: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

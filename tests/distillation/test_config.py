@@ -141,3 +141,10 @@ def test_another_discrepancy_leaves_out_what_the_recipe_says_of_its_own() -> Non
     both = {"discrepancy": {"kind": "mean", "frequencies": 8}}
     with pytest.raises(UserError, match=r"'engine.discrepancy.frequencies' belongs to another kind"):
         told("fashion-mnist", 10, method="ncfm", engine=both)
+
+
+def test_another_discrepancy_goes_with_networks_of_ones_own() -> None:
+    engine = {"discrepancy": {"kind": "mean"}, "supply": {"path": "experts.h5"}}
+    config = told("fashion-mnist", 10, method="dsdistill", engine=engine)
+    assert isinstance(config.engine, DistributionEngine)
+    assert config.engine.discrepancy.kind == "mean"
