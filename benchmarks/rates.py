@@ -201,19 +201,20 @@ def draw(rows: Sequence[Row]) -> None:
     That best is by the test images, as the points are. Whatever was not coded in two numbers of bits below 8
     is left out, and there is no chart where nothing was.
     """
-    names: dict[str, bool] = {}
-    for row in rows:
-        bits = {each["bits"] for each in rows if _drawn_as(each) == _drawn_as(row) and each["bits"] < 8}
-        if len(bits) > 1:
-            names[_drawn_as(row)] = row["set"] != "distilled"
-    if not names:
+    curves: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row["set"] != "distilled", row["bytes"])):
+        curves.setdefault(_drawn_as(row), []).append(row)
+    curves = {
+        name: own for name, own in curves.items() if len({row["bits"] for row in own if row["bits"] < 8}) > 1
+    }
+    if not curves:
         return
     plt.rcParams.update(STYLE)
     picture, panel = plt.subplots(figsize=(7.2, 4.6))
     colours = itertools.cycle(COLOURS)
     greys = itertools.cycle((("#8b949e", ":"), (GREY, "--")))
-    for name, real in sorted(names.items(), key=lambda each: each[1]):
-        own = sorted((row for row in rows if _drawn_as(row) == name), key=lambda row: row["bytes"])
+    for name, own in curves.items():
+        real = own[0]["set"] != "distilled"
         sizes = [row["bytes"] / 1e3 for row in own]
         means = [mean(row["values"]) for row in own]
         colour, dashes = next(greys) if real else (next(colours), "-")

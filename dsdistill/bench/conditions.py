@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Conditions:
     """All that the accuracy of as many real images depends on, but for the student's network.
 
-    Baselines that fill bytes depend on more, and are never shared; nor is ``full`` where it would
-    train for fewer steps.
+    Baselines that fill bytes depend on more, and are never shared; nor is ``full`` where it would train for
+    fewer steps.
 
     Attributes:
         data: the options of the data, without where they lie.

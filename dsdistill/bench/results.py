@@ -14,7 +14,7 @@ from dsdistill.config.sharing import toml_without_folders, values_without_folder
 from dsdistill.config.validation import validate
 from dsdistill.errors import UserError
 from dsdistill.evaluation.measures import Amount, Count, Percent
-from dsdistill.evaluation.rows import DISTILLED, Row, completed
+from dsdistill.evaluation.rows import DISTILLED, Row, modernise_row
 from dsdistill.files import read_json
 from dsdistill.storage import set_file as storage
 
@@ -206,7 +206,7 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     values = values_without_folders({key: value for key, value in table.items() if key in known})
     if isinstance(config := table.get("config"), str):
         values["config"] = toml_without_folders(config)
-    values["evaluations"] = _completed(values.get("evaluations"))
+    values["evaluations"] = _modernise(values.get("evaluations"))
     result: CellResult = validate(CellResult, {**values, "path": path}, f"{path}: key", known)
     for evaluation in result.evaluations:
         rows = evaluation.rows
@@ -218,19 +218,19 @@ def from_table(table: Mapping[str, Any], path: Path) -> CellResult:
     return result
 
 
-def _completed(evaluations: Any) -> Any:
+def _modernise(evaluations: Any) -> Any:
     """Return the evaluations of a table with what earlier versions left out of their rows."""
     if not isinstance(evaluations, list):
         return evaluations
-    found = []
+    modern = []
     for each in evaluations:
         if isinstance(each, Mapping) and isinstance(each.get("rows"), list):
             report = each.get("report")
             soft = isinstance(report, Mapping) and report.get("soft_labels") is True
-            rows = [completed(row, soft) if isinstance(row, Mapping) else row for row in each["rows"]]
+            rows = [modernise_row(row, soft) if isinstance(row, Mapping) else row for row in each["rows"]]
             each = {**each, "rows": rows}
-        found.append(each)
-    return found
+        modern.append(each)
+    return modern
 
 
 def _check_report(report: Mapping[str, Any], path: Path) -> None:

@@ -212,19 +212,17 @@ def images_filling(
     Raises:
         UserError: fewer than one of each class.
     """
-    filling = {}
-    for size in dict.fromkeys(map(size_of, names)):
-        if not size or "@" + size == BYTES:
-            continue
-        classes = len(real.counts)
-        budget = bytes_of_budget(size, 4 * real.images[0].numel(), classes)
-        filling[size] = images_in_bytes(real, budget, seed, coding)
-        if filling[size] < classes:
+    classes, pixel_bytes = len(real.counts), 4 * real.images[0].numel()
+    numbers = {}
+    for size in {size_of(name) for name in names} - {"", size_of(BYTES)}:
+        budget = bytes_of_budget(size, pixel_bytes, classes)
+        numbers[size] = images_in_bytes(real, budget, seed, coding)
+        if numbers[size] < classes:
             raise UserError(
-                f"baselines @{size}: {budget:,} bytes hold {filling[size]} images of {real.name}, which has "
+                f"baselines @{size}: {budget:,} bytes hold {numbers[size]} images of {real.name}, which has "
                 f"{classes} classes; name more bytes"
             )
-    return filling
+    return numbers
 
 
 def _bytes_of(real: RealDataset, rows: Tensor, coding: Coding | None) -> int:

@@ -108,8 +108,8 @@ def evaluate_set(
     if ranks.is_first and (steps.total >= WORTHWHILE or observer.dry):
         timers = {name: each.timer() for name, each in trainers.items()}
         real_bytes = data.train.memory_bytes + data.test.memory_bytes
-        choosing = selector.steps_left(method for method, _ in requests.values())
-        observer.on_estimate(estimate(new, timers, choosing, real_bytes, parts.share))
+        choosing_left = selector.steps_left(method for method, _ in requests.values())
+        observer.on_estimate(estimate(new, timers, choosing_left, real_bytes, parts.share))
 
     def trained() -> Iterator[Row]:
         positions = _chosen(selector, requests, steps, ranks)

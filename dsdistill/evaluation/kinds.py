@@ -64,9 +64,9 @@ def class_work(
     content = content if request.ipc is None else _of_first(content, request.file, request.ipc)
     size = content.image_bytes + content.label_bytes
     real_images = images_in_bytes(data.train, size, request.seed, content.coded)
-    filling = images_filling(config.baselines or (), data.train, request.seed, content.coded)
-    filling[size_of(BYTES)] = real_images
-    config = dataclasses.replace(config, real_images=filling, coding=content.coded)
+    named = images_filling(config.baselines or (), data.train, request.seed, content.coded)
+    numbers = {**named, size_of(BYTES): real_images}
+    config = dataclasses.replace(config, real_images=numbers, coding=content.coded)
     cost = cost_of(content) | {"real_images": float(real_images)}
     cost |= {"coded_bits": float(content.coded.bits)} if content.coded else {}
     committee = _committee(request.references, distilled, data, resolved, execution)

@@ -53,6 +53,7 @@ _SIZE = re.compile(r"([\d.]+) *([A-Za-z]+)")
 
 
 def _spelt(size: re.Match[str]) -> str:
+    """Return a size with the capitals that its unit has: 31kB, 2MB, 10ipc."""
     amount, unit = size.group(1), size.group(2).lower()
     return amount + (unit[:-1].replace("m", "M") + "B" if unit.endswith("b") else unit)
 
@@ -126,7 +127,7 @@ class Row:
         return spread(self.mean, self.std, len(self.values))
 
 
-def completed(row: Mapping[str, Any], soft_labels: bool) -> dict[str, Any]:
+def modernise_row(row: Mapping[str, Any], soft_labels: bool) -> dict[str, Any]:
     """Return a stored row with what earlier versions left out.
 
     They told its regime by the evaluation's ``soft_labels``, and only students of the set itself learned from
@@ -142,7 +143,9 @@ def read_row(result: Any) -> Row | None:
     if not isinstance(result, Mapping):
         return None
     keys = [each.name for each in fields(Row)]
-    table = completed({key: result[key] for key in keys if key in result}, result.get("soft_labels") is True)
+    table = modernise_row(
+        {key: result[key] for key in keys if key in result}, result.get("soft_labels") is True
+    )
     try:
         row: Row = validate(Row, table, "key", keys)
     except UserError:

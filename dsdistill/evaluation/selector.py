@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +66,6 @@ class SelectorTraining:
 
 TRAINING = SelectorTraining()
 _TIMED_STEPS = 10
-
-Advance = Callable[..., None]
-"""Called after steps, one by default; with ``taken=False`` where the cache saves them."""
-
 _NOTICE_SECONDS = 30.0  # a choice that takes longer is announced
 _KEPT_SECONDS = 30.0  # a network whose training takes longer is kept
 
@@ -100,8 +96,8 @@ class Selector:
     def steps_left(self, methods: Iterable[str]) -> int:
         """Return `steps` without those that networks in the cache save."""
         methods = list(methods)
-        kept = sum(self._kept_at(index).exists() for index in range(self._networks(methods)))
-        return self.steps(methods) - kept * self._training_steps
+        hits = sum(self._cache_file(index).exists() for index in range(self._networks(methods)))
+        return self.steps(methods) - hits * self._training_steps
 
     @property
     def _training_steps(self) -> int:
@@ -126,8 +122,12 @@ class Selector:
             UserError: the training diverged, or the network cannot take the images.
         """
         methods = [method for method, _ in requests.values()]
-        advance = self._clock(methods, tick)
-        networks = [self._network(index, advance) for index in range(self._networks(methods))]
+        cached = [self._recalled(index) for index in range(self._networks(methods))]
+        saved = sum(network is not None for network in cached) * self._training_steps
+        advance = self._clock(self.steps(methods), saved, tick)
+        networks = [
+            self._new(index, advance) if network is None else network for index, network in enumerate(cached)
+        ]
         chosen: dict[str, list[Tensor]] = {key: [] for key in requests}
         for label in range(len(self.real.classes)):
             members = self.real.indices_of(label)
@@ -152,21 +152,19 @@ class Selector:
         names = set(methods)
         return 0 if not names else 1 if names.isdisjoint(BY_EL2N) else self.training.networks
 
-    def _clock(self, methods: Sequence[str], tick: Callable[[int, int], None]) -> Advance:
-        """Return a function to call after steps. It notifies once if those that are left take long."""
-        total, left = self.steps(methods), self.steps_left(methods)
-        start, done, timed = time.perf_counter(), 0, 0
+    def _clock(self, total: int, saved: int, tick: Callable[[int, int], None]) -> Callable[[], None]:
+        """Return a function to call after each step that the cache did not save.
 
-        def advance(steps: int = 1, taken: bool = True) -> None:
-            nonlocal done, timed, start
-            done += steps
+        It notifies once if all of these take long.
+        """
+        start, done = time.perf_counter(), saved
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
             tick(done, total)
-            if not taken:
-                start = time.perf_counter() if not timed else start
-                return
-            timed += 1
-            if timed == _TIMED_STEPS:
-                seconds = (time.perf_counter() - start) / timed * left
+            if done == saved + _TIMED_STEPS:
+                seconds = (time.perf_counter() - start) / _TIMED_STEPS * (total - saved)
                 if seconds > _NOTICE_SECONDS:
                     self.execution.notify(
                         f"choosing real images for the baselines: {self.network} is trained briefly on "
@@ -175,30 +173,34 @@ class Selector:
 
         return advance
 
-    def _network(self, index: int, advance: Advance) -> Network:
-        """Return a trained network in evaluation mode: that of the cache, or one that it then gets."""
-        path, notify = self._kept_at(index), self.execution.notify
-        if (stored := recall(path, notify)) is not None:
-            network = self._built(index)
-            try:
-                network.load_state_dict(load_tensors(stored))
-            except (RuntimeError, SafetensorError):  # as one's own network has since got other layers
-                notify(f"{self.network} is not as the cache has it, so it is trained again to choose images")
-            else:
-                advance(self._training_steps, taken=False)
-                return network.eval()
+    def _recalled(self, index: int) -> Network | None:
+        """Return the network of the cache in evaluation mode; None without one that fits."""
+        if (stored := recall(self._cache_file(index), self.execution.notify)) is None:
+            return None
+        network = self._built(index)
+        try:
+            network.load_state_dict(load_tensors(stored))
+        except (RuntimeError, SafetensorError):  # as one's own network has since got other layers
+            self.execution.notify(
+                f"{self.network} is not as the cache has it, so it is trained again to choose images"
+            )
+            return None
+        return network.eval()
+
+    def _new(self, index: int, advance: Callable[[], None]) -> Network:
+        """Train a network, and put it into the cache if that took long."""
         start = time.perf_counter()
         network = self._trained(index, advance)
         if time.perf_counter() - start >= _KEPT_SECONDS:
             # A clone of each, because weights that are tied share memory.
             weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
             try:
-                store(path, save_tensors(weights))
+                store(self._cache_file(index), save_tensors(weights))
             except UserError as error:
-                notify(f"the network that chooses real images is not kept for later: {error}")
+                self.execution.notify(f"the network that chooses real images is not kept for later: {error}")
         return network
 
-    def _kept_at(self, index: int) -> Path:
+    def _cache_file(self, index: int) -> Path:
         """Return the file of the cache. Its name says all that the weights depend on, rounding aside."""
         execution, packages = self.execution, provenance.package_versions()
         parts = [provenance.code_digest(), json.dumps(packages, sort_keys=True)]
@@ -215,7 +217,7 @@ class Selector:
             network = build_network(self.network, channels, size, len(self.real.classes))
         return network.to(self.execution.device)
 
-    def _trained(self, index: int, advance: Advance) -> Network:
+    def _trained(self, index: int, advance: Callable[[], None]) -> Network:
         training, images, device = self.training, len(self.real), self.execution.device
         network = self._built(index)
         optimiser = sgd(network, training)
@@ -235,7 +237,7 @@ class Selector:
         return network.eval()
 
     @torch.inference_mode()
-    def _embeddings(self, network: Network, rows: Tensor, advance: Advance) -> Tensor:
+    def _embeddings(self, network: Network, rows: Tensor, advance: Callable[[], None]) -> Tensor:
         """Return the features of images, float32 [n, D] on the device."""
         parts = []
         for part in rows.split(self.training.batch_size):

@@ -144,9 +144,9 @@ def over_bytes(lines: Sequence[Line]) -> list[Figure]:
     """Draw accuracy against stored bytes, a panel per method and protocol; by suite, data set and regime.
 
     So are real images for these bytes, a panel per selection; those for a size of their own are left out, as
-    all of them take as many. A curve joins IPCs, or the numbers of bits at
-    one IPC where encoded copies were evaluated. Students are the first of each evaluation. There is no figure
-    where all sets take about as many bytes.
+    all of them take as many. A curve joins IPCs, or the numbers of bits at one IPC where encoded copies were
+    evaluated. Students are the first of each evaluation. There is no figure where all sets take about as many
+    bytes.
     """
     titles, figures = families.places(lines), []
     shown = [line for line in lines if line.first and not line.for_scores]

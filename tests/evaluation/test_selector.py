@@ -99,7 +99,12 @@ def test_a_long_choice_is_announced_and_a_diverged_one_is_an_error(monkeypatch: 
         selector(data, training=SelectorTraining(lr=1e30)).choose(requests, lambda done, total: None)
 
 
-def _ignored(steps: int = 1, taken: bool = True) -> None: ...
+def _ignored(*counts: int) -> None: ...
+
+
+def network_of(asked: Selector) -> Network:
+    """Return the first network that a choice takes: that of the cache, or a new one."""
+    return asked._recalled(0) or asked._new(0, _ignored)
 
 
 def test_a_network_that_took_long_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +113,7 @@ def test_a_network_that_took_long_is_trained_once(monkeypatch: pytest.MonkeyPatc
     trained: list[int] = []
     train = Selector._trained
 
-    def counted(self: Selector, index: int, advance: Callable[..., None]) -> Network:
+    def counted(self: Selector, index: int, advance: Callable[[], None]) -> Network:
         trained.append(index)
         return train(self, index, advance)
 
@@ -143,29 +148,29 @@ def test_a_damaged_or_unwritable_cache_costs_a_training_and_no_more(
     monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
     notices: list[str] = []
     asked = dataclasses.replace(selector(real(20)), execution=Execution(notify=notices.append))
-    path = asked._kept_at(0)
-    network = asked._network(0, _ignored)
+    path = asked._cache_file(0)
+    network = network_of(asked)
     path.write_bytes(path.read_bytes()[:-1])
-    again = asked._network(0, _ignored)
+    again = network_of(asked)
     assert len(notices) == 1
     for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     (tmp_path / "file").touch()
     monkeypatch.setenv("DSDISTILL_CACHE", str(tmp_path / "file"))
-    assert not asked._network(0, _ignored).training
+    assert not network_of(asked).training
     assert "not kept for later" in notices[-1]
 
 
 def test_a_quick_network_is_not_kept() -> None:
     asked = selector(real(20))
-    asked._network(0, _ignored)
-    assert not asked._kept_at(0).exists()
+    network_of(asked)
+    assert not asked._cache_file(0).exists()
 
 
 def test_precision_is_a_part_of_what_is_kept() -> None:
     asked = selector(real(20))
     other = dataclasses.replace(asked, execution=Execution(precision="bf16"))
-    assert asked._kept_at(0) != other._kept_at(0)
+    assert asked._cache_file(0) != other._cache_file(0)
 
 
 class Tied(nn.Module):
@@ -189,13 +194,13 @@ def test_weights_that_are_tied_are_kept_and_others_of_that_name_are_trained_agai
     execution = Execution(notify=notices.append)
     with NETWORKS.restored():
         asked = dataclasses.replace(selector(real(20)), network=add_network(Tied), execution=execution)
-        network = asked._network(0, _ignored)
-        again = asked._network(0, _ignored)
+        network = network_of(asked)
+        again = network_of(asked)
         assert not notices
         for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
             assert torch.equal(one, other)
-        store(asked._kept_at(0), save({"first.weight": torch.zeros(2)}))
-        asked._network(0, _ignored)
+        store(asked._cache_file(0), save({"first.weight": torch.zeros(2)}))
+        network_of(asked)
         assert notices == [
             f"{asked.network} is not as the cache has it, so it is trained again to choose images"
         ]
