@@ -9,8 +9,11 @@ import pytest
 
 from tests.helpers.memory_use import peaks, write_images
 
-SMALL, LARGE = 2400, 4800
-"""Images; what passes through a network at once still grows below these."""
+SMALL, LARGE = 2400, 7200
+"""Images; what passes through a network at once still grows below these.
+
+Two equal runs differ by up to 9 MB, so what is allowed has to be more than that.
+"""
 DIFFERENCE = (LARGE - SMALL) * 3 * 64 * 64
 """Bytes of training images."""
 LITTLE = DIFFERENCE // 4
@@ -28,7 +31,7 @@ training = {**options, "recipe": "teacher", "count": 1, "epochs": 1}
 training["overrides"] = [*quick["overrides"], "test=validation", "batch_size=64"]
 peak_of("experts", lambda: dsdistill.train_experts(folder + "/experts.h5", **training))
 evaluation = {"dataset": dataset, "epochs": 1, "repeats": 1, "save": False, "device": "cpu"}
-evaluation["baselines"] = "random,full"
+evaluation |= {"baselines": "random,full", "compile": False}  # the compiler is no data
 peak_of("evaluate", lambda: dsdistill.evaluate(folder + "/set.h5", **evaluation))
 """
 
