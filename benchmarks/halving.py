@@ -95,6 +95,12 @@ CHANGES: Parts = {
         "64": {"engine": {"batch_real": 64}},
         "512": {"engine": {"batch_real": 512}},
     },
+    "images at once": {
+        "20 of a class": {"engine": {"batch_synthetic": 20}},
+        "40 of a class": {"engine": {"batch_synthetic": 40}},
+        "100 of a class": {"engine": {"batch_synthetic": 100}},
+        "all": {"engine": {"batch_synthetic": 0}},
+    },
     "classes": {
         "by later snapshots": {"engine": {"classification": 0.5, "classifier": "later"}},
         "by the last, in a step of its own": {"engine": {"calibration": 0.5}},

@@ -197,7 +197,7 @@ def assemble(
         )
     synthetic.to(device)
     _check_updates(config, engine, synthetic, supply.network)
-    class_chunk = compute.class_chunk or _classes_at_once(synthetic, task, device)
+    class_chunk = compute.class_chunk or _classes_at_once(engine, synthetic, task, device)
     return Distiller(
         engine, synthetic, sources, config.optimiser, config.iterations, class_chunk, config.size_period
     )
@@ -206,10 +206,11 @@ def assemble(
 _GRAPH_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}  # of the largest map of a ConvNet, of all images in a graph
 
 
-def _classes_at_once(synthetic: SyntheticSet, task: Task, device: torch.device) -> int:
+def _classes_at_once(engine: Engine[Any], synthetic: SyntheticSet, task: Task, device: torch.device) -> int:
     """Choose how many classes' graphs are held: on a CPU more in one pass save no time, and cost memory."""
     images = images_per_bytes(_GRAPH_BYTES[device.type], task.size)
-    return equal_chunk(task.num_classes, max(1, images // max(synthetic.matched_counts)))
+    of_class = synthetic.copies * engine.images_at_once(max(synthetic.decoded_counts))
+    return equal_chunk(task.num_classes, max(1, images // of_class))
 
 
 def class_notices(config: RunConfig, real: RealDataset, stored: Sequence[int]) -> list[str]:

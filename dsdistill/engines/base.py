@@ -161,6 +161,10 @@ class Engine(ABC, Generic[S]):
         """
         return self.separable(network)
 
+    def images_at_once(self, decoded: int) -> int:
+        """Return how many of a class's decoded images, of which there are some, a step compares."""
+        return decoded
+
     @property
     def less_memory(self) -> str:
         """Say which options need less memory."""
@@ -204,12 +208,10 @@ def feature_cost(sizes: Sizes, supply: NetworkConfig, batch_real: int) -> Cost:
     Real images, ``batch_real`` a class, count one pass; synthetic and training images, which are
     differentiated, three.
     """
-    real, matched = sizes.real(batch_real), sizes.copies * sizes.total
-    at_once = sizes.copies * sizes.held
     return Cost(
-        passes=real + 3 * (matched + supply.training_images(sizes)),
-        pixels=at_once,
-        images=IMAGE_COPIES * at_once,
+        passes=sizes.real(batch_real) + 3 * (sizes.matched + supply.training_images(sizes)),
+        pixels=sizes.held,
+        images=IMAGE_COPIES * sizes.held,
         training=supply.training_graph(sizes),
         real_per_class=batch_real,
         real_at_once=sizes.classes * min(batch_real, int(sizes.counts.max())),

@@ -45,6 +45,8 @@ class DistributionEngine(MatchingEngine):
     discrepancy: Annotated[Discrepancy, DISCREPANCIES] = field(default_factory=Means)
     """What is compared: mean features (DM, IDM), distributions through a kernel (M3D), characteristic
     functions (NCFM), or one of your own."""
+    batch_synthetic: Annotated[int, Ge(0)] = 0
+    """Decoded images of a class matched at once, a random choice in each iteration; 0 takes all."""
     calibration: Annotated[float, Ge(0)] = 0.0
     """Weight of the cross-entropy of the synthetic images under the trained network, in a second step of each
     iteration (NCFM, DANCE)."""
@@ -82,6 +84,10 @@ class DistributionEngine(MatchingEngine):
         """Return the optimiser of the discrepancy's adversary."""
         return {"adversary": self.discrepancy.adversary_optimiser}
 
+    def images_at_once(self, decoded: int) -> int:
+        """Return ``batch_synthetic``, where there are more."""
+        return min(self.batch_synthetic or decoded, decoded)
+
     def build_networks(self, request: NetworkRequest) -> Supply:
         """Build the supply.
 
@@ -103,12 +109,12 @@ class DistributionEngine(MatchingEngine):
         if sources.update:
             if load_trained := sources.drawn().load_trained:
                 load_trained()
-            fake = sources.synthetic_features(synthetic, rows)
+            fake = sources.synthetic_features(synthetic, rows, self.batch_synthetic)
             return {"calibration": self.calibration * self._classification(fake, sources)}
         terms: dict[str, Tensor] = {}
         if self._by_later:
             terms["classification"] = self._under_later(synthetic, sources, rows)
-        fake = sources.synthetic_features(synthetic, rows)
+        fake = sources.synthetic_features(synthetic, rows, self.batch_synthetic)
         distance = self.discrepancy.term(synthetic, fake, sources, self.batch_real, rows)
         if self.classification and not self._by_later:
             terms["classification"] = self.classification * self._classification(fake, sources)
@@ -120,7 +126,7 @@ class DistributionEngine(MatchingEngine):
         assert later is not None  # as has_later of the supply's options says
         learned = [parameter for parameter in synthetic.parameters() if parameter.requires_grad]
         with later():
-            fake = sources.synthetic_features(synthetic, rows)
+            fake = sources.synthetic_features(synthetic, rows, self.batch_synthetic)
             return settled(self.classification * self._classification(fake, sources), learned)
 
     def _classification(self, features: ClassFeatures, sources: Sources[Supply]) -> Tensor:
@@ -137,8 +143,9 @@ class DistributionEngine(MatchingEngine):
     def cost(self, sizes: Sizes) -> Cost:
         """Count one pass of features, what the discrepancy makes of them, and a pass of another network."""
         most = min(self.batch_real, int(sizes.counts.max()))
+        sizes = dataclasses.replace(sizes, most_matched=self.batch_synthetic)
         cost = super().cost(sizes)
-        again = 3 * sizes.copies * sizes.total * (bool(self.calibration) + self._by_later)
+        again = 3 * sizes.matched * (bool(self.calibration) + self._by_later)
         return dataclasses.replace(
             cost,
             passes=cost.passes + again,

@@ -19,7 +19,6 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from dsdistill import seeding
 from dsdistill.compute.custom_gradient import attach_gradients
 from dsdistill.engines.base import IMAGE_COPIES
 from dsdistill.engines.matching import MatchingEngine
@@ -98,11 +97,8 @@ class GradientEngine(MatchingEngine):
 
     def _subset(self, images: Tensor, sources: Sources[Supply], label: int) -> Tensor:
         """Draw at most ``batch_synthetic`` of a class's images."""
-        if not self.batch_synthetic or len(images) <= self.batch_synthetic:
-            return images
-        stream = seeding.generator(sources.seed, "synthetic-batches", sources.iteration, label)
-        rows = torch.randperm(len(images), generator=stream)[: self.batch_synthetic]
-        return images[rows.to(images.device)]
+        rows = sources.some_synthetic(label, len(images), self.batch_synthetic)
+        return images if rows is None else images[rows.to(images.device)]
 
     def cost(self, sizes: Sizes) -> Cost:
         """Count one class's dual pass, and a pass of real images, of the synthetic ones or of training.

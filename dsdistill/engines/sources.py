@@ -276,16 +276,37 @@ class Sources(Generic[S]):
             sums = sums + class_sums(network.frozen(images), owner, classes)
         return sums / self.counts(per_class).to(sums.device, non_blocking=True)[:, None]
 
-    def synthetic_features(
-        self: Sources[Supply], synthetic: SyntheticSet, parameters: Parameters
-    ) -> ClassFeatures:
-        """Embed the synthetic images of each of ``classes``, with a graph to what is learned.
+    def some_synthetic(self, label: int, count: int, most: int) -> Tensor | None:
+        """Draw which of a class's decoded images this iteration matches.
 
         Args:
-            synthetic: of which a step sees all images of each class.
-            parameters: k rows, from `siamese`.
+            label: of the class.
+            count: images there are.
+            most: images to be matched; 0 for all.
+
+        Returns:
+            int64 [most] on the CPU, distinct positions; None for all.
         """
-        images, counts = synthetic.matched(self.classes)
+        if not most or count <= most:
+            return None
+        stream = generator(self.seed, "synthetic-batches", self.iteration, label)
+        return torch.randperm(count, generator=stream)[:most]
+
+    def synthetic_features(
+        self: Sources[Supply], synthetic: SyntheticSet, parameters: Parameters, most: int = 0
+    ) -> ClassFeatures:
+        """Embed synthetic images of each of ``classes``, with a graph to what is learned.
+
+        Args:
+            synthetic: the set.
+            parameters: k rows, from `siamese`.
+            most: decoded images of a class, a random choice in each iteration; 0 for all.
+        """
+        chosen = [
+            self.some_synthetic(label, count, most)
+            for label, count in zip(self.classes.tolist(), synthetic.decoded_of(self.classes), strict=True)
+        ]
+        images, counts = synthetic.matched(self.classes, chosen)
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         return ClassFeatures(
             self.network().differentiable(self.augmentation(images, parameters[owner])), counts

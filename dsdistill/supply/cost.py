@@ -29,6 +29,8 @@ class Sizes:
     """Whether such networks are trained part by part where a population is (`compute.recomputed`)."""
     feature_dim: int = 0
     """Values that are compared of one image."""
+    most_matched: int = 0
+    """Decoded images of a class that are matched at once; 0 for all."""
     compensators: int = 0
     """Images that are learned, and added to those of all classes; decoded ones are then made pass by pass."""
 
@@ -38,9 +40,21 @@ class Sizes:
         return int(self.decoded.sum())
 
     @property
+    def _matched(self) -> Tensor:
+        """int64 [K], those of each class that are matched at once, mirror images among them."""
+        return self.copies * (
+            self.decoded.clamp(max=self.most_matched) if self.most_matched else self.decoded
+        )
+
+    @property
+    def matched(self) -> int:
+        """Synthetic images of all classes that an iteration matches, with their mirror images."""
+        return int(self._matched.sum())
+
+    @property
     def held(self) -> int:
-        """Synthetic images, decoded, of the largest classes whose graphs are held at once."""
-        return int(self.decoded.sort(descending=True).values[: self.classes].sum())
+        """Those of the largest classes whose graphs are held at once."""
+        return int(self._matched.sort(descending=True).values[: self.classes].sum())
 
     def real(self, per_class: int) -> int:
         """Return the real images of all classes, at most ``per_class`` of each."""

@@ -277,16 +277,25 @@ class SyntheticSet(nn.Module):
         images = self.images[origins] + self.compensators[added]
         return images if self.space == "network" else self._local_preprocess()(images)
 
-    def matched(self, classes: Tensor) -> tuple[Tensor, list[int]]:
+    def matched(self, classes: Tensor, chosen: Sequence[Tensor | None] = ()) -> tuple[Tensor, list[int]]:
         """Return what a matching step sees of some classes: `of`, each class with its mirror images.
 
         Args:
             classes: as for `of`.
+            chosen: for each of them int64 positions of its images in `of`, on the CPU, or None for all of
+                them; empty for all of all.
 
         Returns:
             [B, C, H, W], class by class, and how many are of each class.
         """
         images, counts = self.of(classes), self.decoded_of(classes)
+        if any(rows is not None for rows in chosen):
+            all_rows = torch.arange(len(images)).split(counts)
+            parts = [
+                rows if some is None else rows[some] for rows, some in zip(all_rows, chosen, strict=True)
+            ]
+            images = images[torch.cat(parts).to(images.device, non_blocking=True)]
+            counts = [len(part) for part in parts]
         if not self.flip:
             return images, counts
         if len(set(counts)) == 1:

@@ -19,6 +19,7 @@ from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.distillation.loop import Distiller
 from dsdistill.distillation.memory import Estimate, Line, Passes, estimate
+from dsdistill.engines import DistributionEngine
 from dsdistill.engines.base import Engine
 from dsdistill.networks import build_network
 from dsdistill.runtime import compiler
@@ -197,13 +198,17 @@ def test_a_pool_counts_both_ends_of_its_networks(tmp_path: Path) -> None:
     assert of(*told, "engine.supply.networks=1").networks == (2 + 1) * network_bytes()
 
 
-@pytest.mark.parametrize(("ipc", "classes", "held"), [(10, 10, 10), (40, 10, 2), (200, 10, 1), (1, 100, 100)])
-def test_graphs_of_many_images_are_not_held_at_once(ipc: int, classes: int, held: int) -> None:
+@pytest.mark.parametrize(
+    ("ipc", "classes", "drawn", "held"),
+    [(10, 10, 0, 10), (40, 10, 0, 2), (200, 10, 0, 1), (1, 100, 0, 100), (200, 10, 12, 10), (40, 10, 60, 2)],
+)
+def test_graphs_of_many_images_are_not_held_at_once(ipc: int, classes: int, drawn: int, held: int) -> None:
     """Of 28 pixels a CPU holds at most 128 images, and the same number of classes each time."""
     preprocess = Standardise.of((0.5,), (0.5,))
     task = Task("toy", tuple(map(str, range(classes))), 1, 28, preprocess, mirror=True)
     synthetic = SyntheticSet(torch.zeros(classes * ipc, 1, 28, 28), (ipc,) * classes, "network", preprocess)
-    assert assembly._classes_at_once(synthetic, task, torch.device("cpu")) == held
+    engine = DistributionEngine(batch_synthetic=drawn)
+    assert assembly._classes_at_once(engine, synthetic, task, torch.device("cpu")) == held
 
 
 def engine_of(method: str, *overrides: str) -> Engine[Any]:
@@ -211,7 +216,7 @@ def engine_of(method: str, *overrides: str) -> Engine[Any]:
 
 
 def test_mirror_images_count_wherever_they_are_seen() -> None:
-    """DM matches all twice; DSA draws 3 of a class and trains on 16 at a time; MTT sees 20 either way."""
+    """DM matches all twice, or 4 it draws; DSA draws 3 and trains on 16 at a time; MTT sees 20 either way."""
     one, two = (
         Sizes(counts=torch.full((10,), 50), decoded=torch.full((10,), 6), copies=copies, classes=5, chunk=100)
         for copies in (1, 2)
@@ -223,6 +228,10 @@ def test_mirror_images_count_wherever_they_are_seen() -> None:
     dm = costs(engine_of("dm", "engine.batch_real=8"))
     assert [cost.passes for cost in dm] == [80 + 3 * 60, 80 + 3 * 120]
     assert [cost.pixels for cost in dm] == [30, 60]
+
+    few = costs(engine_of("dm", "engine.batch_real=8", "engine.batch_synthetic=4"))
+    assert [cost.passes for cost in few] == [80 + 3 * 40, 80 + 3 * 80]
+    assert [cost.pixels for cost in few] == [20, 40]
 
     options = ("batch_real=8", "batch_synthetic=3", "supply.epochs=2", "supply.batch_size=16")
     dsa = costs(engine_of("dsa", *(f"engine.{each}" for each in options)))

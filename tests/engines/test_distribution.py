@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dsdistill.engines import DistributionEngine
 from dsdistill.engines.sources import Sources
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
-from tests.helpers.engines import drawn, iterations, loop, naive, toy
+from dsdistill.synthetic.multi_formation import MultiFormation
+from tests.helpers.engines import decoded, drawn, iterations, loop, loss_and_gradient, naive, toy
+from tests.reference.dm import distribution_matching_loss
 
 
 @pytest.mark.parametrize(("channels", "ipc"), [(1, 2), (3, 2), (1, (1, 3, 2))])
@@ -41,6 +44,55 @@ def test_a_network_that_couples_samples_sees_one_batch_of_all_classes() -> None:
     network, rows = sources.network(), sources.siamese()
     ((images, _),) = list(sources.real(6, rows))
     torch.testing.assert_close(network.frozen(images), network.network.embed(images))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_a_random_part_of_each_class_is_matched_where_few_are_asked_for(flip: bool, chunk: int) -> None:
+    """Three decoded images of each class, the same ones whatever classes are taken together."""
+    distiller = loop(
+        *toy(),
+        "convnet2-w8",
+        ipc=(1, 3, 2),
+        class_chunk=chunk,
+        engine=DistributionEngine(batch_real=6, batch_synthetic=3),
+        multi_formation=MultiFormation(factor=2),
+    )
+    distiller.synthetic.flip = flip
+    sources = distiller.sources
+    seen = []
+    for sources.iteration in range(24):
+        sources.classes = torch.arange(3)
+        real, augment = drawn(distiller)
+        images = distiller.synthetic.images.detach().clone().requires_grad_()
+        rows = [sources.some_synthetic(label, 4 * count, 3) for label, count in enumerate((1, 3, 2))]
+        chosen = [part[each] for part, each in zip(decoded(distiller, images), rows, strict=True)]
+        if flip:
+            chosen = [torch.cat([part, part.flip(-1)]) for part in chosen]
+        expected = distribution_matching_loss(sources.supply.network.embed, real, chosen, augment)
+        (gradient,) = torch.autograd.grad(expected, images)
+        loss, distiller.synthetic.images.grad = torch.zeros_like(expected), None
+        for sources.classes in torch.arange(3).split(chunk or 3):
+            (term,) = distiller.engine.loss(distiller.synthetic, sources).values()
+            term.backward()
+            loss = loss + term.detach()
+        torch.testing.assert_close(loss, expected.detach(), rtol=1e-10, atol=0)
+        torch.testing.assert_close(distiller.synthetic.images.grad, gradient, rtol=1e-9, atol=1e-12)
+        seen.append(rows)
+    for label, count in enumerate((4, 12, 8)):
+        draws = torch.stack([each[label] for each in seen])
+        assert all(len(draw.unique()) == 3 for draw in draws)
+        assert draws.unique().tolist() == list(range(count)), "each comes in time"
+
+
+def test_all_of_a_class_are_matched_where_there_are_no_more_than_asked_for() -> None:
+    plain, few = (
+        loop(*toy(), "convnet2-w8", ipc=2, engine=DistributionEngine(batch_real=6, batch_synthetic=most))
+        for most in (0, 2)
+    )
+    (one, gradient), (other, same) = loss_and_gradient(plain), loss_and_gradient(few)
+    assert torch.equal(one, other)
+    assert torch.equal(gradient, same)
 
 
 def test_small_classes_give_all_they_have() -> None:
