@@ -60,6 +60,10 @@ def main() -> None:
     parser.add_argument("--network", default="convnet-w32")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
+    if unsized := [name for name in args.baselines.split(",") if name and not size_of(name)]:
+        parser.error(
+            f"{', '.join(unsized)}: say what images fill, as in {unsized[0]}@bytes or {unsized[0]}@1ipc"
+        )
     quiet_allocator()
     folder = RUNS / "rates"
     folder.mkdir(parents=True, exist_ok=True)

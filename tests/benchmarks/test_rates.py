@@ -113,6 +113,16 @@ def test_rows_of_other_epochs_are_not_compared(
     assert [each["bits"] for each in json.loads(rates.FILE.read_text())["rows"]] == [32]
 
 
+def test_real_images_of_no_size_are_refused_before_anything_is_evaluated(
+    asked: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rates.py", "set.h5", "--baselines", "random@bytes,herding"])
+    with pytest.raises(SystemExit, match="2"):
+        rates.main()
+    assert "herding: say what images fill, as in herding@bytes or herding@1ipc" in capsys.readouterr().err
+    assert not asked
+
+
 def test_a_set_in_eight_bits_is_taken_as_it_is_and_in_fewer(tmp_path: Path, asked: list[int]) -> None:
     write_set(tmp_path / "whole.h5", (10, 10), 10)
     dsdistill.encode(tmp_path / "whole.h5", tmp_path / "eight.h5", bits=8)
