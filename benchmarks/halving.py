@@ -28,6 +28,7 @@ earlier ones in FOLDER, and that of an ablation those of single changes of other
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -54,6 +55,8 @@ from dsdistill.config.recipe import load_expert_recipe, load_recipe
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
 from dsdistill.data.selection import validation_split
+from dsdistill.distillation import config as configs
+from dsdistill.engines import DistributionEngine
 from dsdistill.errors import OutOfTime
 from dsdistill.files import replace
 from dsdistill.seeding import generator
@@ -176,11 +179,21 @@ class Candidate:
 
 def singles(parts: Parts, dataset: str, ipc: int) -> Iterator[Candidate]:
     """Yield the recipe with one part changed, for every part and value that it does not have at this IPC."""
-    usual = load_recipe(RECIPE).options(dataset, ipc)
+    usual = _settings(dataset, ipc, {})
     for part, values in parts.items():
         for value, options in values.items():
-            if merge(usual, options) != usual:
+            if EXPERTS in options or _settings(dataset, ipc, options) != usual:
                 yield Candidate(((part, value),))
+
+
+def _settings(dataset: str, ipc: int, options: Options) -> Options:
+    """Return all options of a run; as many images at once as there are, where more are asked for."""
+    config = configs.resolve({"data": {"name": dataset}, "ipc": ipc, "method": RECIPE, **options})
+    engine = config.engine
+    if isinstance(engine, DistributionEngine):
+        at_once = engine.images_at_once(config.multi_formation.decoded_count(ipc))
+        config = dataclasses.replace(config, engine=dataclasses.replace(engine, batch_synthetic=at_once))
+    return configs.as_table(config)
 
 
 def candidates(count: int, seed: int, dataset: str, ipc: int, parts: Parts = CHANGES) -> list[Candidate]:

@@ -72,7 +72,11 @@ def written_options(run: RunDirectory) -> dict[str, Any]:
     Raises:
         UserError: they are missing or damaged.
     """
-    return merge({"compute": {"cache_real": False}}, run.config())
+    options = run.config()
+    then: dict[str, Any] = {"compute": {"cache_real": False}}
+    if table_at(options, "engine").get("kind") == "distribution":
+        then["engine"] = {"batch_synthetic": 0}
+    return merge(then, options)
 
 
 def refuse_changes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,9 @@ from dsdistill.runtime.notice import Notify
 from dsdistill.runtime.ranks import ALONE, Ranks
 from dsdistill.storage import set_file
 from dsdistill.synthetic.distilled import DistilledSet
+
+_LEAST_SECONDS = 0.1
+"""Of a loop that all else has left no time for: it takes one iteration."""
 
 
 class DistillationRun:
@@ -167,11 +170,13 @@ class DistillationRun:
                 "without it: write to another file"
             )
 
-    def run(self, source: InMemory | None = None) -> Summary:
+    def run(self, source: InMemory | None = None, left: Callable[[], float] | None = None) -> Summary:
         """Distil, and write the file.
 
         Args:
             source: the data, if they are in memory.
+            left: tells the seconds that the loop may take. It is asked when all else is ready, and comes
+                before the seconds of the options.
         """
         observer, device = self._observer, resolve_device(self._config.compute.device)
         check_devices(self._ranks, device)
@@ -187,6 +192,9 @@ class DistillationRun:
             failed = observer.on_notice if observer.dry else self._uncompiled
             store = {} if observer.dry else self._directory.real_side(device)  # a dry run writes nothing
             distiller = assembly.assemble(self._config, task, real, device, failed, self._ranks, store)
+            if left:
+                in_time = dataclasses.replace(self._config, seconds=max(left(), _LEAST_SECONDS))
+                self._config = agreed(self._ranks, in_time)
             metadata = self._prepare(distiller, real)
             self._ranks.check_same({"state to go on from": f"iteration {distiller.iteration}"})
             memory = estimate(distiller, real)

@@ -162,7 +162,11 @@ class Engine(ABC, Generic[S]):
         return self.separable(network)
 
     def images_at_once(self, decoded: int) -> int:
-        """Return how many of a class's decoded images, of which there are some, a step compares."""
+        """Return how many of a class's decoded images have a graph at once, at most.
+
+        Args:
+            decoded: images that the class has.
+        """
         return decoded
 
     @property
@@ -209,7 +213,7 @@ def feature_cost(sizes: Sizes, supply: NetworkConfig, batch_real: int) -> Cost:
     differentiated, three.
     """
     return Cost(
-        passes=sizes.real(batch_real) + 3 * (sizes.matched + supply.training_images(sizes)),
+        passes=sizes.real(batch_real) + 3 * (int(sizes.matched.sum()) + supply.training_images(sizes)),
         pixels=sizes.held,
         images=IMAGE_COPIES * sizes.held,
         training=supply.training_graph(sizes),

@@ -145,7 +145,7 @@ class DistributionEngine(MatchingEngine):
         most = min(self.batch_real, int(sizes.counts.max()))
         sizes = dataclasses.replace(sizes, most_matched=self.batch_synthetic)
         cost = super().cost(sizes)
-        again = 3 * sizes.matched * (bool(self.calibration) + self._by_later)
+        again = 3 * int(sizes.matched.sum()) * (bool(self.calibration) + self._by_later)
         return dataclasses.replace(
             cost,
             passes=cost.passes + again,

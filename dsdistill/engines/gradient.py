@@ -12,6 +12,7 @@ image into several. The gradient to the pixels is of second order, yet no graph 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -67,9 +68,12 @@ class GradientEngine(MatchingEngine):
             UserError: saying so.
         """
         by_batch = sources.supply.network.has_batch_norm and self.supply.batch_statistics
-        if by_batch and min(synthetic.least_matched, self.batch_real) == 1:
+        fewest = min(synthetic.least_matched, self.batch_real)
+        if self.batch_synthetic:
+            fewest = min(fewest, synthetic.copies * self.batch_synthetic)
+        if by_batch and fewest == 1:
             raise UserError(
-                "one image of a class is no batch to normalise by: choose a larger --ipc, "
+                "one image of a class is no batch to normalise by: choose a larger --ipc or batch, "
                 "engine.supply.batch_norm=refreshed, or a network of instance normalisation"
             )
 
@@ -97,7 +101,7 @@ class GradientEngine(MatchingEngine):
 
     def _subset(self, images: Tensor, sources: Sources[Supply], label: int) -> Tensor:
         """Draw at most ``batch_synthetic`` of a class's images."""
-        rows = sources.some_synthetic(label, len(images), self.batch_synthetic)
+        rows = sources.synthetic_positions(label, len(images), self.batch_synthetic)
         return images if rows is None else images[rows.to(images.device)]
 
     def cost(self, sizes: Sizes) -> Cost:
@@ -106,13 +110,12 @@ class GradientEngine(MatchingEngine):
         Images differentiated once count three passes, synthetic ones, of second order, eight. The weights are
         both gradients and the derivative of their distance.
         """
-        most = self.batch_synthetic or int(sizes.decoded.max())
-        matched = sizes.copies * sizes.decoded.clamp(max=most)
-        largest = int(matched.max())
+        sizes = dataclasses.replace(sizes, most_matched=self.batch_synthetic)
+        matched, largest = int(sizes.matched.sum()), int(sizes.matched.max())
         trained = self.supply.training_images(sizes)
         real = min(self.batch_real, int(sizes.counts.max()))
         cost = Cost(
-            passes=3 * (sizes.real(self.batch_real) + trained) + 8 * int(matched.sum()),
+            passes=3 * (sizes.real(self.batch_real) + trained) + 8 * matched,
             training=max(min(sizes.chunk, max(largest, real)), self.supply.training_graph(sizes)),
             dual=largest,
             images=IMAGE_COPIES * largest,

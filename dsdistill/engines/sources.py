@@ -276,7 +276,7 @@ class Sources(Generic[S]):
             sums = sums + class_sums(network.frozen(images), owner, classes)
         return sums / self.counts(per_class).to(sums.device, non_blocking=True)[:, None]
 
-    def some_synthetic(self, label: int, count: int, most: int) -> Tensor | None:
+    def synthetic_positions(self, label: int, count: int, most: int) -> Tensor | None:
         """Draw which of a class's decoded images this iteration matches.
 
         Args:
@@ -303,7 +303,7 @@ class Sources(Generic[S]):
             most: decoded images of a class, a random choice in each iteration; 0 for all.
         """
         chosen = [
-            self.some_synthetic(label, count, most)
+            self.synthetic_positions(label, count, most)
             for label, count in zip(self.classes.tolist(), synthetic.decoded_of(self.classes), strict=True)
         ]
         images, counts = synthetic.matched(self.classes, chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +154,13 @@ def distill(
                     provision = stack.enter_context(trained)
                 explicit, overrides = merge(explicit, provision), _named(overrides)
                 distillation.plan(_within(available, explicit, distillation), overrides, file, limits, silent)
-                summary = distillation.run(source)
+                summary = distillation.run(source, _clock(available, distillation))
         else:
             if scale:
                 observer.on_notice(f"budget {budget!r} changes nothing: no experts are trained for this run")
             if available:
                 distillation.plan(_within(available, explicit, distillation), overrides, file, notify=silent)
-            summary = distillation.run(source)
+            summary = distillation.run(source, _clock(available, distillation))
         observer.on_end(summary)
     return summary
 
@@ -188,10 +188,17 @@ def _within(
     Raises:
         OutOfTime: no time is left.
     """
-    if available is None or distillation.resumes or not distillation.config.iterations:
+    if available is None or (left := _clock(available, distillation)) is None:
         return explicit
     available.check_left()
-    return merge(explicit, {"seconds": available.left})
+    return merge(explicit, {"seconds": left()})
+
+
+def _clock(available: TimeBudget | None, distillation: DistillationRun) -> Callable[[], float] | None:
+    """Return what tells the seconds that are left; None where no time is given or has a use."""
+    if available is None or distillation.resumes or not distillation.config.iterations:
+        return None
+    return lambda: available.left
 
 
 def _named(overrides: Sequence[str]) -> list[str]:

@@ -40,21 +40,15 @@ class Sizes:
         return int(self.decoded.sum())
 
     @property
-    def _matched(self) -> Tensor:
-        """int64 [K], those of each class that are matched at once, mirror images among them."""
-        return self.copies * (
-            self.decoded.clamp(max=self.most_matched) if self.most_matched else self.decoded
-        )
-
-    @property
-    def matched(self) -> int:
-        """Synthetic images of all classes that an iteration matches, with their mirror images."""
-        return int(self._matched.sum())
+    def matched(self) -> Tensor:
+        """int64 [K], synthetic images of each class that an iteration matches, with their mirror images."""
+        most = self.most_matched or int(self.decoded.max())
+        return self.copies * self.decoded.clamp(max=most)
 
     @property
     def held(self) -> int:
-        """Those of the largest classes whose graphs are held at once."""
-        return int(self._matched.sort(descending=True).values[: self.classes].sum())
+        """Images that are matched, of the largest classes whose graphs are held at once."""
+        return int(self.matched.sort(descending=True).values[: self.classes].sum())
 
     def real(self, per_class: int) -> int:
         """Return the real images of all classes, at most ``per_class`` of each."""

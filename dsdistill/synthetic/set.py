@@ -180,7 +180,7 @@ class SyntheticSet(nn.Module):
 
     @property
     def matched_counts(self) -> tuple[int, ...]:
-        """Images of each class in a matching step: those decoded and, with ``flip``, their mirror images."""
+        """Images of each class that a step may see: those decoded and, with ``flip``, their mirror images."""
         return tuple(count * self.copies for count in self.decoded_counts)
 
     @property
@@ -283,7 +283,7 @@ class SyntheticSet(nn.Module):
         Args:
             classes: as for `of`.
             chosen: for each of them int64 positions of its images in `of`, on the CPU, or None for all of
-                them; empty for all of all.
+                them; empty for all images of all classes.
 
         Returns:
             [B, C, H, W], class by class, and how many are of each class.
@@ -292,7 +292,8 @@ class SyntheticSet(nn.Module):
         if any(rows is not None for rows in chosen):
             all_rows = torch.arange(len(images)).split(counts)
             parts = [
-                rows if some is None else rows[some] for rows, some in zip(all_rows, chosen, strict=True)
+                rows if within is None else rows[within]
+                for rows, within in zip(all_rows, chosen, strict=True)
             ]
             images = images[torch.cat(parts).to(images.device, non_blocking=True)]
             counts = [len(part) for part in parts]

@@ -91,7 +91,9 @@ def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
     runs = ScoredRuns()
     halving.ablate(runs, 10.0, seeds=2)  # type: ignore[arg-type]
     assert runs.asked[:2] == [("as it is", 10.0)] * 2
-    changes = sum(map(len, (CHANGES | CORE).values())) - 2  # the recipe has quarters and frequencies itself
+    changes = (
+        sum(map(len, (CHANGES | CORE).values())) - 5
+    )  # the recipe has quarters, frequencies and all forty images
     assert len(runs.asked) == 2 * (1 + changes)
     assert {"snapshots: the last epoch alone", "snapshots: none, fresh networks"} <= {
         name for name, _ in runs.asked
@@ -113,6 +115,10 @@ def test_what_the_recipe_has_at_an_ipc_is_no_change_of_it(ipc: int, network: boo
     assert (("images", "quarters"),) not in values
     assert (("images", "whole"),) in values
     assert ((("network", "32 maps"),) not in values) == network
+    assert (("images at once", "40 of a class"),) not in values
+    assert (("images at once", "20 of a class"),) in values
+    assert ((("images at once", "100 of a class"),) in values) == network
+    assert ((("images at once", "all"),) in values) == network
 
 
 def test_the_search_leaves_the_snapshots() -> None:

@@ -712,3 +712,20 @@ def test_krr_st_as_published(dataset: str) -> None:
     supply = TaughtConfig(size=10, max_age=999, first_ages="random", pretrain=True, training=training)
     ridge = RidgeConfig(strength=1e-6, of="sum", constant=True)
     assert config.engine == KernelEngine(supply=supply, loss_of="mse", bias=True, ridge=ridge)
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "ipc", "images"),
+    [
+        ("dsdistill", "fashion-mnist", 49, 0),
+        ("dsdistill", "fashion-mnist", 50, 40),
+        ("dsdistill", "digits", 50, 0),
+        ("dance", "cifar10", 10, 200),
+        ("tgdd", "cifar10", 10, 200),
+        ("dm", "cifar10", 50, 0),
+    ],
+)
+def test_images_of_a_class_that_are_matched_at_once(method: str, dataset: str, ipc: int, images: int) -> None:
+    config = resolve({"data": {"name": dataset}, "method": method, "ipc": ipc})
+    assert isinstance(config.engine, DistributionEngine)
+    assert config.engine.batch_synthetic == images

@@ -233,3 +233,19 @@ def test_a_run_begun_before_there_was_the_option_goes_on_without(tmp_path: Path)
     for text, expected in (("[compute]\nthreads = 1\n", False), ("[compute]\ncache_real = true\n", True)):
         run.write_config(text)
         assert written_options(run)["compute"]["cache_real"] is expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        ('kind = "distribution"', 0),
+        ('kind = "distribution"\nbatch_synthetic = 40', 40),
+        ('kind = "attention"', None),
+    ],
+)
+def test_a_run_begun_before_images_were_drawn_goes_on_with_all_of_them(
+    tmp_path: Path, engine: str, expected: int | None
+) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_config(f"[engine]\n{engine}\n")
+    assert written_options(run)["engine"].get("batch_synthetic") == expected

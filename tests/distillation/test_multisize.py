@@ -124,6 +124,9 @@ def test_a_prefix_is_decoded_as_a_set_of_its_own() -> None:
         images, counts = synthetic.matched(classes)
         assert counts == synthetic.decoded_of(classes) == [8, 8]
         assert synthetic.decoded_counts == (8, 8, 8)
+        few, counts = synthetic.matched(classes, [torch.tensor([7, 0]), None])
+        assert counts == [2, 8]
+        torch.testing.assert_close(few, torch.cat([images[[7, 0]], images[8:]]))
     whole = synthetic.of(classes).split(12)
     rows = torch.arange(12) % 3 < 2  # tile by tile
     torch.testing.assert_close(images, torch.cat([part[rows] for part in whole]))

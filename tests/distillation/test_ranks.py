@@ -55,6 +55,7 @@ LABELS = LabelsConfig(learned=True, optimiser=OptimiserConfig(lr=0.1, momentum=0
 BY_CLASS: dict[str, Make] = {
     "means": matching(DistributionEngine(batch_real=6)),
     "characteristic functions, adversary and calibration": matching(NCFM),
+    "a random part of each class": matching(DistributionEngine(batch_real=6, batch_synthetic=1)),
     "networks of a queue": matching(QUEUE),
     "real images by clusters": matching(CLUSTERS),
     "attention": matching(AttentionEngine(batch_real=4)),

@@ -9,7 +9,16 @@ from dsdistill.engines import DistributionEngine
 from dsdistill.engines.sources import Sources
 from dsdistill.objectives.distributions import class_sums, mean_discrepancy
 from dsdistill.synthetic.multi_formation import MultiFormation
-from tests.helpers.engines import decoded, drawn, iterations, loop, loss_and_gradient, naive, toy
+from tests.helpers.engines import (
+    decoded,
+    drawn,
+    iterations,
+    loop,
+    loss_and_gradient,
+    naive,
+    toy,
+    whole_and_resumed,
+)
 from tests.reference.dm import distribution_matching_loss
 
 
@@ -65,7 +74,7 @@ def test_a_random_part_of_each_class_is_matched_where_few_are_asked_for(flip: bo
         sources.classes = torch.arange(3)
         real, augment = drawn(distiller)
         images = distiller.synthetic.images.detach().clone().requires_grad_()
-        rows = [sources.some_synthetic(label, 4 * count, 3) for label, count in enumerate((1, 3, 2))]
+        rows = [sources.synthetic_positions(label, 4 * count, 3) for label, count in enumerate((1, 3, 2))]
         chosen = [part[each] for part, each in zip(decoded(distiller, images), rows, strict=True)]
         if flip:
             chosen = [torch.cat([part, part.flip(-1)]) for part in chosen]
@@ -83,6 +92,16 @@ def test_a_random_part_of_each_class_is_matched_where_few_are_asked_for(flip: bo
         draws = torch.stack([each[label] for each in seen])
         assert all(len(draw.unique()) == 3 for draw in draws)
         assert draws.unique().tolist() == list(range(count)), "each comes in time"
+
+
+def test_a_run_that_goes_on_draws_the_same_part() -> None:
+    whole, resumed = whole_and_resumed(
+        lambda: loop(
+            *toy(), "convnet2-w8", ipc=3, engine=DistributionEngine(batch_real=6, batch_synthetic=2)
+        ),
+        stop=1,
+    )
+    assert torch.equal(whole.synthetic.images, resumed.synthetic.images)
 
 
 def test_all_of_a_class_are_matched_where_there_are_no_more_than_asked_for() -> None:

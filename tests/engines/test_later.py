@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,9 +34,15 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("stored") / "experts.h5", *toy(), epochs=EPOCHS)
 
 
-def tgdd(stored: Path, class_chunk: int = 0, ipc: tuple[int, ...] = (1, 3, 2), region: int = 3) -> Distiller:
+def tgdd(
+    stored: Path,
+    class_chunk: int = 0,
+    ipc: tuple[int, ...] = (1, 3, 2),
+    region: int = 3,
+    **told: Any,
+) -> Distiller:
     supply = SnapshotsConfig(path=str(stored), region=region)
-    engine = DistributionEngine(batch_real=6, supply=supply, classification=ALPHA, classifier="later")
+    engine = DistributionEngine(batch_real=6, supply=supply, classification=ALPHA, classifier="later", **told)
     return loop(*toy(), NETWORK, engine=engine, ipc=ipc, class_chunk=class_chunk)
 
 
@@ -71,23 +78,29 @@ def built(stored: Path, expert: int, epoch: int) -> Network:
     return network
 
 
-def naive(distiller: Distiller, stored: Path) -> tuple[Tensor, Tensor]:
-    """Compute loss and pixel gradient by two networks, class by class."""
+def naive(distiller: Distiller, stored: Path, most: int = 0) -> tuple[Tensor, Tensor]:
+    """Compute loss and pixel gradient by two networks, class by class, of so many images of each."""
     first, second = (built(stored, *stage) for stage in stages(distiller, stored))
     real, augment = drawn(distiller)
     images = distiller.synthetic.images.detach().clone().requires_grad_()
-    parts = images.split(distiller.synthetic.counts)
+    parts = list(images.split(distiller.synthetic.counts))
+    for label, part in enumerate(parts):
+        rows = distiller.sources.synthetic_positions(label, len(part), most)
+        parts[label] = part if rows is None else part[rows]
     loss = distribution_matching_loss(first.embed, real, parts, augment)
     for label, (part, siamese) in enumerate(zip(parts, augment, strict=True)):
         loss = loss + ALPHA * F.cross_entropy(second(siamese(part)), torch.full((len(part),), label))
     return loss.detach(), torch.autograd.grad(loss, images)[0]
 
 
+@pytest.mark.parametrize("most", [0, 2])  # the same part of a class is matched and classified
 @pytest.mark.parametrize("iteration", range(6))
-def test_loss_and_pixel_gradient_equal_a_naive_loop_over_classes(stored: Path, iteration: int) -> None:
-    distiller = tgdd(stored)
+def test_loss_and_pixel_gradient_equal_a_naive_loop_over_classes(
+    stored: Path, iteration: int, most: int
+) -> None:
+    distiller = tgdd(stored, batch_synthetic=most)
     distiller.sources.iteration = iteration
-    expected, gradient = naive(distiller, stored)
+    expected, gradient = naive(distiller, stored, most)
     loss, found = loss_and_gradient(distiller)
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
     torch.testing.assert_close(found, gradient, rtol=1e-9, atol=1e-12)
@@ -142,3 +155,5 @@ def test_the_cost_counts_the_pass_of_the_later_network(stored: Path) -> None:
     with_later, without = tgdd(stored).engine, DistributionEngine(batch_real=6)
     sizes = Sizes(counts=torch.tensor([9, 5, 7]), decoded=torch.tensor([1, 3, 2]))
     assert with_later.cost(sizes).passes - without.cost(sizes).passes == 3 * 6
+    few = tgdd(stored, batch_synthetic=2).engine
+    assert with_later.cost(sizes).passes - few.cost(sizes).passes == 2 * 3 * 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dsdistill
+from dsdistill.distillation import assembly
 from dsdistill.distillation import config as configs
 from dsdistill.errors import OutOfTime
 from dsdistill.experts.trainer import Pace
@@ -35,6 +37,20 @@ def test_the_loop_takes_the_time_where_no_experts_are_needed(tmp_path: Path) -> 
     )
     assert 1 < starts[0].config.seconds <= 2
     assert summary.iterations > 3
+
+
+def test_what_comes_before_the_loop_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(1.5)
+        return assemble(*arguments)
+
+    assemble = assembly.assemble
+    monkeypatch.setattr(assembly, "assemble", slowly)
+    starts: list[Any] = []
+    output = tmp_path / "set.h5"
+    dsdistill.distill(output, **SMALL, method="dm", budget="2s", callbacks=[Told(started=starts.append)])
+    assert starts[0].config.seconds <= 0.5
+    assert f"seconds = {starts[0].config.seconds}" in (tmp_path / "set.run" / "config.toml").read_text()
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(22.0, 2), (41.0, 3), (42.0, 4), (1e6, 48)])
