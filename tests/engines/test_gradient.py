@@ -186,7 +186,10 @@ def test_few_synthetic_images_are_drawn_where_many_are_decoded() -> None:
 def test_what_cannot_be_matched_is_refused() -> None:
     with pytest.raises(UserError, match="no convolutions"):
         loop("mlp", matched="convolutions")
-    single, double = (loop("convnet2-w6-batch", ipc=3, batch_synthetic=most) for most in (1, 2))
+    by_batch = TrainedConfig(batch_norm="batch")
+    single, double = (
+        loop("convnet2-w6-batch", ipc=3, batch_synthetic=most, supply=by_batch) for most in (1, 2)
+    )
     with pytest.raises(UserError, match="one image of a class is no batch"):
         single.engine.prepare(single.synthetic, single.sources)
     single.synthetic.flip = True
