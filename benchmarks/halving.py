@@ -50,7 +50,7 @@ sys.path.insert(0, str(ROOT))
 import dsdistill
 from benchmarks import isolation
 from benchmarks.common import ARTIFACTS, write_record
-from dsdistill.config.options import merge
+from dsdistill.config.options import flatten, merge
 from dsdistill.config.recipe import load_expert_recipe, load_recipe
 from dsdistill.data import catalog
 from dsdistill.data.config import DataConfig
@@ -182,18 +182,20 @@ def singles(parts: Parts, dataset: str, ipc: int) -> Iterator[Candidate]:
     usual = _settings(dataset, ipc, {})
     for part, values in parts.items():
         for value, options in values.items():
-            if EXPERTS in options or _settings(dataset, ipc, options) != usual:
+            own = {key: each for key, each in options.items() if key != EXPERTS}
+            changed = _settings(dataset, ipc, own)
+            if EXPERTS in options or any(usual.get(key) != changed[key] for key in flatten(own)):
                 yield Candidate(((part, value),))
 
 
 def _settings(dataset: str, ipc: int, options: Options) -> Options:
-    """Return all options of a run; as many images at once as there are, where more are asked for."""
+    """Return all options of a run, by dotted name; not more images at once than there are."""
     config = configs.resolve({"data": {"name": dataset}, "ipc": ipc, "method": RECIPE, **options})
     engine = config.engine
     if isinstance(engine, DistributionEngine):
         at_once = engine.images_at_once(config.multi_formation.decoded_count(ipc))
         config = dataclasses.replace(config, engine=dataclasses.replace(engine, batch_synthetic=at_once))
-    return configs.as_table(config)
+    return flatten(configs.as_table(config))
 
 
 def candidates(count: int, seed: int, dataset: str, ipc: int, parts: Parts = CHANGES) -> list[Candidate]:

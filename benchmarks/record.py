@@ -70,7 +70,8 @@ def table(
     """Return the page of one suite in Markdown."""
     machines = sorted({row[key] for row in rows for key in ("machine", "distil_machine") if row[key]})
     dates = common.date_range(row["date"] for row in rows)
-    head = f"Written by `{command}` on {' and '.join(machines)}, {dates}."
+    parts = " and ".join(f"`{part}`" for part in command.split(" && "))
+    head = f"Written by {parts} on {' and '.join(machines)}, {dates}."
     commands = dict.fromkeys(command for cell in cells for command in cell.commands)
     listed = "\n".join(f"- `{each}`" for each in commands)
     return f"{head}\n\n{tables.markdown(cells, problems)}\nThe commands of the suite:\n\n{listed}\n"
