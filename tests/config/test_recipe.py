@@ -717,9 +717,7 @@ def test_krr_st_as_published(dataset: str) -> None:
 @pytest.mark.parametrize(
     ("method", "dataset", "ipc", "images"),
     [
-        ("dsdistill", "fashion-mnist", 49, 0),
-        ("dsdistill", "fashion-mnist", 50, 100),
-        ("dsdistill", "digits", 50, 0),
+        ("dsdistill", "fashion-mnist", 50, 0),
         ("dance", "cifar10", 10, 200),
         ("tgdd", "cifar10", 10, 200),
         ("dm", "cifar10", 50, 0),
