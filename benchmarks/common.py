@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -39,7 +40,7 @@ def write_record(file: Path, rows: Sequence[Any], **about: Any) -> None:
     """
     script = Path(sys.argv[0]).name
     record = {
-        "command": " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "machine": provenance.machine_name(torch.device("cpu")),
         **about,

@@ -302,10 +302,11 @@ class Sources(Generic[S]):
             parameters: k rows, from `siamese`.
             most: decoded images of a class, a random choice in each iteration; 0 for all.
         """
-        chosen = [
-            self.synthetic_positions(label, count, most)
-            for label, count in zip(self.classes.tolist(), synthetic.decoded_of(self.classes), strict=True)
-        ]
+        chosen: list[Tensor | None] = []
+        if most:
+            counts = synthetic.decoded_of(self.classes)
+            labelled = zip(self.classes.tolist(), counts, strict=True)
+            chosen = [self.synthetic_positions(label, count, most) for label, count in labelled]
         images, counts = synthetic.matched(self.classes, chosen)
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         return ClassFeatures(
