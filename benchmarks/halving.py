@@ -6,6 +6,7 @@
     python benchmarks/halving.py FOLDER --ablate 600 --parts start,cache    these parts alone
     python benchmarks/halving.py FOLDER --ipc 10 --workers 2        two runs at once, on one thread each
     python benchmarks/halving.py FOLDER --ipc 50 --epochs 100       students of fewer epochs
+    python benchmarks/halving.py FOLDER --ipc 50 --steps 1200       of as many steps for every set
     python benchmarks/halving.py FOLDER --parts images,schedule     changes of these parts alone
     python benchmarks/halving.py FOLDER --try "images: whole"       the recipe and this change, or several
     python benchmarks/halving.py FOLDER --quick                     digits, seconds: whether it works
@@ -59,6 +60,7 @@ from dsdistill.distillation import config as configs
 from dsdistill.engines import DistributionEngine
 from dsdistill.errors import OutOfTime
 from dsdistill.files import replace
+from dsdistill.protocol import load_protocol
 from dsdistill.seeding import generator
 
 Options = dict[str, Any]
@@ -88,6 +90,7 @@ CHANGES: Parts = {
     },
     "network": {
         "32 maps": {"network": "convnet-w32"},
+        "64 maps": {"network": "convnet-w64"},
         "128 maps": {"network": "convnet-w128"},
     },
     "experts": {
@@ -97,6 +100,7 @@ CHANGES: Parts = {
     "real images": {
         "64": {"engine": {"batch_real": 64}},
         "512": {"engine": {"batch_real": 512}},
+        "1024": {"engine": {"batch_real": 1024}},
     },
     "images at once": {
         "20 of a class": {"engine": {"batch_synthetic": 20}},
@@ -232,7 +236,7 @@ class Job:
         ipc, seed: of the set.
         seconds: that its distillation takes, the training of its experts included.
         options: of the distillation, over the recipe; among them those of its experts.
-        student: options of `dsdistill.evaluate`.
+        student: options of `dsdistill.evaluate`; ``steps`` in place of ``epochs`` for as many of any set.
         workers: how many runs share the machine.
     """
 
@@ -275,10 +279,18 @@ class Job:
             result = {"accuracy": 0.0, "values": [], "iterations": 0, "refused": str(error)}
             return result | {"wall_seconds": time.monotonic() - began}
         seconds = time.monotonic() - began
-        (row,) = dsdistill.evaluate(set_file, dataset=data, baselines="", **self.student).rows
+        (row,) = dsdistill.evaluate(set_file, dataset=data, baselines="", **self._student(set_file)).rows
         isolation.remove_code(cache)
         result = {"accuracy": row.mean, "values": row.values, "iterations": summary.iterations}
         return result | {"wall_seconds": seconds}
+
+    def _student(self, set_file: Path) -> Options:
+        """Return the options of an evaluation; so many steps are at least as many epochs of the set."""
+        options = dict(self.student)
+        if steps := options.pop("steps", 0):
+            batches = load_protocol("dm").batches(len(dsdistill.load(set_file)))
+            options["epochs"] = -(-steps // batches)
+        return options | {"protocol": "dm"}
 
     def _data(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Return what is not held out, and as test images what is."""
@@ -400,11 +412,13 @@ def main() -> None:
     parser.add_argument("--parts", default="", help="whose changes are tried, comma-separated")
     parser.add_argument("--try", nargs="+", default=[], dest="names", help="candidates by their names")
     parser.add_argument("--epochs", type=int, default=300, help="of the students")
+    parser.add_argument("--steps", type=int, default=0, help="of the students, in place of --epochs")
     parser.add_argument("--repeats", type=int, default=2, help="students of each set")
     parser.add_argument("--quick", action="store_true", help="digits; writes no record")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    dataset, student = "fashion-mnist", {"networks": "convnet3-w64", "epochs": arguments.epochs}
+    length = {"steps": arguments.steps} if arguments.steps else {"epochs": arguments.epochs}
+    dataset, student = "fashion-mnist", {"networks": "convnet3-w64", **length}
     student["repeats"] = arguments.repeats
     if arguments.quick:
         dataset, student = "digits", {"networks": "convnet2-w8", "repeats": 1, "epochs": 5}

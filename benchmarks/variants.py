@@ -13,7 +13,7 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +117,19 @@ def ours_dm(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     return _loop(ipc, precision, compile).step
 
 
-def _loop(ipc: int, precision: str, compile: bool, method: str = "dm", **options: Any) -> Any:
+def _loop(
+    ipc: int,
+    precision: str,
+    compile: bool,
+    method: str = "dm",
+    compute: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
     options = {
         "method": method,
         "data": {"name": "fashion-mnist"},
         "ipc": ipc,
-        "compute": {"precision": precision, "compile": compile},
+        "compute": {"precision": precision, "compile": compile, **(compute or {})},
         **options,
     }
     cfg = configs.resolve(options)
@@ -213,10 +220,11 @@ def plain_gradient(ipc: int) -> Callable[[], Any]:
     return update
 
 
-def ours_gradient(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
+def ours_gradient(ipc: int, precision: str, compile: bool, second_order: str = "fp32") -> Callable[[], Any]:
     """One image update of DSA by the engine."""
     quiet_allocator()
-    return _loop(ipc, precision, compile, "dsa", **_NEW_NETWORK_EACH).step
+    compute = {"second_order": second_order}
+    return _loop(ipc, precision, compile, "dsa", compute=compute, **_NEW_NETWORK_EACH).step
 
 
 def plain_inner(ipc: int) -> Callable[[], Any]:
@@ -504,7 +512,7 @@ def ours_recovery(ipc: int, precision: str, compile: bool) -> Callable[[], Any]:
     return _recovery(ipc, precision, compile).step
 
 
-def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
+def _trajectories(ipc: int, steps: int, gradient: str, compile: bool, second_order: str = "fp32") -> Any:
     """A loop of MTT, all images in every step, on an expert whose weights wander at random."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "experts.h5"
@@ -519,7 +527,7 @@ def _trajectories(ipc: int, steps: int, gradient: str, compile: bool) -> Any:
         write_experts(path, task, real, layout, [walk])
         engine = {"steps": steps, "gradient": gradient, "expert_epochs": 2, "start": {"most": 2}}
         engine |= {"batch_synthetic": 0, "supply": {"path": str(path)}}
-        loop = _loop(ipc, "fp32", compile, "mtt", engine=engine)
+        loop = _loop(ipc, "fp32", compile, "mtt", engine=engine, compute={"second_order": second_order})
         loop.sources.supply.weights(0, 0, loop.synthetic.images)  # opens the file, which may go then
     return loop
 
@@ -552,10 +560,12 @@ def plain_trajectory(ipc: int, steps: int) -> Callable[[], Any]:
     return iteration
 
 
-def ours_trajectory(ipc: int, steps: int, gradient: str, compile: bool) -> Callable[[], Any]:
+def ours_trajectory(
+    ipc: int, steps: int, gradient: str, compile: bool, second_order: str = "fp32"
+) -> Callable[[], Any]:
     """One MTT iteration of the engine."""
     quiet_allocator()
-    return _trajectories(ipc, steps, gradient, compile).step
+    return _trajectories(ipc, steps, gradient, compile, second_order).step
 
 
 _PART = 24  # batches of 256: a tenth of an epoch of 60,000 images

@@ -29,6 +29,7 @@ from dsdistill.compute.jvp import Weights, convnet_loss_jvp
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock
 from dsdistill.runtime import compiler
+from dsdistill.runtime.device import Precision, autocast
 from dsdistill.runtime.notice import Notify, silent
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ def _compiled(
 class FusedJvp:
     """`jvp.loss_jvp` of one network that `fused.supports`, compiled."""
 
-    def __init__(self, network: ConvNet, notify: Notify = silent) -> None:
+    def __init__(self, network: ConvNet, notify: Notify = silent, precision: Precision = "fp32") -> None:
         """Prepare; compiling itself happens at the first call, and at the first backward pass.
 
         Args:
             network: one that `fused.supports`.
             notify: receives a sentence if a compilation fails; the uncompiled code then takes its place.
+            precision: of the convolutions after the first block.
         """
         block = network.blocks[0]
         assert isinstance(block, ConvBlock)
@@ -68,7 +70,8 @@ class FusedJvp:
         def tail(
             weights: Weights, tangents: Weights, x: Tensor, x_tangent: Tensor, targets: Tensor
         ) -> Tensor:
-            return convnet_loss_jvp(network, weights, tangents, x, x_tangent, targets, first=1)
+            with autocast(x.device, precision):
+                return convnet_loss_jvp(network, weights, tangents, x, x_tangent, targets, first=1)
 
         self._tail = _compiled(tail, notify)
 

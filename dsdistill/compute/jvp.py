@@ -28,6 +28,7 @@ from dsdistill.networks.base import Network
 from dsdistill.networks.convnet import ConvNet
 from dsdistill.networks.layers import ConvBlock, convolve
 from dsdistill.networks.wrapped import Wrapped
+from dsdistill.objectives.precision import at_least_float32
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -63,6 +64,7 @@ def loss_jvp(
 
 def _cross_entropy_jvp(logits: Tensor, tangent: Tensor, targets: Tensor) -> Tensor:
     """Return the jvp of the mean cross-entropy at logits [B, K] and their tangent [B, K]."""
+    logits, tangent = at_least_float32(logits), at_least_float32(tangent)
     if not targets.is_floating_point():
         targets = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
     error = logits.softmax(1) * targets.sum(1, keepdim=True) - targets
@@ -140,7 +142,7 @@ def convnet_loss_jvp(
         assert isinstance(block, ConvBlock)
         assert isinstance(block.norm, torch.nn.GroupNorm)
         conv, norm, padding = f"blocks.{level}.conv.", f"blocks.{level}.norm.", int(block.conv.padding[0])
-        z = convolve(x, weights[conv + "weight"], weights[conv + "bias"], padding)
+        z = at_least_float32(convolve(x, weights[conv + "weight"], weights[conv + "bias"], padding))
         z_tangent = _sum(
             convolve(x, v, None, padding) if (v := tangents.get(conv + "weight")) is not None else None,
             convolve(x_tangent, weights[conv + "weight"], None, padding) if x_tangent is not None else None,
@@ -178,7 +180,7 @@ def _column(vector: Tensor) -> Tensor:
 
 
 def _sum(*terms: Tensor | None) -> Tensor | None:
-    present = [term for term in terms if term is not None]
+    present = [at_least_float32(term) for term in terms if term is not None]
     return (
         torch.stack(present).sum(0) if len(present) > 2 else sum(present[1:], present[0]) if present else None
     )

@@ -48,6 +48,7 @@ class Learner:
         compile: bool = False,
         chunk: int = 0,
         notify: Notify = silent,
+        second_order: Precision = "fp32",
     ) -> None:
         """Prepare the functions; compiling itself happens at their first call.
 
@@ -59,6 +60,7 @@ class Learner:
             chunk: see the class; 0 chooses by the device. If the network couples the samples of a batch, a
                 batch is never split.
             notify: receives a sentence if something cannot be done as requested.
+            second_order: precision of convolutions in `jvp`, and in gradients that are ``exact``.
         """
         self.network = network
         self.chunk = chunk or images_per_bytes(_CHUNK_BYTES[device.type], size)
@@ -87,17 +89,20 @@ class Learner:
             return F.cross_entropy(logits, targets), logits.detach()
 
         def loss_jvp(weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
-            return jvp.loss_jvp(network, weights, tangents, *batch)
+            with autocast(device, second_order):
+                return jvp.loss_jvp(network, weights, tangents, *batch)
 
         self._uncompiled_loss = weighted_loss(precision)
         self._fast_loss = compile_if_asked(self._uncompiled_loss)
-        self._exact_loss = self._fast_loss if precision == "fp32" else compile_if_asked(weighted_loss("fp32"))
+        self._exact_loss = self._fast_loss
+        if precision != second_order:
+            self._exact_loss = compile_if_asked(weighted_loss(second_order))
         self._mean_loss_and_correct = compile_if_asked(mean_loss_and_correct)
         self._mean_loss_and_logits = compile_if_asked(mean_loss_and_logits)
         # On a CPU the first block costs memory traffic; its cost on CUDA has not been measured.
         self._fused = self.compiled and device.type == "cpu" and fused.supports(network)
         if self._fused and isinstance(network, ConvNet):
-            self._loss_jvp: Callable[..., Tensor] = FusedJvp(network, notify)
+            self._loss_jvp: Callable[..., Tensor] = FusedJvp(network, notify, second_order)
         else:
             self._loss_jvp = compile_if_asked(loss_jvp)
         self._uncompiled_loss_jvp = loss_jvp
@@ -142,7 +147,7 @@ class Learner:
             targets: int64 [B], or probabilities [B, K].
             names: of these parameters; no time is spent on others.
             weights: all parameters, in place of the network's own.
-            exact: compute in the precision of the images, not in that of the learner.
+            exact: compute in the precision of second order, not in that of training.
             most: largest number of images of any such call, so that compiled code can serve classes of all
                 sizes; 0 if all calls have the same number.
         """

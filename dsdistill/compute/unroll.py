@@ -53,7 +53,7 @@ class UnrolledStudent:
     """T steps of SGD on fixed batches.
 
     Attributes:
-        learner: of the network; computes in the precision of the weights.
+        learner: of the network; computes in its precision of second order.
         layout: of its parameters in a vector [P].
         images: [N, C, H, W] in network space, detached.
         targets: int64 [N], or logits [N, K], detached.

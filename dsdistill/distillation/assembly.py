@@ -188,7 +188,8 @@ def assemble(
     batches = RealBatches.of(task, real, config.seed, device)
     cache = build_cache(config, supply.network, task, real, store)
     clusters = engine.clusters(batches)
-    sources = Sources(batches, supply, embedder, Learner(*passes), augmentation, clusters, cache)
+    learner = Learner(*passes, second_order=resolve_precision(compute.second_order, device))
+    sources = Sources(batches, supply, embedder, learner, augmentation, clusters, cache)
     sources.ranks = ranks
     engine.prepare(synthetic, sources)
     if config.labels == "teacher" and synthetic.label_logits is not None:

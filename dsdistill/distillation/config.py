@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Lt
 from pydantic import Field
@@ -30,12 +30,16 @@ from dsdistill.data.config import DataConfig
 from dsdistill.engines import ENGINES, Engine
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
+from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.patches import PatchConfig
 from dsdistill.synthetic.set import Space
+
+if TYPE_CHECKING:
+    import torch
 
 
 @forbid_extra
@@ -57,6 +61,9 @@ class CheckpointConfig:
 class DistillationCompute(ComputeConfig):
     """Options of the computation, and of what it need not compute anew in every iteration."""
 
+    second_order: Literal["auto", "fp32", "bf16"] = "fp32"
+    """The precision of convolutions where a gradient is differentiated: in a trajectory's steps, and of
+    synthetic images whose gradients are matched. auto is bf16 if the hardware multiplies it natively."""
     cache_real: Literal["auto", "file"] | bool = "auto"
     """Compute what is compared of real images once for each of finitely many draws of them, and keep it, so
     that most iterations cost their synthetic side alone. It needs finitely many networks: supply snapshots,
@@ -70,6 +77,23 @@ class DistillationCompute(ComputeConfig):
     def caches(self) -> bool:
         """Whether the real side is cached; not while that is undecided."""
         return self.cache_real in (True, "file")
+
+    def decide(
+        self,
+        device: torch.device,
+        pixels: int,
+        notify: Notify,
+        options: Mapping[str, Any],
+        seconds: float = 0.0,
+    ) -> Self:
+        """Decide every ``auto`` but that of the cache; see the base class."""
+        second_order = resolve_precision(self.second_order, device, notify)
+        decided = dataclasses.replace(self, second_order=second_order)
+        return super(DistillationCompute, decided).decide(device, pixels, notify, options, seconds)
+
+    def code(self, options: Mapping[str, Any]) -> str:
+        """Return which code a run is compiled to, as a digest; see the base class."""
+        return super().code({**options, "second_order": self.second_order})
 
 
 @forbid_extra

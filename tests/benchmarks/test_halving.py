@@ -91,9 +91,8 @@ def test_an_ablation_changes_one_part_at_a_time_for_every_seed() -> None:
     runs = ScoredRuns()
     halving.ablate(runs, 10.0, seeds=2)  # type: ignore[arg-type]
     assert runs.asked[:2] == [("as it is", 10.0)] * 2
-    changes = (
-        sum(map(len, (CHANGES | CORE).values())) - 5
-    )  # the recipe has quarters, frequencies and all forty images
+    its_own = 6  # quarters, 64 maps, frequencies, and all forty images, which three of the values are
+    changes = sum(map(len, (CHANGES | CORE).values())) - its_own
     assert len(runs.asked) == 2 * (1 + changes)
     assert {"snapshots: the last epoch alone", "snapshots: none, fresh networks"} <= {
         name for name, _ in runs.asked
@@ -109,16 +108,18 @@ def test_an_ablation_of_some_parts_has_others_that_took_as_long_beside_it() -> N
     assert len(halving.ablate(runs, 20.0, 1, parts)) == len(rows) - 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("ipc", "network"), [(10, False), (50, True)])
-def test_what_the_recipe_has_at_an_ipc_is_no_change_of_it(ipc: int, network: bool) -> None:
-    values = [each.changes for each in halving.singles(CHANGES, "fashion-mnist", ipc)]
-    assert (("images", "quarters"),) not in values
-    assert (("images", "whole"),) in values
-    assert ((("network", "32 maps"),) not in values) == network
-    assert (("images at once", "all"),) not in values
-    assert (("images at once", "20 of a class"),) in values
-    assert ((("images at once", "40 of a class"),) in values) == network
-    assert ((("images at once", "100 of a class"),) in values) == network
+OF_TEN = {("images", "quarters"), ("network", "64 maps"), ("images at once", "40 of a class")}
+OF_FIFTY = {("images", "whole"), ("network", "32 maps")}
+OF_BOTH = {("images at once", "all"), ("images at once", "100 of a class")}
+
+
+@pytest.mark.parametrize(("ipc", "its_own", "other"), [(10, OF_TEN, OF_FIFTY), (50, OF_FIFTY, OF_TEN)])
+def test_what_the_recipe_has_at_an_ipc_is_no_change_of_it(
+    ipc: int, its_own: set[tuple[str, str]], other: set[tuple[str, str]]
+) -> None:
+    values = {change for each in halving.singles(CHANGES, "fashion-mnist", ipc) for change in each.changes}
+    assert not values & (its_own | OF_BOTH)
+    assert other | {("images at once", "20 of a class")} <= values
 
 
 def test_the_search_leaves_the_snapshots() -> None:
@@ -230,6 +231,16 @@ def test_runs_are_of_held_out_images_and_are_kept(tmp_path: Path, monkeypatch: p
     assert len(stand_in.calls) == 4
     assert halving.Runs(tmp_path, "digits", 1, {"epochs": 1}, workers=1).beside([longer]) == [first]
     assert halving.Runs(tmp_path, "digits", 1, {"epochs": 2}, workers=1).beside([longer]) == []
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(500, 600), (2000, 150), (100, 1200)])
+def test_students_take_as_many_steps_of_every_set(
+    monkeypatch: pytest.MonkeyPatch, images: int, epochs: int
+) -> None:
+    monkeypatch.setattr(dsdistill, "load", lambda file: range(images))
+    told = dataclasses.replace(job(Candidate()), student={"steps": 1200, "repeats": 2})
+    expected = {"epochs": epochs, "repeats": 2, "protocol": "dm"}
+    assert told._student(Path("set.h5")) == expected
 
 
 def test_every_run_has_an_empty_cache_for_experts_and_compiled_code(

@@ -135,4 +135,10 @@ def test_compiled_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         for each in (found, expected)
     )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    halves = FusedJvp(net, said.append, "bf16")(weights, tangents, images, targets)
+    assert halves.dtype == torch.float32
+    torch.testing.assert_close(halves, expected, rtol=0.05, atol=0.01)
+    assert not torch.equal(halves, found)
+    rounded = torch.autograd.grad(halves, images)[0]
+    assert (rounded - theirs[0]).norm() < 0.05 * theirs[0].norm()
     assert not said  # nothing fell back to eager code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,19 @@ def test_seconds_say_whether_a_run_is_long_where_it_is_given_any(monkeypatch: py
     assert compiled(iterations=10**9, seconds=5.0) is False
     assert compiled(iterations=1) is False
     assert compiled(iterations=1, seconds=3600.0) is True
+
+
+def test_second_order_has_a_precision_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsdistill.runtime.device._multiplies_bf16", lambda device: False)
+    notices: list[str] = []
+    compute = resolve({"data": {"name": "digits"}, "method": "mtt", "ipc": 1}).compute
+    codes = set()
+    for name, decided in (("fp32", "fp32"), ("auto", "fp32"), ("bf16", "bf16")):
+        told = dataclasses.replace(compute, second_order=name).decide(CPU, 10, notices.append, {})
+        assert (told.second_order, told.precision) == (decided, "fp32")
+        codes.add(told.code({}))
+    assert len(codes) == 2  # compiled code follows from it
+    assert len(notices) == 1
 
 
 def test_flips_are_left_out_where_they_change_labels() -> None:

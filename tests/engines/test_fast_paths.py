@@ -147,13 +147,35 @@ def test_second_derivatives_and_students_that_are_followed_are_not_in_bf16() -> 
     assert torch.equal(*(way.image_grad(images, labels, tangents) for way in (fp32, bf16)))
     layout = Layout.of(fp32.network)
     start, _ = layout.pack(fp32.network.state_dict())
-    paths = [
-        UnrolledStudent(way, layout, images, labels, [torch.arange(6)] * 3, lambda _, batch: batch).unroll(
-            start, torch.tensor(0.1)
-        )
-        for way in (fp32, bf16)
-    ]
+    paths = [followed(way, layout, images, labels).unroll(start, torch.tensor(0.1)) for way in (fp32, bf16)]
     assert all(map(torch.equal, *paths))
+
+
+@pytest.mark.parametrize("name", ["convnet2-w8", "convnet2-w8-batch"])
+def test_second_derivatives_and_students_that_are_followed_are_in_bf16_where_they_are_told_so(
+    name: str,
+) -> None:
+    fp32, _, images, labels = learners(name)
+    bf16 = Learner(fp32.network, 12, CPU, second_order="bf16")
+    names = [each for each, _ in fp32.network.named_parameters()]
+    assert all(map(torch.equal, bf16.gradient(images, labels, names), fp32.gradient(images, labels, names)))
+    tangents = dict(fp32.weights(()))
+    near(*(way.image_grad(images, labels, tangents) for way in (bf16, fp32)), share=0.1)
+    layout = Layout.of(fp32.network)
+    start, _ = layout.pack(fp32.network.state_dict())
+    students = [followed(way, layout, images, labels) for way in (bf16, fp32)]
+    paths = [each.unroll(start, torch.tensor(0.1)) for each in students]
+    near(*(path[-1] - start for path in paths), share=0.1)
+    way_back = {3: paths[1][-1] - start}
+    found, expected = (each.adjoint(paths[1], way_back, torch.tensor(0.1)) for each in students)
+    assert {each.dtype for each in (found.images, found.lr, paths[0][-1])} == {torch.float32}
+    near(found.images, expected.images, share=0.1)
+    near(found.lr[None], expected.lr[None], share=0.1)
+
+
+def followed(learner: Learner, layout: Layout, images: Tensor, labels: Tensor) -> UnrolledStudent:
+    """Return a student of three steps, with all images in each."""
+    return UnrolledStudent(learner, layout, images, labels, [torch.arange(6)] * 3, lambda _, batch: batch)
 
 
 def test_students_are_trained_in_the_precision_they_are_told() -> None:
