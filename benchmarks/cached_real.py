@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import variants
 from benchmarks.alternate import alternate, report
-from benchmarks.common import ARTIFACTS, write_record
+from benchmarks.common import speed_record, write_record
 from dsdistill.config.options import merge
 from dsdistill.data import catalog
 from dsdistill.distillation import assembly
@@ -167,7 +167,7 @@ def main() -> None:
         names = [args.only] if args.only else list(METHODS)
         rows = [measured(name, path, args.quick, rounds) for name in names]
     if not args.quick:
-        write_record(ARTIFACTS / "speed-cached-real.json", rows, seconds=SECONDS)
+        write_record(speed_record("cached-real"), rows, seconds=SECONDS)
 
 
 if __name__ == "__main__":

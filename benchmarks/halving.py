@@ -80,12 +80,12 @@ CHANGES: Parts = {
     },
     "images": {
         "whole": {"multi_formation": {"factor": 1}},
-        "quarters": {"multi_formation": {"factor": 2}, "init": "clusters"},
+        "quarters": {"multi_formation": {"factor": 2}},
         "ninths": {"multi_formation": {"factor": 3}},
     },
     "start": {
         "random images": {"init": "mix"},
-        "one random image, cut into four": {"init": "real"},
+        "one random image for each": {"init": "real"},
         "images that the expert classifies correctly": {"init": "correct"},
     },
     "network": {
@@ -285,7 +285,7 @@ class Job:
         return result | {"wall_seconds": seconds}
 
     def _student(self, set_file: Path) -> Options:
-        """Return the options of an evaluation; so many steps are at least as many epochs of the set."""
+        """Return the options of an evaluation; ``steps`` become the fewest epochs that have as many."""
         options = dict(self.student)
         if steps := options.pop("steps", 0):
             batches = load_protocol("dm").batches(len(dsdistill.load(set_file)))

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.alternate import alternate, report
-from benchmarks.common import ARTIFACTS, write_record
+from benchmarks.common import speed_record, write_record
 from dsdistill.networks import build_network
 from dsdistill.runtime.device import quiet_allocator
 
@@ -55,7 +55,7 @@ def main() -> None:
         }
         rows += report(alternate(variants, rounds), f"{network}, channels outermost", "step")
     if not args.quick:
-        write_record(ARTIFACTS / "speed-memory-format.json", rows)
+        write_record(speed_record("memory-format"), rows)
 
 
 if __name__ == "__main__":

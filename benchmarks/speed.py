@@ -15,7 +15,7 @@
 
 Every variant (see benchmarks/variants.py) runs in a process of its own, and they take turns. Medians and
 paired ratios are printed and go to artifacts/speed-<what>.json; the name says IPC and steps where they are
-not 10 and 20, and "amx" where the CPU multiplies matrices of bfloat16 in tiles.
+not 10 and 20, and "amx" where the CPU has that.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import variants
 from benchmarks.alternate import alternate, report
-from benchmarks.common import write_record
+from benchmarks.common import speed_record, write_record
 
 LEVELS = {"fp32, eager": ("fp32", False), "fp32, compiled": ("fp32", True), "bf16, compiled": ("bf16", True)}
 UNITS = {
@@ -78,12 +76,6 @@ def compared(what: str, ipc: int, steps: int = 20) -> dict[str, variants.Variant
     return by_name
 
 
-def has_tiles() -> bool:
-    """Whether this CPU has AMX, on which bfloat16 gains several times what it does on others."""
-    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # torch has none in public
-    return bool(is_supported and is_supported())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=UNITS)
@@ -100,9 +92,7 @@ def main() -> None:
     rows = report(seconds, next(iter(chosen)), UNITS[args.what])
     ipc = f"-ipc{args.ipc}" if args.ipc != 10 else ""
     steps = f"-steps{args.steps}" if args.steps != 20 else ""
-    tiles = "-amx" if has_tiles() else ""
-    file = ROOT / "artifacts" / f"speed-{args.what}{ipc}{steps}{tiles}.json"
-    write_record(file, rows, load_before=load)
+    write_record(speed_record(f"{args.what}{ipc}{steps}"), rows, load_before=load)
 
 
 if __name__ == "__main__":

@@ -74,14 +74,18 @@ def _cross_entropy_jvp(logits: Tensor, tangent: Tensor, targets: Tensor) -> Tens
 def _logits_jvp(
     network: Network, weights: Weights, tangents: Weights, images: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits [B, K] and their jvp, by torch's forward-mode differentiation."""
+    """Return the logits [B, K] and their jvp, by torch's forward-mode differentiation.
+
+    It is in the precision of the images: under autocast torch gives a convolution two dtypes.
+    """
 
     def logits(primals: dict[str, Tensor]) -> Tensor:
         return functional_call(network, {**weights, **primals}, (images,))
 
     _load_forward_mode()
     primals = {name: weights[name] for name in tangents}
-    value, tangent = jvp(logits, (primals,), (dict(tangents),))[:2]
+    with torch.autocast(images.device.type, enabled=False):
+        value, tangent = jvp(logits, (primals,), (dict(tangents),))[:2]
     return value, tangent
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,15 @@ class Learner:
             chunk: see the class; 0 chooses by the device. If the network couples the samples of a batch, a
                 batch is never split.
             notify: receives a sentence if something cannot be done as requested.
-            second_order: precision of convolutions in `jvp`, and in gradients that are ``exact``.
+            second_order: precision of convolutions in `jvp`, and in gradients that are ``exact``. What
+                torch's forward mode differentiates in `jvp`, and compiled on a CPU the first block of a
+                ConvNet, are in the precision of the images.
         """
         self.network = network
         self.chunk = chunk or images_per_bytes(_CHUNK_BYTES[device.type], size)
         self.compiled = compile and compiler.why_unavailable(device) is None
+
+        self._second_order = functools.partial(autocast, device, second_order)
 
         def compile_if_asked(function: Callable[..., Any]) -> Callable[..., Any]:
             return compiler.compile_or_eager(function, device, notify) if compile else function
@@ -89,7 +94,7 @@ class Learner:
             return F.cross_entropy(logits, targets), logits.detach()
 
         def loss_jvp(weights: Mapping[str, Tensor], tangents: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
-            with autocast(device, second_order):
+            with self._second_order():
                 return jvp.loss_jvp(network, weights, tangents, *batch)
 
         self._uncompiled_loss = weighted_loss(precision)
@@ -228,7 +233,8 @@ class Learner:
         with torch.no_grad():
             shape = network.blocks[0](images[:1]).shape[1:]
         value, tangent = (0 * images.sum() + images.new_zeros(len(images), *shape) for _ in range(2))
-        return jvp.convnet_loss_jvp(network, weights, tangents, value, tangent, targets, first=1)
+        with self._second_order():
+            return jvp.convnet_loss_jvp(network, weights, tangents, value, tangent, targets, first=1)
 
     def weights(
         self, names: Sequence[str], explicit: Mapping[str, Tensor] | None = None

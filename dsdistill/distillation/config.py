@@ -63,7 +63,9 @@ class DistillationCompute(ComputeConfig):
 
     second_order: Literal["auto", "fp32", "bf16"] = "fp32"
     """The precision of convolutions where a gradient is differentiated: in a trajectory's steps, and of
-    synthetic images whose gradients are matched. auto is bf16 if the hardware multiplies it natively."""
+    synthetic images whose gradients are matched. Other engines have none. auto is bf16 if the hardware
+    multiplies it natively. Networks that torch's forward mode differentiates, such as an MLP or a ConvNet
+    without normalisation, have float32 in that part."""
     cache_real: Literal["auto", "file"] | bool = "auto"
     """Compute what is compared of real images once for each of finitely many draws of them, and keep it, so
     that most iterations cost their synthetic side alone. It needs finitely many networks: supply snapshots,
@@ -87,9 +89,15 @@ class DistillationCompute(ComputeConfig):
         seconds: float = 0.0,
     ) -> Self:
         """Decide every ``auto`` but that of the cache; see the base class."""
-        second_order = resolve_precision(self.second_order, device, notify)
+        said = silent if self.precision == "bf16" else notify  # the base class says it then
+        second_order = resolve_precision(self.second_order, device, said)
         decided = dataclasses.replace(self, second_order=second_order)
         return super(DistillationCompute, decided).decide(device, pixels, notify, options, seconds)
+
+    @property
+    def precisions(self) -> list[str]:
+        """The words for the precision, and for that of second order where it is not fp32, as usual."""
+        return [self.precision, *([f"second order {self.second_order}"] * (self.second_order != "fp32"))]
 
     def code(self, options: Mapping[str, Any]) -> str:
         """Return which code a run is compiled to, as a digest; see the base class."""

@@ -111,13 +111,18 @@ class ComputeConfig:
         own = {name: getattr(self, name) for name in ("precision", "chunk", "class_chunk", "threads")}
         return compiled_runs.digest(torch.device(self.device), {**options, "compute": own})
 
+    @property
+    def precisions(self) -> list[str]:
+        """The words for the precision, or for each that differs."""
+        return [self.precision]
+
     def describe(self, too_short: bool = False) -> str:
         """Return the hardware as displays show it.
 
         Args:
             too_short: the run is not compiled because it would not make up for the time that takes.
         """
-        words = [self.device, self.precision]
+        words = [self.device, *self.precisions]
         if self.compile:
             words.append("compiled (the first steps take up to a minute)")
         elif too_short:

@@ -108,7 +108,8 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
 def full_float32() -> Iterator[None]:
     """Do not round float32 to TF32 in a GPU's convolutions inside this context; torch does so by default.
 
-    Second-order gradients and trajectories need the precision. bf16 is there for speed.
+    Second-order gradients and trajectories need the precision, unless they are told to be in bf16, which is
+    there for speed.
     """
     before = _set_tf32(False)
     try:

@@ -128,9 +128,13 @@ def test_second_order_has_a_precision_of_its_own(monkeypatch: pytest.MonkeyPatch
     for name, decided in (("fp32", "fp32"), ("auto", "fp32"), ("bf16", "bf16")):
         told = dataclasses.replace(compute, second_order=name).decide(CPU, 10, notices.append, {})
         assert (told.second_order, told.precision) == (decided, "fp32")
+        assert ("second order bf16" in told.describe()) == (decided == "bf16")
         codes.add(told.code({}))
     assert len(codes) == 2  # compiled code follows from it
     assert len(notices) == 1
+    all_of_it = dataclasses.replace(compute, precision="bf16", second_order="bf16")
+    all_of_it.decide(CPU, 10, notices.append, {})
+    assert len(notices) == 2  # one for both
 
 
 def test_flips_are_left_out_where_they_change_labels() -> None:
