@@ -49,7 +49,7 @@ class ComputeConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the networks' convolutions; losses and pixels stay float32."""
+    """Of the networks' convolutions for gradients of first order; losses and pixels stay float32."""
     compile: Literal["auto"] | bool = "auto"
     """Use torch.compile; auto does so on a CPU if the run is long enough to make up for a minute of it, or
     for seconds where the same run was compiled on this machine before, as torch keeps the code on disk."""
