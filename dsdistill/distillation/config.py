@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
 from pydantic import Field
@@ -30,16 +30,12 @@ from dsdistill.data.config import DataConfig
 from dsdistill.engines import ENGINES, Engine
 from dsdistill.errors import UserError, quoted
 from dsdistill.runtime.config import ComputeConfig
-from dsdistill.runtime.device import resolve_precision
 from dsdistill.runtime.notice import Notify, silent
 from dsdistill.storage.set_description import describe
 from dsdistill.synthetic.initial import Init
 from dsdistill.synthetic.multi_formation import MultiFormation
 from dsdistill.synthetic.patches import PatchConfig
 from dsdistill.synthetic.set import Space
-
-if TYPE_CHECKING:
-    import torch
 
 
 @forbid_extra
@@ -80,28 +76,10 @@ class DistillationCompute(ComputeConfig):
         """Whether the real side is cached; not while that is undecided."""
         return self.cache_real in (True, "file")
 
-    def decide(
-        self,
-        device: torch.device,
-        pixels: int,
-        notify: Notify,
-        options: Mapping[str, Any],
-        seconds: float = 0.0,
-    ) -> Self:
-        """Decide every ``auto`` but that of the cache; see the base class."""
-        said = silent if self.precision == "bf16" else notify  # the base class says it then
-        second_order = resolve_precision(self.second_order, device, said)
-        decided = dataclasses.replace(self, second_order=second_order)
-        return super(DistillationCompute, decided).decide(device, pixels, notify, options, seconds)
-
     @property
-    def precisions(self) -> list[str]:
-        """The words for the precision, and for that of second order where it is not fp32, as usual."""
-        return [self.precision, *([f"second order {self.second_order}"] * (self.second_order != "fp32"))]
-
-    def code(self, options: Mapping[str, Any]) -> str:
-        """Return which code a run is compiled to, as a digest; see the base class."""
-        return super().code({**options, "second_order": self.second_order})
+    def precisions(self) -> dict[str, str]:
+        """The options that are precisions, by name."""
+        return super().precisions | {"second_order": self.second_order}
 
 
 @forbid_extra

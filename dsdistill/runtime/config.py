@@ -13,7 +13,7 @@ from annotated_types import Ge, Le
 from dsdistill.config.validation import forbid_extra
 from dsdistill.runtime import compiled_runs, compiler
 from dsdistill.runtime.device import resolve_precision
-from dsdistill.runtime.notice import Notify
+from dsdistill.runtime.notice import Notify, once
 
 _LONG_PIXELS = 1.5e8
 """Above so many pixels through a network, an uncompiled run takes some two minutes on two cores; compiling
@@ -61,6 +61,11 @@ class ComputeConfig:
     threads: Annotated[int, Ge(0), Le(1024)] = 0
     """CPU threads; 0 keeps torch's choice. Only the same number gives bit-identical results."""
 
+    @property
+    def precisions(self) -> dict[str, str]:
+        """The options that are precisions, by name."""
+        return {"precision": self.precision}
+
     def decide(
         self,
         device: torch.device,
@@ -78,12 +83,12 @@ class ComputeConfig:
             options: the other ones of the run that its compiled code follows from.
             seconds: the time budget of the run, which counts instead of the pixels; 0 if it has none.
         """
-        decided = dataclasses.replace(
-            self,
-            device=str(device),
-            precision=resolve_precision(self.precision, device, notify),
-            threads=self.threads or torch.get_num_threads(),
-        )
+        notify_once = once(notify)  # one sentence says it of all
+        precisions: dict[str, Any] = {
+            name: resolve_precision(value, device, notify_once) for name, value in self.precisions.items()
+        }
+        threads = self.threads or torch.get_num_threads()
+        decided = dataclasses.replace(self, device=str(device), threads=threads, **precisions)
         compile = self.compile
         if compile == "auto":
             compile = device.type == "cpu" and (
@@ -108,13 +113,8 @@ class ComputeConfig:
         Args:
             options: as for `decide`.
         """
-        own = {name: getattr(self, name) for name in ("precision", "chunk", "class_chunk", "threads")}
+        own = self.precisions | {name: getattr(self, name) for name in ("chunk", "class_chunk", "threads")}
         return compiled_runs.digest(torch.device(self.device), {**options, "compute": own})
-
-    @property
-    def precisions(self) -> list[str]:
-        """The words for the precision, or for each that differs."""
-        return [self.precision]
 
     def describe(self, too_short: bool = False) -> str:
         """Return the hardware as displays show it.
@@ -122,7 +122,12 @@ class ComputeConfig:
         Args:
             too_short: the run is not compiled because it would not make up for the time that takes.
         """
-        words = [self.device, *self.precisions]
+        words = [self.device, self.precision]
+        words += [
+            f"{name.replace('_', ' ')} {value}"
+            for name, value in self.precisions.items()
+            if name != "precision" and value != "fp32"
+        ]
         if self.compile:
             words.append("compiled (the first steps take up to a minute)")
         elif too_short:
